@@ -1,0 +1,121 @@
+"""Progress of long work: a bar on a terminal, a plain line now and then elsewhere; both on stderr.
+
+Tasks on any node count into one actor; a thread of the driver reads it. Counting is fire and forget: it never slows a stage.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+LINE_EVERY_SECONDS = 10.0
+
+
+class Counts:
+    """Named counters; as a Ray actor, those of a whole job."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._figures: dict[str, float] = {}
+
+    def add(self, counts: dict[str, int], figures: dict[str, float] | None = None) -> None:
+        """Add to counters, and set figures such as a loss."""
+        self._counts.update(counts)
+        self._figures.update(figures or {})
+
+    def read(self) -> tuple[dict[str, int], dict[str, float]]:
+        """All counters and figures."""
+        return dict(self._counts), dict(self._figures)
+
+
+@contextlib.contextmanager
+def watched(title: str, unit: str, total: int | None) -> Iterator[Any]:
+    """Show progress while the body runs.
+
+    Args:
+        title: what is going on.
+        unit: the counter that moves the bar, for example "tracks".
+        total: its end, if known.
+
+    Yields:
+        A handle to pass to stages; `handle.add.remote({...})` counts.
+    """
+    handle = ray.remote(num_cpus=0)(Counts).remote()
+    stop = threading.Event()
+
+    def follow(show: Any) -> None:
+        while not stop.wait(0.5):
+            with contextlib.suppress(ray.exceptions.RayError):
+                show(*ray.get(handle.read.remote(), timeout=5))
+
+    with shown(title, unit, total) as show:
+        thread = threading.Thread(target=follow, args=(show,), daemon=True)
+        thread.start()
+        try:
+            yield handle
+        finally:
+            stop.set()
+            thread.join(timeout=10)
+            with contextlib.suppress(ray.exceptions.RayError):
+                show(*ray.get(handle.read.remote(), timeout=5))
+
+
+@contextlib.contextmanager
+def shown(title: str, unit: str, total: int | None) -> Iterator[Any]:
+    """A bar or lines; yields a function of (counts, figures) that redraws."""
+    started = time.monotonic()
+    if sys.stderr.isatty():
+        bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(unit + " {task.fields[facts]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        task = bar.add_task(title, total=total, facts="")
+
+        def draw(counts: dict[str, int], figures: dict[str, float]) -> None:
+            bar.update(task, completed=counts.get(unit, 0), facts=_facts(counts, figures, unit, started))
+
+        with bar:
+            yield draw
+        return
+
+    last = [started, -1]
+
+    def line(counts: dict[str, int], figures: dict[str, float], final: bool = False) -> None:
+        now, done = time.monotonic(), counts.get(unit, 0)
+        if (now - last[0] >= LINE_EVERY_SECONDS or final) and done != last[1]:
+            last[:] = [now, done]
+            of = f"/{total}" if total else ""
+            print(f"{title}: {done}{of} {unit} {_facts(counts, figures, unit, started)}", file=sys.stderr, flush=True)
+
+    newest: list[tuple[dict[str, int], dict[str, float]]] = [({}, {})]
+
+    def remember(counts: dict[str, int], figures: dict[str, float]) -> None:
+        newest[0] = (counts, figures)
+        line(counts, figures)
+
+    try:
+        yield remember
+    finally:
+        line(*newest[0], final=True)
+
+
+def _facts(counts: dict[str, int], figures: dict[str, float], unit: str, started: float) -> str:
+    rate = counts.get(unit, 0) / max(time.monotonic() - started, 1e-9)
+    parts = [f"{rate:.1f}/s"]
+    parts += [f"{count} {name}" for name, count in sorted(counts.items()) if name != unit and count]
+    parts += [f"{name} {value:.3f}" for name, value in figures.items()]
+    return "(" + ", ".join(parts) + ")"

@@ -1,0 +1,112 @@
+"""Connect to Ray: the cluster that the environment names, or a local one of our own."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+
+import ray
+from ray.data import DataContext
+
+from cluster.profiles import Profile, fit, laptop
+from mgc.errors import ResourceError
+
+_QUIET = ("ray", "ray.data", "ray.train", "ray.tune")
+
+
+@contextlib.contextmanager
+def connect(address: str | None = None, train_workers: int = 1) -> Iterator[Profile]:
+    """Connect, and disconnect at the end.
+
+    Args:
+        address: of a running cluster; by default what `RAY_ADDRESS` says, which Ray sets inside a submitted job. Without
+            either, a local Ray is started and ended with the job.
+        train_workers: data-parallel workers that the job wants.
+
+    Yields:
+        The profile that fits what was connected to.
+
+    Raises:
+        ResourceError: the cluster does not answer, or lacks what the job asks for.
+    """
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    if ray.is_initialized():
+        # A caller's session (tests, the demo): use it, and leave it open.
+        yield _checked(_profile_of_cluster(train_workers))
+        return
+    # Reports reach the controller within a fifth of a second instead of two.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    # Ray's own usage report would go to the internet.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Workers see the devices they were given, also where they were given none.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    local = laptop(train_workers)
+    quiet = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
+    try:
+        if address:
+            ray.init(address=address, ignore_reinit_error=False, **quiet)
+        else:
+            ray.init(
+                address="local",
+                num_cpus=int(local.logical_cpus),
+                include_dashboard=local.dashboard,
+                object_store_memory=_object_store_bytes(),
+                **quiet,
+            )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ResourceError(
+            f"Ray at {address or 'this machine'} does not answer: {reason}. Start it with `ray start --head`, "
+            "or unset RAY_ADDRESS to use a local one."
+        ) from None
+    try:
+        for name in _QUIET:
+            logging.getLogger(name).setLevel(logging.ERROR)
+        yield _checked(_profile_of_cluster(train_workers) if address else local)
+    finally:
+        ray.shutdown()
+
+
+def data_context(profile: Profile) -> DataContext:
+    """Ray Data's settings for our jobs, on the current context."""
+    context = DataContext.get_current()
+    # Bars and lines are ours (progress.py): Ray's go to its log files.
+    context.enable_progress_bars = False
+    context.execution_no_progress_timeout_s = profile.stall_seconds
+    return context
+
+
+def _profile_of_cluster(train_workers: int) -> Profile:
+    have = ray.cluster_resources()
+    logical = have.get("CPU", 0.0)
+    if logical <= 0:
+        raise ResourceError("the Ray cluster has no CPUs: start its head with `ray start --head --num-cpus N`.")
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0]
+    physical = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # A head on one small machine may have been given more logical CPUs than it has cores, as we advise.
+    cores = min(int(logical), physical) if len(nodes) == 1 else max(1, int(logical))
+    profile = fit("cluster", max(1, cores), logical, int(have.get("GPU", 0)), train_workers)
+    return replace(profile, predict_actors=max(2, min(cores, 8)))
+
+
+def _checked(profile: Profile) -> Profile:
+    wanted = profile.train_workers * profile.train_cpus
+    if wanted > profile.logical_cpus:
+        raise ResourceError(
+            f"{profile.train_workers} training workers want {wanted:g} logical CPUs, {profile.name} has "
+            f"{profile.logical_cpus:g}; ask for fewer with `--workers`."
+        )
+    if profile.gpus and profile.train_workers > profile.gpus:
+        raise ResourceError(
+            f"{profile.train_workers} training workers want a GPU each, the cluster has {profile.gpus}; ask for fewer."
+        )
+    return profile
+
+
+def _object_store_bytes() -> int:
+    """A tenth of the memory, between 128 MiB and 2 GiB: our blocks are small, and shared memory is often scarce."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return int(min(max(total // 10, 128 * 2**20), 2 * 2**30))

@@ -1,0 +1,26 @@
+"""What every configuration of mgc has in common: frozen, typed, checked at birth, no unknown field.
+
+A configuration is a frozen pydantic dataclass, `@dataclass(frozen=True, config=STRICT)`, so that a wrong value is refused
+where it is written down and `dataclasses.replace` makes a checked variant.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Final
+
+from pydantic import ConfigDict, TypeAdapter
+
+STRICT: Final = ConfigDict(extra="forbid")
+"""Unknown fields are errors."""
+
+
+def to_json(configuration: Any) -> Any:
+    """JSON-ready values of a configuration."""
+    return TypeAdapter(type(configuration)).dump_python(configuration, mode="json")
+
+
+def short_hash(value: Any) -> str:
+    """Twelve hexadecimal digits of the SHA-256 of JSON-ready values, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:12]

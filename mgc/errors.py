@@ -1,0 +1,76 @@
+"""One tree of errors. Each message is one line: what is wrong, where, and what to do about it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class MgcError(Exception):
+    """Base of every error that mgc raises on purpose.
+
+    A job prints the message as its one line on stderr and ends with a non-zero exit code, so a message names the thing
+    (track, field, file), the place (URI, column, byte) and the way out.
+    """
+
+
+class ConfigError(MgcError):
+    """A field of the configuration is unknown, or its value is of the wrong type or out of range."""
+
+
+class CatalogError(MgcError):
+    """A catalog lacks a needed column, repeats a track id, or holds no track."""
+
+
+class FeaturesError(MgcError):
+    """Features are missing, malformed, or were computed by another front end than the one asked for."""
+
+
+class BundleError(MgcError):
+    """A bundle is missing, corrupt, or does not fit the front end or the taxonomy in use."""
+
+
+class StorageError(MgcError):
+    """A URI cannot be listed, read or written: it is not there, access is denied, or the disk is full."""
+
+
+class LabelsError(MgcError):
+    """The labels table cannot be read or committed, or the run would break its invariant."""
+
+
+class ResourceError(MgcError):
+    """The machine or the cluster does not have what the job asks for."""
+
+
+class ErrorKind(StrEnum):
+    """Why a track has no label. The value stands in the column `error_kind` of the labels table."""
+
+    NOT_AUDIO = "not_audio"
+    EMPTY = "empty"
+    TRUNCATED = "truncated"
+    UNSUPPORTED_CODEC = "unsupported_codec"
+    CORRUPT_STREAM = "corrupt_stream"
+    TOO_SHORT = "too_short"
+    FETCH_FAILED = "fetch_failed"
+
+    @property
+    def permanent(self) -> bool:
+        """Whether the same bytes will fail again; only a failed fetch is worth another try."""
+        return self is not ErrorKind.FETCH_FAILED
+
+
+class AudioError(MgcError):
+    """A track's bytes hold no audio that can be listened to.
+
+    Attributes:
+        kind: the reason, one of `ErrorKind`.
+        offset_bytes: where in the file the damage begins, if the decoder knows it.
+    """
+
+    def __init__(self, kind: ErrorKind, message: str, offset_bytes: int | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.offset_bytes = offset_bytes
+
+    def __reduce__(self) -> tuple[type[AudioError], tuple[ErrorKind, str, int | None]]:
+        """Keep kind and offset when Ray carries the error between processes."""
+        return type(self), (self.kind, str(self), self.offset_bytes)

@@ -1,0 +1,125 @@
+"""Figures of the report, as inline SVG that takes its colours from the page.
+
+matplotlib draws with stand-in colours, which then become the page's CSS variables, so one SVG serves light and dark.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any, Final
+
+_WIDTH_INCHES: Final = 4.8
+_HEIGHT_INCHES: Final = 3.0
+
+_STAND_INS: Final = {"#000001": "--muted", "#000002": "--line", "#000003": "--series-1", "#000004": "--series-2",
+                     "#000005": "--series-3"}  # fmt: skip
+_TEXT, _GRID, *SERIES_COLOURS = _STAND_INS
+_DASHES: Final = ("solid", "dashed", "dotted")
+_MARKERS: Final = ("o", "s", "^")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a figure.
+
+    Attributes:
+        name: shown in the legend.
+        values: one an epoch; None, not measured, is passed over, and a number that is not finite breaks the line.
+    """
+
+    name: str
+    values: Sequence[float | None]
+
+
+def curves_svg(name: str, epochs: Sequence[int], curves: Sequence[Curve], *, share: bool) -> str | None:
+    """Draw curves over epochs.
+
+    Args:
+        name: a word for the figure, unique on the page: it prefixes the ids of the SVG and starts its description.
+        epochs: the x axis.
+        curves: at most three; one without a single number is left out.
+        share: whether the values are shares of 1, shown in percent on an axis from 0 to 100.
+
+    Returns:
+        An `<svg>` element without size or fixed colours, or None if there is nothing to draw.
+    """
+    drawn = [
+        (i, curve) for i, curve in enumerate(curves) if any(v is not None and math.isfinite(v) for v in curve.values)
+    ]
+    if not drawn:
+        return None
+    # Imported here since it takes a second and only curves need it. Figure, not pyplot: no global state.
+    from matplotlib import style
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    # From matplotlib's defaults, whatever the user's own style; text stays text, and ids do not change from run to run.
+    with style.context({"svg.fonttype": "none", "svg.hashsalt": name}, after_reset=True):
+        figure = Figure(figsize=(_WIDTH_INCHES, _HEIGHT_INCHES), layout="constrained")
+        axes = figure.add_subplot()
+        for i, curve in drawn:
+            measured = [(epoch, value) for epoch, value in zip(epochs, curve.values, strict=True) if value is not None]
+            axes.plot(
+                [epoch for epoch, _ in measured],
+                [value if math.isfinite(value) else math.nan for _, value in measured],
+                label=curve.name,
+                color=SERIES_COLOURS[i],
+                linestyle=_DASHES[i],
+                linewidth=1.8,
+                # A single epoch would not show without a mark; many marks would hide the line.
+                marker=_MARKERS[i] if len(measured) <= 30 else None,
+                markersize=3.5,
+            )
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+        axes.set_xlabel("epoch", color=_TEXT)
+        if share:
+            # Room above, so that a mark at 100 % is whole.
+            axes.set_ylim(0, 1.04)
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol="\N{NO-BREAK SPACE}%"))
+        else:
+            axes.set_ylim(bottom=0)
+        axes.grid(axis="y", color=_GRID, linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.tick_params(colors=_TEXT, length=0)
+        for side, spine in axes.spines.items():
+            spine.set_visible(side == "bottom")
+            spine.set_color(_GRID)
+        # Outside the axes, so that it covers no curve.
+        figure.legend(
+            loc="outside upper left", ncols=3, frameon=False, labelcolor=_TEXT, handlelength=2.4, columnspacing=1.4
+        )
+        return _inline(figure, name, _describe(name, epochs, [curve for _, curve in drawn], share=share))
+
+
+def _describe(name: str, epochs: Sequence[int], curves: Sequence[Curve], *, share: bool) -> str:
+    parts = []
+    for curve in curves:
+        values = [value for value in curve.values if value is not None and math.isfinite(value)]
+        first, last = (f"{value:.1%}" if share else f"{value:.3g}" for value in (values[0], values[-1]))
+        parts.append(f"{curve.name} from {first} to {last}")
+    return f"{name.capitalize()} over epochs {epochs[0]} to {epochs[-1]}: {'; '.join(parts)}."
+
+
+def _inline(figure: Any, name: str, description: str) -> str:
+    """The figure as an element that fits the page: its size, ids, colours and description."""
+    raw = io.StringIO()
+    figure.savefig(
+        raw, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+    )
+    svg = raw.getvalue()
+    svg = svg[svg.index("<svg") :]
+    body = svg[svg.index(">") + 1 :]
+    # Two figures on one page must not share ids: a clip path of the one would cut the other.
+    body = re.sub(r'\bid="', f'id="{name}-', body)
+    body = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", body).replace("xlink:href", "href")
+    for colour, variable in _STAND_INS.items():
+        body = body.replace(colour, f"var({variable})")
+    # matplotlib's SVG counts in points, 72 to the inch.
+    box = f"0 0 {72 * _WIDTH_INCHES:g} {72 * _HEIGHT_INCHES:g}"
+    label = escape(description, quote=True)
+    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" role="img" aria-label="{label}">{body.strip()}'

@@ -1,0 +1,312 @@
+"""The report: one HTML page that needs nothing but itself.
+
+A caller describes what the page shows in the frozen dataclasses below; `render_report` makes the page. It holds no
+script and loads nothing: its content security policy forbids both. All text is escaped, and whatever looks like a
+credential in a URI is left out, since a report is made to be passed on.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from mgc.evaluation.figures import Curve, curves_svg
+from mgc.evaluation.scores import Scores
+
+_LONGEST_TEXT: Final = 400
+_CONFUSIONS_NAMED: Final = 5
+_NONE: Final = "\N{EN DASH}"
+
+# Control characters, marks that turn the direction of text around, and surrogates, which stand for the bytes of file
+# names that are not UTF-8 and which UTF-8 cannot write.
+_UNPRINTABLE: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """What was measured after one epoch; None where it was not. Accuracies and F1 are 0 to 1."""
+
+    epoch: int
+    train_loss: float | None = None
+    train_accuracy: float | None = None
+    validation_loss: float | None = None
+    validation_accuracy: float | None = None
+    validation_macro_f1: float | None = None
+
+
+@dataclass(frozen=True)
+class TrackCounts:
+    """What a labels run did, in tracks.
+
+    Attributes:
+        planned: to be labeled in this run: new, changed, or labeled by another model.
+        labeled: given a genre by this run.
+        quarantined: found without usable audio by this run.
+        up_to_date: left as they were.
+        pending: planned but not reached before the run was told to stop.
+        removed: no longer in the catalog.
+    """
+
+    planned: int
+    labeled: int
+    quarantined: int
+    up_to_date: int
+    pending: int = 0
+    removed: int = 0
+
+
+@dataclass(frozen=True)
+class QuarantineRow:
+    """One track without a label, and why."""
+
+    track_id: str
+    uri: str
+    error_kind: str
+    error_message: str
+
+
+@dataclass(frozen=True)
+class LabelsRun:
+    """One run of the `label` job and the table that it left.
+
+    Attributes:
+        run_id: the run's key.
+        started_at: ISO 8601.
+        finished_at: ISO 8601.
+        seconds: wall-clock time.
+        catalog_uri: what was labeled.
+        labels_uri: where the labels table lies.
+        table_version: the table's version after the run.
+        counts: what the run did.
+        genre_counts: genre → labeled tracks in the whole table.
+        training_genre_share: genre → share of the training tracks, 0 to 1; None where unknown.
+        quarantine_by_kind: error kind → quarantined tracks in the whole table.
+        quarantine: the tracks to list; the caller caps it.
+        quarantine_total: quarantined tracks in the whole table, listed or not; None takes it from `quarantine_by_kind`.
+    """
+
+    run_id: str
+    started_at: str
+    finished_at: str
+    seconds: float
+    catalog_uri: str
+    labels_uri: str
+    table_version: int
+    counts: TrackCounts
+    genre_counts: Mapping[str, int]
+    training_genre_share: Mapping[str, float] | None = None
+    quarantine_by_kind: Mapping[str, int] = field(default_factory=dict)
+    quarantine: Sequence[QuarantineRow] = ()
+    quarantine_total: int | None = None
+
+
+@dataclass(frozen=True)
+class ReportContent:
+    """All that the page shows. A section without content is left out.
+
+    Attributes:
+        title: heading and title of the page.
+        notices: shown in a box at the top: a synthetic corpus, a licence to heed.
+        model: facts about the model, name → value, in the order to show: bundle, recipe, features, parameters, seed.
+        scores: the model's scores on one split.
+        split_name: the split that `scores` is of.
+        split_description: what that split holds, and how it was kept apart from training.
+        history: one row an epoch.
+        labels_run: a run of the `label` job.
+    """
+
+    title: str
+    notices: Sequence[str] = ()
+    model: Mapping[str, str] = field(default_factory=dict)
+    scores: Scores | None = None
+    split_name: str = "test"
+    split_description: str = ""
+    history: Sequence[EpochRow] = ()
+    labels_run: LabelsRun | None = None
+
+
+def render_report(content: ReportContent) -> str:
+    """Make the page. The same content gives the same text.
+
+    Returns:
+        A whole HTML document that can be written as UTF-8.
+    """
+    environment = Environment(
+        loader=PackageLoader("mgc", "evaluation"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        # Every value that the template prints passes through here, so none can be forgotten.
+        finalize=_printable,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        percent=_percent, number=_number, count=_count, moment=_moment, duration=_duration, uri=uri_without_credentials,
+        short=_short,
+    )  # fmt: skip
+    scores, run = content.scores, content.labels_run
+    return environment.get_template("report.html").render(
+        content=content,
+        scores=scores,
+        run=run,
+        confusions=_largest_confusions(scores) if scores else [],
+        absent=[row.genre for row in scores.per_genre if not row.support] if scores else [],
+        figures=_training_figures(content.history),
+        bars=_genre_bars(run) if run else [],
+        quarantine_total=_quarantine_total(run) if run else 0,
+    )
+
+
+def uri_without_credentials(uri: str) -> str:
+    """A URI without its user:password@ and its query string (which may be a signature); a plain path stays as it is.
+
+    A cut query string leaves `?…` behind.
+    """
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return uri
+    rest, query, _ = rest.partition("?")
+    authority, slash, path = rest.partition("/")
+    _, colon, port = authority.rpartition(":")
+    if "@" not in authority and colon and not port.isdigit() and "@" in path:
+        # A secret key pasted in as it is, with a slash in it: user:sec/ret@bucket/key.
+        authority, slash, path = path.rpartition("@")[2].partition("/")
+    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}{'?…' if query else ''}"
+
+
+def text_without_credentials(text: str) -> str:
+    """A text in which every URI has lost its credentials, and every query string its values."""
+    # From the colon on: a pattern for the scheme before it would take quadratic time on a long word.
+    text = re.sub(r"://[^\s<>\"']+", lambda match: uri_without_credentials(match[0]), text)
+    return re.sub(r"\?[\w.~%-]+=[^\s<>\"']*", "?…", text)
+
+
+def _printable(value: Any) -> Any:
+    """A value as the page may show it: no credentials, nothing invisible, nothing that UTF-8 cannot write."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text_without_credentials(value))
+
+
+def _short(text: str) -> str:
+    # Credentials go first: cut in the middle, they would no longer be recognised.
+    text = text_without_credentials(text)
+    return text if len(text) <= _LONGEST_TEXT else text[:_LONGEST_TEXT] + "…"
+
+
+def _percent(share: float | None, digits: int = 1) -> str:
+    return _NONE if share is None else f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return _NONE if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def _count(value: int) -> str:
+    return f"{value:,}"
+
+
+def _moment(iso: str) -> str:
+    try:
+        moment = datetime.fromisoformat(iso)
+    except ValueError:
+        return iso
+    return f"{moment:%Y-%m-%d %H:%M:%S} {moment.tzname() or ''}".rstrip()
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+@dataclass(frozen=True)
+class _Confusion:
+    genre: str
+    answer: str
+    tracks: int
+    support: int
+
+
+def _largest_confusions(scores: Scores) -> list[_Confusion]:
+    found = [
+        _Confusion(scores.genres[t], scores.genres[a], tracks, sum(row))
+        for t, row in enumerate(scores.confusion)
+        for a, tracks in enumerate(row)
+        if t != a and tracks
+    ]
+    return sorted(found, key=lambda c: (-c.tracks, c.genre, c.answer))[:_CONFUSIONS_NAMED]
+
+
+def _training_figures(history: Sequence[EpochRow]) -> list[tuple[str, Markup]]:
+    epochs = [row.epoch for row in history]
+    drawn = {
+        "Loss": curves_svg(
+            "loss",
+            epochs,
+            [
+                Curve("validation", [row.validation_loss for row in history]),
+                Curve("train", [row.train_loss for row in history]),
+            ],
+            share=False,
+        ),
+        "Accuracy and macro-F1": curves_svg(
+            "accuracy",
+            epochs,
+            [
+                Curve("validation", [row.validation_accuracy for row in history]),
+                Curve("train", [row.train_accuracy for row in history]),
+                Curve("validation macro-F1", [row.validation_macro_f1 for row in history]),
+            ],
+            share=True,
+        ),
+    }
+    # matplotlib escapes its own text, and the names drawn are ours.
+    return [(caption, Markup(svg)) for caption, svg in drawn.items() if svg is not None]
+
+
+@dataclass(frozen=True)
+class _Bar:
+    genre: str
+    tracks: int
+    share: float
+    training_share: float | None
+    width: float
+    tick: float | None
+
+
+def _genre_bars(run: LabelsRun) -> list[_Bar]:
+    training = run.training_genre_share or {}
+    total = sum(run.genre_counts.values())
+    shares = {g: run.genre_counts.get(g, 0) / total if total else 0.0 for g in _union(run.genre_counts, training)}
+    longest = max([*shares.values(), *training.values()], default=0.0) or 1.0
+    return [
+        _Bar(
+            genre=genre,
+            tracks=run.genre_counts.get(genre, 0),
+            share=share,
+            training_share=training.get(genre),
+            width=share / longest,
+            tick=training[genre] / longest if genre in training else None,
+        )
+        for genre, share in sorted(shares.items(), key=lambda item: (-item[1], item[0]))
+    ]
+
+
+def _union(*names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(name for group in names for name in group))
+
+
+def _quarantine_total(run: LabelsRun) -> int:
+    if run.quarantine_total is not None:
+        return run.quarantine_total
+    return max(sum(run.quarantine_by_kind.values()), len(run.quarantine))

@@ -1,0 +1,1 @@
+"""Networks: one file an architecture family, each a frozen configuration and a module."""

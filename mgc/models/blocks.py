@@ -1,0 +1,55 @@
+"""What the architectures share.
+
+Axes: B batch, C channels, F mel bins, T frames, D embedding, G genres.
+"""
+
+from __future__ import annotations
+
+import abc
+
+import torch
+from torch import nn
+
+
+class Classifier(nn.Module, abc.ABC):
+    """A network from normalised features to logits.
+
+    `forward` takes `features_BFT`, float32 of mean about 0 and deviation about 1, and returns `logits_BG`.
+    `embed` returns what the last layer sees, `embedding_BD`: similarity and t-SNE work on it.
+    """
+
+    @abc.abstractmethod
+    def embed(self, features_BFT: torch.Tensor) -> torch.Tensor:
+        """Penultimate activations, float32 (B, D)."""
+
+    @abc.abstractmethod
+    def classify(self, embedding_BD: torch.Tensor) -> torch.Tensor:
+        """Logits (B, G) of an embedding."""
+
+    def forward(self, features_BFT: torch.Tensor) -> torch.Tensor:
+        """Logits (B, G)."""
+        return self.classify(self.embed(features_BFT))
+
+
+class ConvNormRelu(nn.Sequential):
+    """Convolution without bias, batch normalisation, ReLU; 'same' padding for odd kernels."""
+
+    def __init__(self, channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(channels_in, channels_out, kernel, stride, kernel // 2, bias=False),
+            nn.BatchNorm2d(channels_out),
+            nn.ReLU(inplace=True),
+        )
+
+
+class MeanMaxPool(nn.Module):
+    """Global pooling over frequency and time: mean and maximum side by side, (B, C, F, T) → (B, 2C)."""
+
+    def forward(self, maps_BCFT: torch.Tensor) -> torch.Tensor:
+        """Pooled (B, 2C)."""
+        return torch.cat([maps_BCFT.mean(dim=(2, 3)), maps_BCFT.amax(dim=(2, 3))], dim=1)
+
+
+def parameter_count(model: nn.Module) -> int:
+    """How many numbers training may change."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

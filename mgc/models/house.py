@@ -1,0 +1,82 @@
+"""The house's small CNN: residual 3 × 3 convolutions with batch normalisation, pooled over the whole clip.
+
+Axes: B batch, C channels, F mel bins, T frames, D embedding, G genres.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import nn
+
+from mgc.configuration import STRICT
+from mgc.models.blocks import Classifier, ConvNormRelu, MeanMaxPool
+
+
+@dataclass(frozen=True, config=STRICT)
+class HouseCnnConfig:
+    """Configuration of `HouseCnn`.
+
+    Attributes:
+        channels: width of each stage; every stage halves bins and frames.
+        blocks: residual blocks a stage.
+        dropout: share of the embedding zeroed in training.
+    """
+
+    kind: Literal["house_cnn"] = "house_cnn"
+    channels: Annotated[tuple[Annotated[int, Field(ge=1, le=1024)], ...], Field(min_length=1, max_length=6)] = (
+        24,
+        48,
+        96,
+        128,
+    )
+    blocks: Annotated[int, Field(ge=0, le=8)] = 1
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.3
+
+
+class ResidualBlock(nn.Module):
+    """Two 3 × 3 convolutions around an identity (He et al. 2016)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = ConvNormRelu(channels, channels)
+        self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels))
+
+    def forward(self, maps_BCFT: torch.Tensor) -> torch.Tensor:
+        """Maps of the same shape."""
+        return torch.relu(maps_BCFT + self.second(self.first(maps_BCFT)))
+
+
+class HouseCnn(Classifier):
+    """Stages of a strided convolution and residual blocks, mean and max pooled, one linear layer.
+
+    Any number of bins and frames of at least 2 to the number of stages works; the pooling makes the answer independent of where in
+    the clip something sounds.
+    """
+
+    def __init__(self, config: HouseCnnConfig, genres: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        width = 1
+        for channels in config.channels:
+            layers.append(ConvNormRelu(width, channels, stride=2))
+            layers.extend(ResidualBlock(channels) for _ in range(config.blocks))
+            width = channels
+        self.stages = nn.Sequential(*layers)
+        self.pool = MeanMaxPool()
+        self.dropout = nn.Dropout(config.dropout)
+        self.head = nn.Linear(2 * width, genres)
+
+    def embed(self, features_BFT: torch.Tensor) -> torch.Tensor:
+        """Mean and maximum of the last stage, (B, 2 · channels[-1])."""
+        maps_BCFT = features_BFT.unsqueeze(1).contiguous(memory_format=torch.channels_last)
+        pooled: torch.Tensor = self.pool(self.stages(maps_BCFT))
+        return pooled
+
+    def classify(self, embedding_BD: torch.Tensor) -> torch.Tensor:
+        """Logits (B, G)."""
+        logits_BG: torch.Tensor = self.head(self.dropout(embedding_BD))
+        return logits_BG

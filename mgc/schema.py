@@ -1,0 +1,177 @@
+"""Arrow schemas of the three tables: catalog, features, labels. Each carries a format version in its metadata.
+
+Others may write catalogs and features; these schemas are the whole contract.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+import pyarrow as pa
+
+from mgc.errors import CatalogError, FeaturesError
+
+FORMAT_VERSION: Final = 1
+"""Version of the three table formats; a reader refuses a higher one."""
+
+_VERSION_KEY: Final = b"mgc_format_version"
+_FRONT_END_KEY: Final = b"mgc_front_end"
+
+CATALOG: Final = pa.schema(
+    [
+        pa.field("track_id", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("size_bytes", pa.int64(), nullable=False),
+        pa.field("content_tag", pa.string(), nullable=False),
+        pa.field("genre_top", pa.string()),
+        pa.field("genres", pa.list_(pa.string())),
+        pa.field("artist_id", pa.string()),
+        pa.field("album_id", pa.string()),
+        pa.field("split", pa.string()),
+        pa.field("subset", pa.string()),
+        pa.field("duration_seconds", pa.float64()),
+    ],
+    metadata={_VERSION_KEY: str(FORMAT_VERSION).encode()},
+)
+"""One row a track. `content_tag` changes when the bytes change: an ETag, or size and modification time."""
+
+CATALOG_REQUIRED: Final = ("track_id", "uri", "size_bytes", "content_tag")
+
+TRACK_FACTS: Final = ("genre_top", "genres", "artist_id", "album_id", "split", "subset")
+"""Catalog columns that travel with the features, so that training needs no join."""
+
+FEATURES: Final = pa.schema(
+    [
+        pa.field("track_id", pa.string(), nullable=False),
+        pa.field("content_tag", pa.string(), nullable=False),
+        pa.field("clip_index", pa.int32(), nullable=False),
+        pa.field("start_seconds", pa.float64(), nullable=False),
+        pa.field("features", pa.binary(), nullable=False),
+        *(CATALOG.field(name) for name in TRACK_FACTS),
+    ],
+    metadata={_VERSION_KEY: str(FORMAT_VERSION).encode()},
+)
+"""One row a clip. `features` is a C-ordered uint8 array; its shape and the front end stand in the metadata."""
+
+REJECTS: Final = pa.schema(
+    [
+        pa.field("track_id", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("content_tag", pa.string(), nullable=False),
+        pa.field("error_kind", pa.string(), nullable=False),
+        pa.field("error_message", pa.string(), nullable=False),
+        pa.field("error_offset", pa.int64()),
+    ],
+    metadata={_VERSION_KEY: str(FORMAT_VERSION).encode()},
+)
+"""One row a track that gave no features, with its reason. Lies beside the features."""
+
+_UTC: Final = pa.timestamp("us", tz="UTC")
+
+TOP_K: Final = pa.list_(pa.struct([pa.field("genre", pa.string()), pa.field("probability", pa.float64())]))
+
+LABELS: Final = pa.schema(
+    [
+        pa.field("track_id", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("content_tag", pa.string(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("genre_top", pa.string()),
+        pa.field("confidence", pa.float64()),
+        pa.field("top_k", TOP_K),
+        pa.field("genres", pa.list_(pa.string())),
+        pa.field("duration_seconds", pa.float64()),
+        pa.field("decoder", pa.string()),
+        pa.field("seconds_listened", pa.float64()),
+        pa.field("error_kind", pa.string()),
+        pa.field("error_message", pa.string()),
+        pa.field("error_offset", pa.int64()),
+        pa.field("damage", pa.string()),
+        pa.field("tries", pa.int32(), nullable=False),
+        pa.field("next_try_at", _UTC),
+        pa.field("removed_at", _UTC),
+        pa.field("override_by", pa.string()),
+        pa.field("override_reason", pa.string()),
+        pa.field("model_id", pa.string(), nullable=False),
+        pa.field("features_id", pa.string(), nullable=False),
+        pa.field("run_id", pa.string(), nullable=False),
+        pa.field("labeled_at", _UTC, nullable=False),
+    ],
+    metadata={_VERSION_KEY: str(FORMAT_VERSION).encode()},
+)
+"""Exactly one row for each catalog row. `status` is `labeled` or `quarantined`."""
+
+LABELED: Final = "labeled"
+QUARANTINED: Final = "quarantined"
+
+
+def check_catalog(columns: pa.Schema, where: str) -> None:
+    """Refuse a catalog that lacks a required column or has one of another type.
+
+    Args:
+        columns: the schema found.
+        where: the URI, for the message.
+
+    Raises:
+        CatalogError: naming the columns.
+    """
+    missing = [name for name in CATALOG_REQUIRED if name not in columns.names]
+    if missing:
+        raise CatalogError(
+            f"{where}: a catalog needs the column(s) {', '.join(missing)}; found {', '.join(columns.names) or 'none'}. "
+            "Write one with `mgc catalog SOURCE --out CATALOG`."
+        )
+    for field in columns:
+        if field.name in CATALOG.names and not _fits(field.type, CATALOG.field(field.name).type):
+            wanted = CATALOG.field(field.name).type
+            raise CatalogError(f"{where}: column {field.name} is {field.type}, a catalog has {wanted} there.")
+    check_version(columns, where, CatalogError)
+
+
+def check_version(columns: pa.Schema, where: str, error: type[CatalogError] | type[FeaturesError]) -> None:
+    """Refuse a table written in a newer format than this program reads."""
+    version = int((columns.metadata or {}).get(_VERSION_KEY, b"1"))
+    if version > FORMAT_VERSION:
+        raise error(f"{where}: format version {version}, this mgc reads up to {FORMAT_VERSION}; upgrade mgc.")
+
+
+def features_schema(front_end: Mapping[str, Any], features_id: str, shape: tuple[int, ...]) -> pa.Schema:
+    """The features schema with the front end that computed them in its metadata.
+
+    Args:
+        front_end: the front end's configuration, as JSON-ready values.
+        features_id: the hash of what determines the numbers.
+        shape: the shape of one clip's features, for example (128, 128) for bins × frames.
+    """
+    facts = {"front_end": dict(front_end), "features_id": features_id, "shape": list(shape), "dtype": "uint8"}
+    metadata = dict(FEATURES.metadata or {})
+    metadata[_FRONT_END_KEY] = json.dumps(facts, sort_keys=True).encode()
+    return FEATURES.with_metadata(metadata)
+
+
+def features_facts(columns: pa.Schema, where: str) -> dict[str, Any]:
+    """Read back what `features_schema` wrote: `front_end`, `features_id`, `shape`, `dtype`.
+
+    Raises:
+        FeaturesError: the columns or the metadata are not those of a features table.
+    """
+    missing = [name for name in ("track_id", "clip_index", "features") if name not in columns.names]
+    raw = (columns.metadata or {}).get(_FRONT_END_KEY)
+    if missing or raw is None:
+        what = f"lacks the column(s) {', '.join(missing)}" if missing else "does not say which front end computed it"
+        raise FeaturesError(f"{where}: this is no features table: it {what}. Write one with `mgc prepare`.")
+    check_version(columns, where, FeaturesError)
+    facts: dict[str, Any] = json.loads(raw)
+    return facts
+
+
+def _fits(found: pa.DataType, wanted: pa.DataType) -> bool:
+    if found.equals(wanted) or pa.types.is_null(found):
+        return True
+    if pa.types.is_string(wanted):
+        return bool(pa.types.is_large_string(found) or pa.types.is_dictionary(found))
+    if pa.types.is_floating(wanted) or pa.types.is_integer(wanted):
+        return bool(pa.types.is_integer(found) or pa.types.is_floating(found))
+    return bool(pa.types.is_list(found) or pa.types.is_large_list(found))

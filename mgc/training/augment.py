@@ -1,0 +1,100 @@
+"""Augmentation of normalised features, on the device, for a whole batch at once.
+
+Axes: B batch, F mel bins, T frames, G genres.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from mgc.configuration import STRICT
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class AugmentConfig:
+    """What is varied between two looks at a clip.
+
+    Attributes:
+        roll_time: turn the clip around in time by a random amount.
+        shift_bins: shift up or down by at most this many mel bins (edges repeat): a change of key or speed.
+        gain: deviation of a random factor on the decibels, and of a random offset.
+        mask_bins: largest share of the bins set to zero, the mean, in each of two stripes (SpecAugment, Park et al. 2019).
+        mask_frames: the same along time.
+        mixup: alpha of the Beta distribution that mixes two clips and their genres (Zhang et al. 2018); 0 turns it off.
+    """
+
+    roll_time: bool = False
+    shift_bins: Annotated[int, Field(ge=0, le=64)] = 0
+    gain: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    mask_bins: Share = 0.0
+    mask_frames: Share = 0.0
+    mixup: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
+
+
+def _index(batch: int, size: int, device: torch.device) -> torch.Tensor:
+    return torch.arange(size, device=device).expand(batch, size)
+
+
+def _stripes(batch: int, size: int, share: float, device: torch.device) -> torch.Tensor:
+    """Boolean (B, size): one stripe a clip, of random place and width up to `share` of the size."""
+    width_B1 = torch.rand(batch, 1, device=device) * share * size
+    start_B1 = torch.rand(batch, 1, device=device) * (size - width_B1)
+    place_BS = _index(batch, size, device)
+    return (place_BS >= start_B1) & (place_BS < start_B1 + width_B1)
+
+
+def augment(features_BFT: torch.Tensor, config: AugmentConfig) -> torch.Tensor:
+    """Varied features of the same shape; draws from torch's global generator.
+
+    Args:
+        features_BFT: normalised float32.
+        config: what to vary; mixup is not done here, since it changes the targets too.
+    """
+    batch, bins, frames = features_BFT.shape
+    device = features_BFT.device
+    if config.roll_time:
+        offset_B1 = torch.randint(frames, (batch, 1), device=device)
+        index_BT = (_index(batch, frames, device) + offset_B1) % frames
+        features_BFT = features_BFT.gather(2, index_BT.unsqueeze(1).expand(batch, bins, frames))
+    if config.shift_bins:
+        offset_B1 = torch.randint(-config.shift_bins, config.shift_bins + 1, (batch, 1), device=device)
+        index_BF = (_index(batch, bins, device) + offset_B1).clamp(0, bins - 1)
+        features_BFT = features_BFT.gather(1, index_BF.unsqueeze(2).expand(batch, bins, frames))
+    if config.gain:
+        factor_B11 = 1 + config.gain * torch.randn(batch, 1, 1, device=device)
+        offset_B11 = config.gain * torch.randn(batch, 1, 1, device=device)
+        features_BFT = features_BFT * factor_B11 + offset_B11
+    if config.mask_bins or config.mask_frames:
+        keep_BFT = torch.ones_like(features_BFT)
+        for _ in range(2):
+            if config.mask_bins:
+                keep_BFT *= ~_stripes(batch, bins, config.mask_bins, device).unsqueeze(2)
+            if config.mask_frames:
+                keep_BFT *= ~_stripes(batch, frames, config.mask_frames, device).unsqueeze(1)
+        features_BFT = features_BFT * keep_BFT
+    return features_BFT
+
+
+def mixup(
+    features_BFT: torch.Tensor, targets_BG: torch.Tensor, alpha: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each clip mixed with another of the batch, targets in the same proportion (Zhang et al. 2018).
+
+    Args:
+        features_BFT: float32.
+        targets_BG: shares of each genre, rows summing to one.
+        alpha: greater than zero; small values mix little.
+    """
+    batch = features_BFT.shape[0]
+    share_B = torch.distributions.Beta(alpha, alpha).sample((batch,)).to(features_BFT.device)
+    share_B = torch.maximum(share_B, 1 - share_B)
+    other_B = torch.randperm(batch, device=features_BFT.device)
+    share_B11, share_B1 = share_B[:, None, None], share_B[:, None]
+    mixed_BFT = share_B11 * features_BFT + (1 - share_B11) * features_BFT[other_B]
+    return mixed_BFT, share_B1 * targets_BG + (1 - share_B1) * targets_BG[other_B]

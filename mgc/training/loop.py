@@ -1,0 +1,238 @@
+"""The training loop: one epoch over batches, validation over batches, and a state that can be saved without pickle.
+
+It knows neither where batches come from nor who else trains: a caller may hand it a model wrapped for data-parallel
+training, and sums the validation counts of all workers itself.
+
+Axes: B batch, F mel bins, T frames, G genres.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass as plain_dataclass
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import nn
+
+from mgc.configuration import STRICT
+from mgc.errors import MgcError
+from mgc.features.normalization import Normalization
+from mgc.training.augment import AugmentConfig, augment, mixup
+from mgc.training.losses import cross_entropy, l2_penalty, soft_targets
+from mgc.training.sampling import Balance
+
+Schedule = Literal["constant", "one_cycle"]
+Precision = Literal["float32", "bf16"]
+
+
+@dataclass(frozen=True, config=STRICT)
+class TrainingConfig:
+    """How a model is trained.
+
+    Attributes:
+        epochs: passes over the training set, at most.
+        batch_size: clips a step, over all workers together.
+        optimizer: `adam` (weight decay as the gradient of an L2 term) or `adamw` (decoupled).
+        learning_rate: its peak.
+        schedule: `constant`, or `one_cycle`: linear warm-up over the first `warmup` of the training, cosine decay to zero.
+        warmup: share of the training.
+        weight_decay: the optimizer's.
+        l2: factor of the sum of squared kernels added to the loss, as papers written for Keras mean it.
+        label_smoothing: share of each target spread over all genres.
+        gradient_clip: largest norm of the gradient; 0 turns it off.
+        balance: how often each genre is seen.
+        augment: what is varied.
+        patience: epochs without a better validation score before training ends early; 0 turns it off.
+        precision: `bf16` runs the network under autocast.
+        seed: of weights, order, sampling and augmentation.
+    """
+
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = 20
+    batch_size: Annotated[int, Field(ge=2, le=65_536)] = 64
+    optimizer: Literal["adam", "adamw"] = "adamw"
+    learning_rate: Annotated[float, Field(gt=0.0, le=10.0)] = 2e-3
+    schedule: Schedule = "one_cycle"
+    warmup: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.15
+    weight_decay: Annotated[float, Field(ge=0.0, le=10.0)] = 0.01
+    l2: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    gradient_clip: Annotated[float, Field(ge=0.0)] = 0.0
+    balance: Balance = "class_balanced"
+    augment: AugmentConfig = Field(default_factory=AugmentConfig)
+    patience: Annotated[int, Field(ge=0, le=10_000)] = 0
+    precision: Precision = "float32"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+
+@plain_dataclass(frozen=True)
+class Batch:
+    """Clips with their genres: `features_BFT` uint8, `genre_B` int64, `track_ids` B strings."""
+
+    features_BFT: torch.Tensor
+    genre_B: torch.Tensor
+    track_ids: list[str]
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on a device."""
+        return Batch(self.features_BFT.to(device), self.genre_B.to(device), self.track_ids)
+
+
+def learning_rate(config: TrainingConfig, progress: float) -> float:
+    """The rate when `progress` (0 to 1) of the training is done."""
+    if config.schedule == "constant":
+        return config.learning_rate
+    if progress < config.warmup:
+        return config.learning_rate * max(progress, 1e-3) / config.warmup
+    rest = (min(progress, 1.0) - config.warmup) / (1 - config.warmup)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * rest))
+
+
+@plain_dataclass
+class EpochFigures:
+    """Sums of an epoch; those of several workers add up. `confusion_GG` has true genres in rows."""
+
+    clips: int
+    loss_sum: float
+    confusion_GG: torch.Tensor
+
+    @property
+    def loss(self) -> float:
+        """Mean loss in nats."""
+        return self.loss_sum / max(self.clips, 1)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of clips answered rightly."""
+        return float(self.confusion_GG.diagonal().sum()) / max(self.clips, 1)
+
+    @property
+    def macro_f1(self) -> float:
+        """F1 averaged over the genres that occur."""
+        right_G = self.confusion_GG.diagonal().double()
+        support_G, answered_G = self.confusion_GG.sum(1).double(), self.confusion_GG.sum(0).double()
+        f1_G = 2 * right_G / (support_G + answered_G).clamp(min=1)
+        return float(f1_G[support_G > 0].mean()) if bool((support_G > 0).any()) else 0.0
+
+
+class Learner:
+    """A model, its optimizer and how far training has come.
+
+    Args:
+        model: from normalised features to logits; may be wrapped for data-parallel training.
+        config: how to train.
+        normalization: of the stored features.
+        genres: number of logits.
+        device: where model and batches live.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: TrainingConfig,
+        normalization: Normalization,
+        genres: int,
+        device: torch.device,
+    ) -> None:
+        self.model = model
+        self.config = config
+        self.device = device
+        self._normalization = normalization
+        self._genres = genres
+        optimizer = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
+        self.optimizer = optimizer(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+
+    def train_epoch(
+        self,
+        batches: Iterable[Batch],
+        epoch: int,
+        steps: int,
+        rank: int = 0,
+        on_step: Callable[[int, float], None] = lambda clips, loss: None,
+    ) -> EpochFigures:
+        """One pass.
+
+        Args:
+            batches: of training clips.
+            epoch: counted from 0; with the seed it determines the augmentation.
+            steps: expected number of batches, for the schedule.
+            rank: of this worker.
+            on_step: called after each step with the clips and the loss of its batch.
+
+        Raises:
+            MgcError: the loss is not finite; names the tracks of the batch.
+        """
+        torch.manual_seed(hash((self.config.seed, epoch, rank)) % 2**31)
+        self.model.train()
+        figures = self._no_figures()
+        for step, host_batch in enumerate(batches):
+            rate = learning_rate(self.config, (epoch + step / max(steps, 1)) / self.config.epochs)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            batch = host_batch.to(self.device)
+            features_BFT = augment(self._normalization.apply(batch.features_BFT), self.config.augment)
+            targets_BG = soft_targets(batch.genre_B, self._genres, self.config.label_smoothing)
+            if self.config.augment.mixup:
+                features_BFT, targets_BG = mixup(features_BFT, targets_BG, self.config.augment.mixup)
+            with self._autocast():
+                logits_BG = self.model(features_BFT)
+            loss = cross_entropy(logits_BG, targets_BG)
+            total = loss + self.config.l2 * l2_penalty(self.model) if self.config.l2 else loss
+            value = float(total.detach())
+            if not math.isfinite(value):
+                tracks = ", ".join(sorted(set(batch.track_ids))[:10])
+                raise MgcError(
+                    f"training: the loss became {value} in epoch {epoch}, step {step} (tracks {tracks}, …); "
+                    "lower training.learning_rate or set training.gradient_clip."
+                )
+            self.optimizer.zero_grad(set_to_none=True)
+            total.backward()  # type: ignore[no-untyped-call]
+            if self.config.gradient_clip:
+                nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
+            self.optimizer.step()
+            self._count(figures, logits_BG, batch.genre_B, float(loss.detach()))
+            on_step(len(batch.genre_B), value)
+        return figures
+
+    @torch.inference_mode()
+    def validate(self, batches: Iterable[Batch]) -> EpochFigures:
+        """Loss and confusion without augmentation, label smoothing or balance."""
+        self.model.eval()
+        figures = self._no_figures()
+        for host_batch in batches:
+            batch = host_batch.to(self.device)
+            with self._autocast():
+                logits_BG = self.model(self._normalization.apply(batch.features_BFT))
+            loss = cross_entropy(logits_BG, soft_targets(batch.genre_B, self._genres, 0.0))
+            self._count(figures, logits_BG, batch.genre_B, float(loss))
+        return figures
+
+    def optimizer_tensors(self) -> dict[str, torch.Tensor]:
+        """The optimizer's state as named tensors, for safetensors."""
+        state = self.optimizer.state_dict()["state"]
+        return {f"{index}.{key}": torch.as_tensor(value) for index, slot in state.items() for key, value in slot.items()}
+
+    def load_optimizer_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Inverse of `optimizer_tensors`."""
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for name, tensor in tensors.items():
+            index, key = name.split(".", 1)
+            state.setdefault(int(index), {})[key] = tensor
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
+
+    def _no_figures(self) -> EpochFigures:
+        return EpochFigures(0, 0.0, torch.zeros(self._genres, self._genres, dtype=torch.int64))
+
+    def _count(self, figures: EpochFigures, logits_BG: torch.Tensor, genre_B: torch.Tensor, loss: float) -> None:
+        cells_B = genre_B * self._genres + logits_BG.detach().argmax(dim=1)
+        counts = torch.bincount(cells_B, minlength=self._genres**2).reshape(self._genres, self._genres)
+        figures.clips += len(genre_B)
+        figures.loss_sum += loss * len(genre_B)
+        figures.confusion_GG += counts.cpu()

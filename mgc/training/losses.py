@@ -1,0 +1,36 @@
+"""Losses over soft targets.
+
+Axes: B batch, G genres.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+def soft_targets(genre_B: torch.Tensor, genres: int, smoothing: float) -> torch.Tensor:
+    """One-hot targets with label smoothing (Szegedy et al. 2016): float32 (B, G), rows summing to one.
+
+    Args:
+        genre_B: int64 logit indices.
+        genres: number of logits.
+        smoothing: share spread evenly over all genres, in [0, 1).
+    """
+    one_hot_BG = nn.functional.one_hot(genre_B, genres).to(torch.float32)
+    return one_hot_BG * (1 - smoothing) + smoothing / genres
+
+
+def cross_entropy(logits_BG: torch.Tensor, targets_BG: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy in nats against soft targets, a scalar."""
+    return -(targets_BG * torch.log_softmax(logits_BG.float(), dim=1)).sum(dim=1).mean()
+
+
+def l2_penalty(model: nn.Module) -> torch.Tensor:
+    """Sum of squared convolution and dense weights, biases and normalisation left out (Keras' `kernel_regularizer`)."""
+    kernels = [
+        module.weight.square().sum()
+        for module in model.modules()
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear)
+    ]
+    return torch.stack(kernels).sum()

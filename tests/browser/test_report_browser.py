@@ -1,0 +1,156 @@
+"""The report in a real browser. Needs Chromium (Debian: `apt-get install chromium`); skips where there is none."""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageStat
+
+from mgc.evaluation.report import EpochRow, LabelsRun, QuarantineRow, ReportContent, TrackCounts, render_report
+from mgc.evaluation.scores import score
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: chromium, chromium-browser and google-chrome not found"),
+]
+
+GENRES = (
+    "Blues",
+    "Classical",
+    "Electronic",
+    "Experimental",
+    "Folk",
+    "Hip-Hop",
+    "Jazz",
+    "Old-Time / Historic",
+    "Pop",
+    "Rock",
+)
+
+
+def page() -> str:
+    random = np.random.default_rng(17)
+    truth_N = random.integers(0, len(GENRES), 400)
+    logits_NG = random.normal(size=(400, len(GENRES)))
+    logits_NG[np.arange(400), truth_N] += 1.5
+    quarantine = [
+        QuarantineRow(
+            f"folder/{n}/<script>document.title='owned'</script>{'w' * 150}.mp3",
+            f"s3://music/folder/{n}.mp3",
+            "truncated",
+            "the stream ends after 0.3 s",
+        )
+        for n in range(5)
+    ]
+    return render_report(
+        ReportContent(
+            title="Ten genres",
+            notices=["Synthetic corpus."],
+            model={"Bundle": "0123456789ab", "Parameters": "311,434"},
+            scores=score(truth_N, logits_NG, GENRES),
+            split_description="400 tracks of 80 artists.",
+            history=[EpochRow(n, 2 / n, 1 - 0.8 / n, 2.2 / n, 0.9 - 0.8 / n, 0.85 - 0.8 / n) for n in range(1, 13)],
+            labels_run=LabelsRun(
+                run_id="0123456789ab",
+                started_at="2026-03-01T02:00:00+00:00",
+                finished_at="2026-03-01T02:10:00+00:00",
+                seconds=600.0,
+                catalog_uri="s3://music/catalog.parquet",
+                labels_uri="s3://labels/nightly",
+                table_version=3,
+                counts=TrackCounts(planned=405, labeled=400, quarantined=5, up_to_date=0),
+                genre_counts={genre: 10 * n + 5 for n, genre in enumerate(GENRES)},
+                training_genre_share=dict.fromkeys(GENRES, 0.1),
+                quarantine_by_kind={"truncated": 5},
+                quarantine=quarantine,
+            ),
+        )
+    )
+
+
+def chromium(tmp_path: Path, document: str, *options: str) -> tuple[str, str]:
+    """Open a document without network and give what Chromium wrote to stdout and stderr."""
+    file = tmp_path / "page.html"
+    file.write_text(document, encoding="utf-8")
+    command = [
+        str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+        "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}", *options, file.as_uri(),
+    ]  # fmt: skip
+    # A session of its own, so that a browser that hangs goes with all its processes.
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            out, log = process.communicate(timeout=90)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    assert process.returncode == 0, log
+    return out, log
+
+
+def console(log: str) -> list[str]:
+    return [line for line in log.splitlines() if ":CONSOLE" in line]
+
+
+def test_the_browser_builds_every_section_without_complaint(tmp_path: Path) -> None:
+    dom, log = chromium(tmp_path, page(), "--dump-dom")
+    sections = re.findall(r'<section id="([^"]+)"', dom)
+    assert sections == ["scores", "genres", "confusion", "training", "labels", "quarantine", "model"]
+    assert dom.count("<svg") == 2
+    assert len(re.findall(r'<td class="(?:right|wrong)[^>]*>\d+</td>', dom)) == len(GENRES) ** 2
+    assert "<title>Ten genres</title>" in dom
+    assert "<script" not in dom
+    assert set(re.findall(r"https?://[^\"' )<]+", dom)) == {"http://www.w3.org/2000/svg"}
+    assert console(log) == []
+
+
+def test_a_script_that_got_in_would_not_run(tmp_path: Path) -> None:
+    broken = page().replace("</body>", "<script>document.title = 'owned'</script></body>")
+    dom, log = chromium(tmp_path, broken, "--dump-dom")
+    assert "<title>Ten genres</title>" in dom
+    assert any("Content Security Policy" in line for line in console(log)), log
+
+
+def test_the_page_fits_wide_and_narrow_windows(tmp_path: Path) -> None:
+    """Only the tables in their own frames scroll sideways, never the page. Chromium's own window cannot be narrow."""
+    frames = "".join(
+        f'<iframe width="{width}" height="800" srcdoc="{html.escape(page(), quote=True)}"></iframe>'
+        for width in (360, 700, 1400)
+    )
+    script = (
+        "<script>onload = () => { document.title = [...document.querySelectorAll('iframe')].map(frame => "
+        "frame.contentDocument.documentElement.scrollWidth + ' of ' + frame.clientWidth + ' px').join(', ') }</script>"
+    )
+    dom, _ = chromium(tmp_path, f"<title>not measured</title>{script}{frames}", "--dump-dom")
+    measured = re.search(r"<title>(.*?)</title>", dom)
+    assert measured is not None
+    # 15 px of each frame are its vertical scroll bar.
+    assert measured[1] == "345 of 360 px, 685 of 700 px, 1385 of 1400 px"
+
+
+@pytest.mark.parametrize(("scheme", "brightness"), [("light", (180, 255)), ("dark", (10, 75))])
+def test_the_screenshot_shows_a_page(tmp_path: Path, scheme: str, brightness: tuple[int, int]) -> None:
+    picture = tmp_path / "page.png"
+    # Blink's own numbers: 0 is dark, 1 is light.
+    chosen = f"--blink-settings=preferredColorScheme={int(scheme == 'light')}"
+    chromium(tmp_path, page(), "--window-size=1280,1600", "--hide-scrollbars", chosen, f"--screenshot={picture}")
+    with Image.open(picture) as image:
+        assert image.format == "PNG"
+        assert image.size == (1280, 1600)
+        grey = image.convert("L")
+    assert brightness[0] < ImageStat.Stat(grey).mean[0] < brightness[1]
+    # Text and shades all the way down: no quarter of the page is blank.
+    for top in range(0, 1600, 400):
+        assert ImageStat.Stat(grey.crop((0, top, 1280, top + 400))).stddev[0] > 5

@@ -1,0 +1,44 @@
+"""Fixtures that the whole test run shares. Each large thing (object store, Ray) starts once, on first use."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.object_store import ObjectStore, running
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[ObjectStore]:
+    """A real S3-compatible store. Does not touch the environment: see `s3_environment`."""
+    with tempfile.TemporaryDirectory(prefix="mgc-object-store-") as folder, running(Path(folder)) as store:
+        yield store
+
+
+@pytest.fixture(scope="session")
+def s3_environment(object_store: ObjectStore) -> Iterator[ObjectStore]:
+    """The AWS variables of the store, for the rest of the session.
+
+    Ray's workers inherit the environment as it is at `ray.init`, so a Ray fixture asks for this one first. A test that
+    wants other settings changes them with `monkeypatch`, which puts these back.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        for name, value in object_store.environment().items():
+            patch.setenv(name, value)
+        # A developer's own ~/.aws, and the metadata service of a cloud machine, have no say in the tests.
+        patch.setenv("AWS_CONFIG_FILE", os.devnull)
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        yield object_store
+
+
+@pytest.fixture
+def bucket_uri(s3_environment: ObjectStore) -> str:
+    """The URI of an empty bucket of the test's own."""
+    return f"s3://{s3_environment.make_bucket()}"

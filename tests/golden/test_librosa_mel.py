@@ -1,0 +1,103 @@
+"""Against librosa itself, which is the definition of these features."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mgc.audio.waveform import Waveform
+from mgc.features.mel import LogMel, LogMelConfig, mel_filters
+from mgc.features.thumbnail import Thumbnail, ThumbnailConfig
+
+
+@pytest.fixture(autouse=True)
+def _librosa_may_warn() -> Iterator[None]:
+    # Many filters at a low rate leave some empty; librosa says so, we want its numbers all the same.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Empty filters detected")
+        yield
+
+
+def music(seconds: float, rate_hz: int) -> NDArray[np.float32]:
+    """Chords with beats over a little noise: loud and quiet, tonal and flat, some 90 dB from top to bottom."""
+    rng = np.random.default_rng(11)
+    time = np.arange(round(seconds * rate_hz)) / rate_hz
+    tones = sum(np.sin(2 * np.pi * pitch_hz * time) for pitch_hz in (110.0, 277.2, 659.3, 1318.5, 3520.0))
+    beats = np.exp(-8 * (2 * time % 1)) * rng.standard_normal(len(time))
+    return (0.1 * tones * (time % 4 < 3) + 0.2 * beats + 1e-4 * rng.standard_normal(len(time))).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("rate_hz", "n_fft", "n_mels", "f_min_hz", "f_max_hz"),
+    [
+        (22050, 2048, 128, 0.0, 11025.0),
+        (44100, 2048, 128, 0.0, 22050.0),
+        (48000, 2048, 128, 0.0, 24000.0),
+        (96000, 2048, 128, 0.0, 48000.0),
+        (16000, 512, 64, 60.0, 7800.0),
+        (8000, 256, 128, 0.0, 4000.0),
+        (22050, 4096, 20, 0.0, 900.0),
+        (11025, 1024, 96, 1500.0, 5000.0),
+    ],
+)
+def test_filters(rate_hz: int, n_fft: int, n_mels: int, f_min_hz: float, f_max_hz: float) -> None:
+    import librosa
+
+    expected = librosa.filters.mel(sr=rate_hz, n_fft=n_fft, n_mels=n_mels, fmin=f_min_hz, fmax=f_max_hz).T
+    ours = mel_filters(rate_hz, n_fft, n_mels, f_min_hz, f_max_hz)
+    # float32 of the same formula in float64.
+    np.testing.assert_allclose(ours, expected, atol=1e-6 * expected.max())
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        LogMelConfig(),
+        LogMelConfig(frames=130),
+        LogMelConfig(sample_rate_hz=44100, frames=256),
+        LogMelConfig(sample_rate_hz=16000, n_fft=512, hop_length=160, n_mels=64, clip_seconds=2.0, frames=200),
+        LogMelConfig(n_fft=1024, hop_length=256, n_mels=96, f_min_hz=30.0, f_max_hz=8000.0, frames=250, top_db=60.0),
+        LogMelConfig(n_fft=4096, hop_length=1024, clip_seconds=5.0, frames=100),
+    ],
+)
+def test_log_mel(config: LogMelConfig) -> None:
+    """Within one of 256 steps in every bin: 0.5 from rounding, and 0.02 dB of float32 over the top 80 dB."""
+    import librosa
+
+    rate_hz = config.sample_rate_hz
+    samples = music(3 * config.clip_seconds, rate_hz)
+    ours = LogMel(config)(Waveform(samples, rate_hz)).features
+    assert len(ours) == 3
+    first = (1 + config.clip_samples // config.hop_length - config.frames) // 2
+    for clip, features in enumerate(ours):
+        power = librosa.feature.melspectrogram(
+            y=samples[clip * config.clip_samples : (clip + 1) * config.clip_samples],
+            sr=rate_hz,
+            n_fft=config.n_fft,
+            hop_length=config.hop_length,
+            n_mels=config.n_mels,
+            fmin=config.f_min_hz,
+            fmax=config.f_max_hz,
+        )[:, first : first + config.frames]
+        expected_db = librosa.power_to_db(power, ref=np.max, top_db=config.top_db)
+        ours_db = features.astype(np.float64) * (config.top_db / 255) - config.top_db
+        step_db = config.top_db / 255
+        assert np.abs(ours_db - expected_db).max() <= 0.5 * step_db + 0.02
+
+
+@pytest.mark.parametrize("rate_hz", [16000, 44100, 48000, 96000])
+@pytest.mark.parametrize("seconds", [1.0, 12.0])
+def test_thumbnail(rate_hz: int, seconds: float) -> None:
+    """Within rounding and 0.1 of 255 steps."""
+    import librosa
+
+    samples = music(seconds, rate_hz)
+    db = librosa.power_to_db(librosa.feature.melspectrogram(y=samples, sr=rate_hz), ref=np.max, top_db=80)
+    columns = np.floor((np.arange(128) + 0.5) * db.shape[1] / 128).astype(int)
+    expected = ((db - db.min()) / (db.max() - db.min()) * 255)[:, columns]
+    ours = Thumbnail(ThumbnailConfig())(Waveform(samples, rate_hz)).features[0]
+    assert np.abs(ours - expected).max() <= 0.6

@@ -1,0 +1,340 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from mgc.evaluation.report import (
+    EpochRow,
+    LabelsRun,
+    QuarantineRow,
+    ReportContent,
+    TrackCounts,
+    render_report,
+    text_without_credentials,
+    uri_without_credentials,
+)
+from mgc.evaluation.scores import score
+
+HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
+
+SCORES = score(np.array([0, 0, 1, 1, 1]), np.eye(3)[[0, 1, 1, 1, 0]], ("blues", "folk", "jazz"))
+
+RUN = LabelsRun(
+    run_id="run-1",
+    started_at="2026-03-01T02:00:00+00:00",
+    finished_at="2026-03-01T03:05:07.250000+00:00",
+    seconds=3907.25,
+    catalog_uri="s3://key:secret@music/catalog.parquet?X-Amz-Signature=abc",
+    labels_uri="s3://labels/nightly",
+    table_version=17,
+    counts=TrackCounts(planned=1234, labeled=1230, quarantined=4, up_to_date=80000, pending=2, removed=3),
+    genre_counts={"folk": 30, "blues": 90},
+    training_genre_share={"blues": 0.25, "jazz": 0.5},
+    quarantine_by_kind={"truncated": 3, "empty": 1},
+    quarantine=[QuarantineRow("a/1.mp3", "s3://music/a/1.mp3", "truncated", "ends after 0.3 s")],
+)
+
+HISTORY = [EpochRow(1, 2.0, 0.3, 2.1, 0.25, 0.2), EpochRow(2, 1.5, 0.5), EpochRow(3, float("nan"), 0.6, 1.9, 0.4, 0.35)]
+
+FULL = ReportContent(
+    title="A report",
+    notices=["Synthetic corpus."],
+    model={"Bundle": "abc123", "Seed": "17"},
+    scores=SCORES,
+    split_name="test",
+    split_description="Artists apart.",
+    history=HISTORY,
+    labels_run=RUN,
+)
+
+
+class Page(HTMLParser):
+    """Elements by tag with their attributes, and the text that a reader sees."""
+
+    VOID = frozenset({"meta", "link", "br"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self.open == [], "every element is closed"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+    @property
+    def ids(self) -> list[str]:
+        return [str(attributes["id"]) for _, attributes in self.elements if "id" in attributes]
+
+    def tags(self) -> set[str]:
+        return {tag for tag, _ in self.elements}
+
+
+@pytest.fixture(scope="module")
+def full_html() -> str:
+    return render_report(FULL)
+
+
+@pytest.fixture(scope="module")
+def full(full_html: str) -> Page:
+    return Page(full_html)
+
+
+def test_the_page_says_what_it_was_given(full: Page) -> None:
+    for words in (
+        "A report", "Synthetic corpus.", "Scores on the split “test”", "Artists apart.", "60.0 %", "5 tracks",
+        "33.3 %", "always answering folk", "1 h 5 min", "2026-03-01 03:05:07 UTC", "version 17", "1,234", "80,000",
+        "4 tracks have no label", "1 of the 4 tracks", "ends after 0.3 s", "abc123", "All 3 epochs",
+    ):  # fmt: skip
+        assert words in full.text
+
+
+def test_sections_and_their_links(full: Page) -> None:
+    sections = {"scores", "genres", "confusion", "training", "labels", "quarantine", "model"}
+    assert sections <= set(full.ids)
+    assert {str(a["href"]) for tag, a in full.elements if tag == "a"} == {f"#{section}" for section in sections}
+
+
+def test_no_id_stands_twice_and_every_reference_has_its_target(full: Page, full_html: str) -> None:
+    assert len(full.ids) == len(set(full.ids))
+    targets = re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"|aria-labelledby="([^"]+)"', full_html)
+    assert len(targets) > 10
+    assert {name for found in targets for name in found if name} <= set(full.ids)
+
+
+def test_a_page_without_content_has_no_section() -> None:
+    page = Page(render_report(ReportContent(title="Nothing yet")))
+    assert page.ids == []
+    assert "section" not in page.tags()
+
+
+@pytest.mark.parametrize(
+    ("content", "there", "absent"),
+    [
+        (ReportContent("t", scores=SCORES), {"scores", "confusion"}, {"training", "labels", "quarantine", "model"}),
+        (ReportContent("t", history=HISTORY), {"training"}, {"scores", "labels", "model"}),
+        (ReportContent("t", labels_run=RUN), {"labels", "quarantine"}, {"scores", "training", "model"}),
+        (ReportContent("t", model={"Seed": "1"}), {"model"}, {"scores", "training", "labels"}),
+    ],
+)
+def test_a_section_without_content_is_left_out(content: ReportContent, there: set[str], absent: set[str]) -> None:
+    ids = set(Page(render_report(content)).ids)
+    assert there <= ids
+    assert not absent & ids
+
+
+def test_the_confusion_matrix_has_the_counts_and_shades(full_html: str) -> None:
+    cells = re.findall(
+        r'<td class="(right|wrong)( zero)?"(?: style="--s:([\d.]+)" title="([^"]*)")?>(\d+)</td>', full_html
+    )
+    assert [int(cell[4]) for cell in cells] == [1, 1, 0, 1, 2, 0, 0, 0, 0]
+    assert [cell[0] for cell in cells] == [
+        "right",
+        "wrong",
+        "wrong",
+        "wrong",
+        "right",
+        "wrong",
+        "wrong",
+        "wrong",
+        "right",
+    ]
+    assert float(cells[4][2]) == pytest.approx((2 / 3) ** 0.5, abs=1e-3)
+    assert cells[3][3] == "folk answered as blues: 1 of 3 (33.3\N{NO-BREAK SPACE}%)"
+
+
+def test_genres_without_tracks_are_named(full: Page) -> None:
+    assert "No track in this split: jazz. Not counted in macro-F1." in full.text
+    assert "mean over 2 genres" in full.text
+
+
+def test_genre_bars_are_sorted_and_scaled_to_the_longest(full_html: str) -> None:
+    part = full_html[full_html.index("Genres in the labels table") : full_html.index('id="quarantine"')]
+    assert re.findall(r'<th scope="row">(\w+)</th>', part) == ["blues", "folk", "jazz"]
+    # Shares 0.75, 0.25 and 0; jazz has none but half of the training tracks.
+    assert [float(v) for v in re.findall(r'class="meter" style="--v:([\d.]+)"', part)] == pytest.approx(
+        [1, 1 / 3, 0], abs=1e-3
+    )
+    assert [float(t) for t in re.findall(r"--t:([\d.]+)", part)] == pytest.approx([1 / 3, 2 / 3], abs=1e-3)
+
+
+def test_training_shares_that_nobody_gave_are_not_shown() -> None:
+    page = Page(render_report(ReportContent("t", labels_run=replace(RUN, training_genre_share=None))))
+    assert "In training" not in page.text
+    assert "jazz" not in page.text
+
+
+def test_an_empty_quarantine_and_an_empty_table_are_said() -> None:
+    run = replace(RUN, genre_counts={}, training_genre_share=None, quarantine_by_kind={}, quarantine=[])
+    text = Page(render_report(ReportContent("t", labels_run=run))).text
+    assert "No track is quarantined." in text
+    assert "No track has a label." in text
+
+
+def test_the_callers_total_of_the_quarantine_goes_first() -> None:
+    run = replace(RUN, quarantine_total=211)
+    assert "1 of the 211 tracks" in Page(render_report(ReportContent("t", labels_run=run))).text
+
+
+def test_hostile_text_everywhere_stays_text() -> None:
+    named = score(np.array([0, 0, 1]), np.eye(2)[[0, 1, 1]], (HOSTILE, "folk"))
+    run = replace(
+        RUN, run_id=HOSTILE, started_at=HOSTILE, finished_at=HOSTILE, catalog_uri=HOSTILE,
+        labels_uri="s3://b/" + HOSTILE, genre_counts={HOSTILE: 1},
+        training_genre_share={HOSTILE: 1.0}, quarantine_by_kind={HOSTILE: 1},
+        quarantine=[QuarantineRow(HOSTILE, HOSTILE, HOSTILE, HOSTILE)],
+    )  # fmt: skip
+    html = render_report(
+        ReportContent(
+            HOSTILE, [HOSTILE], {HOSTILE: HOSTILE}, named, HOSTILE, HOSTILE, [EpochRow(1, 1.0, 0.5)], run
+        )
+    )  # fmt: skip
+    page = Page(html)
+    assert not {"script", "img"} & page.tags()
+    assert not [a for _, attributes in page.elements for a in attributes if a.startswith("on")]
+    assert page.text.count("alert('x')") >= 15
+
+
+@pytest.mark.parametrize("name", ["bad\udcff.mp3", "nul\x00.mp3", "turned\u202e3pm.exe", "return\r.mp3"])
+def test_names_that_cannot_be_shown_are_written_out(name: str) -> None:
+    run = replace(RUN, quarantine=[QuarantineRow(name, "u", "empty", "m")])
+    html = render_report(ReportContent("t", labels_run=run))
+    assert name.encode("unicode_escape").decode() in html.encode().decode()
+    assert name not in html
+
+
+def test_a_very_long_message_is_cut() -> None:
+    run = replace(RUN, quarantine=[QuarantineRow("t", "u", "empty", "x" * 100_000)])
+    html = render_report(ReportContent("t", labels_run=run))
+    assert "x" * 400 + "…" in html
+    assert "x" * 401 not in html
+
+
+def test_the_page_needs_nothing_but_itself(full: Page, full_html: str) -> None:
+    assert set(re.findall(r"https?://[^\"' )<]+", full_html)) == {"http://www.w3.org/2000/svg"}
+    assert not {"script", "img", "iframe", "object"} & full.tags()
+    assert "@import" not in full_html
+    assert [a["href"] for tag, a in full.elements if tag == "link"] == ["data:,"]
+    policies = [a["content"] for tag, a in full.elements if a.get("http-equiv") == "Content-Security-Policy"]
+    assert policies
+    assert str(policies[0]).startswith("default-src 'none'")
+
+
+def test_headers_figures_and_language_are_accessible(full: Page) -> None:
+    assert ("html", {"lang": "en"}) in full.elements
+    assert [a for tag, a in full.elements if tag == "th" and a.get("scope") not in {"row", "col"}] == []
+    figures = [a for tag, a in full.elements if tag == "svg"]
+    assert [a["role"] for a in figures] == ["img", "img"]
+    assert str(figures[0]["aria-label"]) == "Loss over epochs 1 to 3: validation from 2.1 to 1.9; train from 2 to 1.5."
+    assert str(figures[1]["aria-label"]).startswith("Accuracy over epochs 1 to 3: validation from 25.0% to 40.0%;")
+
+
+def test_figures_take_every_colour_from_the_page(full_html: str) -> None:
+    svgs = re.findall(r"<svg.*?</svg>", full_html, re.S)
+    assert len(svgs) == 2
+    for svg in svgs:
+        assert "var(--series-1)" in svg
+        assert not re.search(r"#[0-9a-f]{6}\b", svg)
+
+
+@pytest.mark.parametrize(
+    ("history", "figures"),
+    [
+        ([EpochRow(1, train_loss=2.0)], 1),
+        ([EpochRow(1), EpochRow(2)], 0),
+        ([EpochRow(1, train_loss=float("inf"), validation_accuracy=float("nan"))], 0),
+        ([EpochRow(epoch, 1.0, validation_accuracy=0.5 if epoch % 5 == 0 else None) for epoch in range(60)], 2),
+    ],
+)
+def test_curves_of_incomplete_histories(history: list[EpochRow], figures: int) -> None:
+    html = render_report(ReportContent("t", history=history))
+    assert html.count("<svg") == figures
+
+
+def test_the_same_content_gives_the_same_page(full_html: str) -> None:
+    assert render_report(FULL) == full_html
+
+
+def test_rendering_leaves_matplotlib_as_it_was() -> None:
+    import matplotlib as mpl
+
+    with mpl.rc_context({"lines.linewidth": 7.5, "svg.fonttype": "path", "font.size": 30}):
+        before = dict(mpl.rcParams)
+        assert render_report(FULL) == render_report(FULL)
+        assert dict(mpl.rcParams) == before
+        styled = render_report(FULL)
+    assert styled == render_report(FULL), "the user's own style does not reach the page"
+
+
+def test_slow_libraries_are_imported_only_where_they_are_needed() -> None:
+    program = (
+        "import sys; from mgc.evaluation.report import ReportContent, render_report; render_report(ReportContent('t'));"
+        "print(sorted({'matplotlib', 'sklearn', 'torch', 'ray'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("s3://bucket/a/b.mp3", "s3://bucket/a/b.mp3"),
+        ("s3://key:secret@bucket/a.mp3", "s3://bucket/a.mp3"),
+        ("s3://token@bucket/a.mp3", "s3://bucket/a.mp3"),
+        ("s3://key:p@ss@bucket/a.mp3", "s3://bucket/a.mp3"),
+        ("s3://key:sec/ret@bucket/a.mp3", "s3://bucket/a.mp3"),
+        ("s3://key:secret@bucket", "s3://bucket"),
+        ("https://host:9000/a.mp3?X-Amz-Signature=abc&b=1", "https://host:9000/a.mp3?…"),
+        ("s3://bucket/What Is It?sig=a b", "s3://bucket/What Is It?…"),
+        ("s3://bucket:9000/me@home.mp3", "s3://bucket:9000/me@home.mp3"),
+        ("s3://bucket/me@home.mp3", "s3://bucket/me@home.mp3"),
+        ("/music/What?/me@home #3.mp3", "/music/What?/me@home #3.mp3"),
+        ("file:///music/a.mp3", "file:///music/a.mp3"),
+    ],
+)
+def test_uris_lose_their_credentials(uri: str, shown: str) -> None:
+    assert uri_without_credentials(uri) == shown
+    assert uri_without_credentials(shown) == shown
+
+
+def test_texts_lose_the_credentials_of_the_uris_in_them() -> None:
+    text = 'cannot open "s3://key:SECRET@b/a.mp3": GET /b/a.mp3?X-Amz-Signature=SECRET: 403. Why? No idea.'
+    assert text_without_credentials(text) == 'cannot open "s3://b/a.mp3": GET /b/a.mp3?… 403. Why? No idea.'
+
+
+def test_no_secret_reaches_the_page_wherever_it_stands() -> None:
+    uri = "s3://key:HUSH@bucket/a.mp3?X-Amz-Credential=HUSH"
+    # Long enough that a cut could leave the secret without the sign that ends it.
+    long = "x" * 390 + " " + uri
+    run = replace(
+        RUN, run_id=uri, catalog_uri=uri, labels_uri=uri, genre_counts={uri: 1}, quarantine_by_kind={uri: 1},
+        quarantine=[QuarantineRow(uri, uri, uri, long), QuarantineRow(long, long, "empty", uri)],
+    )  # fmt: skip
+    html = render_report(ReportContent(uri, [uri], {uri: uri}, SCORES, uri, uri, HISTORY, run))
+    assert "HUSH" not in html
+    assert "key:" not in html
