@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import duckdb
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
+from pyarrow import fs
 
 from cluster import storage
 from mgc import schema
@@ -40,19 +41,17 @@ def open_parquet(uri: str, missing: str, error: type[MgcError]) -> pads.Dataset:
             raise error(f"{location.uri}: there is nothing here. {missing}")
         files = [location.path]
         if kind.name == "Directory":
-            files = [uri_path for uri_path in _parquet_files(location)]
+            files = _parquet_files(location)
             if not files:
                 raise error(f"{location.uri}: no Parquet file in this folder. {missing}")
         try:
-            return pads.dataset(files, filesystem=location.filesystem, format="parquet")
+            return pads.dataset(files, filesystem=location.filesystem, format="parquet", exclude_invalid_files=False)
         except pa.ArrowInvalid as fault:
             reason = " ".join(str(fault).split())[:200]
             raise error(f"{location.uri}: this is no readable Parquet ({reason}). {missing}") from None
 
 
 def _parquet_files(location: storage.Location) -> list[str]:
-    from pyarrow import fs
-
     selector = fs.FileSelector(location.path, recursive=True)
     infos = location.filesystem.get_file_info(selector)
     return sorted(
@@ -67,19 +66,21 @@ def _parquet_files(location: storage.Location) -> list[str]:
 # Catalog
 
 
-def write_catalog(uri: str, tables: Iterable[pa.Table]) -> int:
+def write_catalog(uri: str, tables: Iterable[pa.Table], notices: Sequence[str] = ()) -> int:
     """Write a catalog as one Parquet file; returns its rows. Nothing is left behind by a failed writer.
 
     Args:
         uri: a file ending in .parquet, or a folder that will hold `catalog.parquet`.
         tables: rows with the schema `schema.CATALOG`.
+        notices: to be shown with every figure made from this catalog.
     """
     target = uri if is_parquet(uri) else storage.join(uri, "catalog.parquet")
+    columns = schema.with_notices(schema.CATALOG, notices)
     sink = pa.BufferOutputStream()
     rows = 0
-    with pq.ParquetWriter(sink, schema.CATALOG, compression="zstd") as writer:
+    with pq.ParquetWriter(sink, columns, compression="zstd") as writer:
         for table in tables:
-            writer.write_table(table.cast(schema.CATALOG))
+            writer.write_table(table.cast(columns))
             rows += table.num_rows
     storage.write_bytes(target, sink.getvalue().to_pybytes())
     return rows
@@ -132,18 +133,24 @@ class FeaturesWriter:
     OUT/features/*.parquet holds `schema.FEATURES` with the front end in the metadata, OUT/rejects/*.parquet `schema.REJECTS`.
     """
 
-    def __init__(self, uri: str, front_end: dict[str, Any], features_id: str, shape: tuple[int, int]) -> None:
+    def __init__(
+        self, uri: str, front_end: dict[str, Any], features_id: str, shape: tuple[int, int], notices: Sequence[str] = ()
+    ) -> None:
         self._uri = uri
-        self._schema = schema.features_schema(front_end, features_id, shape)
+        self._schema = schema.with_notices(schema.features_schema(front_end, features_id, shape), notices)
 
     def write(self, features: pa.Table, rejects: pa.Table) -> None:
         """Append rows: a file for the features, one for the rejects, where there are any."""
         for name, table, columns in (("features", features, self._schema), ("rejects", rejects, schema.REJECTS)):
             if table.num_rows:
-                sink = pa.BufferOutputStream()
-                pq.write_table(table.cast(columns), sink, compression="zstd", row_group_size=2048)
-                target = storage.join(self._uri, name, f"part-{uuid.uuid4().hex}.parquet")
-                storage.write_bytes(target, sink.getvalue().to_pybytes())
+                write_part(storage.join(self._uri, name), table.cast(columns))
+
+
+def write_part(folder_uri: str, table: pa.Table) -> None:
+    """Add a Parquet file to a folder; it is there whole or not at all, and no other has its name."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", row_group_size=2048)
+    storage.write_bytes(storage.join(folder_uri, f"part-{uuid.uuid4().hex}.parquet"), sink.getvalue().to_pybytes())
 
 
 def read_features(uri: str) -> tuple[pads.Dataset, dict[str, Any]]:
@@ -193,8 +200,3 @@ def class_counts(dataset: pads.Dataset, split: str) -> dict[str, int]:
     counted = table.group_by("genre_top").aggregate([([], "count_all")])
     pairs = zip(counted["genre_top"].to_pylist(), counted["count_all"].to_pylist(), strict=True)
     return dict(sorted(pairs))
-
-
-def batches_of(dataset: pads.Dataset, columns: list[str], rows: pc.Expression) -> Iterator[pa.RecordBatch]:
-    """Stream some rows of a dataset."""
-    yield from dataset.to_batches(columns=columns, filter=rows)

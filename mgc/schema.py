@@ -6,7 +6,7 @@ Others may write catalogs and features; these schemas are the whole contract.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import pyarrow as pa
@@ -18,6 +18,7 @@ FORMAT_VERSION: Final = 1
 
 _VERSION_KEY: Final = b"mgc_format_version"
 _FRONT_END_KEY: Final = b"mgc_front_end"
+_NOTICES_KEY: Final = b"mgc_notices"
 
 CATALOG: Final = pa.schema(
     [
@@ -135,6 +136,19 @@ def check_version(columns: pa.Schema, where: str, error: type[CatalogError] | ty
     version = int((columns.metadata or {}).get(_VERSION_KEY, b"1"))
     if version > FORMAT_VERSION:
         raise error(f"{where}: format version {version}, this mgc reads up to {FORMAT_VERSION}; upgrade mgc.")
+
+
+def with_notices(columns: pa.Schema, notices: Sequence[str]) -> pa.Schema:
+    """The schema with notices that every figure made from the table must show: a licence, that the music is synthetic."""
+    metadata = dict(columns.metadata or {})
+    if notices:
+        metadata[_NOTICES_KEY] = json.dumps(list(notices)).encode()
+    return columns.with_metadata(metadata)
+
+
+def notices_of(columns: pa.Schema) -> tuple[str, ...]:
+    """The notices that a table carries."""
+    return tuple(json.loads((columns.metadata or {}).get(_NOTICES_KEY, b"[]")))
 
 
 def features_schema(front_end: Mapping[str, Any], features_id: str, shape: tuple[int, ...]) -> pa.Schema:

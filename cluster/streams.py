@@ -1,0 +1,227 @@
+"""Stages as Ray Data: rows of a plan → fetch, decode, features → predict → rows on disk.
+
+A stage of mgc takes and gives a dict of NumPy arrays. What passes between Ray's operators is Arrow with stated types, so that a block in
+which every value of a column is missing has the same schema as its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import ray
+import torch
+from ray.data import ActorPoolStrategy, Datasink, Dataset
+
+from cluster import storage
+from cluster.fetch import Fetch
+from cluster.profiles import Profile
+from cluster.session import data_context
+from cluster.tables import FeaturesWriter, write_part
+from mgc import schema
+from mgc.bundle import Bundle
+from mgc.experiment import Experiment
+from mgc.features.extract import Extract
+from mgc.labeling.rows import Lineage, labels_rows
+
+LISTEN_BATCH: Final = 8
+"""Tracks fetched and decoded together; their files are in memory at once."""
+
+LISTENED: Final = pa.schema(
+    [
+        pa.field("clips", pa.large_binary()),
+        pa.field("clip_count", pa.int32()),
+        pa.field("clip_starts", pa.list_(pa.float64())),
+        *(schema.LABELS.field(name) for name in ("duration_seconds", "seconds_listened", "decoder", "damage")),
+        *(schema.LABELS.field(name) for name in ("error_kind", "error_message", "error_offset")),
+    ]
+)
+"""What hearing a track adds to its row."""
+
+
+class Listen:
+    """Fetch, decode and features in one process: the file's bytes never enter the object store."""
+
+    def __init__(self, experiment: Experiment, columns: pa.Schema, progress: Any = None) -> None:
+        # The pool is as large as the machine: more threads in each would only get in each other's way.
+        torch.set_num_threads(1)
+        self._fetch = Fetch()
+        self._extract = Extract(experiment.front_end, experiment.listening)
+        self._schema = pa.schema([*columns, *LISTENED])
+        self._progress = progress
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
+        """One row a track in and out."""
+        heard = self._extract(self._fetch(batch))
+        if self._progress is not None:
+            failed = sum(kind is not None for kind in heard["error_kind"])
+            self._progress.add.remote({"tracks": len(heard["track_id"]), "quarantined": failed})
+        arrays = [pa.array(heard[field.name], type=field.type, from_pandas=True) for field in self._schema]
+        return pa.table(arrays, schema=self._schema)
+
+
+class Label:
+    """Predict, and the rows of the labels table."""
+
+    def __init__(self, bundle: ray.ObjectRef[Bundle], lineage: Lineage, gpu: bool) -> None:
+        if not gpu:
+            torch.set_num_threads(1)
+        loaded: Bundle = ray.get(bundle)
+        self._predict = loaded.predictor(torch.device("cuda" if gpu else "cpu"))
+        self._lineage = lineage
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """One row a track in and out."""
+        columns = {name: _objects(batch[name]) for name in batch.column_names}
+        return labels_rows(self._predict(columns), self._lineage, datetime.now(UTC))
+
+
+class Score:
+    """Logits of prepared clips, for evaluation."""
+
+    def __init__(self, bundle: ray.ObjectRef[Bundle], shape: tuple[int, int], gpu: bool) -> None:
+        if not gpu:
+            torch.set_num_threads(1)
+        loaded: Bundle = ray.get(bundle)
+        self._predict = loaded.predictor(torch.device("cuda" if gpu else "cpu"))
+        self._shape = shape
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """`track_id`, `genre_top` and `logits` (list of float32), one row a clip."""
+        clips_NFT = np.frombuffer(b"".join(batch["features"].to_pylist()), np.uint8).reshape(-1, *self._shape)
+        logits_NG = self._predict.logits(clips_NFT)
+        logits = pa.FixedSizeListArray.from_arrays(pa.array(logits_NG.reshape(-1)), logits_NG.shape[1])
+        return pa.table({"track_id": batch["track_id"], "genre_top": batch["genre_top"], "logits": logits})
+
+
+class LabelsSink(Datasink[int]):
+    """Stages label rows as Parquet, one file a block, each complete or absent."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+
+    def write(self, blocks: Iterable[pa.Table], ctx: Any) -> int:
+        """Write the blocks of a task as one file; returns its rows."""
+        tables = [block.cast(schema.LABELS) for block in blocks if block.num_rows]
+        if tables:
+            write_part(self._uri, pa.concat_tables(tables))
+        return sum(table.num_rows for table in tables)
+
+
+class FeaturesSink(Datasink[tuple[int, int]]):
+    """Writes heard tracks as features and rejects."""
+
+    def __init__(self, writer: FeaturesWriter, shape: tuple[int, int]) -> None:
+        self._writer = writer
+        self._clip_bytes = int(np.prod(shape))
+
+    def write(self, blocks: Iterable[pa.Table], ctx: Any) -> tuple[int, int]:
+        """Write the blocks of a task; returns (clips, rejects)."""
+        heard = pa.concat_tables([block for block in blocks if block.num_rows] or [pa.table({})])
+        if not heard.num_rows:
+            return 0, 0
+        failed = heard["error_kind"].is_valid()
+        rejects = heard.filter(failed).select(schema.REJECTS.names)
+        features = self._clips(heard.filter(heard["error_kind"].is_null()))
+        self._writer.write(features, rejects)
+        return features.num_rows, rejects.num_rows
+
+    def _clips(self, tracks: pa.Table) -> pa.Table:
+        """One row a clip of one row a track."""
+        counts = tracks["clip_count"].to_numpy()
+        index = pa.array(np.repeat(np.arange(tracks.num_rows), counts))
+        joined = memoryview(b"".join(tracks["clips"].to_pylist()))
+        size = self._clip_bytes
+        clips = [joined[start : start + size] for start in range(0, len(joined), size)]
+        return pa.table(
+            {
+                "track_id": tracks["track_id"].take(index),
+                "content_tag": tracks["content_tag"].take(index),
+                "clip_index": pa.array(np.concatenate([np.arange(count) for count in counts] or [[]]), pa.int32()),
+                "start_seconds": pa.array([second for starts in tracks["clip_starts"].to_pylist() for second in starts], pa.float64()),
+                "features": pa.array(clips, pa.binary()),
+                **{name: tracks[name].take(index) for name in schema.TRACK_FACTS},
+            }
+        ).select(schema.FEATURES.names)
+
+
+def heard(plan_uri: str, rows: int, columns: pa.Schema, experiment: Experiment, profile: Profile, progress: Any) -> Dataset:
+    """Tracks of a plan, fetched, decoded and turned into features; one row a track.
+
+    Args:
+        plan_uri: Parquet with `uri`, `content_tag` and what else is to travel.
+        rows: how many there are, for the size of blocks.
+        columns: those of the plan.
+        experiment: front end and listening plan.
+        profile: how many at once.
+        progress: a handle of `progress.watched`, or None.
+    """
+    data_context(profile)
+    location = storage.locate(plan_uri)
+    pool = max(2, profile.cores)
+    # Small blocks: a retry costs little, and a short catalog still keeps every core busy.
+    block = int(np.clip(rows // (pool * 4), LISTEN_BATCH, 64))
+    return (
+        ray.data.read_parquet(location.path, filesystem=location.filesystem, ray_remote_args={"num_cpus": profile.io_cpus})
+        .repartition(target_num_rows_per_block=block)
+        .map_batches(
+            Listen,
+            fn_constructor_kwargs={"experiment": experiment, "columns": columns, "progress": progress},
+            batch_size=LISTEN_BATCH,
+            batch_format="numpy",
+            compute=ActorPoolStrategy(min_size=min(pool, max(1, rows // LISTEN_BATCH)), max_size=pool),
+            num_cpus=profile.decode_cpus,
+        )
+    )
+
+
+def prepare(plan_uri: str, rows: int, columns: pa.Schema, experiment: Experiment, writer: FeaturesWriter, shape: tuple[int, int], profile: Profile, progress: Any) -> None:
+    """Write the features of a plan's tracks."""
+    tracks = heard(plan_uri, rows, columns, experiment, profile, progress)
+    tracks.write_datasink(FeaturesSink(writer, shape), ray_remote_args={"num_cpus": profile.io_cpus})
+
+
+def label(plan_uri: str, rows: int, columns: pa.Schema, bundle: Bundle, lineage: Lineage, staged_uri: str, profile: Profile, progress: Any) -> None:
+    """Stage the label rows of a plan's tracks."""
+    gpu = profile.gpus > 0
+    tracks = heard(plan_uri, rows, columns, bundle.experiment, profile, progress)
+    labels = tracks.map_batches(
+        Label,
+        fn_constructor_kwargs={"bundle": ray.put(bundle), "lineage": lineage, "gpu": gpu},
+        batch_size=32,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(min_size=1, max_size=profile.predict_actors),
+        num_cpus=profile.predict_cpus,
+        num_gpus=profile.gpus / profile.predict_actors if gpu else None,
+    )
+    labels.write_datasink(LabelsSink(staged_uri), ray_remote_args={"num_cpus": profile.io_cpus})
+
+
+def clip_logits(clips: Dataset, bundle: Bundle, shape: tuple[int, int], profile: Profile) -> pa.Table:
+    """Logits of every clip of a features stream with `track_id`, `genre_top` and `features`."""
+    gpu = profile.gpus > 0
+    scored = clips.map_batches(
+        Score,
+        fn_constructor_kwargs={"bundle": ray.put(bundle), "shape": shape, "gpu": gpu},
+        batch_size=256,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(min_size=1, max_size=max(2, profile.cores)),
+        num_cpus=profile.decode_cpus,
+        num_gpus=profile.gpus / profile.predict_actors if gpu else None,
+    )
+    return pa.concat_tables(list(scored.iter_batches(batch_size=None, batch_format="pyarrow")))
+
+
+def _objects(column: pa.ChunkedArray) -> np.ndarray:
+    """A column as the stages of mgc take it: numbers as numbers, everything else as objects with None where nothing is."""
+    if pa.types.is_integer(column.type) and not column.null_count:
+        numbers: np.ndarray = column.to_numpy()
+        return numbers
+    if pa.types.is_floating(column.type):
+        return np.array([np.nan if value is None else value for value in column.to_pylist()], dtype=np.float64)
+    objects = np.empty(len(column), dtype=object)
+    objects[:] = column.to_pylist()
+    return objects

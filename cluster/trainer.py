@@ -1,0 +1,308 @@
+"""Ray Train around the loop of mgc: features streamed to data-parallel workers, checkpoints under any URI.
+
+Axes: B batch, F mel bins, T frames.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+import ray
+import ray.train
+import torch
+from ray.data import Dataset, FileShuffleConfig
+from ray.data.expressions import random as uniform
+from ray.train.torch import TorchConfig, TorchTrainer, get_device, prepare_model
+from safetensors.torch import load_file, save_file
+
+from cluster import storage
+from cluster.profiles import Profile
+from cluster.session import data_context
+from mgc.bundle import Bundle
+from mgc.datasets.splits import TRAIN, VALIDATION
+from mgc.errors import ConfigError, FeaturesError
+from mgc.experiment import Experiment
+from mgc.features.normalization import Normalization
+from mgc.models.architecture import build_model
+from mgc.models.blocks import Classifier
+from mgc.taxonomy import Taxonomy
+from mgc.training.loop import Batch, EpochFigures, Learner
+from mgc.training.sampling import Resample, repeat_rates
+
+NORMALIZATION_CLIPS: Final = 4096
+"""Training clips from which mean and deviation are measured, at most."""
+
+SHUFFLE_CLIPS: Final = 4096
+"""Clips that a worker mixes before it makes batches: 64 MiB of 128 × 128 features."""
+
+_FEED: Final = ["track_id", "genre_top", "features"]
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """What every worker needs to know; small and picklable.
+
+    Attributes:
+        experiment: the whole configuration.
+        taxonomy: genres by logit.
+        normalization: of the features.
+        shape: (bins, frames) of a clip.
+        train_clips: clips of an epoch, over all workers.
+        threads: of each worker.
+    """
+
+    experiment: Experiment
+    taxonomy: Taxonomy
+    normalization: Normalization
+    shape: tuple[int, int]
+    train_clips: int
+    threads: int
+
+    def model(self) -> Classifier:
+        """The untrained network, the same on every worker."""
+        torch.manual_seed(self.experiment.training.seed)
+        return build_model(self.experiment.model, self.shape, len(self.taxonomy))
+
+
+def plan_training(
+    dataset: pads.Dataset, facts: dict[str, Any], counts: dict[str, int], experiment: Experiment, profile: Profile
+) -> TrainingJob:
+    """Measure what training needs to know beforehand.
+
+    Raises:
+        ConfigError: the batch does not divide among the workers, or holds more clips than there are.
+    """
+    training = experiment.training
+    clips = sum(counts.values())
+    if training.batch_size % profile.train_workers:
+        raise ConfigError(
+            f"training.batch_size {training.batch_size} does not divide among {profile.train_workers} workers."
+        )
+    if training.batch_size > clips:
+        raise ConfigError(
+            f"training.batch_size {training.batch_size} is more than the {clips} training clips; set --training.batch_size."
+        )
+    shape = (int(facts["shape"][0]), int(facts["shape"][1]))
+    rows = (pc.field("split") == TRAIN) & pc.field("genre_top").is_valid()
+    stride = max(1, clips // NORMALIZATION_CLIPS)
+    sample: list[bytes] = []
+    seen = 0
+    for batch in dataset.to_batches(columns=["features"], filter=rows):
+        sample.extend(batch["features"][place].as_py() for place in range(-seen % stride, batch.num_rows, stride))
+        seen += batch.num_rows
+    if any(len(clip) != shape[0] * shape[1] for clip in sample):
+        raise FeaturesError(f"features: a clip is not {shape[0]} × {shape[1]} bytes, as their metadata says.")
+    normalization = Normalization.measure(np.frombuffer(b"".join(sample), np.uint8).reshape(-1, *shape))
+    threads = max(1, profile.cores // profile.train_workers)
+    return TrainingJob(experiment, Taxonomy.flat(counts), normalization, shape, clips, threads)
+
+
+class _Take:
+    """Stage: the labelled rows of a split."""
+
+    def __init__(self, split: str) -> None:
+        self._rows = (pc.field("split") == split) & pc.field("genre_top").is_valid()
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        return table.filter(self._rows)
+
+
+def feed(dataset: pads.Dataset, split: str, profile: Profile, counts: dict[str, int] | None, experiment: Experiment) -> Dataset:
+    """The clips of a split as a stream with `track_id`, `genre_top` and `features`.
+
+    Args:
+        dataset: a features table.
+        split: which rows.
+        profile: resources of the reading tasks.
+        counts: of the genres, for a training stream: its rows are shuffled by file and repeated for balance, differently
+            in each epoch. None for a plain one.
+        experiment: balance and seed.
+    """
+    data_context(profile)
+    seed = experiment.training.seed
+    rows = ray.data.read_parquet(
+        dataset.files,
+        filesystem=dataset.filesystem,
+        columns=[*_FEED, "split"],
+        shuffle=FileShuffleConfig(seed=seed) if counts else None,
+        ray_remote_args={"num_cpus": profile.io_cpus},
+    ).map_batches(_Take(split), batch_format="pyarrow", batch_size=None, num_cpus=profile.io_cpus)
+    rows = rows.select_columns(_FEED)
+    if counts is None or experiment.training.balance == "natural":
+        return rows
+    resample = Resample(repeat_rates(counts, experiment.training.balance))
+    return rows.with_column(Resample.column, uniform(seed=seed)).map_batches(
+        resample, batch_format="numpy", batch_size=1024, num_cpus=profile.io_cpus
+    )
+
+
+def train(
+    job: TrainingJob,
+    training: Dataset,
+    validation: Dataset,
+    profile: Profile,
+    checkpoints_uri: str,
+    run_name: str,
+    progress: Any = None,
+) -> tuple[Bundle, list[dict[str, Any]]]:
+    """Train, and return the best model by validation macro-F1 with the history of all epochs.
+
+    A run that was killed goes on from its last checkpoint when it is called again with the same name.
+
+    Args:
+        job: from `plan_training`.
+        training: stream of training clips.
+        validation: stream of validation clips.
+        profile: workers and their resources.
+        checkpoints_uri: folder of the checkpoints of all runs.
+        run_name: names this run.
+        progress: a handle of `progress.watched`, or None.
+    """
+    location = storage.locate(checkpoints_uri)
+    if not storage.is_remote(checkpoints_uri):
+        Path(location.path).mkdir(parents=True, exist_ok=True)
+    trainer = TorchTrainer(
+        _work,
+        train_loop_config={"job": job, "progress": progress},
+        torch_config=TorchConfig(backend="nccl" if profile.gpus else "gloo", timeout_s=int(profile.stall_seconds)),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=profile.train_workers,
+            use_gpu=profile.gpus > 0,
+            resources_per_worker={"CPU": profile.train_cpus, **({"GPU": 1} if profile.gpus else {})},
+        ),
+        run_config=ray.train.RunConfig(
+            name=run_name,
+            storage_path=location.path,
+            storage_filesystem=location.filesystem,
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            failure_config=ray.train.FailureConfig(max_failures=2),
+        ),
+        datasets={"train": training, "validation": validation},
+        # Validation is not split: rows that do not divide evenly would be dropped.
+        dataset_config=ray.train.DataConfig(datasets_to_split=["train"]),
+    )
+    result = trainer.fit()
+    if result.checkpoint is None:
+        raise FeaturesError("training ended without a checkpoint; nothing was learned.")
+    with result.checkpoint.as_directory() as folder:
+        state = json.loads((Path(folder) / "state.json").read_text())
+        model = job.model()
+        model.load_state_dict(load_file(Path(folder) / "best.safetensors"))
+    bundle = Bundle(job.experiment, job.taxonomy, job.normalization, model.eval())
+    return bundle, state["history"]
+
+
+def _work(config: dict[str, Any]) -> None:
+    """What one worker does."""
+    job: TrainingJob = config["job"]
+    progress = config["progress"]
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    device = get_device()
+    if device.type == "cpu":
+        torch.set_num_threads(job.threads)
+    training = job.experiment.training
+    model = job.model().to(memory_format=torch.channels_last)
+    state: dict[str, Any] = {"epoch": -1, "best": -1.0, "stale": 0, "history": []}
+    best: dict[str, torch.Tensor] = {}
+    optimizer: dict[str, torch.Tensor] = {}
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is not None:
+        with checkpoint.as_directory() as folder:
+            state = json.loads((Path(folder) / "state.json").read_text())
+            model.load_state_dict(load_file(Path(folder) / "model.safetensors"))
+            best = load_file(Path(folder) / "best.safetensors")
+            optimizer = load_file(Path(folder) / "optimizer.safetensors")
+    wrapped = prepare_model(model)
+    learner = Learner(wrapped, training, job.normalization, len(job.taxonomy), device)
+    if optimizer:
+        learner.load_optimizer_tensors(optimizer)
+    shard = ray.train.get_dataset_shard("train")
+    held_out = ray.train.get_dataset_shard("validation")
+    local_batch = training.batch_size // world
+    steps = job.train_clips // training.batch_size
+
+    def on_step(clips: int, loss: float) -> None:
+        if progress is not None:
+            progress.add.remote({"clips": clips}, {"loss": loss})
+
+    for epoch in range(state["epoch"] + 1, training.epochs):
+        rows = shard.iter_batches(
+            batch_size=local_batch,
+            batch_format="pyarrow",
+            drop_last=True,
+            local_shuffle_buffer_size=SHUFFLE_CLIPS // world,
+            local_shuffle_seed=training.seed * 100_003 + epoch,
+        )
+        figures = _together(learner.train_epoch(_batches(rows, job), epoch, steps, rank, on_step))
+        rows = held_out.iter_batches(batch_size=256, batch_format="pyarrow")
+        mine = (batch for number, batch in enumerate(_batches(rows, job)) if number % world == rank)
+        held = _together(learner.validate(mine))
+        row = {
+            "epoch": epoch + 1,
+            "train_loss": figures.loss,
+            "train_accuracy": figures.accuracy,
+            "validation_loss": held.loss,
+            "validation_accuracy": held.accuracy,
+            "validation_macro_f1": held.macro_f1,
+        }
+        better = held.macro_f1 > state["best"]
+        if better:
+            best = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
+        state = {
+            "epoch": epoch,
+            "best": max(state["best"], held.macro_f1),
+            "stale": 0 if better else state["stale"] + 1,
+            "history": [*state["history"], row],
+        }
+        if progress is not None and rank == 0:
+            shown = {"validation accuracy": held.accuracy, "validation macro-F1": held.macro_f1}
+            progress.add.remote({"epochs": 1}, shown)
+        _report(row, learner, model, best, state, rank)
+        if training.patience and state["stale"] >= training.patience:
+            break
+
+
+def _report(row: dict[str, Any], learner: Learner, model: Classifier, best: dict[str, torch.Tensor], state: dict[str, Any], rank: int) -> None:
+    """Every worker reports; the first one saves. Safetensors and JSON, with the best weights beside the last."""
+    if rank:
+        ray.train.report(row)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+        save_file(weights, os.path.join(folder, "model.safetensors"))
+        save_file(best, os.path.join(folder, "best.safetensors"))
+        save_file(learner.optimizer_tensors(), os.path.join(folder, "optimizer.safetensors"))
+        Path(folder, "state.json").write_text(json.dumps(state))
+        ray.train.report(row, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+
+def _batches(tables: Iterator[pa.Table], job: TrainingJob) -> Iterator[Batch]:
+    index = {name: number for number, name in enumerate(job.taxonomy.names)}
+    for table in tables:
+        joined = bytearray(b"".join(table["features"].to_pylist()))
+        features_BFT = torch.frombuffer(joined, dtype=torch.uint8).reshape(-1, *job.shape)
+        genre_B = torch.tensor([index[name] for name in table["genre_top"].to_pylist()])
+        yield Batch(features_BFT, genre_B, table["track_id"].to_pylist())
+
+
+def _together(figures: EpochFigures) -> EpochFigures:
+    """The figures of all workers, summed."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return figures
+    device = get_device()
+    sums = torch.tensor([float(figures.clips), figures.loss_sum], dtype=torch.float64, device=device)
+    confusion_GG = figures.confusion_GG.to(device)
+    torch.distributed.all_reduce(sums)
+    torch.distributed.all_reduce(confusion_GG)
+    return EpochFigures(int(sums[0]), float(sums[1]), confusion_GG.cpu())
