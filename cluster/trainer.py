@@ -130,13 +130,18 @@ def feed(dataset: pads.Dataset, split: str, profile: Profile, counts: dict[str, 
     """
     data_context(profile)
     seed = experiment.training.seed
-    rows = ray.data.read_parquet(
-        dataset.files,
-        filesystem=dataset.filesystem,
-        columns=[*_FEED, "split"],
-        shuffle=FileShuffleConfig(seed=seed) if counts else None,
-        ray_remote_args={"num_cpus": profile.io_cpus},
-    ).map_batches(_Take(split), batch_format="pyarrow", batch_size=None, num_cpus=profile.io_cpus)
+    columns = [*_FEED, "split"]
+    if isinstance(dataset, pads.InMemoryDataset):
+        rows = ray.data.from_arrow(dataset.to_table(columns=columns))
+    else:
+        rows = ray.data.read_parquet(
+            dataset.files,
+            filesystem=dataset.filesystem,
+            columns=columns,
+            shuffle=FileShuffleConfig(seed=seed) if counts else None,
+            ray_remote_args={"num_cpus": profile.io_cpus},
+        )
+    rows = rows.map_batches(_Take(split), batch_format="pyarrow", batch_size=None, num_cpus=profile.io_cpus)
     rows = rows.select_columns(_FEED)
     if counts is None or experiment.training.balance == "natural":
         return rows

@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mgc.bundle import Bundle, load_bundle
 
-__all__ = ["Bundle", "load_bundle"]
+__version__ = "0.1.0"
+
+_BUNDLE = ("Bundle", "load_bundle")
+__all__ = ["Bundle", "__version__", "load_bundle"]
 
 
 def __getattr__(name: str) -> Any:
     """Import PyTorch only when a bundle is wanted: `mgc --help` stays quick."""
-    if name in __all__:
+    if name in _BUNDLE:
         from mgc import bundle
 
         return getattr(bundle, name)

@@ -45,8 +45,8 @@ def house_thumbnail() -> Experiment:
             batch_size=64,
             learning_rate=3e-3,
             weight_decay=0.05,
-            label_smoothing=0.1,
-            augment=AugmentConfig(roll_time=True, shift_bins=3, gain=0.1, mask_bins=0.15, mask_frames=0.15, mixup=0.3),
+            label_smoothing=0.05,
+            augment=AugmentConfig(roll_time=True, shift_bins=2, gain=0.1, mask_bins=0.1, mask_frames=0.1),
             precision="bf16",
         ),
     )

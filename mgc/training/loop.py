@@ -211,9 +211,13 @@ class Learner:
         return figures
 
     def optimizer_tensors(self) -> dict[str, torch.Tensor]:
-        """The optimizer's state as named tensors, for safetensors."""
+        """The optimizer's state as named tensors on the CPU, contiguous as safetensors wants them."""
         state = self.optimizer.state_dict()["state"]
-        return {f"{index}.{key}": torch.as_tensor(value) for index, slot in state.items() for key, value in slot.items()}
+        return {
+            f"{index}.{key}": torch.as_tensor(value).cpu().contiguous()
+            for index, slot in state.items()
+            for key, value in slot.items()
+        }
 
     def load_optimizer_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
         """Inverse of `optimizer_tensors`."""

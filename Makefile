@@ -1,0 +1,74 @@
+# The words that people type. Each sets up what it needs; `make` alone lists them.
+# ARGS goes to the program behind a word: make test ARGS="tests/unit -k mel"
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+ARGS :=
+PYTHON :=
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help setup demo test check lock clean
+
+help: ## list these words
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile
+
+setup: $(READY) ## install into .venv what the other words need (they do it themselves)
+
+demo: $(READY) ## the whole way on a small synthetic catalog: index, prepare, train, evaluate, label
+	@$(BIN)/python -m pipelines.demo $(ARGS)
+
+test: $(READY) ## the tests, object store included
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY) ## style, types, import contracts, pinned versions
+	@$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python infra/lock.py --check
+
+lock: $(VENV)/pyvenv.cfg ## pin anew, after pyproject.toml asks for something else
+	@echo 'Installing what pyproject.toml asks for into $(VENV).'
+	$(BIN)/python -m pip install --quiet --only-binary :all: --editable '.[dev]' $(ARGS)
+	$(BIN)/python infra/lock.py
+	touch $(READY)
+
+clean: ## remove what make wrote here: .venv (6 GB), the demo's files, caches
+	@rm -rf .venv demo .object-store build dist *.egg-info
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One that was left half made is not kept (.DELETE_ON_ERROR), and --clear starts it afresh.
+$(VENV)/pyvenv.cfg:
+	@for python in $(PYTHON) python3.11 python3 python; do
+		if "$$python" -c 'import sys, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then break; fi
+		python=
+	done
+	if [ -z "$$python" ]; then
+		echo 'mgc needs Python 3.11 with venv, and there is none on the PATH: install it (Debian: python3.11-venv), or name it: make PYTHON=/path/to/python3.11' >&2
+		exit 1
+	fi
+	"$$python" -m venv --clear $(VENV)
+
+$(READY): requirements.lock pyproject.toml $(VENV)/pyvenv.cfg
+	@if ! $(BIN)/python -c 'import sys, pip; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
+		echo '$(VENV) is no working Python 3.11: remove it (make clean), then try again.' >&2
+		exit 1
+	fi
+	if [ -e $@ ]; then
+		echo 'Bringing $(VENV) up to requirements.lock.'
+	else
+		echo "Setting up $(VENV), once: $$(grep -c == requirements.lock) packages, 6 GB, two to three minutes on a fast line."
+	fi
+	$(BIN)/python -m pip install --only-binary :all: --requirement requirements.lock \
+		| sed -unE 's/^ +(Downloading|Using cached) (.*\([0-9.]{4,} MB\))/  \2/p; s/^Installing collected packages.*/  unpacking and compiling/p'
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+	echo "Set up in $$SECONDS s."
