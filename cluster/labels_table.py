@@ -1,72 +1,72 @@
 """The labels table: a Delta table in which one run is one commit.
 
-A run first freezes its plan as Parquet under a key that is a hash of what it depends on, stages its rows beside it, and enters them all
-in one commit. Submitted again after it was killed, it finds plan and rows under the same key and does only what is missing. What
-readers see is the table before the run or after it.
+A run first freezes its plan as Parquet under a key that is a hash of what it depends on, stages its rows beside it, and
+enters them all in one commit. Submitted again after it was killed, it finds plan and rows under the same key and does
+only what is missing. What readers see is the table before the run or after it.
+
+Two runs from one version cannot both commit. delta-rs refuses a commit when another one with a transaction of the same
+application came after the version that was planned against, so each commit carries `Transaction(APPLICATION, …)`. It
+does not look at those before, and a creating commit that loses the race would enter itself as version 1: hence the
+commit checks the version that it found, and creates without a retry.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from cluster import storage
-from cluster.tables import open_parquet
+from cluster.labels_plan import PLAN, Plan, make_plan, plan_rows
+from cluster.tables import is_parquet, open_parquet, reading
 from mgc import schema
-from mgc.configuration import short_hash
-from mgc.errors import ErrorKind, LabelsError
+from mgc.errors import LabelsError, StorageError
+
+__all__ = ["APPLICATION", "PLAN", "LabelsTable", "Plan"]
 
 APPLICATION: Final = "mgc-label"
 """Name of our transactions in the table's log."""
 
-MOST_TRIES: Final = 5
-"""A fetch that failed so often is not tried again until the track's bytes change."""
+ROWS_AT_ONCE: Final = 50_000
+"""Rows of a commit in memory together, about 20 MB."""
 
-_FORMAT_KEY: Final = "mgc.formatVersion"
-
-PLAN: Final = pa.schema(
-    [
-        *(schema.CATALOG.field(name) for name in ("track_id", "uri", "size_bytes", "content_tag")),
-        pa.field("reason", pa.string(), nullable=False),
-        pa.field("tries", pa.int32(), nullable=False),
-    ]
+_FORMAT_KEY: Final = "mgc_format_version"
+_COMMITTED: Final = schema.LABELS.set(
+    0, schema.LABELS.field(0).with_metadata({_FORMAT_KEY: str(schema.FORMAT_VERSION)})
 )
-"""One row a track to be labelled. `reason`: new, changed, stale, retry. `tries`: earlier ones with the same bytes."""
+"""`schema.LABELS` as the table keeps it. deltalake refuses table properties that it does not know and drops metadata of
+the schema, so the format version stands in that of the first column, where appends and merges leave it."""
 
+_STAGED_REMEDY: Final = "Remove that file and submit the job again: its tracks are run again."
 
-@dataclass(frozen=True)
-class Plan:
-    """What a run will do.
+_USABLE: Final = "staged SEMI JOIN todo USING (track_id, uri, content_tag)"
 
-    Attributes:
-        todo: rows of `PLAN`.
-        removed: track ids that the table has and the catalog no longer.
-        counts: tracks by reason, `up_to_date`, `pending` (left out by a limit) and `removed`.
-        version: of the table planned against; -1 where there is none yet.
-        key: names the run.
-    """
-
-    todo: pa.Table
-    removed: pa.Table
-    counts: dict[str, int]
-    version: int
-    key: str
-
-    @property
-    def empty(self) -> bool:
-        """Whether there is nothing to do."""
-        return not self.todo.num_rows and not self.removed.num_rows
+_COLUMNS: Final = ", ".join(schema.LABELS.names)
+# A task that Ray ran twice staged its rows twice. Only these few are sorted; all others stream.
+_ROWS: Final = f"""
+    SELECT {_COLUMNS} FROM {_USABLE} ANTI JOIN (FROM finished WHERE times > 1) USING (track_id)
+    UNION ALL
+    (SELECT DISTINCT ON (track_id) {_COLUMNS} FROM {_USABLE} SEMI JOIN (FROM finished WHERE times > 1) USING (track_id)
+     ORDER BY track_id, status = '{schema.LABELED}' DESC, labeled_at DESC)
+    UNION ALL
+    SELECT {_COLUMNS.replace("removed_at", "CAST($at AS TIMESTAMPTZ) AS removed_at")}
+    FROM labels SEMI JOIN removed USING (track_id)
+"""
 
 
 class LabelsTable:
-    """The labels table under a URI, which may not exist yet."""
+    """The labels table under a URI, which may not exist yet: as it is now, until this object commits."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
@@ -75,26 +75,34 @@ class LabelsTable:
 
     def _open(self) -> DeltaTable | None:
         location = storage.locate(self.uri)
-        with storage.explain(self.uri, "open the labels table at"):
-            # Asked through our own client first: it tells a missing bucket and wrong credentials from a missing table.
-            info = location.filesystem.get_file_info(location.path)
-            if info.type.name == "File":
-                raise LabelsError(f"{self._where} is a file; a labels table is a folder, named by --labels.")
         try:
-            table = DeltaTable(_delta_uri(self.uri), storage_options=storage.delta_options(self.uri))
-        except TableNotFoundError:
-            return None
-        except (DeltaError, OSError, ValueError) as error:
-            raise LabelsError(f"{self._where}: the labels table cannot be opened: {_one_line(error)}.") from None
-        version = int(table.metadata().configuration.get(_FORMAT_KEY) or "1")
+            with storage.explain(self.uri, "open the labels table at"):
+                # Through our own client first: it tells a missing bucket and wrong credentials from a missing table.
+                if not storage.exists(self.uri):
+                    return None
+                if location.filesystem.get_file_info(location.path).type.name == "File":
+                    raise LabelsError(f"{self._where} is a file; a labels table is a folder, named by --labels.")
+                try:
+                    table = DeltaTable(_delta_uri(self.uri), storage_options=storage.delta_options(self.uri))
+                except TableNotFoundError:
+                    return None
+        except DeltaError as error:
+            raise LabelsError(
+                f"{self._where}: the labels table cannot be opened ({_one_line(error)}); restore its _delta_log, or "
+                "choose another --labels."
+            ) from None
+        fields = {field.name: field for field in table.schema().fields}
+        missing = [name for name in schema.LABELS.names if name not in fields]
+        first = fields.get(_COMMITTED.names[0])
+        version = int(first.metadata.get(_FORMAT_KEY, 1)) if first else 1
         if version > schema.FORMAT_VERSION:
             raise LabelsError(
                 f"{self._where}: format version {version}, this mgc reads up to {schema.FORMAT_VERSION}; upgrade mgc."
             )
-        missing = [name for name in schema.LABELS.names if name not in {f.name for f in table.schema().fields}]
         if missing:
             raise LabelsError(
-                f"{self._where} is a Delta table, but no labels table of mgc: it lacks {', '.join(missing[:5])}."
+                f"{self._where} is a Delta table, but no labels table of mgc: it lacks {', '.join(missing[:5])}; "
+                "choose another --labels."
             )
         return table
 
@@ -108,190 +116,252 @@ class LabelsTable:
         """Number of the last commit; -1 before the first."""
         return -1 if self._table is None else int(self._table.version())
 
+    @property
+    def _last_run(self) -> int | None:
+        """The transaction of the last run, which other commits to the table (a vacuum, say) leave as it is."""
+        return None if self._table is None else self._table.transaction_version(APPLICATION)
+
     def dataset(self) -> pads.Dataset:
-        """The committed rows.
+        """The committed rows, those of removed tracks included.
 
         Raises:
             LabelsError: nothing was committed yet.
         """
         if self._table is None:
-            raise LabelsError(f"{self._where}: there is no labels table here; `mgc label CATALOG --labels {self._where}` makes one.")
+            raise LabelsError(
+                f"{self._where}: there is no labels table here; `mgc label CATALOG --labels {self._where}` makes one."
+            )
         return self._table.to_pyarrow_dataset()
 
-    def plan(self, catalog: pa.Table, model_id: str, features_id: str, options: dict[str, Any], limit: int | None) -> Plan:
+    def _rows(self) -> pads.Dataset | pa.Table:
+        return schema.LABELS.empty_table() if self._table is None else self.dataset()
+
+    def plan(
+        self, catalog: pa.Table, model_id: str, features_id: str, options: dict[str, Any], limit: int | None
+    ) -> Plan:
         """Catalog minus what the table already holds for the same bytes, model and front end.
 
-        A quarantined track is tried again when its bytes, the model or the front end change; a failed fetch also without
-        that, up to `MOST_TRIES` times. With a limit, only the first so many rows of the catalog are looked at, and nothing
-        counts as removed.
+        A quarantined track is tried again when its bytes, the model or the front end change; a failed fetch also
+        without that, up to `MOST_TRIES` times. A track that was removed and is back counts as new. With a limit, only
+        the first so many rows of the catalog are looked at, and nothing counts as removed.
 
         Args:
             catalog: all rows, ordered by track id, as `schema.CATALOG`.
             model_id: the bundle's id.
             features_id: of its front end.
-            options: whatever else changes what the run does; becomes part of its key.
+            options: whatever else changes what the run does, as JSON-ready values; becomes part of its key.
             limit: see above.
+
+        Raises:
+            LabelsError: the table holds a track more than once.
         """
-        connection = duckdb.connect()
-        considered = catalog if limit is None else catalog.slice(0, limit)
-        connection.register("catalog", considered.select(["track_id", "uri", "size_bytes", "content_tag"]))
-        connection.register("labels", self.dataset() if self._table else schema.LABELS.empty_table())
-        arguments = {"model": model_id, "features": features_id, "most": MOST_TRIES, "fetch": ErrorKind.FETCH_FAILED.value}
-        judged = connection.execute(
-            """
-            SELECT c.track_id, c.uri, c.size_bytes, c.content_tag,
-                CASE WHEN l.track_id IS NULL OR l.removed_at IS NOT NULL THEN 'new'
-                     WHEN l.content_tag <> c.content_tag OR l.uri <> c.uri THEN 'changed'
-                     WHEN l.model_id <> $model OR l.features_id <> $features THEN 'stale'
-                     WHEN l.error_kind = $fetch AND l.tries < $most THEN 'retry'
-                     ELSE 'up_to_date' END AS reason,
-                CAST(CASE WHEN l.content_tag = c.content_tag AND l.removed_at IS NULL THEN l.tries ELSE 0 END AS INTEGER)
-                    AS tries
-            FROM catalog c LEFT JOIN labels l USING (track_id) ORDER BY c.track_id
-            """,
-            arguments,
-        ).to_arrow_table()
-        connection.register("judged", judged)
-        counts = {"new": 0, "changed": 0, "stale": 0, "retry": 0, "up_to_date": 0}
-        counts |= dict(connection.execute("SELECT reason, count(*) FROM judged GROUP BY reason").fetchall())
-        todo = connection.execute("SELECT * FROM judged WHERE reason <> 'up_to_date' ORDER BY track_id").to_arrow_table()
-        removed = pa.table({"track_id": pa.array([], pa.string())})
-        if limit is None:
-            removed = connection.execute(
-                "SELECT track_id FROM labels WHERE removed_at IS NULL AND track_id NOT IN (SELECT track_id FROM catalog)"
-                " ORDER BY track_id"
-            ).to_arrow_table()
-        counts["pending"] = catalog.num_rows - considered.num_rows
-        counts["removed"] = removed.num_rows
-        snapshot = connection.execute(
-            "SELECT count(*), bit_xor(hash(track_id, uri, content_tag)) FROM catalog"
-        ).fetchone()
-        key = short_hash([list(map(str, snapshot or ())), model_id, features_id, self.version, options])
-        return Plan(_plan_rows(todo), removed.cast(pa.schema([("track_id", pa.string())])), counts, self.version, key)
+        with reading(self.uri, "Restore a version from before, or choose another --labels.", LabelsError):
+            return make_plan(catalog, self._rows(), self._where, self.version, model_id, features_id, options, limit)
 
     # A run
 
     def run_uri(self, plan: Plan) -> str:
-        """Where a run keeps its plan and its rows until they are committed. Delta's readers skip names that begin with `_`."""
-        return storage.join(self.uri, "_runs", plan.key)
+        """Where a run keeps its plan and its rows until they are committed.
+
+        Readers of Delta tables and their vacuum leave names alone that begin with `_`.
+        """
+        return storage.join(self.uri, "_runs", f"{plan.version + 1}-{plan.key}")
 
     def freeze(self, plan: Plan) -> str:
-        """Write the plan down; returns the URI of the rows to do. A plan that is already there is kept."""
+        """Write the plan down; returns the URI of the rows to do. The same plan, already there, is kept."""
         uri = storage.join(self.run_uri(plan), "plan.parquet")
-        if not storage.exists(uri):
-            sink = pa.BufferOutputStream()
-            pq.write_table(plan.todo, sink, compression="zstd")
-            storage.write_bytes(uri, sink.getvalue().to_pybytes())
-        return uri
+        if storage.exists(uri) and open_parquet(uri, "Remove it.", LabelsError).to_table().equals(plan.todo):
+            return uri
+        return _write_plan(uri, plan.todo)
+
+    def freeze_rest(self, plan: Plan, rows: pa.Table, number: int) -> str:
+        """Write down the rows that are still to do; returns their URI."""
+        return _write_plan(storage.join(self.run_uri(plan), f"rest-{number}.parquet"), rows)
 
     def staged_uri(self, plan: Plan) -> str:
         """Folder of the finished rows."""
         return storage.join(self.run_uri(plan), "staged")
 
     def staged(self, plan: Plan) -> pads.Dataset | None:
-        """The finished rows so far, or None."""
+        """The rows so far that are finished and of the planned model and front end, or None.
+
+        A file among them that is no Parquet fails whoever reads the dataset; one with other columns has no usable row.
+        """
         uri = self.staged_uri(plan)
-        if not storage.exists(uri):
+        if not any(map(is_parquet, storage.list_uris(uri))):
             return None
-        return open_parquet(uri, "", LabelsError)
+        labeled = (pc.field("status") == schema.LABELED) & pc.field("genre_top").is_valid()
+        quarantined = (pc.field("status") == schema.QUARANTINED) & pc.field("error_kind").is_valid()
+        complete = (pc.field("model_id") == plan.model_id) & (pc.field("features_id") == plan.features_id)
+        for field in schema.LABELS:
+            complete = complete if field.nullable else complete & pc.field(field.name).is_valid()
+        staged = open_parquet(uri, _STAGED_REMEDY, LabelsError, schema.LABELS)
+        return staged.filter((labeled | quarantined) & complete)
 
     def missing(self, plan: Plan) -> pa.Table:
-        """Planned rows that are not staged yet with the planned content."""
-        staged = self.staged(plan)
-        if staged is None:
-            return plan.todo
-        connection = duckdb.connect()
-        connection.register("todo", plan.todo)
-        connection.register("staged", staged)
-        return _plan_rows(
-            connection.execute(
-                "SELECT * FROM todo ANTI JOIN staged USING (track_id, content_tag) ORDER BY track_id"
-            ).to_arrow_table()
-        )
-
-    def commit(self, plan: Plan, run_id: str, finished_at: Any) -> int:
-        """Check the invariant and enter the run in one commit; returns the table's version.
+        """Planned rows that are not staged yet with the planned content.
 
         Raises:
-            LabelsError: a planned track is missing or a row is not planned, or another run has committed meanwhile; the table
-                is as it was.
+            LabelsError: a staged file cannot be read.
         """
-        rows = self._checked_rows(plan, finished_at)
-        properties = CommitProperties(
-            custom_metadata={"mgc.run_id": run_id, "mgc.tracks": str(plan.todo.num_rows)},
-            app_transactions=[Transaction(APPLICATION, plan.version + 1)],
-        )
-        with storage.explain(self.uri, "commit labels to"):
-            try:
-                self._write(plan, rows, properties)
-            except DeltaError as error:
-                now = LabelsTable(self.uri).version
-                if now != plan.version:
-                    raise LabelsError(
-                        f"{self._where}: another run committed version {now} while this one worked on {plan.version}; "
-                        "nothing of this run was entered. Submit it again: it plans anew."
-                    ) from None
-                raise LabelsError(f"{self._where}: the commit failed and the table is as it was: {_one_line(error)}.") from None
+        with self._finished(plan) as connection:
+            rest = connection.sql("SELECT * FROM todo ANTI JOIN finished USING (track_id) ORDER BY track_id")
+            return plan_rows(rest.to_arrow_table())
+
+    @contextmanager
+    def _finished(self, plan: Plan) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection with `todo`, `staged` and `finished`: the planned tracks that have staged rows, and how many."""
+        staged = self.staged(plan)
+        try:
+            with reading(self.staged_uri(plan), _STAGED_REMEDY, _UnreadableError), duckdb.connect() as connection:
+                connection.register("todo", plan.todo)
+                connection.register("staged", schema.LABELS.empty_table() if staged is None else staged)
+                connection.execute(
+                    f"CREATE TABLE finished AS SELECT track_id, count(*) AS times FROM {_USABLE} GROUP BY track_id"
+                )
+                yield connection
+        except _UnreadableError:
+            for fragment in () if staged is None else staged.get_fragments():
+                uri = storage.join(self.staged_uri(plan), fragment.path.rpartition("/")[2])
+                with reading(uri, _STAGED_REMEDY, LabelsError):
+                    fragment.to_table(schema=schema.LABELS)
+            raise
+
+    def commit(self, plan: Plan, run_id: str, finished_at: datetime) -> int:
+        """Check the invariant and enter the run in one commit; returns the table's version.
+
+        Args:
+            plan: with a staged row for each of its tracks.
+            run_id: for the table's history.
+            finished_at: aware time, the `removed_at` of tracks that the catalog no longer has.
+
+        Raises:
+            LabelsError: a planned track has no row, a staged file cannot be read, or another run has committed since
+                the plan was made; the table is as it was.
+            StorageError: the table cannot be written; it is as it was.
+        """
+        if plan.empty:
+            return self.version
+        self._refuse_overtaken(plan)
+        try:
+            self._check_and_enter(plan, run_id, finished_at)
+        except (LabelsError, StorageError):
+            # Another run that has committed is the reason for much: it may also have swept our rows away.
+            self._refuse_overtaken(plan)
+            raise
         self._table = self._open()
-        storage.delete(self.run_uri(plan))
+        self._sweep(plan)
         return self.version
 
-    def _write(self, plan: Plan, rows: pa.Table, properties: CommitProperties) -> None:
-        options = storage.delta_options(self.uri)
+    def _check_and_enter(self, plan: Plan, run_id: str, finished_at: datetime) -> None:
+        attempt = uuid.uuid4().hex
+        facts = {"mgc.run_id": run_id, "mgc.attempt": attempt, "mgc.tracks": str(plan.todo.num_rows)}
+        with self._finished(plan) as connection:
+            [(finished,)] = connection.sql("SELECT count(*) FROM finished").fetchall()
+            if finished != plan.todo.num_rows:
+                raise LabelsError(
+                    f"{self._where}: {plan.todo.num_rows} tracks were planned, {finished} have a row; nothing was "
+                    "committed. Submit the job again to finish them."
+                )
+            connection.register("removed", plan.removed)
+            connection.register("labels", self._rows())
+            [(known,)] = connection.sql("SELECT count(*) FROM labels SEMI JOIN todo USING (track_id)").fetchall()
+            rows = _Rows(connection.sql(_ROWS, params={"at": finished_at.astimezone(UTC).isoformat()}))
+            try:
+                with storage.explain(self.uri, "commit labels to"):
+                    self._enter(rows.reader(), facts, plan.version + 1, blind=not known and not plan.removed.num_rows)
+            except (DeltaError, StorageError) as error:
+                if rows.fault is not None:
+                    raise rows.fault from None
+                if self._has(attempt):
+                    return
+                if isinstance(error, StorageError):
+                    raise
+                raise LabelsError(
+                    f"{self._where}: the commit failed and the table is as it was ({_one_line(error)}); submit the job "
+                    "again."
+                ) from None
+
+    def _enter(self, rows: pa.RecordBatchReader, facts: dict[str, str], transaction: int, blind: bool) -> None:
+        """The commit. `blind`: no row is in the table yet, so that what is there need not be read."""
+        properties = CommitProperties(
+            custom_metadata=facts,
+            app_transactions=[Transaction(APPLICATION, transaction)],
+            # After a creation that lost the race a retry would append: two rows a track.
+            max_commit_retries=0 if self._table is None else None,
+        )
         if self._table is None:
+            options = storage.delta_options(self.uri)
             write_deltalake(
-                _delta_uri(self.uri),
-                rows,
-                mode="error",
-                name="mgc labels",
-                configuration={_FORMAT_KEY: str(schema.FORMAT_VERSION)},
-                storage_options=options,
-                commit_properties=properties,
+                _delta_uri(self.uri), rows, name="mgc labels", storage_options=options, commit_properties=properties
             )
-        elif plan.counts["new"] == rows.num_rows and not plan.removed.num_rows and not self._returning(rows):
+        elif blind:
             write_deltalake(self._table, rows, mode="append", commit_properties=properties)
         else:
             self._table.merge(
-                rows, "new.track_id = old.track_id", source_alias="new", target_alias="old", commit_properties=properties
+                rows,
+                "new.track_id = old.track_id",
+                source_alias="new",
+                target_alias="old",
+                commit_properties=properties,
             ).when_matched_update_all().when_not_matched_insert_all().execute()
 
-    def _returning(self, rows: pa.Table) -> bool:
-        """Whether a row is in the table already: a track that was gone and is back."""
-        connection = duckdb.connect()
-        connection.register("rows", rows)
-        connection.register("labels", self.dataset())
-        found = connection.execute("SELECT count(*) FROM rows SEMI JOIN labels USING (track_id)").fetchone()
-        return bool(found and found[0])
-
-    def _checked_rows(self, plan: Plan, finished_at: Any) -> pa.Table:
-        connection = duckdb.connect()
-        connection.register("todo", plan.todo)
-        connection.register("staged", self.staged(plan) or schema.LABELS.empty_table())
-        # A task that Ray ran twice staged its rows twice: one of them is enough.
-        rows = connection.execute(
-            "SELECT DISTINCT ON (track_id) s.* FROM staged s SEMI JOIN todo USING (track_id, content_tag) ORDER BY track_id"
-        ).to_arrow_table()
-        if rows.num_rows != plan.todo.num_rows:
+    def _refuse_overtaken(self, plan: Plan) -> None:
+        latest = LabelsTable(self.uri)
+        if plan.version != self.version or latest._last_run != self._last_run:
             raise LabelsError(
-                f"{self._where}: {plan.todo.num_rows} tracks were planned, {rows.num_rows} have a row; "
-                "nothing was committed. Submit the job again to finish them."
+                f"{self._where}: another run has committed version {latest.version} since this one was planned; "
+                "nothing of this one was entered. Submit it again: it plans anew."
             )
-        tables = [_as_labels(rows)]
-        if plan.removed.num_rows:
-            connection.register("removed", plan.removed)
-            connection.register("labels", self.dataset())
-            gone = _as_labels(connection.execute("SELECT l.* FROM labels l SEMI JOIN removed USING (track_id)").to_arrow_table())
-            at = pa.array([finished_at] * gone.num_rows, schema.LABELS.field("removed_at").type)
-            tables.append(gone.set_column(schema.LABELS.get_field_index("removed_at"), schema.LABELS.field("removed_at"), at))
-        return pa.concat_tables(tables)
+
+    def _has(self, attempt: str) -> bool:
+        """Whether a commit that failed is there all the same: its answer was lost, or what comes after it failed."""
+        table = self._open()
+        return table is not None and any(entry.get("mgc.attempt") == attempt for entry in table.history(20))
+
+    def _sweep(self, plan: Plan) -> None:
+        """Delete the run's folder, and those that killed runs left behind which can no longer commit."""
+        runs = storage.join(storage.locate(self.uri).uri, "_runs")
+        try:
+            storage.delete(self.run_uri(plan))
+            names = {uri.removeprefix(runs + "/").partition("/")[0] for uri in storage.list_uris(runs)}
+            for name in names:
+                number = name.partition("-")[0]
+                # One planned from the same version may be at work still, and is to find out by itself.
+                if number.isdecimal() and int(number) < plan.version + 1:
+                    storage.delete(storage.join(runs, name))
+        except StorageError as error:
+            logging.getLogger(__name__).warning("The run is committed, but its folder is still there: %s", error)
 
 
-def _plan_rows(table: pa.Table) -> pa.Table:
-    return table.select(PLAN.names).cast(PLAN)
+class _Rows:
+    """Rows of a query as labels, streamed; keeps what went wrong, of which delta-rs passes on the text only."""
+
+    def __init__(self, relation: duckdb.DuckDBPyRelation) -> None:
+        self._relation = relation
+        self.fault: Exception | None = None
+
+    def reader(self) -> pa.RecordBatchReader:
+        return pa.RecordBatchReader.from_batches(_COMMITTED, self._batches())
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        try:
+            for batch in self._relation.to_arrow_reader(ROWS_AT_ONCE):
+                yield pa.record_batch([batch[field.name].cast(field.type) for field in _COMMITTED], schema=_COMMITTED)
+        except (pa.ArrowException, duckdb.Error, OSError) as fault:
+            self.fault = fault
+            raise
 
 
-def _as_labels(table: pa.Table) -> pa.Table:
-    return pa.table([table[name].cast(schema.LABELS.field(name).type) for name in schema.LABELS.names], schema=schema.LABELS)
+class _UnreadableError(LabelsError):
+    """Staged rows cannot be read."""
+
+
+def _write_plan(uri: str, rows: pa.Table) -> str:
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows, sink, compression="zstd")
+    storage.write_bytes(uri, sink.getvalue().to_pybytes())
+    return uri
 
 
 def _delta_uri(uri: str) -> str:
@@ -300,4 +370,4 @@ def _delta_uri(uri: str) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300].rstrip(".")
+    return storage.redact(" ".join(str(error).split()))[:300].rstrip(".")

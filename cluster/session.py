@@ -41,9 +41,13 @@ def connect(address: str | None = None, train_workers: int = 1) -> Iterator[Prof
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     # Ray's own usage report would go to the internet.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # The core's own warnings name things that are Ray Data's business; they stay in Ray's log files.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     # Workers see the devices they were given, also where they were given none.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     local = laptop(train_workers)
+    # As many workers as logical CPUs may start at once; more, and Ray warns that there are too many for the cores.
+    os.environ.setdefault("RAY_worker_maximum_startup_concurrency", str(int(local.logical_cpus)))
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
     try:
         if address:

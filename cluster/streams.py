@@ -50,7 +50,9 @@ class Listen:
         torch.set_num_threads(1)
         self._fetch = Fetch()
         self._extract = Extract(experiment.front_end, experiment.listening)
-        self._schema = pa.schema([*columns, *LISTENED])
+        # What was heard stands in for what the catalog said, as with the duration.
+        kept = [field for field in columns if field.name not in LISTENED.names]
+        self._schema = pa.schema([*kept, *LISTENED])
         self._progress = progress
 
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
@@ -165,7 +167,7 @@ def heard(plan_uri: str, rows: int, columns: pa.Schema, experiment: Experiment, 
     # Small blocks: a retry costs little, and a short catalog still keeps every core busy.
     block = int(np.clip(rows // (pool * 4), LISTEN_BATCH, 64))
     return (
-        ray.data.read_parquet(location.path, filesystem=location.filesystem, ray_remote_args={"num_cpus": profile.io_cpus})
+        ray.data.read_parquet(location.path, filesystem=location.filesystem, num_cpus=profile.io_cpus)
         .repartition(target_num_rows_per_block=block)
         .map_batches(
             Listen,

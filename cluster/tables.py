@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import duckdb
@@ -18,7 +20,11 @@ from cluster import storage
 from mgc import schema
 from mgc.errors import CatalogError, FeaturesError, MgcError
 
-CATALOG_ROWS_PER_FILE: Final = 1_000_000
+FOOTERS_AT_ONCE: Final = 16
+"""Files opened side by side to look at their columns: object storage answers slowly, but many at a time."""
+
+_WRITE_CATALOG: Final = "Write a catalog with `mgc catalog SOURCE --out CATALOG`."
+_WRITE_FEATURES: Final = "Write features with `mgc prepare CATALOG --out FEATURES`."
 
 
 def is_parquet(uri: str) -> bool:
@@ -26,40 +32,81 @@ def is_parquet(uri: str) -> bool:
     return uri.rstrip("/").lower().endswith((".parquet", ".pq"))
 
 
-def open_parquet(uri: str, missing: str, error: type[MgcError]) -> pads.Dataset:
+def open_parquet(
+    uri: str,
+    missing: str,
+    error: type[MgcError],
+    columns: pa.Schema | None = None,
+    check: Callable[[pa.Schema, str], object] | None = None,
+) -> pads.Dataset:
     """A Parquet file, or the Parquet files of a folder, as one dataset.
+
+    Files and folders whose names begin with a dot or an underscore are not looked at.
 
     Args:
         uri: where.
         missing: what to do when there is nothing, for the message.
         error: raised when there is nothing, or it is no Parquet.
+        columns: the dataset's schema, to which whatever lies in the files is cast (a column that is not there is null);
+            by default that of the first file.
+        check: called with the schema and the URI of every file, to refuse it.
     """
     location = storage.locate(uri)
+    with reading(uri, missing, error):
+        if not storage.exists(uri):
+            raise error(_sentence(f"{storage.redact(uri)}: there is nothing here.", missing))
+        files = _parquet_files(location)
+        if not files:
+            raise error(_sentence(f"{storage.redact(uri)}: no Parquet file in this folder.", missing))
+        dataset = pads.dataset(files, schema=columns, filesystem=location.filesystem, format="parquet")
+        if check is not None:
+            fragments = list(dataset.get_fragments())
+            with ThreadPoolExecutor(max_workers=min(FOOTERS_AT_ONCE, len(fragments))) as threads:
+                for fragment, found in zip(
+                    fragments, threads.map(lambda each: each.physical_schema, fragments), strict=True
+                ):
+                    check(found, storage.redact(location.uri + fragment.path.removeprefix(location.path)))
+        return dataset
+
+
+@contextlib.contextmanager
+def reading(uri: str, remedy: str, error: type[MgcError]) -> Iterator[None]:
+    """Turn what pyarrow and DuckDB raise on damaged Parquet into `error`, and what storage raises into StorageError.
+
+    Args:
+        uri: what is read, for the message.
+        remedy: what to do about damage.
+        error: of which class.
+    """
     with storage.explain(uri, "read"):
-        kind = location.filesystem.get_file_info(location.path).type
-        if kind.name == "NotFound":
-            raise error(f"{location.uri}: there is nothing here. {missing}")
-        files = [location.path]
-        if kind.name == "Directory":
-            files = _parquet_files(location)
-            if not files:
-                raise error(f"{location.uri}: no Parquet file in this folder. {missing}")
         try:
-            return pads.dataset(files, filesystem=location.filesystem, format="parquet", exclude_invalid_files=False)
-        except pa.ArrowInvalid as fault:
-            reason = " ".join(str(fault).split())[:200]
-            raise error(f"{location.uri}: this is no readable Parquet ({reason}). {missing}") from None
+            yield
+        except (pa.ArrowException, duckdb.InvalidInputException, OSError) as fault:
+            if isinstance(fault, OSError) and fault.errno is not None:
+                raise
+            text = str(fault)
+            if any(sign in text for sign in ("AWS Error", "[errno ", "(os error ")):
+                # DuckDB passes on in words what the file system said; `explain` understands them.
+                raise OSError(text) from None
+            reason = " ".join(storage.redact(text).removeprefix("Invalid Input Error: ").split())[:300].rstrip(".")
+            raise error(_sentence(f"{storage.redact(uri)}: cannot be read as Parquet ({reason}).", remedy)) from None
+
+
+def _sentence(*parts: str) -> str:
+    return " ".join(part for part in parts if part)
 
 
 def _parquet_files(location: storage.Location) -> list[str]:
-    selector = fs.FileSelector(location.path, recursive=True)
-    infos = location.filesystem.get_file_info(selector)
+    """Paths of the Parquet files of a folder, or of the one file."""
+    if location.filesystem.get_file_info(location.path).type == fs.FileType.File:
+        return [location.path]
+    infos = location.filesystem.get_file_info(fs.FileSelector(location.path, recursive=True))
     return sorted(
         info.path
         for info in infos
         if info.type == fs.FileType.File
-        and info.path.endswith(".parquet")
-        and not any(part.startswith((".", "_")) for part in info.path[len(location.path) :].split("/"))
+        and is_parquet(info.path)
+        and not any(part.startswith((".", "_")) for part in info.path.removeprefix(location.path).split("/"))
     )
 
 
@@ -87,41 +134,47 @@ def write_catalog(uri: str, tables: Iterable[pa.Table], notices: Sequence[str] =
 
 
 def read_catalog(uri: str) -> pads.Dataset:
-    """A checked catalog.
+    """A checked catalog, with every column of `schema.CATALOG` (null where it has none) and its notices, and no others.
 
     Raises:
-        CatalogError: a needed column is missing, or a track id stands in it twice.
+        CatalogError: it is not there or no Parquet, a needed column is missing or null, a track id stands in it twice,
+            or it holds no track: a labels table that follows an empty catalog would mark every track as removed.
     """
-    dataset = open_parquet(uri, "Write a catalog with `mgc catalog SOURCE --out CATALOG`.", CatalogError)
-    schema.check_catalog(dataset.schema, storage.redact(uri))
-    connection = duckdb.connect()
-    connection.register("catalog", dataset)
-    for name in schema.CATALOG_REQUIRED:
-        null = connection.execute(f"SELECT count(*) FROM catalog WHERE {name} IS NULL").fetchone()
-        if null and null[0]:
-            raise CatalogError(f"{storage.redact(uri)}: {null[0]} rows have no {name}; every row of a catalog needs one.")
-    repeated = connection.execute(
-        "SELECT track_id, count(*) AS n FROM catalog GROUP BY track_id HAVING n > 1 ORDER BY track_id LIMIT 1"
-    ).fetchone()
-    if repeated:
+    notices: dict[str, None] = {}
+
+    def check(found: pa.Schema, where: str) -> None:
+        schema.check_catalog(found, where)
+        notices.update(dict.fromkeys(schema.notices_of(found)))
+
+    where = storage.redact(uri)
+    dataset = open_parquet(uri, _WRITE_CATALOG, CatalogError, schema.CATALOG, check)
+    dataset = dataset.replace_schema(schema.with_notices(schema.CATALOG, [*notices]))
+    needed = schema.CATALOG_REQUIRED
+    with reading(uri, _WRITE_CATALOG, CatalogError), duckdb.connect() as connection:
+        connection.register("catalog", dataset)
+        counts = ", ".join(f"count({name})" for name in needed)
+        [(total, *valid)] = connection.sql(f"SELECT count(*), {counts} FROM catalog").fetchall()
+        if not total:
+            raise CatalogError(f"{where}: this catalog holds no track. {_WRITE_CATALOG}")
+        for name, count in zip(needed, valid, strict=True):
+            if count < total:
+                raise CatalogError(f"{where}: {total - count} rows have no {name}; every row of a catalog needs one.")
+        repeated = connection.sql(
+            "SELECT track_id, count(*) AS n FROM catalog GROUP BY track_id HAVING n > 1 ORDER BY track_id LIMIT 1"
+        ).fetchall()
+    for track_id, count in repeated:
         raise CatalogError(
-            f"{storage.redact(uri)}: track_id {repeated[0]!r} stands in {repeated[1]} rows; a track has exactly one."
+            f"{where}: track_id {track_id!r} stands in {count} rows; a track has exactly one: leave one in."
         )
     return dataset
 
 
 def catalog_table(dataset: pads.Dataset, limit: int | None = None) -> pa.Table:
-    """Rows of a catalog with every column of `schema.CATALOG` (null where the catalog has none), in order of track id."""
-    names = [name for name in schema.CATALOG.names if name in dataset.schema.names]
-    table = dataset.to_table(columns=names)
+    """Rows of a checked catalog as `schema.CATALOG`, in order of track id."""
+    with reading("the catalog", _WRITE_CATALOG, CatalogError):
+        table = dataset.replace_schema(schema.CATALOG).to_table()
     table = table.take(pc.sort_indices(table["track_id"]))
-    if limit is not None:
-        table = table.slice(0, limit)
-    columns = [
-        table[field.name].cast(field.type) if field.name in names else pa.nulls(table.num_rows, field.type)
-        for field in schema.CATALOG
-    ]
-    return pa.table(columns, schema=schema.CATALOG)
+    return table if limit is None else table.slice(0, limit)
 
 
 # Features
@@ -130,7 +183,8 @@ def catalog_table(dataset: pads.Dataset, limit: int | None = None) -> pa.Table:
 class FeaturesWriter:
     """Writes features and rejects under a URI, one file at a time, each complete or absent.
 
-    OUT/features/*.parquet holds `schema.FEATURES` with the front end in the metadata, OUT/rejects/*.parquet `schema.REJECTS`.
+    OUT/features/*.parquet holds `schema.FEATURES` with the front end in the metadata, OUT/rejects/*.parquet
+    `schema.REJECTS`.
     """
 
     def __init__(
@@ -156,39 +210,76 @@ def write_part(folder_uri: str, table: pa.Table) -> None:
 def read_features(uri: str) -> tuple[pads.Dataset, dict[str, Any]]:
     """A features table and its facts: `front_end`, `features_id`, `shape`.
 
+    The dataset has every column of `schema.FEATURES` (null where the files have none), and the notices of all files.
+
     Args:
         uri: what `prepare` wrote, or any folder or file in that format.
 
     Raises:
-        FeaturesError: there is none, or files of several front ends lie together.
+        FeaturesError: there is none, it is of another format, or files of several front ends lie together.
     """
     folder = storage.join(uri, "features")
-    where = folder if not is_parquet(uri) and storage.exists(folder) else uri
-    dataset = open_parquet(where, "Write features with `mgc prepare CATALOG --out FEATURES`.", FeaturesError)
-    facts = schema.features_facts(dataset.schema, storage.redact(uri))
-    return dataset, facts
+    inside = not is_parquet(uri) and storage.exists(folder)
+    seen: list[tuple[dict[str, Any], str]] = []
+    notices: dict[str, None] = {}
+
+    def check(found: pa.Schema, where: str) -> None:
+        these = _facts(found, where)
+        seen.append((these, where))
+        facts, first = seen[0]
+        if any(these[name] != facts[name] for name in ("features_id", "shape")):
+            raise FeaturesError(
+                f"{where} holds features {these['features_id']}, {first} holds {facts['features_id']}: features of "
+                "several front ends cannot be mixed; put them into folders of their own."
+            )
+        notices.update(dict.fromkeys(schema.notices_of(found)))
+
+    dataset = open_parquet(folder if inside else uri, _WRITE_FEATURES, FeaturesError, schema.FEATURES, check)
+    facts, _ = seen[0]
+    columns = schema.features_schema(facts["front_end"], facts["features_id"], facts["shape"])
+    return dataset.replace_schema(schema.with_notices(columns, [*notices])), facts
+
+
+def _facts(found: pa.Schema, where: str) -> dict[str, Any]:
+    """What a features file says of itself, its columns checked."""
+    try:
+        facts = schema.features_facts(found, where)
+        front_end, features_id, shape = facts["front_end"], facts["features_id"], facts["shape"]
+        readable = isinstance(front_end, dict) and isinstance(features_id, str) and len(shape) == 2
+    except (ValueError, TypeError, KeyError):
+        readable = False
+    if not readable:
+        raise FeaturesError(f"{where}: what it says of its front end cannot be read. {_WRITE_FEATURES}")
+    kind = found.field("features").type
+    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)) or facts.get("dtype") != "uint8":
+        raise FeaturesError(
+            f"{where}: features are {kind} of {facts.get('dtype')}, and should be binary of uint8. {_WRITE_FEATURES}"
+        )
+    return facts
 
 
 def features_done(uri: str, features_id: str) -> pa.Table | None:
-    """`track_id`, `content_tag` of every track that features or rejects under a URI already hold; None if nothing is there.
+    """`track_id`, `content_tag` of every track that features or rejects under a URI hold; None if nothing is there.
 
     Raises:
         FeaturesError: what lies there is of another front end.
     """
     parts = []
-    for name in ("features", "rejects"):
+    for name, columns in (("features", schema.FEATURES), ("rejects", schema.REJECTS)):
         folder = storage.join(uri, name)
-        if not storage.exists(folder):
+        if not any(map(is_parquet, storage.list_uris(folder))):
             continue
-        dataset = open_parquet(folder, "", FeaturesError)
         if name == "features":
-            facts = schema.features_facts(dataset.schema, storage.redact(folder))
+            dataset, facts = read_features(uri)
             if facts["features_id"] != features_id:
                 raise FeaturesError(
                     f"{storage.redact(uri)} holds features {facts['features_id']} of the front end "
                     f"{json.dumps(facts['front_end'])}, not {features_id}; give another --out, or remove it."
                 )
-        parts.append(dataset.to_table(columns=["track_id", "content_tag"]))
+        else:
+            dataset = open_parquet(folder, "Remove it, or give another --out.", FeaturesError, columns)
+        with reading(folder, "Remove it, or give another --out.", FeaturesError):
+            parts.append(dataset.to_table(columns=["track_id", "content_tag"]).replace_schema_metadata(None))
     return pa.concat_tables(parts).group_by(["track_id", "content_tag"]).aggregate([]) if parts else None
 
 

@@ -139,7 +139,7 @@ def feed(dataset: pads.Dataset, split: str, profile: Profile, counts: dict[str, 
             filesystem=dataset.filesystem,
             columns=columns,
             shuffle=FileShuffleConfig(seed=seed) if counts else None,
-            ray_remote_args={"num_cpus": profile.io_cpus},
+            num_cpus=profile.io_cpus,
         )
     rows = rows.map_batches(_Take(split), batch_format="pyarrow", batch_size=None, num_cpus=profile.io_cpus)
     rows = rows.select_columns(_FEED)

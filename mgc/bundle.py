@@ -1,21 +1,25 @@
 """Bundle: a trained model as a directory that anyone can load. Safetensors and JSON, never pickle.
 
-    model.safetensors   weights
-    experiment.json     the Experiment, and the bundle's id
-    taxonomy.json       genres in the order of the logits
-    normalization.json  mean and deviation per mel bin
-    metrics.json        scores, training history, what the data was
-    report.html         the evaluation report, once there is one
+- `model.safetensors`: weights
+- `experiment.json`: the Experiment, the bundle's id and the front end's
+- `taxonomy.json`: genres in the order of the logits
+- `normalization.json`: mean and deviation per mel bin
+- `metrics.json`: scores, training history, what the data was
+- `report.html`: the evaluation report, once there is one; not read
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+import numpy as np
 import torch
 from pyarrow import fs
 from safetensors import SafetensorError
@@ -24,11 +28,11 @@ from safetensors.torch import save as save_tensors
 
 from mgc.audio.decode import decode
 from mgc.configuration import short_hash, to_json
-from mgc.errors import AudioError, BundleError, ConfigError, ErrorKind
+from mgc.errors import AudioError, BundleError, ConfigError, ErrorKind, StorageError
 from mgc.experiment import Experiment
-from mgc.features.front_end import build_front_end, features_id
+from mgc.features.front_end import FrontEnd, build_front_end, features_id
 from mgc.features.normalization import Normalization
-from mgc.labeling.decide import Decision, decide
+from mgc.labeling.decide import decide
 from mgc.labeling.predict import Predict
 from mgc.models.architecture import build_model
 from mgc.models.blocks import Classifier
@@ -39,7 +43,12 @@ DEFAULT: Final = "default"
 
 _DEFAULT_DIRECTORY: Final = Path(__file__).parent / "default_bundle"
 _WEIGHTS: Final = "model.safetensors"
-FILES: Final = (_WEIGHTS, "experiment.json", "taxonomy.json", "normalization.json", "metrics.json")
+FILES: Final = (_WEIGHTS, "taxonomy.json", "normalization.json", "metrics.json", "experiment.json")
+"""What a bundle must hold, in the order of writing: a bundle with experiment.json is whole."""
+
+_WAY_OUT: Final = "Copy it again, or train it again."
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,7 @@ class FileLabel:
     damage: str | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Bundle:
     """A trained model with all that determines its answers.
 
@@ -75,6 +84,9 @@ class Bundle:
         normalization: of the features.
         model: the network, in evaluation mode.
         metrics: JSON-ready facts: `history`, `scores`, `data`, `notices`.
+
+    Raises:
+        BundleError: the normalization is of another number of bins, or a weight is not finite: training went wrong.
     """
 
     experiment: Experiment
@@ -83,10 +95,43 @@ class Bundle:
     model: Classifier
     metrics: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        bins, _ = self._front_end.shape
+        if len(self.normalization.mean_F) != bins:
+            found = len(self.normalization.mean_F)
+            raise BundleError(f"bundle: the normalization is of {found} bins, the front end gives {bins}.")
+        for name, tensor in self._weights().items():
+            if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+                raise BundleError(
+                    f"bundle: the weights {name} are not all finite numbers: this model was not trained well."
+                )
+
+    @functools.cached_property
+    def _front_end(self) -> FrontEnd:
+        return build_front_end(self.experiment.front_end)
+
+    @functools.cached_property
+    def _predict(self) -> Predict:
+        return self.predictor()
+
     @property
     def id(self) -> str:
-        """Twelve hexadecimal digits of a hash of what determines the answers: weights, front end, listening, taxonomy."""
-        return self._id_of(save_tensors(self._weights()))
+        """Twelve hexadecimal digits of a hash of what determines the answers.
+
+        That is weights, network, front end, listening plan, normalization and taxonomy. How it was trained, metrics and
+        report do not change it.
+        """
+        experiment = self.experiment
+        return short_hash(
+            {
+                "weights": _digest(self._weights()),
+                "front_end": self.features_id,
+                "listening": to_json(experiment.listening),
+                "model": to_json(experiment.model),
+                "taxonomy": self.taxonomy.to_json(),
+                "normalization": self.normalization.to_json(),
+            }
+        )
 
     @property
     def features_id(self) -> str:
@@ -115,13 +160,18 @@ class Bundle:
         strange = sorted(set(genres) - set(self.taxonomy.names))
         if strange:
             raise BundleError(
-                f"{where}: the genre(s) {', '.join(strange)} are not in the bundle's taxonomy ({', '.join(self.taxonomy.names)})."
+                f"{where}: the genre(s) {', '.join(strange)} are not in the bundle's taxonomy "
+                f"({', '.join(self.taxonomy.names)})."
             )
 
     def predictor(self, device: torch.device | None = None, top_k: int = 3) -> Predict:
-        """The stage that labels batches of clips."""
-        shape = build_front_end(self.experiment.front_end).shape
-        return Predict(self.model, self.normalization, self.taxonomy, shape, device, top_k)
+        """The stage that labels batches of clips, with a copy of the model on its device.
+
+        Args:
+            device: where to compute; the CPU by default.
+            top_k: genres listed for a track, at most.
+        """
+        return Predict(self.model, self.normalization, self.taxonomy, self._front_end.shape, device, top_k)
 
     def label(self, audio: str | Path | bytes, top_k: int = 3) -> FileLabel:
         """Label one file, in this process.
@@ -135,54 +185,48 @@ class Bundle:
         """
         data = audio if isinstance(audio, bytes) else _read_audio(Path(audio))
         heard = decode(data, self.experiment.listening)
-        front_end = build_front_end(self.experiment.front_end)
-        predict = self.predictor(top_k=top_k)
-        clips = [front_end(waveform).features for waveform in heard.waveforms]
-        logits_CG = torch.cat([torch.from_numpy(predict.logits(part)) for part in clips]).numpy()
-        decision: Decision = decide(logits_CG, self.taxonomy.names, top_k)
-        listened = sum(waveform.duration_seconds for waveform in heard.waveforms)
+        logits_CG = np.concatenate(
+            [self._predict.logits(self._front_end(window).features) for window in heard.waveforms]
+        )
+        decision = decide(logits_CG, self.taxonomy.names, top_k)
         return FileLabel(
             decision.genre_top,
             decision.confidence,
             decision.top_k,
             heard.duration_seconds,
-            listened,
+            heard.seconds_listened,
             heard.decoder,
             heard.damage,
         )
 
     def save(self, directory: str | Path) -> str:
-        """Write the bundle's files into a local directory; returns the bundle's id."""
+        """Write the bundle's files into a local directory, replacing what is there; returns the bundle's id.
+
+        Raises:
+            StorageError: the directory cannot be written.
+        """
         directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        weights = save_tensors(self._weights())
-        bundle_id = self._id_of(weights)
-        (directory / _WEIGHTS).write_bytes(weights)
-        for name, value in (
-            ("experiment.json", {"bundle_id": bundle_id, **self.experiment.to_json()}),
-            ("taxonomy.json", self.taxonomy.to_json()),
-            ("normalization.json", self.normalization.to_json()),
-            ("metrics.json", self.metrics),
-        ):
-            (directory / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+        bundle_id = self.id
+        ids = {"bundle_id": bundle_id, "features_id": self.features_id}
+        texts = {
+            "taxonomy.json": self.taxonomy.to_json(),
+            "normalization.json": self.normalization.to_json(),
+            "metrics.json": self.metrics,
+            "experiment.json": {**ids, **self.experiment.to_json()},
+        }
+        contents = {name: (json.dumps(value, indent=2) + "\n").encode() for name, value in texts.items()}
+        contents[_WEIGHTS] = save_tensors(self._weights())
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            for name in FILES:
+                (directory / name).write_bytes(contents[name])
+        except OSError as error:
+            raise StorageError(f"bundle {directory} cannot be written: {error.strerror or error}.") from None
         return bundle_id
 
     def _weights(self) -> dict[str, torch.Tensor]:
-        # Contiguous copies in one order: the same weights give the same bytes, whatever their memory layout was.
+        """Contiguous copies in one order, whatever their device and memory layout."""
         return {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(self.model.state_dict().items())}
-
-    def _id_of(self, weights: bytes) -> str:
-        experiment = self.experiment
-        return short_hash(
-            {
-                "weights": hashlib.sha256(weights).hexdigest(),
-                "front_end": features_id(experiment.front_end),
-                "listening": to_json(experiment.listening),
-                "model": to_json(experiment.model),
-                "taxonomy": self.taxonomy.to_json(),
-                "normalization": self.normalization.to_json(),
-            }
-        )
 
 
 def load_bundle(uri: str | Path = DEFAULT, filesystem: fs.FileSystem | None = None) -> Bundle:
@@ -194,50 +238,111 @@ def load_bundle(uri: str | Path = DEFAULT, filesystem: fs.FileSystem | None = No
         filesystem: where `uri` is a path in it; given by callers that have a filesystem of their own.
 
     Raises:
-        BundleError: the directory is missing, a file of it is missing or corrupt, or it was written by a newer mgc.
+        BundleError: the directory or a file of it is missing or corrupt, it was changed by hand, its front end computes
+            other numbers in this mgc, or it was written by a newer one. One line, without credentials.
     """
-    where = str(uri)
-    if where == DEFAULT:
-        uri = _DEFAULT_DIRECTORY
+    # A URI of pyarrow's may hold credentials before an @.
+    where = "bundle " + re.sub(r"(?<=://)[^/@]*@", "", str(uri))
+    filesystem, path = _locate(uri, filesystem, where)
+    # First, since it says whether the others can be understood.
+    fields = _json(_read(filesystem, path, "experiment.json", where), "experiment.json", where, dict)
+    stated = {name: fields.pop(name, None) for name in ("bundle_id", "features_id")}
+    experiment = _made(lambda: Experiment.from_json(fields), "experiment.json", where)
+    contents = {name: _read(filesystem, path, name, where) for name in FILES if name != "experiment.json"}
+    computed = features_id(experiment.front_end)
+    if stated["features_id"] != computed:
+        raise BundleError(
+            f"{where}: it was trained on features {stated['features_id']}, the front end {experiment.front_end.kind} of "
+            f"this mgc computes {computed}. Use the mgc that wrote it, or train it again."
+        )
+
+    def value(name: str, kind: type) -> Any:
+        return _json(contents[name], name, where, kind)
+
+    taxonomy = _made(lambda: Taxonomy.from_json(value("taxonomy.json", list)), "taxonomy.json", where)
+    normalization = _made(
+        lambda: Normalization.from_json(value("normalization.json", dict)), "normalization.json", where
+    )
+    metrics = value("metrics.json", dict)
+    model = _made(lambda: _model(experiment, len(taxonomy), contents[_WEIGHTS]), _WEIGHTS, where)
+    bundle = _made(lambda: Bundle(experiment, taxonomy, normalization, model, metrics), "its contents", where)
+    if stated["bundle_id"] != bundle.id:
+        raise BundleError(
+            f"{where} is corrupt or was changed by hand: it states id {stated['bundle_id']}, its contents give "
+            f"{bundle.id}. {_WAY_OUT}"
+        )
+    return bundle
+
+
+def _locate(uri: str | Path, filesystem: fs.FileSystem | None, where: str) -> tuple[fs.FileSystem, str]:
+    """The filesystem of a bundle and the path of its directory there."""
     try:
         if filesystem is not None:
             path = str(uri)
         elif "://" in str(uri):
             filesystem, path = fs.FileSystem.from_uri(str(uri))
         else:
-            filesystem, path = fs.LocalFileSystem(), str(Path(uri).expanduser().resolve())
-        contents = {name: _read(filesystem, f"{path.rstrip('/')}/{name}") for name in FILES}
-    except (OSError, ValueError) as error:
-        raise BundleError(
-            f"bundle {where}: {_one_line(error)}. A bundle is a directory written by `mgc train --out BUNDLE`."
-        ) from None
+            directory = _DEFAULT_DIRECTORY if str(uri) == DEFAULT else Path(uri)
+            filesystem, path = fs.LocalFileSystem(), str(directory.expanduser().absolute())
+        path = path.rstrip("/")
+        found = filesystem.get_file_info(path).type
+    except (OSError, ValueError, RuntimeError) as error:
+        raise BundleError(f"{where} cannot be opened: {_short(error)}.") from None
+    if found != fs.FileType.Directory:
+        what = "there is no such directory" if found == fs.FileType.NotFound else "this is a file"
+        raise BundleError(f"{where}: {what}. A bundle is a directory written by `mgc train --out BUNDLE`.")
+    return filesystem, path
+
+
+def _read(filesystem: fs.FileSystem, path: str, name: str, where: str) -> bytes:
     try:
-        fields = json.loads(contents["experiment.json"])
-        stated_id = fields.pop("bundle_id", None)
-        experiment = Experiment.from_json(fields, f"bundle {where}, experiment.json")
-        taxonomy = Taxonomy.from_json(json.loads(contents["taxonomy.json"]))
-        normalization = Normalization.from_json(json.loads(contents["normalization.json"]))
-        metrics = json.loads(contents["metrics.json"])
-        shape = build_front_end(experiment.front_end).shape
-        model = build_model(experiment.model, shape, len(taxonomy))
-        model.load_state_dict(load_tensors(contents[_WEIGHTS]))
-    except ConfigError as error:
-        raise BundleError(str(error)) from None
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
-        raise BundleError(f"bundle {where} is corrupt: {_one_line(error)}. Copy it again, or train it again.") from None
-    bundle = Bundle(experiment, taxonomy, normalization, model.eval(), metrics)
-    if stated_id != bundle.id:
-        raise BundleError(
-            f"bundle {where} is corrupt or was changed by hand: it states id {stated_id}, its contents give {bundle.id}. "
-            "Copy it again, or train it again."
-        )
-    return bundle
-
-
-def _read(filesystem: fs.FileSystem, path: str) -> bytes:
-    with filesystem.open_input_stream(path) as stream:
-        data: bytes = stream.read()
+        with filesystem.open_input_stream(f"{path}/{name}") as stream:
+            data: bytes = stream.read()
+    except FileNotFoundError:
+        raise BundleError(f"{where}: {name} is missing. {_WAY_OUT}") from None
+    except OSError as error:
+        raise BundleError(f"{where}: {name} cannot be read: {_short(error)}.") from None
     return data
+
+
+def _json(data: bytes, name: str, where: str, kind: type) -> Any:
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{where}: {name} is not JSON ({_short(error)}). {_WAY_OUT}") from None
+    if not isinstance(value, kind):
+        raise BundleError(f"{where}: {name} holds no JSON {'object' if kind is dict else 'list'}. {_WAY_OUT}")
+    return value
+
+
+def _made(make: Callable[[], Made], name: str, where: str) -> Made:
+    """What `make` returns; an error that names the bundle and the file where it does not."""
+    try:
+        return make()
+    except BundleError as error:
+        raise BundleError(f"{where}: {str(error).removeprefix('bundle: ')}") from None
+    except (ConfigError, ValueError) as error:
+        raise BundleError(f"{where}: {name} is corrupt: {_short(error)}. {_WAY_OUT}") from None
+
+
+def _model(experiment: Experiment, genres: int, weights: bytes) -> Classifier:
+    model = build_model(experiment.model, build_front_end(experiment.front_end).shape, genres)
+    try:
+        model.load_state_dict(load_tensors(weights))
+    except SafetensorError as error:
+        raise ValueError(f"no safetensors ({_short(error)})") from None
+    except RuntimeError:
+        raise ValueError(f"not the weights of this {experiment.model.kind} with {genres} genres") from None
+    return model.eval()
+
+
+def _digest(weights: dict[str, torch.Tensor]) -> str:
+    """SHA-256 of names, types, shapes and numbers: of the weights, not of the way in which a library writes them."""
+    digest = hashlib.sha256()
+    for name, tensor in weights.items():
+        digest.update(f"{name}:{tensor.dtype}:{list(tensor.shape)}:".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _read_audio(path: Path) -> bytes:
@@ -247,5 +352,5 @@ def _read_audio(path: Path) -> bytes:
         raise AudioError(ErrorKind.FETCH_FAILED, f"{path}: {error.strerror or error}") from None
 
 
-def _one_line(error: Exception) -> str:
+def _short(error: Exception) -> str:
     return " ".join(str(error).split())[:300].rstrip(".")

@@ -1,7 +1,7 @@
 """What every configuration of mgc has in common: frozen, typed, checked at birth, no unknown field.
 
-A configuration is a frozen pydantic dataclass, `@dataclass(frozen=True, config=STRICT)`, so that a wrong value is refused
-where it is written down and `dataclasses.replace` makes a checked variant.
+A configuration is a frozen pydantic dataclass, `@dataclass(frozen=True, config=STRICT)`, so that a wrong value is
+refused where it is written down and `dataclasses.replace` makes a checked variant.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any, Final
 
 from pydantic import ConfigDict, TypeAdapter
 
-STRICT: Final = ConfigDict(extra="forbid")
-"""Unknown fields are errors."""
+STRICT: Final = ConfigDict(extra="forbid", allow_inf_nan=False)
+"""Unknown fields are errors, and so are numbers that are not finite: JSON has none."""
 
 
 def to_json(configuration: Any) -> Any:
-    """JSON-ready values of a configuration."""
+    """JSON-ready values of a configuration: tuples become lists, groups dicts, enumerations their values."""
     return TypeAdapter(type(configuration)).dump_python(configuration, mode="json")
 
 

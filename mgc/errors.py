@@ -9,8 +9,12 @@ class MgcError(Exception):
     """Base of every error that mgc raises on purpose.
 
     A job prints the message as its one line on stderr and ends with a non-zero exit code, so a message names the thing
-    (track, field, file), the place (URI, column, byte) and the way out.
+    (track, field, file), the place (URI, column, byte) and the way out. A line break inside, from a file's name or
+    another library's text, becomes a space.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.splitlines()))
 
 
 class ConfigError(MgcError):
@@ -31,6 +35,10 @@ class BundleError(MgcError):
 
 class StorageError(MgcError):
     """A URI cannot be listed, read or written: it is not there, access is denied, or the disk is full."""
+
+
+class TrainingError(MgcError):
+    """Training cannot go on: the loss is not finite, there is nothing to learn from, or a checkpoint does not fit."""
 
 
 class LabelsError(MgcError):
@@ -63,7 +71,7 @@ class AudioError(MgcError):
 
     Attributes:
         kind: the reason, one of `ErrorKind`.
-        offset_bytes: where in the file the damage begins, if the decoder knows it.
+        offset_bytes: where in the file the damage begins, None where the decoder does not know it.
     """
 
     def __init__(self, kind: ErrorKind, message: str, offset_bytes: int | None = None) -> None:

@@ -1,24 +1,30 @@
-"""Experiment: the one composed, frozen, typed configuration, to and from JSON, with any field set by its dotted name."""
+"""Experiment: the one composed, frozen, typed configuration. To and from JSON, any field set by its dotted name."""
 
 from __future__ import annotations
 
 import difflib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from mgc.audio.excerpts import ListeningPlan
 from mgc.configuration import STRICT, to_json
 from mgc.errors import ConfigError
-from mgc.features.front_end import FrontEndConfig
-from mgc.models.architecture import ModelConfig
+from mgc.features.front_end import FrontEndConfig, build_front_end
+from mgc.models.architecture import ModelConfig, check_input
 from mgc.training.loop import TrainingConfig
 
 FORMAT_VERSION: Final = 1
 """Version of experiment.json; a reader refuses a higher one."""
+
+_KINDS: Final[dict[str, TypeAdapter[Any]]] = {
+    "front_end": TypeAdapter(FrontEndConfig),
+    "model": TypeAdapter(ModelConfig),
+}
+"""The groups of which there are several kinds."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -41,32 +47,53 @@ class Experiment:
     training: TrainingConfig
     deviations: tuple[str, ...] = ()
 
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        try:
+            check_input(self.model, build_front_end(self.front_end).shape)
+        except ConfigError as error:
+            # What pydantic expects of a validator; from_json makes it a ConfigError again.
+            raise ValueError(str(error)) from None
+        return self
+
     def to_json(self) -> dict[str, Any]:
         """JSON-ready values with the format's version."""
         return {"format_version": FORMAT_VERSION, **to_json(self)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], where: str = "experiment") -> Experiment:
-        """Inverse of `to_json`.
+        """Inverse of `to_json`. Types are taken as they are: neither "3" nor true is a number.
+
+        Args:
+            value: as `to_json` gives it; a field that is not there has its default.
+            where: the file, for the message.
 
         Raises:
             ConfigError: a field is unknown, missing, or of a wrong value; the message names it.
         """
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where}: an experiment is a JSON object, this is a {type(value).__name__}.")
         fields = dict(value)
         version = fields.pop("format_version", FORMAT_VERSION)
+        if type(version) is not int:
+            raise ConfigError(f"{where}: format_version is {version!r}, no whole number.")
         if version > FORMAT_VERSION:
             raise ConfigError(f"{where}: format version {version}, this mgc reads up to {FORMAT_VERSION}; upgrade mgc.")
         try:
-            return TypeAdapter(cls).validate_python(fields)
+            return _validated(fields)
         except ValidationError as error:
-            raise ConfigError(f"{where}: {_first_fault(error, fields)}") from None
+            name, fault = _first_fault(error)
+            raise ConfigError(f"{where}: {name + ': ' if name else ''}{fault}") from None
 
     def override(self, assignments: Mapping[str, str]) -> Experiment:
         """A variant with some fields set by dotted name, as the command line gives them.
 
+        A value is read as JSON where it is JSON (`3`, `1e-3`, `true`, `null`, `[16, 32]`), else as text. A list may go
+        without brackets (`16,32`), and `none`, `True` and their like mean what they say. Another `kind` starts from
+        that kind's defaults, whatever the order of the assignments.
+
         Args:
-            assignments: for example {"training.epochs": "3", "model.channels": "[16, 32]", "front_end.kind": "thumbnail"}.
-                A value is read as JSON where it is JSON, else as text. Another `kind` starts from that kind's defaults.
+            assignments: for example {"training.epochs": "3", "model.channels": "16,32", "front_end.kind": "thumbnail"}.
 
         Raises:
             ConfigError: one line naming the field, its value and, for a misspelled name, the nearest one.
@@ -74,32 +101,52 @@ class Experiment:
         fields = to_json(self)
         # Kinds first: they decide which names exist beside them.
         for name, text in sorted(assignments.items(), key=lambda item: not item[0].endswith(".kind")):
-            *path, leaf = name.split(".")
-            place: Any = fields
-            for step, key in enumerate(path):
-                if not isinstance(place, dict) or not isinstance(place.get(key), dict):
-                    raise ConfigError(_unknown(".".join(path[: step + 1]), fields))
-                place = place[key]
-            if leaf not in place:
-                raise ConfigError(_unknown(name, fields))
-            if isinstance(place[leaf], dict):
-                raise ConfigError(f"{name} is a group of fields ({', '.join(place[leaf])}); set one of them.")
-            if leaf == "kind" and place["kind"] != text:
-                place.clear()
-                place["kind"] = text
-                # Fill in the defaults of the new kind, so that the names after it are known.
-                fields = to_json(Experiment.from_json(fields, "--" + name))
+            place, leaf = _find(name, fields)
+            if leaf == "kind":
+                if place["kind"] != text:
+                    fields[name.removesuffix(".kind")] = _defaults(name, text)
             else:
                 place[leaf] = _parse(text, place[leaf])
-        return Experiment.from_json(fields, "option")
+        try:
+            return _validated(fields)
+        except ValidationError as error:
+            name, fault = _first_fault(error)
+            raise ConfigError(f"option {name}: {fault}" if name else f"options: {fault}") from None
 
     def dotted(self) -> dict[str, Any]:
         """Every field by its dotted name, in order."""
         return _flatten(to_json(self))
 
 
+_EXPERIMENT: Final = TypeAdapter(Experiment)
 
 
+def _validated(fields: Mapping[str, Any]) -> Experiment:
+    # By way of JSON: there a list may be a tuple, although nothing else is converted.
+    return _EXPERIMENT.validate_json(json.dumps(fields), strict=True)
+
+
+def _find(name: str, fields: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """The group in which a field lies, and its name there."""
+    *path, leaf = name.split(".")
+    place: Any = fields
+    for key in path:
+        place = place.get(key) if isinstance(place, dict) else None
+    if not isinstance(place, dict) or leaf not in place:
+        raise ConfigError(f"option {name}: there is no such field; {_nearest(name, fields)}")
+    if isinstance(place[leaf], dict):
+        names = ", ".join(f"{name}.{key}" for key in _flatten(place[leaf]))
+        raise ConfigError(f"option {name}: this is a group of fields; set one of {names}.")
+    return place, leaf
+
+
+def _defaults(name: str, kind: str) -> dict[str, Any]:
+    """The fields of a kind, each at its default."""
+    try:
+        group: dict[str, Any] = to_json(_KINDS[name.removesuffix(".kind")].validate_python({"kind": kind}))
+    except ValidationError as error:
+        raise ConfigError(f"option {name}: {_first_fault(error)[1]}") from None
+    return group
 
 
 def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -113,32 +160,48 @@ def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _parse(text: str, current: Any) -> Any:
+    """The value that a person meant, for a field that now has the value `current`."""
     if isinstance(current, list) and not text.lstrip().startswith("["):
-        text = f"[{text}]"
+        return [_value(part.strip()) for part in text.split(",")] if text.strip() else []
+    value = _value(text)
+    # Text stays text, also where it looks like a number.
+    return text if isinstance(current, str) and not isinstance(value, str) else value
+
+
+def _value(text: str) -> Any:
+    word = text.strip().lower()
+    if word in ("true", "false", "null", "none"):
+        return {"true": True, "false": False}.get(word)
     try:
         return json.loads(text)
     except json.JSONDecodeError:
         return text
 
 
-def _unknown(name: str, fields: Mapping[str, Any]) -> str:
+def _nearest(name: str, fields: Mapping[str, Any]) -> str:
     names = list(_flatten(fields))
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else "`--dry-run` prints every field."
-    return f"there is no field {name}; {hint}"
+    # Someone who knows the field, but not its group, types the last part only.
+    near = near or [known for known in names if known.rpartition(".")[2] == name.rpartition(".")[2]]
+    return f"did you mean {near[0]}?" if near else "`--dry-run` prints every field."
 
 
-def _first_fault(error: ValidationError, fields: Mapping[str, Any]) -> str:
+def _first_fault(error: ValidationError) -> tuple[str, str]:
+    """The dotted name of the first field at fault ("" for the whole), and what is wrong with it."""
     fault = error.errors(include_url=False)[0]
-    name: list[str] = []
-    place: Any = fields
-    for part in fault["loc"]:
+    name = [str(part) for part in fault["loc"]]
+    if len(name) > 1 and name[0] in _KINDS:
         # The location of a union names the kind taken; the field's dotted name does not.
-        if isinstance(place, Mapping) and part == place.get("kind") and part not in place:
-            continue
-        name.append(str(part))
-        place = place.get(part) if isinstance(place, Mapping) else None
-    message = fault["msg"][0].lower() + fault["msg"][1:]
-    shown = fault["input"]
-    got = f" (got {shown!r})" if isinstance(shown, str | int | float | bool | list) else ""
-    return f"{'.'.join(name)}: {message}{got}"
+        del name[1]
+    context, found, message = fault.get("ctx", {}), fault["input"], fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "union_tag_invalid":
+        name.append("kind")
+        found, message = context["tag"], f"input should be one of {context['expected_tags']}"
+    elif fault["type"] == "union_tag_not_found":
+        name.append("kind")
+        message = "field required"
+    elif fault["type"] == "unexpected_keyword_argument":
+        message = "there is no such field"
+    message = message[:1].lower() + message[1:]
+    shown = repr(found)
+    return ".".join(name), message if isinstance(found, dict) or len(shown) > 80 else f"{message} (got {shown})"

@@ -1,6 +1,6 @@
-"""Arrow schemas of the three tables: catalog, features, labels. Each carries a format version in its metadata.
+"""Arrow schemas of the tables: catalog, features with their rejects, labels. Each has a format version in its metadata.
 
-Others may write catalogs and features; these schemas are the whole contract.
+Others may write catalogs and features; these schemas are the whole contract. A table without a version counts as 1.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pyarrow as pa
 from mgc.errors import CatalogError, FeaturesError
 
 FORMAT_VERSION: Final = 1
-"""Version of the three table formats; a reader refuses a higher one."""
+"""Version of the table formats; a reader refuses a higher one."""
 
 _VERSION_KEY: Final = b"mgc_format_version"
 _FRONT_END_KEY: Final = b"mgc_front_end"
@@ -109,7 +109,7 @@ QUARANTINED: Final = "quarantined"
 
 
 def check_catalog(columns: pa.Schema, where: str) -> None:
-    """Refuse a catalog that lacks a required column or has one of another type.
+    """Refuse a catalog of a newer format, or one that lacks a required column or has one of another type.
 
     Args:
         columns: the schema found.
@@ -118,6 +118,7 @@ def check_catalog(columns: pa.Schema, where: str) -> None:
     Raises:
         CatalogError: naming the columns.
     """
+    check_version(columns, where, CatalogError)
     missing = [name for name in CATALOG_REQUIRED if name not in columns.names]
     if missing:
         raise CatalogError(
@@ -128,18 +129,25 @@ def check_catalog(columns: pa.Schema, where: str) -> None:
         if field.name in CATALOG.names and not _fits(field.type, CATALOG.field(field.name).type):
             wanted = CATALOG.field(field.name).type
             raise CatalogError(f"{where}: column {field.name} is {field.type}, a catalog has {wanted} there.")
-    check_version(columns, where, CatalogError)
 
 
 def check_version(columns: pa.Schema, where: str, error: type[CatalogError] | type[FeaturesError]) -> None:
-    """Refuse a table written in a newer format than this program reads."""
-    version = int((columns.metadata or {}).get(_VERSION_KEY, b"1"))
-    if version > FORMAT_VERSION:
-        raise error(f"{where}: format version {version}, this mgc reads up to {FORMAT_VERSION}; upgrade mgc.")
+    """Refuse a table written in a newer format than this program reads.
+
+    Args:
+        columns: the schema found.
+        where: the URI, for the message.
+        error: what to raise.
+    """
+    stated = (columns.metadata or {}).get(_VERSION_KEY, b"1").decode("ascii", "replace")
+    if not stated.isdecimal():
+        raise error(f"{where}: its format version is {stated!r}, no number; write the table again.")
+    if int(stated) > FORMAT_VERSION:
+        raise error(f"{where}: format version {stated}, this mgc reads up to {FORMAT_VERSION}; upgrade mgc.")
 
 
 def with_notices(columns: pa.Schema, notices: Sequence[str]) -> pa.Schema:
-    """The schema with notices that every figure made from the table must show: a licence, that the music is synthetic."""
+    """The schema with notices that figures made from the table must show: a licence, that the music is synthetic."""
     metadata = dict(columns.metadata or {})
     if notices:
         metadata[_NOTICES_KEY] = json.dumps(list(notices)).encode()
@@ -157,7 +165,7 @@ def features_schema(front_end: Mapping[str, Any], features_id: str, shape: tuple
     Args:
         front_end: the front end's configuration, as JSON-ready values.
         features_id: the hash of what determines the numbers.
-        shape: the shape of one clip's features, for example (128, 128) for bins × frames.
+        shape: (bins, frames) of one clip's features.
     """
     facts = {"front_end": dict(front_end), "features_id": features_id, "shape": list(shape), "dtype": "uint8"}
     metadata = dict(FEATURES.metadata or {})
@@ -166,26 +174,57 @@ def features_schema(front_end: Mapping[str, Any], features_id: str, shape: tuple
 
 
 def features_facts(columns: pa.Schema, where: str) -> dict[str, Any]:
-    """Read back what `features_schema` wrote: `front_end`, `features_id`, `shape`, `dtype`.
+    """Read back what `features_schema` wrote.
+
+    Args:
+        columns: the schema found.
+        where: the URI, for the message.
+
+    Returns:
+        `front_end` (dict), `features_id` (str), `shape` (list of two int: bins, frames), `dtype` ("uint8").
 
     Raises:
-        FeaturesError: the columns or the metadata are not those of a features table.
+        FeaturesError: the columns or the metadata are not those of a features table that this program reads.
     """
+    check_version(columns, where, FeaturesError)
     missing = [name for name in ("track_id", "clip_index", "features") if name not in columns.names]
     raw = (columns.metadata or {}).get(_FRONT_END_KEY)
     if missing or raw is None:
         what = f"lacks the column(s) {', '.join(missing)}" if missing else "does not say which front end computed it"
         raise FeaturesError(f"{where}: this is no features table: it {what}. Write one with `mgc prepare`.")
-    check_version(columns, where, FeaturesError)
-    facts: dict[str, Any] = json.loads(raw)
+    facts = _facts(raw)
+    if facts is None:
+        raise FeaturesError(
+            f"{where}: its metadata {_FRONT_END_KEY.decode()} must be JSON with front_end, features_id, shape [bins, "
+            "frames] and dtype uint8. Write the features again with `mgc prepare`."
+        )
     return facts
 
 
+def _facts(raw: bytes) -> dict[str, Any] | None:
+    """The facts of a features table; None where they are not as `features_schema` writes them."""
+    try:
+        facts = json.loads(raw)
+    except ValueError:
+        return None
+    if not isinstance(facts, dict):
+        return None
+    shape = facts.get("shape")
+    whole = isinstance(shape, list) and len(shape) == 2 and all(type(side) is int and side > 0 for side in shape)
+    typed = isinstance(facts.get("front_end"), dict) and isinstance(facts.get("features_id"), str)
+    return facts if whole and typed and facts.get("dtype") == "uint8" else None
+
+
 def _fits(found: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether a column can be cast: other programs write large strings, categories, and whole numbers as floats."""
     if found.equals(wanted) or pa.types.is_null(found):
         return True
+    if pa.types.is_dictionary(found):
+        return _fits(found.value_type, wanted)
     if pa.types.is_string(wanted):
-        return bool(pa.types.is_large_string(found) or pa.types.is_dictionary(found))
+        return bool(pa.types.is_large_string(found) or pa.types.is_string_view(found))
     if pa.types.is_floating(wanted) or pa.types.is_integer(wanted):
         return bool(pa.types.is_integer(found) or pa.types.is_floating(found))
-    return bool(pa.types.is_list(found) or pa.types.is_large_list(found))
+    if pa.types.is_list(found) or pa.types.is_large_list(found):
+        return _fits(found.value_type, wanted.value_type)
+    return False

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from mgc.configuration import short_hash
 from mgc.errors import ConfigError
 
 
@@ -24,20 +24,30 @@ class Taxonomy:
     """The genres a model can answer, in the order of its logits.
 
     Attributes:
-        genres: unique by name; index i is logit i.
+        genres: one at least, unique by name; index i is logit i.
+
+    Raises:
+        ConfigError: there is no genre, a name is empty or stands in it twice, or a parent is missing or below itself.
     """
 
     genres: tuple[Genre, ...]
 
     def __post_init__(self) -> None:
-        names = [genre.name for genre in self.genres]
-        repeated = sorted({name for name in names if names.count(name) > 1})
+        if not self.genres or not all(genre.name for genre in self.genres):
+            raise ConfigError("taxonomy: it needs one genre at least, and each needs a name.")
+        repeated = sorted(name for name, count in Counter(self.names).items() if count > 1)
         if repeated:
             raise ConfigError(f"taxonomy: the genre(s) {', '.join(repeated)} stand in it twice.")
-        known = set(names)
-        orphans = sorted({g.parent for g in self.genres if g.parent is not None and g.parent not in known})
+        parents = {genre.name: genre.parent for genre in self.genres}
+        orphans = sorted({parent for parent in parents.values() if parent is not None and parent not in parents})
         if orphans:
             raise ConfigError(f"taxonomy: the parent(s) {', '.join(orphans)} are no genres of it.")
+        for name in self.names:
+            above, steps = parents[name], 0
+            while above is not None and steps < len(parents):
+                above, steps = parents[above], steps + 1
+            if above is not None:
+                raise ConfigError(f"taxonomy: the parents of genre {name} lead round in a circle.")
 
     @classmethod
     def flat(cls, names: Iterable[str]) -> Taxonomy:
@@ -66,13 +76,28 @@ class Taxonomy:
     @property
     def id(self) -> str:
         """Twelve hexadecimal digits of the SHA-256 of the genres and their order."""
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:12]
+        return short_hash(self.to_json())
 
     def to_json(self) -> list[dict[str, Any]]:
         """JSON-ready list of {name, parent}."""
         return [{"name": genre.name, "parent": genre.parent} for genre in self.genres]
 
     @classmethod
-    def from_json(cls, genres: list[dict[str, Any]]) -> Taxonomy:
-        """Inverse of `to_json`."""
-        return cls(tuple(Genre(str(g["name"]), g.get("parent")) for g in genres))
+    def from_json(cls, genres: Any) -> Taxonomy:
+        """Inverse of `to_json`.
+
+        Raises:
+            ConfigError: this is no list of genres, or no taxonomy.
+        """
+        if not isinstance(genres, list) or not all(_is_genre(genre) for genre in genres):
+            raise ConfigError('taxonomy: it must be a list of {"name": text, "parent": text or null}.')
+        return cls(tuple(Genre(genre["name"], genre.get("parent")) for genre in genres))
+
+
+def _is_genre(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() <= {"name", "parent"}
+        and isinstance(value.get("name"), str)
+        and isinstance(value.get("parent"), str | None)
+    )

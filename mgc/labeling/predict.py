@@ -5,28 +5,40 @@ Axes: N clips of a batch, F mel bins, T frames, G genres.
 
 from __future__ import annotations
 
+import copy
 import json
+from typing import Final
 
 import numpy as np
 import torch
 
+from mgc.errors import FeaturesError
 from mgc.features.normalization import Normalization
 from mgc.labeling.decide import decide
 from mgc.models.blocks import Classifier
 from mgc.taxonomy import Taxonomy
 
+CLIPS_AT_ONCE_CPU: Final = 8
+"""Small enough for the first stage's maps to stay in the processor's cache: 1.5 to 2.7 times as quick as 256."""
+
+CLIPS_AT_ONCE_GPU: Final = 256
+
 
 class Predict:
     """A trained network at work.
 
+    A clip's logits depend on nothing but the clip: the network always sees the same number of clips, filled up with
+    silence where there are fewer. Kernels are chosen by the size of a batch and round differently; with sizes as they
+    come, a track's answer would depend, in its last digits, on who was in its batch.
+
     Args:
-        model: from normalised features to logits.
+        model: from normalised features to logits; a copy of it is used.
         normalization: of the stored features.
         taxonomy: names of the logits.
         shape: (bins, frames) of one clip.
-        device: where to compute.
-        top_k: genres listed for a track, at most.
-        clips_at_once: clips that go through the network together; bounds memory whatever the batch holds.
+        device: where to compute; the CPU by default.
+        top_k: genres listed for a track, at most; 1 or more.
+        clips_at_once: clips that go through the network together; by default what suits the device.
     """
 
     def __init__(
@@ -37,15 +49,17 @@ class Predict:
         shape: tuple[int, int],
         device: torch.device | None = None,
         top_k: int = 3,
-        clips_at_once: int = 256,
+        clips_at_once: int | None = None,
     ) -> None:
         self._device = device or torch.device("cpu")
-        self._model = model.to(self._device, memory_format=torch.channels_last).eval()
+        # mypy: torch's stubs leave memory_format out.
+        copied = copy.deepcopy(model).to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._model: Classifier = copied.eval()
         self._normalization = normalization
         self._genres = taxonomy.names
         self._shape = shape
         self._top_k = top_k
-        self._clips_at_once = clips_at_once
+        self._clips_at_once = clips_at_once or (CLIPS_AT_ONCE_CPU if self._device.type == "cpu" else CLIPS_AT_ONCE_GPU)
 
     @torch.inference_mode()
     def logits(self, clips_NFT: np.ndarray) -> np.ndarray:
@@ -54,37 +68,40 @@ class Predict:
         Args:
             clips_NFT: uint8 (clips, bins, frames).
         """
-        parts = [
-            self._logits(clips_NFT[start : start + self._clips_at_once])
-            for start in range(0, len(clips_NFT), self._clips_at_once)
-        ]
-        return np.concatenate(parts) if parts else np.zeros((0, len(self._genres)), np.float32)
-
-    def _logits(self, clips_NFT: np.ndarray) -> np.ndarray:
-        count = len(clips_NFT)
-        if count == 1:
-            # A batch of one takes another code path in the kernels and differs by 3e-8: pad it, so that a track's answer
-            # does not depend on who was in its batch.
-            clips_NFT = np.concatenate([clips_NFT, clips_NFT])
-        features_NFT = torch.from_numpy(np.ascontiguousarray(clips_NFT)).to(self._device)
-        logits_NG: np.ndarray = self._model(self._normalization.apply(features_NFT)).float().cpu().numpy()
-        return logits_NG[:count]
+        logits_NG = np.empty((len(clips_NFT), len(self._genres)), np.float32)
+        for start in range(0, len(clips_NFT), self._clips_at_once):
+            part_NFT = clips_NFT[start : start + self._clips_at_once]
+            filled_NFT = np.zeros((self._clips_at_once, *self._shape), np.uint8)
+            filled_NFT[: len(part_NFT)] = part_NFT
+            features_NFT = self._normalization.apply(torch.from_numpy(filled_NFT).to(self._device))
+            logits_NG[start : start + len(part_NFT)] = self._model(features_NFT).float().cpu().numpy()[: len(part_NFT)]
+        return logits_NG
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """One row a track in and out; `clips` goes, the answer comes.
 
         Args:
             batch: with `clips` (bytes: C-ordered uint8 (clips, bins, frames), None where the track has an error) and
-                `clip_count` (int32).
+                `clip_count` (int32, 0 there).
 
         Returns:
-            The batch without `clips`, with `genre_top` (str or None), `confidence` (float64, NaN where none) and `top_k` (JSON
-            text of [[genre, probability], …], or None).
+            The batch without `clips`, with `genre_top` (str or None), `confidence` (float64, NaN where none) and
+            `top_k` (JSON text of [[genre, probability], …], or None).
+
+        Raises:
+            FeaturesError: a track's clips are not of the shape that the network was trained with.
         """
         counts = batch["clip_count"].astype(np.int64)
+        bins, frames = self._shape
+        for row, (clips, count) in enumerate(zip(batch["clips"], counts, strict=True)):
+            found = 0 if clips is None else len(clips)
+            if found != count * bins * frames:
+                raise FeaturesError(
+                    f"row {row} of a batch has {found} bytes of features, {count} clips of {bins} bins and {frames} "
+                    f"frames take {count * bins * frames}. Compute features with the bundle's front end."
+                )
         joined = b"".join(clips for clips in batch["clips"] if clips is not None)
-        clips_NFT = np.frombuffer(joined, np.uint8).reshape(-1, *self._shape)
-        logits_NG = self.logits(clips_NFT)
+        logits_NG = self.logits(np.frombuffer(joined, np.uint8).reshape(-1, bins, frames))
         tracks = len(counts)
         genre_top = np.full(tracks, None, dtype=object)
         confidence = np.full(tracks, np.nan)

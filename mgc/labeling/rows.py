@@ -11,11 +11,18 @@ import numpy as np
 import pyarrow as pa
 
 from mgc import schema
+from mgc.errors import LabelsError
 
 
 @dataclass(frozen=True)
 class Lineage:
-    """What made the rows of a run: the bundle, the front end, the run."""
+    """What made the rows of a run.
+
+    Attributes:
+        model_id: the bundle's id.
+        features_id: of its front end.
+        run_id: of the run.
+    """
 
     model_id: str
     features_id: str
@@ -28,17 +35,20 @@ def labels_rows(batch: dict[str, np.ndarray], lineage: Lineage, labeled_at: date
     Args:
         batch: what `Extract` and `Predict` leave: one row a track, with `tries` (earlier tries of the same bytes).
         lineage: written into every row.
-        labeled_at: aware time of the decision.
+        labeled_at: time of the decision, with its time zone.
 
     Raises:
-        ValueError: a row has neither an answer nor an error, or both; the job must not commit it.
+        LabelsError: a row has neither an answer nor an error, or both; the job must not commit it.
+        ValueError: `labeled_at` has no time zone.
     """
+    if labeled_at.tzinfo is None:
+        raise ValueError(f"labeled_at {labeled_at} has no time zone")
     tracks = len(batch["track_id"])
     labeled = np.array([genre is not None for genre in batch["genre_top"]], dtype=bool)
     failed = np.array([kind is not None for kind in batch["error_kind"]], dtype=bool)
     if (labeled == failed).any():
         track = batch["track_id"][int(np.flatnonzero(labeled == failed)[0])]
-        raise ValueError(f"track {track} has both an answer and an error, or neither.")
+        raise LabelsError(f"track {track} has both an answer and an error, or neither: a bug of mgc, please report it.")
     columns: dict[str, Any] = {
         "track_id": batch["track_id"],
         "uri": batch["uri"],

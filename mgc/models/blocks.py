@@ -15,12 +15,13 @@ class Classifier(nn.Module, abc.ABC):
     """A network from normalised features to logits.
 
     `forward` takes `features_BFT`, float32 of mean about 0 and deviation about 1, and returns `logits_BG`.
-    `embed` returns what the last layer sees, `embedding_BD`: similarity and t-SNE work on it.
+    `embed` returns what the last layer sees, `embedding_BD`: similarity and t-SNE work on it. Both are float32, under
+    autocast bfloat16.
     """
 
     @abc.abstractmethod
     def embed(self, features_BFT: torch.Tensor) -> torch.Tensor:
-        """Penultimate activations, float32 (B, D)."""
+        """Penultimate activations (B, D)."""
 
     @abc.abstractmethod
     def classify(self, embedding_BD: torch.Tensor) -> torch.Tensor:

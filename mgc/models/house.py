@@ -21,7 +21,7 @@ class HouseCnnConfig:
     """Configuration of `HouseCnn`.
 
     Attributes:
-        channels: width of each stage; every stage halves bins and frames.
+        channels: width of each stage; every stage halves bins and frames (rounded up).
         blocks: residual blocks a stage.
         dropout: share of the embedding zeroed in training.
     """
@@ -53,8 +53,12 @@ class ResidualBlock(nn.Module):
 class HouseCnn(Classifier):
     """Stages of a strided convolution and residual blocks, mean and max pooled, one linear layer.
 
-    Any number of bins and frames of at least 2 to the number of stages works; the pooling makes the answer independent of where in
-    the clip something sounds.
+    Any number of bins and frames works; with the pooling, the answer hardly depends on where in the clip something
+    sounds.
+
+    Args:
+        config: width and depth.
+        genres: number of logits.
     """
 
     def __init__(self, config: HouseCnnConfig, genres: int) -> None:

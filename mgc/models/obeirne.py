@@ -1,15 +1,15 @@
 """The CNN of O'Beirne and Zamora, "Music Genre Classification Using Mel Spectrogram Representations" (Stanford).
 
-Four convolutions of 2 × 2 with strides 2, 1, 2, 1, each followed by a max-pool of 2 × 2 with stride 1, batch
-normalisation and ReLU; one dense layer; Xavier initialisation. The paper gives no filter counts and no order of pooling and
-normalisation; the recipe states what was chosen.
+Four convolutions of 2 × 2 with strides 2, 1, 2, 1, without padding, each followed by batch normalisation, ReLU and a
+max-pool of 2 × 2 with stride 1; one dense layer; Xavier initialisation. The paper gives no filter counts, no padding
+and no order of pooling and normalisation; the recipe states what was chosen.
 
 Axes: B batch, C channels, F mel bins, T frames, D embedding, G genres.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import torch
 from pydantic import Field
@@ -19,7 +19,10 @@ from torch import nn
 from mgc.configuration import STRICT
 from mgc.models.blocks import Classifier
 
-_STRIDES = (2, 1, 2, 1)
+_STRIDES: Final = (2, 1, 2, 1)
+
+SMALLEST_SIDE: Final = 22
+"""Fewest bins, and fewest frames, of which one value is left after the last pooling."""
 
 Filters = Annotated[int, Field(ge=1, le=1024)]
 
@@ -37,7 +40,13 @@ class OBeirneCnnConfig:
 
 
 class OBeirneCnn(Classifier):
-    """Recipe A1's network; its dense layer fixes the input's shape."""
+    """Recipe A1's network; its dense layer fixes the input's shape.
+
+    Args:
+        config: the filters.
+        input_shape: (bins, frames) of one clip's features, `SMALLEST_SIDE` at least.
+        genres: number of logits.
+    """
 
     def __init__(self, config: OBeirneCnnConfig, input_shape: tuple[int, int], genres: int) -> None:
         super().__init__()
@@ -52,10 +61,8 @@ class OBeirneCnn(Classifier):
             ]
             width = filters
         self.convolutions = nn.Sequential(*layers)
-        with torch.no_grad():
-            flat = self.convolutions.eval()(torch.zeros(1, 1, *input_shape)).numel()
-        self.convolutions.train()
-        self.dense = nn.Linear(flat, genres)
+        bins, frames = (_side_left(side) for side in input_shape)
+        self.dense = nn.Linear(width * bins * frames, genres)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -71,3 +78,10 @@ class OBeirneCnn(Classifier):
         """Logits (B, G)."""
         logits_BG: torch.Tensor = self.dense(embedding_BD)
         return logits_BG
+
+
+def _side_left(side: int) -> int:
+    """Bins, or frames, after the last pooling."""
+    for stride in _STRIDES:
+        side = (side - 2) // stride  # A convolution gives one more than this; the pooling takes that one.
+    return side

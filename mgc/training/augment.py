@@ -18,13 +18,15 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 @dataclass(frozen=True, config=STRICT)
 class AugmentConfig:
-    """What is varied between two looks at a clip.
+    """What is varied between two looks at a clip; by default nothing.
 
     Attributes:
-        roll_time: turn the clip around in time by a random amount.
+        roll_time: turn the clip around in time by a random number of frames; what leaves at one end enters at
+            the other.
         shift_bins: shift up or down by at most this many mel bins (edges repeat): a change of key or speed.
-        gain: deviation of a random factor on the decibels, and of a random offset.
-        mask_bins: largest share of the bins set to zero, the mean, in each of two stripes (SpecAugment, Park et al. 2019).
+        gain: standard deviation of a random factor (about 1) on the normalised decibels, and of a random offset.
+        mask_bins: largest share of the bins in each of two stripes that are set to zero, the mean (SpecAugment, Park et
+            al. 2019).
         mask_frames: the same along time.
         mixup: alpha of the Beta distribution that mixes two clips and their genres (Zhang et al. 2018); 0 turns it off.
     """
@@ -38,6 +40,7 @@ class AugmentConfig:
 
 
 def _index(batch: int, size: int, device: torch.device) -> torch.Tensor:
+    """int64 (B, size): 0, 1, 2, … in each row."""
     return torch.arange(size, device=device).expand(batch, size)
 
 
@@ -50,10 +53,10 @@ def _stripes(batch: int, size: int, share: float, device: torch.device) -> torch
 
 
 def augment(features_BFT: torch.Tensor, config: AugmentConfig) -> torch.Tensor:
-    """Varied features of the same shape; draws from torch's global generator.
+    """Varied features of the same shape, each clip in its own way; draws from torch's global generator.
 
     Args:
-        features_BFT: normalised float32.
+        features_BFT: normalised float32; not written to.
         config: what to vary; mixup is not done here, since it changes the targets too.
     """
     batch, bins, frames = features_BFT.shape
@@ -81,14 +84,14 @@ def augment(features_BFT: torch.Tensor, config: AugmentConfig) -> torch.Tensor:
     return features_BFT
 
 
-def mixup(
-    features_BFT: torch.Tensor, targets_BG: torch.Tensor, alpha: float
-) -> tuple[torch.Tensor, torch.Tensor]:
+def mixup(features_BFT: torch.Tensor, targets_BG: torch.Tensor, alpha: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Each clip mixed with another of the batch, targets in the same proportion (Zhang et al. 2018).
+
+    The larger share stays with the clip itself, so its own genre keeps at least half of the target.
 
     Args:
         features_BFT: float32.
-        targets_BG: shares of each genre, rows summing to one.
+        targets_BG: float32 shares of each genre, rows summing to one.
         alpha: greater than zero; small values mix little.
     """
     batch = features_BFT.shape[0]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass as plain_dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import torch
 from pydantic import Field
@@ -19,14 +19,21 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 
 from mgc.configuration import STRICT
-from mgc.errors import MgcError
+from mgc.errors import TrainingError
 from mgc.features.normalization import Normalization
 from mgc.training.augment import AugmentConfig, augment, mixup
 from mgc.training.losses import cross_entropy, l2_penalty, soft_targets
 from mgc.training.sampling import Balance
+from mgc.training.seeds import derive_seed
 
 Schedule = Literal["constant", "one_cycle"]
 Precision = Literal["float32", "bf16"]
+
+SMALLEST_BATCH: Final = 2
+"""Batch normalisation cannot take a deviation over one clip."""
+
+FIRST_RATE: Final = 0.01
+"""Where the warm-up begins, as a share of the peak."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -38,8 +45,8 @@ class TrainingConfig:
         batch_size: clips a step, over all workers together.
         optimizer: `adam` (weight decay as the gradient of an L2 term) or `adamw` (decoupled).
         learning_rate: its peak.
-        schedule: `constant`, or `one_cycle`: linear warm-up over the first `warmup` of the training, cosine decay to zero.
-        warmup: share of the training.
+        schedule: `constant`, or `one_cycle`: see `learning_rate`.
+        warmup: share of the training in which the rate rises, for `one_cycle`.
         weight_decay: the optimizer's.
         l2: factor of the sum of squared kernels added to the loss, as papers written for Keras mean it.
         label_smoothing: share of each target spread over all genres.
@@ -68,12 +75,18 @@ class TrainingConfig:
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
 
-@plain_dataclass(frozen=True)
+@plain_dataclass(frozen=True, eq=False)
 class Batch:
-    """Clips with their genres: `features_BFT` uint8, `genre_B` int64, `track_ids` B strings."""
+    """Clips with their genres.
 
-    features_BFT: torch.Tensor
-    genre_B: torch.Tensor
+    Attributes:
+        features_BFT: uint8, as they are stored.
+        genre_B: int64 logit indices.
+        track_ids: B strings, for messages.
+    """
+
+    features_BFT: torch.Tensor  # noqa: N815  (axes in capitals)
+    genre_B: torch.Tensor  # noqa: N815
     track_ids: list[str]
 
     def to(self, device: torch.device) -> Batch:
@@ -82,36 +95,50 @@ class Batch:
 
 
 def learning_rate(config: TrainingConfig, progress: float) -> float:
-    """The rate when `progress` (0 to 1) of the training is done."""
+    """The rate at a point of the training.
+
+    `one_cycle` rises on a straight line from `FIRST_RATE` of the peak to the peak, over the first `warmup` of the
+    training, and falls along half a cosine to zero (after Smith and Topin 2018).
+
+    Args:
+        config: schedule, peak and warm-up.
+        progress: the share of the training that is done, 0 to 1.
+    """
     if config.schedule == "constant":
         return config.learning_rate
     if progress < config.warmup:
-        return config.learning_rate * max(progress, 1e-3) / config.warmup
+        return config.learning_rate * (FIRST_RATE + (1 - FIRST_RATE) * progress / config.warmup)
     rest = (min(progress, 1.0) - config.warmup) / (1 - config.warmup)
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * rest))
 
 
 @plain_dataclass
 class EpochFigures:
-    """Sums of an epoch; those of several workers add up. `confusion_GG` has true genres in rows."""
+    """Sums of an epoch; those of several workers add up.
+
+    Attributes:
+        clips: how many were seen.
+        loss_sum: of all clips, in nats.
+        confusion_GG: int64 counts of clips, true genres in rows, answers in columns.
+    """
 
     clips: int
     loss_sum: float
-    confusion_GG: torch.Tensor
+    confusion_GG: torch.Tensor  # noqa: N815  (axes in capitals)
 
     @property
     def loss(self) -> float:
-        """Mean loss in nats."""
+        """Mean loss of a clip in nats; 0 where there is none."""
         return self.loss_sum / max(self.clips, 1)
 
     @property
     def accuracy(self) -> float:
-        """Share of clips answered rightly."""
+        """Share of clips answered rightly; 0 where there is none."""
         return float(self.confusion_GG.diagonal().sum()) / max(self.clips, 1)
 
     @property
     def macro_f1(self) -> float:
-        """F1 averaged over the genres that occur."""
+        """F1 averaged over the genres that occur; 0 where none does."""
         right_G = self.confusion_GG.diagonal().double()
         support_G, answered_G = self.confusion_GG.sum(1).double(), self.confusion_GG.sum(0).double()
         f1_G = 2 * right_G / (support_G + answered_G).clamp(min=1)
@@ -153,23 +180,32 @@ class Learner:
         rank: int = 0,
         on_step: Callable[[int, float], None] = lambda clips, loss: None,
     ) -> EpochFigures:
-        """One pass.
+        """One pass. The same batches give the same model on the same machine, also after a resume between epochs.
+
+        A batch of fewer than `SMALLEST_BATCH` clips is passed over: the remainder of an epoch may be that small. So all
+        workers of data-parallel training must get batches of the same sizes, else one waits for a step of another's.
 
         Args:
             batches: of training clips.
-            epoch: counted from 0; with the seed it determines the augmentation.
+            epoch: counted from 0; seeds torch's global generator together with the seed and the rank.
             steps: expected number of batches, for the schedule.
-            rank: of this worker.
-            on_step: called after each step with the clips and the loss of its batch.
+            rank: of this worker; each augments in its own way.
+            on_step: called after each step with the clips of its batch and their mean loss, L2 term included.
+
+        Returns:
+            The loss without the L2 term and the answers, both as training sees them: augmented, before each step.
 
         Raises:
-            MgcError: the loss is not finite; names the tracks of the batch.
+            TrainingError: the loss is not finite (names tracks of the batch), or no batch was large enough.
         """
-        torch.manual_seed(hash((self.config.seed, epoch, rank)) % 2**31)
+        torch.manual_seed(derive_seed(self.config.seed, epoch, rank))
         self.model.train()
         figures = self._no_figures()
         for step, host_batch in enumerate(batches):
-            rate = learning_rate(self.config, (epoch + step / max(steps, 1)) / self.config.epochs)
+            if len(host_batch.genre_B) < SMALLEST_BATCH:
+                continue
+            done = min(step / max(steps, 1), 1.0)
+            rate = learning_rate(self.config, (epoch + done) / self.config.epochs)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             batch = host_batch.to(self.device)
@@ -183,26 +219,34 @@ class Learner:
             total = loss + self.config.l2 * l2_penalty(self.model) if self.config.l2 else loss
             value = float(total.detach())
             if not math.isfinite(value):
-                tracks = ", ".join(sorted(set(batch.track_ids))[:10])
-                raise MgcError(
-                    f"training: the loss became {value} in epoch {epoch}, step {step} (tracks {tracks}, …); "
+                tracks = sorted(set(batch.track_ids))
+                shown = ", ".join(tracks[:10]) + (", …" if len(tracks) > 10 else "")
+                raise TrainingError(
+                    f"training: the loss became {value} in epoch {epoch + 1}, step {step + 1} (tracks {shown}); "
                     "lower training.learning_rate or set training.gradient_clip."
                 )
             self.optimizer.zero_grad(set_to_none=True)
-            total.backward()  # type: ignore[no-untyped-call]
+            total.backward()
             if self.config.gradient_clip:
                 nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
             self.optimizer.step()
             self._count(figures, logits_BG, batch.genre_B, float(loss.detach()))
             on_step(len(batch.genre_B), value)
+        if not figures.clips:
+            raise TrainingError(
+                f"training: worker {rank} got no batch of {SMALLEST_BATCH} clips or more in epoch {epoch + 1}; "
+                "prepare more clips of the training split, raise training.batch_size, or take fewer workers."
+            )
         return figures
 
     @torch.inference_mode()
     def validate(self, batches: Iterable[Batch]) -> EpochFigures:
-        """Loss and confusion without augmentation, label smoothing or balance."""
+        """Loss and confusion without augmentation, label smoothing or L2. Empty batches count for nothing."""
         self.model.eval()
         figures = self._no_figures()
         for host_batch in batches:
+            if not len(host_batch.genre_B):
+                continue
             batch = host_batch.to(self.device)
             with self._autocast():
                 logits_BG = self.model(self._normalization.apply(batch.features_BFT))
@@ -220,10 +264,20 @@ class Learner:
         }
 
     def load_optimizer_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Inverse of `optimizer_tensors`."""
+        """Inverse of `optimizer_tensors`.
+
+        Raises:
+            TrainingError: the tensors are of another model.
+        """
+        shapes = [parameter.shape for parameter in self.model.parameters()]
         state: dict[int, dict[str, torch.Tensor]] = {}
         for name, tensor in tensors.items():
-            index, key = name.split(".", 1)
+            index, _, key = name.partition(".")
+            fits = index.isdecimal() and int(index) < len(shapes) and tensor.shape in (shapes[int(index)], torch.Size())
+            if not fits:
+                raise TrainingError(
+                    f"training: the checkpoint's optimizer state is of another model (at {name}); start training anew."
+                )
             state.setdefault(int(index), {})[key] = tensor
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -22,7 +22,12 @@ def soft_targets(genre_B: torch.Tensor, genres: int, smoothing: float) -> torch.
 
 
 def cross_entropy(logits_BG: torch.Tensor, targets_BG: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy in nats against soft targets, a scalar."""
+    """Mean cross-entropy in nats against soft targets, a float32 scalar.
+
+    Args:
+        logits_BG: of any floating type.
+        targets_BG: float32, rows summing to one.
+    """
     return -(targets_BG * torch.log_softmax(logits_BG.float(), dim=1)).sum(dim=1).mean()
 
 

@@ -1,0 +1,123 @@
+"""`make demo`: the whole way on a synthetic corpus, on this machine: files → catalog → features → model → score → labels."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import pyarrow.parquet as pq
+import ray
+
+from cluster.profiles import Profile
+from cluster.progress import watched
+from cluster.session import connect, data_context
+from mgc.bundle import DEFAULT
+from mgc.configuration import short_hash, to_json
+from mgc.datasets.synthetic import SYNTHETIC_NOTICE, SyntheticConfig, TrackPlan, encode, metadata_table, plan_corpus
+from mgc.recipes.house import house
+from pipelines import catalog, evaluate, label, prepare, show, train
+from pipelines.job import OVERRIDES, URI, Summary, describe, main, overrides, say
+
+CORPUS: Final = SyntheticConfig(seed=1, shortest_seconds=8.0, longest_seconds=12.0)
+
+
+class _Render:
+    """Stage: plans of tracks → files on disk."""
+
+    def __init__(self, folder: str, progress: Any) -> None:
+        self._folder = Path(folder)
+        self._progress = progress
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        for row in batch["plan"]:
+            plan = TrackPlan(**row)
+            path = self._folder / plan.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(encode(plan))
+            self._progress.add.remote({"files": 1})
+        return {"path": [row["path"] for row in batch["plan"]]}
+
+
+def make_corpus(folder: Path, config: SyntheticConfig, limit: int | None, profile: Profile) -> int:
+    """Write the corpus's files and `metadata.parquet`, unless they are there already; returns the number of files written."""
+    plans = plan_corpus(config)[:limit]
+    marker = folder / "complete"
+    key = short_hash([to_json(config), limit])
+    if marker.exists() and marker.read_text() == key:
+        say(f"the synthetic corpus is there already: {len(plans)} files in {folder / 'audio'}")
+        return 0
+    folder.mkdir(parents=True, exist_ok=True)
+    with watched("making MP3s", "files", len(plans)) as progress:
+        data_context(profile)
+        rows = ray.data.from_items([{"plan": dataclasses.asdict(plan)} for plan in plans], override_num_blocks=profile.cores * 4)
+        made = rows.map_batches(
+            _Render,
+            fn_constructor_kwargs={"folder": str(folder / "audio"), "progress": progress},
+            batch_size=4,
+            compute=ray.data.ActorPoolStrategy(size=max(2, profile.cores)),
+            num_cpus=profile.decode_cpus,
+        )
+        written = sum(len(batch["path"]) for batch in made.iter_batches(batch_size=None))
+    pq.write_table(metadata_table(plans), folder / "metadata.parquet")
+    marker.write_text(key)
+    return written
+
+
+def build(out: str, limit: int | None, fields: dict[str, str], dry_run: bool) -> Summary:
+    """Run every job in one Ray session."""
+    root = Path(out).expanduser().absolute()
+    experiment = house().override(fields)
+    corpus, features, bundle = root / "corpus", str(root / "features"), str(root / "bundle")
+    labels = str(root / "labels")
+    if dry_run:
+        describe({**experiment.dotted(), "tracks": len(plan_corpus(CORPUS)[:limit]), "would write": str(root)})
+        return Summary("dry_run")
+    started = time.monotonic()
+
+    def step(number: int, title: str) -> None:
+        say(f"\n[{number}/6] {title} ({time.monotonic() - started:.0f} s)")
+
+    say("starting a local Ray (about 10 s)")
+    with connect() as profile:
+        step(1, f"a small synthetic corpus of MP3 files. {SYNTHETIC_NOTICE}")
+        made = make_corpus(corpus, CORPUS, limit, profile)
+        step(2, "catalog: index the files")
+        table = str(root / "catalog.parquet")
+        catalog.build(str(corpus / "audio"), table, str(corpus / "metadata.parquet"), notices=(SYNTHETIC_NOTICE,))
+        step(3, "prepare: decode, log-mel, features")
+        prepare.build(table, features, experiment, profile)
+        step(4, "train: a small CNN, every genre seen equally often")
+        trained = train.build(experiment, features, bundle, profile=profile, overwrite=True)
+        step(5, "evaluate: score it on artists that it has never heard")
+        if trained.status == "up_to_date":
+            say("scored already")
+        else:
+            evaluate.build(bundle, features, profile=profile)
+        step(6, "label: every file of the catalog, in one commit")
+        labeled = label.build(table, labels, bundle, profile)
+    say("")
+    show.build(labels, 8, rows=False)
+    click.echo(f"\nThis corpus is synthetic: its figures say nothing about real music. With the model shipped in mgc (`--bundle {DEFAULT}`),")
+    click.echo("label your own:  mgc label ~/Music --labels ./outputs/labels")
+    click.echo(f"labels table  {labels}\nHTML report   {root / 'labels' / '_reports' / 'latest.html'}")
+    if labeled.status == "up_to_date":
+        click.echo("Everything was up to date: no track was labelled anew.")
+    outputs = {"catalog": table, "features": features, "bundle": bundle, **labeled.outputs}
+    return Summary(labeled.status, {"files_made": made, **labeled.counts}, outputs)
+
+
+@click.command("demo", context_settings=OVERRIDES)
+@click.option("--out", type=URI, default="demo", show_default=True, help="Folder for everything.")
+@click.option("--limit", type=click.IntRange(1), help="Only the first N tracks of the corpus.")
+@click.option("--dry-run", is_flag=True, help="Print the configuration.")
+@click.argument("fields", nargs=-1, type=click.UNPROCESSED)
+def command(out: str, limit: int | None, dry_run: bool, fields: tuple[str, ...]) -> Summary:
+    """The whole way on a synthetic corpus: make MP3s, catalog, prepare, train, evaluate, label."""
+    return build(out, limit, overrides(fields), dry_run)
+
+
+if __name__ == "__main__":
+    main(command)

@@ -1,0 +1,110 @@
+"""`mgc show LABELS`: the labels table for a person to read."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+import duckdb
+from rich.console import Console
+from rich.table import Table
+
+from cluster import storage
+from cluster.labels_table import LabelsTable
+from pipelines.job import URI, Summary, describe, main
+
+
+def build(labels: str, limit: int = 20, genre: str | None = None, rows: bool = True, dry_run: bool = False) -> Summary:
+    """Print counts by genre, some rows, and the quarantined tracks with their reasons."""
+    table = LabelsTable(labels)
+    connection = duckdb.connect()
+    connection.register("labels", table.dataset())
+    present = "FROM labels WHERE removed_at IS NULL"
+    counts: dict[str, Any] = {"labeled": 0, "quarantined": 0}
+    counts |= dict(connection.execute(f"SELECT status, count(*) {present} GROUP BY 1").fetchall())
+    counts["version"] = table.version
+    if dry_run:
+        describe({"would show": storage.redact(labels), **counts})
+        return Summary("dry_run", counts)
+    # A pipe has no width: give it one that a table fits into.
+    width = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", "120"))
+    console = Console(width=width, highlight=False)
+    console.print(_genres(connection, present, storage.redact(labels), table.version))
+    if rows:
+        console.print(_rows(connection, present, limit, genre))
+    if counts["quarantined"]:
+        console.print(_quarantine(connection, present, limit, counts["quarantined"]))
+    return Summary("done", counts, {"labels": storage.redact(labels)})
+
+
+def _genres(connection: duckdb.DuckDBPyConnection, present: str, where: str, version: int) -> Table:
+    found = connection.execute(
+        f"SELECT genre_top, count(*) AS n, avg(confidence) {present} AND status = 'labeled' GROUP BY 1 ORDER BY n DESC, 1"
+    ).fetchall()
+    total = sum(count for _, count, _ in found)
+    table = Table(title=f"{where}, version {version}: {total} tracks by genre", title_justify="left")
+    table.add_column("genre")
+    table.add_column("tracks", justify="right")
+    table.add_column("share", justify="right")
+    table.add_column("mean confidence", justify="right")
+    table.add_column("")
+    most = max((count for _, count, _ in found), default=1)
+    for genre, count, confidence in found:
+        bar = "█" * max(1, round(24 * count / most))
+        table.add_row(_plain(genre), str(count), f"{count / total:.1%}", f"{confidence:.2f}", bar)
+    return table
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, present: str, limit: int, genre: str | None) -> Table:
+    wanted = " AND genre_top = $genre" if genre else ""
+    found = connection.execute(
+        f"SELECT track_id, genre_top, confidence, top_k, duration_seconds, damage {present} AND status = 'labeled'{wanted} "
+        f"ORDER BY track_id LIMIT {limit}",
+        {"genre": genre} if genre else {},
+    ).fetchall()
+    table = Table(title=f"the first {len(found)} labelled tracks" + (f" of {genre}" if genre else ""), title_justify="left")
+    table.add_column("track", overflow="fold")
+    table.add_column("genre")
+    table.add_column("confidence", justify="right")
+    table.add_column("then")
+    table.add_column("seconds", justify="right")
+    table.add_column("damage")
+    for track, top, confidence, top_k, seconds, damage in found:
+        others = ", ".join(f"{item['genre']} {item['probability']:.2f}" for item in (top_k or [])[1:])
+        table.add_row(_plain(track), _plain(top), f"{confidence:.2f}", _plain(others), f"{seconds:.1f}", _plain(damage or ""))
+    return table
+
+
+def _quarantine(connection: duckdb.DuckDBPyConnection, present: str, limit: int, total: int) -> Table:
+    found = connection.execute(
+        f"SELECT track_id, error_kind, error_message {present} AND status = 'quarantined' ORDER BY track_id LIMIT {limit}"
+    ).fetchall()
+    table = Table(title=f"{len(found)} of {total} quarantined tracks", title_justify="left")
+    table.add_column("track", overflow="fold")
+    table.add_column("reason")
+    table.add_column("message", overflow="fold")
+    for track, kind, message in found:
+        table.add_row(_plain(track), _plain(kind), _plain(message))
+    return table
+
+
+def _plain(text: str) -> str:
+    """Text from files as it is: no markup, and no control characters that a terminal would obey."""
+    shown = "".join(letter if letter.isprintable() else "�" for letter in text)
+    return shown.replace("[", "\\[")
+
+
+@click.command("show")
+@click.argument("labels", type=URI)
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Rows of each table.")
+@click.option("--genre", help="Only tracks of this genre.")
+@click.option("--dry-run", is_flag=True, help="Only count.")
+def command(labels: str, limit: int, genre: str | None, dry_run: bool) -> Summary:
+    """Print a labels table: counts by genre, tracks, and the quarantined ones with their reasons."""
+    return build(labels, limit, genre, True, dry_run)
+
+
+if __name__ == "__main__":
+    main(command)
