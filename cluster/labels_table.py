@@ -7,12 +7,15 @@ only what is missing. What readers see is the table before the run or after it.
 Two runs from one version cannot both commit. delta-rs refuses a commit when another one with a transaction of the same
 application came after the version that was planned against, so each commit carries `Transaction(APPLICATION, …)`. It
 does not look at those before, and a creating commit that loses the race would enter itself as version 1: hence the
-commit checks the version that it found, and creates without a retry.
+commit checks the version that it found, and creates without a retry. Not every store's conditional put is atomic: two
+at the same moment may both be told that they made it (seen with Swift; the later replaces the earlier, so that the
+table is that of one of them). Hence a commit looks in the end whether it is in the log.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +40,8 @@ __all__ = ["APPLICATION", "PLAN", "LabelsTable", "Plan"]
 
 APPLICATION: Final = "mgc-label"
 """Name of our transactions in the table's log."""
+
+_ATTEMPT: Final = "mgc.attempt"
 
 ROWS_AT_ONCE: Final = 50_000
 """Rows of a commit in memory together, about 20 MB."""
@@ -74,7 +79,7 @@ class LabelsTable:
         self._table = self._open()
 
     def _open(self) -> DeltaTable | None:
-        location = storage.locate(self.uri)
+        location, delta_uri = storage.locate(self.uri), _delta_uri(self.uri)
         try:
             with storage.explain(self.uri, "open the labels table at"):
                 # Through our own client first: it tells a missing bucket and wrong credentials from a missing table.
@@ -83,7 +88,7 @@ class LabelsTable:
                 if location.filesystem.get_file_info(location.path).type.name == "File":
                     raise LabelsError(f"{self._where} is a file; a labels table is a folder, named by --labels.")
                 try:
-                    table = DeltaTable(_delta_uri(self.uri), storage_options=storage.delta_options(self.uri))
+                    table = DeltaTable(delta_uri, storage_options=storage.delta_options(self.uri))
                 except TableNotFoundError:
                     return None
         except DeltaError as error:
@@ -214,6 +219,9 @@ class LabelsTable:
         staged = self.staged(plan)
         try:
             with reading(self.staged_uri(plan), _STAGED_REMEDY, _UnreadableError), duckdb.connect() as connection:
+                # As written: the staged rows stream past the others, which are narrow. DuckDB does not know how many a
+                # dataset holds, takes it for small, and would keep all of them in memory.
+                connection.execute("SET disabled_optimizers = 'build_side_probe_side'")
                 connection.register("todo", plan.todo)
                 connection.register("staged", schema.LABELS.empty_table() if staged is None else staged)
                 connection.execute(
@@ -221,10 +229,10 @@ class LabelsTable:
                 )
                 yield connection
         except _UnreadableError:
-            for fragment in () if staged is None else staged.get_fragments():
-                uri = storage.join(self.staged_uri(plan), fragment.path.rpartition("/")[2])
-                with reading(uri, _STAGED_REMEDY, LabelsError):
-                    fragment.to_table(schema=schema.LABELS)
+            # Arrow does not always say which file it was.
+            for each in filter(is_parquet, storage.list_uris(self.staged_uri(plan))):
+                with reading(each, _STAGED_REMEDY, LabelsError):
+                    open_parquet(each, _STAGED_REMEDY, LabelsError, schema.LABELS).to_table()
             raise
 
     def commit(self, plan: Plan, run_id: str, finished_at: datetime) -> int:
@@ -243,19 +251,21 @@ class LabelsTable:
         if plan.empty:
             return self.version
         self._refuse_overtaken(plan)
+        attempt = uuid.uuid4().hex
         try:
-            self._check_and_enter(plan, run_id, finished_at)
+            self._check_and_enter(plan, {"mgc.run_id": run_id, _ATTEMPT: attempt}, finished_at)
         except (LabelsError, StorageError):
             # Another run that has committed is the reason for much: it may also have swept our rows away.
             self._refuse_overtaken(plan)
             raise
-        self._table = self._open()
         self._sweep(plan)
-        return self.version
+        self._table = self._open()
+        version = _version_of(self._table, attempt)
+        if version is None:
+            raise self._overtaken(self.version)
+        return version
 
-    def _check_and_enter(self, plan: Plan, run_id: str, finished_at: datetime) -> None:
-        attempt = uuid.uuid4().hex
-        facts = {"mgc.run_id": run_id, "mgc.attempt": attempt, "mgc.tracks": str(plan.todo.num_rows)}
+    def _check_and_enter(self, plan: Plan, facts: dict[str, str], finished_at: datetime) -> None:
         with self._finished(plan) as connection:
             [(finished,)] = connection.sql("SELECT count(*) FROM finished").fetchall()
             if finished != plan.todo.num_rows:
@@ -273,7 +283,8 @@ class LabelsTable:
             except (DeltaError, StorageError) as error:
                 if rows.fault is not None:
                     raise rows.fault from None
-                if self._has(attempt):
+                # Its answer may have been lost, or what comes after it have failed.
+                if _version_of(self._open(), facts[_ATTEMPT]) is not None:
                     return
                 if isinstance(error, StorageError):
                     raise
@@ -309,15 +320,13 @@ class LabelsTable:
     def _refuse_overtaken(self, plan: Plan) -> None:
         latest = LabelsTable(self.uri)
         if plan.version != self.version or latest._last_run != self._last_run:
-            raise LabelsError(
-                f"{self._where}: another run has committed version {latest.version} since this one was planned; "
-                "nothing of this one was entered. Submit it again: it plans anew."
-            )
+            raise self._overtaken(latest.version)
 
-    def _has(self, attempt: str) -> bool:
-        """Whether a commit that failed is there all the same: its answer was lost, or what comes after it failed."""
-        table = self._open()
-        return table is not None and any(entry.get("mgc.attempt") == attempt for entry in table.history(20))
+    def _overtaken(self, version: int) -> LabelsError:
+        return LabelsError(
+            f"{self._where}: another run has committed version {version} since this one was planned; nothing of this "
+            "one was entered. Submit it again: it plans anew."
+        )
 
     def _sweep(self, plan: Plan) -> None:
         """Delete the run's folder, and those that killed runs left behind which can no longer commit."""
@@ -357,6 +366,12 @@ class _UnreadableError(LabelsError):
     """Staged rows cannot be read."""
 
 
+def _version_of(table: DeltaTable | None, attempt: str) -> int | None:
+    """The version that an attempt to commit made, if it did."""
+    history = [] if table is None else table.history(50)
+    return next((int(entry["version"]) for entry in history if entry.get(_ATTEMPT) == attempt), None)
+
+
 def _write_plan(uri: str, rows: pa.Table) -> str:
     sink = pa.BufferOutputStream()
     pq.write_table(rows, sink, compression="zstd")
@@ -365,8 +380,16 @@ def _write_plan(uri: str, rows: pa.Table) -> str:
 
 
 def _delta_uri(uri: str) -> str:
+    """The place as deltalake wants it named, which for some characters fails, or opens another place without a word."""
     location = storage.locate(uri)
-    return location.uri if storage.is_remote(uri) else location.path
+    name = location.uri if storage.is_remote(uri) else location.path
+    odd = re.search(r"[%#?\[\]\\^|\x00-\x1f\ud800-\udfff]", name)
+    if odd:
+        raise LabelsError(
+            f"{storage.redact(uri)}: a Delta table cannot lie in a folder with {odd[0]!r} in its name; "
+            "choose another --labels."
+        )
+    return name
 
 
 def _one_line(error: Exception) -> str:

@@ -1,8 +1,8 @@
 """What each part of a job may take of a machine or a cluster.
 
-On few cores Ray can wait for ever: a read, an actor pool and a data shard that each want one CPU hold each other up when there are two
-(tried, with Ray 2.60). So a small machine gets more logical CPUs than it has cores, and every part states a fraction that leaves room
-for the others.
+On few cores Ray can wait for ever: a read, an actor pool and a data shard that each want one CPU hold each other up
+when there are two (tried, with Ray 2.60). So a small machine gets more logical CPUs than it has cores, and every part
+states a fraction that leaves room for the others.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Progress of long work: a bar on a terminal, a plain line now and then elsewhere; both on stderr.
 
-Tasks on any node count into one actor; a thread of the driver reads it. Counting is fire and forget: it never slows a stage.
+Tasks on any node count into one actor; a thread of the driver reads it. Counting is fire and forget: it never slows a
+stage.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ def watched(title: str, unit: str, total: int | None) -> Iterator[Any]:
     Yields:
         A handle to pass to stages; `handle.add.remote({...})` counts.
     """
-    handle = ray.remote(num_cpus=0)(Counts).remote()
+    counts: Any = ray.remote(num_cpus=0)(Counts)
+    handle = counts.remote()
     stop = threading.Event()
 
     def follow(show: Any) -> None:

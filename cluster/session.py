@@ -7,14 +7,16 @@ import logging
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import ray
+from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 from ray.data import DataContext
 
 from cluster.profiles import Profile, fit, laptop
 from mgc.errors import ResourceError
 
-_QUIET = ("ray", "ray.data", "ray.train", "ray.tune")
+_QUIET = ("ray", "ray.data", "ray.train", "ray.tune", "ray._private.authentication.authentication_token_setup")
 
 
 @contextlib.contextmanager
@@ -22,8 +24,8 @@ def connect(address: str | None = None, train_workers: int = 1) -> Iterator[Prof
     """Connect, and disconnect at the end.
 
     Args:
-        address: of a running cluster; by default what `RAY_ADDRESS` says, which Ray sets inside a submitted job. Without
-            either, a local Ray is started and ended with the job.
+        address: of a running cluster; by default what `RAY_ADDRESS` says, which Ray sets inside a submitted job.
+            Without either, a local Ray is started and ended with the job.
         train_workers: data-parallel workers that the job wants.
 
     Yields:
@@ -48,9 +50,11 @@ def connect(address: str | None = None, train_workers: int = 1) -> Iterator[Prof
     local = laptop(train_workers)
     # As many workers as logical CPUs may start at once; more, and Ray warns that there are too many for the cores.
     os.environ.setdefault("RAY_worker_maximum_startup_concurrency", str(int(local.logical_cpus)))
-    quiet = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
     try:
         if address:
+            # A head takes the token that lies in ~/.ray, where there is one; a driver must be told to show it.
+            maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
             ray.init(address=address, ignore_reinit_error=False, **quiet)
         else:
             ray.init(

@@ -1,7 +1,7 @@
 """Stages as Ray Data: rows of a plan → fetch, decode, features → predict → rows on disk.
 
-A stage of mgc takes and gives a dict of NumPy arrays. What passes between Ray's operators is Arrow with stated types, so that a block in
-which every value of a column is missing has the same schema as its neighbours.
+A stage of mgc takes and gives a dict of NumPy arrays. What passes between Ray's operators is Arrow with stated types,
+so that a block in which every value of a column is missing has the same schema as its neighbours.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 import torch
-from ray.data import ActorPoolStrategy, Datasink, Dataset
+from ray.data import ActorPoolStrategy, Dataset, Datasink
 
 from cluster import storage
 from cluster.fetch import Fetch
@@ -142,15 +142,19 @@ class FeaturesSink(Datasink[tuple[int, int]]):
             {
                 "track_id": tracks["track_id"].take(index),
                 "content_tag": tracks["content_tag"].take(index),
-                "clip_index": pa.array(np.concatenate([np.arange(count) for count in counts] or [[]]), pa.int32()),
-                "start_seconds": pa.array([second for starts in tracks["clip_starts"].to_pylist() for second in starts], pa.float64()),
+                "clip_index": pa.array(np.concatenate([np.arange(count) for count in counts]), pa.int32()),
+                "start_seconds": pa.array(
+                    [second for starts in tracks["clip_starts"].to_pylist() for second in starts], pa.float64()
+                ),
                 "features": pa.array(clips, pa.binary()),
                 **{name: tracks[name].take(index) for name in schema.TRACK_FACTS},
             }
         ).select(schema.FEATURES.names)
 
 
-def heard(plan_uri: str, rows: int, columns: pa.Schema, experiment: Experiment, profile: Profile, progress: Any) -> Dataset:
+def heard(
+    plan_uri: str, rows: int, columns: pa.Schema, experiment: Experiment, profile: Profile, progress: Any
+) -> Dataset:
     """Tracks of a plan, fetched, decoded and turned into features; one row a track.
 
     Args:
@@ -180,13 +184,31 @@ def heard(plan_uri: str, rows: int, columns: pa.Schema, experiment: Experiment, 
     )
 
 
-def prepare(plan_uri: str, rows: int, columns: pa.Schema, experiment: Experiment, writer: FeaturesWriter, shape: tuple[int, int], profile: Profile, progress: Any) -> None:
+def prepare(
+    plan_uri: str,
+    rows: int,
+    columns: pa.Schema,
+    experiment: Experiment,
+    writer: FeaturesWriter,
+    shape: tuple[int, int],
+    profile: Profile,
+    progress: Any,
+) -> None:
     """Write the features of a plan's tracks."""
     tracks = heard(plan_uri, rows, columns, experiment, profile, progress)
     tracks.write_datasink(FeaturesSink(writer, shape), ray_remote_args={"num_cpus": profile.io_cpus})
 
 
-def label(plan_uri: str, rows: int, columns: pa.Schema, bundle: Bundle, lineage: Lineage, staged_uri: str, profile: Profile, progress: Any) -> None:
+def label(
+    plan_uri: str,
+    rows: int,
+    columns: pa.Schema,
+    bundle: Bundle,
+    lineage: Lineage,
+    staged_uri: str,
+    profile: Profile,
+    progress: Any,
+) -> None:
     """Stage the label rows of a plan's tracks."""
     gpu = profile.gpus > 0
     tracks = heard(plan_uri, rows, columns, bundle.experiment, profile, progress)
@@ -218,7 +240,10 @@ def clip_logits(clips: Dataset, bundle: Bundle, shape: tuple[int, int], profile:
 
 
 def _objects(column: pa.ChunkedArray) -> np.ndarray:
-    """A column as the stages of mgc take it: numbers as numbers, everything else as objects with None where nothing is."""
+    """A column as the stages of mgc take it.
+
+    Numbers as numbers, everything else as objects with None where nothing is.
+    """
     if pa.types.is_integer(column.type) and not column.null_count:
         numbers: np.ndarray = column.to_numpy()
         return numbers

@@ -200,6 +200,15 @@ class FeaturesWriter:
                 write_part(storage.join(self._uri, name), table.cast(columns))
 
 
+def query(sql: str, **tables: Any) -> pa.Table:
+    """The answer of a DuckDB query over Arrow tables and datasets, named as in the query."""
+    with duckdb.connect() as connection:
+        for name, table in tables.items():
+            connection.register(name, table)
+        answer: pa.Table = connection.sql(sql).to_arrow_table()
+    return answer
+
+
 def write_part(folder_uri: str, table: pa.Table) -> None:
     """Add a Parquet file to a folder; it is there whole or not at all, and no other has its name."""
     sink = pa.BufferOutputStream()
@@ -220,6 +229,10 @@ def read_features(uri: str) -> tuple[pads.Dataset, dict[str, Any]]:
     """
     folder = storage.join(uri, "features")
     inside = not is_parquet(uri) and storage.exists(folder)
+    if not inside and storage.exists(storage.join(uri, "rejects")):
+        raise FeaturesError(
+            f"{storage.redact(uri)} holds rejects only: no track gave features. See why in its rejects."
+        )
     seen: list[tuple[dict[str, Any], str]] = []
     notices: dict[str, None] = {}
 

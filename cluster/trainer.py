@@ -6,7 +6,6 @@ Axes: B batch, F mel bins, T frames.
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from cluster import storage
 from cluster.profiles import Profile
 from cluster.session import data_context
 from mgc.bundle import Bundle
-from mgc.datasets.splits import TRAIN, VALIDATION
+from mgc.datasets.splits import TRAIN
 from mgc.errors import ConfigError, FeaturesError
 from mgc.experiment import Experiment
 from mgc.features.normalization import Normalization
@@ -43,7 +42,7 @@ NORMALIZATION_CLIPS: Final = 4096
 """Training clips from which mean and deviation are measured, at most."""
 
 SHUFFLE_CLIPS: Final = 4096
-"""Clips that a worker mixes before it makes batches: 64 MiB of 128 × 128 features."""
+"""Clips that a worker mixes before it makes batches: 64 MiB of 128 x 128 features."""
 
 _FEED: Final = ["track_id", "genre_top", "features"]
 
@@ -90,7 +89,8 @@ def plan_training(
         )
     if training.batch_size > clips:
         raise ConfigError(
-            f"training.batch_size {training.batch_size} is more than the {clips} training clips; set --training.batch_size."
+            f"training.batch_size {training.batch_size} is more than the {clips} training clips; set "
+            f"--training.batch_size."
         )
     shape = (int(facts["shape"][0]), int(facts["shape"][1]))
     rows = (pc.field("split") == TRAIN) & pc.field("genre_top").is_valid()
@@ -101,36 +101,39 @@ def plan_training(
         sample.extend(batch["features"][place].as_py() for place in range(-seen % stride, batch.num_rows, stride))
         seen += batch.num_rows
     if any(len(clip) != shape[0] * shape[1] for clip in sample):
-        raise FeaturesError(f"features: a clip is not {shape[0]} × {shape[1]} bytes, as their metadata says.")
+        raise FeaturesError(f"features: a clip is not {shape[0]} x {shape[1]} bytes, as their metadata says.")
     normalization = Normalization.measure(np.frombuffer(b"".join(sample), np.uint8).reshape(-1, *shape))
     threads = max(1, profile.cores // profile.train_workers)
     return TrainingJob(experiment, Taxonomy.flat(counts), normalization, shape, clips, threads)
 
 
 class _Take:
-    """Stage: the labelled rows of a split."""
+    """Stage: the labelled rows of a split, without its column."""
 
     def __init__(self, split: str) -> None:
         self._rows = (pc.field("split") == split) & pc.field("genre_top").is_valid()
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        return table.filter(self._rows)
+        return table.filter(self._rows).select(_FEED)
 
 
-def feed(dataset: pads.Dataset, split: str, profile: Profile, counts: dict[str, int] | None, experiment: Experiment) -> Dataset:
+def feed(
+    dataset: pads.Dataset, split: str, profile: Profile, counts: dict[str, int] | None, experiment: Experiment
+) -> Dataset:
     """The clips of a split as a stream with `track_id`, `genre_top` and `features`.
 
     Args:
         dataset: a features table.
         split: which rows.
         profile: resources of the reading tasks.
-        counts: of the genres, for a training stream: its rows are shuffled by file and repeated for balance, differently
-            in each epoch. None for a plain one.
+        counts: of the genres, for a training stream: its rows are shuffled by file and repeated for balance,
+            differently in each epoch. None for a plain one.
         experiment: balance and seed.
     """
     data_context(profile)
     seed = experiment.training.seed
     columns = [*_FEED, "split"]
+    rows: Dataset
     if isinstance(dataset, pads.InMemoryDataset):
         rows = ray.data.from_arrow(dataset.to_table(columns=columns))
     else:
@@ -139,15 +142,14 @@ def feed(dataset: pads.Dataset, split: str, profile: Profile, counts: dict[str, 
             filesystem=dataset.filesystem,
             columns=columns,
             shuffle=FileShuffleConfig(seed=seed) if counts else None,
-            num_cpus=profile.io_cpus,
         )
-    rows = rows.map_batches(_Take(split), batch_format="pyarrow", batch_size=None, num_cpus=profile.io_cpus)
-    rows = rows.select_columns(_FEED)
+    # No resources are stated: equal ones let Ray fuse these stages and the read into one task.
+    rows = rows.map_batches(_Take(split), batch_format="pyarrow", batch_size=None)
     if counts is None or experiment.training.balance == "natural":
         return rows
-    resample = Resample(repeat_rates(counts, experiment.training.balance))
+    resample: Any = Resample(repeat_rates(counts, experiment.training.balance))
     return rows.with_column(Resample.column, uniform(seed=seed)).map_batches(
-        resample, batch_format="numpy", batch_size=1024, num_cpus=profile.io_cpus
+        resample, batch_format="numpy", batch_size=1024
     )
 
 
@@ -192,7 +194,8 @@ def train(
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
             failure_config=ray.train.FailureConfig(max_failures=2),
         ),
-        datasets={"train": training, "validation": validation},
+        # Validation rows are the same in every epoch: read once, kept in the object store, which spills to disk.
+        datasets={"train": training, "validation": validation.materialize()},
         # Validation is not split: rows that do not divide evenly would be dropped.
         dataset_config=ray.train.DataConfig(datasets_to_split=["train"]),
     )
@@ -217,7 +220,8 @@ def _work(config: dict[str, Any]) -> None:
     if device.type == "cpu":
         torch.set_num_threads(job.threads)
     training = job.experiment.training
-    model = job.model().to(memory_format=torch.channels_last)
+    model = job.model()
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     state: dict[str, Any] = {"epoch": -1, "best": -1.0, "stale": 0, "history": []}
     best: dict[str, torch.Tensor] = {}
     optimizer: dict[str, torch.Tensor] = {}
@@ -278,16 +282,23 @@ def _work(config: dict[str, Any]) -> None:
             break
 
 
-def _report(row: dict[str, Any], learner: Learner, model: Classifier, best: dict[str, torch.Tensor], state: dict[str, Any], rank: int) -> None:
+def _report(
+    row: dict[str, Any],
+    learner: Learner,
+    model: Classifier,
+    best: dict[str, torch.Tensor],
+    state: dict[str, Any],
+    rank: int,
+) -> None:
     """Every worker reports; the first one saves. Safetensors and JSON, with the best weights beside the last."""
     if rank:
         ray.train.report(row)
         return
     with tempfile.TemporaryDirectory() as folder:
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-        save_file(weights, os.path.join(folder, "model.safetensors"))
-        save_file(best, os.path.join(folder, "best.safetensors"))
-        save_file(learner.optimizer_tensors(), os.path.join(folder, "optimizer.safetensors"))
+        save_file(weights, Path(folder, "model.safetensors"))
+        save_file(best, Path(folder, "best.safetensors"))
+        save_file(learner.optimizer_tensors(), Path(folder, "optimizer.safetensors"))
         Path(folder, "state.json").write_text(json.dumps(state))
         ray.train.report(row, checkpoint=ray.train.Checkpoint.from_directory(folder))
 

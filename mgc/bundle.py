@@ -247,23 +247,23 @@ def load_bundle(uri: str | Path = DEFAULT, filesystem: fs.FileSystem | None = No
     # First, since it says whether the others can be understood.
     fields = _json(_read(filesystem, path, "experiment.json", where), "experiment.json", where, dict)
     stated = {name: fields.pop(name, None) for name in ("bundle_id", "features_id")}
-    experiment = _made(lambda: Experiment.from_json(fields), "experiment.json", where)
+    try:
+        experiment = Experiment.from_json(fields, f"{where}, experiment.json")
+    except ConfigError as error:
+        raise BundleError(str(error)) from None
     contents = {name: _read(filesystem, path, name, where) for name in FILES if name != "experiment.json"}
     computed = features_id(experiment.front_end)
     if stated["features_id"] != computed:
         raise BundleError(
-            f"{where}: it was trained on features {stated['features_id']}, the front end {experiment.front_end.kind} of "
-            f"this mgc computes {computed}. Use the mgc that wrote it, or train it again."
+            f"{where}: it was trained on features {stated['features_id']}, the front end {experiment.front_end.kind} "
+            f"of this mgc computes {computed}. Use the mgc that wrote it, or train it again."
         )
 
-    def value(name: str, kind: type) -> Any:
-        return _json(contents[name], name, where, kind)
-
-    taxonomy = _made(lambda: Taxonomy.from_json(value("taxonomy.json", list)), "taxonomy.json", where)
-    normalization = _made(
-        lambda: Normalization.from_json(value("normalization.json", dict)), "normalization.json", where
-    )
-    metrics = value("metrics.json", dict)
+    genres = _json(contents["taxonomy.json"], "taxonomy.json", where, list)
+    taxonomy = _made(lambda: Taxonomy.from_json(genres), "taxonomy.json", where)
+    measured = _json(contents["normalization.json"], "normalization.json", where, dict)
+    normalization = _made(lambda: Normalization.from_json(measured), "normalization.json", where)
+    metrics = _json(contents["metrics.json"], "metrics.json", where, dict)
     model = _made(lambda: _model(experiment, len(taxonomy), contents[_WEIGHTS]), _WEIGHTS, where)
     bundle = _made(lambda: Bundle(experiment, taxonomy, normalization, model, metrics), "its contents", where)
     if stated["bundle_id"] != bundle.id:

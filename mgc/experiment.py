@@ -102,11 +102,11 @@ class Experiment:
         # Kinds first: they decide which names exist beside them.
         for name, text in sorted(assignments.items(), key=lambda item: not item[0].endswith(".kind")):
             place, leaf = _find(name, fields)
-            if leaf == "kind":
-                if place["kind"] != text:
-                    fields[name.removesuffix(".kind")] = _defaults(name, text)
-            else:
-                place[leaf] = _parse(text, place[leaf])
+            value = _parse(text, place[leaf])
+            if leaf != "kind":
+                place[leaf] = value
+            elif value != place["kind"]:
+                fields[name.removesuffix(".kind")] = _defaults(name, value)
         try:
             return _validated(fields)
         except ValidationError as error:
@@ -180,7 +180,7 @@ def _value(text: str) -> Any:
 
 def _nearest(name: str, fields: Mapping[str, Any]) -> str:
     names = list(_flatten(fields))
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
     # Someone who knows the field, but not its group, types the last part only.
     near = near or [known for known in names if known.rpartition(".")[2] == name.rpartition(".")[2]]
     return f"did you mean {near[0]}?" if near else "`--dry-run` prints every field."
@@ -203,5 +203,5 @@ def _first_fault(error: ValidationError) -> tuple[str, str]:
     elif fault["type"] == "unexpected_keyword_argument":
         message = "there is no such field"
     message = message[:1].lower() + message[1:]
-    shown = repr(found)
+    shown = repr(found) if isinstance(found, str) else json.dumps(found)
     return ".".join(name), message if isinstance(found, dict) or len(shown) > 80 else f"{message} (got {shown})"

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Final
 
 import click
-import duckdb
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
@@ -15,7 +14,7 @@ import pyarrow.parquet as pq
 from cluster import storage
 from cluster.listing import FileFact, list_audio
 from cluster.progress import shown
-from cluster.tables import catalog_table, is_parquet, read_catalog, write_catalog
+from cluster.tables import catalog_table, is_parquet, query, read_catalog, write_catalog
 from mgc import schema
 from mgc.datasets.splits import split_of
 from mgc.errors import CatalogError
@@ -36,16 +35,18 @@ def listed(source: str, limit: int | None = None) -> tuple[pa.Table, Counter[str
     tables = list(_tables(list_audio(source, ignored), limit))
     if not tables:
         passed = f"; {sum(ignored.values())} other files were passed over" if ignored else ""
-        raise CatalogError(f"{storage.redact(source)}: no audio file here{passed}. SOURCE is a folder, a file or an s3:// prefix.")
+        raise CatalogError(
+            f"{storage.redact(source)}: no audio file here{passed}. SOURCE is a folder, a file or an s3:// prefix."
+        )
     table = pa.concat_tables(tables)
     return table, ignored
 
 
 def read_metadata(uri: str, renamed: dict[str, str]) -> pa.Table:
-    """What is known of tracks from elsewhere: a CSV or Parquet file with `track_id` (the path below SOURCE) and any of `FACTS`.
+    """What is known of tracks from elsewhere: `track_id` (the path below SOURCE) and any of `FACTS`.
 
     Args:
-        uri: of the file.
+        uri: of a CSV or Parquet file.
         renamed: wanted name → name in the file.
 
     Raises:
@@ -64,7 +65,8 @@ def read_metadata(uri: str, renamed: dict[str, str]) -> pa.Table:
     names = [name for name in FACTS if name in table.column_names]
     if "track_id" not in table.column_names or not names:
         raise CatalogError(
-            f"{where}: metadata needs track_id and one of {', '.join(FACTS)}; there are {', '.join(table.column_names)}. "
+            f"{where}: metadata needs track_id and one of {', '.join(FACTS)}; there are "
+            f"{', '.join(table.column_names)}. "
             "Name them with `--column track_id=NAME`."
         )
     try:
@@ -84,20 +86,21 @@ def join_metadata(tracks: pa.Table, known: pa.Table, where: str) -> tuple[pa.Tab
         CatalogError: none is.
     """
     names = [name for name in FACTS if name in known.column_names]
-    connection = duckdb.connect()
-    connection.register("tracks", tracks)
-    connection.register("known", known)
     columns = ", ".join(
         f"known.{field.name}" if field.name in names else f"tracks.{field.name}" for field in schema.CATALOG
     )
-    joined = connection.execute(
-        f"SELECT {columns}, known.track_id IS NOT NULL AS is_known FROM tracks LEFT JOIN known USING (track_id) ORDER BY tracks.track_id"
-    ).to_arrow_table()
+    joined = query(
+        f"SELECT {columns}, known.track_id IS NOT NULL AS is_known "
+        "FROM tracks LEFT JOIN known USING (track_id) ORDER BY tracks.track_id",
+        tracks=tracks,
+        known=known,
+    )
     matched = int(sum(joined["is_known"].to_pylist()))
     if not matched:
         first = known["track_id"][0].as_py() if known.num_rows else "(none)"
         raise CatalogError(
-            f"{where}: no track_id of it is in SOURCE; it has for example {first!r}, SOURCE has {tracks['track_id'][0].as_py()!r}."
+            f"{where}: no track_id of it is in SOURCE; it has for example {first!r}, SOURCE has "
+            f"{tracks['track_id'][0].as_py()!r}."
         )
     return joined.drop_columns(["is_known"]).cast(schema.CATALOG), matched
 
@@ -125,9 +128,15 @@ def build(
 ) -> Summary:
     """Index SOURCE and write the catalog."""
     tracks, ignored = listed(source, limit)
-    counts = {"tracks": tracks.num_rows, "bytes": sum(tracks["size_bytes"].to_pylist()), "ignored": sum(ignored.values())}
+    counts = {
+        "tracks": tracks.num_rows,
+        "bytes": sum(tracks["size_bytes"].to_pylist()),
+        "ignored": sum(ignored.values()),
+    }
     if metadata:
-        tracks, counts["known"] = join_metadata(tracks, read_metadata(metadata, renamed or {}), storage.redact(metadata))
+        tracks, counts["known"] = join_metadata(
+            tracks, read_metadata(metadata, renamed or {}), storage.redact(metadata)
+        )
     if split_by:
         tracks = add_splits(tracks, split_by, seed)
     if ignored:
@@ -188,9 +197,17 @@ def _table(rows: list[FileFact]) -> pa.Table:
 @click.command("catalog")
 @click.argument("source", type=URI)
 @click.option("--out", type=URI, required=True, help="The catalog: a .parquet file, or a folder for catalog.parquet.")
-@click.option("--metadata", type=URI, help="CSV or Parquet with track_id (path below SOURCE) and genre_top, artist_id, split, …")
-@click.option("--column", "columns", multiple=True, metavar="WANTED=NAME", help="Name of a column in the metadata file.")
-@click.option("--split-by", type=click.Choice(["artist_id", "album_id", "track_id"]), help="Divide tracks without a split by this group.")
+@click.option(
+    "--metadata", type=URI, help="CSV or Parquet with track_id (path below SOURCE) and genre_top, artist_id, split, …"
+)
+@click.option(
+    "--column", "columns", multiple=True, metavar="WANTED=NAME", help="Name of a column in the metadata file."
+)
+@click.option(
+    "--split-by",
+    type=click.Choice(["artist_id", "album_id", "track_id"]),
+    help="Divide tracks without a split by this group.",
+)
 @click.option("--seed", default=0, show_default=True, help="Of the division.")
 @click.option("--notice", "notices", multiple=True, help="Shown with every figure made from this catalog.")
 @click.option("--limit", type=click.IntRange(1), help="Only the first N files.")

@@ -1,4 +1,7 @@
-"""`make demo`: the whole way on a synthetic corpus, on this machine: files → catalog → features → model → score → labels."""
+"""`make demo`: the whole way on a synthetic corpus, on this machine.
+
+Files → catalog → features → model → score → labels.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,10 @@ class _Render:
 
 
 def make_corpus(folder: Path, config: SyntheticConfig, limit: int | None, profile: Profile) -> int:
-    """Write the corpus's files and `metadata.parquet`, unless they are there already; returns the number of files written."""
+    """Write the corpus's files and `metadata.parquet`, unless they are there already.
+
+    Returns the number of files written.
+    """
     plans = plan_corpus(config)[:limit]
     marker = folder / "complete"
     key = short_hash([to_json(config), limit])
@@ -52,7 +58,9 @@ def make_corpus(folder: Path, config: SyntheticConfig, limit: int | None, profil
     folder.mkdir(parents=True, exist_ok=True)
     with watched("making MP3s", "files", len(plans)) as progress:
         data_context(profile)
-        rows = ray.data.from_items([{"plan": dataclasses.asdict(plan)} for plan in plans], override_num_blocks=profile.cores * 4)
+        rows = ray.data.from_items(
+            [{"plan": dataclasses.asdict(plan)} for plan in plans], override_num_blocks=profile.cores * 4
+        )
         made = rows.map_batches(
             _Render,
             fn_constructor_kwargs={"folder": str(folder / "audio"), "progress": progress},
@@ -100,7 +108,10 @@ def build(out: str, limit: int | None, fields: dict[str, str], dry_run: bool) ->
         labeled = label.build(table, labels, bundle, profile)
     say("")
     show.build(labels, 8, rows=False)
-    click.echo(f"\nThis corpus is synthetic: its figures say nothing about real music. With the model shipped in mgc (`--bundle {DEFAULT}`),")
+    click.echo(
+        f"\nThis corpus is synthetic: its figures say nothing about real music. With the model shipped in mgc "
+        f"(`--bundle {DEFAULT}`),"
+    )
     click.echo("label your own:  mgc label ~/Music --labels ./outputs/labels")
     click.echo(f"labels table  {labels}\nHTML report   {root / 'labels' / '_reports' / 'latest.html'}")
     if labeled.status == "up_to_date":

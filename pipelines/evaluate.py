@@ -51,7 +51,10 @@ def history_rows(bundle: Bundle) -> list[EpochRow]:
 
 
 def bundle_scores(bundle: Bundle) -> tuple[Scores | None, str, str]:
-    """The scores that a bundle carries, with the name and the description of the split; None where it was never scored."""
+    """The scores that a bundle carries, with the name and the description of the split.
+
+    None where it was never scored.
+    """
     found: dict[str, Any] | None = bundle.metrics.get("test")
     if not found:
         return None, "test", ""
@@ -94,7 +97,9 @@ def build(
     table = dataset.to_table(columns=["track_id", "genre_top"], filter=rows)
     tracks = sorted(set(table["track_id"].to_pylist()))
     if not tracks:
-        raise FeaturesError(f"{where}: no labelled clips in the split {split!r}; `mgc catalog --split-by` makes splits.")
+        raise FeaturesError(
+            f"{where}: no labelled clips in the split {split!r}; `mgc catalog --split-by` makes splits."
+        )
     bundle.check_taxonomy(table["genre_top"].unique().to_pylist(), where)
     if limit is not None and limit < len(tracks):
         tracks = [tracks[place * len(tracks) // limit] for place in range(limit)]
@@ -104,7 +109,14 @@ def build(
         raise FeaturesError("the default bundle is part of the program; give --out for its report.")
     counts: dict[str, Any] = {"tracks": len(tracks)}
     if dry_run:
-        describe({"bundle": bundle.id, "split": split, **counts, "would write": storage.redact(storage.join(target, "report.html"))})
+        describe(
+            {
+                "bundle": bundle.id,
+                "split": split,
+                **counts,
+                "would write": storage.redact(storage.join(target, "report.html")),
+            }
+        )
         return Summary("dry_run", counts)
     shape = (int(facts["shape"][0]), int(facts["shape"][1]))
 
@@ -145,7 +157,9 @@ def build(
 
 
 @click.command("evaluate")
-@click.option("--bundle", type=URI, required=True, help="Folder of the bundle; its metrics.json and report.html are written anew.")
+@click.option(
+    "--bundle", type=URI, required=True, help="Folder of the bundle; its metrics.json and report.html are written anew."
+)
 @click.option("--features", type=URI, required=True, help="Folder that `mgc prepare` wrote.")
 @click.option("--split", default="test", show_default=True)
 @click.option("--out", type=URI, help="Write metrics.json and report.html here instead.")

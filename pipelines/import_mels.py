@@ -1,4 +1,7 @@
-"""`mgc import-mels FILE --out FEATURES`: thumbnails that others have computed from FMA-small, as features to train on."""
+"""`mgc import-mels FILE --out FEATURES`.
+
+Thumbnails that others have computed from FMA-small, as features to train on.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +27,16 @@ def build(source: str, out: str, limit: int | None = None, dry_run: bool = False
     total = dataset.count_rows()
     target = storage.join(out, "features")
     if storage.exists(target):
-        raise FeaturesError(f"{storage.redact(out)}: there are features here already; give another --out, or remove it.")
+        raise FeaturesError(
+            f"{storage.redact(out)}: there are features here already; give another --out, or remove it."
+        )
     config = fma_mels.FRONT_END
     if dry_run:
         describe({"rows": total, "front_end": to_json(config), "would write": storage.redact(target)})
         return Summary("dry_run", {"rows": total})
-    writer = FeaturesWriter(out, to_json(config), features_id(config), build_front_end(config).shape, (fma_mels.NOTICE,))
+    writer = FeaturesWriter(
+        out, to_json(config), features_id(config), build_front_end(config).shape, (fma_mels.NOTICE,)
+    )
     splits: Counter[str] = Counter()
     written = 0
     with shown("importing", "tracks", limit or total) as draw:

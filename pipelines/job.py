@@ -1,4 +1,7 @@
-"""What every job has in common: one clear line for what is wrong, an exit code, a JSON summary as the last line of stdout."""
+"""What every job has in common.
+
+One clear line for what is wrong, an exit code, a JSON summary as the last line of stdout.
+"""
 
 from __future__ import annotations
 
@@ -45,8 +48,8 @@ def submitted() -> bool:
 class Uri(click.ParamType[str]):
     """A local path or an s3:// URI.
 
-    A submitted job runs in a throw-away copy of the working directory: there a relative path would read the copy and write into it,
-    so it is refused.
+    A submitted job runs in a throw-away copy of the working directory: there a relative path would read the copy and
+    write into it, so it is refused.
     """
 
     name = "URI"
@@ -97,7 +100,8 @@ def say(text: str) -> None:
 def run(command: click.Command, arguments: Sequence[str] | None = None, program: str | None = None) -> int:
     """Run a job's command line to its exit code.
 
-    The command returns a `Summary`. 0: the job did what it says; 1: it failed; 2: the command line is wrong; 130: interrupted.
+    The command returns a `Summary`. 0: the job did what it says; 1: it failed; 2: the command line is wrong; 130:
+    interrupted.
     """
     name = program or f"mgc {command.name}"
     started = time.monotonic()
@@ -117,7 +121,8 @@ def run(command: click.Command, arguments: Sequence[str] | None = None, program:
     except MgcError as error:
         code, reason = FAILED, str(error)
     except Exception as error:  # noqa: BLE001
-        # Ray wraps what a worker raised: our own line is in it somewhere. Anything else is a bug and shows its traceback.
+        # Ray wraps what a worker raised: our own line is in it somewhere. Anything else is a bug and shows its
+        # traceback.
         found = _cause(error)
         code, reason = FAILED, found or f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}"
         if found is None:

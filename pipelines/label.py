@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
-import duckdb
 
 from cluster import storage, streams
 from cluster.labels_table import PLAN, LabelsTable, Plan
 from cluster.profiles import Profile
 from cluster.progress import watched
 from cluster.session import connect
+from cluster.tables import query
 from mgc.bundle import DEFAULT, Bundle
 from mgc.errors import LabelsError
 from mgc.evaluation.report import LabelsRun, QuarantineRow, ReportContent, TrackCounts, render_report
@@ -50,7 +50,13 @@ def build(
     if dry_run:
         size = sum(plan.todo["size_bytes"].to_pylist())
         describe(
-            {**bundle.experiment.dotted(), **counts, "to label": plan.todo.num_rows, "bytes to read": size, "bundle": bundle.id}
+            {
+                **bundle.experiment.dotted(),
+                **counts,
+                "to label": plan.todo.num_rows,
+                "bytes to read": size,
+                "bundle": bundle.id,
+            }
         )
         return Summary("dry_run", counts)
     outputs = {"labels": where}
@@ -61,7 +67,8 @@ def build(
             outputs["report"] = storage.redact(report)
         return Summary("partial" if counts["pending"] else "up_to_date", counts, outputs)
     say(
-        f"{plan.todo.num_rows} tracks to label ({counts['new']} new, {counts['changed']} changed, {counts['stale']} of another model, "
+        f"{plan.todo.num_rows} tracks to label ({counts['new']} new, {counts['changed']} changed, "
+        f"{counts['stale']} of another model, "
         f"{counts['retry']} to try again), {counts['up_to_date']} up to date, {counts['removed']} gone"
     )
     lineage = Lineage(bundle.id, bundle.features_id, plan.key)
@@ -86,7 +93,10 @@ def _run(table: LabelsTable, plan: Plan, bundle: Bundle, lineage: Lineage, profi
     total = plan.todo.num_rows
     missing = table.missing(plan)
     if 0 < missing.num_rows < total:
-        say(f"an earlier run of this plan has finished {total - missing.num_rows} of {total} tracks; going on from there")
+        say(
+            f"an earlier run of this plan has finished {total - missing.num_rows} of {total} tracks; going on "
+            f"from there"
+        )
     for number in range(_MOST_PASSES):
         if not missing.num_rows:
             return
@@ -96,24 +106,32 @@ def _run(table: LabelsTable, plan: Plan, bundle: Bundle, lineage: Lineage, profi
         missing = table.missing(plan)
     if missing.num_rows:
         raise LabelsError(
-            f"{storage.redact(table.uri)}: {missing.num_rows} tracks have no row after {_MOST_PASSES} passes, for example "
+            f"{storage.redact(table.uri)}: {missing.num_rows} tracks have no row after {_MOST_PASSES} passes, for "
+            f"example "
             f"{missing['track_id'][0].as_py()!r}; nothing was committed. Submit the job again."
         )
 
 
 def labels_run(table: LabelsTable, plan: Plan, source: str, started: datetime, bundle: Bundle) -> LabelsRun:
     """What a report says about a run and the table that it left."""
-    connection = duckdb.connect()
-    connection.register("labels", table.dataset())
-    present = "FROM labels WHERE removed_at IS NULL"
-    statuses = dict(connection.execute(f"SELECT status, count(*) {present} AND run_id = $run GROUP BY 1", {"run": plan.key}).fetchall())
-    genres = connection.execute(f"SELECT genre_top, count(*) AS n {present} AND status = 'labeled' GROUP BY 1 ORDER BY n DESC, 1")
-    genre_counts = dict(genres.fetchall())
-    kinds = connection.execute(f"SELECT error_kind, count(*) AS n {present} AND status = 'quarantined' GROUP BY 1 ORDER BY n DESC, 1")
-    by_kind = dict(kinds.fetchall())
-    rows = connection.execute(
-        f"SELECT track_id, uri, error_kind, error_message {present} AND status = 'quarantined' ORDER BY track_id LIMIT {QUARANTINE_SHOWN}"
-    ).fetchall()
+    labels = table.dataset()
+
+    def counted(column: str, rows: str) -> dict[str, int]:
+        answer = query(
+            f"SELECT {column} AS key, count(*) AS n FROM labels WHERE removed_at IS NULL AND {rows} "
+            "GROUP BY 1 ORDER BY n DESC, 1",
+            labels=labels,
+        )
+        return dict(zip(answer["key"].to_pylist(), answer["n"].to_pylist(), strict=True))
+
+    statuses = counted("status", f"run_id = '{plan.key}'")
+    genre_counts = counted("genre_top", "status = 'labeled'")
+    by_kind = counted("error_kind", "status = 'quarantined'")
+    rows = query(
+        "SELECT track_id, uri, error_kind, error_message FROM labels "
+        f"WHERE removed_at IS NULL AND status = 'quarantined' ORDER BY track_id LIMIT {QUARANTINE_SHOWN}",
+        labels=labels,
+    ).to_pylist()
     finished = datetime.now(UTC)
     return LabelsRun(
         run_id=plan.key,
@@ -134,7 +152,7 @@ def labels_run(table: LabelsTable, plan: Plan, source: str, started: datetime, b
         genre_counts=genre_counts,
         training_genre_share=bundle.metrics.get("data", {}).get("genre_share"),
         quarantine_by_kind=by_kind,
-        quarantine=[QuarantineRow(*row) for row in rows],
+        quarantine=[QuarantineRow(**row) for row in rows],
     )
 
 
@@ -165,14 +183,20 @@ def write_report(labels: str, run: LabelsRun, bundle: Bundle, notices: list[str]
     }
     for name in (run.run_id, "latest"):
         storage.write_bytes(storage.join(labels, "_reports", f"{name}.html"), page.encode())
-        storage.write_bytes(storage.join(labels, "_reports", f"{name}.json"), (json.dumps(facts, indent=2) + "\n").encode())
+        storage.write_bytes(
+            storage.join(labels, "_reports", f"{name}.json"), (json.dumps(facts, indent=2) + "\n").encode()
+        )
 
 
 @click.command("label")
 @click.argument("source", metavar="CATALOG-or-SOURCE", type=URI)
 @click.option("--labels", type=URI, required=True, help="Folder of the labels table.")
-@click.option("--bundle", type=URI, default=DEFAULT, show_default=True, help="Folder of the model; `default` is shipped with mgc.")
-@click.option("--limit", type=click.IntRange(1), help="Only the first N tracks of the catalog; the others stay pending.")
+@click.option(
+    "--bundle", type=URI, default=DEFAULT, show_default=True, help="Folder of the model; `default` is shipped with mgc."
+)
+@click.option(
+    "--limit", type=click.IntRange(1), help="Only the first N tracks of the catalog; the others stay pending."
+)
 @click.option("--dry-run", is_flag=True, help="Print the configuration and the plan.")
 def command(source: str, labels: str, bundle: str, limit: int | None, dry_run: bool) -> Summary:
     """Label the tracks of a catalog (or of SOURCE, listed now) that are new, changed or labelled by another model.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import click
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -11,7 +10,7 @@ from cluster import storage, streams
 from cluster.profiles import Profile
 from cluster.progress import watched
 from cluster.session import connect
-from cluster.tables import FeaturesWriter, features_done, open_parquet
+from cluster.tables import FeaturesWriter, features_done, open_parquet, query
 from mgc import schema
 from mgc.configuration import to_json
 from mgc.errors import FeaturesError
@@ -30,11 +29,8 @@ def todo(tracks: pa.Table, out: str, front_end_id: str) -> pa.Table:
     done = features_done(out, front_end_id)
     if done is None:
         return tracks
-    connection = duckdb.connect()
-    connection.register("tracks", tracks)
-    connection.register("done", done)
-    rows = connection.execute("SELECT t.* FROM tracks t ANTI JOIN done USING (track_id, content_tag) ORDER BY track_id")
-    return rows.to_arrow_table().cast(schema.CATALOG)
+    sql = "SELECT t.* FROM tracks t ANTI JOIN done USING (track_id, content_tag) ORDER BY track_id"
+    return query(sql, tracks=tracks, done=done).cast(schema.CATALOG)
 
 
 def build(
@@ -71,7 +67,9 @@ def build(
             pq.write_table(missing, sink)
             storage.write_bytes(plan_uri, sink.getvalue().to_pybytes())
             with watched("preparing", "tracks", missing.num_rows) as progress:
-                streams.prepare(plan_uri, missing.num_rows, schema.CATALOG, experiment, writer, front_end.shape, at, progress)
+                streams.prepare(
+                    plan_uri, missing.num_rows, schema.CATALOG, experiment, writer, front_end.shape, at, progress
+                )
             missing = todo(tracks, out, front_end_id)
             if not missing.num_rows:
                 return

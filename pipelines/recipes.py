@@ -25,11 +25,11 @@ def command(limit: int | None) -> Summary:
         reported = recipe.reported.get("test_accuracy")
         table.add_row(
             recipe.name,
-            recipe.paper_row or "–",
+            recipe.paper_row or "-",
             experiment.front_end.kind,
             f"{bins} x {frames}",
             experiment.model.kind,
-            f"{reported:.2f} (its own split)" if reported is not None else "–",
+            f"{reported:.2f} (its own split)" if reported is not None else "-",
         )
     Console().print(table)
     return Summary("done", {"recipes": len(shown)})

@@ -23,7 +23,7 @@ def build(labels: str, limit: int = 20, genre: str | None = None, rows: bool = T
     connection.register("labels", table.dataset())
     present = "FROM labels WHERE removed_at IS NULL"
     counts: dict[str, Any] = {"labeled": 0, "quarantined": 0}
-    counts |= dict(connection.execute(f"SELECT status, count(*) {present} GROUP BY 1").fetchall())
+    counts |= dict(connection.sql(f"SELECT status, count(*) {present} GROUP BY 1").fetchall())
     counts["version"] = table.version
     if dry_run:
         describe({"would show": storage.redact(labels), **counts})
@@ -40,8 +40,9 @@ def build(labels: str, limit: int = 20, genre: str | None = None, rows: bool = T
 
 
 def _genres(connection: duckdb.DuckDBPyConnection, present: str, where: str, version: int) -> Table:
-    found = connection.execute(
-        f"SELECT genre_top, count(*) AS n, avg(confidence) {present} AND status = 'labeled' GROUP BY 1 ORDER BY n DESC, 1"
+    found = connection.sql(
+        f"SELECT genre_top, count(*) AS n, avg(confidence) {present} AND status = 'labeled' GROUP BY 1 ORDER "
+        f"BY n DESC, 1"
     ).fetchall()
     total = sum(count for _, count, _ in found)
     table = Table(title=f"{where}, version {version}: {total} tracks by genre", title_justify="left")
@@ -59,12 +60,15 @@ def _genres(connection: duckdb.DuckDBPyConnection, present: str, where: str, ver
 
 def _rows(connection: duckdb.DuckDBPyConnection, present: str, limit: int, genre: str | None) -> Table:
     wanted = " AND genre_top = $genre" if genre else ""
-    found = connection.execute(
-        f"SELECT track_id, genre_top, confidence, top_k, duration_seconds, damage {present} AND status = 'labeled'{wanted} "
+    found = connection.sql(
+        f"SELECT track_id, genre_top, confidence, top_k, duration_seconds, damage {present} AND status = "
+        f"'labeled'{wanted} "
         f"ORDER BY track_id LIMIT {limit}",
-        {"genre": genre} if genre else {},
+        params={"genre": genre} if genre else {},
     ).fetchall()
-    table = Table(title=f"the first {len(found)} labelled tracks" + (f" of {genre}" if genre else ""), title_justify="left")
+    table = Table(
+        title=f"the first {len(found)} labelled tracks" + (f" of {genre}" if genre else ""), title_justify="left"
+    )
     table.add_column("track", overflow="fold")
     table.add_column("genre")
     table.add_column("confidence", justify="right")
@@ -73,13 +77,16 @@ def _rows(connection: duckdb.DuckDBPyConnection, present: str, limit: int, genre
     table.add_column("damage")
     for track, top, confidence, top_k, seconds, damage in found:
         others = ", ".join(f"{item['genre']} {item['probability']:.2f}" for item in (top_k or [])[1:])
-        table.add_row(_plain(track), _plain(top), f"{confidence:.2f}", _plain(others), f"{seconds:.1f}", _plain(damage or ""))
+        table.add_row(
+            _plain(track), _plain(top), f"{confidence:.2f}", _plain(others), f"{seconds:.1f}", _plain(damage or "")
+        )
     return table
 
 
 def _quarantine(connection: duckdb.DuckDBPyConnection, present: str, limit: int, total: int) -> Table:
-    found = connection.execute(
-        f"SELECT track_id, error_kind, error_message {present} AND status = 'quarantined' ORDER BY track_id LIMIT {limit}"
+    found = connection.sql(
+        f"SELECT track_id, error_kind, error_message {present} AND status = 'quarantined' ORDER BY track_id "
+        f"LIMIT {limit}"
     ).fetchall()
     table = Table(title=f"{len(found)} of {total} quarantined tracks", title_justify="left")
     table.add_column("track", overflow="fold")

@@ -73,8 +73,10 @@ def check(experiment: Experiment, facts: dict[str, Any], counts: dict[str, dict[
     wanted = features_id(experiment.front_end)
     if facts["features_id"] != wanted:
         raise FeaturesError(
-            f"{where}: these features were computed by another front end ({facts['front_end'].get('kind')} {facts['features_id']}) than "
-            f"recipe {experiment.recipe} has ({experiment.front_end.kind} {wanted}); prepare features with this recipe, or set its "
+            f"{where}: these features were computed by another front end ({facts['front_end'].get('kind')} "
+            f"{facts['features_id']}) than "
+            f"recipe {experiment.recipe} has ({experiment.front_end.kind} {wanted}); prepare features with this "
+            f"recipe, or set its "
             f"--front_end fields (for example --front_end.kind {facts['front_end'].get('kind')})."
         )
     for split, found in counts.items():
@@ -84,7 +86,9 @@ def check(experiment: Experiment, facts: dict[str, Any], counts: dict[str, dict[
                 "`mgc catalog … --metadata FILE` or `--split-by artist_id`."
             )
     if len(counts[TRAIN]) < 2:
-        raise FeaturesError(f"{where}: only one genre ({', '.join(counts[TRAIN])}) to train on; two at least are needed.")
+        raise FeaturesError(
+            f"{where}: only one genre ({', '.join(counts[TRAIN])}) to train on; two at least are needed."
+        )
     strange = sorted(set(counts[VALIDATION]) - set(counts[TRAIN]))
     if strange:
         raise FeaturesError(f"{where}: the genre(s) {', '.join(strange)} are in validation, but not in train.")
@@ -114,7 +118,9 @@ def build(
     key = short_hash([experiment.to_json(), fingerprint, limit, workers])
     totals: dict[str, Any] = {f"{split}_clips": sum(found.values()) for split, found in counts.items()}
     if dry_run:
-        describe({**experiment.dotted(), **totals, "genres": counts[TRAIN], "run": key, "would write": storage.redact(out)})
+        describe(
+            {**experiment.dotted(), **totals, "genres": counts[TRAIN], "run": key, "would write": storage.redact(out)}
+        )
         return Summary("dry_run", totals)
     outputs = {"bundle": storage.redact(out)}
     if storage.exists(storage.join(out, "experiment.json")):
@@ -123,7 +129,8 @@ def build(
             return Summary("up_to_date", totals, outputs)
         if not overwrite:
             raise BundleError(
-                f"{storage.redact(out)}: there is another bundle here; give another --out, or --overwrite to replace it."
+                f"{storage.redact(out)}: there is another bundle here; give another --out, or --overwrite to replace "
+                f"it."
             )
     folder = checkpoints or storage.join(out, "_checkpoints")
 
@@ -133,10 +140,14 @@ def build(
         validation = feed(dataset, VALIDATION, at, None, experiment)
         steps = totals["train_clips"] // experiment.training.batch_size
         say(
-            f"training {experiment.recipe}: {parameter_count(job.model()):,} parameters, {totals['train_clips']} clips, "
-            f"{len(job.taxonomy)} genres, at most {experiment.training.epochs} epochs of {steps} steps, {at.train_workers} worker(s)"
+            f"training {experiment.recipe}: {parameter_count(job.model()):,} parameters, {totals['train_clips']} "
+            f"clips, "
+            f"{len(job.taxonomy)} genres, at most {experiment.training.epochs} epochs of {steps} steps, "
+            f"{at.train_workers} worker(s)"
         )
-        with watched("training", "clips", experiment.training.epochs * steps * experiment.training.batch_size) as progress:
+        with watched(
+            "training", "clips", experiment.training.epochs * steps * experiment.training.batch_size
+        ) as progress:
             return train(job, training, validation, at, folder, key, progress)
 
     if profile is None:
@@ -151,9 +162,18 @@ def build(
             "training_key": key,
             "history": history,
             "validation": best,
-            "data": {"features": where, "clips": totals, "genre_share": {g: n / total for g, n in counts[TRAIN].items()}},
+            "data": {
+                "features": where,
+                "clips": totals,
+                "genre_share": {g: n / total for g, n in counts[TRAIN].items()},
+            },
             "notices": notices,
-            "made_with": {"mgc": mgc.__version__, "torch": torch.__version__, "machine": platform.machine(), "workers": workers},
+            "made_with": {
+                "mgc": mgc.__version__,
+                "torch": torch.__version__,
+                "machine": platform.machine(),
+                "workers": workers,
+            },
         }
     )
     bundle_id = save_bundle(bundle, out)
@@ -171,7 +191,9 @@ def build(
 @click.option("--recipe", default="house", show_default=True, help="What to train; `mgc recipes` lists them.")
 @click.option("--features", type=URI, required=True, help="Folder that `mgc prepare` wrote.")
 @click.option("--out", type=URI, required=True, help="Folder of the bundle.")
-@click.option("--checkpoints", type=URI, help="Folder of the checkpoints, kept; by default inside BUNDLE, and deleted at the end.")
+@click.option(
+    "--checkpoints", type=URI, help="Folder of the checkpoints, kept; by default inside BUNDLE, and deleted at the end."
+)
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Data-parallel workers.")
 @click.option("--limit", type=click.IntRange(2), help="Only N clips of each split.")
 @click.option("--overwrite", is_flag=True, help="Replace another bundle at --out.")

@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from cluster.profiles import Profile
+from cluster.session import connect
 from tests.object_store import ObjectStore, running
+from tests.ray_head import RayHead
+from tests.ray_head import running as running_ray
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +46,17 @@ def s3_environment(object_store: ObjectStore) -> Iterator[ObjectStore]:
 def bucket_uri(s3_environment: ObjectStore) -> str:
     """The URI of an empty bucket of the test's own."""
     return f"s3://{s3_environment.make_bucket()}"
+
+
+@pytest.fixture(scope="session")
+def ray_head(s3_environment: ObjectStore) -> Iterator[RayHead]:
+    """A real Ray head, whose workers know the object store."""
+    with tempfile.TemporaryDirectory(prefix="mgc-ray-") as folder, running_ray(Path(folder)) as head:
+        yield head
+
+
+@pytest.fixture(scope="session")
+def ray_session(ray_head: RayHead) -> Iterator[Profile]:
+    """This process as a driver of the head: jobs called in it share one Ray session."""
+    with connect(ray_head.address) as profile:
+        yield profile

@@ -1,11 +1,12 @@
 """Thumbnails of FMA-small that others have computed, as our features.
 
-Such a file has one row a track: `track_id`, `genre_top`, `artist_id`, `split` (train, test or null) and `mel_u8`, 128 × 128 bytes, mel bin
-ascending × time, as `features.thumbnail` computes them from audio. Rows without a split are left out (their artist is
-unknown, so they might share one with the test set); of the training rows a share of the artists becomes the validation set.
+Such a file has one row a track: `track_id`, `genre_top`, `artist_id`, `split` (train, test or null) and `mel_u8`, 128
+× 128 bytes, mel bin ascending × time, as `features.thumbnail` computes them from audio. Rows without a split are left
+out (their artist is unknown, so they might share one with the test set); of the training rows a share of the artists
+becomes the validation set.
 
-FMA: M. Defferrard, K. Benzi, P. Vandergheynst, X. Bresson, FMA: A Dataset for Music Analysis, ISMIR 2017. The audio is each
-artist's, under Creative Commons licences of several kinds, some non-commercial.
+FMA: M. Defferrard, K. Benzi, P. Vandergheynst, X. Bresson, FMA: A Dataset for Music Analysis, ISMIR 2017. The audio
+    is each artist's, under Creative Commons licences of several kinds, some non-commercial.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ SEED: Final = 0
 NEEDED: Final = ("track_id", "genre_top", "artist_id", "split", "mel_u8")
 
 NOTICE: Final = (
-    "Trained on mel pictures of 7,904 FMA-small tracks of known artists. The music is each artist's, under Creative Commons licences of "
+    "Trained on mel pictures of 7,904 FMA-small tracks of known artists. The music is each artist's, "
+    "under Creative Commons licences of "
     "several kinds, some non-commercial."
 )
 
@@ -50,14 +52,18 @@ def features(batches: Iterator[pa.RecordBatch], where: str) -> Iterator[pa.Table
     for batch in batches:
         missing = [name for name in NEEDED if name not in batch.schema.names]
         if missing:
-            raise FeaturesError(f"{where}: lacks the column(s) {', '.join(missing)}; a file of mels has {', '.join(NEEDED)}.")
+            raise FeaturesError(
+                f"{where}: lacks the column(s) {', '.join(missing)}; a file of mels has {', '.join(NEEDED)}."
+            )
         rows = pa.table(batch).filter(batch["split"].is_valid())
         tracks = [str(track) for track in rows["track_id"].to_pylist()]
         artists = [str(artist) for artist in rows["artist_id"].to_pylist()]
         mels = rows["mel_u8"].to_pylist()
         for track, mel in zip(tracks, mels, strict=True):
             if mel is None or len(mel) != bins * frames:
-                raise FeaturesError(f"{where}: the mel of track {track} has {len(mel or b'')} bytes, not {bins} × {frames}.")
+                raise FeaturesError(
+                    f"{where}: the mel of track {track} has {len(mel or b'')} bytes, not {bins} x {frames}."
+                )
         splits = [
             VALIDATION if split == TRAIN and place(artist, SEED) < VALIDATION_SHARE else split
             for split, artist in zip(rows["split"].to_pylist(), artists, strict=True)

@@ -5,15 +5,18 @@ Axes: B batch, F mel bins, T frames, G genres.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass
 
 from mgc.configuration import STRICT
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+SMALLEST_ALPHA: Final = 0.01
+"""Below, both gamma variates of a Beta draw underflow, and what should hardly mix mixes half and half."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -28,7 +31,8 @@ class AugmentConfig:
         mask_bins: largest share of the bins in each of two stripes that are set to zero, the mean (SpecAugment, Park et
             al. 2019).
         mask_frames: the same along time.
-        mixup: alpha of the Beta distribution that mixes two clips and their genres (Zhang et al. 2018); 0 turns it off.
+        mixup: alpha of the Beta distribution that mixes two clips and their genres (Zhang et al. 2018), 0.01 to 10; 0
+            turns it off.
     """
 
     roll_time: bool = False
@@ -37,6 +41,13 @@ class AugmentConfig:
     mask_bins: Share = 0.0
     mask_frames: Share = 0.0
     mixup: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
+
+    @field_validator("mixup")
+    @classmethod
+    def _can_be_drawn(cls, alpha: float) -> float:
+        if 0 < alpha < SMALLEST_ALPHA:
+            raise ValueError(f"mixup is 0, or {SMALLEST_ALPHA} at least")
+        return alpha
 
 
 def _index(batch: int, size: int, device: torch.device) -> torch.Tensor:
@@ -48,8 +59,9 @@ def _stripes(batch: int, size: int, share: float, device: torch.device) -> torch
     """Boolean (B, size): one stripe a clip, of random place and width up to `share` of the size."""
     width_B1 = torch.rand(batch, 1, device=device) * share * size
     start_B1 = torch.rand(batch, 1, device=device) * (size - width_B1)
-    place_BS = _index(batch, size, device)
-    return (place_BS >= start_B1) & (place_BS < start_B1 + width_B1)
+    # A place counts as covered when its middle is: so the first is hit as often as the last.
+    middle_BS = _index(batch, size, device) + 0.5
+    return (middle_BS >= start_B1) & (middle_BS < start_B1 + width_B1)
 
 
 def augment(features_BFT: torch.Tensor, config: AugmentConfig) -> torch.Tensor:
@@ -92,7 +104,7 @@ def mixup(features_BFT: torch.Tensor, targets_BG: torch.Tensor, alpha: float) ->
     Args:
         features_BFT: float32.
         targets_BG: float32 shares of each genre, rows summing to one.
-        alpha: greater than zero; small values mix little.
+        alpha: `SMALLEST_ALPHA` at least; small values mix little.
     """
     batch = features_BFT.shape[0]
     share_B = torch.distributions.Beta(alpha, alpha).sample((batch,)).to(features_BFT.device)

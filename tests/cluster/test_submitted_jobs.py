@@ -1,0 +1,64 @@
+"""`ray job submit --working-dir . -- python -m pipelines.X` against a real head."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cluster.labels_table import LabelsTable
+from mgc.datasets.synthetic import SyntheticConfig, encode, plan_corpus
+from tests.ray_head import RayHead
+
+pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]
+
+ROOT = Path(__file__).parents[2]
+
+
+def submit(head: RayHead, *entrypoint: str) -> subprocess.CompletedProcess[str]:
+    """Submit and follow to the end."""
+    ray = Path(sys.executable).with_name("ray")
+    return subprocess.run(
+        [ray, "job", "submit", "--address", head.jobs_url, "--working-dir", ".", "--", *entrypoint],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={**os.environ, "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "token"), "PYTHONWARNINGS": "default"},
+        check=False,
+    )
+
+
+@pytest.fixture
+def music(tmp_path: Path) -> Path:
+    """Two real MP3s and a file that is none."""
+    folder = tmp_path / "music"
+    folder.mkdir()
+    small = SyntheticConfig(
+        largest_genre_tracks=3, smallest_genre_tracks=3, shortest_seconds=4, longest_seconds=4, damaged_tracks=0
+    )
+    for number, plan in enumerate(plan_corpus(small)[:2]):
+        (folder / f"{number}.mp3").write_bytes(encode(plan))
+    (folder / "broken.mp3").write_bytes(b"no music at all")
+    return folder
+
+
+def test_a_submitted_job_labels_a_folder(ray_head: RayHead, music: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels"
+    done = submit(ray_head, "python", "-m", "pipelines.label", str(music), "--labels", str(labels))
+    assert done.returncode == 0, done.stdout + done.stderr
+    facts = next(json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"job": "label"'))
+    assert facts["counts"]["labeled"] == 2
+    assert facts["counts"]["quarantined"] == 1
+    rows = {row["track_id"]: row for row in LabelsTable(str(labels)).dataset().to_table().to_pylist()}
+    assert rows["broken.mp3"]["error_kind"] == "not_audio"
+
+
+def test_a_submitted_job_refuses_relative_paths(ray_head: RayHead, music: Path) -> None:
+    refused = submit(ray_head, "python", "-m", "pipelines.label", str(music), "--labels", "labels")
+    assert refused.returncode != 0
+    assert "is relative" in refused.stdout + refused.stderr

@@ -1,0 +1,240 @@
+"""catalog → prepare → train → evaluate → label → show: real Ray, a real object store, real MP3s."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from deltalake import DeltaTable
+
+from cluster import storage
+from cluster.fetch import Fetch
+from cluster.labels_table import LabelsTable
+from cluster.profiles import Profile
+from mgc import schema
+from mgc.bundle import load_bundle
+from mgc.datasets.synthetic import SYNTHETIC_NOTICE, SyntheticConfig, encode, metadata_table, plan_corpus
+from mgc.features.extract import Extract
+from pipelines import catalog, evaluate, label, prepare, recipes, show, train
+from pipelines.job import run
+
+pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]
+
+CORPUS = SyntheticConfig(
+    seed=5,
+    largest_genre_tracks=4,
+    smallest_genre_tracks=4,
+    shortest_seconds=4.0,
+    longest_seconds=4.0,
+    damaged_tracks=4,
+)
+SMALL = [
+    "--training.epochs",
+    "2",
+    "--training.batch_size=8",
+    "--model.channels",
+    "8,16",
+    "--training.precision",
+    "float32",
+]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny corpus on disk, with its metadata beside it."""
+    folder = tmp_path_factory.mktemp("corpus")
+    plans = plan_corpus(CORPUS)
+    for plan in plans:
+        path = folder / "audio" / plan.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode(plan))
+    (folder / "audio" / "cover.jpg").write_bytes(b"\xff\xd8")
+    pq.write_table(metadata_table(plans), folder / "metadata.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bucket(corpus: Path, ray_session: Profile, s3_environment: Any) -> str:
+    """The corpus in the object store."""
+    uri = f"s3://{s3_environment.make_bucket()}"
+    storage.copy_tree(str(corpus), uri)
+    return uri
+
+
+@pytest.fixture(scope="module")
+def trained(bucket: str) -> str:
+    """Catalog, features and a bundle under the bucket; two data-parallel workers."""
+    job(
+        catalog.command,
+        f"{bucket}/audio",
+        "--out",
+        f"{bucket}/catalog.parquet",
+        "--metadata",
+        f"{bucket}/metadata.parquet",
+        "--notice",
+        SYNTHETIC_NOTICE,
+    )
+    job(prepare.command, f"{bucket}/catalog.parquet", "--out", f"{bucket}/features")
+    job(
+        train.command, "--features", f"{bucket}/features", "--out", f"{bucket}/bundle", "--workers", "2",
+        "--checkpoints", f"{bucket}/checkpoints", *SMALL,
+    )  # fmt: skip
+    return bucket
+
+
+def job(command: Any, *arguments: str, code: int = 0) -> None:
+    """Run a job in this process."""
+    assert run(command, arguments) == code
+
+
+def summary(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """The last line of stdout."""
+    facts: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert {"job", "status", "counts", "outputs", "seconds"} <= facts.keys()
+    return facts
+
+
+def test_catalog_counts_what_it_ignores(bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
+    job(catalog.command, f"{bucket}/audio", "--out", f"{bucket}/other.parquet", "--limit", "5")
+    assert summary(capsys)["counts"]["tracks"] == 5
+    job(catalog.command, f"{bucket}/audio", "--out", f"{bucket}/other.parquet")
+    counts = summary(capsys)["counts"]
+    assert counts["ignored"] == 1
+    assert counts["tracks"] == len(plan_corpus(CORPUS))
+
+
+def test_everything_through_the_object_store(trained: str, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = f"{trained}/labels"
+    job(evaluate.command, "--bundle", f"{trained}/bundle", "--features", f"{trained}/features")
+    scored = summary(capsys)["counts"]
+    assert 0 <= scored["accuracy"] <= 1
+    page = storage.read_text(f"{trained}/bundle/report.html")
+    assert "ynthetic" in page
+    assert "<svg" in page
+
+    job(label.command, f"{trained}/catalog.parquet", "--bundle", f"{trained}/bundle", "--labels", labels)
+    first = summary(capsys)
+    tracks = len(plan_corpus(CORPUS))
+    assert first["status"] == "done"
+    assert first["counts"]["labeled"] + first["counts"]["quarantined"] == tracks
+    assert first["counts"]["quarantined"] >= 1
+
+    rows = LabelsTable(labels).dataset().to_table()
+    known = pq.read_table(
+        storage.locate(f"{trained}/catalog.parquet").path, filesystem=storage.locate(trained).filesystem
+    )
+    assert sorted(rows["track_id"].to_pylist()) == sorted(known["track_id"].to_pylist())
+    assert rows.schema.names == schema.LABELS.names
+    tags = dict(zip(known["track_id"].to_pylist(), known["content_tag"].to_pylist(), strict=True))
+    for row in rows.to_pylist():
+        assert row["content_tag"] == tags[row["track_id"]]
+        assert (row["genre_top"] is None) == (row["error_kind"] is not None)
+        assert (row["status"] == schema.LABELED) == (row["error_kind"] is None)
+    assert len(DeltaTable(labels, storage_options=storage.delta_options(labels)).history()) == 1
+
+    job(label.command, f"{trained}/catalog.parquet", "--bundle", f"{trained}/bundle", "--labels", labels)
+    again = summary(capsys)
+    assert again["status"] == "up_to_date"
+    assert again["counts"]["up_to_date"] == tracks
+    assert LabelsTable(labels).version == 0
+
+    job(show.command, labels)
+    printed = capsys.readouterr().out
+    assert "quarantined" in printed
+    assert all(genre in printed for genre in set(rows["genre_top"].drop_null().to_pylist()))
+
+
+def test_training_leaves_safetensors_and_json_only(trained: str) -> None:
+    saved = [uri.rsplit("/", 1)[1] for uri in storage.list_uris(f"{trained}/checkpoints") if "/checkpoint_" in uri]
+    assert {"model.safetensors", "best.safetensors", "optimizer.safetensors", "state.json"} <= set(saved)
+    assert not [name for name in saved if name.endswith((".pkl", ".pickle", ".pt", ".pth"))]
+    bundle = [uri.rsplit("/", 1)[1] for uri in storage.list_uris(f"{trained}/bundle")]
+    assert {"model.safetensors", "experiment.json", "taxonomy.json", "normalization.json", "metrics.json"} <= set(
+        bundle
+    )
+
+
+def test_jobs_that_have_nothing_to_do_say_so(trained: str, capsys: pytest.CaptureFixture[str]) -> None:
+    job(prepare.command, f"{trained}/catalog.parquet", "--out", f"{trained}/features")
+    assert summary(capsys)["status"] == "up_to_date"
+    job(train.command, "--features", f"{trained}/features", "--out", f"{trained}/bundle", "--workers", "2", *SMALL)
+    assert summary(capsys)["status"] == "up_to_date"
+
+
+def test_a_limit_leaves_the_rest_pending(trained: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = str(tmp_path / "labels")
+    job(
+        label.command, f"{trained}/catalog.parquet", "--bundle", f"{trained}/bundle", "--labels", labels, "--limit", "3"
+    )
+    facts = summary(capsys)
+    assert facts["status"] == "partial"
+    assert facts["counts"]["pending"] == len(plan_corpus(CORPUS)) - 3
+    assert LabelsTable(labels).dataset().count_rows() == 3
+
+
+def test_a_for_loop_gives_the_same_labels(trained: str, tmp_path: Path) -> None:
+    """The stages called in this process answer as they do in Ray's actors."""
+    labels = str(tmp_path / "labels")
+    job(label.command, f"{trained}/catalog.parquet", "--bundle", f"{trained}/bundle", "--labels", labels)
+    rows = {row["track_id"]: row for row in LabelsTable(labels).dataset().to_table().to_pylist()}
+    location = storage.locate(f"{trained}/bundle")
+    bundle = load_bundle(location.path, location.filesystem)
+    tracks, _ = catalog.open_tracks(f"{trained}/catalog.parquet")
+    fetch, extract, predict = (
+        Fetch(),
+        Extract(bundle.experiment.front_end, bundle.experiment.listening),
+        bundle.predictor(),
+    )
+    for start in range(0, tracks.num_rows, 7):
+        part = tracks.slice(start, 7)
+        batch = {name: np.array(part[name].to_pylist(), dtype=object) for name in ("track_id", "uri", "content_tag")}
+        answers = predict(extract(fetch(batch)))
+        for place, track in enumerate(answers["track_id"]):
+            assert rows[track]["genre_top"] == answers["genre_top"][place]
+            assert rows[track]["error_kind"] == answers["error_kind"][place]
+            if rows[track]["confidence"] is not None:
+                assert rows[track]["confidence"] == pytest.approx(answers["confidence"][place], abs=1e-6)
+
+
+def test_one_file_from_python(trained: str, corpus: Path) -> None:
+    location = storage.locate(f"{trained}/bundle")
+    bundle = load_bundle(location.path, location.filesystem)
+    good = next(plan for plan in plan_corpus(CORPUS) if plan.damage is None)
+    answer = bundle.label(corpus / "audio" / good.path)
+    assert answer.genre_top in bundle.taxonomy.names
+    assert answer.duration_seconds == pytest.approx(good.seconds, abs=0.1)
+
+
+def test_features_of_another_front_end_are_refused(trained: str, capsys: pytest.CaptureFixture[str]) -> None:
+    job(
+        train.command,
+        "--recipe",
+        "house-thumbnail",
+        "--features",
+        f"{trained}/features",
+        "--out",
+        f"{trained}/no",
+        code=1,
+    )
+    assert "another front end" in summary(capsys)["error"]
+    job(
+        prepare.command,
+        f"{trained}/catalog.parquet",
+        "--recipe",
+        "house-thumbnail",
+        "--out",
+        f"{trained}/features",
+        code=1,
+    )
+    assert "front end" in summary(capsys)["error"]
+
+
+def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    job(recipes.command)
+    printed = capsys.readouterr().out
+    assert "obeirne-a1" in printed
+    assert "0.90" in printed

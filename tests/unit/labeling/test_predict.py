@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mgc.errors import FeaturesError
+from mgc.features.normalization import Normalization
+from mgc.labeling.decide import decide
+from mgc.labeling.predict import CLIPS_AT_ONCE_CPU, Predict
+from mgc.models.architecture import build_model
+from mgc.models.blocks import Classifier
+from mgc.models.house import HouseCnnConfig
+from mgc.models.obeirne import OBeirneCnnConfig
+from mgc.taxonomy import Taxonomy
+
+SHAPE = (32, 24)
+TAXONOMY = Taxonomy.flat(["folk", "jazz", "rock", "soul"])
+NORMALIZATION = Normalization((120.0,) * 32, (60.0,) * 32)
+MODELS = [HouseCnnConfig(channels=(8, 16)), OBeirneCnnConfig(filters=(4, 8, 8, 16))]
+
+
+def network(config: HouseCnnConfig | OBeirneCnnConfig = MODELS[0]) -> Classifier:
+    torch.manual_seed(0)
+    return build_model(config, SHAPE, len(TAXONOMY)).eval()
+
+
+def predictor(**options: Any) -> Predict:
+    return Predict(network(), NORMALIZATION, TAXONOMY, SHAPE, **options)
+
+
+def clips(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, *SHAPE), dtype=np.uint8)
+
+
+def batch(*tracks: np.ndarray | None) -> dict[str, np.ndarray]:
+    data = np.empty(len(tracks), dtype=object)
+    data[:] = [None if track is None else track.tobytes() for track in tracks]
+    return {
+        "track_id": np.array([f"track {row}" for row in range(len(tracks))], dtype=object),
+        "clips": data,
+        "clip_count": np.array([0 if track is None else len(track) for track in tracks], np.int32),
+    }
+
+
+def test_logits_are_those_of_the_network() -> None:
+    clips_NFT = clips(2 * CLIPS_AT_ONCE_CPU + 3)
+    with torch.inference_mode():
+        wanted_NG = network()(NORMALIZATION.apply(torch.from_numpy(clips_NFT))).numpy()
+    logits_NG = predictor().logits(clips_NFT)
+    assert logits_NG.dtype == np.float32
+    np.testing.assert_allclose(logits_NG, wanted_NG, rtol=1e-4, atol=1e-5)
+    assert predictor().logits(clips(0)).shape == (0, 4)
+
+
+@pytest.mark.parametrize("config", MODELS)
+def test_logits_do_not_depend_on_the_company(config: HouseCnnConfig | OBeirneCnnConfig) -> None:
+    """Bit for bit: else a track's row would change when another is added to the catalog."""
+    predict, clips_NFT = Predict(network(config), NORMALIZATION, TAXONOMY, SHAPE), clips(37)
+    together_NG = predict.logits(clips_NFT)
+    for size in (1, 2, 3, 5, 16, 36):
+        parts = [predict.logits(clips_NFT[start : start + size]) for start in range(0, 37, size)]
+        np.testing.assert_array_equal(np.concatenate(parts), together_NG)
+    order = np.random.default_rng(1).permutation(37)
+    np.testing.assert_array_equal(predict.logits(clips_NFT[order]), together_NG[order])
+
+
+def test_rows_stay_in_order_and_one_without_clips_has_no_answer() -> None:
+    tracks = [clips(3, 1), None, clips(1, 2), clips(12, 3), None]
+    predict = predictor(top_k=2)
+    made = predict(batch(*tracks))
+    assert made.keys() == {"track_id", "clip_count", "genre_top", "confidence", "top_k"}
+    assert made["track_id"].tolist() == [f"track {row}" for row in range(5)]
+    assert made["confidence"].dtype == np.float64
+    for row, track in enumerate(tracks):
+        if track is None:
+            assert made["genre_top"][row] is None
+            assert made["top_k"][row] is None
+            assert np.isnan(made["confidence"][row])
+        else:
+            wanted = decide(predict.logits(track), TAXONOMY.names, 2)
+            assert made["genre_top"][row] == wanted.genre_top
+            assert made["confidence"][row] == wanted.confidence
+            assert json.loads(made["top_k"][row]) == [list(pair) for pair in wanted.top_k]
+
+
+@pytest.mark.parametrize("tracks", [(), (None, None)])
+def test_a_batch_without_clips(tracks: tuple[None, ...]) -> None:
+    made = predictor()(batch(*tracks))
+    assert made["genre_top"].tolist() == [None] * len(tracks)
+    assert {len(values) for values in made.values()} == {len(tracks)}
+
+
+@pytest.mark.parametrize("change", ["shape", "count", "lost"])
+def test_clips_of_another_shape_are_refused(change: str) -> None:
+    given = batch(clips(2), clips(2))
+    if change == "shape":
+        given["clips"][1] = np.zeros((2, 32, 12), np.uint8).tobytes()
+    elif change == "count":
+        given["clip_count"][1] = 1
+    else:
+        given["clips"][1] = None
+    with pytest.raises(FeaturesError, match=r"row 1 of a batch has \d+ bytes of features, . clips of 32 bins and 24"):
+        predictor()(given)
+
+
+def test_the_model_that_was_given_stays_as_it_was() -> None:
+    model = network().train()
+    Predict(model, NORMALIZATION, TAXONOMY, SHAPE).logits(clips(3))
+    assert model.training
+    predict = Predict(model, NORMALIZATION, TAXONOMY, SHAPE)
+    before_NG = predict.logits(clips(3))
+    with torch.no_grad():
+        model.head.bias.fill_(100.0)
+    np.testing.assert_array_equal(predict.logits(clips(3)), before_NG)

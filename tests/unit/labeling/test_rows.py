@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mgc import schema
+from mgc.errors import LabelsError
+from mgc.labeling.rows import Lineage, labels_rows
+
+LINEAGE = Lineage("0123456789ab", "ba9876543210", "run-1")
+AT = datetime(2025, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
+
+
+def column(*values: Any) -> np.ndarray:
+    made = np.empty(len(values), dtype=object)
+    made[:] = values
+    return made
+
+
+def batch() -> dict[str, np.ndarray]:
+    """A labelled track and a quarantined one, as `Extract` and `Predict` leave them."""
+    return {
+        "track_id": column("a", "b"),
+        "uri": column("s3://m/a.mp3", "s3://m/b.mp3"),
+        "content_tag": column("ta", "tb"),
+        "clip_count": np.array([2, 0], np.int32),
+        "genre_top": column("rock", None),
+        "confidence": np.array([0.75, np.nan]),
+        "top_k": column(json.dumps([["rock", 0.75], ["folk", 0.25]]), None),
+        "duration_seconds": np.array([30.0, np.nan]),
+        "seconds_listened": np.array([29.5, np.nan]),
+        "decoder": column("soundfile", None),
+        "damage": column("truncated", None),
+        "error_kind": column(None, "not_audio"),
+        "error_message": column(None, "no decoder finds audio in it"),
+        "error_offset": column(None, 17),
+        "tries": np.array([0, 2], np.int32),
+    }
+
+
+def test_a_labelled_row_and_a_quarantined_one() -> None:
+    table = labels_rows(batch(), LINEAGE, AT)
+    assert table.schema.equals(schema.LABELS, check_metadata=True)
+    always = {"model_id": "0123456789ab", "features_id": "ba9876543210", "run_id": "run-1", "labeled_at": AT}
+    nothing = dict.fromkeys(schema.LABELS.names)
+    assert table.to_pylist() == [
+        nothing
+        | always
+        | {
+            "track_id": "a",
+            "uri": "s3://m/a.mp3",
+            "content_tag": "ta",
+            "status": "labeled",
+            "genre_top": "rock",
+            "confidence": 0.75,
+            "top_k": [{"genre": "rock", "probability": 0.75}, {"genre": "folk", "probability": 0.25}],
+            "duration_seconds": 30.0,
+            "seconds_listened": 29.5,
+            "decoder": "soundfile",
+            "damage": "truncated",
+            "tries": 1,
+        },
+        nothing
+        | always
+        | {
+            "track_id": "b",
+            "uri": "s3://m/b.mp3",
+            "content_tag": "tb",
+            "status": "quarantined",
+            "error_kind": "not_audio",
+            "error_message": "no decoder finds audio in it",
+            "error_offset": 17,
+            "tries": 3,
+        },
+    ]
+
+
+def test_no_rows() -> None:
+    table = labels_rows({name: values[:0] for name, values in batch().items()}, LINEAGE, AT)
+    assert table.num_rows == 0
+    assert table.schema.equals(schema.LABELS)
+
+
+@pytest.mark.parametrize(("name", "value", "track"), [("genre_top", None, "a"), ("genre_top", "rock", "b")])
+def test_a_row_with_neither_answer_nor_error_or_with_both_is_refused(name: str, value: Any, track: str) -> None:
+    given = batch()
+    given[name][0 if track == "a" else 1] = value
+    with pytest.raises(LabelsError, match=f"track {track} has both an answer and an error, or neither"):
+        labels_rows(given, LINEAGE, AT)
+
+
+def test_a_time_without_zone_is_refused() -> None:
+    with pytest.raises(ValueError, match="no time zone"):
+        labels_rows(batch(), LINEAGE, AT.replace(tzinfo=None))

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from mgc import errors
+from mgc.errors import AudioError, ErrorKind, MgcError
+
+CHILDREN = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, MgcError)]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CHILDREN if kind is not AudioError])
+def test_a_message_is_one_line(kind: type[MgcError]) -> None:
+    assert str(kind("odd\nname.mp3: first\r\nsecond\u2028third")) == "odd name.mp3: first second third"
+
+
+@pytest.mark.parametrize("kind", CHILDREN)
+def test_every_error_is_of_one_tree_and_says_what_it_is_for(kind: type[MgcError]) -> None:
+    assert issubclass(kind, MgcError)
+    assert kind.__doc__
+
+
+def test_an_audio_error_keeps_kind_and_offset_between_processes() -> None:
+    error = AudioError(ErrorKind.TRUNCATED, "cut\nhere", 4096)
+    # copy takes the way of pickle: __reduce__.
+    again = copy.copy(error)
+    assert again is not error
+    assert (str(again), again.kind, again.offset_bytes) == ("cut here", ErrorKind.TRUNCATED, 4096)
+
+
+def test_only_a_failed_fetch_is_worth_another_try() -> None:
+    assert [kind for kind in ErrorKind if not kind.permanent] == [ErrorKind.FETCH_FAILED]

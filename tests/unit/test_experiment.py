@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from mgc.audio.excerpts import ListeningPlan
+from mgc.errors import ConfigError
+from mgc.experiment import Experiment
+from mgc.features.mel import LogMelConfig
+from mgc.features.thumbnail import ThumbnailConfig
+from mgc.models.house import HouseCnnConfig
+from mgc.models.obeirne import OBeirneCnnConfig
+from mgc.training.augment import AugmentConfig
+from mgc.training.loop import TrainingConfig
+
+EXPERIMENT = Experiment(
+    recipe="test",
+    front_end=LogMelConfig(),
+    listening=ListeningPlan(),
+    model=HouseCnnConfig(channels=(8, 16)),
+    training=TrainingConfig(epochs=5, augment=AugmentConfig(roll_time=True)),
+    deviations=("one, with a comma", "two"),
+)
+
+
+def test_json_and_back() -> None:
+    text = json.dumps(EXPERIMENT.to_json())
+    assert json.loads(text)["format_version"] == 1
+    assert Experiment.from_json(json.loads(text)) == EXPERIMENT
+
+
+def test_a_field_that_json_lacks_has_its_default() -> None:
+    value = EXPERIMENT.to_json()
+    del value["training"]["patience"], value["deviations"], value["format_version"]
+    assert Experiment.from_json(value) == replace(EXPERIMENT, deviations=())
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("training.epochs", "3", 3),
+        ("training.learning_rate", "1e-3", 1e-3),
+        ("training.learning_rate", "1", 1.0),
+        ("training.balance", "natural", "natural"),
+        ("training.balance", '"natural"', "natural"),
+        ("training.augment.roll_time", "false", False),
+        ("training.augment.roll_time", "False", False),
+        ("training.augment.roll_time", " TRUE ", True),
+        ("front_end.f_max_hz", "8000", 8000.0),
+        ("front_end.f_max_hz", "null", None),
+        ("front_end.f_max_hz", "None", None),
+        ("front_end.kind", "log_mel", "log_mel"),
+        ("model.channels", "16,32", [16, 32]),
+        ("model.channels", "[16, 32]", [16, 32]),
+        ("model.channels", "16", [16]),
+        ("deviations", '["a, b", "3"]', ["a, b", "3"]),
+        ("deviations", "a b, c", ["a b", "c"]),
+        ("deviations", "", []),
+        ("recipe", "3", "3"),
+        ("recipe", "null", "null"),
+    ],
+)
+def test_a_field_is_set_by_its_dotted_name(name: str, text: str, value: Any) -> None:
+    changed = EXPERIMENT.override({name: text}).dotted()
+    assert changed == EXPERIMENT.dotted() | {name: value}
+    assert type(changed[name]) is type(value)
+
+
+def test_no_assignment_changes_nothing() -> None:
+    assert EXPERIMENT.override({}) == EXPERIMENT
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("training.epochs", "three", "option training.epochs: input should be a valid integer (got 'three')"),
+        ("training.epochs", "3.5", "option training.epochs: input should be a valid integer (got 3.5)"),
+        ("training.epochs", "true", "option training.epochs: input should be a valid integer (got true)"),
+        ("training.epochs", '"3"', "option training.epochs: input should be a valid integer (got '3')"),
+        ("training.epochs", "none", "option training.epochs: input should be a valid integer (got null)"),
+        ("training.epochs", "0", "option training.epochs: input should be greater than or equal to 1 (got 0)"),
+        ("training.epochs", "3\n4", "option training.epochs: input should be a valid integer (got '3\\n4')"),
+        (
+            "training.balance",
+            "naturall",
+            "option training.balance: input should be 'natural', 'class_balanced' or 'square_root' (got 'naturall')",
+        ),
+        (
+            "training.augment.roll_time",
+            "maybe",
+            "option training.augment.roll_time: input should be a valid boolean (got 'maybe')",
+        ),
+        (
+            "training.augment.roll_time",
+            "1",
+            "option training.augment.roll_time: input should be a valid boolean (got 1)",
+        ),
+        ("training.learning_rate", "NaN", "option training.learning_rate: input should be a finite number (got NaN)"),
+        (
+            "training.gradient_clip",
+            "Infinity",
+            "option training.gradient_clip: input should be a finite number (got Infinity)",
+        ),
+        ("model.channels", "16,x", "option model.channels.1: input should be a valid integer (got 'x')"),
+        ("model.channels", "16,0", "option model.channels.1: input should be greater than or equal to 1 (got 0)"),
+        ("front_end.frames", "999", "option front_end: frames 999: a clip of 3 s has 130"),
+        ("training.epoch", "3", "option training.epoch: there is no such field; did you mean training.epochs?"),
+        ("epochs", "3", "option epochs: there is no such field; did you mean training.epochs?"),
+        ("training.epochs.x", "3", "option training.epochs.x: there is no such field; did you mean training.epochs?"),
+        ("bogus", "3", "option bogus: there is no such field; `--dry-run` prints every field."),
+        ("", "3", "option : there is no such field; `--dry-run` prints every field."),
+        (
+            "listening",
+            "3",
+            "option listening: this is a group of fields; set one of listening.window_seconds, listening.windows.",
+        ),
+        (
+            "front_end.kind",
+            "thumbnial",
+            "option front_end.kind: input should be one of 'log_mel', 'thumbnail' (got 'thumbnial')",
+        ),
+        (
+            "model.kind",
+            "obeirne",
+            "option model.kind: input should be one of 'house_cnn', 'obeirne_cnn' (got 'obeirne')",
+        ),
+        ("model.filters", "1,2", "option model.filters: there is no such field; `--dry-run` prints every field."),
+    ],
+)
+def test_a_wrong_name_or_value_gets_one_clear_line(name: str, text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        EXPERIMENT.override({name: text})
+    assert str(raised.value) == message
+
+
+def test_another_kind_starts_from_its_defaults_in_any_order() -> None:
+    assignments = {"front_end.columns": "64", "model.filters": "4,4,8,8", "front_end.kind": "thumbnail"}
+    changed = EXPERIMENT.override({**assignments, "model.kind": "obeirne_cnn"})
+    wanted = replace(EXPERIMENT, front_end=ThumbnailConfig(columns=64), model=OBeirneCnnConfig(filters=(4, 4, 8, 8)))
+    assert changed == wanted
+    with pytest.raises(ConfigError, match=r"model\.channels: there is no such field"):
+        EXPERIMENT.override({"model.kind": "obeirne_cnn", "model.channels": "8"})
+
+
+def test_the_same_kind_keeps_what_was_set() -> None:
+    assert EXPERIMENT.override({"model.kind": "house_cnn"}) == EXPERIMENT
+
+
+def test_fields_that_fit_only_together_are_checked_together() -> None:
+    changed = EXPERIMENT.override({"front_end.frames": "60", "front_end.clip_seconds": "1.5"})
+    assert changed.front_end == LogMelConfig(frames=60, clip_seconds=1.5)
+
+
+def test_a_front_end_too_small_for_the_model_is_refused_at_birth() -> None:
+    message = "model obeirne_cnn needs 22 bins and 22 frames at least, the front end gives 128 bins and 21 frames"
+    with pytest.raises(ValidationError, match=message):
+        replace(EXPERIMENT, model=OBeirneCnnConfig(), front_end=LogMelConfig(frames=21))
+    with pytest.raises(ConfigError, match=f"options: {message}"):
+        EXPERIMENT.override({"model.kind": "obeirne_cnn", "front_end.frames": "21"})
+    # Only the whole has to fit: the new model with the new front end.
+    replace(EXPERIMENT, model=OBeirneCnnConfig()).override({"model.kind": "house_cnn", "front_end.frames": "21"})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ([], "x.json: an experiment is a JSON object, this is a list."),
+        ({"format_version": 2, "new": 1}, "x.json: format version 2, this mgc reads up to 1; upgrade mgc."),
+        ({"format_version": "1"}, "x.json: format_version is '1', no whole number."),
+        ({"bogus": 1}, "x.json: bogus: there is no such field (got 1)"),
+        ({"model": 3}, "x.json: model: input should be an object (got 3)"),
+        ({"model": {"channels": [8]}}, "x.json: model.kind: field required"),
+        (
+            {"model": {"kind": "cnn"}},
+            "x.json: model.kind: input should be one of 'house_cnn', 'obeirne_cnn' (got 'cnn')",
+        ),
+        ({"model": {"kind": "house_cnn", "chanels": [8]}}, "x.json: model.chanels: there is no such field"),
+        ({"training": {"epochs": "3"}}, "x.json: training.epochs: input should be a valid integer (got '3')"),
+        ({"training": {"augment": {"mixup": -1}}}, "x.json: training.augment.mixup: input should be greater than or"),
+        ({"recipe": ""}, "x.json: recipe: string should have at least 1 character (got '')"),
+    ],
+)
+def test_json_that_is_no_experiment_is_refused_in_one_line(change: Any, message: str) -> None:
+    value = EXPERIMENT.to_json() | change if isinstance(change, dict) else change
+    with pytest.raises(ConfigError) as raised:
+        Experiment.from_json(value, "x.json")
+    assert str(raised.value).startswith(message)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_missing_group_is_named() -> None:
+    value = EXPERIMENT.to_json()
+    del value["training"]
+    with pytest.raises(ConfigError, match=r"^experiment: training: field required$"):
+        Experiment.from_json(value)
