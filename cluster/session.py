@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -52,18 +54,19 @@ def connect(address: str | None = None, train_workers: int = 1) -> Iterator[Prof
     os.environ.setdefault("RAY_worker_maximum_startup_concurrency", str(int(local.logical_cpus)))
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
     try:
-        if address:
-            # A head takes the token that lies in ~/.ray, where there is one; a driver must be told to show it.
-            maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
-            ray.init(address=address, ignore_reinit_error=False, **quiet)
-        else:
-            ray.init(
-                address="local",
-                num_cpus=int(local.logical_cpus),
-                include_dashboard=local.dashboard,
-                object_store_memory=_object_store_bytes(),
-                **quiet,
-            )
+        with _core_silenced():
+            if address:
+                # A head takes the token that lies in ~/.ray, where there is one; a driver must be told to show it.
+                maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+                ray.init(address=address, ignore_reinit_error=False, **quiet)
+            else:
+                ray.init(
+                    address="local",
+                    num_cpus=int(local.logical_cpus),
+                    include_dashboard=local.dashboard,
+                    object_store_memory=_object_store_bytes(),
+                    **quiet,
+                )
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ResourceError(
@@ -112,6 +115,21 @@ def _checked(profile: Profile) -> Profile:
             f"{profile.train_workers} training workers want a GPU each, the cluster has {profile.gpus}; ask for fewer."
         )
     return profile
+
+
+@contextlib.contextmanager
+def _core_silenced() -> Iterator[None]:
+    """Keep what Ray's C++ core prints while it starts off the terminal; what fails is raised as an exception anyway."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _object_store_bytes() -> int:

@@ -466,10 +466,15 @@ class TestTwoRuns:
         assert {row["run_id"] for row in held(uri).values() if row["content_tag"] == "1"} == {plans[0].key}
         assert planned(LabelsTable(uri), {"a": "1", "b": "1"}).empty
 
-    @pytest.mark.parametrize("first", [{}, {"z": "0"}, {"a": "0"}], ids=["creating", "appending", "merging"])
+    @pytest.mark.parametrize("first", [{}, {"a": "0"}], ids=["creating", "merging"])
     def test_both_have_seen_nobody(self, first: dict[str, str], anywhere: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.overtaken_at_the_last_moment(anywhere, first, monkeypatch)
+
+    def test_both_have_seen_nobody_appending(self, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.overtaken_at_the_last_moment(uri, {"z": "0"}, monkeypatch)
+
+    def overtaken_at_the_last_moment(self, uri: str, first: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
         """The other commits after we have looked and before we write: only the log can decide."""
-        uri = anywhere
         if first:
             night(uri, first)
         tables = [LabelsTable(uri), LabelsTable(uri)]

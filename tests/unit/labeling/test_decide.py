@@ -34,6 +34,11 @@ def test_of_equals_the_first_comes_first_and_the_list_ends_with_the_genres() -> 
     assert decision.top_k == tuple((genre, pytest.approx(1 / 3)) for genre in GENRES)
 
 
+def test_many_equals_keep_their_order() -> None:
+    names = tuple(f"genre {index}" for index in range(40))
+    assert tuple(genre for genre, _ in decide(np.zeros((1, 40), np.float32), names, 40).top_k) == names
+
+
 def test_large_logits_do_not_overflow() -> None:
     decision = decide(np.array([[1e30, 0.0, -1e30]], np.float32), GENRES, 3)
     assert decision.top_k == (("folk", 1.0), ("jazz", 0.0), ("rock", 0.0))

@@ -80,9 +80,14 @@ def test_each_step_has_its_rate_also_where_there_are_more_steps_than_expected() 
     taught, rates = learner(config), []
     for epoch in range(2):
         taught.train_epoch(
-            batches(4, 4, 4), epoch, 2, on_step=lambda clips, loss: rates.append(taught.optimizer.param_groups[0]["lr"])
+            batches(4, 4, 4, 4),
+            epoch,
+            2,
+            on_step=lambda clips, loss: rates.append(taught.optimizer.param_groups[0]["lr"]),
         )
-    assert rates == pytest.approx([learning_rate(config, progress) for progress in (0, 0.25, 0.5, 0.5, 0.75, 1)])
+    assert rates == pytest.approx(
+        [learning_rate(config, progress) for progress in (0, 0.25, 0.5, 0.5, 0.5, 0.75, 1, 1)]
+    )
 
 
 def test_figures_against_scikit_learn() -> None:
