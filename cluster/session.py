@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -53,6 +54,8 @@ def connect(address: str | None = None, train_workers: int = 1) -> Iterator[Prof
     # As many workers as logical CPUs may start at once; more, and Ray warns that there are too many for the cores.
     os.environ.setdefault("RAY_worker_maximum_startup_concurrency", str(int(local.logical_cpus)))
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
+    # Ray puts a handler of its own in place of the job's: a terminated job would end without its line and its summary.
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         with _core_silenced():
             if address:
@@ -73,6 +76,8 @@ def connect(address: str | None = None, train_workers: int = 1) -> Iterator[Prof
             f"Ray at {address or 'this machine'} does not answer: {reason}. Start it with `ray start --head`, "
             "or unset RAY_ADDRESS to use a local one."
         ) from None
+    finally:
+        signal.signal(signal.SIGTERM, handler)
     try:
         for name in _QUIET:
             logging.getLogger(name).setLevel(logging.ERROR)

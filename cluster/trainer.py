@@ -37,6 +37,7 @@ from mgc.models.blocks import Classifier
 from mgc.taxonomy import Taxonomy
 from mgc.training.loop import Batch, EpochFigures, Learner
 from mgc.training.sampling import Resample, repeat_rates
+from mgc.training.seeds import derive_seed
 
 NORMALIZATION_CLIPS: Final = 4096
 """Training clips from which mean and deviation are measured, at most."""
@@ -140,7 +141,6 @@ def feed(
         rows = ray.data.read_parquet(
             dataset.files,
             filesystem=dataset.filesystem,
-            columns=columns,
             shuffle=FileShuffleConfig(seed=seed) if counts else None,
         )
     # No resources are stated: equal ones let Ray fuse these stages and the read into one task.
@@ -251,11 +251,12 @@ def _work(config: dict[str, Any]) -> None:
             batch_format="pyarrow",
             drop_last=True,
             local_shuffle_buffer_size=SHUFFLE_CLIPS // world,
-            local_shuffle_seed=training.seed * 100_003 + epoch,
+            local_shuffle_seed=derive_seed(training.seed, epoch) % 2**31,
         )
         figures = _together(learner.train_epoch(_batches(rows, job), epoch, steps, rank, on_step))
         rows = held_out.iter_batches(batch_size=256, batch_format="pyarrow")
         mine = (batch for number, batch in enumerate(_batches(rows, job)) if number % world == rank)
+        _share_buffers(model)
         held = _together(learner.validate(mine))
         row = {
             "epoch": epoch + 1,
@@ -310,6 +311,13 @@ def _batches(tables: Iterator[pa.Table], job: TrainingJob) -> Iterator[Batch]:
         features_BFT = torch.frombuffer(joined, dtype=torch.uint8).reshape(-1, *job.shape)
         genre_B = torch.tensor([index[name] for name in table["genre_top"].to_pylist()])
         yield Batch(features_BFT, genre_B, table["track_id"].to_pylist())
+
+
+def _share_buffers(model: Classifier) -> None:
+    """Give every worker the first one's running statistics of batch normalisation: they are what is saved."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        for buffer in model.buffers():
+            torch.distributed.broadcast(buffer, 0)
 
 
 def _together(figures: EpochFigures) -> EpochFigures:

@@ -84,7 +84,7 @@ def running(folder: Path) -> Iterator[RayHead]:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(head.pid, signal.SIGTERM)
             try:
-                head.wait(timeout=20)
+                head.wait(timeout=5)
             except subprocess.TimeoutExpired:
                 os.killpg(head.pid, signal.SIGKILL)
                 head.wait(timeout=10)

@@ -255,6 +255,11 @@ class Learner:
     @torch.inference_mode()
     def validate(self, batches: Iterable[Batch]) -> EpochFigures:
         """Loss and confusion without augmentation, label smoothing or L2. Empty batches count for nothing."""
+        # Not through the data-parallel wrapper: it waits for every worker at each batch, and here they may have
+        # different numbers of them.
+        model: nn.Module = self.model
+        if isinstance(model, nn.parallel.DistributedDataParallel):
+            model = model.module
         self.model.eval()
         figures = self._no_figures()
         for host_batch in batches:
@@ -262,7 +267,7 @@ class Learner:
                 continue
             batch = host_batch.to(self.device)
             with self._autocast():
-                logits_BG = self.model(self._normalization.apply(batch.features_BFT))
+                logits_BG = model(self._normalization.apply(batch.features_BFT))
             loss = cross_entropy(logits_BG, soft_targets(batch.genre_B, self._genres, 0.0))
             self._count(figures, logits_BG, batch.genre_B, float(loss))
         return figures
