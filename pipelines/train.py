@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import tempfile
+from pathlib import Path
 from typing import Any
 
 import click
@@ -20,7 +21,7 @@ from cluster.session import connect
 from cluster.tables import class_counts, read_features
 from cluster.trainer import feed, plan_training, train
 from mgc import schema
-from mgc.bundle import Bundle, load_bundle
+from mgc.bundle import FILES, Bundle, load_bundle
 from mgc.configuration import short_hash
 from mgc.datasets.splits import TRAIN, VALIDATION
 from mgc.errors import BundleError, FeaturesError
@@ -50,7 +51,9 @@ def save_bundle(bundle: Bundle, uri: str) -> str:
     """Write a bundle to any URI; returns its id."""
     with tempfile.TemporaryDirectory() as folder:
         bundle_id = bundle.save(folder)
-        storage.copy_tree(folder, uri)
+        # In the order of FILES, the experiment last: a bundle that has one is whole.
+        for name in FILES:
+            storage.write_bytes(storage.join(uri, name), Path(folder, name).read_bytes())
     return bundle_id
 
 
