@@ -13,13 +13,14 @@ from rich.table import Table
 
 from cluster import storage
 from cluster.labels_table import LabelsTable
+from cluster.tables import open_duckdb
 from pipelines.job import URI, Summary, describe, main
 
 
 def build(labels: str, limit: int = 20, genre: str | None = None, rows: bool = True, dry_run: bool = False) -> Summary:
     """Print counts by genre, some rows, and the quarantined tracks with their reasons."""
     table = LabelsTable(labels)
-    connection = duckdb.connect()
+    connection = open_duckdb()
     connection.register("labels", table.dataset())
     present = "FROM labels WHERE removed_at IS NULL"
     counts: dict[str, Any] = {"labeled": 0, "quarantined": 0}
