@@ -203,8 +203,8 @@ class FeaturesWriter:
 def open_duckdb() -> duckdb.DuckDBPyConnection:
     """A DuckDB that filters Arrow datasets itself.
 
-    """The answer of a DuckDB query over Arrow tables and datasets, registered under the names of the query."""
-    pyarrow 25 compares no `string` with DuckDB's `string_view`.
+    A filter on text handed down to a Delta dataset fails where a file's statistics say that a column has only one
+    value: pyarrow 25 compares no `string` with DuckDB's `string_view`.
     """
     connection = duckdb.connect()
     connection.sql("SET disabled_optimizers = 'filter_pushdown'")
