@@ -70,7 +70,7 @@ def fit(name: str, cores: int, logical_cpus: float, gpus: int = 0, train_workers
         predict_actors=max(2, cores),
         io_cpus=min(1.0, logical_cpus / 16),
         train_workers=train_workers,
-        train_cpus=logical_cpus / 4 / train_workers if train_workers > cores else logical_cpus / 8,
+        train_cpus=min(logical_cpus / 8, logical_cpus / 4 / train_workers),
         dashboard=False,
     )
 

@@ -15,9 +15,12 @@ from typing import Any
 import ray
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 from ray.data import DataContext
+from ray.data.exceptions import ExecutionTimeoutError
+from ray.train import ControllerError, TrainingFailedError, WorkerGroupError
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 
 from cluster.profiles import Profile, fit, laptop
-from mgc.errors import ResourceError
+from mgc.errors import ConfigError, ResourceError
 
 _QUIET = ("ray", "ray.data", "ray.train", "ray.tune", "ray._private.authentication.authentication_token_setup")
 
@@ -35,12 +38,14 @@ def connect(address: str | None = None, train_workers: int = 1) -> Iterator[Prof
         The profile that fits what was connected to.
 
     Raises:
-        ResourceError: the cluster does not answer, or lacks what the job asks for.
+        ResourceError: the cluster does not answer, lacks what the job asks for, or does not give it in time.
     """
     address = address or os.environ.get("RAY_ADDRESS") or None
     if ray.is_initialized():
         # A caller's session (tests, the demo): use it, and leave it open.
-        yield _checked(_profile_of_cluster(train_workers))
+        profile = _patient(_checked(_profile_of_cluster(train_workers)))
+        with _stalls_said(profile):
+            yield profile
         return
     # Reports reach the controller within a fifth of a second instead of two.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
@@ -81,7 +86,9 @@ def connect(address: str | None = None, train_workers: int = 1) -> Iterator[Prof
     try:
         for name in _QUIET:
             logging.getLogger(name).setLevel(logging.ERROR)
-        yield _checked(_profile_of_cluster(train_workers) if address else local)
+        profile = _patient(_checked(_profile_of_cluster(train_workers) if address else local))
+        with _stalls_said(profile):
+            yield profile
     finally:
         ray.shutdown()
 
@@ -109,17 +116,46 @@ def _profile_of_cluster(train_workers: int) -> Profile:
 
 
 def _checked(profile: Profile) -> Profile:
-    wanted = profile.train_workers * profile.train_cpus
-    if wanted > profile.logical_cpus:
-        raise ResourceError(
-            f"{profile.train_workers} training workers want {wanted:g} logical CPUs, {profile.name} has "
-            f"{profile.logical_cpus:g}; ask for fewer with `--workers`."
-        )
     if profile.gpus and profile.train_workers > profile.gpus:
         raise ResourceError(
             f"{profile.train_workers} training workers want a GPU each, the cluster has {profile.gpus}; ask for fewer."
         )
     return profile
+
+
+def _patient(profile: Profile) -> Profile:
+    """With the user's own patience: a cluster that grows may need longer for its first node."""
+    text = os.environ.get("MGC_STALL_SECONDS")
+    if text is None:
+        return profile
+    if not text.isdecimal() or not int(text):
+        raise ConfigError(f"MGC_STALL_SECONDS is {text!r}; it is a whole number of seconds above 0.")
+    return replace(profile, stall_seconds=float(text))
+
+
+@contextlib.contextmanager
+def _stalls_said(profile: Profile) -> Iterator[None]:
+    """One line for a job that waits for resources in vain: they are taken by other work, as a rule."""
+    try:
+        yield
+    except (ExecutionTimeoutError, TrainingFailedError) as error:
+        if not _is_stall(error):
+            raise
+        free = ray.available_resources()
+        raise ResourceError(
+            f"nothing moved for {profile.stall_seconds:g} s: of the cluster's {profile.logical_cpus:g} CPUs and "
+            f"{profile.gpus} GPUs, {free.get('CPU', 0.0):g} and {free.get('GPU', 0.0):g} are free. Other work may hold "
+            "them (`ray status`): run the job again when it has ended, or add nodes."
+        ) from None
+
+
+def _is_stall(error: Exception) -> bool:
+    """Whether it is resources that were missing: for a stream, for training workers, or for a stream inside of one."""
+    if isinstance(error, ControllerError):
+        return isinstance(error.controller_failure, WorkerGroupStartupTimeoutError)
+    if isinstance(error, WorkerGroupError):
+        return any(ExecutionTimeoutError.__name__ in str(failure) for failure in error.worker_failures.values())
+    return isinstance(error, ExecutionTimeoutError)
 
 
 @contextlib.contextmanager

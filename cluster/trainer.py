@@ -27,6 +27,7 @@ from safetensors.torch import load_file, save_file
 from cluster import storage
 from cluster.profiles import Profile
 from cluster.session import data_context
+from cluster.tables import labelled
 from mgc.bundle import Bundle
 from mgc.datasets.splits import TRAIN
 from mgc.errors import ConfigError, FeaturesError
@@ -94,7 +95,7 @@ def plan_training(
             f"--training.batch_size."
         )
     shape = (int(facts["shape"][0]), int(facts["shape"][1]))
-    rows = (pc.field("split") == TRAIN) & pc.field("genre_top").is_valid()
+    rows = labelled(TRAIN)
     stride = max(1, clips // NORMALIZATION_CLIPS)
     sample: list[bytes] = []
     seen = 0
@@ -111,15 +112,21 @@ def plan_training(
 class _Take:
     """Stage: the labelled rows of a split, without its column."""
 
-    def __init__(self, split: str) -> None:
-        self._rows = (pc.field("split") == split) & pc.field("genre_top").is_valid()
+    def __init__(self, split: str, only: pc.Expression | None) -> None:
+        rows = labelled(split)
+        self._rows = rows if only is None else rows & only
 
     def __call__(self, table: pa.Table) -> pa.Table:
         return table.filter(self._rows).select(_FEED)
 
 
 def feed(
-    dataset: pads.Dataset, split: str, profile: Profile, counts: dict[str, int] | None, experiment: Experiment
+    dataset: pads.FileSystemDataset,
+    split: str,
+    profile: Profile,
+    counts: dict[str, int] | None,
+    experiment: Experiment,
+    only: pc.Expression | None = None,
 ) -> Dataset:
     """The clips of a split as a stream with `track_id`, `genre_top` and `features`.
 
@@ -130,21 +137,17 @@ def feed(
         counts: of the genres, for a training stream: its rows are shuffled by file and repeated for balance,
             differently in each epoch. None for a plain one.
         experiment: balance and seed.
+        only: what else must hold of a row, of its split, track and genre; see `cluster.tables.some_tracks`.
     """
     data_context(profile)
     seed = experiment.training.seed
-    columns = [*_FEED, "split"]
-    rows: Dataset
-    if isinstance(dataset, pads.InMemoryDataset):
-        rows = ray.data.from_arrow(dataset.to_table(columns=columns))
-    else:
-        rows = ray.data.read_parquet(
-            dataset.files,
-            filesystem=dataset.filesystem,
-            shuffle=FileShuffleConfig(seed=seed) if counts else None,
-        )
+    rows: Dataset = ray.data.read_parquet(
+        dataset.files,
+        filesystem=dataset.filesystem,
+        shuffle=FileShuffleConfig(seed=seed) if counts else None,
+    )
     # No resources are stated: equal ones let Ray fuse these stages and the read into one task.
-    rows = rows.map_batches(_Take(split), batch_format="pyarrow", batch_size=None)
+    rows = rows.map_batches(_Take(split, only), batch_format="pyarrow", batch_size=None)
     if counts is None or experiment.training.balance == "natural":
         return rows
     resample: Any = Resample(repeat_rates(counts, experiment.training.balance))
@@ -192,7 +195,10 @@ def train(
             storage_path=location.path,
             storage_filesystem=location.filesystem,
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
-            failure_config=ray.train.FailureConfig(max_failures=2),
+            # Workers that cannot be placed are waited for a minute a time; Ray's default is to do so for ever.
+            failure_config=ray.train.FailureConfig(
+                max_failures=2, controller_failure_limit=max(0, int(profile.stall_seconds // 60) - 1)
+            ),
         ),
         # Validation rows are the same in every epoch: read once, kept in the object store, which spills to disk.
         datasets={"train": training, "validation": validation.materialize()},

@@ -9,13 +9,12 @@ import click
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as pads
 
 from cluster import storage
 from cluster.profiles import Profile
 from cluster.session import connect
 from cluster.streams import clip_logits
-from cluster.tables import read_features
+from cluster.tables import class_counts, read_features, some_tracks, tracks_of
 from cluster.trainer import feed
 from mgc import schema
 from mgc.bundle import Bundle
@@ -93,21 +92,17 @@ def build(
     bundle = open_bundle(bundle_uri)
     dataset, facts = read_features(features)
     bundle.check_features(facts["features_id"], where)
-    rows = (pc.field("split") == split) & pc.field("genre_top").is_valid()
-    table = dataset.to_table(columns=["track_id", "genre_top"], filter=rows)
-    tracks = sorted(set(table["track_id"].to_pylist()))
+    tracks = tracks_of(dataset, split)
     if not tracks:
         raise FeaturesError(
             f"{where}: no labelled clips in the split {split!r}; `mgc catalog --split-by` makes splits."
         )
-    bundle.check_taxonomy(table["genre_top"].unique().to_pylist(), where)
-    if limit is not None and limit < len(tracks):
-        tracks = [tracks[place * len(tracks) // limit] for place in range(limit)]
-        dataset = pads.dataset(dataset.to_table(filter=rows & pc.field("track_id").isin(tracks)))
+    bundle.check_taxonomy(list(class_counts(dataset, split)), where)
+    only = None if limit is None else some_tracks(tracks, limit)
     target = out or bundle_uri
     if target == "default":
         raise FeaturesError("the default bundle is part of the program; give --out for its report.")
-    counts: dict[str, Any] = {"tracks": len(tracks)}
+    counts: dict[str, Any] = {"tracks": min(len(tracks), limit or len(tracks))}
     if dry_run:
         describe(
             {
@@ -121,7 +116,7 @@ def build(
     shape = (int(facts["shape"][0]), int(facts["shape"][1]))
 
     def work(at: Profile) -> pa.Table:
-        return clip_logits(feed(dataset, split, at, None, bundle.experiment), bundle, shape, at)
+        return clip_logits(feed(dataset, split, at, None, bundle.experiment, only), bundle, shape, at)
 
     if profile is None:
         with connect() as at:
@@ -129,8 +124,8 @@ def build(
     else:
         clips = work(profile)
     scores = track_scores(clips, bundle)
-    if scores.tracks != len(tracks):
-        raise FeaturesError(f"{where}: {len(tracks)} tracks were to be scored, {scores.tracks} were; run it again.")
+    if scores.tracks != counts["tracks"]:
+        raise FeaturesError(f"{where}: {scores.tracks} of {counts['tracks']} tracks were scored; run it again.")
     description = f"{scores.tracks} tracks of {where}, clips of a track averaged"
     notices = list(dict.fromkeys([*bundle.metrics.get("notices", []), *schema.notices_of(dataset.schema)]))
     bundle.metrics["test"] = {"split": split, "description": description, "scores": scores.to_json()}

@@ -17,7 +17,7 @@ def command(limit: int | None) -> Summary:
     """List the recipes with their input, network and what their paper reported."""
     table = Table()
     for name in ("recipe", "paper", "front end", "input", "network", "reported"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=name == "recipe")
     shown = list(RECIPES.values())[:limit]
     for recipe in shown:
         experiment = recipe.build()
@@ -29,7 +29,7 @@ def command(limit: int | None) -> Summary:
             experiment.front_end.kind,
             f"{bins} x {frames}",
             experiment.model.kind,
-            f"{reported:.2f} (its own split)" if reported is not None else "-",
+            f"{reported:.2f}, own split" if reported is not None else "-",
         )
     Console().print(table)
     return Summary("done", {"recipes": len(shown)})

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import platform
 import tempfile
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Any
 
 import click
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as pads
 import torch
 
 import mgc
@@ -18,7 +17,7 @@ from cluster import storage
 from cluster.profiles import Profile
 from cluster.progress import watched
 from cluster.session import connect
-from cluster.tables import class_counts, read_features
+from cluster.tables import class_counts, read_features, some_tracks, tracks_of
 from cluster.trainer import feed, plan_training, train
 from mgc import schema
 from mgc.bundle import FILES, Bundle, load_bundle
@@ -55,16 +54,6 @@ def save_bundle(bundle: Bundle, uri: str) -> str:
         for name in FILES:
             storage.write_bytes(storage.join(uri, name), Path(folder, name).read_bytes())
     return bundle_id
-
-
-def limited(dataset: pads.Dataset, limit: int) -> pads.Dataset:
-    """`limit` rows of each split, spread evenly over it, in memory."""
-    parts = []
-    for split in (TRAIN, VALIDATION):
-        rows = dataset.to_table(filter=(pc.field("split") == split) & pc.field("genre_top").is_valid())
-        keep = min(limit, rows.num_rows)
-        parts.append(rows.take(pa.array([place * rows.num_rows // keep for place in range(keep)], pa.int64())))
-    return pads.dataset(pa.concat_tables(parts))
 
 
 def check(experiment: Experiment, facts: dict[str, Any], counts: dict[str, dict[str, int]], where: str) -> None:
@@ -114,8 +103,10 @@ def build(
     notices = list(schema.notices_of(dataset.schema))
     # Names of feature files are unique: the same names are the same features.
     fingerprint = short_hash([facts["features_id"], sorted(dataset.files)])
+    only = None
     if limit is not None:
-        dataset = limited(dataset, limit)
+        only = reduce(or_, (some_tracks(tracks_of(dataset, split), limit) for split in (TRAIN, VALIDATION)))
+        dataset = dataset.filter(only)
     counts = {split: class_counts(dataset, split) for split in (TRAIN, VALIDATION)}
     check(experiment, facts, counts, where)
     key = short_hash([experiment.to_json(), fingerprint, limit, workers])
@@ -139,8 +130,8 @@ def build(
 
     def work(at: Profile) -> tuple[Bundle, list[dict[str, Any]]]:
         job = plan_training(dataset, facts, counts[TRAIN], experiment, at)
-        training = feed(dataset, TRAIN, at, counts[TRAIN], experiment)
-        validation = feed(dataset, VALIDATION, at, None, experiment)
+        training = feed(dataset, TRAIN, at, counts[TRAIN], experiment, only)
+        validation = feed(dataset, VALIDATION, at, None, experiment, only)
         steps = totals["train_clips"] // experiment.training.batch_size
         say(
             f"training {experiment.recipe}: {parameter_count(job.model()):,} parameters, {totals['train_clips']} "
@@ -198,7 +189,7 @@ def build(
     "--checkpoints", type=URI, help="Folder of the checkpoints, kept; by default inside BUNDLE, and deleted at the end."
 )
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Data-parallel workers.")
-@click.option("--limit", type=click.IntRange(2), help="Only N clips of each split.")
+@click.option("--limit", type=click.IntRange(2), help="Only N tracks of each split, spread over it.")
 @click.option("--overwrite", is_flag=True, help="Replace another bundle at --out.")
 @click.option("--dry-run", is_flag=True, help="Print the configuration and what would be done.")
 @click.argument("fields", nargs=-1, type=click.UNPROCESSED)
