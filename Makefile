@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test check lock clean
+.PHONY: help setup demo test check bench lock clean
 
 help: ## list these words
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile
@@ -33,6 +33,9 @@ check: $(READY) ## style, types, import contracts, pinned versions
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python infra/lock.py --check
+
+bench: $(READY) ## speed and memory of the front end, on one core; writes bench.json
+	@$(BIN)/python -m tests.benchmarks.bench $(ARGS)
 
 lock: $(VENV)/pyvenv.cfg ## pin anew, after pyproject.toml asks for something else
 	@echo 'Installing what pyproject.toml asks for into $(VENV).'

@@ -84,7 +84,7 @@ class Label:
 class Score:
     """Logits of prepared clips, for evaluation."""
 
-    def __init__(self, bundle: ray.ObjectRef[Bundle], shape: tuple[int, int], gpu: bool) -> None:
+    def __init__(self, bundle: ray.ObjectRef[Bundle], shape: tuple[int, ...], gpu: bool) -> None:
         if not gpu:
             torch.set_num_threads(1)
         loaded: Bundle = ray.get(bundle)
@@ -93,8 +93,8 @@ class Score:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """`track_id`, `genre_top` and `logits` (list of float32), one row a clip."""
-        clips_NFT = np.frombuffer(b"".join(batch["features"].to_pylist()), np.uint8).reshape(-1, *self._shape)
-        logits_NG = self._predict.logits(clips_NFT)
+        clips_NFT = np.frombuffer(b"".join(batch["features"].to_pylist()), self._predict.dtype)
+        logits_NG = self._predict.logits(clips_NFT.reshape(-1, *self._shape))
         logits = pa.FixedSizeListArray.from_arrays(pa.array(logits_NG.reshape(-1)), logits_NG.shape[1])
         return pa.table({"track_id": batch["track_id"], "genre_top": batch["genre_top"], "logits": logits})
 
@@ -116,9 +116,8 @@ class LabelsSink(Datasink[int]):
 class FeaturesSink(Datasink[tuple[int, int]]):
     """Writes heard tracks as features and rejects."""
 
-    def __init__(self, writer: FeaturesWriter, shape: tuple[int, int]) -> None:
+    def __init__(self, writer: FeaturesWriter) -> None:
         self._writer = writer
-        self._clip_bytes = int(np.prod(shape))
 
     def write(self, blocks: Iterable[pa.Table], ctx: Any) -> tuple[int, int]:
         """Write the blocks of a task; returns (clips, rejects)."""
@@ -136,7 +135,7 @@ class FeaturesSink(Datasink[tuple[int, int]]):
         counts = tracks["clip_count"].to_numpy()
         index = pa.array(np.repeat(np.arange(tracks.num_rows), counts))
         joined = memoryview(b"".join(tracks["clips"].to_pylist()))
-        size = self._clip_bytes
+        size = self._writer.clip_bytes
         clips = [joined[start : start + size] for start in range(0, len(joined), size)]
         return pa.table(
             {
@@ -190,13 +189,12 @@ def prepare(
     columns: pa.Schema,
     experiment: Experiment,
     writer: FeaturesWriter,
-    shape: tuple[int, int],
     profile: Profile,
     progress: Any,
 ) -> None:
     """Write the features of a plan's tracks."""
     tracks = heard(plan_uri, rows, columns, experiment, profile, progress)
-    tracks.write_datasink(FeaturesSink(writer, shape), ray_remote_args={"num_cpus": profile.io_cpus})
+    tracks.write_datasink(FeaturesSink(writer), ray_remote_args={"num_cpus": profile.io_cpus})
 
 
 def label(
@@ -224,7 +222,7 @@ def label(
     labels.write_datasink(LabelsSink(staged_uri), ray_remote_args={"num_cpus": profile.io_cpus})
 
 
-def clip_logits(clips: Dataset, bundle: Bundle, shape: tuple[int, int], profile: Profile) -> pa.Table:
+def clip_logits(clips: Dataset, bundle: Bundle, shape: tuple[int, ...], profile: Profile) -> pa.Table:
     """Logits of every clip of a features stream with `track_id`, `genre_top` and `features`."""
     gpu = profile.gpus > 0
     scored = clips.map_batches(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
@@ -188,10 +190,17 @@ class FeaturesWriter:
     """
 
     def __init__(
-        self, uri: str, front_end: dict[str, Any], features_id: str, shape: tuple[int, int], notices: Sequence[str] = ()
+        self,
+        uri: str,
+        front_end: dict[str, Any],
+        features_id: str,
+        shape: tuple[int, ...],
+        notices: Sequence[str] = (),
+        dtype: str = "uint8",
     ) -> None:
         self._uri = uri
-        self._schema = schema.with_notices(schema.features_schema(front_end, features_id, shape), notices)
+        self.clip_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+        self._schema = schema.with_notices(schema.features_schema(front_end, features_id, shape, dtype), notices)
 
     def write(self, features: pa.Table, rejects: pa.Table) -> None:
         """Append rows: a file for the features, one for the rejects, where there are any."""
@@ -228,7 +237,7 @@ def write_part(folder_uri: str, table: pa.Table) -> None:
 
 
 def read_features(uri: str) -> tuple[pads.Dataset, dict[str, Any]]:
-    """A features table and its facts: `front_end`, `features_id`, `shape`.
+    """A features table and its facts: `front_end`, `features_id`, `shape`, `dtype`.
 
     The dataset has every column of `schema.FEATURES` (null where the files have none), and the notices of all files.
 
@@ -251,7 +260,7 @@ def read_features(uri: str) -> tuple[pads.Dataset, dict[str, Any]]:
         these = _facts(found, where)
         seen.append((these, where))
         facts, first = seen[0]
-        if any(these[name] != facts[name] for name in ("features_id", "shape")):
+        if any(these[name] != facts[name] for name in ("features_id", "shape", "dtype")):
             raise FeaturesError(
                 f"{where} holds features {these['features_id']}, {first} holds {facts['features_id']}: features of "
                 "several front ends cannot be mixed; put them into folders of their own."
@@ -260,7 +269,7 @@ def read_features(uri: str) -> tuple[pads.Dataset, dict[str, Any]]:
 
     dataset = open_parquet(folder if inside else uri, _WRITE_FEATURES, FeaturesError, schema.FEATURES, check)
     facts, _ = seen[0]
-    columns = schema.features_schema(facts["front_end"], facts["features_id"], facts["shape"])
+    columns = schema.features_schema(facts["front_end"], facts["features_id"], facts["shape"], facts["dtype"])
     return dataset.replace_schema(schema.with_notices(columns, [*notices])), facts
 
 
@@ -269,15 +278,16 @@ def _facts(found: pa.Schema, where: str) -> dict[str, Any]:
     try:
         facts = schema.features_facts(found, where)
         front_end, features_id, shape = facts["front_end"], facts["features_id"], facts["shape"]
-        readable = isinstance(front_end, dict) and isinstance(features_id, str) and len(shape) == 2
+        readable = isinstance(front_end, dict) and isinstance(features_id, str) and len(shape) in (1, 2, 3)
     except (ValueError, TypeError, KeyError):
         readable = False
     if not readable:
         raise FeaturesError(f"{where}: what it says of its front end cannot be read. {_WRITE_FEATURES}")
     kind = found.field("features").type
-    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)) or facts.get("dtype") != "uint8":
+    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+        dtype = facts["dtype"]
         raise FeaturesError(
-            f"{where}: features are {kind} of {facts.get('dtype')}, and should be binary of uint8. {_WRITE_FEATURES}"
+            f"{where}: features are {kind} of {dtype}, and should be binary of {dtype}. {_WRITE_FEATURES}"
         )
     return facts
 

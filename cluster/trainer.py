@@ -6,6 +6,7 @@ Axes: B batch, F mel bins, T frames.
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -57,7 +58,8 @@ class TrainingJob:
         experiment: the whole configuration.
         taxonomy: genres by logit.
         normalization: of the features.
-        shape: (bins, frames) of a clip.
+        shape: of a clip's features.
+        dtype: of a clip's features, as stored.
         train_clips: clips of an epoch, over all workers.
         threads: of each worker.
     """
@@ -65,7 +67,8 @@ class TrainingJob:
     experiment: Experiment
     taxonomy: Taxonomy
     normalization: Normalization
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
+    dtype: str
     train_clips: int
     threads: int
 
@@ -94,7 +97,7 @@ def plan_training(
             f"training.batch_size {training.batch_size} is more than the {clips} training clips; set "
             f"--training.batch_size."
         )
-    shape = (int(facts["shape"][0]), int(facts["shape"][1]))
+    shape, dtype = tuple(int(side) for side in facts["shape"]), np.dtype(facts["dtype"])
     rows = labelled(TRAIN)
     stride = max(1, clips // NORMALIZATION_CLIPS)
     sample: list[bytes] = []
@@ -102,11 +105,12 @@ def plan_training(
     for batch in dataset.to_batches(columns=["features"], filter=rows):
         sample.extend(batch["features"][place].as_py() for place in range(-seen % stride, batch.num_rows, stride))
         seen += batch.num_rows
-    if any(len(clip) != shape[0] * shape[1] for clip in sample):
-        raise FeaturesError(f"features: a clip is not {shape[0]} x {shape[1]} bytes, as their metadata says.")
-    normalization = Normalization.measure(np.frombuffer(b"".join(sample), np.uint8).reshape(-1, *shape))
+    if any(len(clip) != math.prod(shape) * dtype.itemsize for clip in sample):
+        side = " x ".join(map(str, shape))
+        raise FeaturesError(f"features: a clip is not {side} numbers of {dtype}, as their metadata says.")
+    normalization = Normalization.measure(np.frombuffer(b"".join(sample), dtype).reshape(-1, *shape))
     threads = max(1, profile.cores // profile.train_workers)
-    return TrainingJob(experiment, Taxonomy.flat(counts), normalization, shape, clips, threads)
+    return TrainingJob(experiment, Taxonomy.flat(counts), normalization, shape, dtype.name, clips, threads)
 
 
 class _Take:
@@ -196,7 +200,7 @@ def train(
             storage_filesystem=location.filesystem,
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
             # Workers that cannot be placed are waited for a minute a time; Ray's default is to do so for ever.
-            failure_config=ray.train.FailureConfig(
+            failure_config=ray.train.FailureConfig(  # type: ignore[call-arg]  # mypy sees the first Ray Train's
                 max_failures=2, controller_failure_limit=max(0, int(profile.stall_seconds // 60) - 1)
             ),
         ),
@@ -314,7 +318,7 @@ def _batches(tables: Iterator[pa.Table], job: TrainingJob) -> Iterator[Batch]:
     index = {name: number for number, name in enumerate(job.taxonomy.names)}
     for table in tables:
         joined = bytearray(b"".join(table["features"].to_pylist()))
-        features_BFT = torch.frombuffer(joined, dtype=torch.uint8).reshape(-1, *job.shape)
+        features_BFT = torch.frombuffer(joined, dtype=getattr(torch, job.dtype)).reshape(-1, *job.shape)
         genre_B = torch.tensor([index[name] for name in table["genre_top"].to_pylist()])
         yield Batch(features_BFT, genre_B, table["track_id"].to_pylist())
 

@@ -26,7 +26,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from mgc.audio.decode import decode
+from mgc.audio.decode import listen
+from mgc.audio.excerpts import ListeningPlan
+from mgc.audio.recording import Recording, record
+from mgc.audio.source import Held, OpenFile
 from mgc.configuration import short_hash, to_json
 from mgc.errors import AudioError, BundleError, ConfigError, ErrorKind, StorageError
 from mgc.experiment import Experiment
@@ -96,7 +99,8 @@ class Bundle:
     metrics: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        bins, _ = self._front_end.shape
+        shape = self._front_end.shape
+        bins = shape[-1] if len(shape) == 3 else shape[0]
         if len(self.normalization.mean_F) != bins:
             found = len(self.normalization.mean_F)
             raise BundleError(f"bundle: the normalization is of {found} bins, the front end gives {bins}.")
@@ -171,7 +175,15 @@ class Bundle:
             device: where to compute; the CPU by default.
             top_k: genres listed for a track, at most.
         """
-        return Predict(self.model, self.normalization, self.taxonomy, self._front_end.shape, device, top_k)
+        return Predict(
+            self.model,
+            self.normalization,
+            self.taxonomy,
+            self._front_end.shape,
+            device,
+            top_k,
+            dtype=self._front_end.dtype,
+        )
 
     def label(self, audio: str | Path | bytes, top_k: int = 3) -> FileLabel:
         """Label one file, in this process.
@@ -183,18 +195,17 @@ class Bundle:
         Raises:
             AudioError: the file holds no audio that can be listened to; says why.
         """
-        data = audio if isinstance(audio, bytes) else _read_audio(Path(audio))
-        heard = decode(data, self.experiment.listening)
-        logits_CG = np.concatenate(
-            [self._predict.logits(self._front_end(window).features) for window in heard.waveforms]
-        )
+        plan = self.experiment.listening
+        recording = record(Held(audio), plan) if isinstance(audio, bytes) else _record(Path(audio), plan)
+        heard = listen(recording, plan, self._front_end)
+        logits_CG = np.concatenate([self._predict.logits(clips.features) for clips in heard.windows])
         decision = decide(logits_CG, self.taxonomy.names, top_k)
         return FileLabel(
             decision.genre_top,
             decision.confidence,
             decision.top_k,
             heard.duration_seconds,
-            heard.seconds_listened,
+            heard.seconds,
             heard.decoder,
             heard.damage,
         )
@@ -345,9 +356,10 @@ def _digest(weights: dict[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _read_audio(path: Path) -> bytes:
+def _record(path: Path, plan: ListeningPlan) -> Recording:
     try:
-        return path.expanduser().read_bytes()
+        with path.expanduser().open("rb") as file:
+            return record(OpenFile(file.fileno(), path.expanduser().stat().st_size), plan)
     except OSError as error:
         raise AudioError(ErrorKind.FETCH_FAILED, f"{path}: {error.strerror or error}") from None
 

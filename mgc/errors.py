@@ -58,12 +58,15 @@ class ErrorKind(StrEnum):
     UNSUPPORTED_CODEC = "unsupported_codec"
     CORRUPT_STREAM = "corrupt_stream"
     TOO_SHORT = "too_short"
+    TOO_LARGE = "too_large"
     FETCH_FAILED = "fetch_failed"
+    TIMEOUT = "timeout"
+    DECODER_CRASH = "decoder_crash"
 
     @property
     def permanent(self) -> bool:
-        """Whether the same bytes will fail again; only a failed fetch is worth another try."""
-        return self is not ErrorKind.FETCH_FAILED
+        """Whether the same bytes will fail again. The others may have met a busy store, machine or memory."""
+        return self not in (ErrorKind.FETCH_FAILED, ErrorKind.TIMEOUT, ErrorKind.DECODER_CRASH)
 
 
 class AudioError(MgcError):

@@ -16,6 +16,9 @@ from mgc.errors import CatalogError, FeaturesError
 FORMAT_VERSION: Final = 1
 """Version of the table formats; a reader refuses a higher one."""
 
+FEATURE_DTYPES: Final = ("uint8", "float16", "float32")
+"""How one number of a feature may be stored; floats are little-endian."""
+
 _VERSION_KEY: Final = b"mgc_format_version"
 _FRONT_END_KEY: Final = b"mgc_front_end"
 _NOTICES_KEY: Final = b"mgc_notices"
@@ -54,7 +57,7 @@ FEATURES: Final = pa.schema(
     ],
     metadata={_VERSION_KEY: str(FORMAT_VERSION).encode()},
 )
-"""One row a clip. `features` is a C-ordered uint8 array; its shape and the front end stand in the metadata."""
+"""One row a clip. `features` is a C-ordered array; its shape, its dtype and the front end stand in the metadata."""
 
 REJECTS: Final = pa.schema(
     [
@@ -159,15 +162,18 @@ def notices_of(columns: pa.Schema) -> tuple[str, ...]:
     return tuple(json.loads((columns.metadata or {}).get(_NOTICES_KEY, b"[]")))
 
 
-def features_schema(front_end: Mapping[str, Any], features_id: str, shape: tuple[int, ...]) -> pa.Schema:
+def features_schema(
+    front_end: Mapping[str, Any], features_id: str, shape: tuple[int, ...], dtype: str = "uint8"
+) -> pa.Schema:
     """The features schema with the front end that computed them in its metadata.
 
     Args:
         front_end: the front end's configuration, as JSON-ready values.
         features_id: the hash of what determines the numbers.
-        shape: (bins, frames) of one clip's features.
+        shape: of one clip's features: (numbers,), (bins, frames) or (height, width, colours).
+        dtype: one of `FEATURE_DTYPES`.
     """
-    facts = {"front_end": dict(front_end), "features_id": features_id, "shape": list(shape), "dtype": "uint8"}
+    facts = {"front_end": dict(front_end), "features_id": features_id, "shape": list(shape), "dtype": dtype}
     metadata = dict(FEATURES.metadata or {})
     metadata[_FRONT_END_KEY] = json.dumps(facts, sort_keys=True).encode()
     return FEATURES.with_metadata(metadata)
@@ -181,7 +187,7 @@ def features_facts(columns: pa.Schema, where: str) -> dict[str, Any]:
         where: the URI, for the message.
 
     Returns:
-        `front_end` (dict), `features_id` (str), `shape` (list of two int: bins, frames), `dtype` ("uint8").
+        `front_end` (dict), `features_id` (str), `shape` (list of one to three int), `dtype` (of `FEATURE_DTYPES`).
 
     Raises:
         FeaturesError: the columns or the metadata are not those of a features table that this program reads.
@@ -195,8 +201,8 @@ def features_facts(columns: pa.Schema, where: str) -> dict[str, Any]:
     facts = _facts(raw)
     if facts is None:
         raise FeaturesError(
-            f"{where}: its metadata {_FRONT_END_KEY.decode()} must be JSON with front_end, features_id, shape [bins, "
-            "frames] and dtype uint8. Write the features again with `mgc prepare`."
+            f"{where}: its metadata {_FRONT_END_KEY.decode()} must be JSON with front_end, features_id, shape (one "
+            f"to three numbers) and dtype ({', '.join(FEATURE_DTYPES)}). Write the features again with `mgc prepare`."
         )
     return facts
 
@@ -210,9 +216,9 @@ def _facts(raw: bytes) -> dict[str, Any] | None:
     if not isinstance(facts, dict):
         return None
     shape = facts.get("shape")
-    whole = isinstance(shape, list) and len(shape) == 2 and all(type(side) is int and side > 0 for side in shape)
+    whole = isinstance(shape, list) and 1 <= len(shape) <= 3 and all(type(side) is int and side > 0 for side in shape)
     typed = isinstance(facts.get("front_end"), dict) and isinstance(facts.get("features_id"), str)
-    return facts if whole and typed and facts.get("dtype") == "uint8" else None
+    return facts if whole and typed and facts.get("dtype") in FEATURE_DTYPES else None
 
 
 def _fits(found: pa.DataType, wanted: pa.DataType) -> bool:

@@ -113,7 +113,7 @@ def build(
             }
         )
         return Summary("dry_run", counts)
-    shape = (int(facts["shape"][0]), int(facts["shape"][1]))
+    shape = tuple(int(side) for side in facts["shape"])
 
     def work(at: Profile) -> pa.Table:
         return clip_logits(feed(dataset, split, at, None, bundle.experiment, only), bundle, shape, at)

@@ -56,7 +56,8 @@ def build(
     if not missing.num_rows:
         say(f"all {tracks.num_rows} tracks are prepared already: {storage.redact(out)}")
         return Summary("up_to_date", counts, outputs)
-    writer = FeaturesWriter(out, to_json(experiment.front_end), front_end_id, front_end.shape, notices)
+    configuration = to_json(experiment.front_end)
+    writer = FeaturesWriter(out, configuration, front_end_id, front_end.shape, notices, front_end.dtype)
     plan_uri = storage.join(out, "_plan.parquet")
     total = missing.num_rows
 
@@ -67,9 +68,7 @@ def build(
             pq.write_table(missing, sink)
             storage.write_bytes(plan_uri, sink.getvalue().to_pybytes())
             with watched("preparing", "tracks", missing.num_rows) as progress:
-                streams.prepare(
-                    plan_uri, missing.num_rows, schema.CATALOG, experiment, writer, front_end.shape, at, progress
-                )
+                streams.prepare(plan_uri, missing.num_rows, schema.CATALOG, experiment, writer, at, progress)
             missing = todo(tracks, out, front_end_id)
             if not missing.num_rows:
                 return

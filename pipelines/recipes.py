@@ -21,13 +21,13 @@ def command(limit: int | None) -> Summary:
     shown = list(RECIPES.values())[:limit]
     for recipe in shown:
         experiment = recipe.build()
-        bins, frames = build_front_end(experiment.front_end).shape
+        shape = build_front_end(experiment.front_end).shape
         reported = recipe.reported.get("test_accuracy")
         table.add_row(
             recipe.name,
             recipe.paper_row or "-",
             experiment.front_end.kind,
-            f"{bins} x {frames}",
+            " x ".join(map(str, shape)),
             experiment.model.kind,
             f"{reported:.2f}, own split" if reported is not None else "-",
         )

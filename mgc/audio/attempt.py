@@ -1,10 +1,14 @@
-"""What one decoder made of a file: the windows it gave and what went wrong. T: samples in time, C: channels."""
+"""What one decoder made of a file: the windows it gave and what went wrong. T: samples in time, C: channels.
+
+A window is handed on as soon as it is heard, and only what becomes of it is kept: of a track of five hours heard from
+end to end there is never more than a window in memory as samples.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,15 +27,20 @@ _LARGEST_SAMPLE: Final = 1e6
 
 DecoderName = Literal["soundfile", "pyav"]
 
+Use = TypeVar("Use")
+"""What becomes of a window."""
+
 
 @dataclass
-class Attempt:
+class Attempt(Generic[Use]):
     """One decoder's result, filled in as it goes.
 
     Attributes:
         decoder: which one.
+        use: what is made of each window.
         opened: whether it takes the file for audio.
-        waveforms: the windows heard, possibly short or empty.
+        windows: what was made of each window heard, in order of time; an empty window is none.
+        seconds: heard in all windows together.
         duration_seconds: length of the track as far as the decoder can tell.
         announced_seconds: length by the file's header, where it has one.
         fault: what went wrong; None for a clean decode of all that was planned.
@@ -41,8 +50,10 @@ class Attempt:
     """
 
     decoder: DecoderName
+    use: Callable[[Waveform], Use]
     opened: bool = False
-    waveforms: list[Waveform] = field(default_factory=list)
+    windows: list[Use] = field(default_factory=list)
+    seconds: float = 0.0
     duration_seconds: float = 0.0
     announced_seconds: float | None = None
     fault: str | None = None
@@ -51,23 +62,20 @@ class Attempt:
     unusable_samples: int = 0
 
     @property
-    def seconds(self) -> float:
-        """Seconds heard in all windows together."""
-        return sum(waveform.duration_seconds for waveform in self.waveforms)
-
-    @property
     def damage(self) -> str | None:
         """Everything that is wrong, in a few words."""
         unusable = f"{self.unusable_samples} sample(s) are no usable number" if self.unusable_samples else None
         return "; ".join(part for part in (self.fault, unusable) if part) or None
 
-    def faulty(self, kind: ErrorKind, fault: str, offset_bytes: int | None = None) -> Attempt:
+    def faulty(self, kind: ErrorKind, fault: str, offset_bytes: int | None = None) -> Attempt[Use]:
         """Note what went wrong; returns itself, so that a decoder can end with it."""
         self.kind, self.fault, self.offset_bytes = kind, fault, offset_bytes
         return self
 
     def hear(self, mono_T: NDArray[np.float32], sample_rate_hz: int, start_seconds: float) -> None:
-        """Keep a window. Samples that are no usable number become 0, in place."""
+        """Hand a window on. Samples that are no usable number become 0, in place."""
+        if not len(mono_T):
+            return
         # The sum of squares is small only if every sample is; NaN fails the comparison too.
         with np.errstate(over="ignore", invalid="ignore"):
             suspicious = not float(np.dot(mono_T, mono_T)) <= _LARGEST_SAMPLE**2
@@ -75,7 +83,9 @@ class Attempt:
             wrong_T = ~(np.abs(mono_T) <= _LARGEST_SAMPLE)
             mono_T[wrong_T] = 0
             self.unusable_samples += int(wrong_T.sum())
-        self.waveforms.append(Waveform(mono_T, sample_rate_hz, start_seconds))
+        window = Waveform(mono_T, sample_rate_hz, start_seconds)
+        self.seconds += window.duration_seconds
+        self.windows.append(self.use(window))
 
 
 def mix(wave_CT: Sequence[NDArray[Any]], mono_T: NDArray[np.float32]) -> None:

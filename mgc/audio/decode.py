@@ -7,12 +7,16 @@ Nothing holds a whole long track as samples: the planned windows in mono, and a 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Generic, Protocol
 
 from mgc.audio import ffmpeg, libsndfile
-from mgc.audio.attempt import SLACK_SECONDS, Attempt, DecoderName
+from mgc.audio.attempt import SLACK_SECONDS, Attempt, DecoderName, Use
+from mgc.audio.cuts import Cuts
 from mgc.audio.excerpts import ListeningPlan
+from mgc.audio.probe import probe
+from mgc.audio.source import ByteRange, Held
 from mgc.audio.waveform import Waveform
 from mgc.errors import AudioError, ErrorKind
 
@@ -20,57 +24,120 @@ MIN_SECONDS: Final = 0.5
 """A track of which less can be heard is refused."""
 
 
+class Decoder(Protocol):
+    """Decodes the planned windows of a file's bytes; never raises for what the bytes are."""
+
+    def __call__(
+        self, data: bytes, plan: ListeningPlan, use: Callable[[Waveform], Any], track_id: str = ""
+    ) -> Attempt[Any]:
+        """What it made of the file."""
+
+
+CASCADE: Final[tuple[Decoder, ...]] = (libsndfile.listen, ffmpeg.listen)
+"""The decoders in the order in which they are asked."""
+
+
 @dataclass(frozen=True, eq=False)
-class Heard:
-    """What was heard of a track.
+class Listened(Generic[Use]):
+    """What was heard of a track, and what was made of it.
 
     Attributes:
-        waveforms: the windows in order of time, mono (mean of the channels) at the file's own rate; one at least.
+        windows: what `use` made of each window, in order of time; one at least.
         duration_seconds: length of the whole track; of a truncated one, as much as the file holds.
+        seconds: heard in all windows together.
         decoder: which decoder gave the samples.
         damage: in a few words what is wrong with the file although it can be heard, or None.
     """
 
-    waveforms: tuple[Waveform, ...]
+    windows: tuple[Use, ...]
     duration_seconds: float
+    seconds: float
     decoder: DecoderName
     damage: str | None = None
 
-    @property
-    def seconds_listened(self) -> float:
-        """Seconds in all windows together."""
-        return sum(waveform.duration_seconds for waveform in self.waveforms)
 
+def listen(
+    recording: bytes | Cuts,
+    plan: ListeningPlan,
+    use: Callable[[Waveform], Use],
+    track_id: str = "",
+    decoders: Sequence[Decoder] = CASCADE,
+) -> Listened[Use]:
+    """Decode the planned windows of a track, one after the other, and make something of each.
 
-def decode(data: bytes, plan: ListeningPlan) -> Heard:
-    """Decode the planned windows of a track.
-
-    A damaged file is heard as far as it goes, and `Heard.damage` says what is wrong; if a truncated file is shorter
-    than its header says, the plan is laid over what is there. Damage outside the windows, or that a decoder passes over
-    in silence, goes unnoticed. Samples that are no finite number, or beyond ±1e6, become 0 and count as damage. Where
+    A damaged file is heard as far as it goes, and `damage` says what is wrong; if a truncated file is shorter than its
+    header says, the plan is laid over what is there. Damage outside the windows, or that a decoder passes over in
+    silence, goes unnoticed. Samples that are no finite number, or beyond ±1e6, become 0 and count as damage. Where
     libsndfile decodes, windows are the very samples of a full decode (but for the last page of an Ogg file, where they
-    may be up to one Vorbis block off); where FFmpeg does, their place in the track is right to about 0.1 s.
+    may be up to one Vorbis block off); where FFmpeg does, their place in the track is right to about 0.1 s. Cuts of an
+    MP3 are its samples to 2e-6, and say themselves how well their places are known.
 
     Args:
-        data: the whole file: MP3, Ogg (Vorbis, Opus), FLAC, WAV, AIFF, and by FFmpeg M4A/AAC, WMA, WebM and others.
+        recording: the whole file (MP3, Ogg with Vorbis or Opus, FLAC, WAV, AIFF, and by FFmpeg M4A/AAC, WMA, WebM and
+            others), or the cuts that hold the plan's windows.
         plan: which seconds to hear.
+        use: what to make of a window, a waveform mono at the file's own rate: its features, say. The next window is
+            decoded when it returns; called anew from the first window if another decoder has to begin again.
+        track_id: for a plan with random places.
+        decoders: in the order in which they are asked.
 
     Raises:
         AudioError: `empty` (no bytes), `not_audio`, `unsupported_codec`, `truncated`, `corrupt_stream`, or `too_short`
             (a sound file of less than 0.5 s).
     """
-    if not data:
+    if isinstance(recording, Cuts):
+        attempt = libsndfile.listen_to_cuts(recording, use)
+        if attempt.seconds < MIN_SECONDS:
+            raise AudioError(attempt.kind, f"{attempt.fault or 'nothing'}; {attempt.seconds:.2f} s can be heard")
+        damage = "; ".join(part for part in (recording.damage, attempt.damage) if part) or None
+        return _listened(attempt, damage)
+    if not recording:
         raise AudioError(ErrorKind.EMPTY, "the file is empty (0 bytes)")
-    best = libsndfile.listen(data, plan)
-    if best.fault is not None or best.seconds < MIN_SECONDS:
-        best = _better(best, ffmpeg.listen(data, plan), len(data))
+    best = _cascade(recording, plan, use, track_id, decoders)
     if best.seconds < MIN_SECONDS:
-        raise _refusal(data, best)
-    waveforms = tuple(waveform for waveform in best.waveforms if len(waveform.samples))
-    return Heard(waveforms, best.duration_seconds, best.decoder, best.damage)
+        # Tags that a decoder does not expect before this format, or whose size lies, are no reason to lose a track.
+        audio = _between_tags(recording)
+        if audio.start > 0 or audio.stop < len(recording):
+            found = _cascade(recording[audio.start : audio.stop], plan, use, track_id, decoders)
+            best = found if found.seconds >= MIN_SECONDS else best
+    if best.seconds < MIN_SECONDS:
+        raise _refusal(recording, best)
+    return _listened(best, best.damage)
 
 
-def _better(first: Attempt, second: Attempt, size_bytes: int) -> Attempt:
+def _cascade(
+    data: bytes, plan: ListeningPlan, use: Callable[[Waveform], Use], track_id: str, decoders: Sequence[Decoder]
+) -> Attempt[Use]:
+    """The best that the decoders make of it."""
+    best: Attempt[Use] = decoders[0](data, plan, use, track_id)
+    for decoder in decoders[1:]:
+        if best.fault is None and best.seconds >= MIN_SECONDS:
+            break
+        best = _better(best, decoder(data, plan, use, track_id), len(data))
+    return best
+
+
+def _between_tags(data: bytes) -> ByteRange:
+    try:
+        return probe(Held(data)).audio
+    except AudioError:
+        return ByteRange(0, len(data))
+
+
+def _listened(attempt: Attempt[Use], damage: str | None) -> Listened[Use]:
+    return Listened(tuple(attempt.windows), attempt.duration_seconds, attempt.seconds, attempt.decoder, damage)
+
+
+def decode(recording: bytes | Cuts, plan: ListeningPlan, track_id: str = "") -> Listened[Waveform]:
+    """The planned windows of a track as samples, all at once. See `listen`."""
+    return listen(recording, plan, _as_it_is, track_id)
+
+
+def _as_it_is(window: Waveform) -> Waveform:
+    return window
+
+
+def _better(first: Attempt[Use], second: Attempt[Use], size_bytes: int) -> Attempt[Use]:
     """The attempt that heard more, with what both know about the file's damage."""
     if first.seconds > second.seconds:
         return first
@@ -86,7 +153,7 @@ def _better(first: Attempt, second: Attempt, size_bytes: int) -> Attempt:
     return second
 
 
-def _refusal(data: bytes, attempt: Attempt) -> AudioError:
+def _refusal(data: bytes, attempt: Attempt[Use]) -> AudioError:
     """The error for a file of which too little can be heard."""
     fault, kind, looks_like = attempt.fault, attempt.kind, _looks_like(data)
     if fault is None:

@@ -7,15 +7,17 @@ not always tell or tell wrongly, then to decode those of the windows only.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
-from mgc.audio.attempt import RATES_HZ, SLACK_SECONDS, Attempt, mix
+from mgc.audio.attempt import RATES_HZ, SLACK_SECONDS, Attempt, Use, mix
 from mgc.audio.excerpts import Excerpt, ListeningPlan
+from mgc.audio.waveform import Waveform
 from mgc.errors import ErrorKind
 
 _PREROLL_SECONDS: Final = 1.0
@@ -34,9 +36,9 @@ _ANNOUNCING_CONTAINERS: Final = frozenset({"mov", "matroska", "asf", "flac", "ca
 """These state their length in a header; for the others FFmpeg guesses it from the bit rate."""
 
 
-def listen(data: bytes, plan: ListeningPlan) -> Attempt:
+def listen(data: bytes, plan: ListeningPlan, use: Callable[[Waveform], Use], track_id: str = "") -> Attempt[Use]:
     """Decode the planned windows; packets that cannot be decoded are left out."""
-    attempt = Attempt("pyav")
+    attempt = Attempt("pyav", use)
     try:
         with _open(data) as container:
             attempt.opened = True
@@ -51,7 +53,8 @@ def listen(data: bytes, plan: ListeningPlan) -> Attempt:
             attempt.duration_seconds, last_position = _walk(container, stream)
             index: int = stream.index
         with _open(data) as container:
-            _listen(container, container.streams[index], plan, attempt, last_position)
+            excerpts = plan.excerpts(attempt.duration_seconds, track_id)
+            _listen(container, container.streams[index], excerpts, attempt, last_position)
     except av.FFmpegError as error:
         kind = ErrorKind.CORRUPT_STREAM if attempt.opened else ErrorKind.NOT_AUDIO
         attempt.faulty(kind, f"FFmpeg: {error.strerror}")
@@ -130,18 +133,27 @@ class _Window:
         self.pieces.append(piece_T)
         self._missing -= len(piece_T)
 
+    def hand_on(self, attempt: Attempt[Use], rate_hz: int) -> None:
+        """Give what it holds to the attempt."""
+        if self.pieces:
+            attempt.hear(np.concatenate(self.pieces), rate_hz, self.begins_seconds)
 
-def _listen(container: Any, stream: Any, plan: ListeningPlan, attempt: Attempt, last_position: int | None) -> None:
-    windows = [_Window(excerpt) for excerpt in plan.excerpts(attempt.duration_seconds)]
+
+def _listen(
+    container: Any, stream: Any, excerpts: tuple[Excerpt, ...], attempt: Attempt[Use], last_position: int | None
+) -> None:
+    windows = deque(_Window(excerpt) for excerpt in excerpts)
     tick_seconds = float(stream.time_base)
     rate_hz = tried = failed = 0
     first_failure: int | None = None
     changed_to_hz: int | None = None
     skipped = False
     for packet, place_seconds in _packets(container, stream):
-        window = next((window for window in windows if not window.is_over(place_seconds)), None)
-        if window is None:
+        while windows and windows[0].is_over(place_seconds):
+            windows.popleft().hand_on(attempt, rate_hz)
+        if not windows:
             break
+        window = windows[0]
         if place_seconds < window.start_seconds - _PREROLL_SECONDS and packet.size:
             skipped = True
             continue
@@ -172,10 +184,9 @@ def _listen(container: Any, stream: Any, plan: ListeningPlan, attempt: Attempt, 
                 continue
             for window in windows:
                 window.take(mono_T, rate_hz, max(0.0, place_seconds + late * tick_seconds))
-    planned_seconds = sum(window.seconds for window in windows)
     for window in windows:
-        if window.pieces:
-            attempt.hear(np.concatenate(window.pieces), rate_hz, window.begins_seconds)
+        window.hand_on(attempt, rate_hz)
+    planned_seconds = sum(excerpt.seconds for excerpt in excerpts)
     if failed == 1 and first_failure is not None and first_failure == last_position:
         fault = f"truncated: the file ends inside the packet at byte {first_failure}"
         attempt.faulty(ErrorKind.TRUNCATED, fault, first_failure)
@@ -186,7 +197,7 @@ def _listen(container: Any, stream: Any, plan: ListeningPlan, attempt: Attempt, 
     elif changed_to_hz is not None:
         fault = f"damaged: the sample rate changes from {rate_hz} to {changed_to_hz} Hz"
         attempt.faulty(ErrorKind.CORRUPT_STREAM, fault)
-    elif planned_seconds - attempt.seconds > SLACK_SECONDS * len(windows):
+    elif planned_seconds - attempt.seconds > SLACK_SECONDS * len(excerpts):
         fault = f"damaged: {attempt.seconds:.1f} of {planned_seconds:.1f} s can be decoded"
         attempt.faulty(ErrorKind.CORRUPT_STREAM, fault)
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import io
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from mgc.audio.attempt import RATES_HZ, SLACK_SECONDS, Attempt, mix
+from mgc.audio.attempt import RATES_HZ, SLACK_SECONDS, Attempt, Use, mix
+from mgc.audio.cuts import Cuts, counted
 from mgc.audio.excerpts import ListeningPlan
 from mgc.audio.ffmpeg import counted_seconds
-from mgc.errors import ErrorKind
+from mgc.audio.probe import probe
+from mgc.audio.source import Held
+from mgc.audio.waveform import Waveform
+from mgc.errors import AudioError, ErrorKind
 
 _LONGEST_SECONDS: Final = 100 * 3600.0
 """Lengths beyond are libsndfile's way to say that it does not know."""
@@ -31,33 +35,75 @@ _PREROLL_SECONDS: Final = 0.5
 frames (the bit reservoir is empty) or one Vorbis block (8,192 samples at most)."""
 
 
-def listen(data: bytes, plan: ListeningPlan) -> Attempt:
+def listen(data: bytes, plan: ListeningPlan, use: Callable[[Waveform], Use], track_id: str = "") -> Attempt[Use]:
     """Decode the planned windows up to the first that comes up short."""
-    attempt = Attempt("soundfile")
+    attempt = Attempt("soundfile", use)
     with _C_STDERR.silenced():
         try:
             file = _SoundFile(_Bytes(data))
         except soundfile.LibsndfileError as error:
             return attempt.faulty(ErrorKind.NOT_AUDIO, f"libsndfile: {error.error_string}")
         with file:
-            return _listen(file, data, plan, attempt)
+            return _listen(file, data, plan, attempt, track_id)
 
 
-def _listen(file: soundfile.SoundFile, data: bytes, plan: ListeningPlan, attempt: Attempt) -> Attempt:
+def listen_to_cuts(cuts: Cuts, use: Callable[[Waveform], Use]) -> Attempt[Use]:
+    """Decode the windows of an MP3's cuts."""
+    attempt = Attempt("soundfile", use, duration_seconds=cuts.duration_seconds)
+    with _C_STDERR.silenced():
+        try:
+            with _SoundFile(_Bytes(cuts.data)) as file:
+                attempt.opened = True
+                _listen_to_cuts(file, cuts, attempt)
+        except soundfile.LibsndfileError as error:
+            attempt.faulty(ErrorKind.CORRUPT_STREAM, f"damaged: libsndfile: {error.error_string.rstrip('.')}")
+    return attempt
+
+
+def _listen_to_cuts(file: soundfile.SoundFile, cuts: Cuts, attempt: Attempt[Use]) -> None:
+    block_TC = np.empty((_BLOCK_VALUES // file.channels, file.channels), np.float32)
+    position = 0
+    for window in cuts.windows:
+        mono_T = np.empty(window.samples, np.float32)
+        end = window.first_sample + window.samples
+        while position < end:
+            ahead = (window.first_sample if position < window.first_sample else end) - position
+            got_TC = file.read(out=block_TC[:ahead])
+            if not len(got_TC):
+                missing = end - max(position, window.first_sample)
+                attempt.hear(mono_T[: window.samples - missing], cuts.sample_rate_hz, window.start_seconds)
+                attempt.faulty(
+                    ErrorKind.CORRUPT_STREAM, f"damaged: libsndfile stops in the window at {window.start_seconds:.1f} s"
+                )
+                return
+            if position >= window.first_sample:
+                mix(list(got_TC.T), mono_T[position - window.first_sample :][: len(got_TC)])
+            position += len(got_TC)
+        attempt.hear(mono_T, cuts.sample_rate_hz, window.start_seconds)
+
+
+def _listen(
+    file: soundfile.SoundFile, data: bytes, plan: ListeningPlan, attempt: Attempt[Use], track_id: str
+) -> Attempt[Use]:
     rate_hz, frames = file.samplerate, file.frames
     duration_seconds = frames / rate_hz if rate_hz in RATES_HZ else -1.0
     if not 0 <= duration_seconds < _LONGEST_SECONDS:
         return attempt.faulty(ErrorKind.CORRUPT_STREAM, f"libsndfile finds {frames} samples at {rate_hz} Hz")
     if file.format == "MP3" and not _mp3_is_counted(data):
         # libsndfile guesses the length from the bit rate of the first frame, and reads no further than that.
-        true_seconds = counted_seconds(data)
+        cuts = None
+        with contextlib.suppress(AudioError):
+            cuts = counted(data, probe(Held(data)).audio, plan, track_id)
+            if cuts is not None and abs(cuts.duration_seconds - duration_seconds) > SLACK_SECONDS:
+                return listen_to_cuts(cuts, attempt.use)
+        true_seconds = counted_seconds(data) if cuts is None else None
         if true_seconds is not None and abs(true_seconds - duration_seconds) > SLACK_SECONDS:
             return attempt.faulty(ErrorKind.CORRUPT_STREAM, "libsndfile cannot tell its length")
     else:
         attempt.announced_seconds = duration_seconds
     attempt.opened = True
     attempt.duration_seconds = duration_seconds
-    for excerpt in plan.excerpts(duration_seconds):
+    for excerpt in plan.excerpts(duration_seconds, track_id):
         start = round(excerpt.start_seconds * rate_hz)
         wanted = min(round(excerpt.seconds * rate_hz), frames - start)
         mono_T, stopped = _read_mono(file, start, wanted)
@@ -148,7 +194,7 @@ class _CStderr:
             self._pointer = ctypes.c_void_p.in_dll(library, "stderr")
             self._sink = library.fopen(b"/dev/null", b"w")
 
-    @contextmanager
+    @contextlib.contextmanager
     def silenced(self) -> Iterator[None]:
         if self._sink is None:
             yield

@@ -2,39 +2,77 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Protocol
+from typing import Annotated, Any, ClassVar, Final, Protocol
 
 from pydantic import Field
 
 from mgc.audio.waveform import Waveform
 from mgc.configuration import short_hash, to_json
-from mgc.features.clips import Clips
+from mgc.features.clips import Clips, Dtype
+from mgc.features.cutting import ClipConfig
+from mgc.features.handcrafted import Handcrafted, HandcraftedConfig
+from mgc.features.image import MelImage, MelImageConfig
+from mgc.features.lpcc import Lpcc, LpccConfig
 from mgc.features.mel import LogMel, LogMelConfig
+from mgc.features.mel_means import MelMeans, MelMeansConfig
+from mgc.features.mfcc import Mfcc, MfccConfig
+from mgc.features.stack import MelMfcc, MelMfccConfig
 from mgc.features.thumbnail import Thumbnail, ThumbnailConfig
 
-__all__ = ["Clips", "FrontEnd", "FrontEndConfig", "build_front_end", "features_id"]
+__all__ = ["AnyFrontEndConfig", "Clips", "FrontEnd", "FrontEndConfig", "build_front_end", "features_id"]
 
-FrontEndConfig = Annotated[LogMelConfig | ThumbnailConfig, Field(discriminator="kind")]
+AnyFrontEndConfig = (
+    LogMelConfig
+    | ThumbnailConfig
+    | MfccConfig
+    | MelMfccConfig
+    | MelImageConfig
+    | MelMeansConfig
+    | HandcraftedConfig
+    | LpccConfig
+)
+
+FrontEndConfig = Annotated[AnyFrontEndConfig, Field(discriminator="kind")]
 """The configuration of any front end; `kind` says which."""
 
 
 class FrontEnd(Protocol):
     """A callable that turns a listened window into clips of features."""
 
+    NUMBERS: ClassVar[int]
+    """Raised whenever a change of its code changes the numbers."""
+
+    dtype: ClassVar[Dtype]
+    """Of the features as they are stored."""
+
     @property
-    def shape(self) -> tuple[int, int]:
-        """Shape of one clip's features: (bins, frames)."""
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one clip's features: (numbers,), (bins, frames) or (height, width, colours)."""
 
     def __call__(self, window: Waveform) -> Clips:
         """Features of the window's clips; one clip at least."""
 
 
-def build_front_end(config: LogMelConfig | ThumbnailConfig) -> FrontEnd:
+_FRONT_ENDS: Final[dict[type[Any], type[FrontEnd]]] = {
+    LogMelConfig: LogMel,
+    ThumbnailConfig: Thumbnail,
+    MfccConfig: Mfcc,
+    MelMfccConfig: MelMfcc,
+    MelImageConfig: MelImage,
+    MelMeansConfig: MelMeans,
+    HandcraftedConfig: Handcrafted,
+    LpccConfig: Lpcc,
+}
+
+
+def build_front_end(config: AnyFrontEndConfig) -> FrontEnd:
     """The front end of a configuration."""
-    return LogMel(config) if isinstance(config, LogMelConfig) else Thumbnail(config)
+    front_end: Any = _FRONT_ENDS[type(config)]
+    built: FrontEnd = front_end(config)
+    return built
 
 
-def features_id(config: LogMelConfig | ThumbnailConfig) -> str:
+def features_id(config: AnyFrontEndConfig) -> str:
     """Twelve hexadecimal digits that change when, and only when, the front end's numbers can change."""
-    front_end = LogMel if isinstance(config, LogMelConfig) else Thumbnail
-    return short_hash({"front_end": to_json(config), "numbers": front_end.NUMBERS})
+    identity = config.identity() if isinstance(config, ClipConfig) else to_json(config)
+    return short_hash({"front_end": identity, "numbers": _FRONT_ENDS[type(config)].NUMBERS})

@@ -5,7 +5,7 @@ T: samples in time, X: frames, M: mel bins.
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
 import numpy as np
 import torch
@@ -14,8 +14,8 @@ from pydantic.dataclasses import dataclass
 
 from mgc.audio.waveform import Waveform
 from mgc.configuration import STRICT
-from mgc.features.clips import Clips
-from mgc.features.mel import SMALLEST_POWER, MelPower
+from mgc.features.clips import Clips, Dtype
+from mgc.features.mel_power import SMALLEST_POWER, MelPower
 
 _FRAMES_AT_ONCE: Final = 256
 """Frames transformed in one go: the intermediate spectra of some 2 MB stay in the processor's cache."""
@@ -52,15 +52,17 @@ class ThumbnailConfig:
 class Thumbnail:
     """Turns a listened window into one thumbnail. See `ThumbnailConfig`."""
 
-    NUMBERS: Final = 1
-    """Raised whenever a change of this code changes the numbers."""
+    NUMBERS: ClassVar[int] = 1
+    """Raised whenever a change of this code, or of code that it shares, changes the numbers."""
+
+    dtype: ClassVar[Dtype] = "uint8"
 
     def __init__(self, config: ThumbnailConfig) -> None:
         self.config = config
         self._mel_power: dict[int, MelPower] = {}
 
     @property
-    def shape(self) -> tuple[int, int]:
+    def shape(self) -> tuple[int, ...]:
         """Shape of one clip's features: (bins, columns)."""
         return self.config.n_mels, self.config.columns
 

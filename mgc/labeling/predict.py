@@ -1,12 +1,13 @@
 """Stage: clips of features to one decision a track.
 
-Axes: N clips of a batch, F mel bins, T frames, G genres.
+Axes: N clips of a batch, F mel bins, T frames (a clip may have other axes), G genres.
 """
 
 from __future__ import annotations
 
 import copy
 import json
+import math
 from typing import Final
 
 import numpy as np
@@ -35,10 +36,11 @@ class Predict:
         model: from normalised features to logits; a copy of it is used.
         normalization: of the stored features.
         taxonomy: names of the logits.
-        shape: (bins, frames) of one clip.
+        shape: of one clip's features.
         device: where to compute; the CPU by default.
         top_k: genres listed for a track, at most; 1 or more.
         clips_at_once: clips that go through the network together; by default what suits the device.
+        dtype: of the stored features.
     """
 
     def __init__(
@@ -46,10 +48,11 @@ class Predict:
         model: Classifier,
         normalization: Normalization,
         taxonomy: Taxonomy,
-        shape: tuple[int, int],
+        shape: tuple[int, ...],
         device: torch.device | None = None,
         top_k: int = 3,
         clips_at_once: int | None = None,
+        dtype: str = "uint8",
     ) -> None:
         self._device = device or torch.device("cpu")
         # mypy: torch's stubs leave memory_format out.
@@ -58,6 +61,7 @@ class Predict:
         self._normalization = normalization
         self._genres = taxonomy.names
         self._shape = shape
+        self.dtype = np.dtype(dtype)
         self._top_k = top_k
         self._clips_at_once = clips_at_once or (CLIPS_AT_ONCE_CPU if self._device.type == "cpu" else CLIPS_AT_ONCE_GPU)
 
@@ -66,12 +70,12 @@ class Predict:
         """Logits of clips: float32 (clips, genres).
 
         Args:
-            clips_NFT: uint8 (clips, bins, frames).
+            clips_NFT: features as stored, (clips, *shape).
         """
         logits_NG = np.empty((len(clips_NFT), len(self._genres)), np.float32)
         for start in range(0, len(clips_NFT), self._clips_at_once):
             part_NFT = clips_NFT[start : start + self._clips_at_once]
-            filled_NFT = np.zeros((self._clips_at_once, *self._shape), np.uint8)
+            filled_NFT = np.zeros((self._clips_at_once, *self._shape), self.dtype)
             filled_NFT[: len(part_NFT)] = part_NFT
             features_NFT = self._normalization.apply(torch.from_numpy(filled_NFT).to(self._device))
             logits_NG[start : start + len(part_NFT)] = self._model(features_NFT).float().cpu().numpy()[: len(part_NFT)]
@@ -81,8 +85,8 @@ class Predict:
         """One row a track in and out; `clips` goes, the answer comes.
 
         Args:
-            batch: with `clips` (bytes: C-ordered uint8 (clips, bins, frames), None where the track has an error) and
-                `clip_count` (int32, 0 there).
+            batch: with `clips` (bytes: C-ordered (clips, *shape), None where the track has an error) and `clip_count`
+                (int32, 0 there).
 
         Returns:
             The batch without `clips`, with `genre_top` (str or None), `confidence` (float64, NaN where none) and
@@ -92,16 +96,16 @@ class Predict:
             FeaturesError: a track's clips are not of the shape that the network was trained with.
         """
         counts = batch["clip_count"].astype(np.int64)
-        bins, frames = self._shape
+        clip_bytes = math.prod(self._shape) * self.dtype.itemsize
         for row, (clips, count) in enumerate(zip(batch["clips"], counts, strict=True)):
             found = 0 if clips is None else len(clips)
-            if found != count * bins * frames:
+            if found != count * clip_bytes:
                 raise FeaturesError(
-                    f"row {row} of a batch has {found} bytes of features, {count} clips of {bins} bins and {frames} "
-                    f"frames take {count * bins * frames}. Compute features with the bundle's front end."
+                    f"row {row} of a batch has {found} bytes of features, {count} clips of {self._side()} "
+                    f"take {count * clip_bytes}. Compute features with the bundle's front end."
                 )
         joined = b"".join(clips for clips in batch["clips"] if clips is not None)
-        logits_NG = self.logits(np.frombuffer(joined, np.uint8).reshape(-1, bins, frames))
+        logits_NG = self.logits(np.frombuffer(joined, self.dtype).reshape(-1, *self._shape))
         tracks = len(counts)
         genre_top = np.full(tracks, None, dtype=object)
         confidence = np.full(tracks, np.nan)
@@ -114,3 +118,9 @@ class Predict:
                 top_k[row] = json.dumps(decision.top_k)
         kept = {name: values for name, values in batch.items() if name != "clips"}
         return {**kept, "genre_top": genre_top, "confidence": confidence, "top_k": top_k}
+
+    def _side(self) -> str:
+        """The size of a clip for a person to read."""
+        if len(self._shape) == 2:
+            return f"{self._shape[0]} bins and {self._shape[1]} frames ({self.dtype})"
+        return f"{' x '.join(map(str, self._shape))} numbers ({self.dtype})"

@@ -15,12 +15,12 @@ ModelConfig = Annotated[HouseCnnConfig | OBeirneCnnConfig, Field(discriminator="
 """The configuration of any network; `kind` says which."""
 
 
-def build_model(config: HouseCnnConfig | OBeirneCnnConfig, input_shape: tuple[int, int], genres: int) -> Classifier:
+def build_model(config: HouseCnnConfig | OBeirneCnnConfig, input_shape: tuple[int, ...], genres: int) -> Classifier:
     """A freshly initialised network, its weights drawn from torch's global generator.
 
     Args:
         config: which network, and how large.
-        input_shape: (bins, frames) of one clip's features.
+        input_shape: of one clip's features.
         genres: number of logits.
 
     Raises:
@@ -31,21 +31,27 @@ def build_model(config: HouseCnnConfig | OBeirneCnnConfig, input_shape: tuple[in
         case HouseCnnConfig():
             return HouseCnn(config, genres)
         case OBeirneCnnConfig():
-            return OBeirneCnn(config, input_shape, genres)
+            bins, frames = input_shape
+            return OBeirneCnn(config, (bins, frames), genres)
         case _:
             assert_never(config)
 
 
-def check_input(config: HouseCnnConfig | OBeirneCnnConfig, input_shape: tuple[int, int]) -> None:
-    """Refuse features too small for the network.
+def check_input(config: HouseCnnConfig | OBeirneCnnConfig, input_shape: tuple[int, ...]) -> None:
+    """Refuse features that are not bins over frames, or too small for the network.
 
     Args:
         config: of the network.
-        input_shape: (bins, frames) of one clip's features.
+        input_shape: of one clip's features.
 
     Raises:
         ConfigError: naming both.
     """
+    if len(input_shape) != 2:
+        raise ConfigError(
+            f"model {config.kind} takes features of bins x frames, "
+            f"the front end gives {' x '.join(map(str, input_shape))} numbers."
+        )
     smallest = SMALLEST_SIDE if isinstance(config, OBeirneCnnConfig) else 1
     bins, frames = input_shape
     if min(bins, frames) < smallest:

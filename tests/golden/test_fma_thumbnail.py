@@ -27,8 +27,8 @@ def test_track_2_of_fma_small(data: Path) -> None:
     published = np.frombuffer(rows["mel_u8"][0].as_py(), np.uint8).reshape(128, 128).astype(np.float64)
     heard = decode((data / "fma" / "audio_000" / "000002.mp3").read_bytes(), ListeningPlan())
     assert heard.damage is None
-    assert len(heard.waveforms) == 1
-    ours = Thumbnail(ThumbnailConfig())(heard.waveforms[0]).features[0]
+    assert len(heard.windows) == 1
+    ours = Thumbnail(ThumbnailConfig())(heard.windows[0]).features[0]
     difference = ours - published
     assert np.sqrt(np.mean(difference**2)) < 1.0
     assert np.abs(difference).max() <= 4

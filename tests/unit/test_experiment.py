@@ -121,7 +121,8 @@ def test_no_assignment_changes_nothing() -> None:
         (
             "front_end.kind",
             "thumbnial",
-            "option front_end.kind: input should be one of 'log_mel', 'thumbnail' (got 'thumbnial')",
+            "option front_end.kind: input should be one of 'log_mel', 'thumbnail', 'mfcc', 'mel_mfcc', 'mel_image', "
+            "'mel_means', 'handcrafted', 'lpcc' (got 'thumbnial')",
         ),
         (
             "model.kind",

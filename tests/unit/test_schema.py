@@ -80,6 +80,12 @@ def test_features_say_what_computed_them_through_parquet() -> None:
     assert schema.notices_of(schema.FEATURES) == ()
 
 
+@pytest.mark.parametrize(("shape", "dtype"), [((26,), "float32"), ((20, 128), "float16"), ((220, 216, 3), "uint8")])
+def test_features_of_any_rank_and_dtype(shape: tuple[int, ...], dtype: str) -> None:
+    facts = schema.features_facts(schema.features_schema({"kind": "x"}, "0123456789ab", shape, dtype), "f")
+    assert (facts["shape"], facts["dtype"]) == (list(shape), dtype)
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
@@ -94,10 +100,12 @@ def test_features_say_what_computed_them_through_parquet() -> None:
             (schema.FEATURES.with_metadata({"mgc_front_end": json.dumps(facts)}), "must be JSON with")
             for facts in (
                 [],
-                FACTS | {"shape": [128]},
+                FACTS | {"shape": []},
+                FACTS | {"shape": [128, 96, 3, 1]},
                 FACTS | {"shape": [128, 0]},
                 FACTS | {"shape": [128, 1.5]},
-                FACTS | {"dtype": "float16"},
+                FACTS | {"dtype": "float64"},
+                FACTS | {"dtype": ["uint8"]},
                 FACTS | {"features_id": 3},
                 {name: value for name, value in FACTS.items() if name != "front_end"},
             )

@@ -14,8 +14,9 @@ import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mgc.audio.decode import Heard, decode
+from mgc.audio.decode import Listened, decode
 from mgc.audio.excerpts import ListeningPlan
+from mgc.audio.waveform import Waveform
 from mgc.errors import AudioError, ErrorKind
 
 MakeFile = Callable[..., bytes]
@@ -71,15 +72,15 @@ def test_a_truncated_file_is_heard_as_far_as_it_goes(make_file: MakeFile, kind: 
     assert heard.damage is not None
     assert heard.damage.startswith("truncated: header announces 8.0 s")
     assert 3.5 < heard.duration_seconds < 6.5
-    assert heard.seconds_listened == pytest.approx(heard.duration_seconds, abs=0.3)
+    assert heard.seconds == pytest.approx(heard.duration_seconds, abs=0.3)
 
 
 def test_the_plan_is_laid_over_what_is_there(make_file: MakeFile) -> None:
     data = make_file("mp3", seconds=30.0)
     heard = decode(data[: len(data) // 3], SHORT)
-    assert len(heard.waveforms) == 3
+    assert len(heard.windows) == 3
     assert 8.0 < heard.duration_seconds < 12.0
-    assert heard.waveforms[-1].start_seconds < heard.duration_seconds
+    assert heard.windows[-1].start_seconds < heard.duration_seconds
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ def test_behind_a_hole_pyav_reads_on(make_file: MakeFile) -> None:
     data[hole : hole + 4000] = bytes(4000)
     heard = decode(bytes(data), PLAN)
     assert heard.decoder == "pyav"
-    assert heard.seconds_listened > 7.0
+    assert heard.seconds > 7.0
     assert heard.damage is not None
     assert "cannot be decoded, the first at byte" in heard.damage
 
@@ -123,7 +124,7 @@ def test_samples_that_are_no_numbers_become_silence() -> None:
     heard = decode(stream.getvalue(), PLAN)
     assert heard.damage == "3 sample(s) are no usable number"
     assert heard.decoder == "soundfile"
-    assert heard.waveforms[0].samples[[9, 10, 20, 30]].tolist() == [0.25, 0.0, 0.0, 0.0]
+    assert heard.windows[0].samples[[9, 10, 20, 30]].tolist() == [0.25, 0.0, 0.0, 0.0]
 
 
 def test_a_lying_header_takes_no_memory(make_file: MakeFile) -> None:
@@ -146,7 +147,7 @@ def test_a_lying_header_takes_no_memory(make_file: MakeFile) -> None:
         finally:
             tracemalloc.stop()
         assert heard.duration_seconds == pytest.approx(8.0, abs=0.2)
-        assert heard.seconds_listened == pytest.approx(8.0, abs=0.2)
+        assert heard.seconds == pytest.approx(8.0, abs=0.2)
         assert heard.damage is not None
         # The sound itself is 1.4 MB.
         assert peak < 16e6
@@ -214,11 +215,11 @@ def test_damage_is_never_more_than_an_audio_error(
         assert_sound(decode(bytes(data), windows))
 
 
-def assert_sound(heard: Heard) -> None:
-    starts = [window.start_seconds for window in heard.waveforms]
+def assert_sound(heard: Listened[Waveform]) -> None:
+    starts = [window.start_seconds for window in heard.windows]
     assert starts
     assert starts == sorted(starts)
-    assert heard.seconds_listened >= 0.5
-    for window in heard.waveforms:
+    assert heard.seconds >= 0.5
+    for window in heard.windows:
         assert len(window.samples) > 0
         assert np.isfinite(window.samples).all()

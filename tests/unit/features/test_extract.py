@@ -8,7 +8,8 @@ import pyarrow as pa
 import pytest
 import soundfile
 
-from mgc.audio.decode import decode
+from mgc.audio.attempt import Attempt
+from mgc.audio.decode import CASCADE, decode
 from mgc.audio.excerpts import ListeningPlan
 from mgc.features.extract import Extract
 from mgc.features.mel import LogMel, LogMelConfig
@@ -34,7 +35,7 @@ def batch_of(files: list[bytes | None], **more: Any) -> dict[str, np.ndarray]:
     nothing = [None] * len(files)
     return {
         "track_id": column([f"track {row}" for row in range(len(files))]),
-        "bytes": column(list(files)),
+        "recording": column(list(files)),
         "error_kind": column(more.get("error_kind", nothing)),
         "error_message": column(more.get("error_message", nothing)),
     }
@@ -47,7 +48,7 @@ def test_rows_stay_in_order_and_a_bad_file_costs_its_own_row_only() -> None:
     made = Extract(LogMelConfig(clip_seconds=2.0, frames=80), PLAN)(
         batch_of(files, error_kind=kinds, error_message=messages)
     )
-    assert "bytes" not in made
+    assert "recording" not in made
     assert {len(values) for values in made.values()} == {7}
     assert made["track_id"].tolist() == [f"track {row}" for row in range(7)]
     assert made["error_kind"].tolist() == [None, "empty", None, "fetch_failed", "not_audio", "too_short", None]
@@ -78,7 +79,7 @@ def test_rows_stay_in_order_and_a_bad_file_costs_its_own_row_only() -> None:
 def test_clips_are_those_of_the_front_end() -> None:
     config, data = LogMelConfig(), sound(20.0)
     made = Extract(config, PLAN)(batch_of([data]))
-    expected = np.concatenate([LogMel(config)(window).features for window in decode(data, PLAN).waveforms])
+    expected = np.concatenate([LogMel(config)(window).features for window in decode(data, PLAN).windows])
     stored = np.frombuffer(made["clips"][0], np.uint8).reshape(made["clip_count"][0], 128, 128)
     np.testing.assert_array_equal(stored, expected)
 
@@ -91,16 +92,15 @@ def test_damage_and_offset_are_told() -> None:
     assert made["error_offset"].tolist() == [None, 200]
 
 
-def test_an_unexpected_exception_costs_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_exception_costs_one_row() -> None:
     good, odd = sound(1.0), sound(2.0)
 
-    def fail_once(data: bytes, plan: ListeningPlan) -> Any:
+    def fail_once(data: bytes, plan: ListeningPlan, use: Any, track_id: str = "") -> Attempt[Any]:
         if data == odd:
             raise RuntimeError("the decoder is confused")
-        return decode(data, plan)
+        return CASCADE[0](data, plan, use, track_id)
 
-    monkeypatch.setattr("mgc.features.extract.decode", fail_once)
-    made = Extract(ThumbnailConfig(), PLAN)(batch_of([good, odd, good]))
+    made = Extract(ThumbnailConfig(), PLAN, decoders=[fail_once])(batch_of([good, odd, good]))
     assert made["error_kind"].tolist() == [None, "corrupt_stream", None]
     assert made["error_message"][1] == "unexpected RuntimeError: the decoder is confused"
     assert made["clip_count"].tolist() == [1, 0, 1]

@@ -6,7 +6,8 @@ import torch
 from pydantic import ValidationError
 
 from mgc.audio.waveform import Waveform
-from mgc.features.mel import LogMel, LogMelConfig, mel_filters
+from mgc.features.mel import LogMel, LogMelConfig
+from mgc.features.mel_power import mel_filters
 
 RATE_HZ = 22050
 
@@ -47,6 +48,20 @@ def test_silence_is_the_floor() -> None:
     made = front_end(Waveform(half, RATE_HZ)).features
     assert made[0].max() == 0
     assert made[1].max() == 255
+
+
+def test_with_a_fixed_reference_loudness_is_told_apart_and_saturates() -> None:
+    front_end = LogMel(LogMelConfig(reference_db=0.0, top_db=51.0))
+    sound = noise(3.0)
+    made = [
+        front_end(Waveform(sound.samples * np.float32(gain), RATE_HZ)).features.astype(int) for gain in (0, 0.01, 0.1)
+    ]
+    assert not made[0].any()
+    inside = (made[1] > 0) & (made[2] < 255)
+    assert inside.mean() > 0.5
+    # 20 dB are 100 steps of 51 / 255 dB.
+    assert (np.abs(made[2] - made[1] - 100)[inside] <= 1).all()
+    assert front_end(Waveform(sound.samples * np.float32(1000), RATE_HZ)).features.min() == 255
 
 
 def test_a_tone_lies_in_its_bin_whatever_the_file_rate() -> None:
@@ -94,6 +109,8 @@ def test_the_caller_keeps_its_samples_and_gradient_mode() -> None:
         ({"n_mels": 0}, "n_mels"),
         ({"hop": 512}, "hop"),
         ({"kind": "mel"}, "kind"),
+        ({"reference_db": -50.0}, "reference_db - top_db is -130 dB"),
+        ({"reference_db": -101.0}, "reference_db"),
     ],
 )
 def test_refuses_wrong_values(wrong: dict[str, object], named: str) -> None:

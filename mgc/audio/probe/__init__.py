@@ -1,0 +1,131 @@
+"""Probe a file: what it is, how long, at what rate, from its first bytes and a few more, without decoding.
+
+Everything here is plain Python on short reads (see `reader` for the bounds), so a file made to break a decoder cannot
+break it, and many files can be probed at once in threads. The content decides what a file is, never its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from mgc.audio.probe.adts import parse_adts
+from mgc.audio.probe.aiff import parse_aiff, parse_caf
+from mgc.audio.probe.asf import HEADER, parse_asf
+from mgc.audio.probe.facts import Probe
+from mgc.audio.probe.flac import parse_flac
+from mgc.audio.probe.found import Found
+from mgc.audio.probe.matroska import parse_matroska
+from mgc.audio.probe.mp4 import parse_mp4
+from mgc.audio.probe.mpeg import probe_mpeg
+from mgc.audio.probe.ogg import parse_ogg
+from mgc.audio.probe.others import SIGNATURES, is_ac3, parse_ac3, parse_other
+from mgc.audio.probe.reader import BLOCK_BYTES, BoundedReader, OutOfBytesError
+from mgc.audio.probe.riff import parse_w64, parse_wav
+from mgc.audio.probe.tags import strip_tags
+from mgc.audio.source import ByteRange, Source
+from mgc.errors import AudioError, ErrorKind
+
+__all__ = ["Probe", "probe", "signature"]
+
+HEAD_BYTES: Final = 1 << 14
+"""If tags leave less than this of the first block, another block is read behind them."""
+
+SEARCHED_BLOCKS: Final = 4
+"""Blocks of 64 KiB in which frames of MPEG audio or AAC are looked for, where no container begins."""
+
+_OVERLAP_BYTES: Final = 1 << 13
+"""Of two blocks searched, so that frames on their border are found."""
+
+_MP4_BOXES: Final = (b"ftyp", b"moov", b"mdat", b"styp", b"moof", b"pnot")
+_SMALL_BOXES: Final = (b"free", b"skip", b"wide")
+"""These are English words too: they begin an MP4 file only if the size before them is small, and so no letters."""
+_W64: Final = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
+_FORMS: Final = {b"WAVE": "wav", b"AVI ": "avi", b"AIFF": "aiff", b"AIFC": "aiff", b"8SVX": "svx", b"16SV": "svx"}
+
+_PARSERS: Final[dict[str, Callable[[BoundedReader, Found], None]]] = {
+    "wav": parse_wav,
+    "w64": parse_w64,
+    "aiff": parse_aiff,
+    "caf": parse_caf,
+    "flac": parse_flac,
+    "ogg": parse_ogg,
+    "mp4": parse_mp4,
+    "asf": parse_asf,
+    "matroska": parse_matroska,
+    "ac3": parse_ac3,
+}
+
+
+def probe(source: Source) -> Probe:
+    """Find out what a file is, from a few short reads.
+
+    A file that is cut, or lies, in its headers gives a `Probe` with what could be read, at worst the container alone;
+    whether there is anything to hear is for a decoder to say.
+
+    Args:
+        source: the file. At most 24 ranges of at most 64 KiB are read, besides what `probe_mpeg` reads.
+
+    Returns:
+        Facts; `container` is one of those `Probe` names, or that of another format for the decoder to see to.
+
+    Raises:
+        AudioError: `empty` (no bytes), or `not_audio` (neither a known container nor frames of MPEG audio or AAC).
+    """
+    if source.size_bytes <= 0:
+        raise AudioError(ErrorKind.EMPTY, "the file is empty (0 bytes)")
+    reader = BoundedReader(source)
+    audio, tags = strip_tags(reader)
+    head = reader.stretch(audio.start, HEAD_BYTES)[: audio.size_bytes]
+    container = signature(head)
+    if container is not None:
+        found = Found(container, audio, tags)
+        # Where the bytes end, what has been found until then stands.
+        with suppress(OutOfBytesError):
+            _PARSERS.get(container, parse_other)(reader, found)
+        return found.probe()
+    facts = _search_frames(source, reader, head, audio, tags)
+    if facts is None:
+        raise AudioError(
+            ErrorKind.NOT_AUDIO,
+            f"no known audio container or frame begins at byte {audio.start}: {head[:8].hex(' ') or 'only tags'}",
+        )
+    return facts
+
+
+def signature(head: bytes) -> str | None:
+    """The container that these first bytes (behind leading tags) announce, None for any but those known by a mark.
+
+    Bare frames of MPEG audio and AAC have no mark: they are known by several of them in a row, which `probe` looks for.
+    """
+    if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM"):
+        return _FORMS.get(head[8:12])
+    if head[4:8] in _MP4_BOXES or (head[4:8] in _SMALL_BOXES and head[0] == 0):
+        return "mp4"
+    for magic, name in ((b"fLaC", "flac"), (b"OggS", "ogg"), (b"caff", "caf"), (_W64, "w64"), (HEADER, "asf")):
+        if head.startswith(magic):
+            return name
+    if head.startswith(b"\x1a\x45\xdf\xa3"):
+        return "matroska"
+    if is_ac3(head):
+        return "ac3"
+    return next((name for magic, name, _ in SIGNATURES if head.startswith(magic)), None)
+
+
+def _search_frames(
+    source: Source, reader: BoundedReader, head: bytes, audio: ByteRange, tags: tuple[str, ...]
+) -> Probe | None:
+    """Frames of MPEG audio or AAC, behind whatever stands before them in the first blocks."""
+    for _ in range(SEARCHED_BLOCKS):
+        found = Found("aac", audio, tags)
+        if parse_adts(head, found):
+            return found.probe()
+        facts = probe_mpeg(source, head, audio, tags)
+        if facts is not None:
+            return facts
+        if len(head) >= audio.size_bytes:
+            return None
+        audio = audio._replace(start=audio.start + max(1, len(head) - _OVERLAP_BYTES))
+        head = reader.stretch(audio.start, BLOCK_BYTES)[: audio.size_bytes]
+    return None

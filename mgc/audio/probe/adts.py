@@ -1,0 +1,88 @@
+"""AAC in ADTS: bare frames, each with a header of seven bytes."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from mgc.audio.probe.found import Found
+
+SEARCHED_BYTES: Final = 1 << 13
+"""How far from the start a first frame is looked for; no frame is longer."""
+
+SURE_FRAMES: Final = 3
+"""So many frames, one at the end of another and alike, are no accident; fewer are enough if the file ends with them."""
+
+_RATES_HZ: Final = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+_CHANNELS: Final = (None, 1, 2, 3, 4, 5, 6, 8)
+_BLOCK_SAMPLES: Final = 1024
+
+
+class _Frame(NamedTuple):
+    """What one header says; `kind` (version, profile, rate, channels) is the same in all frames of a stream."""
+
+    kind: int
+    rate_number: int
+    channel_number: int
+    frame_bytes: int
+    samples: int
+
+
+def parse_adts(head: bytes, found: Found) -> bool:
+    """Facts from the frames in a file's head; whether frames of one kind stand there.
+
+    The length is that of the frames if the head is the whole file, else estimated by their mean size. Sample rate and
+    channels are those of the AAC core: a decoder may double the rate (SBR) and make stereo of mono (PS).
+
+    Args:
+        head: the first bytes of `found.audio`.
+        found: the facts; left as they are where there is no ADTS.
+    """
+    whole = len(head) >= found.audio.size_bytes
+    at = head.find(b"\xff", 0, SEARCHED_BYTES)
+    while at >= 0:
+        first = _frame(head, at)
+        if first is not None and _stands(head, at, first, whole):
+            _measure(head, at, first, whole, found)
+            return True
+        at = head.find(b"\xff", at + 1, SEARCHED_BYTES)
+    return False
+
+
+def _frame(data: bytes, at: int) -> _Frame | None:
+    if len(data) < at + 7 or data[at] != 0xFF or data[at + 1] & 0xF6 != 0xF0:
+        return None
+    bits = int.from_bytes(data[at + 1 : at + 7], "big")
+    rate, channels, size = bits >> 34 & 15, bits >> 30 & 7, bits >> 13 & 0x1FFF
+    if rate >= len(_RATES_HZ) or size < 7:
+        return None
+    # Version, layer, protection; profile, rate, channels.
+    return _Frame(bits >> 40 << 10 | bits >> 30 & 0x3F7, rate, channels, size, ((bits & 3) + 1) * _BLOCK_SAMPLES)
+
+
+def _stands(data: bytes, at: int, first: _Frame, whole: bool) -> bool:
+    for number in range(SURE_FRAMES):
+        if whole and number and at == len(data):
+            return True
+        frame = _frame(data, at)
+        if frame is None or frame.kind != first.kind:
+            return False
+        at += frame.frame_bytes
+    return True
+
+
+def _measure(data: bytes, at: int, first: _Frame, whole: bool, found: Found) -> None:
+    start = at
+    samples = 0
+    frame: _Frame | None = first
+    while frame is not None and frame.kind == first.kind and at + frame.frame_bytes <= len(data):
+        samples += frame.samples
+        at += frame.frame_bytes
+        frame = _frame(data, at)
+    rate_hz = _RATES_HZ[first.rate_number]
+    found.codec, found.sample_rate_hz, found.channels = "aac", rate_hz, _CHANNELS[first.channel_number]
+    found.audio = found.audio._replace(start=found.audio.start + start)
+    if whole and at >= len(data):
+        found.samples(samples, "counted")
+    else:
+        found.samples(samples * found.audio.size_bytes // max(1, at - start), "estimated")
+    found.mean_bit_rate()

@@ -1,0 +1,153 @@
+"""What the first frames of MPEG audio say about the rest of the file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+from mgc.audio.mpeg import FrameHeader, SeekTable, frames, seek_table, synchronize
+from mgc.audio.probe.facts import Probe
+from mgc.audio.source import ByteRange, Source
+
+DECODER_DELAY_SAMPLES: Final = 529
+"""Of a decoder of layer III. libmpg123 drops it, and the encoder's, where a Xing or Info frame stands in front."""
+
+_LOWEST_BPS: Final = {1: 32_000, 2: 8_000}
+_HIGHEST_BPS: Final = {1: 448_000, 2: 256_000}
+"""Mean bit rates that a stream can have, by MPEG-1 and the lower rates."""
+
+
+@dataclass(frozen=True)
+class MpegStream:
+    """A stream of MPEG audio by its first frames.
+
+    Attributes:
+        audio: where in the file it lies; the first frame, of music or with the table, begins at its start.
+        header: of the first frame of music.
+        word: its four bytes.
+        first_byte: where it begins.
+        table: what stands in front of it, or None; `believable` says whether its numbers can be.
+        believable: whether the table's frames and bytes make a bit rate that exists.
+        constant: whether the frames of the head have one bit rate, and no table says otherwise.
+        head_frame_bytes: mean size of the head's frames.
+    """
+
+    audio: ByteRange
+    header: FrameHeader
+    word: bytes
+    first_byte: int
+    table: SeekTable | None
+    believable: bool
+    constant: bool
+    head_frame_bytes: float
+
+    @classmethod
+    def find(cls, head: bytes, audio: ByteRange) -> Self | None:
+        """The stream that begins in these bytes, or None.
+
+        Args:
+            head: the file's bytes from `audio.start` on, some KiB.
+            audio: where between the tags the audio lies.
+        """
+        start = synchronize(head)
+        if start is None:
+            return None
+        found = list(frames(head, start))
+        (offset, header), *others = found
+        table = seek_table(head[offset : offset + header.size_bytes], header)
+        music = others if table is not None and table.name != "VBRI" and others else found
+        offset, first = music[0]
+        within = ByteRange(audio.start + start, audio.stop)
+        rates = {frame.bit_rate_bps for _, frame in music}
+        varies = len(rates) > 1 or (table is not None and table.name != "Info")
+        return cls(
+            audio=within,
+            header=first,
+            word=head[offset : offset + 4],
+            first_byte=audio.start + offset,
+            table=table,
+            believable=table is not None and _is_believable(table, header, within),
+            constant=not varies,
+            head_frame_bytes=sum(frame.size_bytes for _, frame in music) / len(music),
+        )
+
+    @property
+    def skipped_samples(self) -> int:
+        """Samples of the first frames that libmpg123 drops: the delays of decoder and encoder, where a table is."""
+        if self.table is None or self.table.name == "VBRI":
+            return 0
+        return DECODER_DELAY_SAMPLES + (self.table.delay_samples or 0)
+
+    @property
+    def frame_count(self) -> int:
+        """Frames of music: as the table says, less what a truncated file lacks; else by the frames' mean size."""
+        table = self.table
+        if self.believable and table is not None and table.frames is not None:
+            stated = table.stream_bytes or self.audio.size_bytes
+            return round(table.frames * min(1.0, self.audio.size_bytes / stated))
+        return max(1, round((self.audio.stop - self.first_byte) / self.mean_frame_bytes))
+
+    @property
+    def mean_frame_bytes(self) -> float:
+        """Mean size of the frames, exact for a constant rate; some encoders never pad a frame to keep it."""
+        exact = self.header.mean_size_bytes
+        return exact if self.constant and abs(self.head_frame_bytes - exact) < 0.25 else self.head_frame_bytes
+
+    @property
+    def duration_seconds(self) -> float:
+        """Length of what is there, delays and padding left out."""
+        padding = (self.table.padding_samples or 0) if self.table is not None and not self.is_truncated else 0
+        dropped = self.skipped_samples + max(0, padding - DECODER_DELAY_SAMPLES)
+        return max(0, self.frame_count * self.header.samples - dropped) / self.header.sample_rate_hz
+
+    @property
+    def announced_seconds(self) -> float | None:
+        """Length by the table, whether or not the file holds it all; None without a believable one."""
+        if not self.believable or self.table is None or self.table.frames is None:
+            return None
+        return self.table.frames * self.header.samples / self.header.sample_rate_hz
+
+    @property
+    def is_truncated(self) -> bool:
+        """Whether the file ends before the table says."""
+        stated = self.table.stream_bytes if self.believable and self.table is not None else None
+        return stated is not None and stated > self.audio.size_bytes + self.header.size_bytes
+
+
+def probe_mpeg(source: Source, head: bytes, audio: ByteRange, tags: tuple[str, ...]) -> Probe | None:
+    """Facts of bare MPEG audio, or None where no frames follow one another in the head.
+
+    Args:
+        source: the file; not read again.
+        head: its bytes from `audio.start` on.
+        audio: where between the tags the audio lies.
+        tags: names of these tags.
+    """
+    stream = MpegStream.find(head, audio)
+    if stream is None:
+        return None
+    duration_seconds = stream.duration_seconds
+    return Probe(
+        container="mp3",
+        codec=f"mp{stream.header.layer}",
+        duration_seconds=duration_seconds,
+        duration_is="announced" if stream.believable else "estimated",
+        sample_rate_hz=stream.header.sample_rate_hz,
+        channels=stream.header.channels,
+        bit_rate_mode="constant" if stream.constant else "variable",
+        bit_rate_bps=round(8 * stream.audio.size_bytes / duration_seconds) if duration_seconds else None,
+        tags=tags,
+        audio=stream.audio,
+    )
+
+
+def _is_believable(table: SeekTable, header: FrameHeader, audio: ByteRange) -> bool:
+    """Whether frames and bytes give a bit rate that exists, and the bytes are not far fewer than the file has."""
+    if table.frames is None:
+        return False
+    stream_bytes = table.stream_bytes or audio.size_bytes
+    seconds = table.frames * header.samples / header.sample_rate_hz
+    mean_bps = 8 * stream_bytes / seconds
+    # A table for the first of several files glued together says nothing of the others.
+    whole = stream_bytes > 0.9 * audio.size_bytes - header.size_bytes
+    return whole and 0.95 * _LOWEST_BPS[header.version] < mean_bps < 1.05 * _HIGHEST_BPS[header.version]

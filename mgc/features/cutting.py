@@ -1,0 +1,160 @@
+"""A listened window in clips of equal length: what the front ends that hear clips have in common.
+
+C: clips, T: samples in time.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Final, Self
+
+import numpy as np
+import soxr
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from mgc.audio.waveform import Waveform
+from mgc.configuration import STRICT, to_json
+from mgc.features.clips import Clips, Dtype
+
+_CLIPS_AT_ONCE: Final = 16
+"""Clips computed together, so that the memory of a long window is bounded."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class ClipConfig:
+    """How a window is resampled and cut into clips of `clip_seconds`, one after the other.
+
+    A last remainder of at least half a clip is kept and padded with silence, a shorter one is dropped; a window shorter
+    than a clip is one padded clip.
+
+    Attributes:
+        kind: which front end.
+        sample_rate_hz: rate to resample to (soxr, HQ).
+        clip_seconds: length of a clip.
+    """
+
+    kind: str
+    sample_rate_hz: int = Field(default=22050, ge=4000, le=192_000)
+    clip_seconds: float = Field(default=3.0, ge=0.1, le=600.0)
+
+    @property
+    def clip_samples(self) -> int:
+        """Length of a clip in samples."""
+        return round(self.clip_seconds * self.sample_rate_hz)
+
+    def identity(self) -> dict[str, Any]:
+        """JSON-ready values from which the features' id is made: equal where the numbers must be."""
+        return to_json(self) | {"clip_seconds": self.clip_samples / self.sample_rate_hz}
+
+
+@dataclass(frozen=True, config=STRICT)
+class FramedConfig(ClipConfig):
+    """Clips in frames, centred with zeros beyond the clip's ends, of which the middle ones are kept.
+
+    Attributes:
+        hop_length: samples from one frame to the next.
+        frames: frames kept of each clip, 1 + clip length / hop at most (130 of 3 s with the defaults).
+    """
+
+    hop_length: int = Field(default=512, ge=16, le=16384)
+    frames: int = Field(default=128, ge=1)
+
+    @model_validator(mode="after")
+    def _frames_fit(self) -> Self:
+        if self.frames > self.all_frames:
+            raise ValueError(f"frames {self.frames}: a clip of {self.clip_seconds:g} s has {self.all_frames}")
+        return self
+
+    @property
+    def all_frames(self) -> int:
+        """Frames of a whole clip."""
+        return 1 + self.clip_samples // self.hop_length
+
+
+class Cutter:
+    """Cuts a window into clips, and of each clip the stretch that its features need."""
+
+    def __init__(self, config: ClipConfig, first_sample: int, samples: int) -> None:
+        """Of each clip, `samples` samples from `first_sample` on; both may lie beyond the clip's ends."""
+        self._config, self._first_sample, self._samples = config, first_sample, samples
+
+    @classmethod
+    def of_clips(cls, config: ClipConfig) -> Cutter:
+        """The clips as they are."""
+        return cls(config, 0, config.clip_samples)
+
+    @classmethod
+    def of_frames(cls, config: FramedConfig, frame_length: int) -> Cutter:
+        """Of each clip what the kept frames need: frame x begins at sample x · hop_length of what is cut."""
+        first_frame = (config.all_frames - config.frames) // 2
+        first_sample = first_frame * config.hop_length - frame_length // 2
+        return cls(config, first_sample, (config.frames - 1) * config.hop_length + frame_length)
+
+    def __call__(self, window: Waveform) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """The clips' samples, zeros beyond the clips' ends: shape (clips, samples); and where each clip begins."""
+        config, mono_T = self._config, window.samples
+        if window.sample_rate_hz != config.sample_rate_hz:
+            mono_T = soxr.resample(mono_T, window.sample_rate_hz, config.sample_rate_hz, quality="HQ")
+        size, first = config.clip_samples, self._first_sample
+        whole, rest = divmod(len(mono_T), size)
+        clips = max(1, whole + (2 * rest >= size))
+        wave_CT = np.zeros((clips, self._samples), np.float32)
+        begin, end = max(0, first), min(size, first + self._samples)
+        inside_CT = wave_CT[:, begin - first : end - first]
+        inside_CT[:whole] = mono_T[: whole * size].reshape(whole, size)[:, begin:end]
+        if clips > whole:
+            tail_T = mono_T[whole * size :][begin:end]
+            inside_CT[whole, : len(tail_T)] = tail_T
+        starts_C = window.start_seconds + (size / config.sample_rate_hz) * np.arange(clips, dtype=np.float64)
+        return wave_CT, starts_C
+
+
+class ClipFrontEnd(ABC):
+    """A front end that computes its clips in torch, on the device of its input."""
+
+    NUMBERS: ClassVar[int]
+    """Raised whenever a change of this code, or of code that it shares, changes the numbers."""
+
+    dtype: ClassVar[Dtype]
+
+    def __init__(self, cutter: Cutter) -> None:
+        self.cut: Final = cutter
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one clip's features."""
+
+    @abstractmethod
+    def features(self, wave_CT: torch.Tensor) -> torch.Tensor:
+        """Features of clips: contiguous, of `dtype`, shape (clips, *shape), on the device of the input.
+
+        Args:
+            wave_CT: float32, samples as `cut` gives them, on any device; not written to.
+        """
+
+    def __call__(self, window: Waveform) -> Clips:
+        """Features of the window's clips, computed on the CPU; one clip at least."""
+        wave_CT, starts_C = self.cut(window)
+        with torch.inference_mode():
+            parts = [self.features(part_CT) for part_CT in torch.from_numpy(wave_CT).split(_CLIPS_AT_ONCE)]
+            features = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return Clips(features.numpy(), starts_C)
+
+
+class Constants:
+    """Tensors that never change, copied once to each device where they are asked for."""
+
+    def __init__(self, *tensors: torch.Tensor) -> None:
+        self._on: dict[torch.device, tuple[torch.Tensor, ...]] = {torch.device("cpu"): tensors}
+
+    def on(self, device: torch.device) -> tuple[torch.Tensor, ...]:
+        """The tensors on that device."""
+        if device not in self._on:
+            # Plain tensors, also when first asked for in inference mode: the next caller may train.
+            with torch.inference_mode(False):
+                self._on[device] = tuple(tensor.to(device) for tensor in self._on[torch.device("cpu")])
+        return self._on[device]
