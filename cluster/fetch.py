@@ -1,4 +1,4 @@
-"""URIs → bytes, row by row: the first stage of every job that hears music.
+"""URIs → recordings, row by row: the first stage of every job that hears music. Of a long MP3 only stretches are read.
 
 A track that cannot be fetched is a row with its reason, never the end of the job. A job whose settings are wrong (no or
 refused credentials, a bucket that does not exist, a store that does not answer) ends at once: else a whole catalog
@@ -12,22 +12,34 @@ import os
 import random
 import stat
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+import obstore
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from cluster.listing import content_tag, etag
-from cluster.storage import explain, is_remote, local_path, s3_client, split_s3
+from cluster.storage import explain, is_remote, local_path, s3_client, s3_ranges, split_s3
 from cluster.storage_errors import BAD_CREDENTIALS, error_code, one_line, redact
+from mgc.audio.cuts import SMALL_BYTES
+from mgc.audio.excerpts import ListeningPlan
+from mgc.audio.recording import Recording, record
+from mgc.audio.source import ByteRange, OpenFile, Source
 from mgc.configuration import STRICT
-from mgc.errors import ErrorKind, StorageError
+from mgc.errors import AudioError, ErrorKind, StorageError
 
 _DENIED: Final = frozenset({"AccessDenied", "Forbidden", "403"})
 _GONE: Final = frozenset({"NoSuchKey", "NotFound", "404"})
+
+FIRST_BYTES: Final = 1 << 16
+"""What is read first of an object that may not have to be read whole."""
+
+COALESCED_BYTES: Final = 1 << 16
+"""Ranges nearer to each other are one request."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -38,12 +50,16 @@ class FetchConfig:
         uri_column: the column with the URIs.
         tag_column: the column with the content tags; an empty tag is not compared.
         threads: requests at a time in one process.
-        max_bytes: a larger file is a row error. A batch is held in memory whole: rows × `max_bytes` at worst.
+        size_column: the column with the sizes, if there is one: small files are then read in one request.
+        id_column: the column with the tracks' ids.
+        max_bytes: a file of which more must be held in memory is a row error, `too_large`.
         tries: how often to read a body that breaks off. Requests themselves are tried anew by botocore.
     """
 
     uri_column: str = "uri"
     tag_column: str = "content_tag"
+    size_column: str = "size_bytes"
+    id_column: str = "track_id"
     threads: int = Field(default=16, ge=1, le=256)
     max_bytes: int = Field(default=2 * 1024**3, ge=1)
     tries: int = Field(default=3, ge=1, le=10)
@@ -52,20 +68,29 @@ class FetchConfig:
 class _Outcome(NamedTuple):
     """What became of one row: its bytes, or a message; `doubt` if the fault may be the whole job's."""
 
-    data: bytes | None
+    recording: Recording | None
     message: str | None = None
     doubt: Exception | None = None
+    kind: ErrorKind = ErrorKind.FETCH_FAILED
 
 
 class Fetch:
-    """A stage: fetches what the URIs of a batch name.
+    """A stage: fetches of what the URIs of a batch name as much as a plan hears.
 
-    Adds `bytes` (object: bytes, or None), `error_kind` (object: `fetch_failed`, or None) and `error_message` (object:
-    one line, or None). Picklable; each process makes its own S3 client on first use.
+    Adds `recording` (object: a file's bytes, cuts of it, or None), `error_kind` (object: `fetch_failed`, `too_large`,
+    or None) and `error_message` (object: one line, or None). Picklable; each process makes its own S3 client on first
+    use.
     """
 
-    def __init__(self, config: FetchConfig | None = None) -> None:
+    def __init__(self, config: FetchConfig | None = None, plan: ListeningPlan | None = None) -> None:
+        """Set up.
+
+        Args:
+            config: how to fetch.
+            plan: which seconds will be heard; None reads every file whole.
+        """
         self.config = config or FetchConfig()
+        self.plan = plan
         # Buckets that have given this process an object: their denials are about single objects.
         self._readable: set[str] = set()
 
@@ -77,8 +102,10 @@ class Fetch:
         """
         uris = [str(uri) for uri in batch[self.config.uri_column]]
         tags = ["" if tag is None else str(tag) for tag in batch[self.config.tag_column]]
+        ids = [str(track) for track in batch.get(self.config.id_column, [""] * len(uris))]
+        sizes = [None if size is None else int(size) for size in batch.get(self.config.size_column, [None] * len(uris))]
         with ThreadPoolExecutor(self.config.threads, thread_name_prefix="fetch") as pool:
-            tasks = [pool.submit(self._fetch, uri, tag) for uri, tag in zip(uris, tags, strict=True)]
+            tasks = [pool.submit(self._fetch, *row) for row in zip(uris, tags, ids, sizes, strict=True)]
             try:
                 outcomes = [task.result() for task in tasks]
             finally:
@@ -86,60 +113,77 @@ class Fetch:
         self._readable.update(
             split_s3(uri)[0]
             for uri, outcome in zip(uris, outcomes, strict=True)
-            if outcome.data is not None and is_remote(uri)
+            if outcome.recording is not None and is_remote(uri)
         )
         self._settle_doubts(uris, outcomes)
-        failed = ErrorKind.FETCH_FAILED.value
         return {
             **batch,
-            "bytes": _objects([outcome.data for outcome in outcomes]),
-            "error_kind": _objects([None if outcome.data is not None else failed for outcome in outcomes]),
+            "recording": _objects([outcome.recording for outcome in outcomes]),
+            "error_kind": _objects([None if each.recording is not None else each.kind.value for each in outcomes]),
             "error_message": _objects([outcome.message for outcome in outcomes]),
         }
 
-    def _fetch(self, uri: str, tag: str) -> _Outcome:
-        return self._fetch_s3(uri, tag) if is_remote(uri) else self._fetch_local(uri, tag)
+    def _fetch(self, uri: str, tag: str, track_id: str, size_bytes: int | None) -> _Outcome:
+        try:
+            if is_remote(uri):
+                return self._fetch_s3(uri, tag, track_id, size_bytes)
+            return self._fetch_local(uri, tag, track_id)
+        except AudioError as error:
+            return _Outcome(None, str(error), kind=error.kind)
 
-    def _fetch_local(self, uri: str, tag: str) -> _Outcome:
+    def _record(self, source: Source, track_id: str) -> _Outcome:
+        bounded = _Bounded(source, self.config.max_bytes)
+        if self.plan is not None:
+            return _Outcome(record(bounded, self.plan, track_id))
+        return _Outcome(bounded.read([ByteRange(0, source.size_bytes)])[0])
+
+    def _fetch_local(self, uri: str, tag: str, track_id: str) -> _Outcome:
         try:
             with explain(uri, "read"), open(local_path(uri), "rb", opener=_open_at_once) as file:
                 status = os.fstat(file.fileno())
                 if not stat.S_ISREG(status.st_mode):
                     return _Outcome(None, "it is not a file")
-                refusal = self._refusal(status.st_size, content_tag(status), tag)
-                return _Outcome(None, refusal) if refusal else _Outcome(file.read())
+                refusal = _refusal(content_tag(status), tag)
+                if refusal:
+                    return _Outcome(None, refusal)
+                return self._record(OpenFile(file.fileno(), status.st_size), track_id)
         except StorageError as error:
             return _Outcome(None, str(error))
 
-    def _fetch_s3(self, uri: str, tag: str) -> _Outcome:
+    def _fetch_s3(self, uri: str, tag: str, track_id: str, size_bytes: int | None) -> _Outcome:
         try:
             bucket, key = split_s3(uri)
         except StorageError as error:
             return _Outcome(None, str(error))
         client = s3_client(uri)
+        partly = self.plan is not None and size_bytes is not None and size_bytes > SMALL_BYTES
+        first: dict[str, str] = {"Range": f"bytes=0-{FIRST_BYTES - 1}"} if partly else {}
         for attempt in range(1, self.config.tries + 1):
             try:
-                answer = client.get_object(Bucket=bucket, Key=key)
+                answer = client.get_object(Bucket=bucket, Key=key, **first)
             except ClientError as error:
                 return self._judge(uri, error)
             except BotoCoreError as error:
                 return _Outcome(None, _words(error), doubt=error)
             try:
                 with contextlib.closing(answer["Body"]) as body:
-                    refusal = self._refusal(answer["ContentLength"], etag(answer["ETag"]), tag)
-                    return _Outcome(None, refusal) if refusal else _Outcome(body.read())
+                    refusal = _refusal(etag(answer["ETag"]), tag)
+                    if refusal:
+                        return _Outcome(None, refusal)
+                    size_bytes = _whole_size(answer)
+                    if not partly and size_bytes > self.config.max_bytes:
+                        raise _too_large(size_bytes, self.config.max_bytes)
+                    begin = body.read()
+                return self._record(_S3Object(uri, key, size_bytes, begin), track_id)
+            except obstore.exceptions.BaseError as error:
+                if attempt == self.config.tries:
+                    return _Outcome(None, _words(error))
+                time.sleep(random.uniform(0.1, 0.5 * 2**attempt))
             except BotoCoreError as error:
                 if attempt == self.config.tries:
                     return _Outcome(None, _words(error), doubt=error)
                 time.sleep(random.uniform(0.1, 0.5 * 2**attempt))
         raise AssertionError("tries is at least one")
-
-    def _refusal(self, size_bytes: int, found_tag: str, tag: str) -> str | None:
-        if tag and found_tag != tag:
-            return f"it was replaced since the catalog was made (tag {found_tag}, catalog {tag}); make the catalog anew"
-        if size_bytes > self.config.max_bytes:
-            return f"{size_bytes} bytes are more than max_bytes ({self.config.max_bytes})"
-        return None
 
     def _judge(self, uri: str, error: ClientError) -> _Outcome:
         code = error_code(error)
@@ -164,6 +208,67 @@ class Fetch:
                 continue
             with explain(uri, "fetch"):
                 s3_client(uri).list_objects_v2(Bucket=bucket, MaxKeys=1)
+
+
+class _Bounded:
+    """A source of which no more than so much is read at once."""
+
+    def __init__(self, source: Source, max_bytes: int) -> None:
+        self._source, self._max_bytes = source, max_bytes
+
+    @property
+    def size_bytes(self) -> int:
+        return self._source.size_bytes
+
+    def read(self, ranges: Sequence[ByteRange]) -> list[bytes]:
+        wanted = sum(piece.size_bytes for piece in ranges)
+        if wanted > self._max_bytes:
+            raise _too_large(wanted, self._max_bytes)
+        return self._source.read(ranges)
+
+
+class _S3Object:
+    """An object of which the first bytes are here already; the others are read by ranges, many at once.
+
+    obstore does that with an eighth of boto3's processor time (BENCHMARKS.md, ranged reads).
+    """
+
+    def __init__(self, uri: str, key: str, size_bytes: int, begin: bytes) -> None:
+        self.size_bytes = size_bytes
+        self._uri, self._key, self._begin = uri, key, begin
+
+    def read(self, ranges: Sequence[ByteRange]) -> list[bytes]:
+        """The bytes of each range."""
+        here = len(self._begin)
+        ends = [min(stop, self.size_bytes) for _, stop in ranges]
+        missing = [
+            (max(start, here), end) for (start, _), end in zip(ranges, ends, strict=True) if end > max(start, here)
+        ]
+        fetched: list[Any] = []
+        if missing:
+            starts, stops = zip(*missing, strict=True)
+            store = s3_ranges(self._uri)
+            fetched = list(obstore.get_ranges(store, self._key, starts=starts, ends=stops, coalesce=COALESCED_BYTES))
+        return [
+            self._begin[start:end] + (bytes(fetched.pop(0)) if end > max(start, here) else b"")
+            for (start, _), end in zip(ranges, ends, strict=True)
+        ]
+
+
+def _refusal(found_tag: str, tag: str) -> str | None:
+    if tag and found_tag != tag:
+        return f"it was replaced since the catalog was made (tag {found_tag}, catalog {tag}); make the catalog anew"
+    return None
+
+
+def _too_large(size_bytes: int, max_bytes: int) -> AudioError:
+    return AudioError(ErrorKind.TOO_LARGE, f"{size_bytes} bytes are more than max_bytes ({max_bytes})")
+
+
+def _whole_size(answer: dict[str, Any]) -> int:
+    """Size of the object of which this is the answer, or its beginning."""
+    content_range: str = answer.get("ContentRange", "")
+    return int(content_range.rpartition("/")[2]) if content_range else int(answer["ContentLength"])
 
 
 def _open_at_once(path: str, flags: int) -> int:

@@ -14,7 +14,7 @@ from mgc.configuration import short_hash
 from mgc.errors import ErrorKind, LabelsError
 
 MOST_TRIES: Final = 5
-"""A fetch that failed so often is not tried again until the track's bytes, the model or the front end change."""
+"""A track that failed so often is not tried again until its bytes, the model or the front end change."""
 
 PLAN: Final = pa.schema(
     [
@@ -30,7 +30,7 @@ _JUDGED: Final = """
         CASE WHEN l.track_id IS NULL OR l.removed_at IS NOT NULL THEN 'new'
              WHEN l.content_tag <> c.content_tag OR l.uri <> c.uri THEN 'changed'
              WHEN l.model_id <> $model OR l.features_id <> $features THEN 'stale'
-             WHEN l.error_kind = $fetch AND l.tries < $most THEN 'retry'
+             WHEN list_contains($again, l.error_kind) AND l.tries < $most THEN 'retry'
              ELSE 'up_to_date' END AS reason,
         CASE WHEN reason = 'retry' THEN l.tries ELSE 0 END AS tries
     FROM catalog c LEFT JOIN labels l USING (track_id)
@@ -98,7 +98,8 @@ def make_plan(
         LabelsError: the labels hold a track more than once.
     """
     considered = catalog if limit is None else catalog.slice(0, limit)
-    policy = {"model": model_id, "features": features_id, "most": MOST_TRIES, "fetch": ErrorKind.FETCH_FAILED.value}
+    again = [kind.value for kind in ErrorKind if not kind.permanent]
+    policy = {"model": model_id, "features": features_id, "most": MOST_TRIES, "again": again}
     with duckdb.connect() as connection:
         connection.register("catalog", considered.select(list(schema.CATALOG_REQUIRED)))
         connection.register("labels", labels)

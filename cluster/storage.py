@@ -18,6 +18,7 @@ import stat
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -281,6 +282,43 @@ def delta_options(uri: str) -> dict[str, str] | None:
 def s3_client(uri: str) -> Any:
     """This process's boto3 client for S3, safe to share between threads; `uri` is for the message if there is none."""
     return _s3(uri).client
+
+
+def s3_ranges(uri: str) -> Any:
+    """Obstore's view of the bucket of a URI, for reading ranges; safe to share between threads."""
+    bucket, _ = split_s3(uri)
+    connection = _s3(uri)
+    return _ranges(bucket, connection)
+
+
+@functools.lru_cache(maxsize=64)
+def _ranges(bucket: str, connection: _S3) -> Any:
+    from obstore.store import S3Store
+
+    def current() -> Any:
+        frozen = connection.credentials.get_frozen_credentials()
+        return {
+            "access_key_id": frozen.access_key,
+            "secret_access_key": frozen.secret_key,
+            "token": frozen.token,
+            "expires_at": datetime.now(UTC) + timedelta(minutes=5),
+        }
+
+    endpoint = connection.endpoint_url
+    return S3Store(
+        bucket,
+        region=connection.region,
+        endpoint=endpoint,
+        credential_provider=current,
+        virtual_hosted_style_request=endpoint is None,
+        client_options={
+            "allow_http": True,
+            "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT_SECONDS),
+            "read_timeout": timedelta(seconds=READ_TIMEOUT_SECONDS),
+            # Of a whole request; a long file takes its time.
+            "timeout": timedelta(hours=1),
+        },
+    )
 
 
 def _s3(uri: str) -> _S3:

@@ -6,7 +6,7 @@ so that a block in which every value of a column is missing has the same schema 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -22,13 +22,17 @@ from cluster.profiles import Profile
 from cluster.session import data_context
 from cluster.tables import FeaturesWriter, write_part
 from mgc import schema
+from mgc.audio.decode import CASCADE, Decoder
 from mgc.bundle import Bundle
 from mgc.experiment import Experiment
-from mgc.features.extract import Extract
+from mgc.features.extract import PATIENCE_SECONDS, Extract
 from mgc.labeling.rows import Lineage, labels_rows
 
 LISTEN_BATCH: Final = 8
-"""Tracks fetched and decoded together; their files are in memory at once."""
+"""Tracks fetched together; their files are in memory at once, if they are not too large for that."""
+
+HELD_BYTES: Final = 256 * 2**20
+"""Most bytes of files in memory at once, but for a single file that is larger."""
 
 LISTENED: Final = pa.schema(
     [
@@ -43,13 +47,21 @@ LISTENED: Final = pa.schema(
 
 
 class Listen:
-    """Fetch, decode and features in one process: the file's bytes never enter the object store."""
+    """Fetch, decode and features in one place: a file's bytes never enter the object store.
 
-    def __init__(self, experiment: Experiment, columns: pa.Schema, progress: Any = None) -> None:
-        # The pool is as large as the machine: more threads in each would only get in each other's way.
-        torch.set_num_threads(1)
-        self._fetch = Fetch()
-        self._extract = Extract(experiment.front_end, experiment.listening)
+    Decoders work in a child process: one that hangs or dies costs its own file a label, and nothing else.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        columns: pa.Schema,
+        progress: Any = None,
+        decoders: Sequence[Decoder] = CASCADE,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
+        self._fetch = Fetch(plan=experiment.listening)
+        self._extract = Extract(experiment.front_end, experiment.listening, decoders, True, patience_seconds)
         # What was heard stands in for what the catalog said, as with the duration.
         kept = [field for field in columns if field.name not in LISTENED.names]
         self._schema = pa.schema([*kept, *LISTENED])
@@ -57,12 +69,26 @@ class Listen:
 
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
         """One row a track in and out."""
+        return pa.concat_tables([self._listen(part) for part in _parts(batch)])
+
+    def _listen(self, batch: dict[str, np.ndarray]) -> pa.Table:
         heard = self._extract(self._fetch(batch))
         if self._progress is not None:
             failed = sum(kind is not None for kind in heard["error_kind"])
             self._progress.add.remote({"tracks": len(heard["track_id"]), "quarantined": failed})
         arrays = [pa.array(heard[field.name], type=field.type, from_pandas=True) for field in self._schema]
         return pa.table(arrays, schema=self._schema)
+
+
+def _parts(batch: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+    """The batch in stretches whose files fit into memory together; a larger file is alone."""
+    first, held = 0, 0
+    for row, size in enumerate(batch["size_bytes"]):
+        if row > first and held + size > HELD_BYTES:
+            yield {name: values[first:row] for name, values in batch.items()}
+            first, held = row, 0
+        held += int(size)
+    yield {name: values[first:] for name, values in batch.items()}
 
 
 class Label:
@@ -152,17 +178,26 @@ class FeaturesSink(Datasink[tuple[int, int]]):
 
 
 def heard(
-    plan_uri: str, rows: int, columns: pa.Schema, experiment: Experiment, profile: Profile, progress: Any
+    plan_uri: str,
+    rows: int,
+    columns: pa.Schema,
+    experiment: Experiment,
+    profile: Profile,
+    progress: Any,
+    decoders: Sequence[Decoder] = CASCADE,
+    patience_seconds: float = PATIENCE_SECONDS,
 ) -> Dataset:
     """Tracks of a plan, fetched, decoded and turned into features; one row a track.
 
     Args:
-        plan_uri: Parquet with `uri`, `content_tag` and what else is to travel.
+        plan_uri: Parquet with `schema.CATALOG_REQUIRED` and what else is to travel.
         rows: how many there are, for the size of blocks.
         columns: those of the plan.
         experiment: front end and listening plan.
         profile: how many at once.
         progress: a handle of `progress.watched`, or None.
+        decoders: asked in this order.
+        patience_seconds: after so long, and a second more for each MiB, a decoder is taken to hang.
     """
     data_context(profile)
     location = storage.locate(plan_uri)
@@ -174,7 +209,13 @@ def heard(
         .repartition(target_num_rows_per_block=block)
         .map_batches(
             Listen,
-            fn_constructor_kwargs={"experiment": experiment, "columns": columns, "progress": progress},
+            fn_constructor_kwargs={
+                "experiment": experiment,
+                "columns": columns,
+                "progress": progress,
+                "decoders": decoders,
+                "patience_seconds": patience_seconds,
+            },
             batch_size=LISTEN_BATCH,
             batch_format="numpy",
             compute=ActorPoolStrategy(min_size=min(pool, max(1, rows // LISTEN_BATCH)), max_size=pool),
@@ -206,10 +247,12 @@ def label(
     staged_uri: str,
     profile: Profile,
     progress: Any,
+    decoders: Sequence[Decoder] = CASCADE,
+    patience_seconds: float = PATIENCE_SECONDS,
 ) -> None:
-    """Stage the label rows of a plan's tracks."""
+    """Stage the label rows of a plan's tracks. See `heard` for the arguments."""
     gpu = profile.gpus > 0
-    tracks = heard(plan_uri, rows, columns, bundle.experiment, profile, progress)
+    tracks = heard(plan_uri, rows, columns, bundle.experiment, profile, progress, decoders, patience_seconds)
     labels = tracks.map_batches(
         Label,
         fn_constructor_kwargs={"bundle": ray.put(bundle), "lineage": lineage, "gpu": gpu},

@@ -8,11 +8,13 @@ serves one caller; it is no pool.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import resource
 import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from multiprocessing import forkserver
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar
@@ -93,10 +95,12 @@ def _become(make: Callable[[], Callable[..., Any]]) -> None:
     """Set the child up."""
     global _function
     _function = make()
+    # The server ends when the last end of this pipe is closed; the caller's own must be the last.
+    os.close(forkserver._forkserver._forkserver_alive_fd)  # type: ignore[attr-defined]
     if sys.platform == "linux":
         import ctypes
 
-        # The server's death is the caller's: a child that hangs must not stay behind.
+        # A child that hangs must not outlive the server, and so the caller.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         held = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_DATA, (held + MEMORY_BYTES, resource.RLIM_INFINITY))

@@ -41,6 +41,8 @@ class Hear:
             heard = listen(recording, self._plan, self._front_end, track_id, self._decoders)
         except AudioError as error:
             return _failure(error)
+        except MemoryError:
+            return _failure(AudioError(ErrorKind.TOO_LARGE, "decoding it takes more memory than there is"))
         # Two C libraries read bytes that anyone may have written: whatever they raise is this file's fault, and must
         # not cost the other files of the batch, or the run, their labels. The message keeps what was raised.
         except Exception as error:  # noqa: BLE001

@@ -41,9 +41,9 @@ def batch_of(source: str) -> dict[str, np.ndarray]:
 
 def check(fetched: dict[str, np.ndarray], wanted: dict[str, bytes | str]) -> None:
     """`wanted`: by track id, the bytes or a part of the message."""
-    assert list(fetched) == ["track_id", "uri", "content_tag", "bytes", "error_kind", "error_message"]
-    assert all(fetched[name].dtype == object for name in ("bytes", "error_kind", "error_message"))
-    rows = zip(*(fetched[name] for name in ("track_id", "bytes", "error_kind", "error_message")), strict=True)
+    assert list(fetched) == ["track_id", "uri", "content_tag", "recording", "error_kind", "error_message"]
+    assert all(fetched[name].dtype == object for name in ("recording", "error_kind", "error_message"))
+    rows = zip(*(fetched[name] for name in ("track_id", "recording", "error_kind", "error_message")), strict=True)
     seen = set()
     for track_id, data, kind, message in rows:
         seen.add(str(track_id))
@@ -51,7 +51,7 @@ def check(fetched: dict[str, np.ndarray], wanted: dict[str, bytes | str]) -> Non
         if isinstance(expected, bytes):
             assert (data, kind, message) == (expected, None, None)
         else:
-            assert (data, kind) == (None, "fetch_failed")
+            assert (data, kind) == (None, "too_large" if "max_bytes" in expected else "fetch_failed")
             assert expected in message
             assert "\n" not in message
     assert seen == set(wanted)
@@ -106,7 +106,7 @@ class TestEverywhere:
         again = pickle.loads(pickle.dumps(stage))  # noqa: S301
         assert again.config == stage.config
         fetched = again({"where": batch["uri"], "tag": batch["content_tag"]})
-        assert list(fetched["bytes"]) == [b"x"]
+        assert list(fetched["recording"]) == [b"x"]
 
     def test_an_empty_batch(self) -> None:
         nothing = np.array([], dtype=object)

@@ -1,0 +1,93 @@
+"""A child that hangs, dies or eats memory costs one call."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mgc.audio.isolate import Isolated
+from mgc.errors import AudioError, ErrorKind
+
+
+def make() -> Callable[[str], int]:
+    return behave
+
+
+def behave(how: str) -> int:
+    if how == "hang":
+        while True:
+            time.sleep(60)
+    if how == "abort":
+        os.abort()
+    if how == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "exit":
+        os._exit(3)
+    if how == "raise":
+        raise ValueError("as it should")
+    return os.getpid()
+
+
+# The child looks for these functions by the name of their module; pytest imports a test under another.
+make.__module__ = behave.__module__ = "tests.unit.audio.test_isolate"
+
+
+def test_every_end_of_the_child_costs_one_call() -> None:
+    with Isolated(make, preload="mgc.errors") as isolated:
+        child = isolated("work", timeout_seconds=30)
+        assert child != os.getpid()
+        assert isolated("work", timeout_seconds=30) == child
+        for how, kind, words in (
+            ("hang", ErrorKind.TIMEOUT, "more than 1 s"),
+            ("abort", ErrorKind.DECODER_CRASH, "SIGABRT"),
+            ("kill", ErrorKind.DECODER_CRASH, "SIGKILL"),
+            ("exit", ErrorKind.DECODER_CRASH, "exit code 3"),
+        ):
+            with pytest.raises(AudioError, match=words) as caught:
+                isolated(how, timeout_seconds=1)
+            assert caught.value.kind is kind
+            other = isolated("work", timeout_seconds=30)
+            assert other not in (child, os.getpid())
+            child = other
+        with pytest.raises(ValueError, match="as it should"):
+            isolated("raise", timeout_seconds=30)
+        assert isolated("work", timeout_seconds=30) == child
+    assert not Path(f"/proc/{child}").exists()
+
+
+def test_a_hanging_child_dies_with_its_caller(tmp_path: Path) -> None:
+    """SIGKILL leaves the caller no time to tidy up."""
+    script = tmp_path / "caller.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import threading
+            from mgc.audio.isolate import Isolated
+            from tests.unit.audio.test_isolate import make
+
+            isolated = Isolated(make, preload="mgc.errors")
+            print(isolated("work", timeout_seconds=30), flush=True)
+            isolated("hang", timeout_seconds=600)
+            """
+        )
+    )
+    root = Path(__file__).parents[3]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True, env=environment) as caller:
+        assert caller.stdout is not None
+        child = int(caller.stdout.readline())
+        time.sleep(0.5)
+        assert Path(f"/proc/{child}").exists()
+        caller.kill()
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{child}").exists()
