@@ -25,9 +25,8 @@ from pydantic.dataclasses import dataclass
 from cluster.listing import content_tag, etag
 from cluster.storage import explain, is_remote, local_path, s3_client, s3_ranges, split_s3
 from cluster.storage_errors import BAD_CREDENTIALS, error_code, one_line, redact
-from mgc.audio.cuts import SMALL_BYTES
 from mgc.audio.excerpts import ListeningPlan
-from mgc.audio.recording import Recording, record
+from mgc.audio.recording import SMALL_BYTES, Recording, record
 from mgc.audio.source import ByteRange, OpenFile, Source
 from mgc.configuration import STRICT
 from mgc.errors import AudioError, ErrorKind, StorageError

@@ -1,11 +1,12 @@
 """Listen to stretches of an MP3 without reading, or decoding, the rest.
 
 Seconds become bytes by the frame size where the rate is constant, by the table of a Xing or VBRI frame where it varies,
-and else by an estimate that the frames found there correct. Each stretch is cut at frame borders, a few frames early:
-a frame of layer III may need up to 511 bytes of earlier frames (the bit reservoir) and sounds on into the next two (the
-overlap of the transform, the memory of the synthesis filter). Behind a frame that says how many follow, the stretches
-make up one small MP3, which is decoded in one go; of each, the early frames are dropped. What is left are the samples
-of a full decode, to 2e-6 of full scale: the filter adds up its window in an order that depends on where it began.
+and else by an estimate from frames at places spread over the file. Each stretch is cut at frame borders, a few frames
+early: a frame of layer III may need up to 511 bytes of earlier frames (the bit reservoir) and sounds on into the next
+two (the overlap of the transform, the memory of the synthesis filter). Behind a frame that says how many follow, the
+stretches make up one small MP3, which is decoded in one go; of each, the early frames are dropped. What is left are the
+samples of a full decode, to 2e-6 of full scale: the filter adds up its window in an order that depends on where it
+began.
 
 Only layer III is cut; no other container's bytes can be told from its seconds so simply.
 """
@@ -25,14 +26,14 @@ from mgc.audio.mpeg import RESERVOIR, FrameHeader, frames, parse_header, synchro
 from mgc.audio.probe.mpeg import DECODER_DELAY_SAMPLES, MpegStream
 from mgc.audio.source import ByteRange, Held, Remembering
 
-SMALL_BYTES: Final = 1 << 18
-"""A file this small is read whole: a second request costs more than its bytes."""
-
 WHOLE_SHARE: Final = 0.6
 """A file of which more than this is wanted is read whole."""
 
 LOOKED_AT_BYTES: Final = 1 << 14
 """Bytes from the first frame on that tell what the stream is."""
+
+_HIGHEST_BPS: Final = {1: 320_000, 2: 160_000}
+"""Of layer III, by MPEG-1 and the lower rates."""
 
 _LONG_FRAME: Final = 1_441
 """Bytes of the longest frame of layer III: 320 kbit/s at 32 kHz."""
@@ -43,11 +44,15 @@ _PADDING_BYTES: Final = 2
 _OVERLAP_FRAMES: Final = 2
 """Frames that sound on into a frame: by the transform's overlap, and by the synthesis filter's memory."""
 
+_SAMPLES: Final = 24
+_SAMPLE_BYTES: Final = 1 << 12
+"""How many places of a stream of varying rate without a table are looked at, and how long a look is."""
+
 _EXTENSIONS: Final = 3
 """How often a range that turned out too short is extended."""
 
 TABLE_TOLERANCE: Final = 0.01
-ESTIMATE_TOLERANCE: Final = 0.05
+ESTIMATE_TOLERANCE: Final = 0.1
 """Shares of the track's length by which a window may lie elsewhere than it says, by table and by estimate. A table has
 a hundred steps, each rounded to a 256th of the file."""
 
@@ -93,8 +98,8 @@ class Cuts:
 def cut(source: Remembering, audio: ByteRange, plan: ListeningPlan, track_id: str = "") -> Cuts | None:
     """Read and cut what a plan asks for, or None where the file should be read whole.
 
-    That is so for a small file, one of which most is wanted, one of another layer or without a steady run of frames,
-    and one whose frames end or change where a window should be.
+    That is so for one of which most is wanted, one of another layer or without a steady run of frames, and one whose
+    frames end or change where a window should be.
 
     Args:
         source: the file.
@@ -102,22 +107,37 @@ def cut(source: Remembering, audio: ByteRange, plan: ListeningPlan, track_id: st
         plan: which seconds to hear.
         track_id: for a plan with random places.
     """
-    if source.size_bytes <= SMALL_BYTES:
-        return None
     (head,) = source.read([ByteRange(audio.start, min(audio.stop, audio.start + LOOKED_AT_BYTES))])
     stream = MpegStream.find(head, audio)
     if stream is None or stream.header.layer != 3:
         return None
     places = _Places.of(stream)
+    guessed = not stream.constant and not stream.believable
+    sizes = _sampled_sizes(source, stream) if guessed else []
+    if guessed:
+        places = places.corrected(sizes)
     pieces = _pieces(source, stream, places, plan.excerpts(places.duration_seconds, track_id))
-    if pieces is not None and not stream.constant and not stream.believable:
-        # Where the windows were put is a guess by the first frames; the frames found there tell more.
-        places = places.corrected(pieces)
-        pieces = _pieces(source, stream, places, plan.excerpts(places.duration_seconds, track_id))
-        places = places if pieces is None else places.corrected(pieces)
     if pieces is None:
         return None
+    if guessed:
+        # What was found in the windows makes their places surer still.
+        places = places.corrected([*sizes, *((piece.middle_byte, piece.mean_frame_bytes) for piece in pieces)])
     return _joined(source, stream, places, pieces)
+
+
+def _sampled_sizes(source: Remembering, stream: MpegStream) -> list[tuple[float, float]]:
+    """Mean frame sizes at places spread over a stream of varying rate: (byte, size)."""
+    first, stop = stream.first_byte, stream.audio.stop
+    step = (stop - first) / _SAMPLES
+    starts = [first + int(step * (index + 0.5)) for index in range(_SAMPLES)]
+    ranges = [ByteRange(start, min(stop, start + _SAMPLE_BYTES)) for start in starts]
+    found = []
+    for (start, _), data in zip(ranges, source.read(ranges), strict=True):
+        begin = synchronize(data, 0, stream.header)
+        if begin is not None:
+            sizes = [header.size_bytes for _, header in frames(data, begin, stream.header)]
+            found.append((float(start + begin), sum(sizes) / len(sizes)))
+    return found
 
 
 def counted(data: bytes, audio: ByteRange, plan: ListeningPlan, track_id: str = "") -> Cuts | None:
@@ -199,11 +219,10 @@ class _Places:
         """The frame that begins at a byte."""
         return round(float(np.interp(place, self.bytes_at, self.frame_numbers)))
 
-    def corrected(self, pieces: Sequence[_Piece]) -> _Places:
-        """With the mean frame sizes found: each holds around its place, between two places they change steadily."""
+    def corrected(self, sizes: Sequence[tuple[float, float]]) -> _Places:
+        """With mean frame sizes found at some bytes; between two of these places they change steadily."""
         begin, end = self.bytes_at[0], self.bytes_at[-1]
-        found = sorted((piece.middle_byte, piece.mean_frame_bytes) for piece in pieces)
-        known = [(begin, self.stream.head_frame_bytes), *found]
+        known = [(begin, self.stream.head_frame_bytes), *sorted(sizes)]
         grid = np.linspace(begin, end, 1001)
         sizes = np.interp(grid, [place for place, _ in known], [size for _, size in known])
         numbers = np.concatenate([[0.0], np.cumsum((grid[1] - grid[0]) / ((sizes[1:] + sizes[:-1]) / 2))])
@@ -270,7 +289,10 @@ def _pieces(
 
 def _frame_bytes(stream: MpegStream) -> int:
     """The longest frame that is to be expected."""
-    return stream.header.size_bytes + 1 if stream.constant else _LONG_FRAME
+    header = stream.header
+    if stream.constant:
+        return header.size_bytes + 1
+    return header.samples * _HIGHEST_BPS[header.version] // (8 * header.sample_rate_hz) + 1
 
 
 def _find_frames(piece: _Piece, stream: MpegStream) -> int | None:
@@ -320,7 +342,9 @@ def _joined(source: Remembering, stream: MpegStream, places: _Places, pieces: Se
         # Frames that a window can begin in: all of them at the very beginning, else those that the early ones allow.
         earliest = 0 if at_start else _early_frames(piece)
         wanted = piece.first_sample // header.samples - first_number
-        index = max(earliest, min(wanted, len(piece.found) - 1))
+        # Where places are estimates, a whole window is worth more than its exact place.
+        latest = len(piece.found) - (math.ceil(piece.samples / header.samples) if tolerance else 1)
+        index = max(earliest, min(wanted, latest))
         offset = piece.first_sample % header.samples if index == wanted else 0
         available = (len(piece.found) - index) * header.samples - offset
         samples = min(piece.samples, available)

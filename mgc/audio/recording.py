@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from mgc.audio.cuts import SMALL_BYTES, Cuts, cut
+from typing import Final
+
+from mgc.audio.cuts import Cuts, cut
 from mgc.audio.excerpts import ListeningPlan
 from mgc.audio.probe import probe
 from mgc.audio.source import ByteRange, Remembering, Source
 from mgc.errors import AudioError
+
+SMALL_BYTES: Final = 1 << 18
+"""A file this small is read whole: a second request costs more than its bytes."""
 
 Recording = bytes | Cuts
 """The whole file, or cuts of it."""
