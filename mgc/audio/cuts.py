@@ -224,8 +224,8 @@ class _Places:
         begin, end = self.bytes_at[0], self.bytes_at[-1]
         known = [(begin, self.stream.head_frame_bytes), *sorted(sizes)]
         grid = np.linspace(begin, end, 1001)
-        sizes = np.interp(grid, [place for place, _ in known], [size for _, size in known])
-        numbers = np.concatenate([[0.0], np.cumsum((grid[1] - grid[0]) / ((sizes[1:] + sizes[:-1]) / 2))])
+        curve = np.interp(grid, [place for place, _ in known], [size for _, size in known])
+        numbers = np.concatenate([[0.0], np.cumsum((grid[1] - grid[0]) / ((curve[1:] + curve[:-1]) / 2))])
         return _Places(self.stream, tuple(numbers.tolist()), tuple(grid.tolist()), ESTIMATE_TOLERANCE)
 
 

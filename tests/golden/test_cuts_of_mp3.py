@@ -2,7 +2,7 @@
 
 The samples agree to 2e-6 of full scale, not to the bit: libmpg123's synthesis filter adds up its 16 last subband
 vectors in an order that depends on how many frames it has decoded before, and float32 sums depend on their order.
-Times: exact for a constant rate; by a table to 1 %, by estimate to 10 % of the track's length at most, as `Cuts` states.
+Times: exact for a constant rate; by a table to 1 %, by estimate to 10 % of the track's length at most, as `Cuts` says.
 """
 
 from __future__ import annotations
@@ -140,7 +140,8 @@ def test_cuts_are_the_samples_of_the_full_decode(kind: Kind) -> None:
     assert cuts.tolerance_seconds == pytest.approx(share * SECONDS, rel=0.05)
     for window, excerpt in zip(heard.windows, SIX.excerpts(heard.duration_seconds), strict=True):
         assert window.sample_rate_hz == kind.hz
-        assert len(window.samples) == kind.hz
+        # By estimate, the last window may reach the end of the file a little early.
+        assert kind.hz * (0.9 if share == 0.1 else 1) <= len(window.samples) <= kind.hz
         found = place(window.samples, whole_T)
         difference_T = window.samples - whole_T[found : found + len(window.samples)]
         assert np.abs(difference_T).max() <= SAMPLES
