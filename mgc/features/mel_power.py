@@ -18,8 +18,16 @@ SMALLEST_POWER: Final = 1e-10
 """librosa.power_to_db's amin: power below counts as this much, -100 dB."""
 
 
+_BANDS: Final = 4
+"""A filter is zero but for a few bins: products with a quarter of the filters each, and only the bins that they need,
+take a third less time than one with all."""
+
+_FRAMES_IN_CACHE: Final = 160
+"""So many frames at once leave their spectra, of 1.3 MB at 2048 samples a frame, in the processor's cache."""
+
+
 class MelPower:
-    """Mel power of the frames of waves: Hann window, Fourier transform, re² + im², one product with the filters."""
+    """Mel power of the frames of waves: Hann window, Fourier transform, re² + im², product with the filters."""
 
     def __init__(
         self, sample_rate_hz: int, n_fft: int, hop_length: int, n_mels: int, f_min_hz: float, f_max_hz: float | None
@@ -27,16 +35,35 @@ class MelPower:
         self._n_fft, self._hop_length = n_fft, hop_length
         top_hz = sample_rate_hz / 2 if f_max_hz is None else f_max_hz
         filters_FM = torch.from_numpy(mel_filters(sample_rate_hz, n_fft, n_mels, f_min_hz, top_hz))
-        self._constants = Constants(torch.hann_window(n_fft), filters_FM)
+        bands = [_band(filters_FM, mels) for mels in torch.arange(n_mels).chunk(_BANDS)]
+        self._bins = [bins for bins, _ in bands]
+        self._constants = Constants(torch.hann_window(n_fft), *(filters for _, filters in bands))
 
     def __call__(self, wave_CT: torch.Tensor) -> torch.Tensor:
         """Power of shape (clips, frames, mels), float32, of waves already padded: frame x begins at sample x · hop."""
-        hann_T, filters_FM = self._constants.on(wave_CT.device)
-        frames_CXT = wave_CT.unfold(-1, self._n_fft, self._hop_length) * hann_T
-        spectrum_CXF = torch.fft.rfft(frames_CXT)
-        real_CXF, imaginary_CXF = spectrum_CXF.real, spectrum_CXF.imag
-        power_CXF = torch.addcmul(real_CXF * real_CXF, imaginary_CXF, imaginary_CXF)
-        return power_CXF @ filters_FM
+        hann_T, *filters = self._constants.on(wave_CT.device)
+        frames_CXT = wave_CT.unfold(-1, self._n_fft, self._hop_length)
+        if wave_CT.device.type != "cpu":
+            return self._power(frames_CXT, hann_T, filters)
+        clips = frames_CXT if frames_CXT.dim() == 3 else frames_CXT.unsqueeze(0)
+        parts = [self._power(part_XT, hann_T, filters) for each in clips for part_XT in each.split(_FRAMES_IN_CACHE)]
+        return torch.cat(parts).reshape(*frames_CXT.shape[:-1], -1)
+
+    def _power(self, frames_XT: torch.Tensor, hann_T: torch.Tensor, filters: list[torch.Tensor]) -> torch.Tensor:
+        # Squared in place: abs() would take a root first, and copies of the two parts twice the memory.
+        spectrum_XF2 = torch.view_as_real(torch.fft.rfft(frames_XT * hann_T))
+        spectrum_XF2.mul_(spectrum_XF2)
+        power_XF = spectrum_XF2[..., 0] + spectrum_XF2[..., 1]
+        return torch.cat([power_XF[..., bins] @ each for bins, each in zip(self._bins, filters, strict=True)], -1)
+
+
+def _band(filters_FM: torch.Tensor, mels: torch.Tensor) -> tuple[slice, torch.Tensor]:
+    """Some of the filters: the bins that they need, and their weights there."""
+    weights_FM = filters_FM[:, mels]
+    needed = weights_FM.any(1).nonzero().flatten()
+    # A filter narrower than a bin can miss them all.
+    bins = slice(int(needed[0]), int(needed[-1]) + 1) if len(needed) else slice(0, 1)
+    return bins, weights_FM[bins].contiguous()
 
 
 @functools.lru_cache(maxsize=32)

@@ -32,9 +32,19 @@ def _memory(data: Path | None, rounds: int, say: Callable[[str], None]) -> list[
     return worker_memory.measure()
 
 
+def _excerpts(data: Path | None, rounds: int, say: Callable[[str], None]) -> list[Result]:
+    from tests.benchmarks import excerpt_speed, music
+
+    track = music.four_minutes(data)
+    say(f"excerpts: {track.origin}, 4 minutes of MP3, 44.1 kHz, stereo, 256 kbit/s; {rounds} rounds")
+    return excerpt_speed.measure(track.files[0], rounds)
+
+
 MEASUREMENTS = {
     "front_end_over_decode": _front_end,
     "habit_over_front_end": _front_end,
+    "excerpt_speedup": _excerpts,
+    "excerpt_bytes_share": _excerpts,
     "worker_rss_growth_mb": _memory,
 }
 """Which measurement gives a name; one may give several."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 
 from mgc.audio.decode import decode
 from mgc.audio.excerpts import ListeningPlan
+from mgc.audio.recording import record
 from mgc.audio.source import ByteRange
 from mgc.audio.waveform import Waveform
 from mgc.features.mel import LogMel, LogMelConfig
@@ -38,27 +39,24 @@ class CountedSource:
         return parts
 
 
-def measure(
-    data: bytes, hear: Callable[[CountedSource, ListeningPlan], Sequence[Waveform]], rounds: int
-) -> list[Result]:
-    """`excerpt_speedup` and `excerpt_bytes_share`.
+def hear(source: CountedSource) -> Sequence[Waveform]:
+    """Read what the plan asks for, by ranges, and decode it: what a worker does with a track."""
+    return decode(record(source, EXCERPTS), EXCERPTS).windows
 
-    Args:
-        data: the MP3.
-        hear: reads what a plan asks for from a source, by ranges, and decodes it.
-        rounds: how often each is done.
-    """
+
+def measure(data: bytes, rounds: int) -> list[Result]:
+    """`excerpt_speedup` and `excerpt_bytes_share` of an MP3."""
     torch.set_num_threads(1)
     log_mel = LogMel(LogMelConfig())
     source = CountedSource(data)
-    windows = hear(source, EXCERPTS)
+    windows = hear(source)
     read_bytes = source.read_bytes
     heard_seconds = sum(window.duration_seconds for window in windows)
     if len(windows) != EXCERPTS.windows or abs(heard_seconds - 24.0) > 0.1:
         raise ValueError(f"{len(windows)} excerpts of {heard_seconds:.2f} s together; 8 of 24 s were planned")
 
     def excerpts() -> None:
-        for window in hear(CountedSource(data), EXCERPTS):
+        for window in hear(CountedSource(data)):
             log_mel(window)
 
     def whole() -> None:
