@@ -77,7 +77,7 @@ class Location:
     path: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _S3:
     client: Any
     credentials: Any

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import pickle
+import re
 import secrets
 import socket
 import threading
@@ -21,7 +23,12 @@ import pytest
 from cluster import storage
 from cluster.fetch import Fetch, FetchConfig
 from cluster.listing import list_audio
+from mgc.audio.cuts import Cuts
+from mgc.audio.excerpts import ListeningPlan
+from mgc.audio.recording import record
+from mgc.audio.source import Held
 from mgc.errors import StorageError
+from tests.good_files import encode_by_ffmpeg
 from tests.object_store import ObjectStore
 
 
@@ -321,3 +328,95 @@ class TestFaults:
         with through(honest, cut=lambda number, request: 100_000 if b"/a.mp3 " in request else None):
             fetched = Fetch(FetchConfig(tries=2, threads=1))(batch)
         check(fetched, {"a.mp3": "", "b.mp3": b"b" * 300_000})
+
+    def test_of_a_long_mp3_only_stretches_are_fetched(self, bucket_uri: str, through: Any) -> None:
+        """A plan of eight short windows, counted on the wire."""
+        data = long_mp3()
+        put(bucket_uri, long=data, short=data[:200_000], noise=secrets.token_bytes(400_000))
+        batch = sized_batch_of(bucket_uri)
+        asked: dict[bytes, list[tuple[int, int]]] = {}
+
+        def count(number: int, request: bytes) -> bytes | None:
+            if found := re.search(rb"^range: bytes=(\d+)-(\d+)", request, re.MULTILINE | re.IGNORECASE):
+                path = request.split(b" ")[1].rpartition(b"/")[2].partition(b"?")[0]
+                asked.setdefault(path, []).append((int(found[1]), int(found[2]) + 1))
+            return None
+
+        with through(count):
+            fetched = Fetch(plan=EIGHT)(batch)
+        long, noise, short = fetched["recording"]
+        expected = record(Held(data), EIGHT)
+        assert isinstance(long, Cuts)
+        assert isinstance(expected, Cuts)
+        assert long.data == expected.data
+        assert long.windows == expected.windows
+        on_the_wire = sum(stop - start for start, stop in asked[b"long.mp3"])
+        # 24 of 240 s, the probe, and some frames before each window.
+        assert on_the_wire < 0.15 * len(data)
+        # The first bytes by one request, then the end, then at most one for each window.
+        assert len(asked[b"long.mp3"]) <= 10
+        # What no plan shortens is whole: in one request where it is small, else in two or three.
+        assert short == data[:200_000]
+        assert b"short.mp3" not in asked
+        assert len(noise) == 400_000
+        check({name: fetched[name][1:2] for name in CHECKED}, {"noise.mp3": noise})
+
+    def test_ranges_are_read_anew_when_the_store_is_busy(self, bucket_uri: str, through: Any) -> None:
+        data = long_mp3()
+        put(bucket_uri, long=data)
+        busy = itertools.count()
+
+        def busy_now_and_then(number: int, request: bytes) -> bytes | None:
+            return answer("503 Slow Down", "SlowDown") if number > 0 and next(busy) % 3 == 0 else None
+
+        batch = sized_batch_of(bucket_uri)
+        with through(busy_now_and_then):
+            fetched = Fetch(plan=EIGHT)(batch)
+        expected = record(Held(data), EIGHT)
+        assert isinstance(expected, Cuts)
+        assert fetched["recording"][0].data == expected.data
+
+    def test_ranges_that_cannot_be_read_are_a_row(self, bucket_uri: str, through: Any) -> None:
+        put(bucket_uri, long=long_mp3())
+
+        def no_ranges(number: int, request: bytes) -> bytes | None:
+            begins = re.search(rb"^range: bytes=0-", request, re.MULTILINE | re.IGNORECASE)
+            return None if begins else answer("403 Forbidden", "AccessDenied")
+
+        batch = sized_batch_of(bucket_uri)
+        with through(no_ranges):
+            fetched = Fetch(FetchConfig(tries=2), plan=EIGHT)(batch)
+        assert fetched["recording"][0] is None
+        assert fetched["error_kind"][0] == "fetch_failed"
+        assert "\n" not in fetched["error_message"][0]
+
+
+def test_a_plan_is_heard_of_a_local_file_too(tmp_path: Path) -> None:
+    (tmp_path / "long.mp3").write_bytes(long_mp3())
+    expected = record(Held(long_mp3()), EIGHT)
+    fetched = Fetch(plan=EIGHT)(sized_batch_of(str(tmp_path)))
+    assert isinstance(expected, Cuts)
+    assert fetched["recording"][0].data == expected.data
+
+
+def test_what_must_be_held_is_bounded_not_the_file(tmp_path: Path) -> None:
+    (tmp_path / "long.mp3").write_bytes(long_mp3())
+    for plan, kind in ((EIGHT, None), (None, "too_large")):
+        fetched = Fetch(FetchConfig(max_bytes=len(long_mp3()) // 2), plan)(sized_batch_of(str(tmp_path)))
+        assert fetched["error_kind"].tolist() == [kind]
+
+
+EIGHT = ListeningPlan(window_seconds=3.0, windows=8)
+CHECKED = ("track_id", "uri", "content_tag", "recording", "error_kind", "error_message")
+
+
+@functools.cache
+def long_mp3() -> bytes:
+    """Four minutes of quiet noise, 128 kbit/s: 3.8 MB."""
+    noise_T = np.random.default_rng(0).normal(0, 0.05, 240 * 44100).astype(np.float32)
+    return encode_by_ffmpeg(noise_T[None], 44100, "mp3", "libmp3lame", 128_000)
+
+
+def sized_batch_of(source: str) -> dict[str, np.ndarray]:
+    sizes = [fact.size_bytes for fact in list_audio(source)]
+    return batch_of(source) | {"size_bytes": np.array(sizes, dtype=np.int64)}
