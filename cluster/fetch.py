@@ -229,7 +229,7 @@ class _Bounded:
 class _S3Object:
     """An object of which the first bytes are here already; the others are read by ranges, many at once.
 
-    obstore does that with an eighth of boto3's processor time (BENCHMARKS.md, ranged reads).
+    obstore does that with a sixth of boto3's processor time (BENCHMARKS.md, ranged reads).
     """
 
     def __init__(self, uri: str, key: str, size_bytes: int, begin: bytes) -> None:

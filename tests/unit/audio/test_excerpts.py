@@ -64,3 +64,33 @@ def test_windows_lie_in_order_inside_the_track(duration_seconds: float, window_s
 def test_refuses_wrong_values(wrong: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
         ListeningPlan(**wrong)  # type: ignore[arg-type]
+
+
+def test_the_first_windows() -> None:
+    plan = ListeningPlan(window_seconds=10.0, windows=2, where="first")
+    assert plan.excerpts(100.0) == (Excerpt(0.0, 10.0), Excerpt(10.0, 10.0))
+    assert plan.excerpts(15.0) == (Excerpt(0.0, 10.0),)
+
+
+@given(duration_seconds=st.floats(0.0, 20_000.0), window_seconds=st.floats(0.5, 600.0))
+def test_all_of_it_is_heard_once(duration_seconds: float, window_seconds: float) -> None:
+    heard = ListeningPlan(window_seconds, windows=1, where="all").excerpts(duration_seconds)
+    assert heard[0].start_seconds == 0
+    for before, after in itertools.pairwise(heard):
+        assert after.start_seconds == pytest.approx(before.start_seconds + before.seconds, abs=1e-6)
+    assert heard[-1].start_seconds + heard[-1].seconds == pytest.approx(duration_seconds)
+    assert all(excerpt.seconds <= 1.5 * window_seconds + 1e-6 for excerpt in heard)
+
+
+@given(duration_seconds=st.floats(40.0, 1e4), seed=st.integers(0, 5), track_id=st.text(max_size=5))
+def test_random_places_are_the_track_s_own(duration_seconds: float, seed: int, track_id: str) -> None:
+    plan = ListeningPlan(window_seconds=10.0, windows=3, where="random", seed=seed)
+    heard = plan.excerpts(duration_seconds, track_id)
+    assert heard == plan.excerpts(duration_seconds, track_id)
+    assert len(heard) == 3
+    assert {excerpt.seconds for excerpt in heard} == {10.0}
+    for before, after in itertools.pairwise(heard):
+        assert after.start_seconds >= before.start_seconds + 10.0 - 1e-6
+    assert heard[0].start_seconds >= 0
+    assert heard[-1].start_seconds + 10.0 <= duration_seconds + 1e-6
+    assert heard != plan.excerpts(duration_seconds, track_id + "x")
