@@ -116,7 +116,8 @@ def test_no_assignment_changes_nothing() -> None:
         (
             "listening",
             "3",
-            "option listening: this is a group of fields; set one of listening.window_seconds, listening.windows, listening.where, listening.seed.",
+            "option listening: this is a group of fields; set one of listening.window_seconds, "
+            "listening.windows, listening.where, listening.seed.",
         ),
         (
             "front_end.kind",
