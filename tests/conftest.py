@@ -8,12 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from cluster.profiles import Profile
 from cluster.session import connect
 from tests.object_store import ObjectStore, running
 from tests.ray_head import RayHead
 from tests.ray_head import running as running_ray
+
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("mgc", deadline=None)
+settings.load_profile("mgc")
 
 
 @pytest.fixture(scope="session")

@@ -95,7 +95,11 @@ def mix(wave_CT: Sequence[NDArray[Any]], mono_T: NDArray[np.float32]) -> None:
         return
     # Damaged floats may be near the largest: what overflows is found when the window is kept.
     with np.errstate(over="ignore", invalid="ignore"):
-        np.add(wave_CT[0], wave_CT[1], out=mono_T, dtype=np.float32)
+        if wave_CT[0].dtype == np.float32:
+            # Without a type to convert to, NumPy adds without a buffer of its own.
+            np.add(wave_CT[0], wave_CT[1], out=mono_T)
+        else:
+            np.add(wave_CT[0], wave_CT[1], out=mono_T, dtype=np.float32)
         for channel_T in wave_CT[2:]:
             mono_T += channel_T
         mono_T *= np.float32(1 / len(wave_CT))

@@ -105,6 +105,14 @@ def _packets(container: Any, stream: Any) -> Iterator[tuple[Any, float]]:
         yield packet, place_seconds
 
 
+def _until_it_stops(packets: Iterator[tuple[Any, float]], stops: list[str]) -> Iterator[tuple[Any, float]]:
+    """The packets before the one that FFmpeg cannot give, and the reason: a second stream of another kind, say."""
+    try:
+        yield from packets
+    except av.FFmpegError as error:
+        stops.append(str(error.strerror))
+
+
 class _Window:
     """A window being filled."""
 
@@ -145,10 +153,12 @@ def _listen(
     windows = deque(_Window(excerpt) for excerpt in excerpts)
     tick_seconds = float(stream.time_base)
     rate_hz = tried = failed = 0
+    place_seconds = 0.0
     first_failure: int | None = None
     changed_to_hz: int | None = None
     skipped = False
-    for packet, place_seconds in _packets(container, stream):
+    stops: list[str] = []
+    for packet, place_seconds in _until_it_stops(_packets(container, stream), stops):
         while windows and windows[0].is_over(place_seconds):
             windows.popleft().hand_on(attempt, rate_hz)
         if not windows:
@@ -194,6 +204,9 @@ def _listen(
         where = "" if first_failure is None else f", the first at byte {first_failure}"
         fault = f"damaged: {failed} of {tried} packets cannot be decoded{where}"
         attempt.faulty(ErrorKind.CORRUPT_STREAM, fault, first_failure)
+    elif stops:
+        fault = f"damaged: FFmpeg stops at {place_seconds:.1f} s ({stops[0]})"
+        attempt.faulty(ErrorKind.CORRUPT_STREAM, fault)
     elif changed_to_hz is not None:
         fault = f"damaged: the sample rate changes from {rate_hz} to {changed_to_hz} Hz"
         attempt.faulty(ErrorKind.CORRUPT_STREAM, fault)
