@@ -16,7 +16,6 @@ from tests.object_store import ObjectStore, running
 from tests.ray_head import RayHead
 from tests.ray_head import running as running_ray
 
-
 # How long an example takes says how busy the machine is.
 settings.register_profile("mgc", deadline=None)
 settings.load_profile("mgc")
