@@ -166,14 +166,15 @@ class Fetch:
                 return _Outcome(None, _words(error), doubt=error)
             try:
                 with contextlib.closing(answer["Body"]) as body:
-                    refusal = _refusal(etag(answer["ETag"]), tag)
+                    found_tag = etag(answer["ETag"])
+                    refusal = _refusal(found_tag, tag)
                     if refusal:
                         return _Outcome(None, refusal)
                     size_bytes = _whole_size(answer)
                     if not partly and size_bytes > self.config.max_bytes:
                         raise _too_large(size_bytes, self.config.max_bytes)
                     begin = body.read()
-                return self._record(_S3Object(uri, key, size_bytes, begin), track_id)
+                return self._record(_S3Object(uri, key, size_bytes, found_tag, begin), track_id)
             except obstore.exceptions.BaseError as error:
                 if attempt == self.config.tries:
                     return _Outcome(None, _words(error))
@@ -232,9 +233,9 @@ class _S3Object:
     obstore does that with a sixth of boto3's processor time (BENCHMARKS.md, ranged reads).
     """
 
-    def __init__(self, uri: str, key: str, size_bytes: int, begin: bytes) -> None:
+    def __init__(self, uri: str, key: str, size_bytes: int, tag: str, begin: bytes) -> None:
         self.size_bytes = size_bytes
-        self._uri, self._key, self._begin = uri, key, begin
+        self._uri, self._key, self._tag, self._begin = uri, key, tag, begin
 
     def read(self, ranges: Sequence[ByteRange]) -> list[bytes]:
         """The bytes of each range."""
@@ -248,6 +249,9 @@ class _S3Object:
             starts, stops = zip(*missing, strict=True)
             store = s3_ranges(self._uri)
             fetched = list(obstore.get_ranges(store, self._key, starts=starts, ends=stops, coalesce=COALESCED_BYTES))
+            # Ranges of two contents make no track; what is still the same afterwards was so in between.
+            if etag(obstore.head(store, self._key)["e_tag"] or "") != self._tag:
+                raise AudioError(ErrorKind.FETCH_FAILED, "it was replaced while it was read; make the catalog anew")
         return [
             self._begin[start:end] + (bytes(fetched.pop(0)) if end > max(start, here) else b"")
             for (start, _), end in zip(ranges, ends, strict=True)

@@ -353,7 +353,7 @@ class TestFaults:
         on_the_wire = sum(stop - start for start, stop in asked[b"long.mp3"])
         # 24 of 240 s, the probe, and some frames before each window.
         assert on_the_wire < 0.15 * len(data)
-        # The first bytes by one request, then the end, then at most one for each window.
+        # The first bytes by one request, then the end of the file, then at most one for each window.
         assert len(asked[b"long.mp3"]) <= 10
         # What no plan shortens is whole: in one request where it is small, else in two or three.
         assert short == data[:200_000]
@@ -375,6 +375,22 @@ class TestFaults:
         expected = record(Held(data), EIGHT)
         assert isinstance(expected, Cuts)
         assert fetched["recording"][0].data == expected.data
+
+    def test_an_object_replaced_between_two_ranges_is_a_row(
+        self, object_store: ObjectStore, bucket_uri: str, through: Any
+    ) -> None:
+        put(bucket_uri, long=long_mp3())
+        batch = sized_batch_of(bucket_uri)
+        direct = storage.s3_client(bucket_uri)
+
+        def replace_it(number: int, request: bytes) -> bytes | None:
+            if re.search(rb"^range: bytes=[1-9]", request, re.MULTILINE | re.IGNORECASE):
+                direct.put_object(Bucket=bucket_uri[5:], Key="long.mp3", Body=long_mp3()[::-1])
+            return None
+
+        with through(replace_it):
+            fetched = Fetch(plan=EIGHT)(batch)
+        check({name: fetched[name] for name in CHECKED}, {"long.mp3": "it was replaced while it was read"})
 
     def test_ranges_that_cannot_be_read_are_a_row(self, bucket_uri: str, through: Any) -> None:
         put(bucket_uri, long=long_mp3())
