@@ -253,7 +253,8 @@ class _S3Object:
             if etag(obstore.head(store, self._key)["e_tag"] or "") != self._tag:
                 raise AudioError(ErrorKind.FETCH_FAILED, "it was replaced while it was read; make the catalog anew")
         return [
-            self._begin[start:end] + (bytes(fetched.pop(0)) if end > max(start, here) else b"")
+            # One copy: join takes obstore's buffers as they are.
+            b"".join((self._begin[start:end], fetched.pop(0) if end > max(start, here) else b""))
             for (start, _), end in zip(ranges, ends, strict=True)
         ]
 

@@ -34,8 +34,8 @@ _PR_SET_PDEATHSIG: Final = 1
 class Isolated(Generic[Result]):
     """Calls a function in a child process; a context manager.
 
-    The child is forked from a server process that has imported what the function needs, so a new one is there within
-    some 50 ms. It dies with its caller, however that ends.
+    The child is forked from a server process that has imported what the function needs, so a new one is there soon. It
+    dies with its caller, however that ends.
     """
 
     def __init__(self, make: Callable[[], Callable[..., Result]], preload: str) -> None:

@@ -117,8 +117,8 @@ def frames(data: bytes, start: int = 0, like: FrameHeader | None = None) -> Iter
 def synchronize(data: bytes, start: int = 0, like: FrameHeader | None = None, in_a_row: int = 3) -> int | None:
     """The first offset from `start` on where frames follow one another.
 
-    Four bytes look like a header by chance about once in 2,000 places of random data; three that fit, at the distances
-    that they themselves state, do not. At the end of `data` fewer are enough, if the last reaches it.
+    Four bytes of random data look like a header by chance now and then; three that fit, at the distances that they
+    themselves state, do not. At the end of `data` fewer are enough, if the last reaches it.
 
     Args:
         data: bytes of the file.

@@ -21,7 +21,7 @@ _OBJECTS = ("clips", "clip_starts", "decoder", "damage", "error_kind", "error_me
 
 PATIENCE_SECONDS: Final = 60.0
 PATIENCE_SECONDS_PER_MIB: Final = 1.0
-"""How long a recording may take: a thousand times what an MP3 of that size needs on an idle core."""
+"""How long a recording may take: far longer than any needs on a busy core, so that only what hangs is stopped."""
 
 Track = dict[str, Any]
 """One track's new values by column; those not named stay empty."""

@@ -19,8 +19,7 @@ SMALLEST_POWER: Final = 1e-10
 
 
 _BANDS: Final = 4
-"""A filter is zero but for a few bins: products with a quarter of the filters each, and only the bins that they need,
-take a third less time than one with all."""
+"""A filter is zero but for a few bins: a product with a quarter of the filters needs only some of the bins."""
 
 _FRAMES_IN_CACHE: Final = 160
 """So many frames at once leave their spectra, of 1.3 MB at 2048 samples a frame, in the processor's cache."""
