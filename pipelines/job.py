@@ -24,6 +24,8 @@ FAILED: Final = 1
 MISUSED: Final = 2
 INTERRUPTED: Final = 130
 
+_INTERRUPTED_LINE: Final = "interrupted; nothing was committed. The same command goes on where it stopped."
+
 
 @dataclass
 class Summary:
@@ -105,7 +107,13 @@ def run(command: click.Command, arguments: Sequence[str] | None = None, program:
     """
     name = program or f"mgc {command.name}"
     started = time.monotonic()
-    previous = signal.signal(signal.SIGTERM, _terminated)
+    received: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     summary = Summary()
     code, reason = 0, None
     try:
@@ -117,18 +125,22 @@ def run(command: click.Command, arguments: Sequence[str] | None = None, program:
     except click.ClickException as error:
         code, reason = MISUSED, error.format_message()
     except (KeyboardInterrupt, click.Abort):
-        code, reason = INTERRUPTED, "interrupted; nothing was committed. The same command goes on where it stopped."
-    except MgcError as error:
-        code, reason = FAILED, str(error)
+        code, reason = INTERRUPTED, _INTERRUPTED_LINE
     except Exception as error:  # noqa: BLE001
         # Ray wraps what a worker raised: our own line is in it somewhere. Anything else is a bug and shows its
         # traceback.
         found = _cause(error)
-        code, reason = FAILED, found or f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        if found is None:
+        if received:
+            # A query that a signal ends raises an error of DuckDB's in place of the interrupt.
+            code, reason = INTERRUPTED, _INTERRUPTED_LINE
+        elif found is not None:
+            code, reason = FAILED, found
+        else:
+            code, reason = FAILED, f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}"
             traceback.print_exc(file=sys.stderr)
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
     if reason is not None:
         summary = Summary("interrupted" if code == INTERRUPTED else "failed")
         say(f"{name}: {' '.join(reason.split())}")
@@ -151,10 +163,6 @@ def describe(facts: dict[str, Any]) -> None:
     for name, value in facts.items():
         shown = value if isinstance(value, str) else json.dumps(value)
         click.echo(f"{name:<{width}}  {shown}")
-
-
-def _terminated(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _cause(error: BaseException) -> str | None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 
+import click
 import pytest
 
 from pipelines.cli import JOBS, find
-from pipelines.job import run
+from pipelines.job import Summary, run
 
 
 @pytest.mark.parametrize("word", JOBS)
@@ -51,3 +54,25 @@ def test_a_submitted_job_refuses_relative_paths(
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     assert run(find("catalog"), ["music", "--out", "/tmp/c.parquet"]) == 2
     assert "relative" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_job_as_interrupted_whatever_a_library_makes_of_it(
+    number: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A query that a signal ends raises an error of DuckDB's own."""
+
+    @click.command("label")
+    def command() -> Summary:
+        try:
+            os.kill(os.getpid(), number)
+        except KeyboardInterrupt:
+            raise RuntimeError("Query interrupted") from None
+        return Summary()
+
+    before = signal.getsignal(number)
+    assert run(command, []) == 130
+    assert signal.getsignal(number) is before
+    printed = capsys.readouterr()
+    assert json.loads(printed.out.splitlines()[-1])["status"] == "interrupted"
+    assert printed.err.startswith("mgc label: interrupted")
