@@ -71,14 +71,22 @@ _ROWS: Final = f"""
 
 
 class LabelsTable:
-    """The labels table under a URI, which may not exist yet: as it is now, until this object commits."""
+    """The labels table under a URI, which may not exist yet: as it is now, until this object commits.
 
-    def __init__(self, uri: str) -> None:
+    Args:
+        uri: its folder.
+        version: an earlier one to read instead of the last.
+
+    Raises:
+        LabelsError: what lies there cannot be read, or there is no such version.
+    """
+
+    def __init__(self, uri: str, version: int | None = None) -> None:
         self.uri = uri
         self._where = storage.redact(uri)
-        self._table = self._open()
+        self._table = self._open(version)
 
-    def _open(self) -> DeltaTable | None:
+    def _open(self, version: int | None = None) -> DeltaTable | None:
         location, delta_uri = storage.locate(self.uri), _delta_uri(self.uri)
         try:
             with storage.explain(self.uri, "open the labels table at"):
@@ -88,7 +96,7 @@ class LabelsTable:
                 if location.filesystem.get_file_info(location.path).type.name == "File":
                     raise LabelsError(f"{self._where} is a file; a labels table is a folder, named by --labels.")
                 try:
-                    table = DeltaTable(delta_uri, storage_options=storage.delta_options(self.uri))
+                    table = DeltaTable(delta_uri, version, storage_options=storage.delta_options(self.uri))
                 except TableNotFoundError:
                     return None
         except DeltaError as error:
@@ -126,8 +134,9 @@ class LabelsTable:
         """The transaction of the last run, which other commits to the table (a vacuum, say) leave as it is."""
         return None if self._table is None else self._table.transaction_version(APPLICATION)
 
-    def dataset(self) -> pads.Dataset:
-        """The committed rows, those of removed tracks included.
+    @property
+    def delta(self) -> DeltaTable:
+        """The table as deltalake sees it.
 
         Raises:
             LabelsError: nothing was committed yet.
@@ -136,7 +145,15 @@ class LabelsTable:
             raise LabelsError(
                 f"{self._where}: there is no labels table here; `mgc label CATALOG --labels {self._where}` makes one."
             )
-        return self._table.to_pyarrow_dataset()
+        return self._table
+
+    def dataset(self) -> pads.Dataset:
+        """The committed rows, those of removed tracks included.
+
+        Raises:
+            LabelsError: nothing was committed yet.
+        """
+        return self.delta.to_pyarrow_dataset()
 
     def _rows(self) -> pads.Dataset | pa.Table:
         return schema.LABELS.empty_table() if self._table is None else self.dataset()
