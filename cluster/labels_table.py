@@ -14,11 +14,13 @@ table is that of one of them). Hence a commit looks in the end whether it is in 
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -31,15 +33,19 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from cluster import storage
-from cluster.labels_plan import PLAN, Plan, make_plan, plan_rows
+from cluster.labels_overrides import OVERRIDES
+from cluster.labels_plan import PLAN, Plan, Policy, counted, make_plan, plan_rows
 from cluster.tables import is_parquet, open_parquet, reading
 from mgc import schema
 from mgc.errors import LabelsError, StorageError
 
-__all__ = ["APPLICATION", "PLAN", "LabelsTable", "Plan"]
+__all__ = ["APPLICATION", "PLAN", "RUN", "LabelsTable", "Plan", "Policy"]
 
 APPLICATION: Final = "mgc-label"
 """Name of our transactions in the table's log."""
+
+RUN: Final = "mgc.run"
+"""Key of what a commit says of its run: JSON with `counts` and whatever the job measured."""
 
 _ATTEMPT: Final = "mgc.attempt"
 
@@ -59,7 +65,7 @@ _USABLE: Final = "staged SEMI JOIN todo USING (track_id, uri, content_tag)"
 
 _COLUMNS: Final = ", ".join(schema.LABELS.names)
 # A task that Ray ran twice staged its rows twice. Only these few are sorted; all others stream.
-_ROWS: Final = f"""
+_MACHINE: Final = f"""
     SELECT {_COLUMNS} FROM {_USABLE} ANTI JOIN (FROM finished WHERE times > 1) USING (track_id)
     UNION ALL
     (SELECT DISTINCT ON (track_id) {_COLUMNS} FROM {_USABLE} SEMI JOIN (FROM finished WHERE times > 1) USING (track_id)
@@ -67,7 +73,24 @@ _ROWS: Final = f"""
     UNION ALL
     SELECT {_COLUMNS.replace("removed_at", "CAST($at AS TIMESTAMPTZ) AS removed_at")}
     FROM labels SEMI JOIN removed USING (track_id)
+    UNION ALL
+    SELECT {_COLUMNS} FROM labels SEMI JOIN corrected USING (track_id)
 """
+# The model's own answer stays in `top_k`, its failure in `error_kind`: a correction can be withdrawn.
+_OVERRIDDEN: Final = {
+    "genre_top": "coalesce(o.genre, CASE WHEN m.override_by IS NULL THEN m.genre_top ELSE m.top_k[1].genre END)",
+    "status": f"CASE WHEN o.genre IS NOT NULL OR m.error_kind IS NULL THEN '{schema.LABELED}' "
+    f"ELSE '{schema.QUARANTINED}' END",
+    "override_by": 'o."by"',
+    "override_reason": "o.reason",
+}
+_FINAL: Final = ", ".join(f"{_OVERRIDDEN.get(name, 'm.' + name)} AS {name}" for name in schema.LABELS.names)
+_ROWS: Final = f"SELECT {_FINAL} FROM ({_MACHINE}) m LEFT JOIN overriding o USING (track_id)"
+# Without a file of corrections those that the table has stay.
+_OVERRIDING: Final = (
+    'SELECT track_id, genre_top AS genre, override_by AS "by", override_reason AS reason '
+    "FROM labels WHERE override_by IS NOT NULL"
+)
 
 
 class LabelsTable:
@@ -159,26 +182,58 @@ class LabelsTable:
         return schema.LABELS.empty_table() if self._table is None else self.dataset()
 
     def plan(
-        self, catalog: pa.Table, model_id: str, features_id: str, options: dict[str, Any], limit: int | None
+        self,
+        catalog: pads.Dataset | pa.Table,
+        model_id: str,
+        features_id: str,
+        options: Mapping[str, Any],
+        limit: int | None,
+        *,
+        at: datetime | None = None,
+        policy: Policy | None = None,
     ) -> Plan:
         """Catalog minus what the table already holds for the same bytes, model and front end.
 
-        A quarantined track is tried again when its bytes, the model or the front end change; a failed fetch also
-        without that, up to `MOST_TRIES` times. A track that was removed and is back counts as new. With a limit, only
-        the first so many rows of the catalog are looked at, and nothing counts as removed.
+        A quarantined track is tried again when its bytes, the model or the front end change; one that failed for a
+        passing reason also without that, when its `next_try_at` has come (`mgc.labeling.retries`). A track that was
+        removed and is back counts as new. With a limit, only the first so many rows of the catalog are looked at, and
+        nothing counts as removed. The plan of a run that was frozen and has not committed is taken as it is.
 
         Args:
-            catalog: all rows, ordered by track id, as `schema.CATALOG`.
+            catalog: all rows as `schema.CATALOG`.
             model_id: the bundle's id.
             features_id: of its front end.
             options: whatever else changes what the run does, as JSON-ready values; becomes part of its key.
             limit: see above.
+            at: the present, aware; by default that of the clock.
+            policy: what is done beyond the new and the changed.
 
         Raises:
             LabelsError: the table holds a track more than once.
         """
+        at, policy = at or datetime.now(UTC), policy or Policy()
+        rows = self._rows()
         with reading(self.uri, "Restore a version from before, or choose another --labels.", LabelsError):
-            return make_plan(catalog, self._rows(), self._where, self.version, model_id, features_id, options, limit)
+            plan = make_plan(
+                catalog, rows, self._where, self.version, model_id, features_id, options, limit, at, policy
+            )
+        return self._as_frozen(plan)
+
+    def _as_frozen(self, plan: Plan) -> Plan:
+        """The plan as an earlier submission has frozen it: since then, more tracks may have become due."""
+        frozen = self._frozen(plan)
+        if frozen is None or frozen.equals(plan.todo):
+            return plan
+        counts = plan.counts | counted(frozen)
+        counts["waiting"] += plan.counts["retry"] - counts["retry"]
+        return replace(plan, todo=frozen, counts=counts)
+
+    def _frozen(self, plan: Plan) -> pa.Table | None:
+        uri = self._plan_uri(plan)
+        return open_parquet(uri, "Remove it.", LabelsError).to_table() if storage.exists(uri) else None
+
+    def _plan_uri(self, plan: Plan) -> str:
+        return storage.join(self.run_uri(plan), "plan.parquet")
 
     # A run
 
@@ -191,10 +246,8 @@ class LabelsTable:
 
     def freeze(self, plan: Plan) -> str:
         """Write the plan down; returns the URI of the rows to do. The same plan, already there, is kept."""
-        uri = storage.join(self.run_uri(plan), "plan.parquet")
-        if storage.exists(uri) and open_parquet(uri, "Remove it.", LabelsError).to_table().equals(plan.todo):
-            return uri
-        return _write_plan(uri, plan.todo)
+        uri, frozen = self._plan_uri(plan), self._frozen(plan)
+        return uri if frozen is not None and frozen.equals(plan.todo) else _write_plan(uri, plan.todo)
 
     def freeze_rest(self, plan: Plan, rows: pa.Table, number: int) -> str:
         """Write down the rows that are still to do; returns their URI."""
@@ -232,7 +285,10 @@ class LabelsTable:
 
     @contextmanager
     def _finished(self, plan: Plan) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection with `todo`, `staged` and `finished`: the planned tracks that have staged rows, and how many."""
+        """A connection with `todo`, `staged` and `finished`: the planned tracks that have staged rows, and how many.
+
+        `labeled`: one of them at least is a label.
+        """
         staged = self.staged(plan)
         try:
             with reading(self.staged_uri(plan), _STAGED_REMEDY, _UnreadableError), duckdb.connect() as connection:
@@ -242,7 +298,8 @@ class LabelsTable:
                 connection.register("todo", plan.todo)
                 connection.register("staged", schema.LABELS.empty_table() if staged is None else staged)
                 connection.execute(
-                    f"CREATE TABLE finished AS SELECT track_id, count(*) AS times FROM {_USABLE} GROUP BY track_id"
+                    "CREATE TABLE finished AS SELECT track_id, count(*) AS times, "
+                    f"bool_or(status = '{schema.LABELED}') AS labeled FROM {_USABLE} GROUP BY track_id"
                 )
                 yield connection
         except _UnreadableError:
@@ -252,13 +309,14 @@ class LabelsTable:
                     open_parquet(each, _STAGED_REMEDY, LabelsError, schema.LABELS).to_table()
             raise
 
-    def commit(self, plan: Plan, run_id: str, finished_at: datetime) -> int:
+    def commit(self, plan: Plan, run_id: str, finished_at: datetime, about: Mapping[str, Any] | None = None) -> int:
         """Check the invariant and enter the run in one commit; returns the table's version.
 
         Args:
             plan: with a staged row for each of its tracks.
             run_id: for the table's history.
             finished_at: aware time, the `removed_at` of tracks that the catalog no longer has.
+            about: what else the table's history is to say of the run, JSON-ready; `counts` are added.
 
         Raises:
             LabelsError: a planned track has no row, a staged file cannot be read, or another run has committed since
@@ -270,7 +328,7 @@ class LabelsTable:
         self._refuse_overtaken(plan)
         attempt = uuid.uuid4().hex
         try:
-            self._check_and_enter(plan, {"mgc.run_id": run_id, _ATTEMPT: attempt}, finished_at)
+            self._check_and_enter(plan, {"mgc.run_id": run_id, _ATTEMPT: attempt}, finished_at, dict(about or {}))
         except (LabelsError, StorageError):
             # Another run that has committed is the reason for much: it may also have swept our rows away.
             self._refuse_overtaken(plan)
@@ -282,21 +340,34 @@ class LabelsTable:
             raise self._overtaken(self.version)
         return version
 
-    def _check_and_enter(self, plan: Plan, facts: dict[str, str], finished_at: datetime) -> None:
+    def _check_and_enter(self, plan: Plan, facts: dict[str, str], finished_at: datetime, about: dict[str, Any]) -> None:
         with self._finished(plan) as connection:
-            [(finished,)] = connection.sql("SELECT count(*) FROM finished").fetchall()
+            [(finished, labeled)] = connection.sql(
+                "SELECT count(*), count(*) FILTER (WHERE labeled) FROM finished"
+            ).fetchall()
             if finished != plan.todo.num_rows:
                 raise LabelsError(
                     f"{self._where}: {plan.todo.num_rows} tracks were planned, {finished} have a row; nothing was "
                     "committed. Submit the job again to finish them."
                 )
             connection.register("removed", plan.removed)
+            connection.register("corrected", plan.corrected)
             connection.register("labels", self._rows())
+            if plan.policy.overrides is None:
+                connection.execute(f"CREATE TEMP TABLE overriding AS {_OVERRIDING}")
+            else:
+                connection.register("overriding", plan.policy.overrides.cast(OVERRIDES))
+            overridden = "SELECT count(*) FROM overriding SEMI JOIN todo USING (track_id)"
+            [(corrections,)] = connection.sql(overridden).fetchall()
+            about["counts"] = plan.counts | {"labeled": labeled, "quarantined": finished - labeled}
+            about["counts"]["overridden"] = corrections
+            facts = facts | {RUN: json.dumps(about)}
             [(known,)] = connection.sql("SELECT count(*) FROM labels SEMI JOIN todo USING (track_id)").fetchall()
+            changing = known or plan.removed.num_rows or plan.corrected.num_rows
             rows = _Rows(connection.sql(_ROWS, params={"at": finished_at.astimezone(UTC).isoformat()}))
             try:
                 with storage.explain(self.uri, "commit labels to"):
-                    self._enter(rows.reader(), facts, plan.version + 1, blind=not known and not plan.removed.num_rows)
+                    self._enter(rows.reader(), facts, plan, blind=not changing)
             except (DeltaError, StorageError) as error:
                 if rows.fault is not None:
                     raise rows.fault from None
@@ -310,11 +381,11 @@ class LabelsTable:
                     "again."
                 ) from None
 
-    def _enter(self, rows: pa.RecordBatchReader, facts: dict[str, str], transaction: int, blind: bool) -> None:
+    def _enter(self, rows: pa.RecordBatchReader, facts: dict[str, str], plan: Plan, blind: bool) -> None:
         """The commit. `blind`: no row is in the table yet, so that what is there need not be read."""
         properties = CommitProperties(
             custom_metadata=facts,
-            app_transactions=[Transaction(APPLICATION, transaction)],
+            app_transactions=[Transaction(APPLICATION, plan.version + 1)],
             # After a creation that lost the race a retry would append: two rows a track.
             max_commit_retries=0 if self._table is None else None,
         )
@@ -326,13 +397,16 @@ class LabelsTable:
         elif blind:
             write_deltalake(self._table, rows, mode="append", commit_properties=properties)
         else:
-            self._table.merge(
+            merger = self._table.merge(
                 rows,
                 "new.track_id = old.track_id",
                 source_alias="new",
                 target_alias="old",
                 commit_properties=properties,
-            ).when_matched_update_all().when_not_matched_insert_all().execute()
+            )
+            if plan.policy.gone == "prune":
+                merger = merger.when_matched_delete("new.removed_at IS NOT NULL")
+            merger.when_matched_update_all().when_not_matched_insert_all().execute()
 
     def _refuse_overtaken(self, plan: Plan) -> None:
         latest = LabelsTable(self.uri)

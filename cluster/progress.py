@@ -27,15 +27,33 @@ class Counts:
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
         self._figures: dict[str, float] = {}
+        self._sums: Counter[str] = Counter()
+        self._began: float | None = None
 
-    def add(self, counts: dict[str, int], figures: dict[str, float] | None = None) -> None:
-        """Add to counters, and set figures such as a loss."""
+    def add(
+        self,
+        counts: dict[str, int],
+        figures: dict[str, float] | None = None,
+        sums: dict[str, float] | None = None,
+        began: float | None = None,
+    ) -> None:
+        """Add to counters and to sums that are not shown, and set figures such as a loss.
+
+        `began`: when the work that is counted began, in seconds since the epoch.
+        """
         self._counts.update(counts)
         self._figures.update(figures or {})
+        self._sums.update(sums or {})
+        if began is not None:
+            self._began = began if self._began is None else min(began, self._began)
 
     def read(self) -> tuple[dict[str, int], dict[str, float]]:
         """All counters and figures."""
         return dict(self._counts), dict(self._figures)
+
+    def sums(self) -> tuple[dict[str, float], float | None]:
+        """All counters and sums, and when the first of the work began."""
+        return {**self._sums, **self._counts}, self._began
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ so that a block in which every value of a column is missing has the same schema 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -18,6 +19,7 @@ from ray.data import ActorPoolStrategy, Dataset, Datasink
 
 from cluster import storage
 from cluster.fetch import Fetch
+from cluster.meter import Meter
 from cluster.profiles import Profile
 from cluster.session import data_context
 from cluster.tables import FeaturesWriter, write_part
@@ -33,6 +35,12 @@ LISTEN_BATCH: Final = 8
 
 HELD_BYTES: Final = 256 * 2**20
 """Most bytes of files in memory at once, but for a single file that is larger."""
+
+STAGED_FILES: Final = 64
+"""Files that the rows of a run are staged in, about."""
+
+STAGED_ROWS: Final = (64, 4096)
+"""Rows of one: few, and a run that is killed does little again; many, and ten million tracks make 2,500 files."""
 
 LISTENED: Final = pa.schema(
     [
@@ -59,23 +67,29 @@ class Listen:
         progress: Any = None,
         decoders: Sequence[Decoder] = CASCADE,
         patience_seconds: float = PATIENCE_SECONDS,
+        until: datetime | None = None,
     ) -> None:
+        self._until = None if until is None else until.timestamp()
         self._fetch = Fetch(plan=experiment.listening)
         self._extract = Extract(experiment.front_end, experiment.listening, decoders, True, patience_seconds)
         # What was heard stands in for what the catalog said, as with the duration.
         kept = [field for field in columns if field.name not in LISTENED.names]
         self._schema = pa.schema([*kept, *LISTENED])
-        self._progress = progress
+        self._meter = None if progress is None else Meter(progress)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
-        """One row a track in and out."""
-        return pa.concat_tables([self._listen(part) for part in _parts(batch)])
+        """One row a track in and out; none, when the time is over."""
+        parts = [self._listen(part) for part in _parts(batch) if self._until is None or time.time() < self._until]
+        return pa.concat_tables(parts) if parts else self._schema.empty_table()
 
     def _listen(self, batch: dict[str, np.ndarray]) -> pa.Table:
-        heard = self._extract(self._fetch(batch))
-        if self._progress is not None:
-            failed = sum(kind is not None for kind in heard["error_kind"])
-            self._progress.add.remote({"tracks": len(heard["track_id"]), "quarantined": failed})
+        began, started = time.time(), time.monotonic()
+        fetched = self._fetch(batch)
+        between, recordings = time.monotonic(), fetched["recording"]
+        heard = self._extract(fetched)
+        if self._meter is not None:
+            seconds = [between - started, time.monotonic() - between]
+            self._meter.heard({**batch, **heard}, recordings, began, seconds)
         arrays = [pa.array(heard[field.name], type=field.type, from_pandas=True) for field in self._schema]
         return pa.table(arrays, schema=self._schema)
 
@@ -94,17 +108,24 @@ def _parts(batch: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
 class Label:
     """Predict, and the rows of the labels table."""
 
-    def __init__(self, bundle: ray.ObjectRef[Bundle], lineage: Lineage, gpu: bool) -> None:
+    def __init__(self, bundle: ray.ObjectRef[Bundle], lineage: Lineage, gpu: bool, progress: Any = None) -> None:
         if not gpu:
             torch.set_num_threads(1)
         loaded: Bundle = ray.get(bundle)
         self._predict = loaded.predictor(torch.device("cuda" if gpu else "cpu"))
         self._lineage = lineage
+        self._meter = None if progress is None else Meter(progress)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """One row a track in and out."""
+        if not batch.num_rows:
+            return schema.LABELS.empty_table()
+        started = time.monotonic()
         columns = {name: _objects(batch[name]) for name in batch.column_names}
-        return labels_rows(self._predict(columns), self._lineage, datetime.now(UTC))
+        rows = labels_rows(self._predict(columns), self._lineage, datetime.now(UTC))
+        if self._meter is not None:
+            self._meter.decided(rows, time.monotonic() - started)
+        return rows
 
 
 class Score:
@@ -126,10 +147,21 @@ class Score:
 
 
 class LabelsSink(Datasink[int]):
-    """Stages label rows as Parquet, one file a block, each complete or absent."""
+    """Stages label rows as Parquet files, each complete or absent.
 
-    def __init__(self, uri: str) -> None:
+    Args:
+        uri: their folder.
+        rows: in a file at least, but for the last: what a killed run has not written yet is done again.
+    """
+
+    def __init__(self, uri: str, rows: int) -> None:
         self._uri = uri
+        self._rows = rows
+
+    @property
+    def min_rows_per_write(self) -> int:
+        """Blocks are gathered until they hold so many rows."""
+        return self._rows
 
     def write(self, blocks: Iterable[pa.Table], ctx: Any) -> int:
         """Write the blocks of a task as one file; returns its rows."""
@@ -186,6 +218,7 @@ def heard(
     progress: Any,
     decoders: Sequence[Decoder] = CASCADE,
     patience_seconds: float = PATIENCE_SECONDS,
+    until: datetime | None = None,
 ) -> Dataset:
     """Tracks of a plan, fetched, decoded and turned into features; one row a track.
 
@@ -198,6 +231,7 @@ def heard(
         progress: a handle of `progress.watched`, or None.
         decoders: asked in this order.
         patience_seconds: after so long, and a second more for each MiB, a decoder is taken to hang.
+        until: no track is begun after this time; those have no row.
     """
     data_context(profile)
     location = storage.locate(plan_uri)
@@ -215,6 +249,7 @@ def heard(
                 "progress": progress,
                 "decoders": decoders,
                 "patience_seconds": patience_seconds,
+                "until": until,
             },
             batch_size=LISTEN_BATCH,
             batch_format="numpy",
@@ -249,20 +284,22 @@ def label(
     progress: Any,
     decoders: Sequence[Decoder] = CASCADE,
     patience_seconds: float = PATIENCE_SECONDS,
+    until: datetime | None = None,
 ) -> None:
     """Stage the label rows of a plan's tracks. See `heard` for the arguments."""
     gpu = profile.gpus > 0
-    tracks = heard(plan_uri, rows, columns, bundle.experiment, profile, progress, decoders, patience_seconds)
+    tracks = heard(plan_uri, rows, columns, bundle.experiment, profile, progress, decoders, patience_seconds, until)
     labels = tracks.map_batches(
         Label,
-        fn_constructor_kwargs={"bundle": ray.put(bundle), "lineage": lineage, "gpu": gpu},
+        fn_constructor_kwargs={"bundle": ray.put(bundle), "lineage": lineage, "gpu": gpu, "progress": progress},
         batch_size=32,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(min_size=1, max_size=profile.predict_actors),
         num_cpus=profile.predict_cpus,
         num_gpus=profile.gpus / profile.predict_actors if gpu else None,
     )
-    labels.write_datasink(LabelsSink(staged_uri), ray_remote_args={"num_cpus": profile.io_cpus})
+    sink = LabelsSink(staged_uri, int(np.clip(rows // STAGED_FILES, *STAGED_ROWS)))
+    labels.write_datasink(sink, ray_remote_args={"num_cpus": profile.io_cpus})
 
 
 def clip_logits(clips: Dataset, bundle: Bundle, shape: tuple[int, ...], profile: Profile) -> pa.Table:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from mgc import schema
 from mgc.errors import LabelsError
+from mgc.labeling.retries import next_try_at
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ def labels_rows(batch: dict[str, np.ndarray], lineage: Lineage, labeled_at: date
     if (labeled == failed).any():
         track = batch["track_id"][int(np.flatnonzero(labeled == failed)[0])]
         raise LabelsError(f"track {track} has both an answer and an error, or neither: a bug of mgc, please report it.")
+    tries = [int(earlier) + 1 for earlier in batch["tries"]]
     columns: dict[str, Any] = {
         "track_id": batch["track_id"],
         "uri": batch["uri"],
@@ -64,7 +66,10 @@ def labels_rows(batch: dict[str, np.ndarray], lineage: Lineage, labeled_at: date
         "error_message": batch["error_message"],
         "error_offset": batch["error_offset"],
         "damage": batch["damage"],
-        "tries": np.asarray(batch["tries"], dtype=np.int32) + 1,
+        "tries": tries,
+        "next_try_at": [
+            next_try_at(kind, count, labeled_at) for kind, count in zip(batch["error_kind"], tries, strict=True)
+        ],
         "model_id": [lineage.model_id] * tracks,
         "features_id": [lineage.features_id] * tracks,
         "run_id": [lineage.run_id] * tracks,

@@ -9,8 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +27,22 @@ from cluster import labels_plan, labels_table, storage
 from cluster.labels_table import PLAN, LabelsTable, Plan
 from cluster.tables import write_part
 from mgc import schema
-from mgc.errors import ErrorKind, LabelsError, MgcError, StorageError
-from mgc.labeling.rows import Lineage, labels_rows
+from mgc.errors import ErrorKind, MgcError, StorageError
+from tests.nights import (
+    FEATURES,
+    LABEL,
+    MODEL,
+    NOW,
+    catalog,
+    heard,
+    held,
+    night,
+    planned,
+    reasons,
+    refusal,
+    stage,
+)
 from tests.object_store import ObjectStore
-
-MODEL, FEATURES = "model-1", "features-1"
-NOW = datetime(2026, 3, 1, 2, 30, tzinfo=UTC)
-LABEL = "a label"
-"""What becomes of a track, where it is not one of `ErrorKind`."""
 
 
 @pytest.fixture
@@ -51,90 +58,6 @@ def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return storage.join(base, "labels")
 
 
-def catalog(tracks: dict[str, str], folder: str = "s3://music") -> pa.Table:
-    """A catalog from track id → content tag."""
-    rows = [
-        {"track_id": track, "uri": f"{folder}/{track}.mp3", "size_bytes": len(tag), "content_tag": tag}
-        for track, tag in sorted(tracks.items())
-    ]
-    return pa.Table.from_pylist(rows, schema=schema.CATALOG)
-
-
-def planned(table: LabelsTable, tracks: dict[str, str], model: str = MODEL, **options: Any) -> Plan:
-    limit = options.pop("limit", None)
-    return table.plan(catalog(tracks), model, options.pop("features", FEATURES), options, limit)
-
-
-def heard(rows: pa.Table, plan: Plan, outcomes: dict[str, str] | None = None, at: datetime = NOW) -> pa.Table:
-    """Label rows, made by the stage that makes them in the job."""
-    kinds = [(outcomes or {}).get(track, LABEL) for track in rows["track_id"].to_pylist()]
-    labeled = [kind == LABEL for kind in kinds]
-    top = json.dumps([["Rock", 0.75], ["Jazz", 0.25]])
-
-    def objects(values: Iterable[Any]) -> np.ndarray:
-        column = np.empty(len(kinds), dtype=object)
-        column[:] = list(values)
-        return column
-
-    batch = {
-        **{name: objects(rows[name].to_pylist()) for name in ("track_id", "uri", "content_tag")},
-        "tries": rows["tries"].to_numpy(),
-        "genre_top": objects("Rock" if ok else None for ok in labeled),
-        "confidence": np.where(labeled, 0.75, np.nan),
-        "top_k": objects(top if ok else None for ok in labeled),
-        "duration_seconds": np.where(labeled, 31.5, np.nan),
-        "seconds_listened": np.where(labeled, 30.0, np.nan),
-        "decoder": objects("soundfile" if ok else None for ok in labeled),
-        "damage": objects(None for _ in kinds),
-        "error_kind": objects(None if ok else kind for ok, kind in zip(labeled, kinds, strict=True)),
-        "error_message": objects(None if ok else "no good" for ok in labeled),
-        "error_offset": objects(None if ok else 4 for ok in labeled),
-    }
-    return labels_rows(batch, Lineage(plan.model_id, plan.features_id, plan.key), at)
-
-
-def stage(table: LabelsTable, plan: Plan, outcomes: dict[str, str] | None = None, files: int = 2) -> None:
-    """Stage what is missing, as several files."""
-    rows = table.missing(plan)
-    for first in range(0, rows.num_rows, step := max(1, -(-rows.num_rows // files))):
-        write_part(table.staged_uri(plan), heard(rows.slice(first, step), plan, outcomes))
-
-
-def night(
-    uri: str, tracks: dict[str, str], outcomes: dict[str, str] | None = None, at: datetime = NOW, **options: Any
-) -> Plan:
-    """A whole run."""
-    table = LabelsTable(uri)
-    plan = planned(table, tracks, **options)
-    if not plan.empty:
-        table.freeze(plan)
-        stage(table, plan, outcomes)
-        table.commit(plan, plan.key, at)
-    return plan
-
-
-def held(uri: str) -> dict[str, dict[str, Any]]:
-    """The table's rows by track; each track stands there once."""
-    rows = LabelsTable(uri).dataset().to_table().to_pylist()
-    by_track = {row["track_id"]: row for row in rows}
-    assert len(by_track) == len(rows)
-    return by_track
-
-
-def reasons(plan: Plan) -> dict[str, str]:
-    return dict(zip(plan.todo["track_id"].to_pylist(), plan.todo["reason"].to_pylist(), strict=True))
-
-
-def refusal(action: Any, *args: Any, error: type[MgcError] = LabelsError) -> str:
-    """The one line of an error."""
-    with pytest.raises(error) as caught:
-        action(*args)
-    line = str(caught.value)
-    assert "\n" not in line
-    assert len(line) < 700
-    return line
-
-
 class TestNights:
     def test_the_first_commit_creates_the_table_with_its_rows(self, uri: str) -> None:
         table = LabelsTable(uri)
@@ -142,7 +65,8 @@ class TestNights:
         assert table.version == -1
         plan = planned(table, {"a": "1", "b": "1", "c": "1"})
         assert plan.counts == {
-            "new": 3, "changed": 0, "stale": 0, "retry": 0, "up_to_date": 0, "pending": 0, "removed": 0
+            "new": 3, "changed": 0, "stale": 0, "retry": 0, "waiting": 0, "up_to_date": 0, "pending": 0, "removed": 0,
+            "corrected": 0, "unknown_overrides": 0,
         }  # fmt: skip
         assert plan.todo.schema.equals(PLAN)
         table.freeze(plan)
@@ -267,7 +191,8 @@ class TestWhatIsPlanned:
         plan = planned(LabelsTable(uri), {"b": "1", "c": "1"}, limit=1)
         assert plan.empty
         assert plan.counts == {
-            "new": 0, "changed": 0, "stale": 0, "retry": 0, "up_to_date": 1, "pending": 1, "removed": 0
+            "new": 0, "changed": 0, "stale": 0, "retry": 0, "waiting": 0, "up_to_date": 1, "pending": 1, "removed": 0,
+            "corrected": 0, "unknown_overrides": 0,
         }  # fmt: skip
         assert reasons(planned(LabelsTable(uri), tracks, limit=10)) == {"c": "new"}
 

@@ -1,0 +1,74 @@
+"""What a job's stages count: for its own report, and as counters that Prometheus scrapes from Ray's nodes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from ray.util import metrics
+
+from mgc.audio.cuts import Cuts
+
+
+class Meter:
+    """Counts in one worker process; every node shows the sums of its workers at Ray's metrics port.
+
+    `ray_mgc_tracks_total` by `status`, `ray_mgc_errors_total` by `kind`, `ray_mgc_read_bytes_total`,
+    `ray_mgc_audio_seconds_total` and `ray_mgc_heard_seconds_total`.
+    """
+
+    def __init__(self, progress: Any) -> None:
+        """Set up.
+
+        Args:
+            progress: a handle of `progress.watched`.
+        """
+        self._progress = progress
+        self._tracks = metrics.Counter("mgc_tracks", "Tracks labelled or quarantined.", ("status",))
+        self._errors = metrics.Counter("mgc_errors", "Quarantined tracks by kind of error.", ("kind",))
+        self._bytes = metrics.Counter("mgc_read_bytes", "Bytes of audio files read.")
+        self._audio = metrics.Counter("mgc_audio_seconds", "Length of the tracks heard.")
+        self._heard = metrics.Counter("mgc_heard_seconds", "Seconds of them that were decoded.")
+
+    def heard(self, batch: dict[str, np.ndarray], recordings: np.ndarray, began: float, seconds: list[float]) -> None:
+        """Tracks that were fetched and decoded.
+
+        Args:
+            batch: as `Extract` leaves it, with `size_bytes`.
+            recordings: what `Fetch` gave.
+            began: when, in seconds since the epoch.
+            seconds: of fetching, and of decoding and features.
+        """
+        read = sum(_read_bytes(recording) for recording in recordings)
+        audio = float(np.nansum(batch["duration_seconds"].astype(float)))
+        listened = float(np.nansum(batch["seconds_listened"].astype(float)))
+        failed = sum(kind is not None for kind in batch["error_kind"])
+        tracks = len(batch["track_id"])
+        sums = {"size_bytes": int(batch["size_bytes"].sum()), "bytes_read": read, "audio_seconds": audio}
+        sums |= {"heard_seconds": listened, "fetch_seconds": seconds[0], "listen_seconds": seconds[1]}
+        self._progress.add.remote({"tracks": tracks, "quarantined": failed}, sums=sums, began=began)
+        for counter, value in ((self._bytes, read), (self._audio, audio), (self._heard, listened)):
+            if value > 0:
+                counter.inc(value)
+
+    def decided(self, rows: pa.Table, seconds: float) -> None:
+        """Rows of the labels table.
+
+        Args:
+            rows: as `schema.LABELS`.
+            seconds: that the network took.
+        """
+        self._progress.add.remote({}, sums={"predict_seconds": seconds})
+        for status, count in Counter(rows["status"].to_pylist()).items():
+            self._tracks.inc(count, {"status": status})
+        for kind, count in Counter(pc.drop_null(rows["error_kind"]).to_pylist()).items():
+            self._errors.inc(count, {"kind": kind})
+
+
+def _read_bytes(recording: bytes | Cuts | None) -> int:
+    if recording is None:
+        return 0
+    return recording.read_bytes if isinstance(recording, Cuts) else len(recording)
