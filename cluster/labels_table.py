@@ -279,6 +279,8 @@ class LabelsTable:
         Raises:
             LabelsError: a staged file cannot be read.
         """
+        if self.staged(plan) is None:
+            return plan.todo
         with self._finished(plan) as connection:
             rest = connection.sql("SELECT * FROM todo ANTI JOIN finished USING (track_id) ORDER BY track_id")
             return plan_rows(rest.to_arrow_table())

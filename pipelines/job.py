@@ -22,6 +22,7 @@ from mgc.errors import ConfigError, MgcError
 
 FAILED: Final = 1
 MISUSED: Final = 2
+ALARMED: Final = 3
 INTERRUPTED: Final = 130
 
 _INTERRUPTED_LINE: Final = "interrupted; nothing was committed. The same command goes on where it stopped."
@@ -35,11 +36,13 @@ class Summary:
         status: `done`, `up_to_date`, `partial` (told to stop before the end) or `dry_run`.
         counts: numbers by name.
         outputs: URIs by name.
+        alarms: what a person should look at, though the job is done; a sentence each.
     """
 
     status: str = "done"
     counts: dict[str, Any] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
+    alarms: list[str] = field(default_factory=list)
 
 
 def submitted() -> bool:
@@ -102,8 +105,8 @@ def say(text: str) -> None:
 def run(command: click.Command, arguments: Sequence[str] | None = None, program: str | None = None) -> int:
     """Run a job's command line to its exit code.
 
-    The command returns a `Summary`. 0: the job did what it says; 1: it failed; 2: the command line is wrong; 130:
-    interrupted.
+    The command returns a `Summary`. 0: the job did what it says; 1: it failed; 2: the command line is wrong; 3: it did
+    what it says, and there are alarms; 130: interrupted.
     """
     name = program or f"mgc {command.name}"
     started = time.monotonic()
@@ -122,6 +125,7 @@ def run(command: click.Command, arguments: Sequence[str] | None = None, program:
             # --help and --version: click has printed what was asked for.
             return int(result or 0)
         summary = result
+        code = ALARMED if summary.alarms else 0
     except click.ClickException as error:
         code, reason = MISUSED, error.format_message()
     except (KeyboardInterrupt, click.Abort):
@@ -146,6 +150,8 @@ def run(command: click.Command, arguments: Sequence[str] | None = None, program:
         say(f"{name}: {' '.join(reason.split())}")
     facts: dict[str, Any] = {"job": command.name, "status": summary.status}
     facts |= {"counts": summary.counts, "outputs": summary.outputs, "seconds": round(time.monotonic() - started, 2)}
+    if summary.alarms:
+        facts["alarms"] = summary.alarms
     if reason is not None:
         facts["error"] = " ".join(reason.split())
     print(json.dumps(facts), flush=True)

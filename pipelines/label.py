@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from datetime import UTC, datetime
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import click
+import ray
 
 from cluster import storage, streams
-from cluster.labels_table import PLAN, LabelsTable, Plan
+from cluster.labels_plan import without
+from cluster.labels_table import PLAN, Plan
 from cluster.profiles import Profile
 from cluster.progress import watched
+from cluster.rates import Measured, as_facts
 from cluster.session import connect
-from cluster.tables import query
-from mgc.bundle import DEFAULT, Bundle
-from mgc.errors import LabelsError
-from mgc.evaluation.report import LabelsRun, QuarantineRow, ReportContent, TrackCounts, render_report
+from mgc.bundle import DEFAULT
+from mgc.errors import LabelsError, StorageError
+from mgc.evaluation.alarms import Thresholds, thresholds
 from mgc.labeling.rows import Lineage
-from pipelines.catalog import open_tracks
-from pipelines.evaluate import bundle_scores, history_rows, model_facts
-from pipelines.job import URI, Summary, describe, main, say
-from pipelines.train import open_bundle
+from pipelines.job import Summary, describe, main, say
+from pipelines.label_report import labels_run, write_report
+from pipelines.plan import Night, Wanted, describe_night, night_options, open_night
 
 _MOST_PASSES: Final = 3
 """Times that tracks are run whose rows did not arrive."""
-
-QUARANTINE_SHOWN: Final = 200
-"""Quarantined tracks listed in a report."""
 
 
 def build(
@@ -37,58 +35,88 @@ def build(
     bundle_uri: str = DEFAULT,
     profile: Profile | None = None,
     limit: int | None = None,
-    dry_run: bool = False,
 ) -> Summary:
     """Bring the labels table up to date; connects to Ray when a profile is not given."""
+    return label(Wanted(source, labels, bundle_uri, limit), profile)
+
+
+def label(
+    wanted: Wanted,
+    profile: Profile | None = None,
+    until: datetime | None = None,
+    limits: Thresholds | None = None,
+) -> Summary:
+    """Bring the labels table up to date.
+
+    Args:
+        wanted: what the night is asked for.
+        profile: of a Ray session that is there already; one is started, or the environment's joined, without it.
+        until: no track is begun after this time; what is finished is committed.
+        limits: past which the report raises alarms.
+    """
     started = datetime.now(UTC)
-    bundle = open_bundle(bundle_uri)
-    tracks, notices = open_tracks(source)
-    table = LabelsTable(labels)
-    plan = table.plan(tracks, bundle.id, bundle.features_id, {"limit": limit}, limit)
-    where = storage.redact(labels)
+    night = open_night(wanted)
+    table, plan, bundle = night.table, night.plan, night.bundle
+    where = storage.redact(wanted.labels)
     counts: dict[str, Any] = dict(plan.counts)
-    if dry_run:
-        size = sum(plan.todo["size_bytes"].to_pylist())
-        describe(
-            {
-                **bundle.experiment.dotted(),
-                **counts,
-                "to label": plan.todo.num_rows,
-                "bytes to read": size,
-                "bundle": bundle.id,
-            }
-        )
-        return Summary("dry_run", counts)
     outputs = {"labels": where}
-    report = storage.join(labels, "_reports", "latest.html")
+    report = storage.join(wanted.labels, "_reports", "latest.html")
     if plan.empty:
-        say(f"{where}: all {counts['up_to_date']} tracks are up to date; nothing to label.")
+        later = f"; {counts['waiting']} wait to be tried again" if counts["waiting"] else ""
+        say(f"{where}: {counts['up_to_date']} tracks are up to date{later}; nothing to label.")
         if storage.exists(report):
             outputs["report"] = storage.redact(report)
         return Summary("partial" if counts["pending"] else "up_to_date", counts, outputs)
-    say(
-        f"{plan.todo.num_rows} tracks to label ({counts['new']} new, {counts['changed']} changed, "
-        f"{counts['stale']} of another model, "
-        f"{counts['retry']} to try again), {counts['up_to_date']} up to date, {counts['removed']} gone"
-    )
-    lineage = Lineage(bundle.id, bundle.features_id, plan.key)
+    say(_line(plan))
+    measured = Measured()
     if plan.todo.num_rows:
         if profile is None:
             with connect() as at:
-                _run(table, plan, bundle, lineage, at)
+                plan, measured = _run(night, at, until)
         else:
-            _run(table, plan, bundle, lineage, profile)
-    version = table.commit(plan, plan.key, datetime.now(UTC))
-    run = labels_run(table, plan, source, started, bundle)
-    write_report(labels, run, bundle, [*bundle.metrics.get("notices", []), *notices])
+            plan, measured = _run(night, profile, until)
+    counts = dict(plan.counts)
+    if plan.empty:
+        say(f"{where}: the time was over before the first track; nothing was committed.")
+        return Summary("partial", counts, outputs)
+    status = "partial" if counts["pending"] else "done"
+    about = {"status": status, "measured": as_facts(measured), "model_id": plan.model_id}
+    about |= {"features_id": plan.features_id}
+    version = table.commit(plan, plan.key, datetime.now(UTC), about)
+    run = labels_run(table, plan, counts, wanted.source, started, bundle, measured, limits)
     counts |= {"labeled": run.counts.labeled, "quarantined": run.counts.quarantined, "table_version": version}
     say(f"{run.counts.labeled} labeled, {run.counts.quarantined} quarantined -> {where} (version {version})")
-    outputs["report"] = storage.redact(report)
-    return Summary("partial" if counts["pending"] else "done", counts, outputs)
+    if counts["pending"]:
+        say(f"{counts['pending']} tracks are left for the next run")
+    alarms = [alarm.message for alarm in run.alarms]
+    try:
+        write_report(wanted.labels, run, bundle, [*bundle.metrics.get("notices", []), *night.notices])
+        outputs["report"] = storage.redact(report)
+    except StorageError as error:
+        # The labels are true all the same, and a scheduler that runs the job again would find nothing to do.
+        alarms.append(f"The labels are committed, but their report could not be written: {error}")
+    for alarm in alarms:
+        say(f"alarm: {alarm}")
+    return Summary(status, counts, outputs, alarms)
 
 
-def _run(table: LabelsTable, plan: Plan, bundle: Bundle, lineage: Lineage, profile: Profile) -> None:
-    """Stage a row for every planned track; what an earlier, killed run has staged is kept."""
+def _line(plan: Plan) -> str:
+    counts = plan.counts
+    return (
+        f"{plan.todo.num_rows} tracks to label ({counts['new']} new, {counts['changed']} changed, "
+        f"{counts['stale']} of another model, {counts['retry']} to try again), {counts['up_to_date']} up to date, "
+        f"{counts['waiting']} waiting, {counts['removed']} gone"
+        + (f", {counts['corrected']} corrections" if counts["corrected"] else "")
+    )
+
+
+def _run(night: Night, profile: Profile, until: datetime | None) -> tuple[Plan, Measured]:
+    """Stage a row for every planned track; what an earlier, killed run has staged is kept.
+
+    Returns the plan, less what was not reached in time, and what was measured.
+    """
+    table, plan, bundle = night.table, night.plan, night.bundle
+    lineage = Lineage(bundle.id, bundle.features_id, plan.key)
     plan_uri = table.freeze(plan)
     total = plan.todo.num_rows
     missing = table.missing(plan)
@@ -97,113 +125,105 @@ def _run(table: LabelsTable, plan: Plan, bundle: Bundle, lineage: Lineage, profi
             f"an earlier run of this plan has finished {total - missing.num_rows} of {total} tracks; going on "
             f"from there"
         )
+    measured = Measured()
     for number in range(_MOST_PASSES):
-        if not missing.num_rows:
-            return
+        if not missing.num_rows or _over(until):
+            break
         uri = plan_uri if missing.num_rows == total else table.freeze_rest(plan, missing, number)
+        began = datetime.now(UTC)
         with watched("labeling", "tracks", missing.num_rows) as progress:
-            streams.label(uri, missing.num_rows, PLAN, bundle, lineage, table.staged_uri(plan), profile, progress)
+            streams.label(
+                uri,
+                missing.num_rows,
+                PLAN,
+                bundle,
+                lineage,
+                table.staged_uri(plan),
+                profile,
+                progress,
+                until=until,
+            )
+            measured = measured.plus(_measured(progress, began, profile))
         missing = table.missing(plan)
-    if missing.num_rows:
+    if missing.num_rows and not _over(until):
         raise LabelsError(
             f"{storage.redact(table.uri)}: {missing.num_rows} tracks have no row after {_MOST_PASSES} passes, for "
             f"example "
             f"{missing['track_id'][0].as_py()!r}; nothing was committed. Submit the job again."
         )
+    return (without(plan, missing) if missing.num_rows else plan), measured
 
 
-def labels_run(table: LabelsTable, plan: Plan, source: str, started: datetime, bundle: Bundle) -> LabelsRun:
-    """What a report says about a run and the table that it left."""
-    labels = table.dataset()
+def _over(until: datetime | None) -> bool:
+    return until is not None and datetime.now(UTC) >= until
 
-    def counted(column: str, rows: str) -> dict[str, int]:
-        answer = query(
-            f"SELECT {column} AS key, count(*) AS n FROM labels WHERE removed_at IS NULL AND {rows} "
-            "GROUP BY 1 ORDER BY n DESC, 1",
-            labels=labels,
-        )
-        return dict(zip(answer["key"].to_pylist(), answer["n"].to_pylist(), strict=True))
 
-    statuses = counted("status", f"run_id = '{plan.key}'")
-    genre_counts = counted("genre_top", "status = 'labeled'")
-    by_kind = counted("error_kind", "status = 'quarantined'")
-    rows = query(
-        "SELECT track_id, uri, error_kind, error_message FROM labels "
-        f"WHERE removed_at IS NULL AND status = 'quarantined' ORDER BY track_id LIMIT {QUARANTINE_SHOWN}",
-        labels=labels,
-    ).to_pylist()
-    finished = datetime.now(UTC)
-    return LabelsRun(
-        run_id=plan.key,
-        started_at=started.isoformat(timespec="seconds"),
-        finished_at=finished.isoformat(timespec="seconds"),
-        seconds=(finished - started).total_seconds(),
-        catalog_uri=storage.redact(source),
-        labels_uri=storage.redact(table.uri),
-        table_version=table.version,
-        counts=TrackCounts(
-            planned=plan.todo.num_rows,
-            labeled=statuses.get("labeled", 0),
-            quarantined=statuses.get("quarantined", 0),
-            up_to_date=plan.counts["up_to_date"],
-            pending=plan.counts["pending"],
-            removed=plan.counts["removed"],
-        ),
-        genre_counts=genre_counts,
-        training_genre_share=bundle.metrics.get("data", {}).get("genre_share"),
-        quarantine_by_kind=by_kind,
-        quarantine=[QuarantineRow(**row) for row in rows],
+def _measured(progress: Any, began: datetime, profile: Profile) -> Measured:
+    """What a pass took."""
+    sums, first = ray.get(progress.sums.remote())
+    now = datetime.now(UTC).timestamp()
+    first = now if first is None else first
+    return Measured(
+        seconds=now - first,
+        startup_seconds=first - began.timestamp(),
+        cores=profile.cores,
+        gpus=profile.gpus,
+        **{name: value for name, value in sums.items() if name != "quarantined"},
     )
 
 
-def write_report(labels: str, run: LabelsRun, bundle: Bundle, notices: list[str]) -> None:
-    """The run's page and its JSON, beside the table, under its id and as `latest`."""
-    scores, split, description = bundle_scores(bundle)
-    page = render_report(
-        ReportContent(
-            title=f"Labels of {run.catalog_uri}",
-            notices=list(dict.fromkeys(notices)),
-            model=model_facts(bundle),
-            scores=scores,
-            split_name=split,
-            split_description=description,
-            history=history_rows(bundle),
-            labels_run=run,
-        )
-    )
-    facts = {
-        "run_id": run.run_id,
-        "started_at": run.started_at,
-        "finished_at": run.finished_at,
-        "seconds": run.seconds,
-        "table_version": run.table_version,
-        "counts": dataclasses.asdict(run.counts),
-        "genre_counts": dict(run.genre_counts),
-        "quarantine_by_kind": dict(run.quarantine_by_kind),
-    }
-    for name in (run.run_id, "latest"):
-        storage.write_bytes(storage.join(labels, "_reports", f"{name}.html"), page.encode())
-        storage.write_bytes(
-            storage.join(labels, "_reports", f"{name}.json"), (json.dumps(facts, indent=2) + "\n").encode()
-        )
+class Moment(click.ParamType[datetime]):
+    """A time to stop at: HH:MM, the next one by this machine's clock, or ISO 8601."""
+
+    name = "TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """The moment, aware."""
+        if isinstance(value, datetime):
+            return value
+        now = datetime.now().astimezone()
+        clock = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", str(value))
+        if clock:
+            moment = now.replace(hour=int(clock[1]), minute=int(clock[2]), second=0, microsecond=0)
+            return moment if moment > now else moment + timedelta(days=1)
+        try:
+            # A time without a zone is this machine's.
+            moment = datetime.fromisoformat(str(value)).astimezone()
+        except ValueError:
+            self.fail(f"{value!r} is no time; write 06:00, or 2026-03-01T06:00.", param, ctx)
+        if moment <= now:
+            self.fail(f"{value} is over.", param, ctx)
+        return moment
+
+
+def _pairs(pairs: tuple[str, ...]) -> Mapping[str, str]:
+    if any("=" not in pair for pair in pairs):
+        raise click.BadParameter("write NAME=VALUE.", param_hint="--alarm")
+    return dict(pair.split("=", 1) for pair in pairs)
 
 
 @click.command("label")
-@click.argument("source", metavar="CATALOG-or-SOURCE", type=URI)
-@click.option("--labels", type=URI, required=True, help="Folder of the labels table.")
+@night_options()
 @click.option(
-    "--bundle", type=URI, default=DEFAULT, show_default=True, help="Folder of the model; `default` is shipped with mgc."
+    "--until",
+    type=Moment(),
+    help="Begin no track after this time (06:00, or ISO 8601) and commit what is finished; the rest stays pending.",
 )
-@click.option(
-    "--limit", type=click.IntRange(1), help="Only the first N tracks of the catalog; the others stay pending."
-)
-@click.option("--dry-run", is_flag=True, help="Print the configuration and the plan.")
-def command(source: str, labels: str, bundle: str, limit: int | None, dry_run: bool) -> Summary:
+@click.option("--alarm", "alarms", multiple=True, metavar="NAME=VALUE", help="A threshold of the report's alarms.")
+@click.option("--dry-run", is_flag=True, help="Print the configuration, the plan and what it would take.")
+def command(wanted: Wanted, until: datetime | None, alarms: tuple[str, ...], dry_run: bool) -> Summary:
     """Label the tracks of a catalog (or of SOURCE, listed now) that are new, changed or labelled by another model.
 
     The labels table changes in one commit at the end. A killed job goes on where it stopped when it is started again.
+    Exit code 0: done; 3: done, and the report has alarms; 1: failed, and the table is as it was.
     """
-    return build(source, labels, bundle, None, limit, dry_run)
+    limits = thresholds(_pairs(alarms))
+    if dry_run:
+        night = open_night(wanted)
+        describe(night.bundle.experiment.dotted())
+        click.echo()
+        return Summary("dry_run", describe_night(night))
+    return label(wanted, None, until, limits)
 
 
 if __name__ == "__main__":

@@ -29,15 +29,19 @@ def build(labels: str, limit: int = 20, genre: str | None = None, rows: bool = T
     if dry_run:
         describe({"would show": storage.redact(labels), **counts})
         return Summary("dry_run", counts)
-    # A pipe has no width: give it one that a table fits into.
-    width = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", "120"))
-    console = Console(width=width, highlight=False)
+    console = open_console()
     console.print(_genres(connection, present, storage.redact(labels), table.version))
     if rows:
         console.print(_rows(connection, present, limit, genre))
     if counts["quarantined"]:
         console.print(_quarantine(connection, present, limit, counts["quarantined"]))
     return Summary("done", counts, {"labels": storage.redact(labels)})
+
+
+def open_console() -> Console:
+    """Stdout for tables. A pipe has no width: it is given one that a table fits into."""
+    width = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", "120"))
+    return Console(width=width, highlight=False)
 
 
 def _genres(connection: duckdb.DuckDBPyConnection, present: str, where: str, version: int) -> Table:
@@ -55,7 +59,8 @@ def _genres(connection: duckdb.DuckDBPyConnection, present: str, where: str, ver
     most = max((count for _, count, _ in found), default=1)
     for genre, count, confidence in found:
         bar = "█" * max(1, round(24 * count / most))
-        table.add_row(_plain(genre), str(count), f"{count / total:.1%}", f"{confidence:.2f}", bar)
+        mean = "" if confidence is None else f"{confidence:.2f}"
+        table.add_row(plain(genre), str(count), f"{count / total:.1%}", mean, bar)
     return table
 
 
@@ -78,9 +83,11 @@ def _rows(connection: duckdb.DuckDBPyConnection, present: str, limit: int, genre
     table.add_column("damage")
     for track, top, confidence, top_k, seconds, damage in found:
         others = ", ".join(f"{item['genre']} {item['probability']:.2f}" for item in (top_k or [])[1:])
-        table.add_row(
-            _plain(track), _plain(top), f"{confidence:.2f}", _plain(others), f"{seconds:.1f}", _plain(damage or "")
-        )
+        # A track that a curator gave a genre may never have been heard.
+        numbers = [
+            "" if value is None else f"{value:{form}}" for value, form in ((confidence, ".2f"), (seconds, ".1f"))
+        ]
+        table.add_row(plain(track), plain(top), numbers[0], plain(others), numbers[1], plain(damage or ""))
     return table
 
 
@@ -94,11 +101,11 @@ def _quarantine(connection: duckdb.DuckDBPyConnection, present: str, limit: int,
     table.add_column("reason")
     table.add_column("message", overflow="fold")
     for track, kind, message in found:
-        table.add_row(_plain(track), _plain(kind), _plain(message))
+        table.add_row(plain(track), plain(kind), plain(message))
     return table
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text from files as it is: no markup, and no control characters that a terminal would obey."""
     shown = "".join(letter if letter.isprintable() else "�" for letter in text)
     return shown.replace("[", "\\[")

@@ -83,17 +83,63 @@ def curves_svg(name: str, epochs: Sequence[int], curves: Sequence[Curve], *, sha
             axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol="\N{NO-BREAK SPACE}%"))
         else:
             axes.set_ylim(bottom=0)
-        axes.grid(axis="y", color=_GRID, linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.tick_params(colors=_TEXT, length=0)
-        for side, spine in axes.spines.items():
-            spine.set_visible(side == "bottom")
-            spine.set_color(_GRID)
-        # Outside the axes, so that it covers no curve.
-        figure.legend(
-            loc="outside upper left", ncols=3, frameon=False, labelcolor=_TEXT, handlelength=2.4, columnspacing=1.4
-        )
+        _dress(figure, axes)
         return _inline(figure, name, _describe(name, epochs, [curve for _, curve in drawn], share=share))
+
+
+def histogram_svg(name: str, histograms: Sequence[tuple[str, Sequence[float]]]) -> str | None:
+    """Draw one or two histograms over 0 to 1: the first as bars, the second as an outline.
+
+    Args:
+        name: what is on the x axis, a word unique on the page as for `curves_svg`.
+        histograms: name and the shares of the equal bins, which sum to 1.
+
+    Returns:
+        As `curves_svg`.
+    """
+    if not histograms:
+        return None
+    from matplotlib import style
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    with style.context({"svg.fonttype": "none", "svg.hashsalt": name}, after_reset=True):
+        figure = Figure(figsize=(_WIDTH_INCHES, _HEIGHT_INCHES), layout="constrained")
+        axes = figure.add_subplot()
+        for i, (label, shares) in enumerate(histograms):
+            edges = [place / len(shares) for place in range(len(shares) + 1)]
+            drawn: dict[str, Any] = {"label": label, "color": SERIES_COLOURS[i]}
+            if i == 0:
+                axes.stairs(shares, edges, fill=True, alpha=0.55, **drawn)
+            else:
+                axes.stairs(shares, edges, baseline=None, linewidth=1.8, **drawn)
+        # Room beside, so that the first tick keeps clear of the other axis.
+        axes.set_xlim(-0.03, 1.03)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel(name, color=_TEXT)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol="\N{NO-BREAK SPACE}%"))
+        _dress(figure, axes)
+        parts = [f"most {label} from {_fullest(shares)}" for label, shares in histograms]
+        return _inline(figure, name, f"{name.capitalize()}, shares of tracks: {'; '.join(parts)}.")
+
+
+def _fullest(shares: Sequence[float]) -> str:
+    place = max(range(len(shares)), key=lambda i: shares[i])
+    return f"{place / len(shares):.2f} to {(place + 1) / len(shares):.2f} ({shares[place]:.1%})"
+
+
+def _dress(figure: Any, axes: Any) -> None:
+    """Grid, ticks, frame and legend in the page's colours."""
+    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=_TEXT, length=0)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(_GRID)
+    # Outside the axes, so that it covers no curve.
+    figure.legend(
+        loc="outside upper left", ncols=3, frameon=False, labelcolor=_TEXT, handlelength=2.4, columnspacing=1.4
+    )
 
 
 def _describe(name: str, epochs: Sequence[int], curves: Sequence[Curve], *, share: bool) -> str:

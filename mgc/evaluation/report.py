@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -17,7 +17,9 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from mgc.evaluation.figures import Curve, curves_svg
+from mgc.evaluation.alarms import watched
+from mgc.evaluation.figures import Curve, curves_svg, histogram_svg
+from mgc.evaluation.night import LabelsRun, genre_bars
 from mgc.evaluation.scores import Scores
 
 _LONGEST_TEXT: Final = 400
@@ -39,72 +41,6 @@ class EpochRow:
     validation_loss: float | None = None
     validation_accuracy: float | None = None
     validation_macro_f1: float | None = None
-
-
-@dataclass(frozen=True)
-class TrackCounts:
-    """What a labels run did, in tracks.
-
-    Attributes:
-        planned: to be labeled in this run: new, changed, or labeled by another model.
-        labeled: given a genre by this run.
-        quarantined: found without usable audio by this run.
-        up_to_date: left as they were.
-        pending: planned but not reached before the run was told to stop.
-        removed: no longer in the catalog.
-    """
-
-    planned: int
-    labeled: int
-    quarantined: int
-    up_to_date: int
-    pending: int = 0
-    removed: int = 0
-
-
-@dataclass(frozen=True)
-class QuarantineRow:
-    """One track without a label, and why."""
-
-    track_id: str
-    uri: str
-    error_kind: str
-    error_message: str
-
-
-@dataclass(frozen=True)
-class LabelsRun:
-    """One run of the `label` job and the table that it left.
-
-    Attributes:
-        run_id: the run's key.
-        started_at: ISO 8601.
-        finished_at: ISO 8601.
-        seconds: wall-clock time.
-        catalog_uri: what was labeled.
-        labels_uri: where the labels table lies.
-        table_version: the table's version after the run.
-        counts: what the run did.
-        genre_counts: genre → labeled tracks in the whole table.
-        training_genre_share: genre → share of the training tracks, 0 to 1; None where unknown.
-        quarantine_by_kind: error kind → quarantined tracks in the whole table.
-        quarantine: the tracks to list; the caller caps it.
-        quarantine_total: quarantined tracks in the whole table, listed or not; None takes it from `quarantine_by_kind`.
-    """
-
-    run_id: str
-    started_at: str
-    finished_at: str
-    seconds: float
-    catalog_uri: str
-    labels_uri: str
-    table_version: int
-    counts: TrackCounts
-    genre_counts: Mapping[str, int]
-    training_genre_share: Mapping[str, float] | None = None
-    quarantine_by_kind: Mapping[str, int] = field(default_factory=dict)
-    quarantine: Sequence[QuarantineRow] = ()
-    quarantine_total: int | None = None
 
 
 @dataclass(frozen=True)
@@ -149,7 +85,7 @@ def render_report(content: ReportContent) -> str:
     )
     environment.filters.update(
         percent=_percent, number=_number, count=_count, moment=_moment, duration=_duration, uri=uri_without_credentials,
-        short=_short,
+        short=_short, points=_points, bytes=_bytes, stretch=_stretch,
     )  # fmt: skip
     scores, run = content.scores, content.labels_run
     return environment.get_template("report.html").render(
@@ -159,8 +95,9 @@ def render_report(content: ReportContent) -> str:
         confusions=_largest_confusions(scores) if scores else [],
         absent=[row.genre for row in scores.per_genre if not row.support] if scores else [],
         figures=_training_figures(content.history),
-        bars=_genre_bars(run) if run else [],
-        quarantine_total=_quarantine_total(run) if run else 0,
+        bars=genre_bars(run) if run else [],
+        histogram=_confidence_figure(run) if run else None,
+        **(_about(run) if run else {}),
     )
 
 
@@ -205,6 +142,22 @@ def _percent(share: float | None, digits: int = 1) -> str:
     return _NONE if share is None else f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
+def _points(after: float, before: float | None) -> str:
+    """A change of a share, in percentage points."""
+    if before is None:
+        return _NONE
+    text = f"{100 * (after - before):+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "\N{MINUS SIGN}")
+
+
+def _bytes(number: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < 1024:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:,.1f} TiB"
+
+
 def _number(value: float | None, digits: int = 3) -> str:
     return _NONE if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
@@ -227,6 +180,11 @@ def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def _stretch(seconds: float) -> str:
+    """A sum of durations, which may be of years: in hours where it is long."""
+    return f"{seconds / 3600:,.0f} h" if seconds >= 100 * 3600 else _duration(seconds)
 
 
 @dataclass(frozen=True)
@@ -274,39 +232,27 @@ def _training_figures(history: Sequence[EpochRow]) -> list[tuple[str, Markup]]:
     return [(caption, Markup(svg)) for caption, svg in drawn.items() if svg is not None]
 
 
-@dataclass(frozen=True)
-class _Bar:
-    genre: str
-    tracks: int
-    share: float
-    training_share: float | None
-    width: float
-    tick: float | None
+def _confidence_figure(run: LabelsRun) -> Markup | None:
+    """The run's tracks as bars and the table before it as an outline; the table where one of them has no tracks."""
+    mine, table, before = run.run_confidence, run.confidence, run.previous_confidence
+    named = [
+        (name, of)
+        for name, of in (("tracks of this run", mine), ("table before", before), ("table now", table))
+        if of is not None and of.tracks
+    ][:2]
+    svg = histogram_svg("confidence", [(name, [n / of.tracks for n in of.counts]) for name, of in named])
+    return None if svg is None else Markup(svg)
 
 
-def _genre_bars(run: LabelsRun) -> list[_Bar]:
-    training = run.training_genre_share or {}
-    total = sum(run.genre_counts.values())
-    shares = {g: run.genre_counts.get(g, 0) / total if total else 0.0 for g in _union(run.genre_counts, training)}
-    longest = max([*shares.values(), *training.values()], default=0.0) or 1.0
-    return [
-        _Bar(
-            genre=genre,
-            tracks=run.genre_counts.get(genre, 0),
-            share=share,
-            training_share=training.get(genre),
-            width=share / longest,
-            tick=training[genre] / longest if genre in training else None,
-        )
-        for genre, share in sorted(shares.items(), key=lambda item: (-item[1], item[0]))
-    ]
-
-
-def _union(*names: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(name for group in names for name in group))
-
-
-def _quarantine_total(run: LabelsRun) -> int:
-    if run.quarantine_total is not None:
-        return run.quarantine_total
-    return max(sum(run.quarantine_by_kind.values()), len(run.quarantine))
+def _about(run: LabelsRun) -> dict[str, Any]:
+    """What the sections of a labels run print besides the run itself."""
+    counts, total = run.counts, run.quarantined
+    reasons = {"new": counts.new, "changed": counts.changed, "of another model": counts.stale, "again": counts.retried}
+    part = len(run.quarantine) < total
+    seen = watched(run.observed, run.limits)
+    return {
+        "watched": seen if any(value is not None for value in seen.values()) else {},
+        "planned": ", ".join(f"{_count(tracks)} {reason}" for reason, tracks in reasons.items() if tracks),
+        "examples": [row for rows in run.quarantine_examples.values() for row in rows],
+        "listed": f"{_count(len(run.quarantine))} of the {_count(total)} tracks" if part else "All tracks",
+    }

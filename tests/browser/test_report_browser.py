@@ -14,7 +14,18 @@ import numpy as np
 import pytest
 from PIL import Image, ImageStat
 
-from mgc.evaluation.report import EpochRow, LabelsRun, QuarantineRow, ReportContent, TrackCounts, render_report
+from mgc.evaluation.night import (
+    Confidence,
+    Flip,
+    Flips,
+    LabelsRun,
+    Override,
+    Overrides,
+    QuarantineRow,
+    Throughput,
+    TrackCounts,
+)
+from mgc.evaluation.report import EpochRow, ReportContent, render_report
 from mgc.evaluation.scores import score
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -60,22 +71,53 @@ def page() -> str:
             scores=score(truth_N, logits_NG, GENRES),
             split_description="400 tracks of 80 artists.",
             history=[EpochRow(n, 2 / n, 1 - 0.8 / n, 2.2 / n, 0.9 - 0.8 / n, 0.85 - 0.8 / n) for n in range(1, 13)],
-            labels_run=LabelsRun(
-                run_id="0123456789ab",
-                started_at="2026-03-01T02:00:00+00:00",
-                finished_at="2026-03-01T02:10:00+00:00",
-                seconds=600.0,
-                catalog_uri="s3://music/catalog.parquet",
-                labels_uri="s3://labels/nightly",
-                table_version=3,
-                counts=TrackCounts(planned=405, labeled=400, quarantined=5, up_to_date=0),
-                genre_counts={genre: 10 * n + 5 for n, genre in enumerate(GENRES)},
-                training_genre_share=dict.fromkeys(GENRES, 0.1),
-                quarantine_by_kind={"truncated": 5},
-                quarantine=quarantine,
-            ),
+            labels_run=night(quarantine),
         )
     )
+
+
+def night(quarantine: list[QuarantineRow]) -> LabelsRun:
+    """A run with something to show in every section, its names as long as they come."""
+    name = "album/" + "w" * 150 + ".mp3"
+    bell = tuple(round(4000 * np.exp(-((place - 11) ** 2) / 18)) for place in range(20))
+    return LabelsRun(
+        run_id="0123456789ab",
+        started_at="2026-03-01T02:00:00+00:00",
+        finished_at="2026-03-01T02:10:00+00:00",
+        seconds=600.0,
+        catalog_uri="s3://music/catalog.parquet",
+        labels_uri="s3://labels/nightly",
+        table_version=3,
+        counts=TrackCounts(
+            planned=20405, labeled=20000, quarantined=405, up_to_date=123456, pending=7, removed=12, new=20000,
+            changed=300, stale=80, retried=25, waiting=31, corrected=4, unknown_overrides=2,
+        ),
+        genre_counts={genre: 2000 * n + 500 for n, genre in enumerate(GENRES)},
+        training_genre_share=dict.fromkeys(GENRES, 0.1),
+        previous_version=2,
+        previous_genre_counts={genre: 1500 * (10 - n) + 500 for n, genre in enumerate(GENRES)},
+        run_genre_counts={genre: 400 * n for n, genre in enumerate(GENRES)},
+        first_tries={"": 20000, "truncated": 300, "fetch_failed": 105},
+        quarantine_by_kind={"truncated": 311, "fetch_failed": 120},
+        run_quarantine_by_kind={"truncated": 300, "fetch_failed": 105},
+        quarantine=quarantine * 3,
+        quarantine_total=431,
+        quarantine_examples={"truncated": quarantine},
+        throughput=Throughput(20405, 540.0, 31.0, 16, 1, 190 << 30, 17 << 30, 5.1e6, 6.1e5, 900.0, 6400.0, 310.0),
+        confidence=Confidence(bell, 0.58),
+        run_confidence=Confidence(tuple(reversed(bell)), 0.44),
+        previous_confidence=Confidence(bell, 0.58),
+        flips=Flips(
+            380, 95, 80, 30,
+            [("Old-Time / Historic", "Experimental", 50), ("Rock", "Pop", 30), ("Pop", "Rock", 15)],
+            [Flip("a/1.mp3", "Rock", "Pop", 0.98, 0.91), Flip(name, "Old-Time / Historic", "Experimental", 0.9, None)],
+        ),
+        overrides=Overrides(
+            41, 30, 10, 1, [("Experimental", "Old-Time / Historic", 8), ("Rock", "Pop", 2)],
+            [Override(name, "Folk", None, "ann@labels.example", "the sleeve says so, " * 12),
+             Override("a/2.mp3", "Pop", "Rock", "bob", None)],
+        ),
+    )  # fmt: skip
 
 
 def chromium(tmp_path: Path, document: str, *options: str) -> tuple[str, str]:
@@ -107,8 +149,12 @@ def console(log: str) -> list[str]:
 def test_the_browser_builds_every_section_without_complaint(tmp_path: Path) -> None:
     dom, log = chromium(tmp_path, page(), "--dump-dom")
     sections = re.findall(r'<section id="([^"]+)"', dom)
-    assert sections == ["scores", "genres", "confusion", "training", "labels", "quarantine", "model"]
-    assert dom.count("<svg") == 2
+    assert sections == [
+        "labels", "mix", "confidence", "flips", "overrides", "quarantine", "scores", "genres", "confusion", "training",
+        "model",
+    ]  # fmt: skip
+    assert dom.count("<svg") == 3
+    assert "alarms</strong>" in dom
     assert len(re.findall(r'<td class="(?:right|wrong)[^>]*>\d+</td>', dom)) == len(GENRES) ** 2
     assert "<title>Ten genres</title>" in dom
     assert "<script" not in dom

@@ -9,12 +9,21 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from mgc.evaluation.alarms import Thresholds
+from mgc.evaluation.night import (
+    Confidence,
+    Flip,
+    Flips,
+    LabelsRun,
+    Override,
+    Overrides,
+    QuarantineRow,
+    Throughput,
+    TrackCounts,
+)
 from mgc.evaluation.report import (
     EpochRow,
-    LabelsRun,
-    QuarantineRow,
     ReportContent,
-    TrackCounts,
     render_report,
     text_without_credentials,
     uri_without_credentials,
@@ -40,6 +49,30 @@ RUN = LabelsRun(
     quarantine=[QuarantineRow("a/1.mp3", "s3://music/a/1.mp3", "truncated", "ends after 0.3 s")],
 )
 
+NIGHT = replace(
+    RUN,
+    counts=replace(RUN.counts, new=1000, changed=200, stale=4, retried=30, waiting=5, corrected=6, unknown_overrides=8),
+    previous_version=16,
+    previous_genre_counts={"folk": 900, "blues": 1100},
+    genre_counts={"folk": 500, "blues": 1500},
+    run_genre_counts={"blues": 1200},
+    first_tries={"": 1100, "truncated": 3, "fetch_failed": 97},
+    run_quarantine_by_kind={"truncated": 2},
+    quarantine_examples={"truncated": [QuarantineRow("a/1.mp3", "s3://music/a/1.mp3", "truncated", "ends at 0.3 s")]},
+    quarantine=[QuarantineRow(f"a/{n}.mp3", "s3://music/a", "truncated", "ends after 0.3 s") for n in range(1, 4)],
+    throughput=Throughput(1234, 617.0, 12.5, 8, 1, 4 << 30, 3 << 20, 500_000.0, 5400.0, 60.0, 300.0, 40.0),
+    confidence=Confidence((0,) * 10 + (100,) * 10, 0.75),
+    run_confidence=Confidence((0,) * 10 + (60, 0, 40) + (0,) * 7, 0.56),
+    previous_confidence=Confidence((0,) * 19 + (7,), 0.97),
+    flips=Flips(
+        400, 90, 300, 75, [("folk", "blues", 60), ("jazz", "folk", 30)], [Flip("a/7.mp3", "folk", "blues", 0.91, 0.82)]
+    ),
+    overrides=Overrides(
+        50, 31, 12, 7, [("blues", "jazz", 12)], [Override("a/8.mp3", "jazz", "blues", "ann", "the sleeve says so"),
+                                                  Override("a/9.mp3", "jazz", None, "bob", None)]
+    ),
+)  # fmt: skip
+
 HISTORY = [EpochRow(1, 2.0, 0.3, 2.1, 0.25, 0.2), EpochRow(2, 1.5, 0.5), EpochRow(3, float("nan"), 0.6, 1.9, 0.4, 0.35)]
 
 FULL = ReportContent(
@@ -50,7 +83,7 @@ FULL = ReportContent(
     split_name="test",
     split_description="Artists apart.",
     history=HISTORY,
-    labels_run=RUN,
+    labels_run=NIGHT,
 )
 
 
@@ -109,13 +142,18 @@ def test_the_page_says_what_it_was_given(full: Page) -> None:
     for words in (
         "A report", "Synthetic corpus.", "Scores on the split “test”", "Artists apart.", "60.0 %", "5 tracks",
         "33.3 %", "always answering folk", "1 h 5 min", "2026-03-01 03:05:07 UTC", "version 17", "1,234", "80,000",
-        "4 tracks have no label", "1 of the 4 tracks", "ends after 0.3 s", "abc123", "All 3 epochs",
+        "4 tracks have no label", "3 of the 4 tracks", "ends after 0.3 s", "abc123", "All 3 epochs",
+        "1,000 new, 200 changed, 4 of another model, 30 again", "8 corrections are of tracks that nobody knows",
+        "Waiting 5", "Corrected 6", "truncated 3 2", "ends at 0.3 s",
     ):  # fmt: skip
         assert words in full.text
 
 
 def test_sections_and_their_links(full: Page) -> None:
-    sections = {"scores", "genres", "confusion", "training", "labels", "quarantine", "model"}
+    sections = {
+        "labels", "mix", "confidence", "flips", "overrides", "quarantine", "scores", "genres", "confusion", "training",
+        "model",
+    }  # fmt: skip
     assert sections <= set(full.ids)
     assert {str(a["href"]) for tag, a in full.elements if tag == "a"} == {f"#{section}" for section in sections}
 
@@ -138,7 +176,11 @@ def test_a_page_without_content_has_no_section() -> None:
     [
         (ReportContent("t", scores=SCORES), {"scores", "confusion"}, {"training", "labels", "quarantine", "model"}),
         (ReportContent("t", history=HISTORY), {"training"}, {"scores", "labels", "model"}),
-        (ReportContent("t", labels_run=RUN), {"labels", "quarantine"}, {"scores", "training", "model"}),
+        (
+            ReportContent("t", labels_run=RUN),
+            {"labels", "quarantine"},
+            {"scores", "training", "model", "flips", "confidence"},
+        ),
         (ReportContent("t", model={"Seed": "1"}), {"model"}, {"scores", "training", "labels"}),
     ],
 )
@@ -173,14 +215,82 @@ def test_genres_without_tracks_are_named(full: Page) -> None:
     assert "mean over 2 genres" in full.text
 
 
-def test_genre_bars_are_sorted_and_scaled_to_the_longest(full_html: str) -> None:
-    part = full_html[full_html.index("Genres in the labels table") : full_html.index('id="quarantine"')]
+def test_genre_bars_are_sorted_and_scaled_to_the_longest() -> None:
+    page = render_report(ReportContent("t", labels_run=RUN))
+    part = page[page.index('id="mix-title"') : page.index('id="quarantine"')]
     assert re.findall(r'<th scope="row">(\w+)</th>', part) == ["blues", "folk", "jazz"]
     # Shares 0.75, 0.25 and 0; jazz has none but half of the training tracks.
     assert [float(v) for v in re.findall(r'class="meter" style="--v:([\d.]+)"', part)] == pytest.approx(
         [1, 1 / 3, 0], abs=1e-3
     )
     assert [float(t) for t in re.findall(r"--t:([\d.]+)", part)] == pytest.approx([1 / 3, 2 / 3], abs=1e-3)
+
+
+def test_the_genre_mix_against_the_night_before(full_html: str) -> None:
+    part = full_html[full_html.index('id="mix-title"') : full_html.index('id="confidence-title"')]
+    rows = re.findall(r'<th scope="row">(\w+)</th>(.*?)</tr>', part, re.S)
+    changes = {genre: re.findall(r'class="n">([^<]*)<', cells)[2] for genre, cells in rows}
+    # 55 % to 75 %, 45 % to 25 %.
+    assert changes == {"blues": "+20.0", "folk": "\N{MINUS SIGN}20.0", "jazz": "0.0"}
+    assert "since version 16" in part
+
+
+def test_throughput_and_time_by_stage(full: Page) -> None:
+    for words in (
+        "Tracks a second 2.0 1,234 tracks in 10 min 17 s", "Audio 139 h 1 h 30 min of it heard",
+#XX        "Read 3.0 MiB of 4.0 GiB", "Start-up 12.5 s", "8 cores 1 GPU", "fetch 1 min 0 s 15.0 %", "decode and features 5 min 0 s 75.0 %",
+        "predict 40.0 s 10.0 %",
+    ):  # fmt: skip
+        assert words in full.text
+
+
+def test_alarms_stand_above_everything_but_the_notices(full: Page, full_html: str) -> None:
+    names = re.findall(r"<li>[^<]*<code>(\w+)</code></li>", full_html)
+    assert names == [alarm.name for alarm in NIGHT.alarms] == [
+        "genre_mix_last_night", "genre_mix_of_run", "genre_mix_training", "quarantined", "fetch_failed", "flips"
+    ]  # fmt: skip
+    assert "6 alarms" in full.text
+    assert full_html.index("Synthetic corpus.") < full_html.index("6 alarms") < full_html.index("<nav")
+    assert "confidence_drop too few tracks 0.0500" in full.text
+    assert "alarm" not in Page(render_report(ReportContent("t", labels_run=RUN))).text
+
+
+def test_flips_and_overrides(full: Page) -> None:
+    for words in (
+        "Labeled again 400", "Changed genre 90 22.5 % of them", "From the same bytes 75 of 300 (25.0 %)",
+        "folk blues 60", "jazz folk 30", "a/7.mp3 folk 0.91 blues 0.82",
+        "Corrected tracks 50", "Model agrees 31", "Model disagrees 12", "No answer 7", "blues jazz 12",
+        "a/8.mp3 blues jazz ann the sleeve says so", "a/9.mp3 no answer jazz bob",
+    ):  # fmt: skip
+        assert words in full.text
+
+
+def test_the_confidence_of_the_run_is_drawn_over_that_of_the_night_before(full: Page) -> None:
+    assert "Mean of the table: 0.750; of the tracks of this run: 0.560; of the table before: 0.970." in full.text
+    [label] = [str(a["aria-label"]) for tag, a in full.elements if tag == "svg"][:1]
+    assert label == (
+        "Confidence, shares of tracks: most tracks of this run from 0.50 to 0.55 (60.0%); "
+        "most table before from 0.95 to 1.00 (100.0%)."
+    )
+
+
+def test_a_first_night_compares_with_nothing() -> None:
+    first = replace(NIGHT, previous_version=None, previous_genre_counts=None, previous_confidence=None, flips=None)
+    page = Page(render_report(ReportContent("t", labels_run=first)))
+    assert "Change" not in page.text
+    assert "table before" not in page.text
+    assert not {"flips"} & set(page.ids)
+    assert "table now" in str([a["aria-label"] for tag, a in page.elements if tag == "svg"])
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (5 << 30, "5.0 GiB"), (3 << 50, "3,072.0 TiB")],
+)
+def test_bytes_are_written_in_units(number: int, shown: str) -> None:
+    assert NIGHT.throughput is not None
+    run = replace(NIGHT, throughput=replace(NIGHT.throughput, bytes_read=number, size_bytes=0))
+    assert f"Read {shown} Start-up" in Page(render_report(ReportContent("t", labels_run=run))).text
 
 
 def test_training_shares_that_nobody_gave_are_not_shown() -> None:
@@ -204,10 +314,17 @@ def test_the_callers_total_of_the_quarantine_goes_first() -> None:
 def test_hostile_text_everywhere_stays_text() -> None:
     named = score(np.array([0, 0, 1]), np.eye(2)[[0, 1, 1]], (HOSTILE, "folk"))
     run = replace(
-        RUN, run_id=HOSTILE, started_at=HOSTILE, finished_at=HOSTILE, catalog_uri=HOSTILE,
+        NIGHT, run_id=HOSTILE, started_at=HOSTILE, finished_at=HOSTILE, catalog_uri=HOSTILE,
         labels_uri="s3://b/" + HOSTILE, genre_counts={HOSTILE: 1},
         training_genre_share={HOSTILE: 1.0}, quarantine_by_kind={HOSTILE: 1},
-        quarantine=[QuarantineRow(HOSTILE, HOSTILE, HOSTILE, HOSTILE)],
+        quarantine=[QuarantineRow(HOSTILE, HOSTILE, HOSTILE, HOSTILE)] * 2, run_quarantine_by_kind={HOSTILE: 1},
+        quarantine_examples={HOSTILE: [QuarantineRow(HOSTILE, HOSTILE, HOSTILE, HOSTILE)]},
+        previous_genre_counts={HOSTILE: 1}, run_genre_counts={HOSTILE: 1}, first_tries={HOSTILE: 1},
+        flips=Flips(1, 1, 1, 1, [(HOSTILE, HOSTILE, 1)], [Flip(HOSTILE, HOSTILE, HOSTILE, 0.5, 0.5)]),
+        overrides=Overrides(
+            1, 0, 1, 0, [(HOSTILE, HOSTILE, 1)], [Override(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE)]
+        ),
+        limits=Thresholds(mix_tracks=1, share_tracks=1, flips=0.5),
     )  # fmt: skip
     html = render_report(
         ReportContent(
@@ -217,7 +334,7 @@ def test_hostile_text_everywhere_stays_text() -> None:
     page = Page(html)
     assert not {"script", "img"} & page.tags()
     assert not [a for _, attributes in page.elements for a in attributes if a.startswith("on")]
-    assert page.text.count("alert('x')") >= 15
+    assert page.text.count("alert('x')") >= 30
 
 
 @pytest.mark.parametrize("name", ["bad\udcff.mp3", "nul\x00.mp3", "turned\u202e3pm.exe", "return\r.mp3"])
@@ -249,14 +366,15 @@ def test_headers_figures_and_language_are_accessible(full: Page) -> None:
     assert ("html", {"lang": "en"}) in full.elements
     assert [a for tag, a in full.elements if tag == "th" and a.get("scope") not in {"row", "col"}] == []
     figures = [a for tag, a in full.elements if tag == "svg"]
-    assert [a["role"] for a in figures] == ["img", "img"]
+    assert [a["role"] for a in figures] == ["img", "img", "img"]
+    figures = figures[1:]
     assert str(figures[0]["aria-label"]) == "Loss over epochs 1 to 3: validation from 2.1 to 1.9; train from 2 to 1.5."
     assert str(figures[1]["aria-label"]).startswith("Accuracy over epochs 1 to 3: validation from 25.0% to 40.0%;")
 
 
 def test_figures_take_every_colour_from_the_page(full_html: str) -> None:
     svgs = re.findall(r"<svg.*?</svg>", full_html, re.S)
-    assert len(svgs) == 2
+    assert len(svgs) == 3
     for svg in svgs:
         assert "var(--series-1)" in svg
         assert not re.search(r"#[0-9a-f]{6}\b", svg)
