@@ -77,8 +77,10 @@ def export(table: LabelsTable, kind: str, out: str, limit: int | None = None, ov
     for name in ("top_k", "genres") if kind == CSV else ():
         wanted = wanted.set(wanted.get_field_index(name), pa.field(name, pa.string()))
     with bounded_duckdb() as connection:
-        connection.register("labels", table.dataset())
+        # As a stream of its own: read as a dataset, several of its files are decoded whole ahead of the writer.
+        few = {"batch_size": ROWS_AT_ONCE, "batch_readahead": 1, "fragment_readahead": 1}
         with reading(table.uri, _REMEDY, LabelsError):
+            connection.register("labels", table.dataset().scanner(**few).to_reader())
             relation = connection.sql(f"SELECT {columns} FROM labels WHERE removed_at IS NULL{some}")
         return write_rows(relation, wanted, kind, out, table.uri)
 

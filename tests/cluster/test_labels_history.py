@@ -28,7 +28,7 @@ from mgc import schema
 from mgc.errors import ErrorKind, LabelsError, ResourceError, StorageError
 from pipelines.cli import find
 from pipelines.job import run
-from tests.cluster.test_labels_table import NOW, heard, held, night, planned, reasons, refusal, stage
+from tests.nights import NOW, heard, held, night, planned, reasons, refusal, stage
 
 Run = Callable[..., tuple[int, dict[str, Any], str, str]]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mgc.errors import ErrorKind
-from tests.cluster.test_labels_table import NOW, night
+from tests.nights import NOW, night
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 SECTION = README.partition("### Read the labels\n")[2].partition("\n## ")[0]
