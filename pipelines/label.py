@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -12,13 +13,13 @@ import ray
 
 from cluster import storage, streams
 from cluster.labels_plan import without
-from cluster.labels_table import PLAN, Plan
+from cluster.labels_table import PLAN, RUN, Plan
 from cluster.profiles import Profile
 from cluster.progress import watched
 from cluster.rates import Measured, as_facts
 from cluster.session import connect
 from mgc.bundle import DEFAULT
-from mgc.errors import LabelsError, StorageError
+from mgc.errors import LabelsError, MgcError
 from mgc.evaluation.alarms import Thresholds, thresholds
 from mgc.labeling.rows import Lineage
 from pipelines.job import Summary, describe, main, say
@@ -83,18 +84,18 @@ def label(
     about = {"status": status, "measured": as_facts(measured), "model_id": plan.model_id}
     about |= {"features_id": plan.features_id}
     version = table.commit(plan, plan.key, datetime.now(UTC), about)
-    run = labels_run(table, plan, counts, wanted.source, started, bundle, measured, limits)
-    counts |= {"labeled": run.counts.labeled, "quarantined": run.counts.quarantined, "table_version": version}
-    say(f"{run.counts.labeled} labeled, {run.counts.quarantined} quarantined -> {where} (version {version})")
+    counts = {**json.loads(table.delta.history(1)[0][RUN])["counts"], "table_version": version}
+    say(f"{counts['labeled']} labeled, {counts['quarantined']} quarantined -> {where} (version {version})")
     if counts["pending"]:
         say(f"{counts['pending']} tracks are left for the next run")
-    alarms = [alarm.message for alarm in run.alarms]
     try:
+        run = labels_run(table, plan, plan.counts, wanted.source, started, bundle, measured, limits)
         write_report(wanted.labels, run, bundle, [*bundle.metrics.get("notices", []), *night.notices])
         outputs["report"] = storage.redact(report)
-    except StorageError as error:
+        alarms = [alarm.message for alarm in run.alarms]
+    except MgcError as error:
         # The labels are true all the same, and a scheduler that runs the job again would find nothing to do.
-        alarms.append(f"The labels are committed, but their report could not be written: {error}")
+        alarms = [f"The labels are committed, but their report could not be written: {error}"]
     for alarm in alarms:
         say(f"alarm: {alarm}")
     return Summary(status, counts, outputs, alarms)

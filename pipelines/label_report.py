@@ -1,21 +1,11 @@
 """The morning after: what a run of `mgc label` did and left, as a page and as JSON beside the table.
 
 Counted by DuckDB over the table as it is now and as it was before the run: one pass over each for all counts, and one
-more each for flips, quarantined tracks and overrides, where there are any. Memory does not grow with the table: a join
-too large for it spills to disk.
+more each for flips, quarantined tracks and overrides, where there are any. DuckDB's memory is limited: a join too large
+for it, after a change of the model, spills to disk.
 
-`LABELS/_reports/RUN_ID.html` and `.json`, and both again as `latest`. The JSON holds what the page shows: everything of
-`mgc.evaluation.night.LabelsRun.to_json`, and
-
-- `format_version`: 1
-- `title`: of the page
-- `notices`: a licence to heed, a synthetic corpus
-- `model`: facts about the model, name → text
-- `scores`, or null where the model was never scored: `split`, `description`, and what
-  `mgc.evaluation.scores.Scores` has
-- `history`: one object an epoch, what `mgc.evaluation.report.EpochRow` has
-
-No URI in it carries credentials.
+`LABELS/_reports/RUN_ID.html` and `.json`, and both again as `latest`. The JSON holds what the page shows; its fields
+are listed at `mgc.evaluation.report.report_json`.
 """
 
 from __future__ import annotations
@@ -55,11 +45,8 @@ from mgc.evaluation.night import (
     Throughput,
     TrackCounts,
 )
-from mgc.evaluation.report import ReportContent, render_report, text_without_credentials
+from mgc.evaluation.report import ReportContent, render_report, report_json
 from pipelines.evaluate import bundle_scores, history_rows, model_facts
-
-FORMAT_VERSION: Final = 1
-"""Version of a report's JSON."""
 
 QUARANTINE_SHOWN: Final = 200
 """Quarantined tracks listed in a report."""
@@ -226,40 +213,11 @@ def write_report(labels: str, run: LabelsRun, bundle: Bundle, notices: Sequence[
     )
     files = {
         "html": render_report(content),
-        "json": json.dumps(report_json(content, run), indent=2, allow_nan=False) + "\n",
+        "json": json.dumps(report_json(content), indent=2, allow_nan=False) + "\n",
     }
     for name in (run.run_id, "latest"):
         for ending, text in files.items():
             storage.write_bytes(storage.join(labels, "_reports", f"{name}.{ending}"), text.encode())
-
-
-def report_json(content: ReportContent, run: LabelsRun) -> dict[str, Any]:
-    """What the page shows, as JSON-ready values: see the top of this file."""
-    scores = content.scores
-    scored = scores and {"split": content.split_name, "description": content.split_description, **scores.to_json()}
-    facts: dict[str, Any] = _shown(
-        {
-            "format_version": FORMAT_VERSION,
-            "title": content.title,
-            "notices": list(content.notices),
-            "model": dict(content.model),
-            "scores": scored,
-            "history": [dataclasses.asdict(row) for row in content.history],
-            **run.to_json(),
-        }
-    )
-    return facts
-
-
-def _shown(value: Any) -> Any:
-    """The same without credentials in its texts, and without numbers that JSON has not."""
-    if isinstance(value, dict):
-        return {name: _shown(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_shown(each) for each in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return text_without_credentials(value) if isinstance(value, str) else value
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from mgc.evaluation.alarms import Alarm, Observed, Thresholds, alarms, shares, watched
+from mgc.evaluation.alarms import Alarm, Observed, Thresholds, alarms, watched
 
 CONFIDENCE_BINS: Final = 20
 """Equal bins of a confidence histogram over 0 to 1; each holds its lower edge, the last one also 1."""
@@ -364,40 +364,3 @@ def _throughput(measured: Throughput) -> dict[str, Any]:
 
 def _confidence(of: Confidence | None) -> dict[str, Any] | None:
     return None if of is None else {"counts": list(of.counts), "tracks": of.tracks, "mean": of.mean}
-
-
-# What the page draws
-
-
-@dataclass(frozen=True)
-class GenreBar:
-    """A genre's line in the table of genres. Shares are 0 to 1, `width` and `tick` shares of the longest bar."""
-
-    genre: str
-    tracks: int
-    share: float
-    previous_share: float | None
-    training_share: float | None
-    width: float
-    tick: float | None
-
-
-def genre_bars(run: LabelsRun) -> list[GenreBar]:
-    """The genres of the table, of last night and of the training set, most frequent first."""
-    training, before = run.training_genre_share or {}, shares(run.previous_genre_counts or {})
-    now = shares(run.genre_counts)
-    genres = dict.fromkeys([*run.genre_counts, *training, *before])
-    longest = max([*now.values(), *training.values()], default=0.0) or 1.0
-    bars = [
-        GenreBar(
-            genre=genre,
-            tracks=run.genre_counts.get(genre, 0),
-            share=now.get(genre, 0.0),
-            previous_share=before.get(genre, 0.0) if before else None,
-            training_share=training.get(genre),
-            width=now.get(genre, 0.0) / longest,
-            tick=training[genre] / longest if genre in training else None,
-        )
-        for genre in genres
-    ]
-    return sorted(bars, key=lambda bar: (-bar.share, bar.genre))

@@ -7,6 +7,7 @@ credential in a URI is left out, since a report is made to be passed on.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -17,10 +18,13 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from mgc.evaluation.alarms import watched
+from mgc.evaluation.alarms import shares, watched
 from mgc.evaluation.figures import Curve, curves_svg, histogram_svg
-from mgc.evaluation.night import LabelsRun, genre_bars
+from mgc.evaluation.night import LabelsRun
 from mgc.evaluation.scores import Scores
+
+FORMAT_VERSION: Final = 1
+"""Version of a report's JSON."""
 
 _LONGEST_TEXT: Final = 400
 _CONFUSIONS_NAMED: Final = 5
@@ -95,10 +99,50 @@ def render_report(content: ReportContent) -> str:
         confusions=_largest_confusions(scores) if scores else [],
         absent=[row.genre for row in scores.per_genre if not row.support] if scores else [],
         figures=_training_figures(content.history),
-        bars=genre_bars(run) if run else [],
+        bars=_genre_bars(run) if run else [],
         histogram=_confidence_figure(run) if run else None,
         **(_about(run) if run else {}),
     )
+
+
+def report_json(content: ReportContent) -> dict[str, Any]:
+    """What the page shows, as JSON-ready values. Its texts hold no credentials.
+
+    Returns:
+        Where there is a labels run, everything of `LabelsRun.to_json`, and
+
+        - `format_version`: 1
+        - `title`: of the page
+        - `notices`: a licence to heed, a synthetic corpus
+        - `model`: facts about the model, name → text
+        - `scores`, or null where the model was never scored: `split`, `description`, and what `Scores` has
+        - `history`: one object an epoch, what `EpochRow` has
+    """
+    scores, run = content.scores, content.labels_run
+    values: dict[str, Any] = _json_ready(
+        {
+            "format_version": FORMAT_VERSION,
+            "title": content.title,
+            "notices": content.notices,
+            "model": content.model,
+            "scores": scores
+            and {"split": content.split_name, "description": content.split_description, **scores.to_json()},
+            "history": [dataclasses.asdict(row) for row in content.history],
+            **(run.to_json() if run else {}),
+        }
+    )
+    return values
+
+
+def _json_ready(value: Any) -> Any:
+    """The same without credentials in its texts, and without numbers that JSON has not: they become null."""
+    if isinstance(value, Mapping):
+        return {name: _json_ready(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json_ready(each) for each in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return text_without_credentials(value) if isinstance(value, str) else value
 
 
 def uri_without_credentials(uri: str) -> str:
@@ -256,3 +300,37 @@ def _about(run: LabelsRun) -> dict[str, Any]:
         "examples": [row for rows in run.quarantine_examples.values() for row in rows],
         "listed": f"{_count(len(run.quarantine))} of the {_count(total)} tracks" if part else "All tracks",
     }
+
+
+@dataclass(frozen=True)
+class _Bar:
+    """A genre's line in the table of genres. Shares are 0 to 1, `width` and `tick` shares of the longest bar."""
+
+    genre: str
+    tracks: int
+    share: float
+    previous_share: float | None
+    training_share: float | None
+    width: float
+    tick: float | None
+
+
+def _genre_bars(run: LabelsRun) -> list[_Bar]:
+    """The genres of the table, of last night and of the training set, most frequent first."""
+    training, before = run.training_genre_share or {}, shares(run.previous_genre_counts or {})
+    now = shares(run.genre_counts)
+    genres = dict.fromkeys([*run.genre_counts, *training, *before])
+    longest = max([*now.values(), *training.values()], default=0.0) or 1.0
+    bars = [
+        _Bar(
+            genre=genre,
+            tracks=run.genre_counts.get(genre, 0),
+            share=now.get(genre, 0.0),
+            previous_share=before.get(genre, 0.0) if before else None,
+            training_share=training.get(genre),
+            width=now.get(genre, 0.0) / longest,
+            tick=training[genre] / longest if genre in training else None,
+        )
+        for genre in genres
+    ]
+    return sorted(bars, key=lambda bar: (-bar.share, bar.genre))

@@ -24,6 +24,7 @@ from mgc.bundle import Bundle, load_bundle
 from mgc.errors import ErrorKind, StorageError
 from mgc.evaluation.alarms import Thresholds
 from mgc.evaluation.night import LabelsRun
+from mgc.evaluation.report import report_json
 from pipelines import label_report
 from pipelines.label_report import EXAMPLES, PAIRS_SHOWN, labels_run, write_report
 
@@ -315,7 +316,7 @@ def test_every_field_is_documented(tmp_path: Path, bundle: Bundle) -> None:
             return set(value) | set().union(*(names(each) for name, each in value.items() if name not in data))
         return set()
 
-    documented = f"{label_report.__doc__} {LabelsRun.to_json.__doc__}"
+    documented = f"{report_json.__doc__} {LabelsRun.to_json.__doc__}"
     kinds_and_stages = {*said["quarantine_by_kind"], "fetch", "decode and features", "predict"}
     assert [name for name in sorted(names(said) - kinds_and_stages) if f"`{name}`" not in documented] == []
 

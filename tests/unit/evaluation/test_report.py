@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from mgc.evaluation.report import (
     EpochRow,
     ReportContent,
     render_report,
+    report_json,
     text_without_credentials,
     uri_without_credentials,
 )
@@ -238,7 +240,8 @@ def test_the_genre_mix_against_the_night_before(full_html: str) -> None:
 def test_throughput_and_time_by_stage(full: Page) -> None:
     for words in (
         "Tracks a second 2.0 1,234 tracks in 10 min 17 s", "Audio 139 h 1 h 30 min of it heard",
-#XX        "Read 3.0 MiB of 4.0 GiB", "Start-up 12.5 s", "8 cores 1 GPU", "fetch 1 min 0 s 15.0 %", "decode and features 5 min 0 s 75.0 %",
+        "Read 3.0 MiB of 4.0 GiB", "Start-up 12.5 s", "8 cores 1 GPU", "fetch 1 min 0 s 15.0 %",
+        "decode and features 5 min 0 s 75.0 %",
         "predict 40.0 s 10.0 %",
     ):  # fmt: skip
         assert words in full.text
@@ -272,6 +275,23 @@ def test_the_confidence_of_the_run_is_drawn_over_that_of_the_night_before(full: 
         "Confidence, shares of tracks: most tracks of this run from 0.50 to 0.55 (60.0%); "
         "most table before from 0.95 to 1.00 (100.0%)."
     )
+
+
+def test_the_json_is_json_and_keeps_no_secret() -> None:
+    row = QuarantineRow("a", "s3://key:secret@b/a", "empty", "GET s3://key:secret@b/a?X-Amz-Signature=secret")
+    content = replace(FULL, labels_run=replace(NIGHT, quarantine=[row], quarantine_examples={"empty": [row]}))
+    text = json.dumps(report_json(content), allow_nan=False)
+    assert "secret" not in text
+    said = json.loads(text)
+    assert said["history"][2]["train_loss"] is None
+    assert said["scores"]["accuracy"] == SCORES.accuracy
+    assert said["quarantine"][0]["uri"] == "s3://b/a"
+    assert [alarm["message"] for alarm in said["alarms"]] == [alarm.message for alarm in NIGHT.alarms]
+
+
+def test_the_json_of_a_page_without_a_run() -> None:
+    said = report_json(ReportContent("t"))
+    assert said == {"format_version": 1, "title": "t", "notices": [], "model": {}, "scores": None, "history": []}
 
 
 def test_a_first_night_compares_with_nothing() -> None:
