@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
 from cluster.labels_overrides import OVERRIDES
+from cluster.tables import open_duckdb
 from mgc import schema
 from mgc.configuration import short_hash
 from mgc.errors import LabelsError
@@ -185,7 +186,7 @@ def make_plan(
     asked |= {"again": worth_another_try(), "retry_all": policy.retry_all, "prune": policy.gone == "prune"}
     total = catalog.count_rows() if isinstance(catalog, pads.Dataset) else catalog.num_rows
     considered = total if limit is None else min(limit, total)
-    with duckdb.connect() as connection:
+    with open_duckdb() as connection:
         connection.execute("SET preserve_insertion_order = false")
         connection.register("all_tracks", catalog)
         connection.register("labels", labels)

@@ -35,7 +35,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from cluster import storage
 from cluster.labels_overrides import OVERRIDES
 from cluster.labels_plan import PLAN, Plan, Policy, counted, make_plan, plan_rows
-from cluster.tables import is_parquet, open_parquet, reading
+from cluster.tables import is_parquet, open_duckdb, open_parquet, reading
 from mgc import schema
 from mgc.errors import LabelsError, StorageError
 
@@ -293,10 +293,10 @@ class LabelsTable:
         """
         staged = self.staged(plan)
         try:
-            with reading(self.staged_uri(plan), _STAGED_REMEDY, _UnreadableError), duckdb.connect() as connection:
-                # As written: the staged rows stream past the others, which are narrow. DuckDB does not know how many a
-                # dataset holds, takes it for small, and would keep all of them in memory.
-                connection.execute("SET disabled_optimizers = 'build_side_probe_side'")
+            # As written: the staged rows stream past the others, which are narrow. DuckDB does not know how many a
+            # dataset holds, takes it for small, and would keep all of them in memory.
+            opened = open_duckdb("build_side_probe_side")
+            with reading(self.staged_uri(plan), _STAGED_REMEDY, _UnreadableError), opened as connection:
                 connection.register("todo", plan.todo)
                 connection.register("staged", schema.LABELS.empty_table() if staged is None else staged)
                 connection.execute(

@@ -1,5 +1,7 @@
 """SOURCE → audio files: a folder, a single file, an `s3://` prefix or a single object, streamed in order of track id.
 
+One request after another; `cluster.listing_s3` lists a large prefix side by side, with the same outcome.
+
 Audio is told by the file name; what is no audio after all is found, and quarantined with its reason, when it is
 decoded. `.mp4` is left out, since it mostly holds video; it is counted with the ignored files.
 """
@@ -147,24 +149,55 @@ def _shown(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _list_s3(source: str, ignored: Counter[str]) -> Iterator[FileFact]:
+class Sieve:
+    """Tells tracks from what is passed over among the keys of an S3 prefix, which come in order.
+
+    Attributes:
+        prefix: of the keys: empty, or ending in a slash.
+        ignored: how many keys were passed over, as in `list_audio`.
+        hidden: the first and the last hidden file or folder met, None where there was none. Of two stretches of keys
+            that were sieved apart the second counts one too many if it begins with what the first ended with.
+    """
+
+    def __init__(self, prefix: str, ignored: Counter[str] | None = None) -> None:
+        self.prefix = prefix
+        self.ignored: Counter[str] = Counter() if ignored is None else ignored
+        self.hidden: tuple[str, str] | None = None
+
+    def track_id(self, key: str) -> str | None:
+        """The track id of an audio file; None for any other key, which is counted."""
+        track_id = key[len(self.prefix) :]
+        if not track_id or track_id.endswith("/"):
+            return None  # the marker that some programs leave for an empty folder
+        hidden = _hidden_part(track_id)
+        if hidden is not None:
+            if self.hidden is None:
+                self.hidden = (hidden, "")
+            first, last = self.hidden
+            self.ignored[HIDDEN] += hidden != last
+            self.hidden = (first, hidden)
+            return None
+        return track_id if _is_audio(track_id, self.ignored) else None
+
+
+def key_prefix(source: str) -> tuple[str, str]:
+    """The bucket of an `s3://` SOURCE, and what the keys below it begin with: nothing, or a folder with its slash."""
     bucket, key = split_s3(source)
+    return bucket, key.rstrip("/") + "/" if key.strip("/") else ""
+
+
+def _list_s3(source: str, ignored: Counter[str]) -> Iterator[FileFact]:
+    bucket, prefix = key_prefix(source)
+    key = split_s3(source)[1]
     client = s3_client(source)
-    prefix = key.rstrip("/") + "/" if key.strip("/") else ""
-    hidden_folder: str | None = None
+    sieve = Sieve(prefix, ignored)
     anything = False
     pages = client.get_paginator("list_objects_v2")
     for page in pages.paginate(Bucket=bucket, Prefix=prefix, PaginationConfig={"PageSize": storage.PAGE_KEYS}):
         for item in page.get("Contents", ()):
             anything = True
-            track_id = item["Key"].removeprefix(prefix)
-            if not track_id or track_id.endswith("/"):
-                continue  # the marker that some programs leave for an empty folder
-            hidden = _hidden_part(track_id)
-            if hidden is not None:
-                ignored[HIDDEN] += hidden != hidden_folder
-                hidden_folder = hidden
-            elif _is_audio(track_id, ignored):
+            track_id = sieve.track_id(item["Key"])
+            if track_id is not None:
                 yield FileFact(track_id, f"s3://{bucket}/{item['Key']}", item["Size"], etag(item["ETag"]))
     if anything or not prefix:
         return
@@ -181,6 +214,8 @@ def _list_s3(source: str, ignored: Counter[str]) -> Iterator[FileFact]:
 
 def _hidden_part(track_id: str) -> str | None:
     """The path up to its first hidden part, or None."""
+    if not track_id.startswith(".") and "/." not in track_id:
+        return None
     parts = track_id.split("/")
     for index, part in enumerate(parts):
         if part.startswith("."):

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
+import os
+import tempfile
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Final
 
 import duckdb
@@ -115,55 +120,110 @@ def _parquet_files(location: storage.Location) -> list[str]:
 # Catalog
 
 
-def write_catalog(uri: str, tables: Iterable[pa.Table], notices: Sequence[str] = ()) -> int:
-    """Write a catalog as one Parquet file; returns its rows. Nothing is left behind by a failed writer.
+ROW_GROUP: Final = 131_072
+"""Rows of a catalog that are written, and read, at a time."""
+
+SOURCE_KEY: Final = b"mgc_source"
+"""Where the metadata of a catalog say what was listed; its rows are then in order of track id."""
+
+
+def write_catalog(uri: str, tables: Iterable[pa.Table], notices: Sequence[str] = (), source: str | None = None) -> int:
+    """Write a catalog as one Parquet file, a row group at a time; returns its rows.
+
+    A reader finds the old file or the new one. A writer that fails leaves nothing behind. On its way to object storage
+    the file lies in the folder for temporary files.
 
     Args:
         uri: a file ending in .parquet, or a folder that will hold `catalog.parquet`.
         tables: rows with the schema `schema.CATALOG`.
         notices: to be shown with every figure made from this catalog.
+        source: what was listed, for `cluster.catalog_changes`; then the rows come in order of track id.
     """
     target = uri if is_parquet(uri) else storage.join(uri, "catalog.parquet")
     columns = schema.with_notices(schema.CATALOG, notices)
-    sink = pa.BufferOutputStream()
+    if source is not None:
+        columns = columns.with_metadata({**columns.metadata, SOURCE_KEY: storage.locate(source).uri.encode()})
     rows = 0
-    with pq.ParquetWriter(sink, columns, compression="zstd") as writer:
-        for table in tables:
-            writer.write_table(table.cast(columns))
+    with _whole_file(target) as path, pq.ParquetWriter(path, columns, compression="zstd") as writer:
+        for table in _regrouped(tables):
+            writer.write_table(table.cast(columns), row_group_size=ROW_GROUP)
             rows += table.num_rows
-    storage.write_bytes(target, sink.getvalue().to_pybytes())
     return rows
+
+
+@contextlib.contextmanager
+def _whole_file(uri: str) -> Iterator[Path]:
+    """A path to write to; what lies there at the end becomes the file `uri` at once, nothing does after an error."""
+    with storage.explain(uri, "write"):
+        if storage.is_remote(uri):
+            bucket, key = storage.split_s3(uri)
+            with tempfile.NamedTemporaryFile(prefix="mgc-catalog-") as file:
+                yield Path(file.name)
+                file.seek(0)
+                # In parts of 8 MiB that become an object when all are there.
+                storage.s3_client(uri).upload_fileobj(file, bucket, key)
+            return
+        path = Path(storage.local_path(uri))
+        if path.exists() and not path.is_file():
+            # A folder, or a device or pipe that the rename below would put a file in place of.
+            raise IsADirectoryError(errno.EISDIR, "not a regular file", str(path))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".mgc-{uuid.uuid4().hex}.tmp")
+        try:
+            yield temporary
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _regrouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows, at least `ROW_GROUP` at a time."""
+    gathered: list[pa.Table] = []
+    for table in tables:
+        gathered.append(table)
+        if sum(each.num_rows for each in gathered) >= ROW_GROUP:
+            yield pa.concat_tables(gathered)
+            gathered = []
+    if gathered:
+        yield pa.concat_tables(gathered)
 
 
 def read_catalog(uri: str) -> pads.Dataset:
     """A checked catalog, with every column of `schema.CATALOG` (null where it has none) and its notices, and no others.
+
+    What must not be null is read through only where the file does not rule nulls out; the track ids are, always. If
+    they come in order, as `mgc catalog` writes them, that is one pass with no memory to speak of.
 
     Raises:
         CatalogError: it is not there or no Parquet, a needed column is missing or null, a track id stands in it twice,
             or it holds no track: a labels table that follows an empty catalog would mark every track as removed.
     """
     notices: dict[str, None] = {}
+    doubtful: dict[str, None] = {}
 
     def check(found: pa.Schema, where: str) -> None:
         schema.check_catalog(found, where)
         notices.update(dict.fromkeys(schema.notices_of(found)))
+        for name in schema.CATALOG_REQUIRED:
+            if found.field(name).nullable or found.field(name).type != schema.CATALOG.field(name).type:
+                doubtful[name] = None
 
     where = storage.redact(uri)
     dataset = open_parquet(uri, _WRITE_CATALOG, CatalogError, schema.CATALOG, check)
     dataset = dataset.replace_schema(schema.with_notices(schema.CATALOG, [*notices]))
-    needed = schema.CATALOG_REQUIRED
-    with reading(uri, _WRITE_CATALOG, CatalogError), duckdb.connect() as connection:
-        connection.register("catalog", dataset)
-        counts = ", ".join(f"count({name})" for name in needed)
-        [(total, *valid)] = connection.sql(f"SELECT count(*), {counts} FROM catalog").fetchall()
-        if not total:
+    with reading(uri, _WRITE_CATALOG, CatalogError):
+        if not dataset.count_rows():
             raise CatalogError(f"{where}: this catalog holds no track. {_WRITE_CATALOG}")
-        for name, count in zip(needed, valid, strict=True):
-            if count < total:
-                raise CatalogError(f"{where}: {total - count} rows have no {name}; every row of a catalog needs one.")
-        repeated = connection.sql(
-            "SELECT track_id, count(*) AS n FROM catalog GROUP BY track_id HAVING n > 1 ORDER BY track_id LIMIT 1"
-        ).fetchall()
+        nulls: Counter[str] = Counter()
+        for name in doubtful:
+            for batch in dataset.to_batches(columns=[name], batch_size=ROW_GROUP):
+                nulls[name] += batch.column(0).null_count
+        for name, count in nulls.items():
+            if count:
+                raise CatalogError(f"{where}: {count} rows have no {name}; every row of a catalog needs one.")
+        repeated = [] if _in_order(dataset) else _repeated(dataset)
     for track_id, count in repeated:
         raise CatalogError(
             f"{where}: track_id {track_id!r} stands in {count} rows; a track has exactly one: leave one in."
@@ -171,11 +231,39 @@ def read_catalog(uri: str) -> pads.Dataset:
     return dataset
 
 
+def _in_order(dataset: pads.Dataset) -> bool:
+    """Whether each track id is greater than the one before."""
+    last = None
+    for batch in dataset.to_batches(columns=["track_id"], batch_size=ROW_GROUP):
+        ids = batch.column(0)
+        if not len(ids):
+            continue
+        if last is not None and not last < ids[0].as_py():
+            return False
+        if not pc.all(pc.less(ids[:-1], ids[1:]), min_count=0).as_py():
+            return False
+        last = ids[-1].as_py()
+    return True
+
+
+def _repeated(dataset: pads.Dataset) -> list[Any]:
+    """The first track id that stands in several rows, with their number."""
+    with tempfile.TemporaryDirectory(prefix="mgc-catalog-") as folder, duckdb.connect() as connection:
+        # Ten million ids fit; more of them go to the disk. A bar would be printed among the job's own lines.
+        connection.sql(f"SET temp_directory = '{folder}'; SET memory_limit = '4GB'; SET enable_progress_bar = false")
+        connection.register("catalog", dataset)
+        return connection.sql(
+            "SELECT track_id, count(*) AS n FROM catalog GROUP BY track_id HAVING n > 1 ORDER BY track_id LIMIT 1"
+        ).fetchall()
+
+
 def catalog_table(dataset: pads.Dataset, limit: int | None = None) -> pa.Table:
     """Rows of a checked catalog as `schema.CATALOG`, in order of track id."""
     with reading("the catalog", _WRITE_CATALOG, CatalogError):
         table = dataset.replace_schema(schema.CATALOG).to_table()
-    table = table.take(pc.sort_indices(table["track_id"]))
+        ids = table["track_id"]
+        if not pc.all(pc.less(ids.slice(0, max(len(ids) - 1, 0)), ids.slice(1)), min_count=0).as_py():
+            table = table.take(pc.sort_indices(ids))
     return table if limit is None else table.slice(0, limit)
 
 
@@ -209,14 +297,18 @@ class FeaturesWriter:
                 write_part(storage.join(self._uri, name), table.cast(columns))
 
 
-def open_duckdb() -> duckdb.DuckDBPyConnection:
-    """A DuckDB that filters Arrow datasets itself.
+def open_duckdb(*without: str) -> duckdb.DuckDBPyConnection:
+    """A DuckDB that filters Arrow datasets itself, and keeps its progress bar off our stdout.
 
     A filter on text handed down to a Delta dataset fails where a file's statistics say that a column has only one
     value: pyarrow 25 compares no `string` with DuckDB's `string_view`.
+
+    Args:
+        without: other optimizers to do without, by DuckDB's names.
     """
     connection = duckdb.connect()
-    connection.sql("SET disabled_optimizers = 'filter_pushdown'")
+    connection.execute("SET enable_progress_bar = false")
+    connection.execute(f"SET disabled_optimizers = '{','.join(('filter_pushdown', 'join_filter_pushdown', *without))}'")
     return connection
 
 

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import os
+import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
 from typing import Final
 
 import click
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
 from cluster import storage
-from cluster.listing import FileFact, list_audio
+from cluster.catalog_changes import Beside, Changes, earlier_listing
+from cluster.listing import AUDIO_EXTENSIONS, FileFact, list_audio
+from cluster.listing_s3 import list_in_parts
 from cluster.progress import shown
-from cluster.tables import catalog_table, is_parquet, query, read_catalog, write_catalog
+from cluster.tables import catalog_table, is_parquet, read_catalog, write_catalog
 from mgc import schema
 from mgc.datasets.splits import split_of
-from mgc.errors import CatalogError
+from mgc.errors import CatalogError, StorageError
 from pipelines.job import URI, Summary, describe, main, say
 
 _ROWS_AT_ONCE: Final = 20_000
@@ -31,15 +40,52 @@ def listed(source: str, limit: int | None = None) -> tuple[pa.Table, Counter[str
     Raises:
         CatalogError: there is no audio file.
     """
+    with tempfile.TemporaryDirectory(prefix="mgc-listing-") as folder:
+        tables, ignored = stream(source, folder, limit)
+        found = list(_not_empty(tables, ignored, source))
+    return pa.concat_tables(found), ignored
+
+
+def stream(source: str, parts_uri: str, limit: int | None = None) -> tuple[Iterator[pa.Table], Counter[str]]:
+    """The audio files of SOURCE as catalog rows in order of track id, and what is passed over.
+
+    A whole `s3://` prefix is listed side by side before the first rows come, a folder or a beginning on the way.
+
+    Args:
+        source: as for `list_audio`.
+        parts_uri: of the folder for the parts of a listing of `s3://`, which goes on with those that lie there.
+        limit: of audio files, from the beginning.
+
+    Returns:
+        The rows, and counts by extension that are complete when the rows are.
+    """
+    if limit is None and storage.is_remote(source):
+        with shown("listing", "files", None) as draw:
+            listing = list_in_parts(source, parts_uri, lambda keys: draw({"files": keys}, {}))
+        if listing.expired_parts:
+            say(f"{listing.expired_parts} parts of a listing that did not end are older than a day: listed again")
+        if listing.kept_since is not None:
+            began = datetime.fromtimestamp(listing.kept_since).astimezone().strftime("%H:%M %Z")
+            say(
+                f"went on with a listing begun at {began}: {listing.kept_keys} of {listing.keys} keys are as they were "
+                "then"
+            )
+        if listing.keys:
+            return listing.tables(), listing.ignored
     ignored: Counter[str] = Counter()
-    tables = list(_tables(list_audio(source, ignored), limit))
-    if not tables:
+    return _tables(list_audio(source, ignored), limit), ignored
+
+
+def _not_empty(tables: Iterable[pa.Table], ignored: Counter[str], source: str) -> Iterator[pa.Table]:
+    anything = False
+    for table in tables:
+        anything = anything or table.num_rows > 0
+        yield table
+    if not anything:
         passed = f"; {sum(ignored.values())} other files were passed over" if ignored else ""
         raise CatalogError(
             f"{storage.redact(source)}: no audio file here{passed}. SOURCE is a folder, a file or an s3:// prefix."
         )
-    table = pa.concat_tables(tables)
-    return table, ignored
 
 
 def read_metadata(uri: str, renamed: dict[str, str]) -> pa.Table:
@@ -51,6 +97,9 @@ def read_metadata(uri: str, renamed: dict[str, str]) -> pa.Table:
 
     Raises:
         CatalogError: no `track_id`, none of the other columns, or a track twice.
+
+    Returns:
+        In order of track id.
     """
     where = storage.redact(uri)
     data = pa.py_buffer(storage.read_bytes(uri))
@@ -74,45 +123,102 @@ def read_metadata(uri: str, renamed: dict[str, str]) -> pa.Table:
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise CatalogError(f"{where}: a column has another type than a catalog's: {error}") from None
     known = pa.table(columns)
-    if len(known["track_id"].unique()) != known.num_rows:
+    known = known.filter(known["track_id"].is_valid()).sort_by("track_id")
+    ids = known["track_id"]
+    if pc.any(pc.equal(ids.slice(0, max(len(ids) - 1, 0)), ids.slice(1))).as_py():
         raise CatalogError(f"{where}: a track_id stands there twice.")
     return known
 
 
-def join_metadata(tracks: pa.Table, known: pa.Table, where: str) -> tuple[pa.Table, int]:
-    """Catalog rows with what is known of them, and how many are known.
+def join_metadata(
+    tables: Iterable[pa.Table], known: pa.Table, where: str, counts: dict[str, int]
+) -> Iterator[pa.Table]:
+    """Catalog rows with what is known of them.
+
+    Args:
+        tables: catalog rows in order of track id.
+        known: from `read_metadata`.
+        where: it was read.
+        counts: gets `known`, how many tracks are.
 
     Raises:
         CatalogError: none is.
     """
-    names = [name for name in FACTS if name in known.column_names]
-    columns = ", ".join(
-        f"known.{field.name}" if field.name in names else f"tracks.{field.name}" for field in schema.CATALOG
-    )
-    joined = query(
-        f"SELECT {columns}, known.track_id IS NOT NULL AS is_known "
-        "FROM tracks LEFT JOIN known USING (track_id) ORDER BY tracks.track_id",
-        tracks=tracks,
-        known=known,
-    )
-    matched = int(sum(joined["is_known"].to_pylist()))
-    if not matched:
-        first = known["track_id"][0].as_py() if known.num_rows else "(none)"
+    beside = Beside(iter([known]))
+    counts["known"] = 0
+    first = None
+    for table in tables:
+        ids = table["track_id"]
+        first = first or ids[0].as_py()
+        piece = beside.up_to(ids[-1].as_py())
+        if piece is not None:
+            place = pc.index_in(ids, value_set=piece["track_id"])
+            counts["known"] += len(ids) - place.null_count
+            for name in piece.column_names[1:]:
+                index = schema.CATALOG.get_field_index(name)
+                table = table.set_column(index, schema.CATALOG.field(name), piece[name].take(place))
+        yield table
+    if first is not None and not counts["known"]:
+        example = known["track_id"][0].as_py() if known.num_rows else "(none)"
         raise CatalogError(
-            f"{where}: no track_id of it is in SOURCE; it has for example {first!r}, SOURCE has "
-            f"{tracks['track_id'][0].as_py()!r}."
+            f"{where}: no track_id of it is in SOURCE; it has for example {example!r}, SOURCE has {first!r}."
         )
-    return joined.drop_columns(["is_known"]).cast(schema.CATALOG), matched
 
 
 def add_splits(tracks: pa.Table, group: str, seed: int) -> pa.Table:
     """Rows without a split get one by their group: train, validation or test, each group on one side."""
-    splits = [
-        split or (split_of(key, seed) if key is not None else None)
-        for split, key in zip(tracks["split"].to_pylist(), tracks[group].to_pylist(), strict=True)
-    ]
+    groups = tracks[group].combine_chunks().dictionary_encode()
+    by_group = [split_of(key, seed) for key in groups.dictionary.to_pylist()]
+    splits = pa.array(by_group, pa.string()).take(groups.indices)
+    given = tracks["split"]
     place = schema.CATALOG.get_field_index("split")
-    return tracks.set_column(place, schema.CATALOG.field("split"), pa.array(splits, pa.string()))
+    asked = pc.or_kleene(pc.is_null(given), pc.equal(given, ""))
+    return tracks.set_column(place, schema.CATALOG.field("split"), pc.if_else(asked, splits, given))
+
+
+def counted(
+    tables: Iterable[pa.Table], counts: dict[str, int], changes: Changes | None, target: str
+) -> Iterator[pa.Table]:
+    """The same rows, counted, and compared with the last listing, on their way."""
+    counts["tracks"] = counts["bytes"] = 0
+    for table in tables:
+        counts["tracks"] += table.num_rows
+        counts["bytes"] += pc.sum(table["size_bytes"]).as_py() or 0
+        changes = _compare(changes, table, target)
+        yield table
+    changes = _compare(changes, None, target)
+    if changes is not None:
+        counts.update(changes.counts)
+
+
+def _compare(changes: Changes | None, table: pa.Table | None, target: str) -> Changes | None:
+    """Go on with, or end, a comparison; None when the earlier catalog turns out to be damaged."""
+    try:
+        if changes is not None and table is not None:
+            changes.add(table)
+        elif changes is not None:
+            changes.end()
+    except (CatalogError, StorageError) as error:
+        say(f"not compared with the last listing in {storage.redact(target)}: {error}")
+        return None
+    return changes
+
+
+def _earlier(target: str, source: str) -> Changes | None:
+    try:
+        return earlier_listing(target, source)
+    except CatalogError as error:
+        say(f"not compared with what lies there: {error}")
+        return None
+
+
+def parts_folder(target: str, source: str) -> str:
+    """Where the parts of a listing lie until the catalog `target` is complete: beside it, apart from any other's."""
+    place = storage.locate(target)
+    store = [os.environ.get(name, "") for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")]
+    facts = [storage.locate(source).uri, place.uri, *store, *sorted(AUDIO_EXTENSIONS)]
+    key = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
+    return storage.join(place.uri.rpartition("/")[0], "_listing", key)
 
 
 def build(
@@ -127,27 +233,42 @@ def build(
     dry_run: bool = False,
 ) -> Summary:
     """Index SOURCE and write the catalog."""
-    tracks, ignored = listed(source, limit)
-    counts = {
-        "tracks": tracks.num_rows,
-        "bytes": sum(tracks["size_bytes"].to_pylist()),
-        "ignored": sum(ignored.values()),
-    }
-    if metadata:
-        tracks, counts["known"] = join_metadata(
-            tracks, read_metadata(metadata, renamed or {}), storage.redact(metadata)
-        )
-    if split_by:
-        tracks = add_splits(tracks, split_by, seed)
+    target = out if is_parquet(out) else storage.join(out, "catalog.parquet")
+    counts: dict[str, int] = {}
+    known = read_metadata(metadata, renamed or {}) if metadata else None
+    earlier = _earlier(target, source) if limit is None else None
+    beside = contextlib.nullcontext(parts_folder(target, source))
+    # A dry run writes nothing beside CATALOG.
+    with tempfile.TemporaryDirectory(prefix="mgc-listing-") if dry_run else beside as parts:
+        tables, ignored = stream(source, parts, limit)
+        tables = counted(_not_empty(tables, ignored, source), counts, earlier, target)
+        if known is not None:
+            tables = join_metadata(tables, known, storage.redact(metadata or ""), counts)
+        if split_by:
+            tables = (add_splits(table, split_by, seed) for table in tables)
+        if dry_run:
+            for _ in tables:
+                pass
+        else:
+            write_catalog(target, tables, notices, source if limit is None else None)
+            _remove(parts)
+    counts["ignored"] = sum(ignored.values())
     if ignored:
         say("ignored: " + ", ".join(f"{count} {name}" for name, count in ignored.most_common(8)))
-    target = out if is_parquet(out) else storage.join(out, "catalog.parquet")
+    if "same" in counts:
+        say("since the last listing: {new} new, {changed} changed, {gone} gone, {same} the same".format(**counts))
     if dry_run:
         describe({**counts, "would write": storage.redact(target)})
         return Summary("dry_run", counts)
-    write_catalog(out, [tracks], notices)
-    say(f"{tracks.num_rows} tracks, {counts['bytes'] / 2**20:.1f} MiB -> {storage.redact(target)}")
+    say(f"{counts['tracks']} tracks, {counts['bytes'] / 2**20:.1f} MiB -> {storage.redact(target)}")
     return Summary("done", counts, {"catalog": storage.redact(target)})
+
+
+def _remove(parts: str) -> None:
+    storage.delete(parts)
+    if not storage.is_remote(parts):
+        with contextlib.suppress(OSError):
+            Path(parts).parent.rmdir()  # unless another listing is under way
 
 
 def open_tracks(source_or_catalog: str, limit: int | None = None) -> tuple[pa.Table, tuple[str, ...]]:

@@ -8,7 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS")
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 def pin() -> int:
@@ -16,7 +16,7 @@ def pin() -> int:
 
     To be called before NumPy or torch is imported: their libraries read the variables as they are loaded.
     """
-    for name in _THREADS:
+    for name in THREADS:
         os.environ[name] = "1"
     core = max(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {core})

@@ -1,0 +1,56 @@
+"""Keys of object storage in their order: that of their UTF-8 bytes, which is that of Python's strings."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+ASCII_END: Final = 0x7F
+UNICODE_END: Final = 0x10FFFF
+
+
+def between(low: str, high: str, usual: Collection[str] = ()) -> str | None:
+    """A text between two others in the order of their characters, about half way; None if none is easily found.
+
+    Beyond the place where they part, ASCII is tried before the rest of Unicode, which keys seldom use.
+
+    Args:
+        low: the lesser.
+        high: the greater.
+        usual: characters of which such texts mostly consist, preferred.
+    """
+    if low >= high:
+        return None
+    same = shared(low, high)
+    for depth in range(same, len(low) + 1):
+        floor = ord(low[depth]) if depth < len(low) else 0x1F
+        top = ord(high[same]) if depth == same else UNICODE_END
+        if top - floor < 2:
+            continue
+        fitting = sorted(each for each in usual if floor < ord(each) < top)
+        # Where a digit stood there are digits.
+        alike = [each for each in fitting if _kind(each) == _kind(chr(floor))]
+        if alike:
+            return low[:depth] + alike[len(alike) // 2]
+        if floor < ASCII_END - 1 and top > ASCII_END:
+            return low[:depth] + chr(ASCII_END)
+        if fitting:
+            return low[:depth] + fitting[len(fitting) // 2]
+        middle = (floor + top) // 2
+        # Neither halves of surrogate pairs nor what is no character can stand in a key.
+        while 0xD800 <= middle <= 0xDFFF or middle & 0xFFFE == 0xFFFE:
+            middle -= 1
+        if middle > floor:
+            return low[:depth] + chr(middle)
+    return None
+
+
+def _kind(character: str) -> tuple[bool, bool, bool]:
+    return character.isdigit(), character.islower(), character.isupper()
+
+
+def shared(one: str, other: str) -> int:
+    """With how many characters two texts begin alike."""
+    return next(
+        (at for at, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), min(len(one), len(other))
+    )
