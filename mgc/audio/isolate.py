@@ -53,23 +53,34 @@ class Isolated(Generic[Result]):
             del main.__file__
         self._pool = ProcessPool(max_workers=1, context=context, initializer=_become, initargs=(make,))
 
-    def __call__(self, *arguments: Any, timeout_seconds: float) -> Result:
-        """The function's result.
+    def begin(self, *arguments: Any, timeout_seconds: float) -> Callable[[], Result]:
+        """Call the function; the child takes one call after the other, and goes on while its caller does other things.
 
-        Raises:
-            AudioError: `timeout` or `decoder_crash`.
-            Exception: whatever the function raised.
+        Args:
+            arguments: of the function.
+            timeout_seconds: from the moment at which the child takes the call.
+
+        Returns:
+            What waits for the result. It raises AudioError (`timeout` or `decoder_crash`), or what the function raised.
         """
         task = self._pool.schedule(_call, args=list(arguments), timeout=timeout_seconds)
-        try:
-            result: Result = task.result()
-        except FutureTimeoutError:
-            raise AudioError(
-                ErrorKind.TIMEOUT, f"decoding took more than {timeout_seconds:.0f} s and was stopped"
-            ) from None
-        except ProcessExpired as error:
-            raise AudioError(ErrorKind.DECODER_CRASH, f"the decoder died: {_last_words(error.exitcode)}") from None
-        return result
+
+        def end() -> Result:
+            try:
+                result: Result = task.result()
+            except FutureTimeoutError:
+                raise AudioError(
+                    ErrorKind.TIMEOUT, f"decoding took more than {timeout_seconds:.0f} s and was stopped"
+                ) from None
+            except ProcessExpired as error:
+                raise AudioError(ErrorKind.DECODER_CRASH, f"the decoder died: {_last_words(error.exitcode)}") from None
+            return result
+
+        return end
+
+    def __call__(self, *arguments: Any, timeout_seconds: float) -> Result:
+        """The function's result; see `begin`."""
+        return self.begin(*arguments, timeout_seconds=timeout_seconds)()
 
     def close(self) -> None:
         """End the child."""

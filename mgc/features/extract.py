@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -106,22 +106,32 @@ class Extract:
         columns["clip_count"] = np.zeros(rows, np.int32)
         columns["duration_seconds"] = np.full(rows, np.nan)
         columns["seconds_listened"] = np.full(rows, np.nan)
-        for row, recording in enumerate(batch["recording"]):
-            if columns["error_kind"][row] is None:
-                for name, value in self._track(recording, str(batch["track_id"][row])).items():
-                    columns[name][row] = value
+        # All are begun before the first is waited for, so that the child never waits for its caller.
+        tracks = {
+            row: self._begin(recording, str(batch["track_id"][row]))
+            for row, recording in enumerate(batch["recording"])
+            if columns["error_kind"][row] is None
+        }
+        for row, heard in tracks.items():
+            for name, value in heard().items():
+                columns[name][row] = value
         return {name: values for name, values in batch.items() if name != "recording"} | columns
 
-    def _track(self, recording: Recording, track_id: str) -> Track:
+    def _begin(self, recording: Recording, track_id: str) -> Callable[[], Track]:
         if self._hear is not None:
-            return self._hear(recording, track_id)
+            return partial(self._hear, recording, track_id)
         assert self._isolated is not None
         size_bytes = len(recording) if isinstance(recording, bytes) else len(recording.data)
         patience_seconds = self._patience_seconds + PATIENCE_SECONDS_PER_MIB * size_bytes / 2**20
-        try:
-            return self._isolated(recording, track_id, timeout_seconds=patience_seconds)
-        except AudioError as error:
-            return _failure(error)
+        end = self._isolated.begin(recording, track_id, timeout_seconds=patience_seconds)
+
+        def heard() -> Track:
+            try:
+                return end()
+            except AudioError as error:
+                return _failure(error)
+
+        return heard
 
 
 def _alone(front_end: FrontEndConfig, plan: ListeningPlan, decoders: Sequence[Decoder]) -> Hear:

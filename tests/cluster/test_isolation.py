@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -53,8 +53,9 @@ def test_each_treacherous_file_is_quarantined_alone(ray_session: Profile, tmp_pa
     assert all((row["genre_top"] is None) == (wanted[name] is not None) for name, row in rows.items())
     assert "was stopped" in rows["03.wav"]["error_message"]
     assert "SIGABRT" in rows["04.wav"]["error_message"]
-    # What hung or died is tried again with the next run; what was too much for its memory is not.
-    again = table.plan(tracks, bundle.id, bundle.features_id, {}, None)
+    # What hung or died is tried again the next night; what was too much for its memory is not.
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    again = table.plan(tracks, bundle.id, bundle.features_id, {}, None, at=tomorrow)
     assert {row["track_id"]: row["reason"] for row in again.todo.to_pylist()} == dict.fromkeys(
         ("03.wav", "04.wav", "20.wav"), "retry"
     )
