@@ -65,17 +65,17 @@ _USABLE: Final = "staged SEMI JOIN todo USING (track_id, uri, content_tag)"
 
 _COLUMNS: Final = ", ".join(schema.LABELS.names)
 # A task that Ray ran twice staged its rows twice. Only these few are sorted; all others stream.
-_MACHINE: Final = f"""
+_STAGED: Final = f"""
     SELECT {_COLUMNS} FROM {_USABLE} ANTI JOIN (FROM finished WHERE times > 1) USING (track_id)
     UNION ALL
     (SELECT DISTINCT ON (track_id) {_COLUMNS} FROM {_USABLE} SEMI JOIN (FROM finished WHERE times > 1) USING (track_id)
      ORDER BY track_id, status = '{schema.LABELED}' DESC, labeled_at DESC)
-    UNION ALL
+"""
+_REMOVED: Final = f"""
     SELECT {_COLUMNS.replace("removed_at", "CAST($at AS TIMESTAMPTZ) AS removed_at")}
     FROM labels SEMI JOIN removed USING (track_id)
-    UNION ALL
-    SELECT {_COLUMNS} FROM labels SEMI JOIN corrected USING (track_id)
 """
+_CORRECTED: Final = f"SELECT {_COLUMNS} FROM labels SEMI JOIN corrected USING (track_id)"
 # The model's own answer stays in `top_k`, its failure in `error_kind`: a correction can be withdrawn.
 _OVERRIDDEN: Final = {
     "genre_top": "coalesce(o.genre, CASE WHEN m.override_by IS NULL THEN m.genre_top ELSE m.top_k[1].genre END)",
@@ -85,12 +85,14 @@ _OVERRIDDEN: Final = {
     "override_reason": "o.reason",
 }
 _FINAL: Final = ", ".join(f"{_OVERRIDDEN.get(name, 'm.' + name)} AS {name}" for name in schema.LABELS.names)
-_ROWS: Final = f"SELECT {_FINAL} FROM ({_MACHINE}) m LEFT JOIN overriding o USING (track_id)"
-# Without a file of corrections those that the table has stay.
-_OVERRIDING: Final = (
-    'SELECT track_id, genre_top AS genre, override_by AS "by", override_reason AS reason '
-    "FROM labels WHERE override_by IS NOT NULL"
-)
+
+
+def _rows_of(plan: Plan) -> str:
+    """The query of a commit's rows; the whole table is looked through only for what is to be found there."""
+    parts = [_STAGED]
+    parts += [_REMOVED] if plan.removed.num_rows else []
+    parts += [_CORRECTED] if plan.corrected.num_rows else []
+    return f"SELECT {_FINAL} FROM ({' UNION ALL '.join(parts)}) m LEFT JOIN overriding o USING (track_id)"
 
 
 class LabelsTable:
@@ -355,18 +357,19 @@ class LabelsTable:
             connection.register("removed", plan.removed)
             connection.register("corrected", plan.corrected)
             connection.register("labels", self._rows())
-            if plan.policy.overrides is None:
-                connection.execute(f"CREATE TEMP TABLE overriding AS {_OVERRIDING}")
-            else:
-                connection.register("overriding", plan.policy.overrides.cast(OVERRIDES))
+            connection.register("overriding", self._overriding(plan))
             overridden = "SELECT count(*) FROM overriding SEMI JOIN todo USING (track_id)"
             [(corrections,)] = connection.sql(overridden).fetchall()
             about["counts"] = plan.counts | {"labeled": labeled, "quarantined": finished - labeled}
             about["counts"]["overridden"] = corrections
             facts = facts | {RUN: json.dumps(about)}
-            [(known,)] = connection.sql("SELECT count(*) FROM labels SEMI JOIN todo USING (track_id)").fetchall()
-            changing = known or plan.removed.num_rows or plan.corrected.num_rows
-            rows = _Rows(connection.sql(_ROWS, params={"at": finished_at.astimezone(UTC).isoformat()}))
+            changing = plan.todo.num_rows > plan.counts["new"] or plan.removed.num_rows or plan.corrected.num_rows
+            if not changing:
+                # A track that was removed and is back counts as new, and has a row.
+                back = connection.sql("SELECT count(*) FROM labels SEMI JOIN todo USING (track_id)")
+                [(changing,)] = back.fetchall()
+            at = {"at": finished_at.astimezone(UTC).isoformat()} if plan.removed.num_rows else {}
+            rows = _Rows(connection.sql(_rows_of(plan), params=at))
             try:
                 with storage.explain(self.uri, "commit labels to"):
                     self._enter(rows.reader(), facts, plan, blind=not changing)
@@ -382,6 +385,17 @@ class LabelsTable:
                     f"{self._where}: the commit failed and the table is as it was ({_one_line(error)}); submit the job "
                     "again."
                 ) from None
+
+    def _overriding(self, plan: Plan) -> pa.Table:
+        """The corrections that hold: those of the file or, without one, those that the table has."""
+        if plan.policy.overrides is not None:
+            return plan.policy.overrides.cast(OVERRIDES)
+        rows = self._rows()
+        # Arrow passes over what has none by the files' statistics.
+        corrected = rows.filter(pc.field("override_by").is_valid())
+        columns = ["track_id", "genre_top", "override_by", "override_reason"]
+        table = corrected.select(columns) if isinstance(corrected, pa.Table) else corrected.to_table(columns=columns)
+        return table.rename_columns(OVERRIDES.names).cast(OVERRIDES)
 
     def _enter(self, rows: pa.RecordBatchReader, facts: dict[str, str], plan: Plan, blind: bool) -> None:
         """The commit. `blind`: no row is in the table yet, so that what is there need not be read."""
