@@ -291,6 +291,16 @@ def s3_ranges(uri: str) -> Any:
     return _ranges(bucket, connection)
 
 
+TRACK_SILENCE_SECONDS: Final = 10
+"""How long a store may say nothing in the middle of a track."""
+
+TRACK_RETRIES: Final = 8
+TRACK_RETRY_SECONDS: Final = 30
+TRACK_WAIT_SECONDS: Final = 0.5
+"""A request for a track is tried again so often, and not after so long; the waits grow from this one. So a busy store
+has some ten seconds to recover, and a silent one is given up after 30 to 40."""
+
+
 @functools.lru_cache(maxsize=64)
 def _ranges(bucket: str, connection: _S3) -> Any:
     from obstore.store import S3Store
@@ -314,9 +324,15 @@ def _ranges(bucket: str, connection: _S3) -> Any:
         client_options={
             "allow_http": True,
             "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT_SECONDS),
-            "read_timeout": timedelta(seconds=READ_TIMEOUT_SECONDS),
-            # Of a whole request; a long file takes its time.
-            "timeout": timedelta(hours=1),
+            "read_timeout": timedelta(seconds=TRACK_SILENCE_SECONDS),
+            # Of a whole request, of 16 MiB at most: for a store that is never silent but does not get on.
+            "timeout": timedelta(minutes=5),
+        },
+        # The waits grow, by chance, so that a busy store's clients do not all come back at once.
+        retry_config={
+            "max_retries": TRACK_RETRIES,
+            "retry_timeout": timedelta(seconds=TRACK_RETRY_SECONDS),
+            "backoff": {"init_backoff": timedelta(seconds=TRACK_WAIT_SECONDS), "max_backoff": timedelta(seconds=8)},
         },
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import settings
 
 from cluster.profiles import Profile
 from cluster.session import connect
+from tests import fault_proxy
 from tests.object_store import ObjectStore, running
 from tests.ray_head import RayHead
 from tests.ray_head import running as running_ray
@@ -22,10 +24,23 @@ settings.load_profile("mgc")
 
 
 @pytest.fixture(scope="session")
-def object_store() -> Iterator[ObjectStore]:
-    """A real S3-compatible store. Does not touch the environment: see `s3_environment`."""
+def direct_store() -> Iterator[ObjectStore]:
+    """A real S3-compatible store."""
     with tempfile.TemporaryDirectory(prefix="mgc-object-store-") as folder, running(Path(folder)) as store:
         yield store
+
+
+@pytest.fixture(scope="session")
+def store_proxy(direct_store: ObjectStore) -> Iterator[fault_proxy.Proxy]:
+    """The proxy through which tests and Ray's workers reach the store: counts requests, breaks them where armed."""
+    with fault_proxy.running(direct_store.endpoint_url) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="session")
+def object_store(direct_store: ObjectStore, store_proxy: fault_proxy.Proxy) -> ObjectStore:
+    """The store as reached through the proxy. Does not touch the environment: see `s3_environment`."""
+    return replace(direct_store, endpoint_url=store_proxy.url)
 
 
 @pytest.fixture(scope="session")
