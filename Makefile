@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test check bench lock clean
+.PHONY: help setup demo test drills check bench lock clean
 
 help: ## list these words
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile
@@ -27,6 +27,9 @@ demo: $(READY) ## the whole way on a small synthetic catalog: index, prepare, tr
 test: $(READY) ## the tests, object store included
 	@$(BIN)/python -m pytest $(ARGS)
 
+drills: $(READY) ## kill a worker, a node, the driver, at three moments each; prints what was done twice
+	@$(BIN)/python -m pytest tests/cluster/test_drills.py -m cluster $(ARGS)
+
 check: $(READY) ## style, types, import contracts, pinned versions
 	@$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -34,7 +37,7 @@ check: $(READY) ## style, types, import contracts, pinned versions
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python infra/lock.py --check
 
-bench: $(READY) ## speed and memory of the front end, on one core; writes bench.json
+bench: $(READY) ## speed and memory: front end, label job, excerpts, planning a night; writes bench.json (half an hour)
 	@$(BIN)/python -m tests.benchmarks.bench $(ARGS)
 
 lock: $(VENV)/pyvenv.cfg ## pin anew, after pyproject.toml asks for something else

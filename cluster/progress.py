@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -68,8 +69,10 @@ def watched(title: str, unit: str, total: int | None) -> Iterator[Any]:
     Yields:
         A handle to pass to stages; `handle.add.remote({...})` counts.
     """
-    counts: Any = ray.remote(num_cpus=0)(Counts)
-    handle = counts.remote()
+    # With the driver: a node that dies must not take the counts of the others with it.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    counts: Any = ray.remote(Counts)
+    handle = counts.options(num_cpus=0, scheduling_strategy=here).remote()
     stop = threading.Event()
 
     def follow(show: Any) -> None:

@@ -233,29 +233,30 @@ def heard(
         patience_seconds: after so long, and a second more for each MiB, a decoder is taken to hang.
         until: no track is begun after this time; those have no row.
     """
-    data_context(profile)
+    data_context(profile).use_datasource_v2 = False
     location = storage.locate(plan_uri)
     pool = max(2, profile.cores)
     # Small blocks: a retry costs little, and a short catalog still keeps every core busy.
     block = int(np.clip(rows // (pool * 4), LISTEN_BATCH, 64))
-    return (
-        ray.data.read_parquet(location.path, filesystem=location.filesystem, num_cpus=profile.io_cpus)
-        .repartition(target_num_rows_per_block=block)
-        .map_batches(
-            Listen,
-            fn_constructor_kwargs={
-                "experiment": experiment,
-                "columns": columns,
-                "progress": progress,
-                "decoders": decoders,
-                "patience_seconds": patience_seconds,
-                "until": until,
-            },
-            batch_size=LISTEN_BATCH,
-            batch_format="numpy",
-            compute=ActorPoolStrategy(min_size=min(pool, max(1, rows // LISTEN_BATCH)), max_size=pool),
-            num_cpus=profile.decode_cpus,
-        )
+    return ray.data.read_parquet(
+        location.path,
+        filesystem=location.filesystem,
+        num_cpus=profile.io_cpus,
+        override_num_blocks=max(1, -(-rows // block)),
+    ).map_batches(
+        Listen,
+        fn_constructor_kwargs={
+            "experiment": experiment,
+            "columns": columns,
+            "progress": progress,
+            "decoders": decoders,
+            "patience_seconds": patience_seconds,
+            "until": until,
+        },
+        batch_size=LISTEN_BATCH,
+        batch_format="numpy",
+        compute=ActorPoolStrategy(min_size=min(pool, max(1, rows // LISTEN_BATCH)), max_size=pool),
+        num_cpus=profile.decode_cpus,
     )
 
 

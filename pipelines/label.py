@@ -161,7 +161,11 @@ def _over(until: datetime | None) -> bool:
 
 def _measured(progress: Any, began: datetime, profile: Profile) -> Measured:
     """What a pass took."""
-    sums, first = ray.get(progress.sums.remote())
+    try:
+        sums, first = ray.get(progress.sums.remote())
+    except ray.exceptions.RayError:
+        # What was measured is not worth a night.
+        sums, first = {}, None
     now = datetime.now(UTC).timestamp()
     first = now if first is None else first
     return Measured(

@@ -29,14 +29,16 @@ class RayHead:
     jobs_url: str
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     return port
 
 
-def _answers(port: int) -> bool:
+def answers(port: int) -> bool:
+    """Whether something listens on a port."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False
@@ -48,7 +50,7 @@ def running(folder: Path) -> Iterator[RayHead]:
 
     The token stands in this process's environment meanwhile, so that drivers and submitted jobs know it.
     """
-    port, dashboard = _free_port(), _free_port()
+    port, dashboard = free_port(), free_port()
     ray = Path(sys.executable).with_name("ray")
     log = folder / "ray.log"
     # Sockets have short names: Ray's folder must not lie deep below the tests'.
@@ -64,7 +66,7 @@ def running(folder: Path) -> Iterator[RayHead]:
         head = subprocess.Popen(
             [
                 ray, "start", "--head", "--block", "--num-cpus=8", "--node-ip-address=127.0.0.1", f"--port={port}",
-                f"--dashboard-port={dashboard}", f"--ray-client-server-port={_free_port()}", f"--temp-dir={ray_folder}",
+                f"--dashboard-port={dashboard}", f"--ray-client-server-port={free_port()}", f"--temp-dir={ray_folder}",
                 "--object-store-memory=500000000", "--disable-usage-stats",
             ],
             stdout=output,
@@ -74,7 +76,7 @@ def running(folder: Path) -> Iterator[RayHead]:
         )  # fmt: skip
         try:
             deadline = time.monotonic() + START_SECONDS
-            while not (_answers(port) and _answers(dashboard)):
+            while not (answers(port) and answers(dashboard)):
                 if head.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError(f"the Ray head did not start:\n{log.read_text()[-3000:]}")
                 time.sleep(0.3)
