@@ -52,6 +52,9 @@ _ATTEMPT: Final = "mgc.attempt"
 ROWS_AT_ONCE: Final = 50_000
 """Rows of a commit in memory together, about 20 MB."""
 
+ROWS_OF_A_PORTION: Final = 100_000
+"""Rows in one file of what is to be streamed, about 15 MB in memory."""
+
 _FORMAT_KEY: Final = "mgc_format_version"
 _COMMITTED: Final = schema.LABELS.set(
     0, schema.LABELS.field(0).with_metadata({_FORMAT_KEY: str(schema.FORMAT_VERSION)})
@@ -251,9 +254,15 @@ class LabelsTable:
         uri, frozen = self._plan_uri(plan), self._frozen(plan)
         return uri if frozen is not None and frozen.equals(plan.todo) else _write_plan(uri, plan.todo)
 
-    def freeze_rest(self, plan: Plan, rows: pa.Table, number: int) -> str:
-        """Write down the rows that are still to do; returns their URI."""
-        return _write_plan(storage.join(self.run_uri(plan), f"rest-{number}.parquet"), rows)
+    def portion(self, plan: Plan, rows: pa.Table) -> str:
+        """Write the rows that are still to do for a stream to read; returns the URI of their folder.
+
+        Several files, each small enough to come as one block, which Ray then cuts evenly.
+        """
+        uri = storage.join(self.run_uri(plan), f"rest-{uuid.uuid4().hex}")
+        for first in range(0, rows.num_rows, ROWS_OF_A_PORTION):
+            _write_plan(storage.join(uri, f"{first:09}.parquet"), rows.slice(first, ROWS_OF_A_PORTION))
+        return uri
 
     def staged_uri(self, plan: Plan) -> str:
         """Folder of the finished rows."""

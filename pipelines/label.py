@@ -118,7 +118,7 @@ def _run(night: Night, profile: Profile, until: datetime | None) -> tuple[Plan, 
     """
     table, plan, bundle = night.table, night.plan, night.bundle
     lineage = Lineage(bundle.id, bundle.features_id, plan.key)
-    plan_uri = table.freeze(plan)
+    table.freeze(plan)
     total = plan.todo.num_rows
     missing = table.missing(plan)
     if 0 < missing.num_rows < total:
@@ -127,10 +127,10 @@ def _run(night: Night, profile: Profile, until: datetime | None) -> tuple[Plan, 
             f"from there"
         )
     measured = Measured()
-    for number in range(_MOST_PASSES):
+    for _ in range(_MOST_PASSES):
         if not missing.num_rows or _over(until):
             break
-        uri = plan_uri if missing.num_rows == total else table.freeze_rest(plan, missing, number)
+        uri = table.portion(plan, missing)
         began = datetime.now(UTC)
         with watched("labeling", "tracks", missing.num_rows) as progress:
             streams.label(

@@ -259,7 +259,7 @@ class TestGoingOn:
         missing = again.missing(same)
         assert missing["track_id"].to_pylist() == ["a", "c"]
         assert missing.schema.equals(PLAN)
-        rest = storage.locate(again.freeze_rest(same, missing, 1))
+        rest = storage.locate(again.portion(same, missing))
         assert pq.read_table(rest.path, filesystem=rest.filesystem).equals(missing)
         stage(again, same)
         again.commit(same, same.key, NOW)
