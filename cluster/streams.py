@@ -9,23 +9,27 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import ray
 import torch
-from ray.data import ActorPoolStrategy, Dataset, Datasink
+from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasink, Datasource, ReadTask
+from ray.data.block import BlockMetadata
 
 from cluster import storage
 from cluster.fetch import Fetch
 from cluster.meter import Meter
 from cluster.profiles import Profile
 from cluster.session import data_context
-from cluster.tables import FeaturesWriter, write_part
+from cluster.tables import FeaturesWriter, open_parquet, write_part
 from mgc import schema
 from mgc.audio.decode import CASCADE, Decoder
 from mgc.bundle import Bundle
+from mgc.errors import LabelsError
 from mgc.experiment import Experiment
 from mgc.features.extract import PATIENCE_SECONDS, Extract
 from mgc.labeling.rows import Lineage, labels_rows
@@ -52,6 +56,37 @@ LISTENED: Final = pa.schema(
     ]
 )
 """What hearing a track adds to its row."""
+
+
+class PlanRows(Datasource):
+    """The rows of a plan, one task a file; Ray cuts what comes of it into as many blocks as are asked for.
+
+    `ray.data.read_parquet` runs tasks of its own (listing, sampling, repartition) that ask for a whole CPU each,
+    whatever it is told: on nodes of two CPUs, beside the actors that hold them, those wait for ever.
+    """
+
+    def __init__(self, uri: str) -> None:
+        super().__init__()
+        self._uri = uri
+        self._files = open_parquet(uri, "Submit the job again.", LabelsError).files
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        """Not known before it is read."""
+        return None
+
+    def get_read_tasks(
+        self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None
+    ) -> list[ReadTask]:
+        """One a file."""
+        unknown = {"num_rows": None, "size_bytes": None, "exec_stats": None}
+        return [
+            ReadTask(partial(_plan_rows, self._uri, file), BlockMetadata(input_files=(file,), **unknown))
+            for file in self._files
+        ]
+
+
+def _plan_rows(uri: str, file: str) -> list[pa.Table]:
+    return [pq.read_table(file, filesystem=storage.locate(uri).filesystem, partitioning=None)]
 
 
 class Listen:
@@ -233,17 +268,14 @@ def heard(
         patience_seconds: after so long, and a second more for each MiB, a decoder is taken to hang.
         until: no track is begun after this time; those have no row.
     """
-    data_context(profile).use_datasource_v2 = False
-    location = storage.locate(plan_uri)
+    data_context(profile)
     pool = max(2, profile.cores)
     # Small blocks: a retry costs little, and a short catalog still keeps every core busy.
     block = int(np.clip(rows // (pool * 4), LISTEN_BATCH, 64))
-    return ray.data.read_parquet(
-        location.path,
-        filesystem=location.filesystem,
-        num_cpus=profile.io_cpus,
-        override_num_blocks=max(1, -(-rows // block)),
-    ).map_batches(
+    plan = ray.data.read_datasource(
+        PlanRows(plan_uri), num_cpus=profile.io_cpus, override_num_blocks=max(1, -(-rows // block))
+    )
+    return plan.map_batches(
         Listen,
         fn_constructor_kwargs={
             "experiment": experiment,

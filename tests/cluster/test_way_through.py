@@ -148,20 +148,6 @@ def test_everything_through_the_object_store(trained: str, capsys: pytest.Captur
     assert all(genre in printed for genre in set(rows["genre_top"].drop_null().to_pylist()))
 
 
-def test_another_model_relabels_everything(trained: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A second night with a new model: one more commit, and the table can still be reported and shown."""
-    labels = str(tmp_path / "labels")
-    job(label.command, f"{trained}/catalog.parquet", "--bundle", f"{trained}/bundle", "--labels", labels)
-    job(label.command, f"{trained}/catalog.parquet", "--labels", labels)
-    counts = summary(capsys)["counts"]
-    assert counts["stale"] == len(plan_corpus(CORPUS))
-    assert counts["table_version"] == 1
-    job(show.command, labels, "--genre", "Rock")
-    rows = LabelsTable(labels).dataset().to_table(columns=["track_id", "model_id"])
-    assert rows.num_rows == counts["stale"]
-    assert len(rows["model_id"].unique()) == 1
-
-
 def test_training_leaves_safetensors_and_json_only(trained: str) -> None:
     saved = [uri.rsplit("/", 1)[1] for uri in storage.list_uris(f"{trained}/checkpoints") if "/checkpoint_" in uri]
     assert {"model.safetensors", "best.safetensors", "optimizer.safetensors", "state.json"} <= set(saved)
