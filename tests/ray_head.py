@@ -66,7 +66,8 @@ def running(folder: Path) -> Iterator[RayHead]:
         head = subprocess.Popen(
             [
                 ray, "start", "--head", "--block", "--num-cpus=8", "--node-ip-address=127.0.0.1", f"--port={port}",
-                f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}", f"--temp-dir={ray_folder}",
+                f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={free_port()}",
+                f"--ray-client-server-port={free_port()}", f"--temp-dir={ray_folder}",
                 "--object-store-memory=500000000", "--disable-usage-stats",
             ],
             stdout=output,
