@@ -16,9 +16,10 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
 from cluster import storage
-from cluster.labels_export import bounded_duckdb, refuse_target, write_rows
+from cluster.labels_export import refuse_target, write_rows
 from cluster.labels_history import Commit, changes, data_files, open_version
 from cluster.labels_table import LabelsTable
+from cluster.queries import bounded_duckdb
 from cluster.tables import reading
 from mgc import schema
 from mgc.errors import LabelsError

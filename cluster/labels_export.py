@@ -18,9 +18,10 @@ import pyarrow.parquet as pq
 
 from cluster import storage
 from cluster.labels_table import LabelsTable
-from cluster.tables import open_duckdb, reading
+from cluster.queries import bounded_duckdb
+from cluster.tables import reading
 from mgc import schema
-from mgc.errors import LabelsError, ResourceError
+from mgc.errors import LabelsError
 
 PARQUET: Final = "parquet"
 CSV: Final = "csv"
@@ -29,27 +30,6 @@ ROWS_AT_ONCE: Final = 100_000
 """Rows in memory together, and in one row group of a Parquet file: about 30 MB."""
 
 _REMEDY: Final = "Choose another version; `mgc labels history` lists them."
-
-MEMORY_LIMIT: Final = "2GB"
-"""What a query over a whole table may hold in memory; what is more goes to the temporary folder."""
-
-
-@contextlib.contextmanager
-def bounded_duckdb() -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB for queries over whole tables: of bounded memory, spilling into the system's temporary folder."""
-    with tempfile.TemporaryDirectory(prefix="mgc-duckdb-") as folder, open_duckdb() as connection:
-        connection.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
-        connection.execute("SET temp_directory = $folder", {"folder": folder})
-        connection.execute("SET preserve_insertion_order = false")
-        connection.execute("SET TimeZone = 'UTC'")
-        try:
-            yield connection
-        except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
-            reason = storage.redact(" ".join(str(error).split()))[:200].rstrip(".")
-            raise ResourceError(
-                f"the query needs more than {MEMORY_LIMIT} of memory and the room in {tempfile.gettempdir()} "
-                f"({reason}); free some space there, or point TMPDIR at a larger disk."
-            ) from None
 
 
 def export(table: LabelsTable, kind: str, out: str, limit: int | None = None, overwrite: bool = False) -> int:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
 from cluster.labels_overrides import OVERRIDES
-from cluster.tables import open_duckdb
+from cluster.queries import open_duckdb
 from mgc import schema
 from mgc.configuration import short_hash
 from mgc.errors import LabelsError

@@ -35,7 +35,9 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from cluster import storage
 from cluster.labels_overrides import OVERRIDES
 from cluster.labels_plan import PLAN, Plan, Policy, counted, make_plan, plan_rows
-from cluster.tables import is_parquet, open_duckdb, open_parquet, reading
+from cluster.labels_rows import COMMITTED, FORMAT_KEY, USABLE, Rows, rows_of
+from cluster.queries import AS_WRITTEN, open_duckdb
+from cluster.tables import is_parquet, open_parquet, reading
 from mgc import schema
 from mgc.errors import LabelsError, StorageError
 
@@ -49,53 +51,10 @@ RUN: Final = "mgc.run"
 
 _ATTEMPT: Final = "mgc.attempt"
 
-ROWS_AT_ONCE: Final = 50_000
-"""Rows of a commit in memory together, about 20 MB."""
-
 ROWS_OF_A_PORTION: Final = 100_000
 """Rows in one file of what is to be streamed, about 15 MB in memory."""
 
-_FORMAT_KEY: Final = "mgc_format_version"
-_COMMITTED: Final = schema.LABELS.set(
-    0, schema.LABELS.field(0).with_metadata({_FORMAT_KEY: str(schema.FORMAT_VERSION)})
-)
-"""`schema.LABELS` as the table keeps it. deltalake refuses table properties that it does not know and drops metadata of
-the schema, so the format version stands in that of the first column, where appends and merges leave it."""
-
 _STAGED_REMEDY: Final = "Remove that file and submit the job again: its tracks are run again."
-
-_USABLE: Final = "staged SEMI JOIN todo USING (track_id, uri, content_tag)"
-
-_COLUMNS: Final = ", ".join(schema.LABELS.names)
-# A task that Ray ran twice staged its rows twice. Only these few are sorted; all others stream.
-_STAGED: Final = f"""
-    SELECT {_COLUMNS} FROM {_USABLE} ANTI JOIN (FROM finished WHERE times > 1) USING (track_id)
-    UNION ALL
-    (SELECT DISTINCT ON (track_id) {_COLUMNS} FROM {_USABLE} SEMI JOIN (FROM finished WHERE times > 1) USING (track_id)
-     ORDER BY track_id, status = '{schema.LABELED}' DESC, labeled_at DESC)
-"""
-_REMOVED: Final = f"""
-    SELECT {_COLUMNS.replace("removed_at", "CAST($at AS TIMESTAMPTZ) AS removed_at")}
-    FROM labels SEMI JOIN removed USING (track_id)
-"""
-_CORRECTED: Final = f"SELECT {_COLUMNS} FROM labels SEMI JOIN corrected USING (track_id)"
-# The model's own answer stays in `top_k`, its failure in `error_kind`: a correction can be withdrawn.
-_OVERRIDDEN: Final = {
-    "genre_top": "coalesce(o.genre, CASE WHEN m.override_by IS NULL THEN m.genre_top ELSE m.top_k[1].genre END)",
-    "status": f"CASE WHEN o.genre IS NOT NULL OR m.error_kind IS NULL THEN '{schema.LABELED}' "
-    f"ELSE '{schema.QUARANTINED}' END",
-    "override_by": 'o."by"',
-    "override_reason": "o.reason",
-}
-_FINAL: Final = ", ".join(f"{_OVERRIDDEN.get(name, 'm.' + name)} AS {name}" for name in schema.LABELS.names)
-
-
-def _rows_of(plan: Plan) -> str:
-    """The query of a commit's rows; the whole table is looked through only for what is to be found there."""
-    parts = [_STAGED]
-    parts += [_REMOVED] if plan.removed.num_rows else []
-    parts += [_CORRECTED] if plan.corrected.num_rows else []
-    return f"SELECT {_FINAL} FROM ({' UNION ALL '.join(parts)}) m LEFT JOIN overriding o USING (track_id)"
 
 
 class LabelsTable:
@@ -134,8 +93,8 @@ class LabelsTable:
             ) from None
         fields = {field.name: field for field in table.schema().fields}
         missing = [name for name in schema.LABELS.names if name not in fields]
-        first = fields.get(_COMMITTED.names[0])
-        version = int(first.metadata.get(_FORMAT_KEY, 1)) if first else 1
+        first = fields.get(COMMITTED.names[0])
+        version = int(first.metadata.get(FORMAT_KEY, 1)) if first else 1
         if version > schema.FORMAT_VERSION:
             raise LabelsError(
                 f"{self._where}: format version {version}, this mgc reads up to {schema.FORMAT_VERSION}; upgrade mgc."
@@ -304,15 +263,14 @@ class LabelsTable:
         """
         staged = self.staged(plan)
         try:
-            # As written: the staged rows stream past the others, which are narrow. DuckDB does not know how many a
-            # dataset holds, takes it for small, and would keep all of them in memory.
-            opened = open_duckdb("build_side_probe_side")
+            # As written: the staged rows stream past the others, which are narrow.
+            opened = open_duckdb(AS_WRITTEN)
             with reading(self.staged_uri(plan), _STAGED_REMEDY, _UnreadableError), opened as connection:
                 connection.register("todo", plan.todo)
                 connection.register("staged", schema.LABELS.empty_table() if staged is None else staged)
                 connection.execute(
                     "CREATE TABLE finished AS SELECT track_id, count(*) AS times, "
-                    f"bool_or(status = '{schema.LABELED}') AS labeled FROM {_USABLE} GROUP BY track_id"
+                    f"bool_or(status = '{schema.LABELED}') AS labeled FROM {USABLE} GROUP BY track_id"
                 )
                 yield connection
         except _UnreadableError:
@@ -378,7 +336,7 @@ class LabelsTable:
                 back = connection.sql("SELECT count(*) FROM labels SEMI JOIN todo USING (track_id)")
                 [(changing,)] = back.fetchall()
             at = {"at": finished_at.astimezone(UTC).isoformat()} if plan.removed.num_rows else {}
-            rows = _Rows(connection.sql(_rows_of(plan), params=at))
+            rows = Rows(connection.sql(rows_of(plan), params=at))
             try:
                 with storage.explain(self.uri, "commit labels to"):
                     self._enter(rows.reader(), facts, plan, blind=not changing)
@@ -457,25 +415,6 @@ class LabelsTable:
                     storage.delete(storage.join(runs, name))
         except StorageError as error:
             logging.getLogger(__name__).warning("The run is committed, but its folder is still there: %s", error)
-
-
-class _Rows:
-    """Rows of a query as labels, streamed; keeps what went wrong, of which delta-rs passes on the text only."""
-
-    def __init__(self, relation: duckdb.DuckDBPyRelation) -> None:
-        self._relation = relation
-        self.fault: Exception | None = None
-
-    def reader(self) -> pa.RecordBatchReader:
-        return pa.RecordBatchReader.from_batches(_COMMITTED, self._batches())
-
-    def _batches(self) -> Iterator[pa.RecordBatch]:
-        try:
-            for batch in self._relation.to_arrow_reader(ROWS_AT_ONCE):
-                yield pa.record_batch([batch[field.name].cast(field.type) for field in _COMMITTED], schema=_COMMITTED)
-        except (pa.ArrowException, duckdb.Error, OSError) as fault:
-            self.fault = fault
-            raise
 
 
 class _UnreadableError(LabelsError):

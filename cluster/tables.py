@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from cluster import storage
+from cluster.queries import bounded_duckdb
 from mgc import schema
 from mgc.errors import CatalogError, FeaturesError, MgcError
 
@@ -248,9 +249,7 @@ def _in_order(dataset: pads.Dataset) -> bool:
 
 def _repeated(dataset: pads.Dataset) -> list[Any]:
     """The first track id that stands in several rows, with their number."""
-    with tempfile.TemporaryDirectory(prefix="mgc-catalog-") as folder, duckdb.connect() as connection:
-        # Ten million ids fit; more of them go to the disk. A bar would be printed among the job's own lines.
-        connection.sql(f"SET temp_directory = '{folder}'; SET memory_limit = '4GB'; SET enable_progress_bar = false")
+    with bounded_duckdb() as connection:
         connection.register("catalog", dataset)
         return connection.sql(
             "SELECT track_id, count(*) AS n FROM catalog GROUP BY track_id HAVING n > 1 ORDER BY track_id LIMIT 1"
@@ -295,30 +294,6 @@ class FeaturesWriter:
         for name, table, columns in (("features", features, self._schema), ("rejects", rejects, schema.REJECTS)):
             if table.num_rows:
                 write_part(storage.join(self._uri, name), table.cast(columns))
-
-
-def open_duckdb(*without: str) -> duckdb.DuckDBPyConnection:
-    """A DuckDB that filters Arrow datasets itself, and keeps its progress bar off our stdout.
-
-    A filter on text handed down to a Delta dataset fails where a file's statistics say that a column has only one
-    value: pyarrow 25 compares no `string` with DuckDB's `string_view`.
-
-    Args:
-        without: other optimizers to do without, by DuckDB's names.
-    """
-    connection = duckdb.connect()
-    connection.execute("SET enable_progress_bar = false")
-    connection.execute(f"SET disabled_optimizers = '{','.join(('filter_pushdown', 'join_filter_pushdown', *without))}'")
-    return connection
-
-
-def query(sql: str, **tables: Any) -> pa.Table:
-    """The answer of a DuckDB query over Arrow tables and datasets, named as in the query."""
-    with open_duckdb() as connection:
-        for name, table in tables.items():
-            connection.register(name, table)
-        answer: pa.Table = connection.sql(sql).to_arrow_table()
-    return answer
 
 
 def write_part(folder_uri: str, table: pa.Table) -> None:

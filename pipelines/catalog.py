@@ -16,6 +16,7 @@ import click
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
+import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from cluster import storage
@@ -271,21 +272,23 @@ def _remove(parts: str) -> None:
             Path(parts).parent.rmdir()  # unless another listing is under way
 
 
-def open_tracks(source_or_catalog: str, limit: int | None = None) -> tuple[pa.Table, tuple[str, ...]]:
-    """All rows of a catalog with its notices; or, where there is none, of SOURCE listed now.
+def open_catalog(source_or_catalog: str) -> tuple[pads.Dataset | pa.Table, tuple[str, ...]]:
+    """A catalog, which is not held in memory, with its notices; or, where there is none, SOURCE listed now.
 
     Args:
         source_or_catalog: a Parquet file, a folder with `catalog.parquet` in it, or what `catalog` takes as SOURCE.
-        limit: of listing; a catalog is read whole.
     """
     inside = storage.join(source_or_catalog, "catalog.parquet")
     if is_parquet(source_or_catalog) or storage.exists(inside):
         dataset = read_catalog(source_or_catalog if is_parquet(source_or_catalog) else inside)
-        tracks = catalog_table(dataset)
-        if not tracks.num_rows:
-            raise CatalogError(f"{storage.redact(source_or_catalog)}: the catalog holds no track.")
-        return tracks, schema.notices_of(dataset.schema)
+        return dataset.replace_schema(schema.CATALOG), schema.notices_of(dataset.schema)
     return listed(source_or_catalog)[0], ()
+
+
+def open_tracks(source_or_catalog: str) -> tuple[pa.Table, tuple[str, ...]]:
+    """The same, all rows in memory, in order of track id."""
+    tracks, notices = open_catalog(source_or_catalog)
+    return (catalog_table(tracks) if isinstance(tracks, pads.Dataset) else tracks), notices
 
 
 def _tables(facts: Iterator[FileFact], limit: int | None) -> Iterator[pa.Table]:

@@ -13,10 +13,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -27,6 +25,7 @@ import pyarrow.dataset as pads
 
 from cluster import storage
 from cluster.labels_table import LabelsTable, Plan
+from cluster.queries import AS_WRITTEN, bounded_duckdb
 from cluster.rates import Measured
 from cluster.tables import reading
 from mgc import schema
@@ -59,9 +58,6 @@ PAIRS_SHOWN: Final = 20
 
 _PLANNED: Final = ("new", "changed", "stale")
 _AS_COUNTED: Final = ("up_to_date", "pending", "removed", "waiting", "corrected", "unknown_overrides")
-
-_MEMORY: Final = "2GB"
-"""What a query may hold before it spills."""
 
 # A table of ten million rows becomes a few thousand groups. `tries` counts this one too. A correction makes a track
 # that could not be heard `labeled`, and leaves its error.
@@ -141,7 +137,7 @@ def labels_run(
     """
     labels = table.dataset()
     remedy = "The labels are committed; only the report is missing."
-    with reading(table.uri, remedy, LabelsError), _connection() as connection:
+    with reading(table.uri, remedy, LabelsError), bounded_duckdb(AS_WRITTEN) as connection:
         now = _Counted.of(connection, labels, plan.key)
         before = flips = None
         if plan.version >= 0:
@@ -218,21 +214,6 @@ def write_report(labels: str, run: LabelsRun, bundle: Bundle, notices: Sequence[
     for name in (run.run_id, "latest"):
         for ending, text in files.items():
             storage.write_bytes(storage.join(labels, "_reports", f"{name}.{ending}"), text.encode())
-
-
-@contextmanager
-def _connection() -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB that spills what does not fit, filters datasets itself, and joins as written.
-
-    It knows of no dataset how many rows it has, and would keep the larger side of a join in memory. Why it filters
-    itself: see `cluster.tables.open_duckdb`.
-    """
-    with tempfile.TemporaryDirectory(prefix="mgc-report-") as folder, duckdb.connect() as connection:
-        connection.execute("SET disabled_optimizers = 'filter_pushdown,build_side_probe_side'")
-        connection.execute("SET preserve_insertion_order = false")
-        connection.execute(f"SET memory_limit = '{_MEMORY}'")
-        connection.execute("SET temp_directory = $1", [folder])
-        yield connection
 
 
 @dataclass

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import click
-import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as pads
 
 from cluster import storage
 from cluster.labels_overrides import read_overrides
@@ -21,10 +19,8 @@ from cluster.profiles import Profile, laptop
 from cluster.rates import Estimate, estimate, past_runs
 from cluster.session import connect
 from cluster.simulation import Machine
-from cluster.tables import is_parquet, read_catalog
-from mgc import schema
 from mgc.bundle import DEFAULT, Bundle
-from pipelines.catalog import listed
+from pipelines.catalog import open_catalog
 from pipelines.forecast import NODES, THIS_PLAN, WORKLOADS, forecast, print_forecasts, workload_of
 from pipelines.job import URI, Summary, describe, main, say
 from pipelines.train import open_bundle
@@ -89,7 +85,7 @@ def open_night(wanted: Wanted) -> Night:
     corrections = None
     if wanted.overrides is not None:
         corrections = read_overrides(wanted.overrides, bundle.taxonomy.names)
-    tracks, notices = _tracks(wanted.source)
+    tracks, notices = open_catalog(wanted.source)
     table = LabelsTable(wanted.labels)
     policy = Policy(wanted.gone, wanted.retry_all, corrections)
     options = {"limit": wanted.limit}
@@ -103,35 +99,14 @@ def open_night(wanted: Wanted) -> Night:
     return Night(bundle, table, plan, notices)
 
 
-def _tracks(source: str) -> tuple[pads.Dataset | pa.Table, tuple[str, ...]]:
-    """A catalog, which is not held in memory; or SOURCE listed now."""
-    inside = storage.join(source, "catalog.parquet")
-    if is_parquet(source) or storage.exists(inside):
-        dataset = read_catalog(source if is_parquet(source) else inside)
-        return dataset.replace_schema(schema.CATALOG), schema.notices_of(dataset.schema)
-    return listed(source)[0], ()
-
-
-def describe_night(night: Night, profile: Profile | None = None) -> dict[str, Any]:
-    """Print what a night would do and take; returns the same as counts.
-
-    Args:
-        night: planned.
-        profile: of the machines; by default those at hand: the cluster that RAY_ADDRESS names, or this one.
-    """
+def describe_night(night: Night) -> dict[str, Any]:
+    """Print what a night would do, and take on the machines at hand; returns the same as counts."""
     counts: dict[str, Any] = dict(night.plan.counts)
     todo = night.plan.todo
     size = int(pc.sum(todo["size_bytes"]).as_py() or 0)
     past = past_runs(night.table, night.bundle.features_id, night.bundle.id)
-    if profile is None:
-        if past and todo.num_rows and os.environ.get("RAY_ADDRESS"):
-            with connect() as profile:
-                found = estimate(todo.num_rows, size, past, profile)
-        else:
-            profile = laptop()
-            found = estimate(todo.num_rows, size, past, profile)
-    else:
-        found = estimate(todo.num_rows, size, past, profile)
+    profile = _at_hand() if past and todo.num_rows else laptop()
+    found = estimate(todo.num_rows, size, past, profile)
     describe({text: f"{counts[name]:,}" for name, text in SAID.items()})
     click.echo()
     describe(
@@ -150,6 +125,14 @@ def describe_night(night: Night, profile: Profile | None = None) -> dict[str, An
         counts |= {"bytes_to_read": found.bytes_read, "cpu_hours": round(found.cpu_hours, 4)}
         counts |= {"gpu_hours": round(found.gpu_hours, 4), "estimated_seconds": round(found.seconds, 1)}
     return counts
+
+
+def _at_hand() -> Profile:
+    """That of the cluster which RAY_ADDRESS names, or of this machine."""
+    if not os.environ.get("RAY_ADDRESS"):
+        return laptop()
+    with connect() as profile:
+        return profile
 
 
 def _estimated(found: Estimate | None, profile: Profile) -> dict[str, str]:

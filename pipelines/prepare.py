@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 from cluster import storage, streams
 from cluster.profiles import Profile
 from cluster.progress import watched
+from cluster.queries import query
 from cluster.session import connect
-from cluster.tables import FeaturesWriter, features_done, open_parquet, query
+from cluster.tables import FeaturesWriter, features_done, open_parquet
 from mgc import schema
 from mgc.configuration import to_json
 from mgc.errors import FeaturesError
@@ -42,7 +43,7 @@ def build(
     dry_run: bool = False,
 ) -> Summary:
     """Write the features that are missing; connects to Ray when a profile is not given."""
-    tracks, notices = open_tracks(catalog, limit)
+    tracks, notices = open_tracks(catalog)
     tracks = tracks if limit is None else tracks.slice(0, limit)
     front_end = build_front_end(experiment.front_end)
     front_end_id = features_id(experiment.front_end)

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from cluster import storage
 from cluster.labels_table import LabelsTable
-from cluster.tables import open_duckdb
+from cluster.queries import open_duckdb
 from pipelines.job import URI, Summary, describe, main
 
 

@@ -18,7 +18,7 @@ import pytest
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
 
-from cluster import labels_export, storage
+from cluster import labels_export, queries, storage
 from cluster.labels_diff import DIFFERENCES, KINDS, diff, track_rows
 from cluster.labels_export import CSV, PARQUET, export, whole_file
 from cluster.labels_history import commits, find_version, open_version, rollback, vacuum
@@ -283,7 +283,7 @@ class TestDiff:
         many = [row(f"{number:05d}" * 8) for number in range(3000)]
         write(uri, *many)
         write(uri, *(each | {"genre_top": "Jazz"} for each in many))
-        monkeypatch.setattr(labels_export, "MEMORY_LIMIT", "1MB")
+        monkeypatch.setattr(queries, "MEMORY_LIMIT", "1MB")
         line = refusal(diff, uri, 0, 1, error=ResourceError)
         assert line.startswith("the query needs more than 1MB of memory")
 
