@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from cluster import storage
+from cluster.labels_diff import diff
 from cluster.labels_table import LabelsTable
 from cluster.listing import list_audio
 from cluster.profiles import Profile
@@ -28,6 +29,7 @@ from mgc.recipes.house import house
 from mgc.taxonomy import Taxonomy
 from pipelines import catalog, label
 from pipelines.job import Summary, run
+from pipelines.labels import command as labels_words
 from pipelines.plan import Wanted
 from tests.damage import damaged_files
 from tests.fault_proxy import TRANSIENT, Fault, Faults, Proxy
@@ -204,19 +206,39 @@ def test_only_what_is_new_or_changed_or_due_is_read(second_night: tuple[Nights, 
     assert {name for name, row in present.items() if row["status"] == schema.QUARANTINED} == set(DAMAGED)
 
 
-def test_another_model_reads_everything_anew(second_night: tuple[Nights, Counter[str]], tmp_path: Path) -> None:
+def test_a_third_night_with_another_model_and_the_way_back(
+    second_night: tuple[Nights, Counter[str]], tmp_path: Path
+) -> None:
     nights, _ = second_night
+    labels = f"{nights.uri}/labels"
+    second = nights.rows()
     experiment = house().override({"model.channels": "8,16"})
     model = build_model(HouseCnnConfig(channels=(8, 16)), build_front_end(experiment.front_end).shape, 2)
     other = Bundle(
         experiment, Taxonomy.flat(["folk", "rock"]), Normalization((100.0,) * 128, (50.0,) * 128), model.eval()
     )
     other.save(tmp_path / "bundle")
-    version = LabelsTable(f"{nights.uri}/labels").version
+    version = LabelsTable(labels).version
     asked = nights.label(days=2, bundle=str(tmp_path / "bundle"))
     assert asked == Counter(nights.tags().keys())
-    now = [row for row in nights.rows().values() if row["removed_at"] is None]
-    assert {row["model_id"] for row in now} == {other.id}
+    third = nights.rows()
+    assert {row["model_id"] for row in third.values() if row["removed_at"] is None} == {other.id}
     assert nights.summaries[-1].counts["stale"] == TRACKS + len(NEW) - len(GONE) - 1
-    before = LabelsTable(f"{nights.uri}/labels", version).dataset().to_table().to_pylist()
-    assert other.id not in {row["model_id"] for row in before}
+
+    flipped = Counter(
+        (second[name]["genre_top"], row["genre_top"])
+        for name, row in third.items()
+        if row["removed_at"] is None and row["status"] == schema.LABELED == second[name]["status"]
+        if row["genre_top"] != second[name]["genre_top"]
+    )
+    found = diff(labels, version, LabelsTable(labels).version, limit=100)
+    assert {(before, after): tracks for before, after, tracks, _, _ in found.flips} == flipped
+    assert found.counts["flipped"] == flipped.total() > 0
+    for each in found.examples["flipped"]:
+        name = each["track_id"]
+        assert (each["confidence_before"], each["confidence_after"]) == pytest.approx(
+            (second[name]["confidence"], third[name]["confidence"])
+        )
+
+    assert run(labels_words, ["rollback", labels, str(version)]) == 0
+    assert nights.rows() == second
