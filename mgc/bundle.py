@@ -4,6 +4,7 @@
 - `experiment.json`: the Experiment, the bundle's id and the front end's
 - `taxonomy.json`: genres in the order of the logits
 - `normalization.json`: mean and deviation per mel bin
+- `calibration.json`: the adjustment of its logits to balanced priors, null where there is none; older bundles lack it
 - `metrics.json`: scores, training history, what the data was
 - `report.html`: the evaluation report, once there is one; not read
 """
@@ -35,6 +36,7 @@ from mgc.errors import AudioError, BundleError, ConfigError, ErrorKind, StorageE
 from mgc.experiment import Experiment
 from mgc.features.front_end import FrontEnd, build_front_end, features_id
 from mgc.features.normalization import Normalization
+from mgc.labeling.adjust import PriorAdjustment
 from mgc.labeling.decide import decide
 from mgc.labeling.predict import Predict
 from mgc.models.architecture import build_model
@@ -46,8 +48,9 @@ DEFAULT: Final = "default"
 
 _DEFAULT_DIRECTORY: Final = Path(__file__).parent / "default_bundle"
 _WEIGHTS: Final = "model.safetensors"
-FILES: Final = (_WEIGHTS, "taxonomy.json", "normalization.json", "metrics.json", "experiment.json")
-"""What a bundle must hold, in the order of writing: a bundle with experiment.json is whole."""
+_CALIBRATION: Final = "calibration.json"
+FILES: Final = (_WEIGHTS, "taxonomy.json", "normalization.json", _CALIBRATION, "metrics.json", "experiment.json")
+"""What a bundle holds, in the order of writing: a bundle with experiment.json is whole."""
 
 _WAY_OUT: Final = "Copy it again, or train it again."
 
@@ -87,9 +90,11 @@ class Bundle:
         normalization: of the features.
         model: the network, in evaluation mode.
         metrics: JSON-ready facts: `history`, `scores`, `data`, `notices`.
+        adjustment: of the logits, after training; None where there is none.
 
     Raises:
-        BundleError: the normalization is of another number of bins, or a weight is not finite: training went wrong.
+        BundleError: the normalization is of another number of bins, the adjustment of another number of genres, or a
+            weight is not finite: training went wrong.
     """
 
     experiment: Experiment
@@ -97,6 +102,7 @@ class Bundle:
     normalization: Normalization
     model: Classifier
     metrics: dict[str, Any] = field(default_factory=dict)
+    adjustment: PriorAdjustment | None = None
 
     def __post_init__(self) -> None:
         shape = self._front_end.shape
@@ -104,6 +110,9 @@ class Bundle:
         if len(self.normalization.mean_F) != bins:
             found = len(self.normalization.mean_F)
             raise BundleError(f"bundle: the normalization is of {found} bins, the front end gives {bins}.")
+        if self.adjustment is not None and len(self.adjustment.priors_G) != len(self.taxonomy):
+            found = len(self.adjustment.priors_G)
+            raise BundleError(f"bundle: the adjustment is of {found} genres, the taxonomy has {len(self.taxonomy)}.")
         for name, tensor in self._weights().items():
             if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
                 raise BundleError(
@@ -122,20 +131,22 @@ class Bundle:
     def id(self) -> str:
         """Twelve hexadecimal digits of a hash of what determines the answers.
 
-        That is weights, network, front end, listening plan, normalization and taxonomy. How it was trained, metrics and
-        report do not change it.
+        That is weights, network, front end, listening plan, normalization, taxonomy and adjustment. How it was
+        trained, metrics and report do not change it.
         """
         experiment = self.experiment
-        return short_hash(
-            {
-                "weights": _digest(self._weights()),
-                "front_end": self.features_id,
-                "listening": to_json(experiment.listening),
-                "model": to_json(experiment.model),
-                "taxonomy": self.taxonomy.to_json(),
-                "normalization": self.normalization.to_json(),
-            }
-        )
+        facts = {
+            "weights": _digest(self._weights()),
+            "front_end": self.features_id,
+            "listening": to_json(experiment.listening),
+            "model": to_json(experiment.model),
+            "taxonomy": self.taxonomy.to_json(),
+            "normalization": self.normalization.to_json(),
+        }
+        if self.adjustment is not None:
+            # Only then: bundles of before there were adjustments keep their ids.
+            facts["adjustment"] = self.adjustment.to_json()
+        return short_hash(facts)
 
     @property
     def features_id(self) -> str:
@@ -183,6 +194,7 @@ class Bundle:
             device,
             top_k,
             dtype=self._front_end.dtype,
+            adjustment=self.adjustment,
         )
 
     def label(self, audio: str | Path | bytes, top_k: int = 3) -> FileLabel:
@@ -222,6 +234,7 @@ class Bundle:
         texts = {
             "taxonomy.json": self.taxonomy.to_json(),
             "normalization.json": self.normalization.to_json(),
+            _CALIBRATION: {"adjustment": None if self.adjustment is None else self.adjustment.to_json()},
             "metrics.json": self.metrics,
             "experiment.json": {**ids, **self.experiment.to_json()},
         }
@@ -262,7 +275,9 @@ def load_bundle(uri: str | Path = DEFAULT, filesystem: fs.FileSystem | None = No
         experiment = Experiment.from_json(fields, f"{where}, experiment.json")
     except ConfigError as error:
         raise BundleError(str(error)) from None
-    contents = {name: _read(filesystem, path, name, where) for name in FILES if name != "experiment.json"}
+    others = [name for name in FILES if name not in ("experiment.json", _CALIBRATION)]
+    contents = {name: _read(filesystem, path, name, where) for name in others}
+    contents[_CALIBRATION] = _read(filesystem, path, _CALIBRATION, where, absent=b"{}")
     computed = features_id(experiment.front_end)
     if stated["features_id"] != computed:
         raise BundleError(
@@ -274,9 +289,13 @@ def load_bundle(uri: str | Path = DEFAULT, filesystem: fs.FileSystem | None = No
     taxonomy = _made(lambda: Taxonomy.from_json(genres), "taxonomy.json", where)
     measured = _json(contents["normalization.json"], "normalization.json", where, dict)
     normalization = _made(lambda: Normalization.from_json(measured), "normalization.json", where)
+    stored = _json(contents[_CALIBRATION], _CALIBRATION, where, dict).get("adjustment")
+    adjustment = _made(lambda: None if stored is None else PriorAdjustment.from_json(stored), _CALIBRATION, where)
     metrics = _json(contents["metrics.json"], "metrics.json", where, dict)
     model = _made(lambda: _model(experiment, len(taxonomy), contents[_WEIGHTS]), _WEIGHTS, where)
-    bundle = _made(lambda: Bundle(experiment, taxonomy, normalization, model, metrics), "its contents", where)
+    bundle = _made(
+        lambda: Bundle(experiment, taxonomy, normalization, model, metrics, adjustment), "its contents", where
+    )
     if stated["bundle_id"] != bundle.id:
         raise BundleError(
             f"{where} is corrupt or was changed by hand: it states id {stated['bundle_id']}, its contents give "
@@ -305,11 +324,14 @@ def _locate(uri: str | Path, filesystem: fs.FileSystem | None, where: str) -> tu
     return filesystem, path
 
 
-def _read(filesystem: fs.FileSystem, path: str, name: str, where: str) -> bytes:
+def _read(filesystem: fs.FileSystem, path: str, name: str, where: str, absent: bytes | None = None) -> bytes:
+    """The bytes of a file; `absent` where there is none and that may be."""
     try:
         with filesystem.open_input_stream(f"{path}/{name}") as stream:
             data: bytes = stream.read()
     except FileNotFoundError:
+        if absent is not None:
+            return absent
         raise BundleError(f"{where}: {name} is missing. {_WAY_OUT}") from None
     except OSError as error:
         raise BundleError(f"{where}: {name} cannot be read: {_short(error)}.") from None

@@ -15,6 +15,7 @@ import torch
 
 from mgc.errors import FeaturesError
 from mgc.features.normalization import Normalization
+from mgc.labeling.adjust import PriorAdjustment
 from mgc.labeling.decide import decide
 from mgc.models.blocks import Classifier
 from mgc.taxonomy import Taxonomy
@@ -41,6 +42,7 @@ class Predict:
         top_k: genres listed for a track, at most; 1 or more.
         clips_at_once: clips that go through the network together; by default what suits the device.
         dtype: of the stored features.
+        adjustment: of the logits, or None.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Predict:
         top_k: int = 3,
         clips_at_once: int | None = None,
         dtype: str = "uint8",
+        adjustment: PriorAdjustment | None = None,
     ) -> None:
         self._device = device or torch.device("cpu")
         # mypy: torch's stubs leave memory_format out.
@@ -63,11 +66,12 @@ class Predict:
         self._shape = shape
         self.dtype = np.dtype(dtype)
         self._top_k = top_k
+        self._adjustment = adjustment
         self._clips_at_once = clips_at_once or (CLIPS_AT_ONCE_CPU if self._device.type == "cpu" else CLIPS_AT_ONCE_GPU)
 
     @torch.inference_mode()
     def logits(self, clips_NFT: np.ndarray) -> np.ndarray:
-        """Logits of clips: float32 (clips, genres).
+        """Logits of clips, adjusted where the bundle says so: float32 (clips, genres).
 
         Args:
             clips_NFT: features as stored, (clips, *shape).
@@ -79,7 +83,7 @@ class Predict:
             filled_NFT[: len(part_NFT)] = part_NFT
             features_NFT = self._normalization.apply(torch.from_numpy(filled_NFT).to(self._device))
             logits_NG[start : start + len(part_NFT)] = self._model(features_NFT).float().cpu().numpy()[: len(part_NFT)]
-        return logits_NG
+        return logits_NG if self._adjustment is None else self._adjustment.apply(logits_NG)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """One row a track in and out; `clips` goes, the answer comes.

@@ -62,7 +62,7 @@ class OBeirneCnn(Classifier):
             width = filters
         self.convolutions = nn.Sequential(*layers)
         bins, frames = (_side_left(side) for side in input_shape)
-        self.dense = nn.Linear(width * bins * frames, genres)
+        self.head = nn.Linear(width * bins * frames, genres)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -76,7 +76,7 @@ class OBeirneCnn(Classifier):
 
     def classify(self, embedding_BD: torch.Tensor) -> torch.Tensor:
         """Logits (B, G)."""
-        logits_BG: torch.Tensor = self.dense(embedding_BD)
+        logits_BG: torch.Tensor = self.head(embedding_BD)
         return logits_BG
 
 

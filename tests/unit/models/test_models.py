@@ -76,13 +76,13 @@ def test_the_paper_network_layer_by_layer() -> None:
     assert [layer.stride for layer in convolutions] == [(2, 2), (1, 1), (2, 2), (1, 1)]
     assert {layer.kernel_size for layer in convolutions} == {(2, 2)}
     # 128 → 64 → 63 → 62 → 61 → 30 → 29 → 28 → 27
-    assert model.dense.in_features == 128 * 27 * 27
+    assert model.head.in_features == 128 * 27 * 27
 
 
 def test_xavier_initialisation() -> None:
     torch.manual_seed(0)
     model = OBeirneCnn(OBeirneCnnConfig(), (64, 64), 10)
-    for layer in (*model.convolutions, model.dense):
+    for layer in (*model.convolutions, model.head):
         if isinstance(layer, nn.Conv2d | nn.Linear):
             fan_out, fan_in = layer.weight.shape[0], layer.weight[0].numel()
             if isinstance(layer, nn.Conv2d):
