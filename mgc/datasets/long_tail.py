@@ -61,6 +61,6 @@ def thin(genres: Mapping[str, str], ratio: float, seed: int = 0) -> set[str]:
 def notice(ratio: float, kept: int, tracks: int) -> str:
     """The sentence that goes with every figure made from such a subset."""
     return (
-        f"Unbalanced on purpose: {kept} of {tracks} training tracks are left, in an exponential profile of {ratio:g} to 1 over "
-        "the genres. Validation and test are as they were."
+        f"Unbalanced on purpose: {kept} of {tracks} training tracks are left, an exponential profile of {ratio:g} to 1 "
+        "over the genres. Validation and test are as they were."
     )
