@@ -237,9 +237,7 @@ class Learner:
         self._loss = Loss(config.loss, class_counts, device)
         self._head_loss = Loss(LossConfig(), class_counts, device)
         optimizer = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
-        # Without what is frozen: weight decay would still change it.
-        learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.optimizer = optimizer(learning, lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.optimizer = optimizer(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
 
     def train_epoch(
         self,
@@ -351,7 +349,7 @@ class Learner:
         Raises:
             TrainingError: the tensors are of another model.
         """
-        shapes = [parameter.shape for parameter in self.optimizer.param_groups[0]["params"]]
+        shapes = [parameter.shape for parameter in self.model.parameters()]
         state: dict[int, dict[str, torch.Tensor]] = {}
         for name, tensor in tensors.items():
             index, _, key = name.partition(".")

@@ -97,8 +97,8 @@ def test_each_epoch_s_stream_is_what_the_stage_alone_gives(features: str, ray_se
         given = Resample(made.training.sampling(counts), made.training.seed, lambda: number)(batch)
         return Counter(zip(given["track_id"], given["clip_index"], strict=True))
 
-    # After a resume the first pass is of a later epoch; one that failed is run again.
-    for number in (2, 0, 2, 3, 4):
+    # After a resume the first pass is of a later epoch.
+    for number in (2, 0, 4):
         ray.get(epoch.begin.remote(number))
         assert seen(stream.iter_rows()) == alone(number)
     assert set(alone(0).values()) == {1}
@@ -136,19 +136,19 @@ def test_the_classifier_is_trained_again_with_two_workers_and_after_a_fall(
     features: str, ray_session: Profile, tmp_path: Path
 ) -> None:
     """The second group of workers takes the training up inside of the second stage."""
-    made = experiment(**{"training.epochs": "2", "training.head_epochs": "3"})
+    made = experiment(**{"training.epochs": "1", "training.head_epochs": "3"})
     flag = tmp_path / "tripped"
     two = replace(ray_session, train_workers=2)
-    bundle, history = trained(features, tmp_path / "checkpoints", two, made, Tripwire(flag, epochs=4))
+    bundle, history = trained(features, tmp_path / "checkpoints", two, made, Tripwire(flag, epochs=3))
     assert flag.exists()
-    assert [row["epoch"] for row in history] == [1, 2, 3, 4, 5]
-    best = max(history[2:], key=lambda row: row["validation_macro_f1"])
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4]
+    best = max(history[1:], key=lambda row: row["validation_macro_f1"])
     earlier, later = sorted((tmp_path / "checkpoints").glob("run/checkpoint_*/model.safetensors"))
     before, after = load_file(earlier), load_file(later)
     changed = {name for name in after if not torch.equal(before[name], after[name])}
     assert changed == {"head.weight", "head.bias"}
     state = json.loads((later.parent / "state.json").read_text())
-    assert (state["epoch"], state["best"]) == (4, best["validation_macro_f1"])
+    assert (state["epoch"], state["best"]) == (3, best["validation_macro_f1"])
     # The bundle has the head of the best epoch on the one embedding of the second stage.
     own = bundle.model.state_dict()
     assert all(torch.equal(own[name], after[name]) for name in after if name not in changed)
@@ -162,7 +162,7 @@ def test_methods_are_compared_in_one_table_and_not_trained_twice(
     out = tmp_path / "compared"
     arguments = [
         "--features", features, "--out", str(out), "--methods", "repeat_factor,adjusted_after", "--seeds", "0",
-        "--shots", "liu", "--training.epochs", "2", "--training.batch_size", "12", "--model.channels", "4,6",
+        "--shots", "liu", "--training.epochs", "1", "--training.batch_size", "12", "--model.channels", "4,6",
         "--training.precision", "float32",
     ]  # fmt: skip
     assert run(compare_balance.command, arguments) == 0
