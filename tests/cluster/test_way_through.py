@@ -237,4 +237,4 @@ def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     job(recipes.command)
     printed = capsys.readouterr().out
     assert "obeirne-a1" in printed
-    assert "0.90" in printed
+    assert "0.900" in printed
