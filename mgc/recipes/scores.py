@@ -57,7 +57,7 @@ def recipe_scores() -> dict[str, list[RecipeScore]]:
     Raises:
         ConfigError: the file that is shipped with the program was changed into something else.
     """
-    text = importlib.resources.files(__package__).joinpath(_FILE).read_text()
+    text = importlib.resources.files("mgc.recipes").joinpath(_FILE).read_text(encoding="utf-8")
     try:
         entries = _SCORES.validate_json(text, strict=True)
     except ValidationError as error:

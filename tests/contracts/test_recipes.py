@@ -80,7 +80,7 @@ TEST_ACCURACY = {
 }  # fmt: skip
 """As the papers print it; E-mfcc has a validation accuracy only."""
 
-LARGE = 10**9
+LARGE = 2 * 10**8
 """Multiplications of one clip from which a network is trained on less, so that the suite stays quick."""
 
 
@@ -222,8 +222,9 @@ def test_two_clips_of_its_own_front_end_go_through_to_an_answer(recipe: Recipe) 
     model = build_model(experiment.model, recipe.input_shape, recipe.genres).eval()
     normalization = Normalization.measure(clips, experiment.scaling)
     with torch.inference_mode():
-        logits_BG = model(normalization.apply(torch.from_numpy(clips)))
-        assert torch.equal(model.classify(model.embed(normalization.apply(torch.from_numpy(clips)))), logits_BG)
+        embedding_BD = model.embed(normalization.apply(torch.from_numpy(clips)))
+        logits_BG = model.classify(embedding_BD)
+    assert embedding_BD.shape[0] == 2
     assert logits_BG.shape == (2, recipe.genres)
     assert logits_BG.isfinite().all()
     # The same through a bundle, as a catalog is labelled.
