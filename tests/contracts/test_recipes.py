@@ -17,6 +17,7 @@ from torch import nn
 from mgc.audio.waveform import Waveform
 from mgc.bundle import Bundle
 from mgc.experiment import Experiment
+from mgc.features.cutting import FramedConfig
 from mgc.features.front_end import AnyFrontEndConfig, build_front_end
 from mgc.features.normalization import Normalization
 from mgc.labeling.decide import decide
@@ -80,7 +81,7 @@ TEST_ACCURACY = {
 }  # fmt: skip
 """As the papers print it; E-mfcc has a validation accuracy only."""
 
-LARGE = 2 * 10**8
+LARGE = 5 * 10**7
 """Multiplications of one clip from which a network is trained on less, so that the suite stays quick."""
 
 
@@ -99,7 +100,9 @@ def tone(seconds: float, seed: int) -> Waveform:
 def sounds(front_end: AnyFrontEndConfig, clips: int) -> tuple[np.ndarray, torch.Tensor]:
     """One clip each of noises and tones in turn, and their genres; the same for all recipes of a front end."""
     hear = build_front_end(front_end)
-    made = [hear((noise, tone)[number % 2](3.0, number)).features[:1] for number in range(clips)]
+    # As long as a clip, of which the middle frames are kept; hand-crafted vectors are slow, and of whole clips.
+    seconds = front_end.clip_seconds if isinstance(front_end, FramedConfig) else 3.0
+    made = [hear((noise, tone)[number % 2](seconds, number)).features[:1] for number in range(clips)]
     return np.concatenate(made), torch.arange(clips) % 2
 
 
@@ -192,8 +195,9 @@ def test_its_input_is_the_papers(recipe: Recipe) -> None:
 def test_it_has_as_many_parameters_as_the_paper_prints(row: str) -> None:
     (recipe,) = (recipe for recipe in RECIPES.values() if recipe.paper_row == row)
     assert recipe.parameters == recipe.reported["parameters"] == PRINTED_PARAMETERS[row]
-    # Counted once more, of a network that is there.
-    model = build_model(recipe.build().model, recipe.input_shape, recipe.genres)
+    # Counted once more, by what is saved.
+    with torch.device("meta"):
+        model = build_model(recipe.build().model, recipe.input_shape, recipe.genres)
     assert sum(math.prod(tensor.shape) for tensor in model.state_dict().values()) == PRINTED_PARAMETERS[row]
 
 
@@ -276,7 +280,7 @@ def test_the_loss_falls_on_a_tiny_set(recipe: Recipe) -> None:
     assert all(math.isfinite(each) for each in losses)
     if guess:
         assert after == before
-        assert set(losses) == {pytest.approx(before, rel=1e-5)}
+        assert losses == pytest.approx([before] * len(losses), rel=1e-5)
     else:
         assert after < before
 
