@@ -40,7 +40,7 @@ def _row(recipe: Recipe, scores: list[RecipeScore] | None) -> tuple[str, ...]:
     return (
         recipe.name,
         f"{recipe.paper_row}, {recipe.paper}" if recipe.paper_row else "-",
-        f"{kind} {' x '.join(map(str, recipe.input_shape))}",
+        f"{kind}\n{' x '.join(map(str, recipe.input_shape))}",
         f"{recipe.parameters:,}",
         "\n".join(reported) or "-",
         "\n".join(
@@ -75,7 +75,7 @@ def command(limit: int | None, as_json: bool) -> Summary:
     table = Table()
     for name in _COLUMNS:
         table.add_column(
-            name, no_wrap=name in ("recipe", "parameters"), justify="right" if name == "parameters" else "left"
+            name, no_wrap=name in ("recipe", "input", "parameters"), justify="right" if name == "parameters" else "left"
         )
     for recipe in shown:
         table.add_row(*_row(recipe, scores.get(recipe.name)))

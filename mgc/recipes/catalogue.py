@@ -52,9 +52,10 @@ class Recipe:
     @property
     def parameters(self) -> int:
         """Numbers that training changes, with `genres` genres."""
+        model, shape = self.build().model, self.input_shape
         # On the meta device nothing is computed, nor held in memory.
         with torch.device("meta"):
-            return parameter_count(build_model(self.build().model, self.input_shape, self.genres))
+            return parameter_count(build_model(model, shape, self.genres))
 
 
 def _recipes() -> tuple[Recipe, ...]:

@@ -42,7 +42,7 @@ GOLDEN_IDS = {
     "log_mel": "3b5d612ab01b",
     "thumbnail": "6d58e3301ad8",
     "mfcc": "37a39d7b8b2c",
-    "mfcc_statistics": "?",
+    "mfcc_statistics": "9868f1532b79",
     "mel_mfcc": "5bb7acd00f79",
     "mel_image": "0e47a8049404",
     "mel_means": "0e77e7ed61ad",
