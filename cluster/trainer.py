@@ -33,16 +33,17 @@ from mgc.bundle import Bundle
 from mgc.datasets.splits import TRAIN
 from mgc.errors import ConfigError, FeaturesError
 from mgc.experiment import Experiment
-from mgc.features.normalization import Normalization
+from mgc.features.normalization import Normalization, extremes
 from mgc.models.architecture import build_model
-from mgc.models.blocks import Classifier
+from mgc.models.blocks import Classifier, parameter_count
+from mgc.models.guess import Guess
 from mgc.taxonomy import Taxonomy
 from mgc.training.loop import Batch, EpochFigures, Learner
 from mgc.training.sampling import Resample, repeat_rates
 from mgc.training.seeds import derive_seed
 
 NORMALIZATION_CLIPS: Final = 4096
-"""Training clips from which mean and deviation are measured, at most."""
+"""Training clips from which mean and deviation are measured, at most. Minimum and maximum are those of all clips."""
 
 SHUFFLE_CLIPS: Final = 4096
 """Clips that a worker mixes before it makes batches: 64 MiB of 128 x 128 features."""
@@ -62,6 +63,7 @@ class TrainingJob:
         dtype: of a clip's features, as stored.
         train_clips: clips of an epoch, over all workers.
         threads: of each worker.
+        class_counts: training clips of each genre, in the order of the taxonomy.
     """
 
     experiment: Experiment
@@ -71,11 +73,15 @@ class TrainingJob:
     dtype: str
     train_clips: int
     threads: int
+    class_counts: tuple[int, ...]
 
     def model(self) -> Classifier:
         """The untrained network, the same on every worker."""
         torch.manual_seed(self.experiment.training.seed)
-        return build_model(self.experiment.model, self.shape, len(self.taxonomy))
+        model = build_model(self.experiment.model, self.shape, len(self.taxonomy))
+        if isinstance(model, Guess):
+            model.set_counts(self.class_counts)
+        return model
 
 
 def plan_training(
@@ -99,18 +105,24 @@ def plan_training(
         )
     shape, dtype = tuple(int(side) for side in facts["shape"]), np.dtype(facts["dtype"])
     rows = labelled(TRAIN)
-    stride = max(1, clips // NORMALIZATION_CLIPS)
-    sample: list[bytes] = []
+    whole = experiment.scaling.method == "min_max"
+    stride = 1 if whole else max(1, clips // NORMALIZATION_CLIPS)
+    sample: list[np.ndarray] = []
     seen = 0
     for batch in dataset.to_batches(columns=["features"], filter=rows):
-        sample.extend(batch["features"][place].as_py() for place in range(-seen % stride, batch.num_rows, stride))
+        found = [batch["features"][place].as_py() for place in range(-seen % stride, batch.num_rows, stride)]
         seen += batch.num_rows
-    if any(len(clip) != math.prod(shape) * dtype.itemsize for clip in sample):
-        side = " x ".join(map(str, shape))
-        raise FeaturesError(f"features: a clip is not {side} numbers of {dtype}, as their metadata says.")
-    normalization = Normalization.measure(np.frombuffer(b"".join(sample), dtype).reshape(-1, *shape))
+        if any(len(clip) != math.prod(shape) * dtype.itemsize for clip in found):
+            side = " x ".join(map(str, shape))
+            raise FeaturesError(f"features: a clip is not {side} numbers of {dtype}, as their metadata says.")
+        if found:
+            part = np.frombuffer(b"".join(found), dtype).reshape(-1, *shape)
+            sample.append(extremes(part) if whole else part)
+    normalization = Normalization.measure(np.concatenate(sample), experiment.scaling)
     threads = max(1, profile.cores // profile.train_workers)
-    return TrainingJob(experiment, Taxonomy.flat(counts), normalization, shape, dtype.name, clips, threads)
+    taxonomy = Taxonomy.flat(counts)
+    class_counts = tuple(counts[name] for name in taxonomy.names)
+    return TrainingJob(experiment, taxonomy, normalization, shape, dtype.name, clips, threads, class_counts)
 
 
 class _Take:
@@ -169,7 +181,7 @@ def train(
     run_name: str,
     progress: Any = None,
 ) -> tuple[Bundle, list[dict[str, Any]]]:
-    """Train, and return the best model by validation macro-F1 with the history of all epochs.
+    """Train, and return the best model by validation (`training.select`) with the history of all epochs.
 
     A run that was killed goes on from its last checkpoint when it is called again with the same name.
 
@@ -232,7 +244,7 @@ def _work(config: dict[str, Any]) -> None:
     training = job.experiment.training
     model = job.model()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    state: dict[str, Any] = {"epoch": -1, "best": -1.0, "stale": 0, "history": []}
+    state: dict[str, Any] = {"epoch": -1, "best": None, "stale": 0, "history": []}
     best: dict[str, torch.Tensor] = {}
     optimizer: dict[str, torch.Tensor] = {}
     checkpoint = ray.train.get_checkpoint()
@@ -242,7 +254,8 @@ def _work(config: dict[str, Any]) -> None:
             model.load_state_dict(load_file(Path(folder) / "model.safetensors"))
             best = load_file(Path(folder) / "best.safetensors")
             optimizer = load_file(Path(folder) / "optimizer.safetensors")
-    wrapped = prepare_model(model)
+    # There is nothing to share of a model without parameters, and data-parallel training refuses it.
+    wrapped = prepare_model(model) if parameter_count(model) else model.to(device)
     learner = Learner(wrapped, training, job.normalization, len(job.taxonomy), device)
     if optimizer:
         learner.load_optimizer_tensors(optimizer)
@@ -276,12 +289,13 @@ def _work(config: dict[str, Any]) -> None:
             "validation_accuracy": held.accuracy,
             "validation_macro_f1": held.macro_f1,
         }
-        better = held.macro_f1 > state["best"]
+        score = training.validation_score(held.loss, held.macro_f1)
+        better = state["best"] is None or score > state["best"]
         if better:
             best = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
         state = {
             "epoch": epoch,
-            "best": max(state["best"], held.macro_f1),
+            "best": score if better else state["best"],
             "stale": 0 if better else state["stale"] + 1,
             "history": [*state["history"], row],
         }

@@ -3,7 +3,7 @@
 - `model.safetensors`: weights
 - `experiment.json`: the Experiment, the bundle's id and the front end's
 - `taxonomy.json`: genres in the order of the logits
-- `normalization.json`: mean and deviation per mel bin
+- `normalization.json`: what is subtracted from each bin and what it is divided by
 - `metrics.json`: scores, training history, what the data was
 - `report.html`: the evaluation report, once there is one; not read
 """
@@ -101,8 +101,8 @@ class Bundle:
     def __post_init__(self) -> None:
         shape = self._front_end.shape
         bins = shape[-1] if len(shape) == 3 else shape[0]
-        if len(self.normalization.mean_F) != bins:
-            found = len(self.normalization.mean_F)
+        if len(self.normalization.offset_F) != bins:
+            found = len(self.normalization.offset_F)
             raise BundleError(f"bundle: the normalization is of {found} bins, the front end gives {bins}.")
         for name, tensor in self._weights().items():
             if tensor.is_floating_point() and not bool(tensor.isfinite().all()):

@@ -149,7 +149,8 @@ def build(
             bundle, history = work(at)
     else:
         bundle, history = work(profile)
-    best = max(history, key=lambda row: row["validation_macro_f1"])
+    select = experiment.training.validation_score
+    best = max(history, key=lambda row: select(row["validation_loss"], row["validation_macro_f1"]))
     total = sum(counts[TRAIN].values())
     bundle.metrics.update(
         {
@@ -204,7 +205,9 @@ def command(
     dry_run: bool,
     fields: tuple[str, ...],
 ) -> Summary:
-    """Train a recipe on prepared features and save the best model by validation macro-F1.
+    """Train a recipe on prepared features and save the best model by validation.
+
+    The best is that of the highest macro-F1, or of the lowest loss where the recipe says so (--training.select).
 
     Any field of the recipe can be set by its dotted name, for example --training.epochs 3 or --model.channels 16,32,64.
     """

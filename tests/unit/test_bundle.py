@@ -111,7 +111,7 @@ def test_the_id_is_pinned_to_what_determines_the_answers() -> None:
     with torch.no_grad():
         for tensor in model.state_dict().values():
             tensor.copy_(torch.arange(tensor.numel()).reshape(tensor.shape) % 7)
-    assert bundle(model=model).id == "5821c919e5aa"
+    assert bundle(model=model).id == "5f451488dc8f"
 
 
 def other_model() -> torch.nn.Module:
@@ -130,6 +130,7 @@ def other_model() -> torch.nn.Module:
         {"taxonomy": Taxonomy((Genre("rock"), Genre("folk"), Genre("punk", "rock")))},
         {"taxonomy": Taxonomy((Genre("rock"), Genre("punk"), Genre("folk")))},
         {"normalization": Normalization((100.0,) * 16, (50.25,) * 16)},
+        {"normalization": replace(bundle().normalization, unit_length=True)},
         {"model": other_model()},
     ],
 )
@@ -217,21 +218,21 @@ BY_HAND = " is corrupt or was changed by hand: it states id "
             lambda value: value[1].update(parent="pop"),
             "taxonomy.json is corrupt: taxonomy: the parent(s) pop",
         ),
-        ("normalization.json", lambda value: value["mean"].__setitem__(3, 1.0), BY_HAND),
+        ("normalization.json", lambda value: value["offset"].__setitem__(3, 1.0), BY_HAND),
         (
             "normalization.json",
-            lambda value: {"mean": [1.0], "deviation": [1.0]},
+            lambda value: {"offset": [1.0], "scale": [1.0], "unit_length": False},
             "is of 1 bins, the front end gives 16",
         ),
         (
             "normalization.json",
-            lambda value: value.pop("mean") and None,
+            lambda value: value.pop("offset") and None,
             "normalization.json is corrupt: a normalization is",
         ),
         (
             "normalization.json",
-            lambda value: value["deviation"].__setitem__(3, 0.0),
-            "deviations finite and greater than",
+            lambda value: value["scale"].__setitem__(3, 0.0),
+            "scales finite and greater than",
         ),
         ("experiment.json", lambda value: value.update(bundle_id="0" * 12), BY_HAND),
         ("experiment.json", lambda value: value.pop("bundle_id") and None, BY_HAND),

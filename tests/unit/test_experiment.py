@@ -11,9 +11,10 @@ from mgc.audio.excerpts import ListeningPlan
 from mgc.errors import ConfigError
 from mgc.experiment import Experiment
 from mgc.features.mel import LogMelConfig
+from mgc.features.normalization import ScalingConfig
 from mgc.features.thumbnail import ThumbnailConfig
+from mgc.models.convolutional import ConvolutionalConfig
 from mgc.models.house import HouseCnnConfig
-from mgc.models.obeirne import OBeirneCnnConfig
 from mgc.training.augment import AugmentConfig
 from mgc.training.loop import TrainingConfig
 
@@ -26,6 +27,8 @@ EXPERIMENT = Experiment(
     deviations=("one, with a comma", "two"),
 )
 
+KINDS = "'house_cnn', 'convolutional', 'dense', 'recurrent', 'guess'"
+
 
 def test_json_and_back() -> None:
     text = json.dumps(EXPERIMENT.to_json())
@@ -35,7 +38,7 @@ def test_json_and_back() -> None:
 
 def test_a_field_that_json_lacks_has_its_default() -> None:
     value = EXPERIMENT.to_json()
-    del value["training"]["patience"], value["deviations"], value["format_version"]
+    del value["training"]["patience"], value["deviations"], value["format_version"], value["scaling"]
     assert Experiment.from_json(value) == replace(EXPERIMENT, deviations=())
 
 
@@ -62,6 +65,8 @@ def test_a_field_that_json_lacks_has_its_default() -> None:
         ("deviations", "", []),
         ("recipe", "3", "3"),
         ("recipe", "null", "null"),
+        ("scaling.method", "min_max", "min_max"),
+        ("scaling.unit_length", "true", True),
     ],
 )
 def test_a_field_is_set_by_its_dotted_name(name: str, text: str, value: Any) -> None:
@@ -122,13 +127,13 @@ def test_no_assignment_changes_nothing() -> None:
         (
             "front_end.kind",
             "thumbnial",
-            "option front_end.kind: input should be one of 'log_mel', 'thumbnail', 'mfcc', 'mel_mfcc', 'mel_image', "
-            "'mel_means', 'handcrafted', 'lpcc' (got 'thumbnial')",
+            "option front_end.kind: input should be one of 'log_mel', 'thumbnail', 'mfcc', 'mfcc_statistics', "
+            "'mel_mfcc', 'mel_image', 'mel_means', 'handcrafted', 'lpcc' (got 'thumbnial')",
         ),
         (
             "model.kind",
             "obeirne",
-            "option model.kind: input should be one of 'house_cnn', 'obeirne_cnn' (got 'obeirne')",
+            f"option model.kind: input should be one of {KINDS} (got 'obeirne')",
         ),
         ("model.filters", "1,2", "option model.filters: there is no such field; `--dry-run` prints every field."),
     ],
@@ -141,11 +146,12 @@ def test_a_wrong_name_or_value_gets_one_clear_line(name: str, text: str, message
 
 def test_another_kind_starts_from_its_defaults_in_any_order() -> None:
     assignments = {"front_end.columns": "64", "model.filters": "4,4,8,8", "front_end.kind": "thumbnail"}
-    changed = EXPERIMENT.override({**assignments, "model.kind": "obeirne_cnn"})
-    wanted = replace(EXPERIMENT, front_end=ThumbnailConfig(columns=64), model=OBeirneCnnConfig(filters=(4, 4, 8, 8)))
+    changed = EXPERIMENT.override({**assignments, "model.kind": "convolutional"})
+    model = ConvolutionalConfig(filters=(4, 4, 8, 8))
+    wanted = replace(EXPERIMENT, front_end=ThumbnailConfig(columns=64), model=model)
     assert changed == wanted
     with pytest.raises(ConfigError, match=r"model\.channels: there is no such field"):
-        EXPERIMENT.override({"model.kind": "obeirne_cnn", "model.channels": "8"})
+        EXPERIMENT.override({"model.kind": "convolutional", "model.channels": "8"})
 
 
 def test_the_same_kind_keeps_what_was_set() -> None:
@@ -158,13 +164,13 @@ def test_fields_that_fit_only_together_are_checked_together() -> None:
 
 
 def test_a_front_end_too_small_for_the_model_is_refused_at_birth() -> None:
-    message = "model obeirne_cnn needs 22 bins and 22 frames at least, the front end gives 128 bins and 21 frames"
+    message = "model convolutional needs 4 bins and 4 frames at least, the front end gives 128 bins and 3 frames"
     with pytest.raises(ValidationError, match=message):
-        replace(EXPERIMENT, model=OBeirneCnnConfig(), front_end=LogMelConfig(frames=21))
+        replace(EXPERIMENT, model=ConvolutionalConfig(), front_end=LogMelConfig(frames=3))
     with pytest.raises(ConfigError, match=f"options: {message}"):
-        EXPERIMENT.override({"model.kind": "obeirne_cnn", "front_end.frames": "21"})
+        EXPERIMENT.override({"model.kind": "convolutional", "front_end.frames": "3"})
     # Only the whole has to fit: the new model with the new front end.
-    replace(EXPERIMENT, model=OBeirneCnnConfig()).override({"model.kind": "house_cnn", "front_end.frames": "21"})
+    replace(EXPERIMENT, model=ConvolutionalConfig()).override({"model.kind": "house_cnn", "front_end.frames": "3"})
 
 
 @pytest.mark.parametrize(
@@ -178,7 +184,7 @@ def test_a_front_end_too_small_for_the_model_is_refused_at_birth() -> None:
         ({"model": {"channels": [8]}}, "x.json: model.kind: field required"),
         (
             {"model": {"kind": "cnn"}},
-            "x.json: model.kind: input should be one of 'house_cnn', 'obeirne_cnn' (got 'cnn')",
+            f"x.json: model.kind: input should be one of {KINDS} (got 'cnn')",
         ),
         ({"model": {"kind": "house_cnn", "chanels": [8]}}, "x.json: model.chanels: there is no such field"),
         ({"training": {"epochs": "3"}}, "x.json: training.epochs: input should be a valid integer (got '3')"),
@@ -199,3 +205,27 @@ def test_a_missing_group_is_named() -> None:
     del value["training"]
     with pytest.raises(ConfigError, match=r"^experiment: training: field required$"):
         Experiment.from_json(value)
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        (
+            {"front_end.kind": "mel_means", "model.kind": "dense"},
+            "options: training.augment varies features of bins x frames, the front end gives 128 numbers",
+        ),
+        (
+            {"front_end.kind": "mfcc", "scaling.method": "bytes"},
+            "options: scaling.method bytes is for features of uint8, the front end gives float16",
+        ),
+        (
+            {"scaling.method": "maximum"},
+            "option scaling.method: input should be 'standardized', 'min_max' or 'bytes' (got 'maximum')",
+        ),
+    ],
+)
+def test_scaling_and_augmentation_fit_the_features(assignments: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        EXPERIMENT.override(assignments)
+    assert str(raised.value) == message
+    assert replace(EXPERIMENT, scaling=ScalingConfig(method="bytes")).scaling.method == "bytes"
