@@ -16,8 +16,9 @@ from cluster.tables import catalog_table, read_catalog, write_catalog
 from mgc import schema
 from mgc.datasets.splits import split_of
 from mgc.errors import CatalogError
-from pipelines.catalog import add_splits, command, join_metadata, read_metadata
+from pipelines.catalog import add_splits, command
 from pipelines.job import run
+from pipelines.metadata import from_table, join_metadata, read_metadata
 
 
 def tracks(*ids: str, tag: str = "1", **columns: list[Any]) -> pa.Table:
@@ -51,16 +52,16 @@ class TestMetadata:
             starts = [sum(cuts[:place]) for place in range(len(cuts))]
             pieces = (tracks(*ids[start : start + size]) for start, size in zip(starts, cuts, strict=True))
             counts: dict[str, int] = {}
-            joined = pa.concat_tables(join_metadata(pieces, known, "m", counts))
+            joined = pa.concat_tables(join_metadata(pieces, from_table(known, "m"), counts))
             assert joined.schema.equals(schema.CATALOG)
             assert joined["track_id"].to_pylist() == ids
             assert joined["artist_id"].to_pylist() == [artists.get(each) for each in ids]
-            assert counts == {"known": 4}
+            assert counts == {"known": 4, "unknown": 8}
 
     def test_of_other_tracks(self, tmp_path: Path) -> None:
         known = self.known(tmp_path, pa.table({"track_id": ["x"], "split": ["test"]}))
         with pytest.raises(CatalogError, match=r"^m: no track_id of it is in SOURCE; .* 'x', SOURCE has 'a'\.$"):
-            list(join_metadata([tracks("a", "b")], known, "m", {}))
+            list(join_metadata([tracks("a", "b")], from_table(known, "m"), {}))
 
     def test_a_track_twice(self, tmp_path: Path) -> None:
         with pytest.raises(CatalogError, match="a track_id stands there twice"):
