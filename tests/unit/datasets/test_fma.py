@@ -70,7 +70,7 @@ row = st.builds(
     split=st.sampled_from(["training", "validation", "test", None]),
     subset=st.sampled_from(["small", "medium", "large"]),
     duration=st.one_of(st.none(), st.integers(0, 20_000)),
-    text=st.one_of(st.none(), text, text.map(lambda each: each + "\r\n")),
+    text=st.one_of(st.none(), text, text.map(lambda each: f"{each}\r\n"), text.map(lambda each: f"\r{each},\r")),
 )
 
 
