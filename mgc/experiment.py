@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from mgc.audio.excerpts import ListeningPlan
 from mgc.configuration import STRICT, to_json
+from mgc.datasets.protocols import GivenSplits, ProtocolConfig, check_protocol
 from mgc.errors import ConfigError
 from mgc.features.front_end import FrontEndConfig, build_front_end
 from mgc.models.architecture import ModelConfig, check_input
@@ -23,6 +24,7 @@ FORMAT_VERSION: Final = 1
 _KINDS: Final[dict[str, TypeAdapter[Any]]] = {
     "front_end": TypeAdapter(FrontEndConfig),
     "model": TypeAdapter(ModelConfig),
+    "protocol": TypeAdapter(ProtocolConfig),
 }
 """The groups of which there are several kinds."""
 
@@ -37,6 +39,7 @@ class Experiment:
         listening: which seconds of a track are heard.
         model: the network.
         training: how it is trained.
+        protocol: which rows train, choose the epoch and are scored.
         deviations: where the recipe departs from its paper, or fills in what the paper leaves open.
     """
 
@@ -45,12 +48,14 @@ class Experiment:
     listening: ListeningPlan
     model: ModelConfig
     training: TrainingConfig
+    protocol: ProtocolConfig = GivenSplits()
     deviations: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         try:
             check_input(self.model, build_front_end(self.front_end).shape)
+            check_protocol(self.protocol)
         except ConfigError as error:
             # What pydantic expects of a validator; from_json makes it a ConfigError again.
             raise ValueError(str(error)) from None
