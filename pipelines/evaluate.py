@@ -129,8 +129,8 @@ def build(
     size = roster.size(split)
     if not size.tracks:
         raise FeaturesError(
-            f"{where}: no labelled clips in the split {split!r} (protocol {name_of(protocol)}); set --protocol fields, "
-            "for example --protocol.kind artist."
+            f"{where}: no labelled clips in the split {split!r} (protocol {name_of(protocol)}); name "
+            "another --split, or divide otherwise (--protocol.kind artist, --protocol.test_share 0.3)."
         )
     bundle.check_taxonomy(list(roster.class_counts(split)), where)
     leakage: dict[str, Any] = {"asked_for": protocol.leak, "checked": bundle.trained_on is not None}
