@@ -28,8 +28,9 @@ from safetensors.torch import load_file, save_file
 from cluster import storage
 from cluster.profiles import Profile
 from cluster.session import data_context
-from cluster.tables import labelled
 from mgc.bundle import Bundle
+from mgc.datasets.protocols import ProtocolConfig
+from mgc.datasets.roster import COLUMNS, on_side
 from mgc.datasets.splits import TRAIN
 from mgc.errors import ConfigError, FeaturesError
 from mgc.experiment import Experiment
@@ -104,14 +105,15 @@ def plan_training(
             f"--training.batch_size."
         )
     shape, dtype = tuple(int(side) for side in facts["shape"]), np.dtype(facts["dtype"])
-    rows = labelled(TRAIN)
     whole = experiment.scaling.method == "min_max"
     stride = 1 if whole else max(1, clips // NORMALIZATION_CLIPS)
     sample: list[np.ndarray] = []
     seen = 0
-    for batch in dataset.to_batches(columns=["features"], filter=rows):
-        found = [batch["features"][place].as_py() for place in range(-seen % stride, batch.num_rows, stride)]
-        seen += batch.num_rows
+    for batch in dataset.to_batches(columns=["features", *COLUMNS]):
+        rows = pa.Table.from_batches([batch])
+        mine = rows["features"].filter(on_side(rows, TRAIN, experiment.protocol))
+        found = [mine[place].as_py() for place in range(-seen % stride, len(mine), stride)]
+        seen += len(mine)
         if any(len(clip) != math.prod(shape) * dtype.itemsize for clip in found):
             side = " x ".join(map(str, shape))
             raise FeaturesError(f"features: a clip is not {side} numbers of {dtype}, as their metadata says.")
@@ -128,12 +130,14 @@ def plan_training(
 class _Take:
     """Stage: the labelled rows of a split, without its column."""
 
-    def __init__(self, split: str, only: pc.Expression | None) -> None:
-        rows = labelled(split)
-        self._rows = rows if only is None else rows & only
+    def __init__(self, split: str, protocol: ProtocolConfig, only: pc.Expression | None) -> None:
+        self._split = split
+        self._protocol = protocol
+        self._only = only
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        return table.filter(self._rows).select(_FEED)
+        rows = table.select(_FEED).filter(on_side(table, self._split, self._protocol))
+        return rows if self._only is None else rows.filter(self._only)
 
 
 def feed(
@@ -148,12 +152,12 @@ def feed(
 
     Args:
         dataset: a features table.
-        split: which rows.
+        split: which rows, as the protocol of the experiment divides them.
         profile: resources of the reading tasks.
         counts: of the genres, for a training stream: its rows are shuffled by file and repeated for balance,
             differently in each epoch. None for a plain one.
-        experiment: balance and seed.
-        only: what else must hold of a row, of its split, track and genre; see `cluster.tables.some_tracks`.
+        experiment: protocol, balance and seed.
+        only: what else must hold of a row; see `Roster.only`.
     """
     data_context(profile)
     seed = experiment.training.seed
@@ -163,7 +167,7 @@ def feed(
         shuffle=FileShuffleConfig(seed=seed) if counts else None,
     )
     # No resources are stated: equal ones let Ray fuse these stages and the read into one task.
-    rows = rows.map_batches(_Take(split, only), batch_format="pyarrow", batch_size=None)
+    rows = rows.map_batches(_Take(split, experiment.protocol, only), batch_format="pyarrow", batch_size=None)
     if counts is None or experiment.training.balance == "natural":
         return rows
     resample: Any = Resample(repeat_rates(counts, experiment.training.balance))

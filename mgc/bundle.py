@@ -5,6 +5,7 @@
 - `taxonomy.json`: genres in the order of the logits
 - `normalization.json`: what is subtracted from each bin and what it is divided by
 - `metrics.json`: scores, training history, what the data was
+- `trained_on.safetensors`: hashes of the tracks and artists trained on; older bundles have none
 - `report.html`: the evaluation report, once there is one; not read
 """
 
@@ -32,6 +33,7 @@ from mgc.audio.recording import Recording, record
 from mgc.audio.source import Held, OpenFile
 from mgc.configuration import short_hash, to_json
 from mgc.errors import AudioError, BundleError, ConfigError, ErrorKind, StorageError
+from mgc.evaluation.leakage import Groups
 from mgc.experiment import Experiment
 from mgc.features.front_end import FrontEnd, build_front_end, features_id
 from mgc.features.normalization import Normalization
@@ -48,6 +50,9 @@ _DEFAULT_DIRECTORY: Final = Path(__file__).parent / "default_bundle"
 _WEIGHTS: Final = "model.safetensors"
 FILES: Final = (_WEIGHTS, "taxonomy.json", "normalization.json", "metrics.json", "experiment.json")
 """What a bundle must hold, in the order of writing: a bundle with experiment.json is whole."""
+
+TRAINED_ON: Final = "trained_on.safetensors"
+"""What a bundle may hold beside these."""
 
 _WAY_OUT: Final = "Copy it again, or train it again."
 
@@ -87,6 +92,7 @@ class Bundle:
         normalization: of the features.
         model: the network, in evaluation mode.
         metrics: JSON-ready facts: `history`, `scores`, `data`, `notices`.
+        trained_on: tracks and artists that it was trained on; None where nobody noted them.
 
     Raises:
         BundleError: the normalization is of another number of bins, or a weight is not finite: training went wrong.
@@ -97,6 +103,7 @@ class Bundle:
     normalization: Normalization
     model: Classifier
     metrics: dict[str, Any] = field(default_factory=dict)
+    trained_on: Groups | None = None
 
     def __post_init__(self) -> None:
         shape = self._front_end.shape
@@ -122,8 +129,8 @@ class Bundle:
     def id(self) -> str:
         """Twelve hexadecimal digits of a hash of what determines the answers.
 
-        That is weights, network, front end, listening plan, normalization and taxonomy. How it was trained, metrics and
-        report do not change it.
+        That is weights, network, front end, listening plan, normalization and taxonomy. How it was trained, on what,
+        metrics and report do not change it.
         """
         experiment = self.experiment
         return short_hash(
@@ -229,6 +236,10 @@ class Bundle:
         contents[_WEIGHTS] = save_tensors(self._weights())
         try:
             directory.mkdir(parents=True, exist_ok=True)
+            if self.trained_on is None:
+                (directory / TRAINED_ON).unlink(missing_ok=True)
+            else:
+                (directory / TRAINED_ON).write_bytes(self.trained_on.to_bytes())
             for name in FILES:
                 (directory / name).write_bytes(contents[name])
         except OSError as error:
@@ -276,7 +287,10 @@ def load_bundle(uri: str | Path = DEFAULT, filesystem: fs.FileSystem | None = No
     normalization = _made(lambda: Normalization.from_json(measured), "normalization.json", where)
     metrics = _json(contents["metrics.json"], "metrics.json", where, dict)
     model = _made(lambda: _model(experiment, len(taxonomy), contents[_WEIGHTS]), _WEIGHTS, where)
-    bundle = _made(lambda: Bundle(experiment, taxonomy, normalization, model, metrics), "its contents", where)
+    hashes = _read_if_there(filesystem, path, TRAINED_ON, where)
+    trained_on = None if hashes is None else _made(functools.partial(Groups.from_bytes, hashes), TRAINED_ON, where)
+    parts = (experiment, taxonomy, normalization, model, metrics, trained_on)
+    bundle = _made(lambda: Bundle(*parts), "its contents", where)
     if stated["bundle_id"] != bundle.id:
         raise BundleError(
             f"{where} is corrupt or was changed by hand: it states id {stated['bundle_id']}, its contents give "
@@ -306,11 +320,18 @@ def _locate(uri: str | Path, filesystem: fs.FileSystem | None, where: str) -> tu
 
 
 def _read(filesystem: fs.FileSystem, path: str, name: str, where: str) -> bytes:
+    data = _read_if_there(filesystem, path, name, where)
+    if data is None:
+        raise BundleError(f"{where}: {name} is missing. {_WAY_OUT}")
+    return data
+
+
+def _read_if_there(filesystem: fs.FileSystem, path: str, name: str, where: str) -> bytes | None:
     try:
         with filesystem.open_input_stream(f"{path}/{name}") as stream:
             data: bytes = stream.read()
     except FileNotFoundError:
-        raise BundleError(f"{where}: {name} is missing. {_WAY_OUT}") from None
+        return None
     except OSError as error:
         raise BundleError(f"{where}: {name} cannot be read: {_short(error)}.") from None
     return data

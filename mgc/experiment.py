@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from mgc.audio.excerpts import ListeningPlan
 from mgc.configuration import STRICT, to_json
+from mgc.datasets.protocols import GivenSplits, ProtocolConfig, check_protocol
 from mgc.errors import ConfigError
 from mgc.features.front_end import FrontEndConfig, build_front_end
 from mgc.features.normalization import ScalingConfig
@@ -24,6 +25,7 @@ FORMAT_VERSION: Final = 1
 _KINDS: Final[dict[str, TypeAdapter[Any]]] = {
     "front_end": TypeAdapter(FrontEndConfig),
     "model": TypeAdapter(ModelConfig),
+    "protocol": TypeAdapter(ProtocolConfig),
 }
 """The groups of which there are several kinds."""
 
@@ -39,6 +41,7 @@ class Experiment:
         scaling: from stored features to what the network takes.
         model: the network.
         training: how it is trained.
+        protocol: which rows train, choose the epoch and are scored.
         deviations: where the recipe departs from its paper, or fills in what the paper leaves open.
     """
 
@@ -48,6 +51,7 @@ class Experiment:
     model: ModelConfig
     training: TrainingConfig
     scaling: ScalingConfig = Field(default_factory=ScalingConfig)
+    protocol: ProtocolConfig = GivenSplits()
     deviations: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -55,6 +59,7 @@ class Experiment:
         front_end = build_front_end(self.front_end)
         try:
             check_input(self.model, front_end.shape)
+            check_protocol(self.protocol)
         except ConfigError as error:
             # What pydantic expects of a validator; from_json makes it a ConfigError again.
             raise ValueError(str(error)) from None

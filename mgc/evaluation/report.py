@@ -18,6 +18,7 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from mgc.datasets.protocols import Unit
 from mgc.evaluation.alarms import shares, watched
 from mgc.evaluation.figures import Curve, curves_svg, histogram_svg
 from mgc.evaluation.night import LabelsRun
@@ -53,11 +54,13 @@ class ReportContent:
 
     Attributes:
         title: heading and title of the page.
+        leaks: shown in red above all else: what was scored and yet trained on, because someone asked for it.
         notices: shown in a box at the top: a synthetic corpus, a licence to heed.
         model: facts about the model, name → value, in the order to show: bundle, recipe, features, parameters, seed.
         scores: the model's scores on one split.
         split_name: the split that `scores` is of.
         split_description: what that split holds, and how it was kept apart from training.
+        unit: what `scores` counts: tracks, or clips, each by itself.
         history: one row an epoch.
         labels_run: a run of the `label` job.
     """
@@ -70,6 +73,8 @@ class ReportContent:
     split_description: str = ""
     history: Sequence[EpochRow] = ()
     labels_run: LabelsRun | None = None
+    leaks: Sequence[str] = ()
+    unit: Unit = "tracks"
 
 
 def render_report(content: ReportContent) -> str:
@@ -114,8 +119,10 @@ def report_json(content: ReportContent) -> dict[str, Any]:
         - `format_version`: 1
         - `title`: of the page
         - `notices`: a licence to heed, a synthetic corpus
+        - `leaks`: what was scored and yet trained on, a sentence each
         - `model`: facts about the model, name → text
-        - `scores`, or null where the model was never scored: `split`, `description`, and what `Scores` has
+        - `scores`, or null where the model was never scored: `split`, `description`, `unit`
+          (`tracks` or `clips`), and what `Scores` has
         - `history`: one object an epoch, what `EpochRow` has
     """
     scores, run = content.scores, content.labels_run
@@ -124,9 +131,15 @@ def report_json(content: ReportContent) -> dict[str, Any]:
             "format_version": FORMAT_VERSION,
             "title": content.title,
             "notices": content.notices,
+            "leaks": content.leaks,
             "model": content.model,
             "scores": scores
-            and {"split": content.split_name, "description": content.split_description, **scores.to_json()},
+            and {
+                "split": content.split_name,
+                "description": content.split_description,
+                "unit": content.unit,
+                **scores.to_json(),
+            },
             "history": [dataclasses.asdict(row) for row in content.history],
             **(run.to_json() if run else {}),
         }

@@ -18,8 +18,9 @@ from pyarrow import fs
 
 import mgc
 from mgc.audio.excerpts import ListeningPlan
-from mgc.bundle import FILES, Bundle, load_bundle
+from mgc.bundle import FILES, TRAINED_ON, Bundle, load_bundle
 from mgc.errors import AudioError, BundleError, ErrorKind, StorageError
+from mgc.evaluation.leakage import Groups
 from mgc.experiment import Experiment
 from mgc.features.extract import Extract
 from mgc.features.mel import LogMel, LogMelConfig
@@ -92,6 +93,22 @@ def test_the_files_are_safetensors_and_json(saved: Path) -> None:
     assert safetensors.torch.load_file(saved / "model.safetensors").keys() == bundle().model.state_dict().keys()
     facts = json.loads((saved / "experiment.json").read_text())
     assert (facts["bundle_id"], facts["features_id"]) == (bundle().id, bundle().features_id)
+
+
+def test_what_it_was_trained_on_travels_with_it_and_changes_nothing_else(saved: Path) -> None:
+    noted = bundle(trained_on=Groups(np.array([-3, 5, 2**62])))
+    assert noted.id == bundle().id
+    noted.save(saved)
+    assert {path.name for path in saved.iterdir()} == {*FILES, TRAINED_ON}
+    again = load_bundle(saved)
+    assert again.id == bundle().id
+    assert again.trained_on is not None
+    assert again.trained_on.hashes.tolist() == [-3, 5, 2**62]
+    (saved / TRAINED_ON).write_bytes(b"no safetensors")
+    with pytest.raises(BundleError, match=r"trained_on.safetensors is corrupt: no safetensors"):
+        load_bundle(saved)
+    bundle().save(saved)
+    assert load_bundle(saved).trained_on is None
 
 
 def test_nothing_is_pickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from mgc.audio.excerpts import ListeningPlan
+from mgc.datasets.protocols import PAPER_D, ByGroup, GivenSplits
 from mgc.errors import ConfigError
 from mgc.experiment import Experiment
 from mgc.features.mel import LogMelConfig
@@ -229,3 +230,30 @@ def test_scaling_and_augmentation_fit_the_features(assignments: dict[str, str], 
         EXPERIMENT.override(assignments)
     assert str(raised.value) == message
     assert replace(EXPERIMENT, scaling=ScalingConfig(method="bytes")).scaling.method == "bytes"
+
+
+def test_a_protocol_is_set_by_its_dotted_name() -> None:
+    assert EXPERIMENT.protocol == GivenSplits()
+    changed = EXPERIMENT.override({"protocol.folds": "5", "protocol.fold": "2", "protocol.kind": "artist"})
+    assert changed.protocol == ByGroup(kind="artist", folds=5, fold=2)
+    # Another kind starts anew: a leak that was asked for is not asked for any more.
+    leaky = replace(EXPERIMENT, protocol=PAPER_D)
+    assert leaky.override({"protocol.kind": "artist"}).protocol == ByGroup(kind="artist")
+    assert leaky.override({"protocol.seed": "3"}).protocol == replace(PAPER_D, seed=3)
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        ({"protocol.kind": "clip_random"}, "protocol.kind clip_random puts clips of one track on both sides; ask for"),
+        ({"protocol.kind": "clip_random", "protocol.leak": "artist"}, "--protocol.leak track"),
+        ({"protocol.kind": "artist", "protocol.folds": "5", "protocol.fold": "5"}, "option protocol: fold 5 of 5"),
+        ({"protocol.test_share": "0.1"}, "option protocol.test_share: there is no such field"),
+        ({"protocol.kind": "random"}, "'given', 'clip_random', 'track', 'artist' (got 'random')"),
+        ({"protocol.leak": "everything"}, "option protocol.leak: input should be 'none', 'artist' or 'track'"),
+    ],
+)
+def test_a_protocol_that_cannot_be_gets_one_clear_line(assignments: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        EXPERIMENT.override(assignments)
+    assert message in str(raised.value)
