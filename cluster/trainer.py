@@ -121,7 +121,14 @@ class _Take:
         self._rows = rows if only is None else rows & only
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        return table.filter(self._rows).select(_FEED)
+        return _fed(table.filter(self._rows))
+
+
+def _fed(table: pa.Table) -> pa.Table:
+    """The columns of a feed. An unknown artist is "": a block without any artist is typed like its neighbours."""
+    known = "artist_id" in table.column_names
+    artists = table["artist_id"].cast(pa.string()).fill_null("") if known else pa.array([""] * table.num_rows)
+    return table.select(_FEED).append_column("artist_id", artists)
 
 
 def feed(
@@ -132,7 +139,7 @@ def feed(
     experiment: Experiment,
     only: pc.Expression | None = None,
 ) -> Dataset:
-    """The clips of a split as a stream with `track_id`, `genre_top` and `features`.
+    """The clips of a split as a stream with `track_id`, `genre_top`, `features` and `artist_id`, "" where unknown.
 
     Args:
         dataset: a features table.

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 import click
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as pads
 
 from cluster import storage
 from cluster.profiles import Profile
+from cluster.scoring import clip_answers
 from cluster.session import connect
-from cluster.streams import clip_logits
-from cluster.tables import class_counts, read_features, some_tracks, tracks_of
+from cluster.tables import class_counts, labelled, read_features, some_tracks, tracks_of
 from cluster.trainer import feed
 from mgc import schema
 from mgc.bundle import Bundle
 from mgc.errors import FeaturesError
-from mgc.evaluation.report import EpochRow, ReportContent, render_report
-from mgc.evaluation.scores import Scores, score
-from mgc.labeling.decide import track_probabilities
+from mgc.evaluation.calibration import calibration
+from mgc.evaluation.embedding_map import SHOWN, choose
+from mgc.evaluation.report import EpochRow, ReportContent, render_report, report_json
+from mgc.evaluation.robustness import SHARES
+from mgc.evaluation.scores import Scores
 from mgc.models.blocks import parameter_count
+from pipelines.answers import answers, map_of, robustness_of, scores_of
 from pipelines.job import URI, Summary, describe, main, say
 from pipelines.train import open_bundle
+
+WRITTEN: Final = ("metrics.json", "report.json", "report.html")
 
 
 def model_facts(bundle: Bundle) -> dict[str, str]:
@@ -60,22 +65,11 @@ def bundle_scores(bundle: Bundle) -> tuple[Scores | None, str, str]:
     return Scores.from_json(found["scores"]), found["split"], found["description"]
 
 
-def track_scores(clips: pa.Table, bundle: Bundle) -> Scores:
-    """Scores over tracks: the logits of a track's clips are averaged.
-
-    Args:
-        clips: `track_id`, `genre_top`, `logits`, one row a clip.
-        bundle: whose taxonomy it is.
-    """
-    order = clips.take(pc.sort_indices(clips["track_id"]))
-    tracks = np.array(order["track_id"].to_pylist())
-    logits_NG = np.array(order["logits"].to_pylist(), dtype=np.float32)
-    names, starts = np.unique(tracks, return_index=True)
-    probabilities_KG = np.stack([track_probabilities(part) for part in np.split(logits_NG, starts[1:])])
-    genres = order["genre_top"].take(pa.array(starts)).to_pylist()
-    true = np.array([bundle.taxonomy.index(genre) for genre in genres])
-    assert len(names) == len(true)
-    return score(true, probabilities_KG, bundle.taxonomy.names)
+def map_tracks(dataset: pads.Dataset, split: str, only: pc.Expression | None) -> list[str]:
+    """Which tracks of a split the map will show."""
+    rows = labelled(split) if only is None else labelled(split) & only
+    table = dataset.to_table(columns=["track_id", "genre_top"], filter=rows)
+    return choose(dict(zip(table["track_id"].to_pylist(), table["genre_top"].to_pylist(), strict=True)))
 
 
 def build(
@@ -86,6 +80,8 @@ def build(
     profile: Profile | None = None,
     limit: int | None = None,
     dry_run: bool = False,
+    draw_map: bool = True,
+    robustness: bool = False,
 ) -> Summary:
     """Score and write the report; connects to Ray when a profile is not given."""
     where = storage.redact(features)
@@ -109,60 +105,91 @@ def build(
                 "bundle": bundle.id,
                 "split": split,
                 **counts,
-                "would write": storage.redact(storage.join(target, "report.html")),
+                "would write": ", ".join(storage.redact(storage.join(target, name)) for name in WRITTEN),
             }
         )
         return Summary("dry_run", counts)
     shape = tuple(int(side) for side in facts["shape"])
+    shown = map_tracks(dataset, split, only) if draw_map else []
+    zeroed = SHARES if robustness else ()
 
     def work(at: Profile) -> pa.Table:
-        return clip_logits(feed(dataset, split, at, None, bundle.experiment, only), bundle, shape, at)
+        fed = feed(dataset, split, at, None, bundle.experiment, only)
+        return clip_answers(fed, bundle, shape, at, shown, zeroed)
 
     if profile is None:
         with connect() as at:
             clips = work(at)
     else:
         clips = work(profile)
-    scores = track_scores(clips, bundle)
+    given = answers(clips, bundle)
+    scores = scores_of(given, bundle)
     if scores.tracks != counts["tracks"]:
         raise FeaturesError(f"{where}: {scores.tracks} of {counts['tracks']} tracks were scored; run it again.")
     description = f"{scores.tracks} tracks of {where}, clips of a track averaged"
     notices = list(dict.fromkeys([*bundle.metrics.get("notices", []), *schema.notices_of(dataset.schema)]))
     bundle.metrics["test"] = {"split": split, "description": description, "scores": scores.to_json()}
-    page = render_report(
-        ReportContent(
-            title=f"{bundle.experiment.recipe}: score on {split}",
-            notices=notices,
-            model=model_facts(bundle),
-            scores=scores,
-            split_name=split,
-            split_description=description,
-            history=history_rows(bundle),
-        )
+    content = ReportContent(
+        title=f"{bundle.experiment.recipe}: score on {split}",
+        notices=notices,
+        model=model_facts(bundle),
+        scores=scores,
+        split_name=split,
+        split_description=description,
+        history=history_rows(bundle),
+        calibration=calibration(given.truth_N, given.probabilities_NG, given.groups),
+        robustness=robustness_of(clips, bundle) if robustness else None,
+        embedding_map=map_of(clips, bundle) if draw_map else None,
     )
-    storage.write_bytes(storage.join(target, "metrics.json"), (json.dumps(bundle.metrics, indent=2) + "\n").encode())
-    storage.write_bytes(storage.join(target, "report.html"), page.encode())
+    texts = {
+        "metrics.json": json.dumps(bundle.metrics, indent=2) + "\n",
+        "report.json": json.dumps(report_json(content), indent=2, allow_nan=False) + "\n",
+        "report.html": render_report(content),
+    }
+    for name in WRITTEN:
+        storage.write_bytes(storage.join(target, name), texts[name].encode())
+    sure = scores.accuracy_interval
+    ends = f" ({sure.low:.3f} to {sure.high:.3f}, 95 % over {scores.groups} {scores.group_kind})" if sure else ""
     say(
-        f"{split}: accuracy {scores.accuracy:.3f} ({scores.accuracy_low:.3f} to {scores.accuracy_high:.3f}, 95 %), "
+        f"{split}: accuracy {scores.accuracy:.3f}{ends}, "
         f"macro-F1 {scores.macro_f1:.3f}, {scores.tracks} tracks; chance {scores.chance:.3f}, "
         f"always {scores.majority_genre}: {scores.majority_accuracy:.3f}"
     )
     counts |= {"accuracy": round(scores.accuracy, 4), "macro_f1": round(scores.macro_f1, 4)}
-    return Summary("done", counts, {"report": storage.redact(storage.join(target, "report.html"))})
+    outputs = {"report": "report.html", "json": "report.json"}
+    return Summary("done", counts, {name: storage.redact(storage.join(target, file)) for name, file in outputs.items()})
 
 
 @click.command("evaluate")
 @click.option(
-    "--bundle", type=URI, required=True, help="Folder of the bundle; its metrics.json and report.html are written anew."
+    "--bundle",
+    type=URI,
+    required=True,
+    help="Folder of the bundle; its metrics.json, report.html and report.json are written anew.",
 )
 @click.option("--features", type=URI, required=True, help="Folder that `mgc prepare` wrote.")
 @click.option("--split", default="test", show_default=True)
-@click.option("--out", type=URI, help="Write metrics.json and report.html here instead.")
+@click.option("--out", type=URI, help="Write them here instead.")
 @click.option("--limit", type=click.IntRange(1), help="Only N tracks, spread over the split.")
+@click.option(
+    "--map/--no-map", "draw_map", default=True, show_default=True, help=f"A t-SNE of the tracks, {SHOWN:,} at most."
+)
+@click.option(
+    "--robustness", is_flag=True, help="Score again with 25, 50 and 75 % of the pixels zeroed: four times the work."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done.")
-def command(bundle: str, features: str, split: str, out: str | None, limit: int | None, dry_run: bool) -> Summary:
+def command(
+    bundle: str,
+    features: str,
+    split: str,
+    out: str | None,
+    limit: int | None,
+    draw_map: bool,
+    robustness: bool,
+    dry_run: bool,
+) -> Summary:
     """Score a bundle on a split of prepared features, track by track, and write an HTML report."""
-    return build(bundle, features, split, out, None, limit, dry_run)
+    return build(bundle, features, split, out, None, limit, dry_run, draw_map, robustness)
 
 
 if __name__ == "__main__":
