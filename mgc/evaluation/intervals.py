@@ -139,7 +139,8 @@ def resample(
     for replicate_C in counts_RC:
         drawn_K = np.bincount(random.integers(0, K, K), minlength=K)
         replicate_C[:] = np.bincount(cell_E, drawn_K[group_E] * times_E, counts)
-    return Resampled(np.bincount(cell_E, times_E, counts), counts_RC, np.bincount(cell_E, minlength=counts))
+    counts_C = np.bincount(cell_E, times_E, counts).astype(np.float64)
+    return Resampled(counts_C, counts_RC, np.bincount(cell_E, minlength=counts))
 
 
 def interval(values_R: Numbers) -> Interval | None:

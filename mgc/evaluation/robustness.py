@@ -99,6 +99,6 @@ def zero_pixels(clips_NX: np.ndarray, share: float, seed: int = SEED) -> np.ndar
     pixels_NPR = noisy_NX.reshape(-1, pixels, colours)
     count = round(share * pixels)
     for pixels_PR in pixels_NPR:
-        random = np.random.default_rng([seed, zlib.crc32(pixels_PR)])
+        random = np.random.default_rng([seed, zlib.crc32(pixels_PR.data)])
         pixels_PR[random.permutation(pixels)[:count]] = 0
     return noisy_NX
