@@ -44,7 +44,7 @@ def curves_svg(name: str, epochs: Sequence[int], curves: Sequence[Curve], *, sha
         name: a word for the figure, unique on the page: it prefixes the ids of the SVG and starts its description.
         epochs: the x axis.
         curves: at most three; one without a single number is left out.
-        share: whether the values are shares of 1, shown in percent on an axis from 0 to 100.
+        share: whether the values are shares of 1, shown in percent on an axis from 0 to 100; else they are losses.
 
     Returns:
         An `<svg>` element without size or fixed colours, or None if there is nothing to draw.
@@ -79,6 +79,7 @@ def curves_svg(name: str, epochs: Sequence[int], curves: Sequence[Curve], *, sha
             axes.yaxis.set_major_formatter(percents())
         else:
             axes.set_ylim(bottom=0)
+            axes.set_ylabel("nats a clip", color=TEXT)
         dress(axes)
         legend(figure)
         return inline(figure, name, _describe(name, epochs, [curve for _, curve in drawn], share=share))

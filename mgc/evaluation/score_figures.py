@@ -19,8 +19,8 @@ _TALL_INCHES: Final = 3.9
 _MAP_WIDTH: Final = 640.0
 _MAP_HEIGHTS: Final = (320.0, 640.0)
 _MAP_MARGIN: Final = 8.0
-_MAP_COLOURS: Final = 7
-"""Colours of the page for a map: Okabe and Ito's, which colour-blind people tell apart."""
+_MAP_COLOURS: Final = 8
+"""Colours of the page for a map: after Okabe and Ito, whose palette colour-blind people tell apart."""
 
 _MARKS: Final = (
     "M-3.2 0a3.2 3.2 0 1 0 6.4 0a3.2 3.2 0 1 0-6.4 0z",
@@ -29,7 +29,7 @@ _MARKS: Final = (
     "M0-4.1l3.7 4.1l-3.7 4.1l-3.7-4.1z",
     "M0 3.9l3.6-6.2h-7.2z",
 )
-"""Circle, square, triangle, diamond, triangle upside down. Five shapes with seven colours make 35 different marks."""
+"""Circle, square, triangle, diamond, triangle upside down. Five shapes with eight colours make 40 different marks."""
 
 _GENRES_MARKED: Final = 20
 """More marks than this nobody tells apart: the rarest genres share one."""
@@ -42,11 +42,13 @@ class MapFigure:
     Attributes:
         svg: the element.
         legend: of every mark its id in the SVG, the genre, or None for all the others, and how many tracks have it.
-        wrong: id of a mark for a track that was answered wrongly.
+        right: id of a mark without a genre, for a track that was answered rightly.
+        wrong: the same for one that was answered wrongly.
     """
 
     svg: str
     legend: tuple[tuple[str, str | None, int], ...]
+    right: str
     wrong: str
 
 
@@ -150,7 +152,7 @@ def map_figure(shown: EmbeddingMap) -> MapFigure:
     marked = sorted(ranked[:_GENRES_MARKED])
     mark_of = {genre: str(number) for number, genre in enumerate(marked)}
     others = len(shown.points) - sum(counts[genre] for genre in marked)
-    kinds = [*mark_of.values(), *(["o"] if others else [])]
+    kinds = [*mark_of.values(), "o"]
     place, height = _placed(shown)
     body = []
     for point in shown.points:
@@ -168,7 +170,7 @@ def map_figure(shown: EmbeddingMap) -> MapFigure:
     )
     rows = [(f"map-r{mark}", genre, counts[genre]) for genre, mark in mark_of.items()]
     last = [("map-ro", None, others)] if others else []
-    return MapFigure(svg, (*rows, *last), f"map-w{kinds[0]}")
+    return MapFigure(svg, (*rows, *last), "map-ro", "map-wo")
 
 
 def _mark(kind: str) -> str:
