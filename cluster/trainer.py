@@ -128,8 +128,6 @@ def _fed(table: pa.Table) -> pa.Table:
     """The columns of a feed. An unknown artist is "": a block without any artist is typed like its neighbours."""
     unknown = pa.nulls(table.num_rows, pa.string())
     artists = table["artist_id"].cast(pa.string()) if "artist_id" in table.column_names else unknown
-        table["artist_id"].cast(pa.string()).fill_null("") if known else pa.array([""] * table.num_rows, pa.string())
-    )
     return table.select(_FEED).append_column("artist_id", artists.fill_null(""))
 
 
