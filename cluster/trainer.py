@@ -136,8 +136,15 @@ class _Take:
         self._only = only
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        rows = table.select(_FEED).filter(on_side(table, self._split, self._protocol))
-        return rows if self._only is None else rows.filter(self._only)
+        rows = table.filter(on_side(table, self._split, self._protocol))
+        return _fed(rows if self._only is None else rows.filter(self._only))
+
+
+def _fed(table: pa.Table) -> pa.Table:
+    """The columns of a feed. An unknown artist is "": a block without any artist is typed like its neighbours."""
+    unknown = pa.nulls(table.num_rows, pa.string())
+    artists = table["artist_id"].cast(pa.string()) if "artist_id" in table.column_names else unknown
+    return table.select(_FEED).append_column("artist_id", artists.fill_null(""))
 
 
 def feed(
@@ -148,7 +155,7 @@ def feed(
     experiment: Experiment,
     only: pc.Expression | None = None,
 ) -> Dataset:
-    """The clips of a split as a stream with `track_id`, `genre_top` and `features`.
+    """The clips of a split as a stream with `track_id`, `genre_top`, `features` and `artist_id`, "" where unknown.
 
     Args:
         dataset: a features table.

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 import click
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from cluster import storage
 from cluster.profiles import Profile
+from cluster.scoring import clip_answers
 from cluster.session import connect
-from cluster.streams import clip_logits
 from cluster.tables import read_features, read_roster
 from cluster.trainer import feed
 from mgc import schema
 from mgc.bundle import Bundle
 from mgc.datasets.protocols import name_of
 from mgc.errors import ConfigError, FeaturesError
+from mgc.evaluation.calibration import calibration
+from mgc.evaluation.embedding_map import SHOWN, choose
 from mgc.evaluation.leakage import check_heard, heard, says
-from mgc.evaluation.report import EpochRow, ReportContent, render_report
-from mgc.evaluation.scores import Scores, score
+from mgc.evaluation.report import EpochRow, ReportContent, render_report, report_json
+from mgc.evaluation.robustness import SHARES
+from mgc.evaluation.scores import Scores
 from mgc.experiment import Experiment
-from mgc.labeling.decide import track_probabilities
 from mgc.models.blocks import parameter_count
+from pipelines.answers import answers, map_of, robustness_of, scores_of
 from pipelines.job import OVERRIDES, URI, Summary, describe, main, overrides, say
 from pipelines.train import open_bundle
+
+WRITTEN: Final = ("metrics.json", "report.json", "report.html")
 
 
 def model_facts(bundle: Bundle) -> dict[str, str]:
@@ -64,12 +67,11 @@ def bundle_scores(bundle: Bundle) -> tuple[Scores | None, str, str]:
     return Scores.from_json(found["scores"]), found["split"], found["description"]
 
 
-def what_was_scored(bundle: Bundle) -> dict[str, Any]:
-    """What `ReportContent` says of the scores that a bundle carries: their unit, and what leaked."""
-    found = bundle.metrics.get("test") or {}
-    records = (found, bundle.metrics.get("data", {}))
+def leaks_said(bundle: Bundle) -> list[str]:
+    """What leaked into the scores that a bundle carries, and into its training."""
+    records = (bundle.metrics.get("test") or {}, bundle.metrics.get("data", {}))
     leaks = [record.get("leakage", {}).get("says") for record in records]
-    return {"unit": found.get("unit", "tracks"), "leaks": [leak for leak in leaks if leak]}
+    return [leak for leak in leaks if leak]
 
 
 def evaluated(bundle: Bundle, fields: dict[str, str]) -> Experiment:
@@ -84,30 +86,6 @@ def evaluated(bundle: Bundle, fields: dict[str, str]) -> Experiment:
     return bundle.experiment.override(fields)
 
 
-def each_clip(clips: pa.Table) -> pa.Table:
-    """The same with every clip as a track of its own."""
-    numbers = pa.array([str(number) for number in range(clips.num_rows)])
-    return clips.set_column(clips.schema.get_field_index("track_id"), "track_id", numbers)
-
-
-def track_scores(clips: pa.Table, bundle: Bundle) -> Scores:
-    """Scores over tracks: the logits of a track's clips are averaged.
-
-    Args:
-        clips: `track_id`, `genre_top`, `logits`, one row a clip.
-        bundle: whose taxonomy it is.
-    """
-    order = clips.take(pc.sort_indices(clips["track_id"]))
-    tracks = np.array(order["track_id"].to_pylist())
-    logits_NG = np.array(order["logits"].to_pylist(), dtype=np.float32)
-    names, starts = np.unique(tracks, return_index=True)
-    probabilities_KG = np.stack([track_probabilities(part) for part in np.split(logits_NG, starts[1:])])
-    genres = order["genre_top"].take(pa.array(starts)).to_pylist()
-    true = np.array([bundle.taxonomy.index(genre) for genre in genres])
-    assert len(names) == len(true)
-    return score(true, probabilities_KG, bundle.taxonomy.names)
-
-
 def build(
     bundle_uri: str,
     features: str,
@@ -117,6 +95,8 @@ def build(
     limit: int | None = None,
     dry_run: bool = False,
     fields: dict[str, str] | None = None,
+    draw_map: bool = True,
+    robustness: bool = False,
 ) -> Summary:
     """Score and write the report; connects to Ray when a profile is not given."""
     where = storage.redact(features)
@@ -151,7 +131,7 @@ def build(
                 "protocol": name_of(protocol),
                 **counts,
                 "leakage": leakage,
-                "would write": storage.redact(storage.join(target, "report.html")),
+                "would write": ", ".join(storage.redact(storage.join(target, name)) for name in WRITTEN),
             }
         )
     if found is not None:
@@ -159,10 +139,13 @@ def build(
     if dry_run:
         return Summary("dry_run", counts)
     shape = tuple(int(side) for side in facts["shape"])
+    shown = choose(roster.genres(split)) if draw_map else []
+    zeroed = SHARES if robustness else ()
 
     def work(at: Profile) -> pa.Table:
         only = None if limit is None else roster.only(split)
-        return clip_logits(feed(dataset, split, at, None, experiment, only), bundle, shape, at)
+        fed = feed(dataset, split, at, None, experiment, only)
+        return clip_answers(fed, bundle, shape, at, shown, zeroed)
 
     if profile is None:
         with connect() as at:
@@ -170,7 +153,8 @@ def build(
     else:
         clips = work(profile)
     unit = protocol.unit
-    scores = track_scores(each_clip(clips) if unit == "clips" else clips, bundle)
+    given = answers(clips, bundle, unit)
+    scores = scores_of(given, bundle)
     if scores.tracks != counts[unit]:
         raise FeaturesError(f"{where}: {scores.tracks} of {counts[unit]} {unit} were scored; run it again.")
     how = "clips of a track averaged" if unit == "tracks" else f"of {size.tracks} tracks, each clip by itself"
@@ -180,54 +164,79 @@ def build(
         notices.append("Leakage could not be checked: this bundle does not say which tracks it was trained on.")
     bundle.metrics["test"] = {
         "split": split,
-        "unit": unit,
         "description": description,
         "leakage": leakage,
         "scores": scores.to_json(),
     }
-    page = render_report(
-        ReportContent(
-            title=f"{bundle.experiment.recipe}: score on {split}",
-            notices=notices,
-            model=model_facts(bundle),
-            scores=scores,
-            split_name=split,
-            split_description=description,
-            history=history_rows(bundle),
-            **what_was_scored(bundle),
-        )
+    content = ReportContent(
+        title=f"{bundle.experiment.recipe}: score on {split}",
+        notices=notices,
+        leaks=leaks_said(bundle),
+        model=model_facts(bundle),
+        scores=scores,
+        split_name=split,
+        split_description=description,
+        history=history_rows(bundle),
+        calibration=calibration(given.truth_N, given.probabilities_NG, given.groups),
+        robustness=robustness_of(clips, bundle, unit) if robustness else None,
+        embedding_map=map_of(clips, bundle) if draw_map else None,
     )
-    storage.write_bytes(storage.join(target, "metrics.json"), (json.dumps(bundle.metrics, indent=2) + "\n").encode())
-    storage.write_bytes(storage.join(target, "report.html"), page.encode())
+    texts = {
+        "metrics.json": json.dumps(bundle.metrics, indent=2) + "\n",
+        "report.json": json.dumps(report_json(content), indent=2, allow_nan=False) + "\n",
+        "report.html": render_report(content),
+    }
+    for name in WRITTEN:
+        storage.write_bytes(storage.join(target, name), texts[name].encode())
+    sure = scores.accuracy_interval
+    ends = f" ({sure.low:.3f} to {sure.high:.3f}, 95 % over {scores.groups} {scores.group_kind})" if sure else ""
     say(
-        f"{split}: accuracy {scores.accuracy:.3f} ({scores.accuracy_low:.3f} to {scores.accuracy_high:.3f}, 95 %), "
+        f"{split}: accuracy {scores.accuracy:.3f}{ends}, "
         f"macro-F1 {scores.macro_f1:.3f}, {scores.tracks} {unit}; chance {scores.chance:.3f}, "
         f"always {scores.majority_genre}: {scores.majority_accuracy:.3f}"
     )
     if leakage.get("says"):
         say(leakage["says"])
     counts |= {"accuracy": round(scores.accuracy, 4), "macro_f1": round(scores.macro_f1, 4)}
-    return Summary("done", counts, {"report": storage.redact(storage.join(target, "report.html"))})
+    outputs = {"report": "report.html", "json": "report.json"}
+    return Summary("done", counts, {name: storage.redact(storage.join(target, file)) for name, file in outputs.items()})
 
 
 @click.command("evaluate", context_settings=OVERRIDES)
 @click.option(
-    "--bundle", type=URI, required=True, help="Folder of the bundle; its metrics.json and report.html are written anew."
+    "--bundle",
+    type=URI,
+    required=True,
+    help="Folder of the bundle; its metrics.json, report.html and report.json are written anew.",
 )
 @click.option("--features", type=URI, required=True, help="Folder that `mgc prepare` wrote.")
 @click.option("--split", default="test", show_default=True)
-@click.option("--out", type=URI, help="Write metrics.json and report.html here instead.")
+@click.option("--out", type=URI, help="Write them here instead.")
 @click.option("--limit", type=click.IntRange(1), help="Only N tracks, spread over the split.")
+@click.option(
+    "--map/--no-map", "draw_map", default=True, show_default=True, help=f"A t-SNE of the tracks, {SHOWN:,} at most."
+)
+@click.option(
+    "--robustness", is_flag=True, help="Score again with 25, 50 and 75 % of the pixels zeroed: four times the work."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done.")
 @click.argument("fields", nargs=-1, type=click.UNPROCESSED)
 def command(
-    bundle: str, features: str, split: str, out: str | None, limit: int | None, dry_run: bool, fields: tuple[str, ...]
+    bundle: str,
+    features: str,
+    split: str,
+    out: str | None,
+    limit: int | None,
+    draw_map: bool,
+    robustness: bool,
+    dry_run: bool,
+    fields: tuple[str, ...],
 ) -> Summary:
     """Score a bundle on a split of prepared features, and write an HTML report.
 
     The rows are divided by the bundle's own protocol; another is set by its fields, for example --protocol.kind given.
     """
-    return build(bundle, features, split, out, None, limit, dry_run, overrides(fields))
+    return build(bundle, features, split, out, None, limit, dry_run, overrides(fields), draw_map, robustness)
 
 
 if __name__ == "__main__":

@@ -58,6 +58,11 @@ class Roster:
         """Ids of the tracks of a side, sorted."""
         return sorted(self._of(split)["track_id"].unique().to_pylist())
 
+    def genres(self, split: str) -> dict[str, str]:
+        """The genre of each track of a side."""
+        rows = self._of(split)
+        return dict(zip(rows["track_id"].to_pylist(), rows["genre_top"].to_pylist(), strict=True))
+
     def size(self, split: str) -> SideSize:
         """How much stands on a side."""
         rows = self._of(split)

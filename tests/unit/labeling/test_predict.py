@@ -66,6 +66,21 @@ def test_logits_are_those_of_the_network() -> None:
 
 
 @pytest.mark.parametrize("config", MODELS)
+def test_parts_are_what_the_last_layer_sees_and_says(config: AnyModelConfig) -> None:
+    model, clips_NFT = network(config), clips(2 * CLIPS_AT_ONCE_CPU + 3)
+    predict = Predict(model, NORMALIZATION, TAXONOMY, SHAPE)
+    with torch.inference_mode():
+        wanted_ND = model.embed(NORMALIZATION.apply(torch.from_numpy(clips_NFT))).numpy()
+    seen = np.zeros(len(clips_NFT), int)
+    for rows, embedding_ND, logits_NG in predict.parts(clips_NFT):
+        seen[rows] += 1
+        np.testing.assert_allclose(embedding_ND.numpy(), wanted_ND[rows], rtol=1e-4, atol=1e-4)
+        np.testing.assert_array_equal(logits_NG, predict.logits(clips_NFT)[rows])
+    assert seen.tolist() == [1] * len(clips_NFT)
+    assert list(predict.parts(clips(0))) == []
+
+
+@pytest.mark.parametrize("config", MODELS)
 def test_logits_do_not_depend_on_the_company(config: AnyModelConfig) -> None:
     """Bit for bit: else a track's row would change when another is added to the catalog."""
     predict, clips_NFT = Predict(network(config), NORMALIZATION, TAXONOMY, SHAPE), clips(37)
