@@ -7,18 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
 from mgc.configuration import to_json
+from mgc.datasets.protocols import Unit
 from mgc.errors import BundleError, FeaturesError
 from mgc.evaluation.intervals import GroupKind, Groups, Interval, Resampled, interval, resample
-
-Unit = Literal["tracks", "clips"]
-"""What is scored: a track by all of its clips together, or every clip for itself."""
 
 TOP_K: Final = (2, 3)
 """The k of top-k accuracy; a k that is not below the number of genres is left out, since it is always right."""

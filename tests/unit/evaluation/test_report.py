@@ -296,7 +296,7 @@ def test_the_json_of_a_page_without_a_run() -> None:
 
 
 def test_a_leak_stands_in_red_above_all_else() -> None:
-    content = replace(FULL, leaks=["LEAK, asked for: 97.0 % <of the tracks>."], unit="clips")
+    content = replace(FULL, leaks=["LEAK, asked for: 97.0 % <of the tracks>."], scores=replace(SCORES, unit="clips"))
     html = render_report(content)
     page = Page(html)
     assert page.text.index("LEAK, asked for: 97.0 % <of the tracks>.") < page.text.index("Synthetic corpus.")
