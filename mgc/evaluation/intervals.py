@@ -66,6 +66,15 @@ class Groups:
         """K."""
         return int(self.index_N.max(initial=-1)) + 1
 
+    @property
+    def effective_count(self) -> float:
+        """How many groups of one size would be worth as much, at least: N² / sum of squared sizes (Kish 1965).
+
+        That is where units of a group are wholly alike; K where all groups are of one size.
+        """
+        sizes_K = np.bincount(self.index_N)
+        return float(sizes_K.sum() ** 2 / np.square(sizes_K).sum())
+
 
 @dataclass(frozen=True, eq=False)
 class Resampled:

@@ -75,7 +75,8 @@ class Scores:
         top_k_intervals: k → of the top-k accuracy.
         unit: what was scored.
         groups: how many groups the bootstrap drew from.
-        group_kind: what a group is. It and `groups` are None in scores from before intervals were by groups; their one
+        effective_groups: how many groups of one size would be worth as much, at least; see `Groups.effective_count`.
+        group_kind: what a group is. The three are None in scores from before intervals were by groups; their one
             interval, of the accuracy, is Wilson's, which takes tracks as independent.
     """
 
@@ -94,6 +95,7 @@ class Scores:
     top_k_intervals: Mapping[int, Interval | None] = field(default_factory=dict)
     unit: Unit = "tracks"
     groups: int | None = None
+    effective_groups: float | None = None
     group_kind: GroupKind | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -201,6 +203,7 @@ def score(
         top_k_intervals={k: drawn.share(whole + k, whole) for k in TOP_K if k < G},
         unit=unit,
         groups=groups.count,
+        effective_groups=groups.effective_count,
         group_kind=groups.kind,
     )
 

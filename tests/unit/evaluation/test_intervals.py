@@ -30,6 +30,11 @@ def test_groups_are_numbered_as_they_appear() -> None:
     assert Groups.of([], "artists").count == 0
 
 
+def test_groups_of_unequal_size_are_worth_fewer() -> None:
+    assert Groups(np.arange(60) % 6, "artists").effective_count == pytest.approx(6)
+    assert Groups.of("aaab", "artists").effective_count == pytest.approx(16 / 10)
+
+
 def test_counts_of_replicates_are_those_of_the_units_drawn() -> None:
     """Every replicate written out unit by unit."""
     random = np.random.default_rng(3)

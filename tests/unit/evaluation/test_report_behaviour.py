@@ -104,10 +104,11 @@ def test_intervals_are_shown_with_their_groups(html: str) -> None:
 @pytest.mark.parametrize(
     ("groups", "unit", "said"),
     [
-        (Groups(np.arange(90) // 9, "artists"), "tracks", "With fewer than 20 artists they are too narrow"),
+        (Groups(np.arange(90) // 9, "artists"), "tracks", "With fewer than 20 artists the intervals are too narrow"),
         (None, "tracks", "No artist is known. Tracks of one artist are alike, so with many tracks an artist the true"),
         (Groups(np.arange(90) // 3, "tracks"), "clips", "The clips of a track are drawn together. No artist is known."),
         (None, "clips", "Clips of one track are alike, so the true intervals are wider."),
+        (Groups(np.maximum(np.arange(90) - 45, 0), "artists"), "tracks", "they are worth no more than 4 of one size."),
         (Groups(np.zeros(90, np.int64), "artists"), "tracks", "All tracks are of one group (artists), so no interval"),
     ],
 )
@@ -121,7 +122,15 @@ def test_what_the_intervals_are_worth_is_said(groups: Groups | None, unit: str, 
 
 def test_scores_of_older_bundles_are_shown() -> None:
     old = SCORES.to_json()
-    for name in ("accuracy_interval", "macro_f1_interval", "top_k_intervals", "unit", "groups", "group_kind"):
+    for name in (
+        "accuracy_interval",
+        "macro_f1_interval",
+        "top_k_intervals",
+        "unit",
+        "groups",
+        "effective_groups",
+        "group_kind",
+    ):
         del old[name]
     for row in old["per_genre"]:
         for name in ("precision_interval", "recall_interval", "f1_interval", "groups"):

@@ -210,13 +210,21 @@ def test_clips_as_units() -> None:
 
 def test_scores_from_before_there_were_groups(scores: Scores) -> None:
     """As format 1 of older bundles has them: one interval, Wilson's, and no more."""
-    new = ("accuracy_interval", "macro_f1_interval", "top_k_intervals", "unit", "groups", "group_kind")
+    new = (
+        "accuracy_interval",
+        "macro_f1_interval",
+        "top_k_intervals",
+        "unit",
+        "groups",
+        "effective_groups",
+        "group_kind",
+    )
     old = {name: value for name, value in scores.to_json().items() if name not in new}
     rows = ("precision_interval", "recall_interval", "f1_interval", "groups")
     old["per_genre"] = [{name: row[name] for name in row if name not in rows} for row in old["per_genre"]]
     read = Scores.from_json({**old, "accuracy_low": 0.31, "accuracy_high": 0.83})
     assert read.accuracy_interval == Interval(0.31, 0.83)
-    assert (read.unit, read.groups, read.group_kind) == ("tracks", None, None)
+    assert (read.unit, read.groups, read.effective_groups, read.group_kind) == ("tracks", None, None, None)
     assert read.per_genre[0].f1_interval is None
     assert read.confusion == scores.confusion
     assert Scores.from_json(read.to_json()) == read
