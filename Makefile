@@ -25,7 +25,7 @@ demo: $(READY) ## the whole way on a small synthetic catalog: index, prepare, tr
 	@$(BIN)/python -m pipelines.demo $(ARGS)
 
 test: $(READY) ## the tests, object store included
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 $(ARGS)
 
 drills: $(READY) ## kill a worker, a node, the driver, at three moments each; prints what was done twice
 	@$(BIN)/python -m pytest tests/cluster/test_drills.py -m cluster $(ARGS)

@@ -23,6 +23,9 @@ OVERRIDES: Final = pa.schema(
 )
 """One row a corrected track: its genre, who says so, and why."""
 
+_ALSO: Final = {"track": "track_id", "who": "by", "why": "reason"}
+"""How people head these columns too."""
+
 _REMEDY: Final = "A file of corrections has the columns track_id, genre, by and reason."
 
 
@@ -30,7 +33,8 @@ def read_overrides(uri: str, genres: Collection[str]) -> pa.Table:
     """The corrections of a file as `OVERRIDES`, in order of track id.
 
     Args:
-        uri: of a CSV or Parquet file; `reason` may be empty or missing, and no other column is looked at.
+        uri: of a CSV or Parquet file; its columns may also be headed track, who and why. A reason may be empty or
+            missing, and no other column is looked at.
         genres: those that a track may be given.
 
     Raises:
@@ -39,9 +43,14 @@ def read_overrides(uri: str, genres: Collection[str]) -> pa.Table:
     """
     where = storage.redact(uri)
     data = pa.BufferReader(pa.py_buffer(storage.read_bytes(uri)))
-    text = pa.csv.ConvertOptions(column_types=OVERRIDES, strings_can_be_null=True)
+    types = dict.fromkeys((*OVERRIDES.names, *_ALSO), pa.string())
+    text = pa.csv.ConvertOptions(column_types=types, strings_can_be_null=True)
     try:
         table = pq.read_table(data) if is_parquet(uri) else pa.csv.read_csv(data, convert_options=text)
+        wanted = [_ALSO.get(name, name) for name in table.column_names]
+        table = table.rename_columns(
+            [new if wanted.count(new) == 1 else old for new, old in zip(wanted, table.column_names, strict=True)]
+        )
         missing = [field.name for field in OVERRIDES if not field.nullable and field.name not in table.column_names]
         if missing:
             raise LabelsError(f"{where}: there is no column {', '.join(missing)}. {_REMEDY}")

@@ -24,7 +24,7 @@ from cluster.storage_errors import error_code
 from mgc.errors import StorageError
 
 AUDIO_EXTENSIONS: Final = frozenset(
-    {".aac", ".aif", ".aiff", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma"}
+    {".aac", ".aif", ".aiff", ".au", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma"}
 )
 """Compared without regard to case."""
 

@@ -163,24 +163,6 @@ class Label:
         return rows
 
 
-class Score:
-    """Logits of prepared clips, for evaluation."""
-
-    def __init__(self, bundle: ray.ObjectRef[Bundle], shape: tuple[int, ...], gpu: bool) -> None:
-        if not gpu:
-            torch.set_num_threads(1)
-        loaded: Bundle = ray.get(bundle)
-        self._predict = loaded.predictor(torch.device("cuda" if gpu else "cpu"))
-        self._shape = shape
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        """`track_id`, `genre_top` and `logits` (list of float32), one row a clip."""
-        clips_NFT = np.frombuffer(b"".join(batch["features"].to_pylist()), self._predict.dtype)
-        logits_NG = self._predict.logits(clips_NFT.reshape(-1, *self._shape))
-        logits = pa.FixedSizeListArray.from_arrays(pa.array(logits_NG.reshape(-1)), logits_NG.shape[1])
-        return pa.table({"track_id": batch["track_id"], "genre_top": batch["genre_top"], "logits": logits})
-
-
 class LabelsSink(Datasink[int]):
     """Stages label rows as Parquet files, each complete or absent.
 
@@ -333,21 +315,6 @@ def label(
     )
     sink = LabelsSink(staged_uri, int(np.clip(rows // STAGED_FILES, *STAGED_ROWS)))
     labels.write_datasink(sink, ray_remote_args={"num_cpus": profile.io_cpus})
-
-
-def clip_logits(clips: Dataset, bundle: Bundle, shape: tuple[int, ...], profile: Profile) -> pa.Table:
-    """Logits of every clip of a features stream with `track_id`, `genre_top` and `features`."""
-    gpu = profile.gpus > 0
-    scored = clips.map_batches(
-        Score,
-        fn_constructor_kwargs={"bundle": ray.put(bundle), "shape": shape, "gpu": gpu},
-        batch_size=256,
-        batch_format="pyarrow",
-        compute=ActorPoolStrategy(min_size=1, max_size=max(2, profile.cores)),
-        num_cpus=profile.decode_cpus,
-        num_gpus=profile.gpus / profile.predict_actors if gpu else None,
-    )
-    return pa.concat_tables(list(scored.iter_batches(batch_size=None, batch_format="pyarrow")))
 
 
 def _objects(column: pa.ChunkedArray) -> np.ndarray:

@@ -26,6 +26,8 @@ from pyarrow import fs
 from cluster import storage
 from cluster.queries import bounded_duckdb
 from mgc import schema
+from mgc.datasets.protocols import ProtocolConfig
+from mgc.datasets.roster import COLUMNS, Roster, count_rows
 from mgc.errors import CatalogError, FeaturesError, MgcError
 
 FOOTERS_AT_ONCE: Final = 16
@@ -384,25 +386,7 @@ def features_done(uri: str, features_id: str) -> pa.Table | None:
     return pa.concat_tables(parts).group_by(["track_id", "content_tag"]).aggregate([]) if parts else None
 
 
-def labelled(split: str) -> pc.Expression:
-    """The rows of a split that have a genre."""
-    return (pc.field("split") == split) & pc.field("genre_top").is_valid()
-
-
-def tracks_of(dataset: pads.Dataset, split: str) -> list[str]:
-    """Ids of the labelled tracks of a split, sorted."""
-    return sorted(set(dataset.to_table(columns=["track_id"], filter=labelled(split))["track_id"].to_pylist()))
-
-
-def some_tracks(tracks: Sequence[str], limit: int) -> pc.Expression:
-    """The rows of `limit` of the tracks, spread evenly over the list; of all, if there are not more."""
-    kept = tracks if limit >= len(tracks) else [tracks[place * len(tracks) // limit] for place in range(limit)]
-    return pc.field("track_id").isin(list(kept))
-
-
-def class_counts(dataset: pads.Dataset, split: str) -> dict[str, int]:
-    """Clips of each genre in a split, genres in alphabetical order; rows without a genre are left out."""
-    table = dataset.to_table(columns=["genre_top"], filter=labelled(split))
-    counted = table.group_by("genre_top").aggregate([([], "count_all")])
-    pairs = zip(counted["genre_top"].to_pylist(), counted["count_all"].to_pylist(), strict=True)
-    return dict(sorted(pairs))
+def read_roster(dataset: pads.Dataset, protocol: ProtocolConfig) -> Roster:
+    """Which tracks of a features table stand on which side, in one pass over its small columns."""
+    with reading("the features", _WRITE_FEATURES, FeaturesError):
+        return count_rows(dataset.to_batches(columns=list(COLUMNS), batch_size=ROW_GROUP), protocol)

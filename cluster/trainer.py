@@ -28,14 +28,16 @@ from cluster import storage
 from cluster.epochs import AskEpoch
 from cluster.profiles import Profile
 from cluster.session import data_context
-from cluster.tables import labelled
 from mgc.bundle import Bundle
+from mgc.datasets.protocols import ProtocolConfig
+from mgc.datasets.roster import COLUMNS, on_side
 from mgc.datasets.splits import TRAIN
 from mgc.errors import ConfigError, FeaturesError
 from mgc.experiment import Experiment
-from mgc.features.normalization import Normalization
+from mgc.features.normalization import Normalization, extremes
 from mgc.models.architecture import build_model
-from mgc.models.blocks import Classifier
+from mgc.models.blocks import Classifier, parameter_count
+from mgc.models.guess import Guess
 from mgc.taxonomy import Taxonomy
 from mgc.training.loop import Batch, EpochFigures, Learner
 from mgc.training.sampling import Resample, Sampling
@@ -43,7 +45,7 @@ from mgc.training.seeds import derive_seed
 from mgc.training.stages import next_epoch
 
 NORMALIZATION_CLIPS: Final = 4096
-"""Training clips from which mean and deviation are measured, at most."""
+"""Training clips from which mean and deviation are measured, at most. Minimum and maximum are those of all clips."""
 
 SHUFFLE_CLIPS: Final = 4096
 """Clips that a worker mixes before it makes batches: 64 MiB of 128 x 128 features."""
@@ -78,7 +80,10 @@ class TrainingJob:
     def model(self) -> Classifier:
         """The untrained network, the same on every worker."""
         torch.manual_seed(self.experiment.training.seed)
-        return build_model(self.experiment.model, self.shape, len(self.taxonomy))
+        model = build_model(self.experiment.model, self.shape, len(self.taxonomy))
+        if isinstance(model, Guess):
+            model.set_counts(self.class_counts)
+        return model
 
     def sampling(self) -> Sampling:
         """How often clips of each genre are given."""
@@ -115,17 +120,22 @@ def plan_training(
             f"--training.batch_size."
         )
     shape, dtype = tuple(int(side) for side in facts["shape"]), np.dtype(facts["dtype"])
-    rows = labelled(TRAIN)
-    stride = max(1, clips // NORMALIZATION_CLIPS)
-    sample: list[bytes] = []
+    whole = experiment.scaling.method == "min_max"
+    stride = 1 if whole else max(1, clips // NORMALIZATION_CLIPS)
+    sample: list[np.ndarray] = []
     seen = 0
-    for batch in dataset.to_batches(columns=["features"], filter=rows):
-        sample.extend(batch["features"][place].as_py() for place in range(-seen % stride, batch.num_rows, stride))
-        seen += batch.num_rows
-    if any(len(clip) != math.prod(shape) * dtype.itemsize for clip in sample):
-        side = " x ".join(map(str, shape))
-        raise FeaturesError(f"features: a clip is not {side} numbers of {dtype}, as their metadata says.")
-    normalization = Normalization.measure(np.frombuffer(b"".join(sample), dtype).reshape(-1, *shape))
+    for batch in dataset.to_batches(columns=["features", *COLUMNS]):
+        rows = pa.Table.from_batches([batch])
+        mine = rows["features"].filter(on_side(rows, TRAIN, experiment.protocol))
+        found = [mine[place].as_py() for place in range(-seen % stride, len(mine), stride)]
+        seen += len(mine)
+        if any(len(clip) != math.prod(shape) * dtype.itemsize for clip in found):
+            side = " x ".join(map(str, shape))
+            raise FeaturesError(f"features: a clip is not {side} numbers of {dtype}, as their metadata says.")
+        if found:
+            part = np.frombuffer(b"".join(found), dtype).reshape(-1, *shape)
+            sample.append(extremes(part) if whole else part)
+    normalization = Normalization.measure(np.concatenate(sample), experiment.scaling)
     threads = max(1, profile.cores // profile.train_workers)
     taxonomy = Taxonomy.flat(counts)
     class_counts = tuple(counts[name] for name in taxonomy.names)
@@ -135,12 +145,21 @@ def plan_training(
 class _Take:
     """Stage: the labelled rows of a split, without its column."""
 
-    def __init__(self, split: str, only: pc.Expression | None) -> None:
-        rows = labelled(split)
-        self._rows = rows if only is None else rows & only
+    def __init__(self, split: str, protocol: ProtocolConfig, only: pc.Expression | None) -> None:
+        self._split = split
+        self._protocol = protocol
+        self._only = only
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        return table.filter(self._rows).select(_FEED)
+        rows = table.filter(on_side(table, self._split, self._protocol))
+        return _fed(rows if self._only is None else rows.filter(self._only))
+
+
+def _fed(table: pa.Table) -> pa.Table:
+    """The columns of a feed. An unknown artist is "": a block without any artist is typed like its neighbours."""
+    unknown = pa.nulls(table.num_rows, pa.string())
+    artists = table["artist_id"].cast(pa.string()) if "artist_id" in table.column_names else unknown
+    return table.select(_FEED).append_column("artist_id", artists.fill_null(""))
 
 
 def feed(
@@ -152,16 +171,18 @@ def feed(
     only: pc.Expression | None = None,
     epoch: Any = None,
 ) -> Dataset:
-    """The clips of a split as a stream with `track_id`, `clip_index`, `genre_top` and `features`.
+    """The clips of a split as a stream with `track_id`, `clip_index`, `genre_top`, `features` and `artist_id`.
+
+    An unknown artist is "".
 
     Args:
         dataset: a features table.
-        split: which rows.
+        split: which rows, as the protocol of the experiment divides them.
         profile: resources of the reading tasks.
         counts: of the genres, for a training stream: its rows are shuffled by file and repeated for balance,
             differently in each epoch. None for a plain one.
-        experiment: balance and seed.
-        only: what else must hold of a row, of its split, track and genre; see `cluster.tables.some_tracks`.
+        experiment: protocol, balance and seed.
+        only: what else must hold of a row; see `Roster.only`.
         epoch: a handle of `epochs.start`, for a training stream.
     """
     data_context(profile)
@@ -172,7 +193,7 @@ def feed(
         shuffle=FileShuffleConfig(seed=seed) if counts else None,
     )
     # No resources are stated: equal ones let Ray fuse these stages and the read into one task.
-    rows = rows.map_batches(_Take(split, only), batch_format="pyarrow", batch_size=None)
+    rows = rows.map_batches(_Take(split, experiment.protocol, only), batch_format="pyarrow", batch_size=None)
     training = experiment.training
     if counts is None or (training.balance == "natural" and not training.head_epochs):
         return rows
@@ -190,7 +211,7 @@ def train(
     progress: Any = None,
     epoch: Any = None,
 ) -> tuple[Bundle, list[dict[str, Any]]]:
-    """Train, and return the best model by validation macro-F1 with the history of all epochs.
+    """Train, and return the best model by validation (`training.select`) with the history of all epochs.
 
     Where the classifier is re-trained, the best is one of these last epochs; they are numbered from
     `training.epochs` + 1 on.
@@ -256,7 +277,7 @@ def _work(config: dict[str, Any]) -> None:
         torch.set_num_threads(job.threads)
     training = job.experiment.training
     model = job.model()
-    state: dict[str, Any] = {"epoch": -1, "best": -1.0, "stale": 0, "history": []}
+    state: dict[str, Any] = {"epoch": -1, "best": None, "stale": 0, "history": []}
     best: dict[str, torch.Tensor] = {}
     optimizer: dict[str, torch.Tensor] = {}
     checkpoint = ray.train.get_checkpoint()
@@ -285,7 +306,7 @@ def _work(config: dict[str, Any]) -> None:
             model = job.model()
             model.keep_embedding(best)
             learner = _learner(job, model, device)
-            state |= {"best": -1.0, "stale": 0}
+            state |= {"best": None, "stale": 0}
         if config["epoch"] is not None and rank == 0:
             ray.get(config["epoch"].begin.remote(epoch))
         rows = shard.iter_batches(
@@ -308,12 +329,13 @@ def _work(config: dict[str, Any]) -> None:
             "validation_accuracy": held.accuracy,
             "validation_macro_f1": held.macro_f1,
         }
-        better = held.macro_f1 > state["best"]
+        score = training.validation_score(held.loss, held.macro_f1)
+        better = state["best"] is None or score > state["best"]
         if better:
             best = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
         state = {
             "epoch": epoch,
-            "best": max(state["best"], held.macro_f1),
+            "best": score if better else state["best"],
             "stale": 0 if better else state["stale"] + 1,
             "history": [*state["history"], row],
         }
@@ -326,7 +348,8 @@ def _work(config: dict[str, Any]) -> None:
 def _learner(job: TrainingJob, model: Classifier, device: torch.device) -> Learner:
     """A learner of what is not frozen of a model, which is wrapped for data-parallel training."""
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    wrapped = prepare_model(model)
+    # There is nothing to share of a model without parameters, and data-parallel training refuses it.
+    wrapped = prepare_model(model) if parameter_count(model) else model.to(device)
     genres = len(job.taxonomy)
     return Learner(wrapped, job.experiment.training, job.normalization, genres, device, job.class_counts)
 

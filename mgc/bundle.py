@@ -3,9 +3,10 @@
 - `model.safetensors`: weights
 - `experiment.json`: the Experiment, the bundle's id and the front end's
 - `taxonomy.json`: genres in the order of the logits
-- `normalization.json`: mean and deviation per mel bin
+- `normalization.json`: what is subtracted from each bin and what it is divided by
 - `calibration.json`: the adjustment of its logits to balanced priors, null where there is none; older bundles lack it
 - `metrics.json`: scores, training history, what the data was
+- `trained_on.safetensors`: hashes of the tracks and artists trained on; older bundles have none
 - `report.html`: the evaluation report, once there is one; not read
 """
 
@@ -33,6 +34,7 @@ from mgc.audio.recording import Recording, record
 from mgc.audio.source import Held, OpenFile
 from mgc.configuration import short_hash, to_json
 from mgc.errors import AudioError, BundleError, ConfigError, ErrorKind, StorageError
+from mgc.evaluation.leakage import Groups
 from mgc.experiment import Experiment
 from mgc.features.front_end import FrontEnd, build_front_end, features_id
 from mgc.features.normalization import Normalization
@@ -50,7 +52,10 @@ _DEFAULT_DIRECTORY: Final = Path(__file__).parent / "default_bundle"
 _WEIGHTS: Final = "model.safetensors"
 _CALIBRATION: Final = "calibration.json"
 FILES: Final = (_WEIGHTS, "taxonomy.json", "normalization.json", _CALIBRATION, "metrics.json", "experiment.json")
-"""What a bundle holds, in the order of writing: a bundle with experiment.json is whole."""
+"""What is written of every bundle, in this order: a bundle with experiment.json is whole."""
+
+TRAINED_ON: Final = "trained_on.safetensors"
+"""What is written beside these where it is known. It and the calibration may be missing when a bundle is read."""
 
 _WAY_OUT: Final = "Copy it again, or train it again."
 
@@ -91,6 +96,7 @@ class Bundle:
         model: the network, in evaluation mode.
         metrics: JSON-ready facts: `history`, `scores`, `data`, `notices`.
         adjustment: of the logits, after training; None where there is none.
+        trained_on: tracks and artists that it was trained on; None where nobody noted them.
 
     Raises:
         BundleError: the normalization is of another number of bins, the adjustment of another number of genres, or a
@@ -103,12 +109,13 @@ class Bundle:
     model: Classifier
     metrics: dict[str, Any] = field(default_factory=dict)
     adjustment: PriorAdjustment | None = None
+    trained_on: Groups | None = None
 
     def __post_init__(self) -> None:
         shape = self._front_end.shape
         bins = shape[-1] if len(shape) == 3 else shape[0]
-        if len(self.normalization.mean_F) != bins:
-            found = len(self.normalization.mean_F)
+        if len(self.normalization.offset_F) != bins:
+            found = len(self.normalization.offset_F)
             raise BundleError(f"bundle: the normalization is of {found} bins, the front end gives {bins}.")
         if self.adjustment is not None and len(self.adjustment.priors_G) != len(self.taxonomy):
             found = len(self.adjustment.priors_G)
@@ -132,7 +139,7 @@ class Bundle:
         """Twelve hexadecimal digits of a hash of what determines the answers.
 
         That is weights, network, front end, listening plan, normalization, taxonomy and adjustment. How it was
-        trained, metrics and report do not change it.
+        trained, on what, metrics and report do not change it.
         """
         experiment = self.experiment
         facts = {
@@ -242,6 +249,10 @@ class Bundle:
         contents[_WEIGHTS] = save_tensors(self._weights())
         try:
             directory.mkdir(parents=True, exist_ok=True)
+            if self.trained_on is None:
+                (directory / TRAINED_ON).unlink(missing_ok=True)
+            else:
+                (directory / TRAINED_ON).write_bytes(self.trained_on.to_bytes())
             for name in FILES:
                 (directory / name).write_bytes(contents[name])
         except OSError as error:
@@ -275,9 +286,8 @@ def load_bundle(uri: str | Path = DEFAULT, filesystem: fs.FileSystem | None = No
         experiment = Experiment.from_json(fields, f"{where}, experiment.json")
     except ConfigError as error:
         raise BundleError(str(error)) from None
-    others = [name for name in FILES if name not in ("experiment.json", _CALIBRATION)]
-    contents = {name: _read(filesystem, path, name, where) for name in others}
-    contents[_CALIBRATION] = _read(filesystem, path, _CALIBRATION, where, absent=b"{}")
+    needed = [name for name in FILES if name not in ("experiment.json", _CALIBRATION)]
+    contents = {name: _read(filesystem, path, name, where) for name in needed}
     computed = features_id(experiment.front_end)
     if stated["features_id"] != computed:
         raise BundleError(
@@ -289,13 +299,14 @@ def load_bundle(uri: str | Path = DEFAULT, filesystem: fs.FileSystem | None = No
     taxonomy = _made(lambda: Taxonomy.from_json(genres), "taxonomy.json", where)
     measured = _json(contents["normalization.json"], "normalization.json", where, dict)
     normalization = _made(lambda: Normalization.from_json(measured), "normalization.json", where)
-    stored = _json(contents[_CALIBRATION], _CALIBRATION, where, dict).get("adjustment")
-    adjustment = _made(lambda: None if stored is None else PriorAdjustment.from_json(stored), _CALIBRATION, where)
     metrics = _json(contents["metrics.json"], "metrics.json", where, dict)
     model = _made(lambda: _model(experiment, len(taxonomy), contents[_WEIGHTS]), _WEIGHTS, where)
-    bundle = _made(
-        lambda: Bundle(experiment, taxonomy, normalization, model, metrics, adjustment), "its contents", where
-    )
+    stored = _read_if_there(filesystem, path, _CALIBRATION, where)
+    adjustment = None if stored is None else _adjustment(stored, where)
+    hashes = _read_if_there(filesystem, path, TRAINED_ON, where)
+    trained_on = None if hashes is None else _made(functools.partial(Groups.from_bytes, hashes), TRAINED_ON, where)
+    parts = (experiment, taxonomy, normalization, model, metrics, adjustment, trained_on)
+    bundle = _made(lambda: Bundle(*parts), "its contents", where)
     if stated["bundle_id"] != bundle.id:
         raise BundleError(
             f"{where} is corrupt or was changed by hand: it states id {stated['bundle_id']}, its contents give "
@@ -324,18 +335,27 @@ def _locate(uri: str | Path, filesystem: fs.FileSystem | None, where: str) -> tu
     return filesystem, path
 
 
-def _read(filesystem: fs.FileSystem, path: str, name: str, where: str, absent: bytes | None = None) -> bytes:
-    """The bytes of a file; `absent` where there is none and that may be."""
+def _read(filesystem: fs.FileSystem, path: str, name: str, where: str) -> bytes:
+    data = _read_if_there(filesystem, path, name, where)
+    if data is None:
+        raise BundleError(f"{where}: {name} is missing. {_WAY_OUT}")
+    return data
+
+
+def _read_if_there(filesystem: fs.FileSystem, path: str, name: str, where: str) -> bytes | None:
     try:
         with filesystem.open_input_stream(f"{path}/{name}") as stream:
             data: bytes = stream.read()
     except FileNotFoundError:
-        if absent is not None:
-            return absent
-        raise BundleError(f"{where}: {name} is missing. {_WAY_OUT}") from None
+        return None
     except OSError as error:
         raise BundleError(f"{where}: {name} cannot be read: {_short(error)}.") from None
     return data
+
+
+def _adjustment(data: bytes, where: str) -> PriorAdjustment | None:
+    value = _json(data, _CALIBRATION, where, dict).get("adjustment")
+    return None if value is None else _made(lambda: PriorAdjustment.from_json(value), _CALIBRATION, where)
 
 
 def _json(data: bytes, name: str, where: str, kind: type) -> Any:

@@ -45,6 +45,10 @@ class LabelsError(MgcError):
     """The labels table cannot be read or committed, or the run would break its invariant."""
 
 
+class LeakageError(MgcError):
+    """What is trained on stands on the other side too, or was scored, and nobody asked for such a leak."""
+
+
 class ResourceError(MgcError):
     """The machine or the cluster does not have what the job asks for."""
 

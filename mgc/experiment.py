@@ -12,8 +12,10 @@ from pydantic.dataclasses import dataclass
 
 from mgc.audio.excerpts import ListeningPlan
 from mgc.configuration import STRICT, to_json
+from mgc.datasets.protocols import GivenSplits, ProtocolConfig, check_protocol
 from mgc.errors import ConfigError
 from mgc.features.front_end import FrontEndConfig, build_front_end
+from mgc.features.normalization import ScalingConfig
 from mgc.models.architecture import ModelConfig, check_input
 from mgc.training.loop import TrainingConfig
 
@@ -23,6 +25,7 @@ FORMAT_VERSION: Final = 1
 _KINDS: Final[dict[str, TypeAdapter[Any]]] = {
     "front_end": TypeAdapter(FrontEndConfig),
     "model": TypeAdapter(ModelConfig),
+    "protocol": TypeAdapter(ProtocolConfig),
 }
 """The groups of which there are several kinds."""
 
@@ -35,8 +38,10 @@ class Experiment:
         recipe: name of the recipe that made it.
         front_end: from a listened window to clips of features.
         listening: which seconds of a track are heard.
+        scaling: from stored features to what the network takes.
         model: the network.
         training: how it is trained.
+        protocol: which rows train, choose the epoch and are scored.
         deviations: where the recipe departs from its paper, or fills in what the paper leaves open.
     """
 
@@ -45,15 +50,24 @@ class Experiment:
     listening: ListeningPlan
     model: ModelConfig
     training: TrainingConfig
+    scaling: ScalingConfig = Field(default_factory=ScalingConfig)
+    protocol: ProtocolConfig = GivenSplits()
     deviations: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
+        front_end = build_front_end(self.front_end)
         try:
-            check_input(self.model, build_front_end(self.front_end).shape)
+            check_input(self.model, front_end.shape)
+            check_protocol(self.protocol)
         except ConfigError as error:
             # What pydantic expects of a validator; from_json makes it a ConfigError again.
             raise ValueError(str(error)) from None
+        side = " x ".join(map(str, front_end.shape))
+        if self.training.augment.varies_pictures and len(front_end.shape) != 2:
+            raise ValueError(f"training.augment varies features of bins x frames, the front end gives {side} numbers")
+        if self.scaling.method == "bytes" and front_end.dtype != "uint8":
+            raise ValueError(f"scaling.method bytes is for features of uint8, the front end gives {front_end.dtype}")
         return self
 
     def to_json(self) -> dict[str, Any]:

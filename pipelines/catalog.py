@@ -15,24 +15,30 @@ from typing import Final
 import click
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.dataset as pads
-import pyarrow.parquet as pq
 
 from cluster import storage
-from cluster.catalog_changes import Beside, Changes, earlier_listing
+from cluster.catalog_changes import Changes, earlier_listing
 from cluster.listing import AUDIO_EXTENSIONS, FileFact, list_audio
 from cluster.listing_s3 import list_in_parts
 from cluster.progress import shown
 from cluster.tables import catalog_table, is_parquet, read_catalog, write_catalog
 from mgc import schema
+from mgc.datasets import fma
 from mgc.datasets.splits import split_of
 from mgc.errors import CatalogError, StorageError
 from pipelines.job import URI, Summary, describe, main, say
+from pipelines.metadata import (
+    CORPORA,
+    FROM_PATHS,
+    Metadata,
+    from_corpus,
+    from_file,
+    join_metadata,
+    said,
+)
 
 _ROWS_AT_ONCE: Final = 20_000
-FACTS: Final = (*schema.TRACK_FACTS, "duration_seconds")
-"""Columns that a metadata file may give."""
 
 
 def listed(source: str, limit: int | None = None) -> tuple[pa.Table, Counter[str]]:
@@ -86,83 +92,6 @@ def _not_empty(tables: Iterable[pa.Table], ignored: Counter[str], source: str) -
         passed = f"; {sum(ignored.values())} other files were passed over" if ignored else ""
         raise CatalogError(
             f"{storage.redact(source)}: no audio file here{passed}. SOURCE is a folder, a file or an s3:// prefix."
-        )
-
-
-def read_metadata(uri: str, renamed: dict[str, str]) -> pa.Table:
-    """What is known of tracks from elsewhere: `track_id` (the path below SOURCE) and any of `FACTS`.
-
-    Args:
-        uri: of a CSV or Parquet file.
-        renamed: wanted name → name in the file.
-
-    Raises:
-        CatalogError: no `track_id`, none of the other columns, or a track twice.
-
-    Returns:
-        In order of track id.
-    """
-    where = storage.redact(uri)
-    data = pa.py_buffer(storage.read_bytes(uri))
-    try:
-        table = pq.read_table(pa.BufferReader(data)) if is_parquet(uri) else pa.csv.read_csv(pa.BufferReader(data))
-    except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
-        raise CatalogError(f"{where}: cannot be read as {'Parquet' if is_parquet(uri) else 'CSV'}: {error}") from None
-    for wanted, name in renamed.items():
-        if name not in table.column_names:
-            raise CatalogError(f"{where}: there is no column {name}; there are {', '.join(table.column_names)}.")
-        table = table.append_column(wanted, table[name]) if wanted not in table.column_names else table
-    names = [name for name in FACTS if name in table.column_names]
-    if "track_id" not in table.column_names or not names:
-        raise CatalogError(
-            f"{where}: metadata needs track_id and one of {', '.join(FACTS)}; there are "
-            f"{', '.join(table.column_names)}. "
-            "Name them with `--column track_id=NAME`."
-        )
-    try:
-        columns = {name: table[name].cast(schema.CATALOG.field(name).type) for name in ("track_id", *names)}
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise CatalogError(f"{where}: a column has another type than a catalog's: {error}") from None
-    known = pa.table(columns)
-    known = known.filter(known["track_id"].is_valid()).sort_by("track_id")
-    ids = known["track_id"]
-    if pc.any(pc.equal(ids.slice(0, max(len(ids) - 1, 0)), ids.slice(1))).as_py():
-        raise CatalogError(f"{where}: a track_id stands there twice.")
-    return known
-
-
-def join_metadata(
-    tables: Iterable[pa.Table], known: pa.Table, where: str, counts: dict[str, int]
-) -> Iterator[pa.Table]:
-    """Catalog rows with what is known of them.
-
-    Args:
-        tables: catalog rows in order of track id.
-        known: from `read_metadata`.
-        where: it was read.
-        counts: gets `known`, how many tracks are.
-
-    Raises:
-        CatalogError: none is.
-    """
-    beside = Beside(iter([known]))
-    counts["known"] = 0
-    first = None
-    for table in tables:
-        ids = table["track_id"]
-        first = first or ids[0].as_py()
-        piece = beside.up_to(ids[-1].as_py())
-        if piece is not None:
-            place = pc.index_in(ids, value_set=piece["track_id"])
-            counts["known"] += len(ids) - place.null_count
-            for name in piece.column_names[1:]:
-                index = schema.CATALOG.get_field_index(name)
-                table = table.set_column(index, schema.CATALOG.field(name), piece[name].take(place))
-        yield table
-    if first is not None and not counts["known"]:
-        example = known["track_id"][0].as_py() if known.num_rows else "(none)"
-        raise CatalogError(
-            f"{where}: no track_id of it is in SOURCE; it has for example {example!r}, SOURCE has {first!r}."
         )
 
 
@@ -225,8 +154,7 @@ def parts_folder(target: str, source: str) -> str:
 def build(
     source: str,
     out: str,
-    metadata: str | None = None,
-    renamed: dict[str, str] | None = None,
+    metadata: Metadata | None = None,
     split_by: str | None = None,
     seed: int = 0,
     notices: tuple[str, ...] = (),
@@ -236,15 +164,16 @@ def build(
     """Index SOURCE and write the catalog."""
     target = out if is_parquet(out) else storage.join(out, "catalog.parquet")
     counts: dict[str, int] = {}
-    known = read_metadata(metadata, renamed or {}) if metadata else None
     earlier = _earlier(target, source) if limit is None else None
     beside = contextlib.nullcontext(parts_folder(target, source))
     # A dry run writes nothing beside CATALOG.
     with tempfile.TemporaryDirectory(prefix="mgc-listing-") if dry_run else beside as parts:
         tables, ignored = stream(source, parts, limit)
-        tables = counted(_not_empty(tables, ignored, source), counts, earlier, target)
-        if known is not None:
-            tables = join_metadata(tables, known, storage.redact(metadata or ""), counts)
+        tables = _not_empty(tables, ignored, source)
+        if metadata is not None:
+            tables = join_metadata(tables, metadata, counts)
+            notices = (*notices, *(each for each in metadata.notices if each not in notices))
+        tables = counted(tables, counts, earlier, target)
         if split_by:
             tables = (add_splits(table, split_by, seed) for table in tables)
         if dry_run:
@@ -254,6 +183,11 @@ def build(
             write_catalog(target, tables, notices, source if limit is None else None)
             _remove(parts)
     counts["ignored"] = sum(ignored.values())
+    if metadata is not None:
+        if metadata.tracks is not None and limit is None:
+            counts["missing"] = metadata.tracks - counts["known"]
+        for line in said(metadata, counts):
+            say(line)
     if ignored:
         say("ignored: " + ", ".join(f"{count} {name}" for name, count in ignored.most_common(8)))
     if "same" in counts:
@@ -318,12 +252,46 @@ def _table(rows: list[FileFact]) -> pa.Table:
     return pa.table(arrays, schema=schema.CATALOG)
 
 
+def _metadata(
+    corpus: str | None, uris: tuple[str, ...], columns: tuple[str, ...], genres: str | None, subset: fma.Subset | None
+) -> Metadata | None:
+    """What the options ask for; None if they tell nothing of the tracks."""
+    renamed = dict(pair.split("=", 1) for pair in columns if "=" in pair)
+    if len(renamed) != len(columns):
+        raise click.BadParameter("write WANTED=NAME, for example track_id=filename.", param_hint="--column")
+    if corpus != "fma" and (genres or subset):
+        raise click.UsageError("--genres and --subset go with --corpus fma.")
+    if corpus is None:
+        if len(uris) > 1:
+            raise click.UsageError("one file for --metadata, unless --corpus jamendo says that there are more.")
+        return from_file(uris[0], renamed) if uris else None
+    if columns:
+        raise click.UsageError("--column renames a file of your own; --corpus knows its columns.")
+    if corpus in FROM_PATHS and uris:
+        raise click.UsageError(f"--corpus {corpus} takes the genre from the path and reads no --metadata.")
+    if corpus not in FROM_PATHS and not uris:
+        raise click.UsageError(f"--corpus {corpus} needs --metadata; docs/corpora.md says which.")
+    if corpus == "fma" and len(uris) > 1:
+        raise click.UsageError("--corpus fma takes one --metadata: tracks.csv, or its folder.")
+    return from_corpus(corpus, uris, genres, subset)
+
+
 @click.command("catalog")
 @click.argument("source", type=URI)
 @click.option("--out", type=URI, required=True, help="The catalog: a .parquet file, or a folder for catalog.parquet.")
 @click.option(
-    "--metadata", type=URI, help="CSV or Parquet with track_id (path below SOURCE) and genre_top, artist_id, split, …"
+    "--metadata",
+    type=URI,
+    multiple=True,
+    help="CSV or Parquet with track_id (path below SOURCE) and genre_top, artist_id, split, …; or the corpus's files.",
 )
+@click.option(
+    "--corpus",
+    type=click.Choice(CORPORA),
+    help="What SOURCE holds: then its own metadata, or its paths, tell genre, artist, split.",
+)
+@click.option("--genres", type=URI, help="FMA's genres.csv  [default: beside tracks.csv]")
+@click.option("--subset", type=click.Choice(fma.SUBSETS), help="Only the tracks of this subset of FMA.")
 @click.option(
     "--column", "columns", multiple=True, metavar="WANTED=NAME", help="Name of a column in the metadata file."
 )
@@ -339,7 +307,10 @@ def _table(rows: list[FileFact]) -> pa.Table:
 def command(
     source: str,
     out: str,
-    metadata: str | None,
+    metadata: tuple[str, ...],
+    corpus: str | None,
+    genres: str | None,
+    subset: fma.Subset | None,
     columns: tuple[str, ...],
     split_by: str | None,
     seed: int,
@@ -349,12 +320,10 @@ def command(
 ) -> Summary:
     """Index the audio files of SOURCE: a folder, a file or an s3:// prefix.
 
-    MP3, OGG, FLAC, WAV, AIFF, M4A, AAC, Opus and WMA; covers and other files are counted as ignored.
+    MP3, OGG, FLAC, WAV, AIFF, AU, M4A, AAC, Opus and WMA; covers and other files are counted as ignored.
     """
-    renamed = dict(pair.split("=", 1) for pair in columns if "=" in pair)
-    if len(renamed) != len(columns):
-        raise click.BadParameter("write WANTED=NAME, for example track_id=filename.", param_hint="--column")
-    return build(source, out, metadata, renamed, split_by, seed, notices, limit, dry_run)
+    known = _metadata(corpus, metadata, columns, genres, subset)
+    return build(source, out, known, split_by, seed, notices, limit, dry_run)
 
 
 if __name__ == "__main__":

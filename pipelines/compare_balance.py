@@ -12,7 +12,7 @@ import click
 from cluster import storage
 from cluster.profiles import Profile
 from cluster.session import connect
-from cluster.tables import class_counts, read_features, some_tracks, tracks_of
+from cluster.tables import read_features, read_roster
 from mgc import schema
 from mgc.bundle import Bundle
 from mgc.datasets.splits import TRAIN
@@ -124,8 +124,9 @@ def build(
 ) -> Summary:
     """Train, score and tabulate what is not there yet; connects to Ray when a profile is not given."""
     dataset, _ = read_features(features)
-    used = dataset if limit is None else dataset.filter(some_tracks(tracks_of(dataset, TRAIN), limit))
-    counts = class_counts(used, TRAIN)
+    # One for all: methods and seeds leave it as it is.
+    protocol = next(iter(wanted.values())).protocol
+    counts = read_roster(dataset, protocol).limited(limit, (TRAIN,)).class_counts(TRAIN)
     totals: dict[str, Any] = {"models": len(wanted), "train_clips": sum(counts.values())}
     if dry_run:
         describe({f"{method}, seed {seed}": METHODS[method] for method, seed in wanted} | {"genres": counts})
@@ -139,7 +140,7 @@ def build(
             train.build(experiment, features, folder, profile=at, workers=workers, limit=limit)
             scores, scored_split, _ = evaluate.bundle_scores(train.open_bundle(folder))
             if scores is None or scored_split != split:
-                evaluate.build(folder, features, split, None, at, limit)
+                evaluate.build(folder, features, split, None, at, limit, draw_map=False)
             rows.append(result(train.open_bundle(folder), method, seed, counts, thresholds))
             notices = schema.notices_of(dataset.schema)
             facts = {"features": storage.redact(features), "notices": notices, "genres": counts, "rows": rows}

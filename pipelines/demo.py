@@ -23,6 +23,7 @@ from mgc.datasets.synthetic import SYNTHETIC_NOTICE, SyntheticConfig, TrackPlan,
 from mgc.recipes.house import house
 from pipelines import catalog, evaluate, label, prepare, show, train
 from pipelines.job import OVERRIDES, URI, Summary, describe, main, overrides, say
+from pipelines.metadata import from_file
 
 CORPUS: Final = SyntheticConfig(seed=1, shortest_seconds=8.0, longest_seconds=12.0)
 
@@ -95,7 +96,8 @@ def build(out: str, limit: int | None, fields: dict[str, str], dry_run: bool) ->
         made = make_corpus(corpus, CORPUS, limit, profile)
         step(2, "catalog: index the files")
         table = str(root / "catalog.parquet")
-        catalog.build(str(corpus / "audio"), table, str(corpus / "metadata.parquet"), notices=(SYNTHETIC_NOTICE,))
+        known = from_file(str(corpus / "metadata.parquet"))
+        catalog.build(str(corpus / "audio"), table, known, notices=(SYNTHETIC_NOTICE,))
         step(3, "prepare: decode, log-mel, features")
         prepare.build(table, features, experiment, profile)
         step(4, "train: a small CNN, every genre seen equally often")

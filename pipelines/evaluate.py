@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 import click
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from cluster import storage
 from cluster.profiles import Profile
+from cluster.scoring import clip_answers
 from cluster.session import connect
-from cluster.streams import clip_logits
-from cluster.tables import class_counts, read_features, some_tracks, tracks_of
+from cluster.tables import read_features, read_roster
 from cluster.trainer import feed
 from mgc import schema
 from mgc.bundle import Bundle
-from mgc.errors import FeaturesError
-from mgc.evaluation.report import EpochRow, ReportContent, render_report
-from mgc.evaluation.scores import Scores, score
-from mgc.labeling.decide import track_probabilities
+from mgc.datasets.protocols import name_of
+from mgc.errors import ConfigError, FeaturesError
+from mgc.evaluation.calibration import calibration
+from mgc.evaluation.embedding_map import SHOWN, choose
+from mgc.evaluation.leakage import check_heard, heard, says
+from mgc.evaluation.report import EpochRow, ReportContent, render_report, report_json
+from mgc.evaluation.robustness import SHARES
+from mgc.evaluation.scores import Scores
+from mgc.evaluation.shots import shot_scores, shots_to_json
+from mgc.experiment import Experiment
 from mgc.models.blocks import parameter_count
-from pipelines.job import URI, Summary, describe, main, say
+from pipelines.answers import answers, map_of, robustness_of, scores_of
+from pipelines.job import OVERRIDES, URI, Summary, describe, main, overrides, say
 from pipelines.train import open_bundle
+
+WRITTEN: Final = ("metrics.json", "report.json", "report.html")
 
 
 def model_facts(bundle: Bundle) -> dict[str, str]:
@@ -40,6 +47,7 @@ def model_facts(bundle: Bundle) -> dict[str, str]:
         "trained on": json.dumps(metrics.get("data", {}).get("clips", {})).strip("{}").replace('"', ""),
         "epochs": str(len(metrics.get("history", []))),
         "seed": str(bundle.experiment.training.seed),
+        "protocol": name_of(bundle.experiment.protocol),
         "made with": ", ".join(f"{name} {value}" for name, value in made.items()),
     }
 
@@ -60,22 +68,23 @@ def bundle_scores(bundle: Bundle) -> tuple[Scores | None, str, str]:
     return Scores.from_json(found["scores"]), found["split"], found["description"]
 
 
-def track_scores(clips: pa.Table, bundle: Bundle) -> Scores:
-    """Scores over tracks: the logits of a track's clips are averaged.
+def leaks_said(bundle: Bundle) -> list[str]:
+    """What leaked into the scores that a bundle carries, and into its training."""
+    records = (bundle.metrics.get("test") or {}, bundle.metrics.get("data", {}))
+    leaks = [record.get("leakage", {}).get("says") for record in records]
+    return [leak for leak in leaks if leak]
 
-    Args:
-        clips: `track_id`, `genre_top`, `logits`, one row a clip.
-        bundle: whose taxonomy it is.
+
+def evaluated(bundle: Bundle, fields: dict[str, str]) -> Experiment:
+    """The experiment of a bundle under another protocol.
+
+    Raises:
+        ConfigError: a field is none of the protocol's.
     """
-    order = clips.take(pc.sort_indices(clips["track_id"]))
-    tracks = np.array(order["track_id"].to_pylist())
-    logits_NG = np.array(order["logits"].to_pylist(), dtype=np.float32)
-    names, starts = np.unique(tracks, return_index=True)
-    probabilities_KG = np.stack([track_probabilities(part) for part in np.split(logits_NG, starts[1:])])
-    genres = order["genre_top"].take(pa.array(starts)).to_pylist()
-    true = np.array([bundle.taxonomy.index(genre) for genre in genres])
-    assert len(names) == len(true)
-    return score(true, probabilities_KG, bundle.taxonomy.names)
+    for name in fields:
+        if not name.startswith("protocol."):
+            raise ConfigError(f"option {name}: a trained model is scored as it is; only --protocol fields can be set.")
+    return bundle.experiment.override(fields)
 
 
 def build(
@@ -86,83 +95,153 @@ def build(
     profile: Profile | None = None,
     limit: int | None = None,
     dry_run: bool = False,
+    fields: dict[str, str] | None = None,
+    draw_map: bool = True,
+    robustness: bool = False,
 ) -> Summary:
     """Score and write the report; connects to Ray when a profile is not given."""
     where = storage.redact(features)
     bundle = open_bundle(bundle_uri)
     dataset, facts = read_features(features)
     bundle.check_features(facts["features_id"], where)
-    tracks = tracks_of(dataset, split)
-    if not tracks:
+    experiment = evaluated(bundle, fields or {})
+    protocol = experiment.protocol
+    roster = read_roster(dataset, protocol).limited(limit, (split,))
+    size = roster.size(split)
+    if not size.tracks:
         raise FeaturesError(
-            f"{where}: no labelled clips in the split {split!r}; `mgc catalog --split-by` makes splits."
+            f"{where}: no labelled clips in the split {split!r} (protocol {name_of(protocol)}); name "
+            "another --split, or divide otherwise (--protocol.kind artist, --protocol.test_share 0.3)."
         )
-    bundle.check_taxonomy(list(class_counts(dataset, split)), where)
-    only = None if limit is None else some_tracks(tracks, limit)
+    bundle.check_taxonomy(list(roster.class_counts(split)), where)
+    leakage: dict[str, Any] = {"asked_for": protocol.leak, "checked": bundle.trained_on is not None}
+    found = None if bundle.trained_on is None else heard(roster, split, bundle.trained_on)
+    if found is not None:
+        leakage |= {**found.to_json(), "says": says(found, split, protocol.unit)}
     target = out or bundle_uri
     if target == "default":
         raise FeaturesError("the default bundle is part of the program; give --out for its report.")
-    counts: dict[str, Any] = {"tracks": min(len(tracks), limit or len(tracks))}
+    counts: dict[str, Any] = {"tracks": size.tracks}
+    if protocol.unit == "clips":
+        counts["clips"] = size.clips
     if dry_run:
         describe(
             {
                 "bundle": bundle.id,
                 "split": split,
+                "protocol": name_of(protocol),
                 **counts,
-                "would write": storage.redact(storage.join(target, "report.html")),
+                "leakage": leakage,
+                "would write": ", ".join(storage.redact(storage.join(target, name)) for name in WRITTEN),
             }
         )
+    if found is not None:
+        check_heard(found, protocol.leak, split, where)
+    if dry_run:
         return Summary("dry_run", counts)
     shape = tuple(int(side) for side in facts["shape"])
+    shown = choose(roster.genres(split)) if draw_map else []
+    zeroed = SHARES if robustness else ()
 
     def work(at: Profile) -> pa.Table:
-        return clip_logits(feed(dataset, split, at, None, bundle.experiment, only), bundle, shape, at)
+        only = None if limit is None else roster.only(split)
+        fed = feed(dataset, split, at, None, experiment, only)
+        return clip_answers(fed, bundle, shape, at, shown, zeroed)
 
     if profile is None:
         with connect() as at:
             clips = work(at)
     else:
         clips = work(profile)
-    scores = track_scores(clips, bundle)
-    if scores.tracks != counts["tracks"]:
-        raise FeaturesError(f"{where}: {scores.tracks} of {counts['tracks']} tracks were scored; run it again.")
-    description = f"{scores.tracks} tracks of {where}, clips of a track averaged"
+    unit = protocol.unit
+    given = answers(clips, bundle, unit)
+    scores = scores_of(given, bundle)
+    if scores.tracks != counts[unit]:
+        raise FeaturesError(f"{where}: {scores.tracks} of {counts[unit]} {unit} were scored; run it again.")
+    how = "clips of a track averaged" if unit == "tracks" else f"of {size.tracks} tracks, each clip by itself"
+    description = f"{scores.tracks} {unit} of {where}, {how}; protocol {name_of(protocol)}"
     notices = list(dict.fromkeys([*bundle.metrics.get("notices", []), *schema.notices_of(dataset.schema)]))
-    bundle.metrics["test"] = {"split": split, "description": description, "scores": scores.to_json()}
-    page = render_report(
-        ReportContent(
-            title=f"{bundle.experiment.recipe}: score on {split}",
-            notices=notices,
-            model=model_facts(bundle),
-            scores=scores,
-            split_name=split,
-            split_description=description,
-            history=history_rows(bundle),
-        )
+    if bundle.trained_on is None:
+        notices.append("Leakage could not be checked: this bundle does not say which tracks it was trained on.")
+    trained = bundle.metrics.get("data", {}).get("genre_clips", {})
+    shots = shot_scores(scores.confusion, scores.genres, [trained.get(g, 0) for g in scores.genres]) if trained else ()
+    bundle.metrics["test"] = {
+        "split": split,
+        "description": description,
+        "leakage": leakage,
+        "scores": scores.to_json(),
+        "shots": shots_to_json(shots),
+    }
+    content = ReportContent(
+        title=f"{bundle.experiment.recipe}: score on {split}",
+        notices=notices,
+        leaks=leaks_said(bundle),
+        model=model_facts(bundle),
+        scores=scores,
+        split_name=split,
+        split_description=description,
+        history=history_rows(bundle),
+        calibration=calibration(given.truth_N, given.probabilities_NG, given.groups),
+        robustness=robustness_of(clips, bundle, unit) if robustness else None,
+        embedding_map=map_of(clips, bundle) if draw_map else None,
+        shots=shots,
     )
-    storage.write_bytes(storage.join(target, "metrics.json"), (json.dumps(bundle.metrics, indent=2) + "\n").encode())
-    storage.write_bytes(storage.join(target, "report.html"), page.encode())
+    texts = {
+        "metrics.json": json.dumps(bundle.metrics, indent=2) + "\n",
+        "report.json": json.dumps(report_json(content), indent=2, allow_nan=False) + "\n",
+        "report.html": render_report(content),
+    }
+    for name in WRITTEN:
+        storage.write_bytes(storage.join(target, name), texts[name].encode())
+    sure = scores.accuracy_interval
+    ends = f" ({sure.low:.3f} to {sure.high:.3f}, 95 % over {scores.groups} {scores.group_kind})" if sure else ""
     say(
-        f"{split}: accuracy {scores.accuracy:.3f} ({scores.accuracy_low:.3f} to {scores.accuracy_high:.3f}, 95 %), "
-        f"macro-F1 {scores.macro_f1:.3f}, {scores.tracks} tracks; chance {scores.chance:.3f}, "
+        f"{split}: accuracy {scores.accuracy:.3f}{ends}, "
+        f"macro-F1 {scores.macro_f1:.3f}, {scores.tracks} {unit}; chance {scores.chance:.3f}, "
         f"always {scores.majority_genre}: {scores.majority_accuracy:.3f}"
     )
+    if leakage.get("says"):
+        say(leakage["says"])
     counts |= {"accuracy": round(scores.accuracy, 4), "macro_f1": round(scores.macro_f1, 4)}
-    return Summary("done", counts, {"report": storage.redact(storage.join(target, "report.html"))})
+    outputs = {"report": "report.html", "json": "report.json"}
+    return Summary("done", counts, {name: storage.redact(storage.join(target, file)) for name, file in outputs.items()})
 
 
-@click.command("evaluate")
+@click.command("evaluate", context_settings=OVERRIDES)
 @click.option(
-    "--bundle", type=URI, required=True, help="Folder of the bundle; its metrics.json and report.html are written anew."
+    "--bundle",
+    type=URI,
+    required=True,
+    help="Folder of the bundle; its metrics.json, report.html and report.json are written anew.",
 )
 @click.option("--features", type=URI, required=True, help="Folder that `mgc prepare` wrote.")
 @click.option("--split", default="test", show_default=True)
-@click.option("--out", type=URI, help="Write metrics.json and report.html here instead.")
+@click.option("--out", type=URI, help="Write them here instead.")
 @click.option("--limit", type=click.IntRange(1), help="Only N tracks, spread over the split.")
+@click.option(
+    "--map/--no-map", "draw_map", default=True, show_default=True, help=f"A t-SNE of the tracks, {SHOWN:,} at most."
+)
+@click.option(
+    "--robustness", is_flag=True, help="Score again with 25, 50 and 75 % of the pixels zeroed: four times the work."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done.")
-def command(bundle: str, features: str, split: str, out: str | None, limit: int | None, dry_run: bool) -> Summary:
-    """Score a bundle on a split of prepared features, track by track, and write an HTML report."""
-    return build(bundle, features, split, out, None, limit, dry_run)
+@click.argument("fields", nargs=-1, type=click.UNPROCESSED)
+def command(
+    bundle: str,
+    features: str,
+    split: str,
+    out: str | None,
+    limit: int | None,
+    draw_map: bool,
+    robustness: bool,
+    dry_run: bool,
+    fields: tuple[str, ...],
+) -> Summary:
+    """Score a bundle on a split of prepared features, and write an HTML report.
+
+    The rows are divided by the bundle's own protocol; another is set by its fields, for example --protocol.kind given.
+    """
+    return build(bundle, features, split, out, None, limit, dry_run, overrides(fields), draw_map, robustness)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def print_forecasts(
 ) -> list[dict[str, Any]]:
     """A table for a person; returns its rows as JSON-ready values."""
     gpus = f", {machine.gpus} GPUs" if machine.gpus else ""
-    source = f"{len(past)} past runs" if past else "the rates of BENCHMARKS.md"
+    source = f"{len(past)} past run{'' if len(past) == 1 else 's'}" if past else "the rates of BENCHMARKS.md"
     table = Table(
         title=f"{workload.name}: {workload.tracks:,} tracks, {workload.size_bytes * workload.tracks / 2**40:.2f} TiB, "
         f"on nodes of {machine.cores} cores{gpus} at {machine.price_per_hour:g} an hour; by {source}",

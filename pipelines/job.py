@@ -1,6 +1,7 @@
 """What every job has in common.
 
-One clear line for what is wrong, an exit code, a JSON summary as the last line of stdout.
+One clear line for what is wrong, an exit code, a JSON summary as the last line of stdout (or alone there, the JSON that
+was asked for).
 """
 
 from __future__ import annotations
@@ -37,12 +38,14 @@ class Summary:
         counts: numbers by name.
         outputs: URIs by name.
         alarms: what a person should look at, though the job is done; a sentence each.
+        answer: JSON-ready values that were asked for: printed on stdout in place of the summary, which goes to stderr.
     """
 
     status: str = "done"
     counts: dict[str, Any] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
     alarms: list[str] = field(default_factory=list)
+    answer: Any = None
 
 
 def submitted() -> bool:
@@ -154,7 +157,11 @@ def run(command: click.Command, arguments: Sequence[str] | None = None, program:
         facts["alarms"] = summary.alarms
     if reason is not None:
         facts["error"] = " ".join(reason.split())
-    print(json.dumps(facts), flush=True)
+    if summary.answer is None:
+        print(json.dumps(facts), flush=True)
+    else:
+        print(json.dumps(summary.answer, indent=2), flush=True)
+        say(json.dumps(facts))
     return code
 
 

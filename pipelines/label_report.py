@@ -45,7 +45,7 @@ from mgc.evaluation.night import (
     TrackCounts,
 )
 from mgc.evaluation.report import ReportContent, render_report, report_json
-from pipelines.evaluate import bundle_scores, history_rows, model_facts
+from pipelines.evaluate import bundle_scores, history_rows, leaks_said, model_facts
 
 QUARANTINE_SHOWN: Final = 200
 """Quarantined tracks listed in a report."""
@@ -206,6 +206,7 @@ def write_report(labels: str, run: LabelsRun, bundle: Bundle, notices: Sequence[
         split_description=description,
         history=history_rows(bundle),
         labels_run=run,
+        leaks=leaks_said(bundle),
     )
     files = {
         "html": render_report(content),

@@ -117,7 +117,7 @@ def _facts(newest: TrackRow) -> list[tuple[str, str]]:
     facts = [
         ("status", _state(row)),
         ("genre", row["genre_top"]),
-        ("confidence", _number(row["confidence"])),
+        ("the model's confidence" if row["override_by"] else "confidence", _number(row["confidence"])),
         ("the model's answer", top_k),
         ("corrected", override),
         ("error", error),
@@ -148,7 +148,8 @@ def _state(row: dict[str, Any] | None) -> str:
     gone = f", gone from the catalog since {_time(row['removed_at'])}" if row["removed_at"] else ""
     if row["status"] == "labeled":
         by = f", by {row['override_by']}" if row["override_by"] else ""
-        confidence = f" {row['confidence']:.2f}" if row["confidence"] is not None else ""
+        # The confidence is the model's in its own answer.
+        confidence = "" if by or row["confidence"] is None else f" {row['confidence']:.2f}"
         return f"labeled {row['genre_top']}{confidence}{by}{gone}"
     return f"{row['status']} ({row['error_kind']}){gone}"
 

@@ -144,7 +144,7 @@ def _estimated(found: Estimate | None, profile: Profile) -> dict[str, str]:
         "CPU hours": f"{found.cpu_hours:.3g}",
         "GPU hours": f"{found.gpu_hours:.3g}",
         "would take": f"{_seconds(found.seconds)} on {machines}",
-        "estimated by": f"{found.runs} past runs over {found.tracks:,} tracks",
+        "estimated by": f"{found.runs} past run{'' if found.runs == 1 else 's'} over {found.tracks:,} tracks",
     }
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 import tempfile
-from dataclasses import replace
-from functools import reduce
-from operator import or_
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +17,24 @@ import mgc
 from cluster import epochs, storage
 from cluster.profiles import Profile
 from cluster.progress import watched
+from cluster.scoring import clip_answers
 from cluster.session import connect
-from cluster.streams import clip_logits
-from cluster.tables import class_counts, read_features, some_tracks, tracks_of
+from cluster.tables import read_features, read_roster
 from cluster.trainer import feed, plan_training, train
 from mgc import schema
-from mgc.bundle import FILES, Bundle, load_bundle
-from mgc.configuration import short_hash
+from mgc.bundle import FILES, TRAINED_ON, Bundle, load_bundle
+from mgc.configuration import short_hash, to_json
+from mgc.datasets.protocols import SIDES, name_of
+from mgc.datasets.roster import Roster
 from mgc.datasets.splits import TRAIN, VALIDATION
 from mgc.errors import BundleError, FeaturesError
+from mgc.evaluation.leakage import Groups, check_division, crossing, heard, says
 from mgc.experiment import Experiment
 from mgc.features.front_end import features_id
 from mgc.labeling.adjust import PriorAdjustment, macro_f1_by_tau
 from mgc.models.blocks import parameter_count
 from mgc.recipes.catalogue import find
+from pipelines.answers import answers
 from pipelines.job import OVERRIDES, URI, Summary, describe, main, overrides, say
 
 
@@ -56,8 +58,10 @@ def save_bundle(bundle: Bundle, uri: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         bundle_id = bundle.save(folder)
         # In the order of FILES, the experiment last: a bundle that has one is whole.
-        for name in FILES:
+        for name in (TRAINED_ON, *FILES) if bundle.trained_on else FILES:
             storage.write_bytes(storage.join(uri, name), Path(folder, name).read_bytes())
+    if bundle.trained_on is None:
+        storage.delete(storage.join(uri, TRAINED_ON))
     return bundle_id
 
 
@@ -78,10 +82,13 @@ def check(experiment: Experiment, facts: dict[str, Any], counts: dict[str, dict[
         )
     for split, found in counts.items():
         if not found:
-            raise FeaturesError(
-                f"{where}: no labelled clips in the split {split!r}; give the catalog splits with "
-                "`mgc catalog … --metadata FILE` or `--split-by artist_id`."
+            way_out = (
+                "divide here (--protocol.kind artist), or give the catalog splits (`mgc catalog … --metadata FILE`)"
             )
+            if experiment.protocol.kind != "given":
+                way_out = "set other shares or another --protocol.seed"
+            protocol = name_of(experiment.protocol)
+            raise FeaturesError(f"{where}: no labelled clips in the split {split!r} (protocol {protocol}); {way_out}.")
     if len(counts[TRAIN]) < 2:
         raise FeaturesError(
             f"{where}: only one genre ({', '.join(counts[TRAIN])}) to train on; two at least are needed."
@@ -96,19 +103,34 @@ def adjusted(bundle: Bundle, clips: pa.Table, counts: tuple[int, ...]) -> Bundle
 
     Args:
         bundle: not adjusted.
-        clips: `track_id`, `genre_top` and `logits` of the validation split, one row a clip.
+        clips: what it says to the clips of the validation split, see `clip_answers`.
         counts: training clips of each genre, in the order of the logits.
     """
-    _, first, place = np.unique(clips["track_id"].to_pylist(), return_index=True, return_inverse=True)
-    logits_KG = np.zeros((len(first), len(bundle.taxonomy)))
-    np.add.at(logits_KG, place, np.array(clips["logits"].to_pylist()))
-    logits_KG /= np.bincount(place)[:, None]
-    true_K = np.array([bundle.taxonomy.index(genre) for genre in clips["genre_top"].take(pa.array(first)).to_pylist()])
-    found = macro_f1_by_tau(bundle.experiment.training.adjust_after, logits_KG, true_K, counts)
+    given = answers(clips, bundle, bundle.experiment.protocol.unit)
+    # Logarithms of probabilities are logits.
+    logits_NG = np.log(np.maximum(given.probabilities_NG, np.finfo(np.float64).tiny))
+    found = macro_f1_by_tau(bundle.experiment.training.adjust_after, logits_NG, given.truth_N, counts)
     tau = max(found, key=found.__getitem__)
     bundle.metrics["adjustment"] = {"tau": tau, "validation_macro_f1": {f"{each:g}": f1 for each, f1 in found.items()}}
-    say(f"logits adjusted by tau {tau:g}: validation macro-F1 {found[tau]:.3f} of tracks")
-    return replace(bundle, adjustment=PriorAdjustment.from_counts(tau, counts) if tau else None)
+    say(f"logits adjusted by tau {tau:g}: validation macro-F1 {found[tau]:.3f} of {given.unit}")
+    return dataclasses.replace(bundle, adjustment=PriorAdjustment.from_counts(tau, counts) if tau else None)
+
+
+def division(roster: Roster, experiment: Experiment) -> dict[str, str]:
+    """What stands on each side of a protocol, and what leaks, in words."""
+    trained_on = Groups.of(roster)
+    lines = {"protocol": name_of(experiment.protocol)}
+    for split in SIDES:
+        size = roster.size(split)
+        words = f"{size.tracks} tracks, {size.clips} clips, {size.artists} artists"
+        if size.tracks_of_unknown_artist:
+            words += f" ({size.tracks_of_unknown_artist} tracks of unknown artist)"
+        if split != TRAIN:
+            found = heard(roster, split, trained_on)
+            words += f"; of these tracks {found.tracks_heard} are trained on, {found.artists_heard} if by artist"
+        lines[split] = words
+    tracks, artists = crossing(roster, "track"), crossing(roster, "artist")
+    return {**lines, "on more than one side": f"{tracks.count} tracks, {artists.count} artists"}
 
 
 def build(
@@ -128,18 +150,26 @@ def build(
     notices = list(schema.notices_of(dataset.schema))
     # Names of feature files are unique: the same names are the same features.
     fingerprint = short_hash([facts["features_id"], sorted(dataset.files)])
-    only = None
-    if limit is not None:
-        only = reduce(or_, (some_tracks(tracks_of(dataset, split), limit) for split in (TRAIN, VALIDATION)))
-        dataset = dataset.filter(only)
-    counts = {split: class_counts(dataset, split) for split in (TRAIN, VALIDATION)}
+    protocol = experiment.protocol
+    roster = read_roster(dataset, protocol).limited(limit, (TRAIN, VALIDATION))
+    only = {split: None if limit is None else roster.only(split) for split in (TRAIN, VALIDATION)}
+    counts = {split: roster.class_counts(split) for split in (TRAIN, VALIDATION)}
     check(experiment, facts, counts, where)
     key = short_hash([experiment.to_json(), fingerprint, limit, workers])
     totals: dict[str, Any] = {f"{split}_clips": sum(found.values()) for split, found in counts.items()}
     if dry_run:
         describe(
-            {**experiment.dotted(), **totals, "genres": counts[TRAIN], "run": key, "would write": storage.redact(out)}
+            {
+                **experiment.dotted(),
+                **totals,
+                "genres": counts[TRAIN],
+                **division(roster, experiment),
+                "run": key,
+                "would write": storage.redact(out),
+            }
         )
+    torn = check_division(roster, protocol.leak, protocol.kind, where)
+    if dry_run:
         return Summary("dry_run", totals)
     outputs = {"bundle": storage.redact(out)}
     if storage.exists(storage.join(out, "experiment.json")):
@@ -154,10 +184,12 @@ def build(
     folder = checkpoints or storage.join(out, "_checkpoints")
 
     def work(at: Profile) -> tuple[Bundle, list[dict[str, Any]]]:
-        job = plan_training(dataset, facts, counts[TRAIN], experiment, at)
+        job = plan_training(
+            dataset if limit is None else dataset.filter(only[TRAIN]), facts, counts[TRAIN], experiment, at
+        )
         epoch = epochs.start()
-        training = feed(dataset, TRAIN, at, counts[TRAIN], experiment, only, epoch)
-        validation = feed(dataset, VALIDATION, at, None, experiment, only)
+        training = feed(dataset, TRAIN, at, counts[TRAIN], experiment, only[TRAIN], epoch)
+        validation = feed(dataset, VALIDATION, at, None, experiment, only[VALIDATION])
         say(
             f"training {experiment.recipe}: {parameter_count(job.model()):,} parameters, {totals['train_clips']} "
             f"clips, "
@@ -167,7 +199,7 @@ def build(
         with watched("training", "clips", job.clips()) as progress:
             bundle, history = train(job, training, validation, at, folder, key, progress, epoch)
         if experiment.training.adjust_after:
-            clips = clip_logits(feed(dataset, VALIDATION, at, None, experiment, only), bundle, job.shape, at)
+            clips = clip_answers(validation, bundle, job.shape, at)
             bundle = adjusted(bundle, clips, job.class_counts)
         return bundle, history
 
@@ -176,9 +208,13 @@ def build(
             bundle, history = work(at)
     else:
         bundle, history = work(profile)
+    trained_on = Groups.of(roster)
+    bundle = dataclasses.replace(bundle, trained_on=trained_on)
+    leak = heard(roster, VALIDATION, trained_on)
     # Where the head was trained anew, the model is of one of those epochs.
     final = [row for row in history if row["epoch"] > experiment.training.epochs] or history
-    best = max(final, key=lambda row: row["validation_macro_f1"])
+    select = experiment.training.validation_score
+    best = max(final, key=lambda row: select(row["validation_loss"], row["validation_macro_f1"]))
     total = sum(counts[TRAIN].values())
     bundle.metrics.update(
         {
@@ -188,7 +224,17 @@ def build(
             "data": {
                 "features": where,
                 "clips": totals,
+                "genre_clips": counts[TRAIN],
                 "genre_share": {g: n / total for g, n in counts[TRAIN].items()},
+                "protocol": name_of(protocol),
+                "sides": {split: to_json(roster.size(split)) for split in SIDES},
+                "leakage": {
+                    "asked_for": protocol.leak,
+                    "tracks_on_two_sides": torn[0].count,
+                    "artists_on_two_sides": torn[1].count,
+                    VALIDATION: leak.to_json(),
+                    "says": says(leak, VALIDATION, protocol.unit),
+                },
             },
             "notices": notices,
             "made_with": {
@@ -233,7 +279,9 @@ def command(
     dry_run: bool,
     fields: tuple[str, ...],
 ) -> Summary:
-    """Train a recipe on prepared features and save the best model by validation macro-F1.
+    """Train a recipe on prepared features and save the best model by validation.
+
+    The best is that of the highest macro-F1, or of the lowest loss where the recipe says so (--training.select).
 
     Any field of the recipe can be set by its dotted name, for example --training.epochs 3 or --model.channels 16,32,64.
     """

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from cluster.profiles import Profile
 from cluster.session import connect
@@ -21,6 +24,20 @@ from tests.ray_head import running as running_ray
 # How long an example takes says how busy the machine is.
 settings.register_profile("mgc", deadline=None)
 settings.load_profile("mgc")
+
+
+class OneRay(LoadScopeScheduling):  # type: ignore[misc]
+    """Shares files of tests out among processes; those that run Ray go to one of them: they share a head, and cores."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = nodeid.partition("::")[0]
+        text = Path(self.config.rootpath, file).read_text(encoding="utf-8")
+        return "Ray" if re.search(r"\bray_(session|head|nodes)\b", text) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneRay:
+    """How `make test` shares the tests out."""
+    return OneRay(config, log)
 
 
 @pytest.fixture(scope="session")

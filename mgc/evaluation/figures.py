@@ -1,24 +1,25 @@
-"""Figures of the report, as inline SVG that takes its colours from the page.
+"""Figures of the report and the style they share, as inline SVG that takes its colours from the page.
 
 matplotlib draws with stand-in colours, which then become the page's CSS variables, so one SVG serves light and dark.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any, Final
 
-_WIDTH_INCHES: Final = 4.8
-_HEIGHT_INCHES: Final = 3.0
+WIDTH_INCHES: Final = 4.8
+HEIGHT_INCHES: Final = 3.0
 
 _STAND_INS: Final = {"#000001": "--muted", "#000002": "--line", "#000003": "--series-1", "#000004": "--series-2",
                      "#000005": "--series-3"}  # fmt: skip
-_TEXT, _GRID, *SERIES_COLOURS = _STAND_INS
+TEXT, GRID, *SERIES_COLOURS = _STAND_INS
 _DASHES: Final = ("solid", "dashed", "dotted")
 _MARKERS: Final = ("o", "s", "^")
 
@@ -43,7 +44,7 @@ def curves_svg(name: str, epochs: Sequence[int], curves: Sequence[Curve], *, sha
         name: a word for the figure, unique on the page: it prefixes the ids of the SVG and starts its description.
         epochs: the x axis.
         curves: at most three; one without a single number is left out.
-        share: whether the values are shares of 1, shown in percent on an axis from 0 to 100.
+        share: whether the values are shares of 1, shown in percent on an axis from 0 to 100; else they are losses.
 
     Returns:
         An `<svg>` element without size or fixed colours, or None if there is nothing to draw.
@@ -53,14 +54,9 @@ def curves_svg(name: str, epochs: Sequence[int], curves: Sequence[Curve], *, sha
     ]
     if not drawn:
         return None
-    # Imported here since it takes a second and only curves need it. Figure, not pyplot: no global state.
-    from matplotlib import style
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
+    from matplotlib.ticker import MaxNLocator
 
-    # From matplotlib's defaults, whatever the user's own style; text stays text, and ids do not change from run to run.
-    with style.context({"svg.fonttype": "none", "svg.hashsalt": name}, after_reset=True):
-        figure = Figure(figsize=(_WIDTH_INCHES, _HEIGHT_INCHES), layout="constrained")
+    with house_figure(name) as figure:
         axes = figure.add_subplot()
         for i, curve in drawn:
             measured = [(epoch, value) for epoch, value in zip(epochs, curve.values, strict=True) if value is not None]
@@ -76,15 +72,17 @@ def curves_svg(name: str, epochs: Sequence[int], curves: Sequence[Curve], *, sha
                 markersize=3.5,
             )
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
-        axes.set_xlabel("epoch", color=_TEXT)
+        axes.set_xlabel("epoch", color=TEXT)
         if share:
             # Room above, so that a mark at 100 % is whole.
             axes.set_ylim(0, 1.04)
-            axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol="\N{NO-BREAK SPACE}%"))
+            axes.yaxis.set_major_formatter(percents())
         else:
             axes.set_ylim(bottom=0)
-        _dress(figure, axes)
-        return _inline(figure, name, _describe(name, epochs, [curve for _, curve in drawn], share=share))
+            axes.set_ylabel("nats a clip", color=TEXT)
+        dress(axes)
+        legend(figure)
+        return inline(figure, name, _describe(name, epochs, [curve for _, curve in drawn], share=share))
 
 
 def histogram_svg(name: str, histograms: Sequence[tuple[str, Sequence[float]]]) -> str | None:
@@ -99,12 +97,7 @@ def histogram_svg(name: str, histograms: Sequence[tuple[str, Sequence[float]]]) 
     """
     if not histograms:
         return None
-    from matplotlib import style
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import PercentFormatter
-
-    with style.context({"svg.fonttype": "none", "svg.hashsalt": name}, after_reset=True):
-        figure = Figure(figsize=(_WIDTH_INCHES, _HEIGHT_INCHES), layout="constrained")
+    with house_figure(name) as figure:
         axes = figure.add_subplot()
         for i, (label, shares) in enumerate(histograms):
             edges = [place / len(shares) for place in range(len(shares) + 1)]
@@ -116,11 +109,12 @@ def histogram_svg(name: str, histograms: Sequence[tuple[str, Sequence[float]]]) 
         # Room beside, so that the first tick keeps clear of the other axis.
         axes.set_xlim(-0.03, 1.03)
         axes.set_ylim(bottom=0)
-        axes.set_xlabel(name, color=_TEXT)
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol="\N{NO-BREAK SPACE}%"))
-        _dress(figure, axes)
+        axes.set_xlabel(name, color=TEXT)
+        axes.yaxis.set_major_formatter(percents())
+        dress(axes)
+        legend(figure)
         parts = [f"most {label} from {_fullest(shares)}" for label, shares in histograms]
-        return _inline(figure, name, f"{name.capitalize()}, shares of tracks: {'; '.join(parts)}.")
+        return inline(figure, name, f"{name.capitalize()}, shares of tracks: {'; '.join(parts)}.")
 
 
 def _fullest(shares: Sequence[float]) -> str:
@@ -128,17 +122,44 @@ def _fullest(shares: Sequence[float]) -> str:
     return f"{place / len(shares):.2f} to {(place + 1) / len(shares):.2f} ({shares[place]:.1%})"
 
 
-def _dress(figure: Any, axes: Any) -> None:
-    """Grid, ticks, frame and legend in the page's colours."""
-    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+@contextlib.contextmanager
+def house_figure(name: str, height_inches: float = HEIGHT_INCHES) -> Iterator[Any]:
+    """An empty matplotlib figure of the house, and its style while it is drawn and written.
+
+    Args:
+        name: a word for the figure, unique on the page.
+        height_inches: of the figure; its width is always the same, so that all text on the page is.
+    """
+    # Imported here since it takes a second and not every page has figures. Figure, not pyplot: no global state.
+    from matplotlib import style
+    from matplotlib.figure import Figure
+
+    # From matplotlib's defaults, whatever the user's own style; text stays text, and ids do not change from run to run.
+    with style.context({"svg.fonttype": "none", "svg.hashsalt": name}, after_reset=True):
+        yield Figure(figsize=(WIDTH_INCHES, height_inches), layout="constrained")
+
+
+def percents() -> Any:
+    """What writes an axis of shares of 1 in percent."""
+    from matplotlib.ticker import PercentFormatter
+
+    return PercentFormatter(1.0, symbol="\N{NO-BREAK SPACE}%")
+
+
+def dress(axes: Any) -> None:
+    """Grid, ticks and frame of axes in the page's colours."""
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(colors=_TEXT, length=0)
+    axes.tick_params(colors=TEXT, length=0)
     for side, spine in axes.spines.items():
         spine.set_visible(side == "bottom")
-        spine.set_color(_GRID)
-    # Outside the axes, so that it covers no curve.
+        spine.set_color(GRID)
+
+
+def legend(figure: Any) -> None:
+    """The legend of a figure: above the axes, so that it covers no curve."""
     figure.legend(
-        loc="outside upper left", ncols=3, frameon=False, labelcolor=_TEXT, handlelength=2.4, columnspacing=1.4
+        loc="outside upper left", ncols=3, frameon=False, labelcolor=TEXT, handlelength=2.4, columnspacing=1.4
     )
 
 
@@ -151,7 +172,7 @@ def _describe(name: str, epochs: Sequence[int], curves: Sequence[Curve], *, shar
     return f"{name.capitalize()} over epochs {epochs[0]} to {epochs[-1]}: {'; '.join(parts)}."
 
 
-def _inline(figure: Any, name: str, description: str) -> str:
+def inline(figure: Any, name: str, description: str) -> str:
     """The figure as an element that fits the page: its size, ids, colours and description."""
     raw = io.StringIO()
     figure.savefig(
@@ -166,6 +187,7 @@ def _inline(figure: Any, name: str, description: str) -> str:
     for colour, variable in _STAND_INS.items():
         body = body.replace(colour, f"var({variable})")
     # matplotlib's SVG counts in points, 72 to the inch.
-    box = f"0 0 {72 * _WIDTH_INCHES:g} {72 * _HEIGHT_INCHES:g}"
+    width, height = figure.get_size_inches()
+    box = f"0 0 {72 * width:g} {72 * height:g}"
     label = escape(description, quote=True)
     return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" role="img" aria-label="{label}">{body.strip()}'

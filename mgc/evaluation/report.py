@@ -18,10 +18,17 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from mgc.configuration import to_json
 from mgc.evaluation.alarms import shares, watched
+from mgc.evaluation.calibration import Calibration
+from mgc.evaluation.embedding_map import EmbeddingMap
 from mgc.evaluation.figures import Curve, curves_svg, histogram_svg
+from mgc.evaluation.intervals import FEW_GROUPS, REPLICATES, Interval
 from mgc.evaluation.night import LabelsRun
+from mgc.evaluation.robustness import Robustness
+from mgc.evaluation.score_figures import calibration_svg, map_figure, robustness_svg
 from mgc.evaluation.scores import Scores
+from mgc.evaluation.shots import ShotScore, shots_to_json
 
 FORMAT_VERSION: Final = 1
 """Version of a report's JSON."""
@@ -53,6 +60,7 @@ class ReportContent:
 
     Attributes:
         title: heading and title of the page.
+        leaks: shown in red above all else: what was scored and yet trained on, because someone asked for it.
         notices: shown in a box at the top: a synthetic corpus, a licence to heed.
         model: facts about the model, name → value, in the order to show: bundle, recipe, features, parameters, seed.
         scores: the model's scores on one split.
@@ -60,6 +68,10 @@ class ReportContent:
         split_description: what that split holds, and how it was kept apart from training.
         history: one row an epoch.
         labels_run: a run of the `label` job.
+        calibration: confidence against accuracy, on the same split.
+        robustness: accuracy with pixels zeroed, on the same split.
+        embedding_map: tracks of the same split as the network sees them.
+        shots: accuracy of the genres by how much training they had, on the same split; in the JSON only.
     """
 
     title: str
@@ -70,6 +82,11 @@ class ReportContent:
     split_description: str = ""
     history: Sequence[EpochRow] = ()
     labels_run: LabelsRun | None = None
+    leaks: Sequence[str] = ()
+    calibration: Calibration | None = None
+    robustness: Robustness | None = None
+    embedding_map: EmbeddingMap | None = None
+    shots: Sequence[ShotScore] = ()
 
 
 def render_report(content: ReportContent) -> str:
@@ -89,16 +106,24 @@ def render_report(content: ReportContent) -> str:
     )
     environment.filters.update(
         percent=_percent, number=_number, count=_count, moment=_moment, duration=_duration, uri=uri_without_credentials,
-        short=_short, points=_points, bytes=_bytes, stretch=_stretch,
+        short=_short, points=_points, bytes=_bytes, stretch=_stretch, ends=_ends,
     )  # fmt: skip
     scores, run = content.scores, content.labels_run
+    unit = scores.unit if scores else "tracks"
+    drawn = content.embedding_map and map_figure(content.embedding_map)
     return environment.get_template("report.html").render(
         content=content,
         scores=scores,
         run=run,
         confusions=_largest_confusions(scores) if scores else [],
         absent=[row.genre for row in scores.per_genre if not row.support] if scores else [],
+        replicates=REPLICATES,
+        few_groups=FEW_GROUPS,
         figures=_training_figures(content.history),
+        reliability=content.calibration and Markup(calibration_svg(content.calibration, unit)),
+        noise=content.robustness and Markup(robustness_svg(content.robustness)),
+        drawn_map=drawn,
+        map_svg=drawn and Markup(drawn.svg),
         bars=_genre_bars(run) if run else [],
         histogram=_confidence_figure(run) if run else None,
         **(_about(run) if run else {}),
@@ -114,20 +139,32 @@ def report_json(content: ReportContent) -> dict[str, Any]:
         - `format_version`: 1
         - `title`: of the page
         - `notices`: a licence to heed, a synthetic corpus
+        - `leaks`: what was scored and yet trained on, a sentence each
         - `model`: facts about the model, name → text
         - `scores`, or null where the model was never scored: `split`, `description`, and what `Scores` has
         - `history`: one object an epoch, what `EpochRow` has
+        - `calibration`, `robustness`, `embedding_map`, where they were measured: what `Calibration`, `Robustness` and
+          `EmbeddingMap` have
+        - `shots`: many-, medium- and few-shot genres, what `ShotScore` has; where the counts of training are known
     """
     scores, run = content.scores, content.labels_run
+    measured = {name: getattr(content, name) for name in ("calibration", "robustness", "embedding_map")}
     values: dict[str, Any] = _json_ready(
         {
             "format_version": FORMAT_VERSION,
             "title": content.title,
             "notices": content.notices,
+            "leaks": content.leaks,
             "model": content.model,
             "scores": scores
-            and {"split": content.split_name, "description": content.split_description, **scores.to_json()},
+            and {
+                "split": content.split_name,
+                "description": content.split_description,
+                **scores.to_json(),
+            },
             "history": [dataclasses.asdict(row) for row in content.history],
+            **{name: to_json(value) for name, value in measured.items() if value is not None},
+            **({"shots": shots_to_json(content.shots)} if content.shots else {}),
             **(run.to_json() if run else {}),
         }
     )
@@ -200,6 +237,14 @@ def _bytes(number: float) -> str:
             return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
         number /= 1024
     return f"{number:,.1f} TiB"
+
+
+def _ends(interval: Interval | None, digits: int = 0, percent: bool = True) -> str:
+    """An interval of a share, in percent without the sign, or as the share itself."""
+    if interval is None:
+        return _NONE
+    low, high = (f"{(100 if percent else 1) * end:.{digits}f}" for end in (interval.low, interval.high))
+    return f"{low}\N{EN DASH}{high}"
 
 
 def _number(value: float | None, digits: int = 3) -> str:

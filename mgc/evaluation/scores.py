@@ -1,13 +1,12 @@
 """Scores of a model on the tracks of one split.
 
-Axes: N tracks, G genres in the order of the taxonomy, k best answers.
+Axes: N units scored (tracks, or clips), G genres in the order of the taxonomy, k best answers, E events counted.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -15,17 +14,17 @@ import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
 from mgc.configuration import to_json
+from mgc.datasets.protocols import Unit
 from mgc.errors import BundleError, FeaturesError
+from mgc.evaluation.intervals import GroupKind, Groups, Interval, Resampled, interval, resample
 
 TOP_K: Final = (2, 3)
 """The k of top-k accuracy; a k that is not below the number of genres is left out, since it is always right."""
 
-_Z_95: Final = 1.959963984540054
-
 
 @dataclass(frozen=True)
 class GenreScore:
-    """How one genre fared.
+    """How one genre fared. An interval is of 95 %, and None where fewer than two groups bear on it.
 
     Attributes:
         genre: its name.
@@ -34,6 +33,10 @@ class GenreScore:
         f1: harmonic mean of the two, 0 to 1 (0 where no track was found); None if the split has no track of the genre.
         support: tracks of the genre in the split.
         answered: tracks that the model gave the genre.
+        precision_interval: of the precision.
+        recall_interval: of the recall.
+        f1_interval: of F1; None also where every replicate of the bootstrap has the same.
+        groups: groups (artists) that have tracks of the genre; None in scores from before they were counted.
     """
 
     genre: str
@@ -42,18 +45,22 @@ class GenreScore:
     f1: float | None
     support: int
     answered: int
+    precision_interval: Interval | None = None
+    recall_interval: Interval | None = None
+    f1_interval: Interval | None = None
+    groups: int | None = None
 
 
 @dataclass(frozen=True)
 class Scores:
     """Scores of one model on one split. All shares are 0 to 1.
 
+    The intervals are of 95 %, by bootstrap over groups: see `mgc.evaluation.intervals`. One is None where there are
+    fewer than two groups, and macro-F1's also where every replicate has the same.
+
     Attributes:
-        tracks: N, the tracks scored.
+        tracks: N, the tracks scored; clips where `unit` says so, here and wherever tracks are spoken of.
         accuracy: share of tracks whose most probable genre is the true one.
-        accuracy_low: lower end of the 95 % Wilson interval of the accuracy. It takes tracks as independent; tracks of
-            one artist are not, so where artists have many tracks the true interval is wider.
-        accuracy_high: upper end of it.
         macro_f1: mean F1 over the genres that the split has tracks of. Wrongly naming any other genre still counts, as
             a track missed; such a genre has no F1 of its own and is not averaged in as a zero.
         top_k_accuracy: k → share of tracks whose true genre is among the k most probable.
@@ -63,12 +70,18 @@ class Scores:
         per_genre: one row a genre, in the order of `genres`.
         confusion: tracks, rows by true genre, columns by answered genre.
         genres: names, in the order of the taxonomy.
+        accuracy_interval: of the accuracy.
+        macro_f1_interval: of macro-F1. A replicate without any track of a genre averages over the others.
+        top_k_intervals: k → of the top-k accuracy.
+        unit: what was scored.
+        groups: how many groups the bootstrap drew from.
+        effective_groups: how many groups of one size would be worth as much, at least; see `Groups.effective_count`.
+        group_kind: what a group is. The three are None in scores from before intervals were by groups; their one
+            interval, of the accuracy, is Wilson's, which takes tracks as independent.
     """
 
     tracks: int
     accuracy: float
-    accuracy_low: float
-    accuracy_high: float
     macro_f1: float
     top_k_accuracy: Mapping[int, float]
     chance: float
@@ -77,29 +90,43 @@ class Scores:
     per_genre: tuple[GenreScore, ...]
     confusion: tuple[tuple[int, ...], ...]
     genres: tuple[str, ...]
+    accuracy_interval: Interval | None = None
+    macro_f1_interval: Interval | None = None
+    top_k_intervals: Mapping[int, Interval | None] = field(default_factory=dict)
+    unit: Unit = "tracks"
+    groups: int | None = None
+    effective_groups: float | None = None
+    group_kind: GroupKind | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-ready values; the k of `top_k_accuracy` become strings."""
+        """JSON-ready values; the k of `top_k_accuracy` and `top_k_intervals` become strings."""
         values: dict[str, Any] = to_json(self)
         return values
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Scores:
-        """Inverse of `to_json`; fields that it does not know are ignored.
+        """Inverse of `to_json`; fields that it does not know are ignored, and scores of older bundles are understood.
 
         Raises:
             BundleError: a field is missing or of the wrong type.
         """
+        fields = dict(values)
+        if "accuracy_interval" not in fields and {"accuracy_low", "accuracy_high"} <= fields.keys():
+            fields["accuracy_interval"] = {"low": fields["accuracy_low"], "high": fields["accuracy_high"]}
         try:
-            return TypeAdapter(cls).validate_python(dict(values))
+            return TypeAdapter(cls).validate_python(fields)
         except ValidationError as error:
             first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"])
-            raise BundleError(f"scores: {field}: {first['msg']}; evaluate the model again to rewrite them.") from None
+            name = ".".join(str(part) for part in first["loc"])
+            raise BundleError(f"scores: {name}: {first['msg']}; evaluate the model again to rewrite them.") from None
 
 
 def score(
-    true_genres: npt.NDArray[np.integer], probabilities_NG: npt.NDArray[np.floating], genres: Sequence[str]
+    true_genres: npt.NDArray[np.integer],
+    probabilities_NG: npt.NDArray[np.floating],
+    genres: Sequence[str],
+    groups: Groups | None = None,
+    unit: Unit = "tracks",
 ) -> Scores:
     """Score a model's probabilities against the true genres.
 
@@ -109,11 +136,13 @@ def score(
         true_genres: (N,) integers, 0 to G-1.
         probabilities_NG: (N, G) finite numbers; only their order within a row counts, so logits do as well.
         genres: G unique names.
+        groups: which tracks are alike, for the intervals; by default every track is a group of its own.
+        unit: what a row is.
 
     Raises:
         FeaturesError: there is no track to score.
         BundleError: the probabilities or the true genres do not fit the taxonomy, or are not finite.
-        ValueError: the two arrays do not have the same N.
+        ValueError: the arrays, or the groups, do not have the same N.
     """
     # scikit-learn takes a second to import; who only reads or shows scores need not wait for it.
     from sklearn.metrics import precision_recall_fscore_support
@@ -122,11 +151,14 @@ def score(
     _check(truth_N, probabilities_NG, genres)
     G = len(genres)
     N = len(truth_N)
+    groups = groups or Groups.singles(N, unit)
+    if len(groups.index_N) != N:
+        raise ValueError(f"{len(groups.index_N)} units are grouped, {N} are scored")
     # Not sklearn's top_k_accuracy_score: it breaks ties towards the last genre, argmax towards the first, so that among
     # equal probabilities its top 2 can miss what the top 1 has.
     ranked_NG = np.argsort(-probabilities_NG, axis=1, kind="stable")
     answers_N = ranked_NG[:, 0]
-    hits_NG = ranked_NG == truth_N[:, None]
+    place_N = np.argmax(ranked_NG == truth_N[:, None], axis=1)
 
     labels = np.arange(G)
     # Not sklearn's confusion_matrix: it warns where one genre is all there is.
@@ -136,16 +168,16 @@ def score(
     )
     answered_G = confusion_GG.sum(axis=0)
     present_G = support_G > 0
-    right = int(np.trace(confusion_GG))
-    low, high = wilson_interval(right, N)
     majority = int(np.argmax(support_G))
+    drawn = _resample(truth_N, answers_N, place_N, G, groups)
+    f1_RG = np.stack([drawn.f1(g, G + g, 2 * G + g) for g in labels[present_G]], axis=1)
+    f1_intervals = dict(zip(labels[present_G], map(interval, f1_RG.T), strict=True))
+    whole = 3 * G
     return Scores(
         tracks=N,
-        accuracy=right / N,
-        accuracy_low=low,
-        accuracy_high=high,
+        accuracy=float((place_N == 0).mean()),
         macro_f1=float(f1_G[present_G].mean()),
-        top_k_accuracy={k: float(hits_NG[:, :k].any(axis=1).mean()) for k in TOP_K if k < G},
+        top_k_accuracy={k: float((place_N < k).mean()) for k in TOP_K if k < G},
         chance=1 / G,
         majority_genre=genres[majority],
         majority_accuracy=int(support_G[majority]) / N,
@@ -157,29 +189,47 @@ def score(
                 f1=float(f1_G[g]) if present_G[g] else None,
                 support=int(support_G[g]),
                 answered=int(answered_G[g]),
+                precision_interval=drawn.share(g, 2 * G + g),
+                recall_interval=drawn.share(g, G + g),
+                f1_interval=f1_intervals[g] if drawn.groups_C[G + g] > 1 else None,
+                groups=int(drawn.groups_C[G + g]),
             )
             for g in range(G)
         ),
         confusion=tuple(tuple(int(count) for count in row_G) for row_G in confusion_GG),
         genres=tuple(genres),
+        accuracy_interval=drawn.share(whole + 1, whole),
+        macro_f1_interval=interval(np.nanmean(f1_RG, axis=1)),
+        top_k_intervals={k: drawn.share(whole + k, whole) for k in TOP_K if k < G},
+        unit=unit,
+        groups=groups.count,
+        effective_groups=groups.effective_count,
+        group_kind=groups.kind,
     )
 
 
-def wilson_interval(right: int, total: int) -> tuple[float, float]:
-    """The 95 % score interval of a share: Wilson 1927, JASA 22 (158), 209-212.
+def _resample(
+    truth_N: npt.NDArray[Any], answers_N: npt.NDArray[Any], place_N: npt.NDArray[Any], G: int, groups: Groups
+) -> Resampled:
+    """Counts for all intervals at once.
 
-    Unlike share ± 1.96 standard errors it stays within 0 and 1 and does not shrink to a point at either end.
-
-    Args:
-        right: successes, 0 to `total`.
-        total: trials, at least 1.
+    In order: right answers of each genre, tracks of each genre, answers of each genre, all tracks, tracks whose true
+    genre is the first, among the first two, the first three, …
     """
-    share = right / total
-    z2 = _Z_95**2
-    middle = (share + z2 / (2 * total)) / (1 + z2 / total)
-    half = _Z_95 / (1 + z2 / total) * math.sqrt(share * (1 - share) / total + z2 / (4 * total**2))
-    # Rounding could carry the ends past the share itself where all or none are right.
-    return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
+    units = np.arange(len(truth_N))
+    right_N = place_N == 0
+    ranks = range(1, max(TOP_K) + 1)
+    found = [place_N < k for k in ranks]
+    unit_E = [units[right_N], units, units, units, *(units[found_N] for found_N in found)]
+    whole = 3 * G
+    count_E = [
+        truth_N[right_N],
+        G + truth_N,
+        2 * G + answers_N,
+        np.full(len(units), whole),
+        *(np.full(int(found_N.sum()), whole + k) for k, found_N in zip(ranks, found, strict=True)),
+    ]
+    return resample(groups, np.concatenate(unit_E), np.concatenate(count_E), whole + 1 + max(TOP_K))
 
 
 def _check(truth_N: npt.NDArray[Any], probabilities_NG: npt.NDArray[Any], genres: Sequence[str]) -> None:

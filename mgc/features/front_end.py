@@ -16,6 +16,7 @@ from mgc.features.lpcc import Lpcc, LpccConfig
 from mgc.features.mel import LogMel, LogMelConfig
 from mgc.features.mel_means import MelMeans, MelMeansConfig
 from mgc.features.mfcc import Mfcc, MfccConfig
+from mgc.features.mfcc_statistics import MfccStatistics, MfccStatisticsConfig
 from mgc.features.stack import MelMfcc, MelMfccConfig
 from mgc.features.thumbnail import Thumbnail, ThumbnailConfig
 
@@ -25,6 +26,7 @@ AnyFrontEndConfig = (
     LogMelConfig
     | ThumbnailConfig
     | MfccConfig
+    | MfccStatisticsConfig
     | MelMfccConfig
     | MelImageConfig
     | MelMeansConfig
@@ -57,6 +59,7 @@ _FRONT_ENDS: Final[dict[type[Any], type[FrontEnd]]] = {
     LogMelConfig: LogMel,
     ThumbnailConfig: Thumbnail,
     MfccConfig: Mfcc,
+    MfccStatisticsConfig: MfccStatistics,
     MelMfccConfig: MelMfcc,
     MelImageConfig: MelImage,
     MelMeansConfig: MelMeans,

@@ -1,4 +1,4 @@
-"""From stored features to what a network takes: zero mean and unit deviation per bin, or per colour of an image.
+"""From stored features to what a network takes: shifted and scaled per bin, or per colour of an image.
 
 Axes: N clips, B batch, F bins (rows, numbers of a vector, colours), T frames, V stored values 0 to 255.
 """
@@ -6,92 +6,107 @@ Axes: N clips, B batch, F bins (rows, numbers of a vector, colours), T frames, V
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass as plain_dataclass
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
+from pydantic.dataclasses import dataclass
 
+from mgc.configuration import STRICT
 from mgc.errors import FeaturesError
 
 _CLIPS_AT_ONCE: Final = 64
 """Clips counted, or summed in float64, together."""
 
+_LARGEST_BYTE: Final = 255.0
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, config=STRICT)
+class ScalingConfig:
+    """How features are brought to a range that suits a network.
+
+    Attributes:
+        method: `standardized`, each bin to mean 0 and deviation 1 over a sample of the training clips; `min_max`, each
+            bin so that its smallest value over all training clips is 0 and its largest 1 (clips not trained on may lie
+            outside); `bytes`, uint8 divided by 255, nothing is measured.
+        unit_length: whether each clip is then divided by its Euclidean norm over all its numbers; one that is all zeros
+            stays so.
+    """
+
+    method: Literal["standardized", "min_max", "bytes"] = "standardized"
+    unit_length: bool = False
+
+
+@plain_dataclass(frozen=True)
 class Normalization:
-    """Mean and deviation per bin, in units of the stored values (0 to 255 where they are uint8).
+    """What is subtracted from each bin and what it is then divided by, in units of the stored values.
 
     A bin is a number of a vector, a row of features over time, or a colour of an image.
 
     Attributes:
-        mean_F: finite float per bin.
-        deviation_F: finite float per bin, greater than zero.
+        offset_F: finite float per bin: a mean, or a minimum, or 0.
+        scale_F: finite float per bin, greater than zero: a deviation, or a range, or 255.
+        unit_length: whether each clip is then divided by its Euclidean norm.
 
     Raises:
         ValueError: a field is not of this kind, or the two differ in length.
     """
 
-    mean_F: tuple[float, ...]  # noqa: N815  (axes in capitals)
-    deviation_F: tuple[float, ...]  # noqa: N815
+    offset_F: tuple[float, ...]  # noqa: N815  (axes in capitals)
+    scale_F: tuple[float, ...]  # noqa: N815
+    unit_length: bool = False
 
     def __post_init__(self) -> None:
-        if len(self.mean_F) != len(self.deviation_F) or not self.mean_F:
-            raise ValueError("a normalization has one mean and one deviation for each bin")
-        if not all(math.isfinite(value) for value in self.mean_F + self.deviation_F) or min(self.deviation_F) <= 0:
-            raise ValueError("a normalization's means are finite, its deviations finite and greater than zero")
+        if len(self.offset_F) != len(self.scale_F) or not self.offset_F:
+            raise ValueError("a normalization has one offset and one scale for each bin")
+        if not all(math.isfinite(value) for value in self.offset_F + self.scale_F) or min(self.scale_F) <= 0:
+            raise ValueError("a normalization's offsets are finite, its scales finite and greater than zero")
 
     @classmethod
-    def measure(cls, features_NFT: np.ndarray) -> Normalization:
-        """Mean and deviation of training clips.
+    def measure(cls, features_NFT: np.ndarray, scaling: ScalingConfig | None = None) -> Normalization:
+        """The normalization that a scaling asks for, measured on training clips.
 
         Of uint8 exact whatever the order of clips, rounded to four decimals; of floats summed in float64, rounded to
         eight digits.
 
         Args:
             features_NFT: one clip at least: (clips, numbers), (clips, bins, frames) or (clips, height, width, colours).
+                `min_max` needs all of them, or their `extremes`.
+            scaling: how; by default standardized.
 
         Raises:
-            FeaturesError: there is no clip, or a feature is not a finite number.
+            FeaturesError: there is no clip, a feature is not a finite number, or `bytes` meets other than uint8.
         """
+        scaling = scaling or ScalingConfig()
         if not features_NFT.size:
             raise FeaturesError("training data: there is no clip to measure a normalization from.")
         axis = _bin_axis(features_NFT.ndim)
-        if features_NFT.dtype != np.uint8:
-            return cls._measure_floats(features_NFT, axis)
-        # Counting values of some clips at a time takes little memory; the mean of a float copy that of them all.
-        counts_FV = np.zeros((features_NFT.shape[axis], 256), np.int64)
-        for start in range(0, len(features_NFT), _CLIPS_AT_ONCE):
-            part_FNT = np.moveaxis(features_NFT[start : start + _CLIPS_AT_ONCE], axis, 0)
-            counts_FV += np.stack([np.bincount(bin_NT.ravel(), minlength=256) for bin_NT in part_FNT])
-        shares_FV = counts_FV / counts_FV.sum(axis=1, keepdims=True)
-        values_V = np.arange(256)
-        mean_F = shares_FV @ values_V
-        deviation_F = np.sqrt((shares_FV * (values_V - mean_F[:, None]) ** 2).sum(axis=1))
-        # One stored step at least: a bin that never changes must not become a division by zero.
-        return cls(tuple(mean_F.round(4).tolist()), tuple(np.maximum(deviation_F, 1.0).round(4).tolist()))
-
-    @classmethod
-    def _measure_floats(cls, features_NFT: np.ndarray, axis: int) -> Normalization:
-        """Two passes in float64, some clips at a time: a float64 copy of all would be large."""
-        bins = features_NFT.shape[axis]
-        others = tuple(place for place in range(features_NFT.ndim) if place != axis)
-        parts = range(0, len(features_NFT), _CLIPS_AT_ONCE)
-        count = features_NFT.size // bins
-        sum_F, squares_F = np.zeros(bins), np.zeros(bins)
-        for start in parts:
-            sum_F += features_NFT[start : start + _CLIPS_AT_ONCE].sum(axis=others, dtype=np.float64)
-        if not np.isfinite(sum_F).all():
+        whole = features_NFT.dtype == np.uint8
+        if scaling.method == "bytes":
+            if not whole:
+                raise FeaturesError(
+                    f"training data: scaling.method bytes is for uint8, these are {features_NFT.dtype}."
+                )
+            bins = features_NFT.shape[axis]
+            return cls((0.0,) * bins, (_LARGEST_BYTE,) * bins, scaling.unit_length)
+        if scaling.method == "min_max":
+            offset_F, scale_F = _ranges(features_NFT, axis)
+        else:
+            offset_F, scale_F = _moments_of_bytes(features_NFT, axis) if whole else _moments(features_NFT, axis)
+        if not (np.isfinite(offset_F).all() and np.isfinite(scale_F).all()):
             raise FeaturesError("training data: a feature is not a finite number; prepare the features again.")
-        mean_F = sum_F / count
-        mean_F1 = np.expand_dims(mean_F, [place - 1 for place in others if place])
-        for start in parts:
-            part_NFT = features_NFT[start : start + _CLIPS_AT_ONCE].astype(np.float64) - mean_F1
-            squares_F += np.square(part_NFT).sum(axis=others)
-        deviation_F = np.sqrt(squares_F / count)
-        # A bin that never changes, but for rounding, must not become a division by zero.
-        deviation_F[deviation_F <= 1e-6 * np.abs(mean_F)] = 1.0
-        return cls(*(tuple(float(f"{value:.8g}") for value in values_F) for values_F in (mean_F, deviation_F)))
+        if whole:
+            # One stored step at least: a bin that never changes must not become a division by zero.
+            return cls(
+                tuple(offset_F.round(4).tolist()),
+                tuple(np.maximum(scale_F, 1.0).round(4).tolist()),
+                scaling.unit_length,
+            )
+        # A bin that never changes, but for rounding, must not become one either.
+        scale_F[scale_F <= 1e-6 * np.abs(offset_F)] = 1.0
+        offset, scale = (tuple(float(f"{value:.8g}") for value in values_F) for values_F in (offset_F, scale_F))
+        return cls(offset, scale, scaling.unit_length)
 
     def apply(self, features_BFT: torch.Tensor) -> torch.Tensor:
         """Normalised float32 of the same shape, on the same device.
@@ -100,14 +115,18 @@ class Normalization:
             features_BFT: as stored: (clips, numbers), (clips, bins, frames) or (clips, height, width, colours).
         """
         trailing = (1,) * (features_BFT.ndim - 1 - _bin_axis(features_BFT.ndim))
-        mean_F1 = torch.tensor(self.mean_F, dtype=torch.float32, device=features_BFT.device)
-        deviation_F1 = torch.tensor(self.deviation_F, dtype=torch.float32, device=features_BFT.device)
-        centred_BFT = features_BFT.to(torch.float32) - mean_F1.reshape(-1, *trailing)
-        return centred_BFT / deviation_F1.reshape(-1, *trailing)
+        offset_F1 = torch.tensor(self.offset_F, dtype=torch.float32, device=features_BFT.device)
+        scale_F1 = torch.tensor(self.scale_F, dtype=torch.float32, device=features_BFT.device)
+        shifted_BFT = features_BFT.to(torch.float32) - offset_F1.reshape(-1, *trailing)
+        scaled_BFT = shifted_BFT / scale_F1.reshape(-1, *trailing)
+        if not self.unit_length:
+            return scaled_BFT
+        norm_B = torch.linalg.vector_norm(scaled_BFT.flatten(1), dim=1)
+        return scaled_BFT / norm_B.where(norm_B > 0, 1.0).reshape(-1, *(1,) * (features_BFT.ndim - 1))
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready values."""
-        return {"mean": list(self.mean_F), "deviation": list(self.deviation_F)}
+        return {"offset": list(self.offset_F), "scale": list(self.scale_F), "unit_length": self.unit_length}
 
     @classmethod
     def from_json(cls, value: Any) -> Normalization:
@@ -116,9 +135,73 @@ class Normalization:
         Raises:
             ValueError: this is no normalization.
         """
-        if not isinstance(value, dict) or not all(_are_numbers(value.get(name)) for name in ("mean", "deviation")):
-            raise ValueError('a normalization is {"mean": numbers, "deviation": numbers}')
-        return cls(tuple(map(float, value["mean"])), tuple(map(float, value["deviation"])))
+        if (
+            not isinstance(value, dict)
+            or value.keys() != {"offset", "scale", "unit_length"}
+            or not (_are_numbers(value["offset"]) and _are_numbers(value["scale"]))
+            or not isinstance(value["unit_length"], bool)
+        ):
+            raise ValueError('a normalization is {"offset": numbers, "scale": numbers, "unit_length": true or false}')
+        return cls(tuple(map(float, value["offset"])), tuple(map(float, value["scale"])), value["unit_length"])
+
+
+def extremes(features_NFT: np.ndarray) -> np.ndarray:
+    """Two clips that stand for many where only the smallest and largest values count: (2, *shape of a clip).
+
+    Args:
+        features_NFT: one clip at least.
+    """
+    return np.stack([features_NFT.min(axis=0), features_NFT.max(axis=0)])
+
+
+def _ranges(features_NFT: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Smallest value and range of each bin, float64; not finite where a feature is not."""
+    others = _others(features_NFT, axis)
+    smallest_F = features_NFT.min(axis=others).astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        return smallest_F, features_NFT.max(axis=others).astype(np.float64) - smallest_F
+
+
+def _moments_of_bytes(features_NFT: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of each bin of uint8.
+
+    Counting values of some clips at a time takes little memory; the mean of a float copy that of them all.
+    """
+    counts_FV = np.zeros((features_NFT.shape[axis], 256), np.int64)
+    for start in range(0, len(features_NFT), _CLIPS_AT_ONCE):
+        part_FNT = np.moveaxis(features_NFT[start : start + _CLIPS_AT_ONCE], axis, 0)
+        counts_FV += np.stack([np.bincount(bin_NT.ravel(), minlength=256) for bin_NT in part_FNT])
+    shares_FV = counts_FV / counts_FV.sum(axis=1, keepdims=True)
+    values_V = np.arange(256)
+    mean_F = shares_FV @ values_V
+    return mean_F, np.sqrt((shares_FV * (values_V - mean_F[:, None]) ** 2).sum(axis=1))
+
+
+def _moments(features_NFT: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of each bin of floats; not finite where a feature is not.
+
+    Two passes in float64, some clips at a time: a float64 copy of all would be large.
+    """
+    others = _others(features_NFT, axis)
+    bins = features_NFT.shape[axis]
+    parts = range(0, len(features_NFT), _CLIPS_AT_ONCE)
+    count = features_NFT.size // bins
+    sum_F, squares_F = np.zeros(bins), np.zeros(bins)
+    for start in parts:
+        sum_F += features_NFT[start : start + _CLIPS_AT_ONCE].sum(axis=others, dtype=np.float64)
+    mean_F = sum_F / count
+    if not np.isfinite(mean_F).all():
+        return mean_F, squares_F
+    mean_F1 = np.expand_dims(mean_F, [place - 1 for place in others if place])
+    for start in parts:
+        part_NFT = features_NFT[start : start + _CLIPS_AT_ONCE].astype(np.float64) - mean_F1
+        squares_F += np.square(part_NFT).sum(axis=others)
+    return mean_F, np.sqrt(squares_F / count)
+
+
+def _others(features_NFT: np.ndarray, axis: int) -> tuple[int, ...]:
+    """The axes over which a bin is measured."""
+    return tuple(place for place in range(features_NFT.ndim) if place != axis)
 
 
 def _bin_axis(dimensions: int) -> int:

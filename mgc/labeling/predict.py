@@ -1,6 +1,6 @@
 """Stage: clips of features to one decision a track.
 
-Axes: N clips of a batch, F mel bins, T frames (a clip may have other axes), G genres.
+Axes: N clips of a batch, F mel bins, T frames (a clip may have other axes), D numbers of an embedding, G genres.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -69,7 +70,6 @@ class Predict:
         self._adjustment = adjustment
         self._clips_at_once = clips_at_once or (CLIPS_AT_ONCE_CPU if self._device.type == "cpu" else CLIPS_AT_ONCE_GPU)
 
-    @torch.inference_mode()
     def logits(self, clips_NFT: np.ndarray) -> np.ndarray:
         """Logits of clips, adjusted where the bundle says so: float32 (clips, genres).
 
@@ -77,13 +77,32 @@ class Predict:
             clips_NFT: features as stored, (clips, *shape).
         """
         logits_NG = np.empty((len(clips_NFT), len(self._genres)), np.float32)
+        for rows, _, part_NG in self.parts(clips_NFT):
+            logits_NG[rows] = part_NG
+        return logits_NG
+
+    @torch.inference_mode()
+    def parts(self, clips_NFT: np.ndarray) -> Iterator[tuple[slice, torch.Tensor, np.ndarray]]:
+        """What the network says to clips, some of them at a time: an embedding can be large.
+
+        Args:
+            clips_NFT: features as stored, (clips, *shape).
+
+        Yields:
+            Which clips; their embeddings, float32 (clips, numbers) on the device; their logits, float32 (clips,
+            genres).
+        """
         for start in range(0, len(clips_NFT), self._clips_at_once):
             part_NFT = clips_NFT[start : start + self._clips_at_once]
+            count = len(part_NFT)
             filled_NFT = np.zeros((self._clips_at_once, *self._shape), self.dtype)
-            filled_NFT[: len(part_NFT)] = part_NFT
+            filled_NFT[:count] = part_NFT
             features_NFT = self._normalization.apply(torch.from_numpy(filled_NFT).to(self._device))
-            logits_NG[start : start + len(part_NFT)] = self._model(features_NFT).float().cpu().numpy()[: len(part_NFT)]
-        return logits_NG if self._adjustment is None else self._adjustment.apply(logits_NG)
+            embedding_ND = self._model.embed(features_NFT)
+            logits_NG = self._model.classify(embedding_ND).float().cpu().numpy()[:count]
+            if self._adjustment is not None:
+                logits_NG = self._adjustment.apply(logits_NG)
+            yield slice(start, start + count), embedding_ND[:count].float(), logits_NG
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """One row a track in and out; `clips` goes, the answer comes.

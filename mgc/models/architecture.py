@@ -8,14 +8,21 @@ from pydantic import Field
 
 from mgc.errors import ConfigError
 from mgc.models.blocks import Classifier
+from mgc.models.convolutional import Convolutional, ConvolutionalConfig, smallest_side
+from mgc.models.dense import Dense, DenseConfig
+from mgc.models.guess import Guess, GuessConfig
 from mgc.models.house import HouseCnn, HouseCnnConfig
-from mgc.models.obeirne import SMALLEST_SIDE, OBeirneCnn, OBeirneCnnConfig
+from mgc.models.recurrent import Recurrent, RecurrentConfig, smallest_frames
 
-ModelConfig = Annotated[HouseCnnConfig | OBeirneCnnConfig, Field(discriminator="kind")]
+AnyModelConfig = HouseCnnConfig | ConvolutionalConfig | DenseConfig | RecurrentConfig | GuessConfig
+
+ModelConfig = Annotated[AnyModelConfig, Field(discriminator="kind")]
 """The configuration of any network; `kind` says which."""
 
+_SIDES = {2: ("bins", "frames"), 3: ("lines", "columns")}
 
-def build_model(config: HouseCnnConfig | OBeirneCnnConfig, input_shape: tuple[int, ...], genres: int) -> Classifier:
+
+def build_model(config: AnyModelConfig, input_shape: tuple[int, ...], genres: int) -> Classifier:
     """A freshly initialised network, its weights drawn from torch's global generator.
 
     Args:
@@ -30,32 +37,50 @@ def build_model(config: HouseCnnConfig | OBeirneCnnConfig, input_shape: tuple[in
     match config:
         case HouseCnnConfig():
             return HouseCnn(config, genres)
-        case OBeirneCnnConfig():
-            bins, frames = input_shape
-            return OBeirneCnn(config, (bins, frames), genres)
+        case ConvolutionalConfig():
+            return Convolutional(config, input_shape, genres)
+        case DenseConfig():
+            return Dense(config, input_shape, genres)
+        case RecurrentConfig():
+            return Recurrent(config, input_shape[0], genres)
+        case GuessConfig():
+            return Guess(config, genres)
         case _:
             assert_never(config)
 
 
-def check_input(config: HouseCnnConfig | OBeirneCnnConfig, input_shape: tuple[int, ...]) -> None:
-    """Refuse features that are not bins over frames, or too small for the network.
+def check_input(config: AnyModelConfig, input_shape: tuple[int, ...]) -> None:
+    """Refuse features of another number of axes than the network takes, or too small for it.
 
     Args:
         config: of the network.
-        input_shape: of one clip's features.
+        input_shape: of one clip's features: (numbers,), (bins, frames) or (height, width, colours).
 
     Raises:
         ConfigError: naming both.
     """
-    if len(input_shape) != 2:
+    axes: tuple[int, ...]
+    match config:
+        case DenseConfig() | GuessConfig():
+            return
+        case HouseCnnConfig():
+            axes, smallest = (2,), (1, 1)
+        case ConvolutionalConfig():
+            side = smallest_side(config)
+            axes, smallest = (2, 3), (side, side)
+        case RecurrentConfig():
+            axes, smallest = (2,), (1, smallest_frames(config))
+        case _:
+            assert_never(config)
+    if len(input_shape) not in axes:
+        taken = "bins x frames or height x width x colours" if 3 in axes else "bins x frames"
         raise ConfigError(
-            f"model {config.kind} takes features of bins x frames, "
+            f"model {config.kind} takes features of {taken}, "
             f"the front end gives {' x '.join(map(str, input_shape))} numbers."
         )
-    smallest = SMALLEST_SIDE if isinstance(config, OBeirneCnnConfig) else 1
-    bins, frames = input_shape
-    if min(bins, frames) < smallest:
+    if any(found < needed for found, needed in zip(input_shape, smallest, strict=False)):
+        first, second = _SIDES[len(input_shape)]
         raise ConfigError(
-            f"model {config.kind} needs {smallest} bins and {smallest} frames at least, "
-            f"the front end gives {bins} bins and {frames} frames."
+            f"model {config.kind} needs {smallest[0]} {first} and {smallest[1]} {second} at least, "
+            f"the front end gives {input_shape[0]} {first} and {input_shape[1]} {second}."
         )

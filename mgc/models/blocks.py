@@ -7,10 +7,20 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping
-from typing import Final, Self
+from typing import Annotated, Final, Literal, Self
 
 import torch
+from pydantic import Field
 from torch import nn
+
+Init = Literal["xavier", "torch"]
+"""How weights are drawn: see `initialise`."""
+
+Width = Annotated[int, Field(ge=1, le=4096)]
+"""Filters of a convolution, or units of a dense or recurrent layer."""
+
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+"""Share of activations that dropout zeroes in training."""
 
 _HEAD: Final = "head."
 """How the names of the head's weights begin."""
@@ -19,13 +29,15 @@ _HEAD: Final = "head."
 class Classifier(nn.Module, abc.ABC):
     """A network from normalised features to logits.
 
-    `forward` takes `features_BFT`, float32 of mean about 0 and deviation about 1, and returns `logits_BG`.
-    `embed` returns what the last layer sees, `embedding_BD`: similarity and t-SNE work on it. Both are float32, under
-    autocast bfloat16.
+    `forward` takes a batch of clips' features, float32 as `Normalization.apply` gives them: (B, numbers), (B, bins,
+    frames) or (B, height, width, colours), whichever the architecture takes; it returns `logits_BG`. `embed` returns
+    what the last layer sees, `embedding_BD`: similarity and t-SNE work on it. Both are float32, under autocast
+    bfloat16.
 
     Attributes:
         head: the output layer, or layers, with all the parameters that `classify` uses, and no others: re-training the
             classifier (Kang et al. 2020) trains them alone, on embeddings as `embed` gives them in evaluation mode.
+            Without parameters where there is nothing to train, as in a guess.
     """
 
     head: nn.Module
@@ -84,6 +96,23 @@ class MeanMaxPool(nn.Module):
     def forward(self, maps_BCFT: torch.Tensor) -> torch.Tensor:
         """Pooled (B, 2C)."""
         return torch.cat([maps_BCFT.mean(dim=(2, 3)), maps_BCFT.amax(dim=(2, 3))], dim=1)
+
+
+def initialise(model: nn.Module, init: Init) -> None:
+    """Draw the weights of convolutions and dense layers anew, from torch's global generator.
+
+    Args:
+        model: whose weights.
+        init: `xavier`, Keras' default: uniform within ± sqrt(6 / (fan in + fan out)) (Glorot and Bengio 2010), biases
+            zero; `torch` leaves PyTorch's own.
+    """
+    if init == "torch":
+        return
+    for module in model.modules():
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def parameter_count(model: nn.Module) -> int:

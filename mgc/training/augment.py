@@ -1,5 +1,7 @@
 """Augmentation of normalised features, on the device, for a whole batch at once.
 
+All but mixup is of features of bins over frames.
+
 Axes: B batch, F mel bins, T frames, G genres.
 """
 
@@ -49,6 +51,11 @@ class AugmentConfig:
             raise ValueError(f"mixup is 0, or {SMALLEST_ALPHA} at least")
         return alpha
 
+    @property
+    def varies_pictures(self) -> bool:
+        """Whether anything is varied that only features of bins over frames have."""
+        return bool(self.roll_time or self.shift_bins or self.gain or self.mask_bins or self.mask_frames)
+
 
 def _index(batch: int, size: int, device: torch.device) -> torch.Tensor:
     """int64 (B, size): 0, 1, 2, … in each row."""
@@ -68,9 +75,11 @@ def augment(features_BFT: torch.Tensor, config: AugmentConfig) -> torch.Tensor:
     """Varied features of the same shape, each clip in its own way; draws from torch's global generator.
 
     Args:
-        features_BFT: normalised float32; not written to.
+        features_BFT: normalised float32; not written to. Of other axes only where nothing is varied.
         config: what to vary; mixup is not done here, since it changes the targets too.
     """
+    if not config.varies_pictures:
+        return features_BFT
     batch, bins, frames = features_BFT.shape
     device = features_BFT.device
     if config.roll_time:
@@ -102,7 +111,7 @@ def mixup(features_BFT: torch.Tensor, targets_BG: torch.Tensor, alpha: float) ->
     The larger share stays with the clip itself, so its own genre keeps at least half of the target.
 
     Args:
-        features_BFT: float32.
+        features_BFT: float32, of any axes after the first.
         targets_BG: float32 shares of each genre, rows summing to one.
         alpha: `SMALLEST_ALPHA` at least; small values mix little.
     """
@@ -110,6 +119,7 @@ def mixup(features_BFT: torch.Tensor, targets_BG: torch.Tensor, alpha: float) ->
     share_B = torch.distributions.Beta(alpha, alpha).sample((batch,)).to(features_BFT.device)
     share_B = torch.maximum(share_B, 1 - share_B)
     other_B = torch.randperm(batch, device=features_BFT.device)
-    share_B11, share_B1 = share_B[:, None, None], share_B[:, None]
+    share_B1 = share_B[:, None]
+    share_B11 = share_B.reshape(-1, *(1,) * (features_BFT.ndim - 1))
     mixed_BFT = share_B11 * features_BFT + (1 - share_B11) * features_BFT[other_B]
     return mixed_BFT, share_B1 * targets_BG + (1 - share_B1) * targets_BG[other_B]

@@ -44,12 +44,14 @@ class TrainingConfig:
     Attributes:
         epochs: passes over the training set, at most.
         batch_size: clips a step, over all workers together.
-        optimizer: `adam` (weight decay as the gradient of an L2 term) or `adamw` (decoupled).
+        optimizer: `adam` (weight decay as the gradient of an L2 term), `adamw` (decoupled) or `sgd`.
+        momentum: of `sgd`; others have their own.
         learning_rate: its peak.
         schedule: `constant`, or `one_cycle`: see `learning_rate`.
         warmup: share of the training in which the rate rises, for `one_cycle`.
         weight_decay: the optimizer's.
         l2: factor of the sum of squared kernels added to the loss, as papers written for Keras mean it.
+        l2_biases: whether that sum has the biases in it too.
         label_smoothing: share of each target spread over all genres.
         gradient_clip: largest norm of the gradient; 0 turns it off.
         balance: how often each genre is seen; see `sampling.repeat_rates`.
@@ -63,19 +65,23 @@ class TrainingConfig:
             the logits (Menon et al. 2021, where τ is 1), with that of the values which gives the validation tracks
             the best macro-F1. One value is taken as it is, none turns it off.
         augment: what is varied.
-        patience: epochs without a better validation score before training, or re-training, ends early; 0 turns it off.
+        select: which epoch is the best, whose weights are kept: that of the highest `macro_f1` of the validation, or of
+            its lowest `loss`.
+        patience: epochs without a better one before training, or re-training, ends early; 0 turns it off.
         precision: `bf16` runs the network under autocast.
         seed: of weights, order, sampling and augmentation.
     """
 
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 20
     batch_size: Annotated[int, Field(ge=2, le=65_536)] = 64
-    optimizer: Literal["adam", "adamw"] = "adamw"
+    optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
     learning_rate: Annotated[float, Field(gt=0.0, le=10.0)] = 2e-3
     schedule: Schedule = "one_cycle"
     warmup: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.15
     weight_decay: Annotated[float, Field(ge=0.0, le=10.0)] = 0.01
     l2: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
+    l2_biases: bool = False
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     gradient_clip: Annotated[float, Field(ge=0.0)] = 0.0
     balance: Balance = "class_balanced"
@@ -84,6 +90,7 @@ class TrainingConfig:
     head_epochs: Annotated[int, Field(ge=0, le=10_000)] = 0
     adjust_after: Annotated[tuple[Annotated[float, Field(ge=0.0, le=10.0)], ...], Field(max_length=100)] = ()
     augment: AugmentConfig = Field(default_factory=AugmentConfig)
+    select: Literal["macro_f1", "loss"] = "macro_f1"
     patience: Annotated[int, Field(ge=0, le=10_000)] = 0
     precision: Precision = "float32"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
@@ -121,6 +128,10 @@ class TrainingConfig:
     def retrains(self, epoch: int) -> bool:
         """Whether an epoch, counted from 0, trains the head alone."""
         return epoch >= self.epochs
+
+    def validation_score(self, loss: float, macro_f1: float) -> float:
+        """How good an epoch was, by `select`: the higher, the better."""
+        return macro_f1 if self.select == "macro_f1" else -loss
 
 
 @plain_dataclass(frozen=True, eq=False)
@@ -204,11 +215,23 @@ class EpochFigures:
         return float(f1_G[support_G > 0].mean()) if bool((support_G > 0).any()) else 0.0
 
 
+def build_optimizer(config: TrainingConfig, model: nn.Module) -> torch.optim.Optimizer | None:
+    """The optimizer of a model's parameters; None where there is nothing to train, as in a guess."""
+    parameters = list(model.parameters())
+    if not parameters:
+        return None
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(parameters, config.learning_rate, config.momentum, weight_decay=config.weight_decay)
+    optimizer = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
+    return optimizer(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+
+
 class Learner:
     """A model, its optimizer and how far training has come.
 
     Args:
-        model: from normalised features to logits; may be wrapped for data-parallel training.
+        model: from normalised features to logits; may be wrapped for data-parallel training. One without parameters is
+            only scored: its steps change nothing.
         config: how to train.
         normalization: of the stored features.
         genres: number of logits.
@@ -236,8 +259,7 @@ class Learner:
         self._genres = genres
         self._loss = Loss(config.loss, class_counts, device)
         self._head_loss = Loss(LossConfig(), class_counts, device)
-        optimizer = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
-        self.optimizer = optimizer(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.optimizer = build_optimizer(config, model)
 
     def train_epoch(
         self,
@@ -277,7 +299,7 @@ class Learner:
                 continue
             done = min(step / max(steps, 1), 1.0)
             rate = learning_rate(self.config, (epoch - first + done) / last)
-            for group in self.optimizer.param_groups:
+            for group in self.optimizer.param_groups if self.optimizer else ():
                 group["lr"] = rate
             batch = host_batch.to(self.device)
             features_BFT = augment(self._normalization.apply(batch.features_BFT), self.config.augment)
@@ -287,7 +309,9 @@ class Learner:
             with self._autocast():
                 logits_BG = self.model(features_BFT)
             loss = criterion(logits_BG, targets_BG)
-            total = loss + self.config.l2 * l2_penalty(self.model) if self.config.l2 else loss
+            total = loss
+            if self.config.l2:
+                total = loss + self.config.l2 * l2_penalty(self.model, self.config.l2_biases)
             value = float(total.detach())
             if not math.isfinite(value):
                 tracks = sorted(set(batch.track_ids))
@@ -296,12 +320,13 @@ class Learner:
                     f"training: the loss became {value} in epoch {epoch + 1}, step {step + 1} (tracks {shown}); "
                     "lower training.learning_rate or set training.gradient_clip."
                 )
-            with _subnormals_as_zero():
-                self.optimizer.zero_grad(set_to_none=True)
-                total.backward()
-                if self.config.gradient_clip:
-                    nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
-                self.optimizer.step()
+            if self.optimizer:
+                with _subnormals_as_zero():
+                    self.optimizer.zero_grad(set_to_none=True)
+                    total.backward()
+                    if self.config.gradient_clip:
+                        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
+                    self.optimizer.step()
             self._count(figures, logits_BG, batch.genre_B, float(loss.detach()))
             on_step(len(batch.genre_B), value)
         if not figures.clips:
@@ -336,11 +361,12 @@ class Learner:
 
     def optimizer_tensors(self) -> dict[str, torch.Tensor]:
         """The optimizer's state as named tensors on the CPU, contiguous as safetensors wants them."""
-        state = self.optimizer.state_dict()["state"]
+        state = self.optimizer.state_dict()["state"] if self.optimizer else {}
         return {
             f"{index}.{key}": torch.as_tensor(value).cpu().contiguous()
             for index, slot in state.items()
             for key, value in slot.items()
+            if value is not None
         }
 
     def load_optimizer_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
@@ -359,8 +385,9 @@ class Learner:
                     f"training: the checkpoint's optimizer state is of another model (at {name}); start training anew."
                 )
             state.setdefault(int(index), {})[key] = tensor
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        if self.optimizer:
+            groups = self.optimizer.state_dict()["param_groups"]
+            self.optimizer.load_state_dict({"state": state, "param_groups": groups})
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")

@@ -153,11 +153,17 @@ class Loss:
         return terms_BG.sum(dim=1).mean()
 
 
-def l2_penalty(model: nn.Module) -> torch.Tensor:
-    """Sum of squared convolution and dense weights, biases and normalisation left out (Keras' `kernel_regularizer`)."""
-    kernels = [
-        module.weight.square().sum()
-        for module in model.modules()
-        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear)
-    ]
-    return torch.stack(kernels).sum()
+def l2_penalty(model: nn.Module, biases: bool = False) -> torch.Tensor:
+    """Sum of squared convolution and dense weights (Keras' `kernel_regularizer`), normalisation left out; a scalar.
+
+    Args:
+        model: whose weights.
+        biases: whether those of convolutions and dense layers count too (Keras' `bias_regularizer`).
+    """
+    squares = []
+    for module in model.modules():
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
+            squares.append(module.weight.square().sum())
+            if biases and module.bias is not None:
+                squares.append(module.bias.square().sum())
+    return torch.stack(squares).sum() if squares else torch.zeros(())

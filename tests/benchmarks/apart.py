@@ -28,6 +28,7 @@ def facts_of(
     environment: Mapping[str, str] | None = None,
     python: str = sys.executable,
     say: Callable[[str], None] | None = None,
+    good: Collection[int] = (0,),
 ) -> Any:
     """Run `python -m module arguments`; returns the JSON of its last line on stdout.
 
@@ -38,9 +39,10 @@ def facts_of(
         environment: variables besides those of this process. The thread settings of `pin` are not handed on.
         python: the interpreter.
         say: hears what the process says on stderr, line by line, while it works.
+        good: exit codes of a process that did its work.
 
     Raises:
-        ApartError: it ended with another code than 0, or without a line of JSON.
+        ApartError: it ended with another code, or without a line of JSON.
     """
     own = os.sched_getaffinity(0)
     variables = {name: value for name, value in os.environ.items() if name not in THREADS} | dict(environment or {})
@@ -60,7 +62,7 @@ def facts_of(
                     say(line.rstrip())
         answer.seek(0)
         lines = answer.read().splitlines()
-    if child.returncode or not lines:
+    if child.returncode not in good or not lines:
         raise ApartError(f"{module} ended with {child.returncode}: {''.join(said[-30:])[-3000:]}")
     return json.loads(lines[-1])
 

@@ -27,7 +27,8 @@ import pyarrow.compute as pc
 from cluster.catalog_changes import earlier_listing
 from cluster.tables import catalog_table, read_catalog, write_catalog
 from mgc import schema
-from pipelines.catalog import add_splits, counted, join_metadata
+from pipelines.catalog import add_splits, counted
+from pipelines.metadata import from_table, join_metadata
 
 SOURCE = "/catalog-of-music/audio"
 PART = 20_000
@@ -69,7 +70,7 @@ def write(folder: str, rows: int) -> dict[str, int]:
     """The second night's catalog over the first's."""
     target, counts = f"{folder}/catalog.parquet", dict[str, int]()
     listed = counted(tracks(rows, 1), counts, earlier_listing(target, SOURCE), target)
-    joined = join_metadata(listed, metadata(rows), "metadata", counts)
+    joined = join_metadata(listed, from_table(metadata(rows), "metadata"), counts)
     write_catalog(target, (add_splits(table, "artist_id", 0) for table in joined), source=SOURCE)
     return counts
 

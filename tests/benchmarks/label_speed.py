@@ -112,7 +112,8 @@ class Ways:
         begun = time.perf_counter()
         if way == JOB:
             arguments = [catalog.uri, "--labels", str(out), "--bundle", self._bundle]
-            facts_of("pipelines.label", arguments, environment=self._environment)
+            # A few recordings under many names are no catalog's mix of genres: the job ends with alarms.
+            facts_of("pipelines.label", arguments, environment=self._environment, good=(0, 3))
         elif way == DAFT:
             assert self._daft_python is not None
             arguments = [catalog.uri, str(out), self._bundle]

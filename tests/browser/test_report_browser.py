@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import os
 import re
@@ -14,6 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageStat
 
+from mgc.evaluation.calibration import calibration
+from mgc.evaluation.embedding_map import embedding_map
+from mgc.evaluation.intervals import Groups, Interval
 from mgc.evaluation.night import (
     Confidence,
     Flip,
@@ -26,6 +30,7 @@ from mgc.evaluation.night import (
     TrackCounts,
 )
 from mgc.evaluation.report import EpochRow, ReportContent, render_report
+from mgc.evaluation.robustness import Robustness, RobustnessPoint
 from mgc.evaluation.scores import score
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -49,11 +54,17 @@ GENRES = (
 )
 
 
+@functools.cache
 def page() -> str:
     random = np.random.default_rng(17)
     truth_N = random.integers(0, len(GENRES), 400)
     logits_NG = random.normal(size=(400, len(GENRES)))
     logits_NG[np.arange(400), truth_N] += 1.5
+    probabilities_NG = np.exp(logits_NG) / np.exp(logits_NG).sum(axis=1, keepdims=True)
+    artists = Groups.of((np.arange(400) // 5).tolist(), "artists")
+    names = [GENRES[g] for g in truth_N]
+    answers = [GENRES[g] for g in logits_NG.argmax(axis=1)]
+    levels = ((0.0, 0.6), (0.25, 0.4), (0.5, 0.2), (0.75, 0.1))
     quarantine = [
         QuarantineRow(
             f"folder/{n}/<script>document.title='owned'</script>{'w' * 150}.mp3",
@@ -68,7 +79,15 @@ def page() -> str:
             title="Ten genres",
             notices=["Synthetic corpus."],
             model={"Bundle": "0123456789ab", "Parameters": "311,434"},
-            scores=score(truth_N, logits_NG, GENRES),
+            scores=score(truth_N, logits_NG, GENRES, artists),
+            calibration=calibration(truth_N, probabilities_NG, artists),
+            robustness=Robustness(
+                tuple(RobustnessPoint(zeroed, share, Interval(share - 0.05, share + 0.05)) for zeroed, share in levels),
+                "the floor, as in silence",
+                0,
+                0.1,
+            ),
+            embedding_map=embedding_map([str(n) for n in range(400)], logits_NG, names, answers, 400),
             split_description="400 tracks of 80 artists.",
             history=[EpochRow(n, 2 / n, 1 - 0.8 / n, 2.2 / n, 0.9 - 0.8 / n, 0.85 - 0.8 / n) for n in range(1, 13)],
             labels_run=night(quarantine),
@@ -150,10 +169,11 @@ def test_the_browser_builds_every_section_without_complaint(tmp_path: Path) -> N
     dom, log = chromium(tmp_path, page(), "--dump-dom")
     sections = re.findall(r'<section id="([^"]+)"', dom)
     assert sections == [
-        "labels", "mix", "confidence", "flips", "overrides", "quarantine", "scores", "genres", "confusion", "training",
-        "model",
+        "labels", "mix", "confidence", "flips", "overrides", "quarantine", "scores", "genres", "confusion",
+        "calibration", "robustness", "map", "training", "model",
     ]  # fmt: skip
-    assert dom.count("<svg") == 3
+    assert dom.count('role="img"') == 6
+    assert dom.count("<use href") >= 400 + len(GENRES)
     assert "alarms</strong>" in dom
     assert len(re.findall(r'<td class="(?:right|wrong)[^>]*>\d+</td>', dom)) == len(GENRES) ** 2
     assert "<title>Ten genres</title>" in dom

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import ray
 import torch
@@ -17,7 +18,7 @@ from safetensors.torch import load_file
 
 from cluster import epochs
 from cluster.profiles import Profile
-from cluster.tables import FeaturesWriter, class_counts, labelled, read_features
+from cluster.tables import FeaturesWriter, read_features, read_roster
 from cluster.trainer import feed, plan_training, train
 from mgc import schema
 from mgc.bundle import load_bundle
@@ -87,10 +88,10 @@ def test_each_epoch_s_stream_is_what_the_stage_alone_gives(features: str, ray_se
     """One plan, run again and again: the epoch that was begun decides, not how often it ran, nor who reads it."""
     made = experiment(**{"training.epochs": "4", "training.head_epochs": "1"})
     dataset, _ = read_features(features)
-    counts = class_counts(dataset, TRAIN)
+    counts = read_roster(dataset, made.protocol).class_counts(TRAIN)
     epoch = epochs.start()
     stream = feed(dataset, TRAIN, ray_session, counts, made, None, epoch)
-    whole = dataset.to_table(columns=["track_id", "clip_index", "genre_top"], filter=labelled(TRAIN))
+    whole = dataset.to_table(columns=["track_id", "clip_index", "genre_top"], filter=pc.field("split") == TRAIN)
     batch = {name: np.array(whole[name].to_pylist(), dtype=object) for name in whole.column_names}
 
     def alone(number: int) -> Counter[tuple[str, int]]:
@@ -121,7 +122,7 @@ def trained(
     features: str, folder: Path, profile: Profile, made: Experiment, progress: Any = None
 ) -> tuple[Any, list[dict[str, Any]]]:
     dataset, facts = read_features(features)
-    counts = class_counts(dataset, TRAIN)
+    counts = read_roster(dataset, made.protocol).class_counts(TRAIN)
     epoch = epochs.start()
     streams = (
         feed(dataset, TRAIN, profile, counts, made, None, epoch),

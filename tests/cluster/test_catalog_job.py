@@ -11,13 +11,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cluster import storage
 from cluster.catalog_changes import Beside, Changes, earlier_listing
 from cluster.tables import catalog_table, read_catalog, write_catalog
 from mgc import schema
+from mgc.datasets import jamendo
 from mgc.datasets.splits import split_of
 from mgc.errors import CatalogError
-from pipelines.catalog import add_splits, command, join_metadata, read_metadata
+from pipelines.catalog import add_splits, command
 from pipelines.job import run
+from pipelines.metadata import from_table, join_metadata, read_metadata
+from tests.fma_files import Row, genres_csv, tracks_csv
 
 
 def tracks(*ids: str, tag: str = "1", **columns: list[Any]) -> pa.Table:
@@ -51,16 +55,16 @@ class TestMetadata:
             starts = [sum(cuts[:place]) for place in range(len(cuts))]
             pieces = (tracks(*ids[start : start + size]) for start, size in zip(starts, cuts, strict=True))
             counts: dict[str, int] = {}
-            joined = pa.concat_tables(join_metadata(pieces, known, "m", counts))
+            joined = pa.concat_tables(join_metadata(pieces, from_table(known, "m"), counts))
             assert joined.schema.equals(schema.CATALOG)
             assert joined["track_id"].to_pylist() == ids
             assert joined["artist_id"].to_pylist() == [artists.get(each) for each in ids]
-            assert counts == {"known": 4}
+            assert counts == {"known": 4, "unknown": 8}
 
     def test_of_other_tracks(self, tmp_path: Path) -> None:
         known = self.known(tmp_path, pa.table({"track_id": ["x"], "split": ["test"]}))
         with pytest.raises(CatalogError, match=r"^m: no track_id of it is in SOURCE; .* 'x', SOURCE has 'a'\.$"):
-            list(join_metadata([tracks("a", "b")], known, "m", {}))
+            list(join_metadata([tracks("a", "b")], from_table(known, "m"), {}))
 
     def test_a_track_twice(self, tmp_path: Path) -> None:
         with pytest.raises(CatalogError, match="a track_id stands there twice"):
@@ -160,3 +164,30 @@ class TestJob:
         facts = job(capsys, music, "--out", target, code=1)
         assert "no audio file here; 1 other files were passed over" in facts["error"]
         assert read_catalog(str(target)).count_rows() == 3
+
+
+@pytest.mark.cluster
+def test_corpora_in_a_bucket(bucket_uri: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Audio, metadata and catalog all in object storage."""
+    files = {
+        "fma/000/000002.mp3": b"2",
+        "fma/000/000003.mp3": b"3",
+        "fma_metadata/tracks.csv": tracks_csv([Row(2, "Rock", (12,)), Row(5, "Jazz", (4,))]),
+        "fma_metadata/genres.csv": genres_csv(),
+        "jamendo/14/214.low.mp3": b"4",
+        "split-0/autotagging_genre-test.tsv": (
+            "\t".join(jamendo.HEADER) + "\r\ntrack_214\tartist_14\talbum_31\t14/214.mp3\t124.6\tgenre---punkrock\r\n"
+        ).encode(),
+        "split-0/autotagging-test.tsv": b"not read",
+    }
+    for name, data in files.items():
+        storage.write_bytes(storage.join(bucket_uri, name), data)
+    out = f"{bucket_uri}/c.parquet"
+    metadata = f"{bucket_uri}/fma_metadata/"
+    facts = job(capsys, f"{bucket_uri}/fma/", "--corpus", "fma", "--metadata", metadata, "--out", out)
+    assert [facts["counts"][name] for name in ("tracks", "known", "unknown", "missing")] == [2, 1, 1, 1]
+    assert catalog_table(read_catalog(out))["genre_top"].to_pylist() == ["Rock", None]
+    metadata = f"{bucket_uri}/split-0"
+    facts = job(capsys, f"{bucket_uri}/jamendo", "--corpus", "jamendo-low", "--metadata", metadata, "--out", out)
+    assert [facts["counts"][name] for name in ("tracks", "known", "unknown", "missing")] == [1, 1, 0, 0]
+    assert catalog_table(read_catalog(out))["split"].to_pylist() == ["test"]

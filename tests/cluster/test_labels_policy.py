@@ -218,6 +218,14 @@ class TestFileOfCorrections:
         pq.write_table(table.select(["by", "track_id", "genre", "reason"]), tmp_path / "c.parquet")
         assert read_overrides(str(tmp_path / "c.parquet"), self.GENRES).equals(table)
 
+    def test_as_people_head_the_columns(self, tmp_path: Path) -> None:
+        (tmp_path / "c.csv").write_text("track,genre,who,why\n007,Jazz,anna,heard it\n")
+        [row] = read_overrides(str(tmp_path / "c.csv"), self.GENRES).to_pylist()
+        assert row == {"track_id": "007", "genre": "Jazz", "by": "anna", "reason": "heard it"}
+        (tmp_path / "c.csv").write_text("track,track_id,genre,who\nA Song,007,Jazz,anna\n")
+        [row] = read_overrides(str(tmp_path / "c.csv"), self.GENRES).to_pylist()
+        assert row == {"track_id": "007", "genre": "Jazz", "by": "anna", "reason": None}
+
     @pytest.mark.parametrize(
         ("text", "line"),
         [

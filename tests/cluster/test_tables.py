@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 
@@ -17,16 +16,17 @@ from cluster import storage
 from cluster.tables import (
     FeaturesWriter,
     catalog_table,
-    class_counts,
     features_done,
     is_parquet,
     open_parquet,
     read_catalog,
     read_features,
+    read_roster,
     write_catalog,
     write_part,
 )
 from mgc import schema
+from mgc.datasets.protocols import GivenSplits
 from mgc.errors import CatalogError, FeaturesError, LabelsError, MgcError, StorageError
 from tests.object_store import ObjectStore
 
@@ -377,28 +377,13 @@ class TestFeatures:
         assert read.to_pylist()[0]["features"] == bytes(6)
         assert read.to_pylist()[0]["split"] is None
         assert facts["features_id"] == "f1"
-        assert class_counts(dataset, "training") == {}
+        assert read_roster(dataset, GivenSplits()).tracks("training") == []
 
     def test_a_rejects_file_that_cannot_be_read(self, tmp_path: Path) -> None:
         storage.write_bytes(str(tmp_path / "rejects" / "part-1.parquet"), b"hello")
         line = refusal(features_done, str(tmp_path), "f1", error=FeaturesError)
         assert line.startswith(f"{tmp_path}/rejects: cannot be read as Parquet (")
         assert line.endswith("Remove it, or give another --out.")
-
-    def test_class_counts(self) -> None:
-        rows = [
-            ("a", "1", "Rock", "training"),
-            ("a", "1", "Rock", "training"),
-            ("b", "1", "Folk", "training"),
-            ("c", "1", None, "training"),
-            ("d", "1", "Jazz", "test"),
-            ("e", "1", "Jazz", None),
-        ]
-        dataset = pads.dataset(clips(*rows))
-        assert class_counts(dataset, "training") == {"Folk": 1, "Rock": 2}
-        assert list(class_counts(dataset, "training")) == ["Folk", "Rock"]
-        assert class_counts(dataset, "test") == {"Jazz": 1}
-        assert class_counts(dataset, "validation") == {}
 
 
 class TestParts:

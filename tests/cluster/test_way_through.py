@@ -15,11 +15,16 @@ from cluster import storage
 from cluster.fetch import Fetch
 from cluster.labels_table import LabelsTable
 from cluster.profiles import Profile
+from cluster.scoring import clip_answers
+from cluster.tables import read_features
+from cluster.trainer import feed
 from mgc import schema
 from mgc.bundle import load_bundle
 from mgc.datasets.synthetic import SYNTHETIC_NOTICE, SyntheticConfig, encode, metadata_table, plan_corpus
+from mgc.evaluation.robustness import zero_pixels
 from mgc.features.extract import Extract
 from pipelines import catalog, evaluate, label, prepare, recipes, show, train
+from pipelines.answers import map_of
 from pipelines.job import run
 
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]
@@ -109,9 +114,15 @@ def test_catalog_counts_what_it_ignores(bucket: str, capsys: pytest.CaptureFixtu
 
 def test_everything_through_the_object_store(trained: str, capsys: pytest.CaptureFixture[str]) -> None:
     labels = f"{trained}/labels"
-    job(evaluate.command, "--bundle", f"{trained}/bundle", "--features", f"{trained}/features")
+    job(evaluate.command, "--bundle", f"{trained}/bundle", "--features", f"{trained}/features", "--robustness")
     scored = summary(capsys)["counts"]
     assert 0 <= scored["accuracy"] <= 1
+    said = json.loads(storage.read_text(f"{trained}/bundle/report.json"))
+    assert said["scores"]["accuracy"] == pytest.approx(scored["accuracy"], abs=1e-4)
+    assert (said["scores"]["tracks"], said["scores"]["group_kind"]) == (scored["tracks"], "artists")
+    assert sum(each["tracks"] for each in said["calibration"]["bins"]) == scored["tracks"]
+    assert [point["zeroed"] for point in said["robustness"]["points"]] == [0.0, 0.25, 0.5, 0.75]
+    assert said["robustness"]["points"][0]["accuracy"] == said["scores"]["accuracy"]
     page = storage.read_text(f"{trained}/bundle/report.html")
     assert "ynthetic" in page
     assert "<svg" in page
@@ -146,6 +157,31 @@ def test_everything_through_the_object_store(trained: str, capsys: pytest.Captur
     printed = capsys.readouterr().out
     assert "quarantined" in printed
     assert all(genre in printed for genre in set(rows["genre_top"].drop_null().to_pylist()))
+
+
+def test_one_pass_gives_logits_embeddings_and_noisy_logits(trained: str, ray_session: Profile) -> None:
+    """What Ray's actors say, held against the model in this process."""
+    dataset, facts = read_features(f"{trained}/features")
+    bundle = evaluate.open_bundle(f"{trained}/bundle")
+    shape = tuple(facts["shape"])
+    rows = feed(dataset, "train", ray_session, None, bundle.experiment)
+    stored = {row["track_id"]: row["features"] for row in rows.take_all()}
+    shown = sorted(stored)[:10]
+    clips = clip_answers(rows, bundle, shape, ray_session, shown, (0.5,))
+    assert sorted(clips["track_id"].to_pylist()) == sorted(stored), "one clip a track, so short they are"
+    predict = bundle.predictor()
+    for row in clips.to_pylist():
+        clip_NFT = np.frombuffer(stored[row["track_id"]], facts["dtype"]).reshape(1, *shape)
+        ((_, embedding_ND, logits_NG),) = predict.parts(clip_NFT)
+        assert row["logits"] == pytest.approx(logits_NG[0], abs=1e-4)
+        assert row["logits_zeroed_0.5"] == pytest.approx(predict.logits(zero_pixels(clip_NFT, 0.5))[0], abs=1e-4)
+        assert (row["embedding"] is not None) == (row["track_id"] in shown)
+        if row["embedding"] is not None:
+            embedding_D = np.frombuffer(row["embedding"], np.float32)
+            np.testing.assert_allclose(embedding_D, embedding_ND[0].numpy(), atol=1e-4)
+    drawn = map_of(clips, bundle)
+    assert drawn is not None
+    assert [point.track_id for point in drawn.points] == shown
 
 
 def test_training_leaves_safetensors_and_json_only(trained: str) -> None:
@@ -233,8 +269,30 @@ def test_features_of_another_front_end_are_refused(trained: str, capsys: pytest.
     assert "front end" in summary(capsys)["error"]
 
 
+def test_a_guess_goes_the_same_way_on_two_workers(
+    trained: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There is nothing to train, nor to share among workers: it is scored, saved and answers as any model."""
+    job(
+        train.command, "--recipe", "nguyen-prior", "--features", f"{trained}/features",
+        "--out", str(tmp_path / "guess"), "--workers", "2", "--front_end.kind", "log_mel",
+        "--training.epochs", "2", "--training.batch_size", "8",
+    )  # fmt: skip
+    bundle = load_bundle(tmp_path / "guess")
+    shares = bundle.metrics["data"]["genre_share"]
+    assert bundle.model.shares_G.tolist() == pytest.approx([shares[genre] for genre in bundle.taxonomy.names])
+    first, second = bundle.metrics["history"]
+    assert (first["validation_loss"], first["validation_macro_f1"]) == (
+        second["validation_loss"],
+        second["validation_macro_f1"],
+    )
+    capsys.readouterr()
+    job(evaluate.command, "--bundle", str(tmp_path / "guess"), "--features", f"{trained}/features")
+    assert 0 <= summary(capsys)["counts"]["accuracy"] <= 1
+
+
 def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     job(recipes.command)
     printed = capsys.readouterr().out
     assert "obeirne-a1" in printed
-    assert "0.90" in printed
+    assert "0.900" in printed

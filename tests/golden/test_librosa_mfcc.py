@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from mgc.audio.waveform import Waveform
-from mgc.features.mfcc import Mfcc, MfccConfig, cosine_transform
+from mgc.features.mfcc import CepstralConfig, Mfcc, MfccConfig, cosine_transform
+from mgc.features.mfcc_statistics import MfccStatistics, MfccStatisticsConfig
 from mgc.features.stack import MelMfcc, MelMfccConfig
 from tests.golden.sounds import music
 
@@ -27,7 +28,7 @@ CONFIGS: list[dict[str, Any]] = [
 ]
 
 
-def librosa_rows(config: MfccConfig | MelMfccConfig, clip_T: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
+def librosa_rows(config: CepstralConfig, clip_T: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Decibels and MFCC of a clip's middle frames."""
     import librosa
 
@@ -79,3 +80,32 @@ def test_the_stack(change: dict[str, Any]) -> None:
 def test_the_transform_is_orthonormal() -> None:
     dct_MK = cosine_transform(40, 40)
     torch.testing.assert_close(dct_MK @ dct_MK.T, torch.eye(40), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("change", [{}, {"frames": 129}, {"clip_seconds": 8.95, "frames": 385}, {"n_mfcc": 13}])
+def test_the_statistics_against_scipy(change: dict[str, Any]) -> None:
+    """The seven of Defferrard et al. (2017), from librosa's MFCC by SciPy and NumPy."""
+    from scipy import stats
+
+    config = MfccStatisticsConfig(**change)
+    samples, size = music(2 * config.clip_seconds, config.sample_rate_hz), config.clip_samples
+    ours = MfccStatistics(config)(Waveform(samples, config.sample_rate_hz)).features
+    assert ours.shape[1:] == (7, config.n_mfcc)
+    for clip, features in enumerate(ours):
+        _, mfcc = librosa_rows(config, samples[clip * size : (clip + 1) * size])
+        rows = (np.mean, np.std, stats.skew, stats.kurtosis, np.median, np.min, np.max)
+        for statistic, row in zip(rows, features, strict=True):
+            np.testing.assert_allclose(row, statistic(mfcc, axis=1), rtol=1e-3, atol=0.01, err_msg=statistic.__name__)
+
+
+def test_the_whole_clip_at_the_corpus_own_rate() -> None:
+    """30 s at 44,100 Hz, as the corpus computed its numbers: nothing but librosa's defaults."""
+    import librosa
+
+    samples = music(30.0, 44100)
+    config = MfccStatisticsConfig(sample_rate_hz=44100, clip_seconds=30.0, frames=2584)
+    (ours,) = MfccStatistics(config)(Waveform(samples, 44100)).features
+    mfcc = librosa.feature.mfcc(y=samples, sr=44100, n_mfcc=20)
+    assert mfcc.shape == (20, 2584)
+    np.testing.assert_allclose(ours[0], mfcc.mean(axis=1), atol=0.01)
+    np.testing.assert_allclose(ours[6], mfcc.max(axis=1), atol=0.02)

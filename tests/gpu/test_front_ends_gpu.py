@@ -15,6 +15,7 @@ from mgc.features.lpcc import LpccConfig
 from mgc.features.mel import LogMelConfig
 from mgc.features.mel_means import MelMeansConfig
 from mgc.features.mfcc import MfccConfig
+from mgc.features.mfcc_statistics import MfccStatisticsConfig
 from mgc.features.stack import MelMfccConfig
 from tests.golden.sounds import music
 
@@ -25,6 +26,7 @@ TOLERANCES = [
     (LogMelConfig(reference_db=10.0), 1.0),
     (MelMeansConfig(), 0.005),  # decibels
     (MfccConfig(), 1.05),  # float16 beyond 1024, and float32 sums
+    (MfccStatisticsConfig(), 0.1),  # decibels, float32 sums
     (MelMfccConfig(), 1.05),
     (MelImageConfig(), 4.0),  # a step of uint8 changes a colour by up to 3
     (MelImageConfig(height=220, width=216, frames=130), 4.0),

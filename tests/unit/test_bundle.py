@@ -18,8 +18,9 @@ from pyarrow import fs
 
 import mgc
 from mgc.audio.excerpts import ListeningPlan
-from mgc.bundle import FILES, Bundle, load_bundle
+from mgc.bundle import FILES, TRAINED_ON, Bundle, load_bundle
 from mgc.errors import AudioError, BundleError, ErrorKind, StorageError
+from mgc.evaluation.leakage import Groups
 from mgc.experiment import Experiment
 from mgc.features.extract import Extract
 from mgc.features.mel import LogMel, LogMelConfig
@@ -96,6 +97,22 @@ def test_the_files_are_safetensors_and_json(saved: Path) -> None:
     assert (facts["bundle_id"], facts["features_id"]) == (bundle().id, bundle().features_id)
 
 
+def test_what_it_was_trained_on_travels_with_it_and_changes_nothing_else(saved: Path) -> None:
+    noted = bundle(trained_on=Groups(np.array([-3, 5, 2**62])))
+    assert noted.id == bundle().id
+    noted.save(saved)
+    assert {path.name for path in saved.iterdir()} == {*FILES, TRAINED_ON}
+    again = load_bundle(saved)
+    assert again.id == bundle().id
+    assert again.trained_on is not None
+    assert again.trained_on.hashes.tolist() == [-3, 5, 2**62]
+    (saved / TRAINED_ON).write_bytes(b"no safetensors")
+    with pytest.raises(BundleError, match=r"trained_on.safetensors is corrupt: no safetensors"):
+        load_bundle(saved)
+    bundle().save(saved)
+    assert load_bundle(saved).trained_on is None
+
+
 def test_nothing_is_pickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: Any, **options: Any) -> Any:
         raise AssertionError("pickle was used")
@@ -113,7 +130,7 @@ def test_the_id_is_pinned_to_what_determines_the_answers() -> None:
     with torch.no_grad():
         for tensor in model.state_dict().values():
             tensor.copy_(torch.arange(tensor.numel()).reshape(tensor.shape) % 7)
-    assert bundle(model=model).id == "5821c919e5aa"
+    assert bundle(model=model).id == "5f451488dc8f"
 
 
 def other_model() -> torch.nn.Module:
@@ -132,6 +149,7 @@ def other_model() -> torch.nn.Module:
         {"taxonomy": Taxonomy((Genre("rock"), Genre("folk"), Genre("punk", "rock")))},
         {"taxonomy": Taxonomy((Genre("rock"), Genre("punk"), Genre("folk")))},
         {"normalization": Normalization((100.0,) * 16, (50.25,) * 16)},
+        {"normalization": replace(bundle().normalization, unit_length=True)},
         {"model": other_model()},
         {"adjustment": ADJUSTMENT},
     ],
@@ -259,15 +277,15 @@ BY_HAND = " is corrupt or was changed by hand: it states id "
             lambda value: value[1].update(parent="pop"),
             "taxonomy.json is corrupt: taxonomy: the parent(s) pop",
         ),
-        ("normalization.json", lambda value: value["mean"].__setitem__(3, 1.0), BY_HAND),
+        ("normalization.json", lambda value: value["offset"].__setitem__(3, 1.0), BY_HAND),
         (
             "normalization.json",
-            lambda value: {"mean": [1.0], "deviation": [1.0]},
+            lambda value: {"offset": [1.0], "scale": [1.0], "unit_length": False},
             "is of 1 bins, the front end gives 16",
         ),
         (
             "normalization.json",
-            lambda value: value.pop("mean") and None,
+            lambda value: value.pop("offset") and None,
             "normalization.json is corrupt: a normalization is",
         ),
         ("calibration.json", lambda value: value.update(adjustment={"tau": 1.0, "priors": [0.5, 0.25, 0.25]}), BY_HAND),
@@ -283,8 +301,8 @@ BY_HAND = " is corrupt or was changed by hand: it states id "
         ),
         (
             "normalization.json",
-            lambda value: value["deviation"].__setitem__(3, 0.0),
-            "deviations finite and greater than",
+            lambda value: value["scale"].__setitem__(3, 0.0),
+            "scales finite and greater than",
         ),
         ("experiment.json", lambda value: value.update(bundle_id="0" * 12), BY_HAND),
         ("experiment.json", lambda value: value.pop("bundle_id") and None, BY_HAND),

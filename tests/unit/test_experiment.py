@@ -8,12 +8,14 @@ import pytest
 from pydantic import ValidationError
 
 from mgc.audio.excerpts import ListeningPlan
+from mgc.datasets.protocols import PAPER_D, ByGroup, GivenSplits
 from mgc.errors import ConfigError
 from mgc.experiment import Experiment
 from mgc.features.mel import LogMelConfig
+from mgc.features.normalization import ScalingConfig
 from mgc.features.thumbnail import ThumbnailConfig
+from mgc.models.convolutional import ConvolutionalConfig
 from mgc.models.house import HouseCnnConfig
-from mgc.models.obeirne import OBeirneCnnConfig
 from mgc.training.augment import AugmentConfig
 from mgc.training.loop import TrainingConfig
 from mgc.training.losses import LossConfig
@@ -27,6 +29,8 @@ EXPERIMENT = Experiment(
     deviations=("one, with a comma", "two"),
 )
 
+KINDS = "'house_cnn', 'convolutional', 'dense', 'recurrent', 'guess'"
+
 
 def test_json_and_back() -> None:
     text = json.dumps(EXPERIMENT.to_json())
@@ -36,7 +40,7 @@ def test_json_and_back() -> None:
 
 def test_a_field_that_json_lacks_has_its_default() -> None:
     value = EXPERIMENT.to_json()
-    del value["training"]["patience"], value["deviations"], value["format_version"]
+    del value["training"]["patience"], value["deviations"], value["format_version"], value["scaling"]
     assert Experiment.from_json(value) == replace(EXPERIMENT, deviations=())
 
 
@@ -68,6 +72,8 @@ def test_a_field_that_json_lacks_has_its_default() -> None:
         ("deviations", "", []),
         ("recipe", "3", "3"),
         ("recipe", "null", "null"),
+        ("scaling.method", "min_max", "min_max"),
+        ("scaling.unit_length", "true", True),
     ],
 )
 def test_a_field_is_set_by_its_dotted_name(name: str, text: str, value: Any) -> None:
@@ -146,13 +152,13 @@ def test_no_assignment_changes_nothing() -> None:
         (
             "front_end.kind",
             "thumbnial",
-            "option front_end.kind: input should be one of 'log_mel', 'thumbnail', 'mfcc', 'mel_mfcc', 'mel_image', "
-            "'mel_means', 'handcrafted', 'lpcc' (got 'thumbnial')",
+            "option front_end.kind: input should be one of 'log_mel', 'thumbnail', 'mfcc', 'mfcc_statistics', "
+            "'mel_mfcc', 'mel_image', 'mel_means', 'handcrafted', 'lpcc' (got 'thumbnial')",
         ),
         (
             "model.kind",
             "obeirne",
-            "option model.kind: input should be one of 'house_cnn', 'obeirne_cnn' (got 'obeirne')",
+            f"option model.kind: input should be one of {KINDS} (got 'obeirne')",
         ),
         ("model.filters", "1,2", "option model.filters: there is no such field; `--dry-run` prints every field."),
     ],
@@ -165,11 +171,12 @@ def test_a_wrong_name_or_value_gets_one_clear_line(name: str, text: str, message
 
 def test_another_kind_starts_from_its_defaults_in_any_order() -> None:
     assignments = {"front_end.columns": "64", "model.filters": "4,4,8,8", "front_end.kind": "thumbnail"}
-    changed = EXPERIMENT.override({**assignments, "model.kind": "obeirne_cnn"})
-    wanted = replace(EXPERIMENT, front_end=ThumbnailConfig(columns=64), model=OBeirneCnnConfig(filters=(4, 4, 8, 8)))
+    changed = EXPERIMENT.override({**assignments, "model.kind": "convolutional"})
+    model = ConvolutionalConfig(filters=(4, 4, 8, 8))
+    wanted = replace(EXPERIMENT, front_end=ThumbnailConfig(columns=64), model=model)
     assert changed == wanted
     with pytest.raises(ConfigError, match=r"model\.channels: there is no such field"):
-        EXPERIMENT.override({"model.kind": "obeirne_cnn", "model.channels": "8"})
+        EXPERIMENT.override({"model.kind": "convolutional", "model.channels": "8"})
 
 
 def test_a_loss_keeps_its_other_fields_when_its_kind_is_set() -> None:
@@ -189,13 +196,13 @@ def test_fields_that_fit_only_together_are_checked_together() -> None:
 
 
 def test_a_front_end_too_small_for_the_model_is_refused_at_birth() -> None:
-    message = "model obeirne_cnn needs 22 bins and 22 frames at least, the front end gives 128 bins and 21 frames"
+    message = "model convolutional needs 4 bins and 4 frames at least, the front end gives 128 bins and 3 frames"
     with pytest.raises(ValidationError, match=message):
-        replace(EXPERIMENT, model=OBeirneCnnConfig(), front_end=LogMelConfig(frames=21))
+        replace(EXPERIMENT, model=ConvolutionalConfig(), front_end=LogMelConfig(frames=3))
     with pytest.raises(ConfigError, match=f"options: {message}"):
-        EXPERIMENT.override({"model.kind": "obeirne_cnn", "front_end.frames": "21"})
+        EXPERIMENT.override({"model.kind": "convolutional", "front_end.frames": "3"})
     # Only the whole has to fit: the new model with the new front end.
-    replace(EXPERIMENT, model=OBeirneCnnConfig()).override({"model.kind": "house_cnn", "front_end.frames": "21"})
+    replace(EXPERIMENT, model=ConvolutionalConfig()).override({"model.kind": "house_cnn", "front_end.frames": "3"})
 
 
 @pytest.mark.parametrize(
@@ -209,7 +216,7 @@ def test_a_front_end_too_small_for_the_model_is_refused_at_birth() -> None:
         ({"model": {"channels": [8]}}, "x.json: model.kind: field required"),
         (
             {"model": {"kind": "cnn"}},
-            "x.json: model.kind: input should be one of 'house_cnn', 'obeirne_cnn' (got 'cnn')",
+            f"x.json: model.kind: input should be one of {KINDS} (got 'cnn')",
         ),
         ({"model": {"kind": "house_cnn", "chanels": [8]}}, "x.json: model.chanels: there is no such field"),
         ({"training": {"epochs": "3"}}, "x.json: training.epochs: input should be a valid integer (got '3')"),
@@ -230,3 +237,54 @@ def test_a_missing_group_is_named() -> None:
     del value["training"]
     with pytest.raises(ConfigError, match=r"^experiment: training: field required$"):
         Experiment.from_json(value)
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        (
+            {"front_end.kind": "mel_means", "model.kind": "dense"},
+            "options: training.augment varies features of bins x frames, the front end gives 128 numbers",
+        ),
+        (
+            {"front_end.kind": "mfcc", "scaling.method": "bytes"},
+            "options: scaling.method bytes is for features of uint8, the front end gives float16",
+        ),
+        (
+            {"scaling.method": "maximum"},
+            "option scaling.method: input should be 'standardized', 'min_max' or 'bytes' (got 'maximum')",
+        ),
+    ],
+)
+def test_scaling_and_augmentation_fit_the_features(assignments: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        EXPERIMENT.override(assignments)
+    assert str(raised.value) == message
+    assert replace(EXPERIMENT, scaling=ScalingConfig(method="bytes")).scaling.method == "bytes"
+
+
+def test_a_protocol_is_set_by_its_dotted_name() -> None:
+    assert EXPERIMENT.protocol == GivenSplits()
+    changed = EXPERIMENT.override({"protocol.folds": "5", "protocol.fold": "2", "protocol.kind": "artist"})
+    assert changed.protocol == ByGroup(kind="artist", folds=5, fold=2)
+    # Another kind starts anew: a leak that was asked for is not asked for any more.
+    leaky = replace(EXPERIMENT, protocol=PAPER_D)
+    assert leaky.override({"protocol.kind": "artist"}).protocol == ByGroup(kind="artist")
+    assert leaky.override({"protocol.seed": "3"}).protocol == replace(PAPER_D, seed=3)
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        ({"protocol.kind": "clip_random"}, "protocol.kind clip_random puts clips of one track on both sides; ask for"),
+        ({"protocol.kind": "clip_random", "protocol.leak": "artist"}, "--protocol.leak track"),
+        ({"protocol.kind": "artist", "protocol.folds": "5", "protocol.fold": "5"}, "option protocol: fold 5 of 5"),
+        ({"protocol.test_share": "0.1"}, "option protocol.test_share: there is no such field"),
+        ({"protocol.kind": "random"}, "'given', 'clip_random', 'track', 'artist' (got 'random')"),
+        ({"protocol.leak": "everything"}, "option protocol.leak: input should be 'none', 'artist' or 'track'"),
+    ],
+)
+def test_a_protocol_that_cannot_be_gets_one_clear_line(assignments: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        EXPERIMENT.override(assignments)
+    assert message in str(raised.value)

@@ -58,6 +58,7 @@ SOUNDFILE = {
     "wav24": ("WAV", "PCM_24"),
     "wav_float": ("WAV", "FLOAT"),
     "aiff": ("AIFF", "PCM_16"),
+    "au": ("AU", "PCM_16"),
 }
 FFMPEG = {
     "mp3_uncounted": ("mp3", "libmp3lame", 128_000, {"write_xing": "0"}),

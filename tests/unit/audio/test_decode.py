@@ -18,7 +18,7 @@ PlaceOf = Callable[..., float]
 WHOLE = ListeningPlan()
 SHORT = ListeningPlan(window_seconds=1.0, windows=3)
 
-BY_SOUNDFILE = ("mp3", "ogg", "flac", "wav", "wav24", "wav_float", "aiff", "mp3_uncounted", "opus")
+BY_SOUNDFILE = ("mp3", "ogg", "flac", "wav", "wav24", "wav_float", "aiff", "au", "mp3_uncounted", "opus")
 BY_PYAV = ("m4a", "m4a_streamed", "alac", "aac", "wma", "webm", "wav_u8")
 
 

@@ -291,7 +291,22 @@ def test_the_json_is_json_and_keeps_no_secret() -> None:
 
 def test_the_json_of_a_page_without_a_run() -> None:
     said = report_json(ReportContent("t"))
-    assert said == {"format_version": 1, "title": "t", "notices": [], "model": {}, "scores": None, "history": []}
+    empty: dict[str, list[str]] = {"notices": [], "leaks": [], "history": []}
+    assert said == {"format_version": 1, "title": "t", "model": {}, "scores": None, **empty}
+
+
+def test_a_leak_stands_in_red_above_all_else() -> None:
+    content = replace(FULL, leaks=["LEAK, asked for: 97.0 % <of the tracks>."], scores=replace(SCORES, unit="clips"))
+    html = render_report(content)
+    page = Page(html)
+    assert page.text.index("LEAK, asked for: 97.0 % <of the tracks>.") < page.text.index("Synthetic corpus.")
+    assert ("p", {"class": "notice leak", "role": "note"}) in page.elements
+    assert "5 clips" in page.text
+    assert "Numbers are clips" in page.text
+    said = report_json(content)
+    assert said["leaks"] == content.leaks
+    assert said["scores"]["unit"] == "clips"
+    assert "LEAK" not in Page(render_report(FULL)).text
 
 
 def test_a_first_night_compares_with_nothing() -> None:

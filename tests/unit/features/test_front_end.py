@@ -18,6 +18,7 @@ from mgc.features.lpcc import Lpcc, LpccConfig
 from mgc.features.mel import LogMel, LogMelConfig
 from mgc.features.mel_means import MelMeans, MelMeansConfig
 from mgc.features.mfcc import Mfcc, MfccConfig
+from mgc.features.mfcc_statistics import MfccStatistics, MfccStatisticsConfig
 from mgc.features.stack import MelMfcc, MelMfccConfig
 from mgc.features.thumbnail import Thumbnail, ThumbnailConfig
 
@@ -25,6 +26,7 @@ FRONT_ENDS = {
     LogMelConfig: LogMel,
     ThumbnailConfig: Thumbnail,
     MfccConfig: Mfcc,
+    MfccStatisticsConfig: MfccStatistics,
     MelMfccConfig: MelMfcc,
     MelImageConfig: MelImage,
     MelMeansConfig: MelMeans,
@@ -52,6 +54,7 @@ def test_an_unknown_kind_is_refused() -> None:
     ("kind", "wrong", "named"),
     [
         (MfccConfig, {"n_mels": 16}, "n_mfcc 20: 16 mel bins have 16 coefficients"),
+        (MfccStatisticsConfig, {"n_mels": 16}, "n_mfcc 20: 16 mel bins have 16 coefficients"),
         (MelMfccConfig, {"frames": 131}, "frames 131: a clip of 3 s has 130"),
         (MelImageConfig, {"height": 0}, "height"),
         (MelMeansConfig, {"f_max_hz": 20000.0}, "half the sample rate"),

@@ -11,19 +11,28 @@ from mgc.errors import FeaturesError
 from mgc.features.normalization import Normalization
 from mgc.labeling.decide import decide
 from mgc.labeling.predict import CLIPS_AT_ONCE_CPU, Predict
-from mgc.models.architecture import build_model
+from mgc.models.architecture import AnyModelConfig, build_model
 from mgc.models.blocks import Classifier
+from mgc.models.convolutional import ConvolutionalConfig
+from mgc.models.dense import DenseConfig
+from mgc.models.guess import GuessConfig
 from mgc.models.house import HouseCnnConfig
-from mgc.models.obeirne import OBeirneCnnConfig
+from mgc.models.recurrent import RecurrentConfig
 from mgc.taxonomy import Taxonomy
 
 SHAPE = (32, 24)
 TAXONOMY = Taxonomy.flat(["folk", "jazz", "rock", "soul"])
 NORMALIZATION = Normalization((120.0,) * 32, (60.0,) * 32)
-MODELS = [HouseCnnConfig(channels=(8, 16)), OBeirneCnnConfig(filters=(4, 8, 8, 16))]
+MODELS = [
+    HouseCnnConfig(channels=(8, 16)),
+    ConvolutionalConfig(filters=(4, 8, 8), kernel=2, strides=(2, 1, 1), padding="same", batch_norm=True, hidden=(16,)),
+    DenseConfig(hidden=(32, 16), batch_norm=True),
+    RecurrentConfig(filters=(16, 8, 8), lstm_width=12),
+    GuessConfig(),
+]
 
 
-def network(config: HouseCnnConfig | OBeirneCnnConfig = MODELS[0]) -> Classifier:
+def network(config: AnyModelConfig = MODELS[0]) -> Classifier:
     torch.manual_seed(0)
     return build_model(config, SHAPE, len(TAXONOMY)).eval()
 
@@ -57,7 +66,22 @@ def test_logits_are_those_of_the_network() -> None:
 
 
 @pytest.mark.parametrize("config", MODELS)
-def test_logits_do_not_depend_on_the_company(config: HouseCnnConfig | OBeirneCnnConfig) -> None:
+def test_parts_are_what_the_last_layer_sees_and_says(config: AnyModelConfig) -> None:
+    model, clips_NFT = network(config), clips(2 * CLIPS_AT_ONCE_CPU + 3)
+    predict = Predict(model, NORMALIZATION, TAXONOMY, SHAPE)
+    with torch.inference_mode():
+        wanted_ND = model.embed(NORMALIZATION.apply(torch.from_numpy(clips_NFT))).numpy()
+    seen = np.zeros(len(clips_NFT), int)
+    for rows, embedding_ND, logits_NG in predict.parts(clips_NFT):
+        seen[rows] += 1
+        np.testing.assert_allclose(embedding_ND.numpy(), wanted_ND[rows], rtol=1e-4, atol=1e-4)
+        np.testing.assert_array_equal(logits_NG, predict.logits(clips_NFT)[rows])
+    assert seen.tolist() == [1] * len(clips_NFT)
+    assert list(predict.parts(clips(0))) == []
+
+
+@pytest.mark.parametrize("config", MODELS)
+def test_logits_do_not_depend_on_the_company(config: AnyModelConfig) -> None:
     """Bit for bit: else a track's row would change when another is added to the catalog."""
     predict, clips_NFT = Predict(network(config), NORMALIZATION, TAXONOMY, SHAPE), clips(37)
     together_NG = predict.logits(clips_NFT)

@@ -1,35 +1,58 @@
+"""What every architecture promises, and the house's own."""
+
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
-from torch import nn
 
 from mgc.configuration import to_json
 from mgc.errors import ConfigError
-from mgc.models.architecture import ModelConfig, build_model, check_input
+from mgc.models.architecture import AnyModelConfig, ModelConfig, build_model, check_input
 from mgc.models.blocks import MeanMaxPool, parameter_count
+from mgc.models.convolutional import ConvolutionalConfig
+from mgc.models.dense import DenseConfig
+from mgc.models.guess import GuessConfig
 from mgc.models.house import HouseCnn, HouseCnnConfig
-from mgc.models.obeirne import SMALLEST_SIDE, OBeirneCnn, OBeirneCnnConfig
+from mgc.models.recurrent import RecurrentConfig
 
-SMALL = {"house_cnn": HouseCnnConfig(channels=(4, 6)), "obeirne_cnn": OBeirneCnnConfig(filters=(2, 3, 4, 5))}
+VECTOR, PICTURE, COLOURS = (33,), (40, 30), (36, 41, 3)
+
+SMALL: dict[str, tuple[AnyModelConfig, tuple[tuple[int, ...], ...]]] = {
+    "house_cnn": (HouseCnnConfig(channels=(4, 6)), (PICTURE,)),
+    "convolutional": (
+        ConvolutionalConfig(filters=(4, 5), strides=(1, 2), batch_norm=True, hidden=(8,), dropout=0.2),
+        (PICTURE, COLOURS),
+    ),
+    "dense": (DenseConfig(hidden=(9, 8), batch_norm=True, dropout=0.1), (VECTOR, PICTURE, COLOURS)),
+    "recurrent": (RecurrentConfig(filters=(6, 5), kernels=(5, 3), paddings=(2, 0), lstm_width=7), (PICTURE,)),
+    "guess": (GuessConfig(), (VECTOR, PICTURE, COLOURS)),
+}
+"""A small one of each kind, and the shapes that it takes."""
+
+CASES = [
+    pytest.param(config, shape, id=f"{kind} {'x'.join(map(str, shape))}")
+    for kind, (config, shapes) in SMALL.items()
+    for shape in shapes
+]
 
 
 def test_every_kind_is_tested() -> None:
     assert {kind.kind for kind in get_args(get_args(ModelConfig)[0])} == SMALL.keys()
 
 
-@pytest.mark.parametrize("config", SMALL.values(), ids=SMALL.keys())
-def test_a_model_of_each_kind(config: HouseCnnConfig | OBeirneCnnConfig) -> None:
+@pytest.mark.parametrize(("config", "shape"), CASES)
+def test_a_model_of_each_kind(config: AnyModelConfig, shape: tuple[int, ...]) -> None:
     assert TypeAdapter(ModelConfig).validate_python(to_json(config)) == config
     torch.manual_seed(0)
-    model = build_model(config, (40, 30), 7)
+    model = build_model(config, shape, 7)
     torch.manual_seed(0)
-    again = build_model(config, (40, 30), 7)
+    again = build_model(config, shape, 7)
     assert all(torch.equal(first, second) for first, second in zip(model.parameters(), again.parameters(), strict=True))
-    features_BFT = torch.randn(3, 40, 30)
+    features_BFT = torch.randn(3, *shape)
+    given_BFT = features_BFT.clone()
     assert model.training
     model.eval()
     embedding_BD = model.embed(features_BFT)
@@ -39,10 +62,41 @@ def test_a_model_of_each_kind(config: HouseCnnConfig | OBeirneCnnConfig) -> None
     assert logits_BG.dtype == torch.float32
     torch.testing.assert_close(model.classify(embedding_BD), logits_BG, rtol=0, atol=0)
     torch.testing.assert_close(model(features_BFT[:1]), logits_BG[:1], rtol=1e-4, atol=1e-5)
+    assert torch.equal(features_BFT, given_BFT)
+    # What the cluster does to it, and where it is saved and loaded.
+    model.to(memory_format=torch.channels_last)
+    torch.testing.assert_close(model(features_BFT), logits_BG, rtol=1e-4, atol=1e-5)
+    again.load_state_dict({name: tensor.clone() for name, tensor in model.state_dict().items()})
+    torch.testing.assert_close(again.eval()(features_BFT), logits_BG, rtol=1e-4, atol=1e-5)
+    if isinstance(config, GuessConfig):
+        assert parameter_count(model) == 0
+        return
     # Every weight has a say in the answer.
     model.train()
     model(features_BFT).square().sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(("config", "shape"), CASES)
+def test_a_model_is_counted_without_memory(config: AnyModelConfig, shape: tuple[int, ...]) -> None:
+    with torch.device("meta"):
+        counted = build_model(config, shape, 7)
+    assert parameter_count(counted) == parameter_count(build_model(config, shape, 7))
+    assert all(tensor.is_meta for tensor in counted.state_dict().values())
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_a_shape_of_other_axes_is_refused_in_one_line(kind: str) -> None:
+    config, taken = SMALL[kind]
+    for shape in (VECTOR, PICTURE, COLOURS):
+        if len(shape) in {len(each) for each in taken}:
+            check_input(config, shape)
+        else:
+            side = " x ".join(map(str, shape))
+            with pytest.raises(
+                ConfigError, match=f"model {kind} takes features of bins x frames.*, the front end gives {side} numbers"
+            ):
+                build_model(config, shape, 3)
 
 
 @pytest.mark.parametrize("side", [1, 2, 3, 5, 17])
@@ -68,46 +122,31 @@ def test_the_pool_by_hand() -> None:
     assert MeanMaxPool()(maps_BCFT).tolist() == [[3.0, -2.0, 6.0, 0.0]]
 
 
-def test_the_paper_network_layer_by_layer() -> None:
-    model = OBeirneCnn(OBeirneCnnConfig(), (128, 128), 10)
-    kinds = [type(layer) for layer in model.convolutions]
-    assert kinds == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d] * 4
-    convolutions = [layer for layer in model.convolutions if isinstance(layer, nn.Conv2d)]
-    assert [layer.stride for layer in convolutions] == [(2, 2), (1, 1), (2, 2), (1, 1)]
-    assert {layer.kernel_size for layer in convolutions} == {(2, 2)}
-    # 128 → 64 → 63 → 62 → 61 → 30 → 29 → 28 → 27
-    assert model.head.in_features == 128 * 27 * 27
-
-
-def test_xavier_initialisation() -> None:
-    torch.manual_seed(0)
-    model = OBeirneCnn(OBeirneCnnConfig(), (64, 64), 10)
-    for layer in (*model.convolutions, model.head):
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            fan_out, fan_in = layer.weight.shape[0], layer.weight[0].numel()
-            if isinstance(layer, nn.Conv2d):
-                fan_out *= 4
-            bound = (6 / (fan_in + fan_out)) ** 0.5
-            assert 0.8 * bound < float(layer.weight.detach().abs().max()) <= bound
-            assert float(layer.bias.detach().abs().max()) == 0.0
-
-
-@pytest.mark.parametrize("shape", [(SMALLEST_SIDE, 40), (40, SMALLEST_SIDE), (37, 61), (130, 128)])
-def test_the_dense_layer_fits_what_the_convolutions_leave(shape: tuple[int, int]) -> None:
-    assert build_model(SMALL["obeirne_cnn"], shape, 3)(torch.randn(2, *shape)).shape == (2, 3)
-
-
-@pytest.mark.parametrize("shape", [(SMALLEST_SIDE - 1, 40), (40, SMALLEST_SIDE - 1)])
-def test_too_small_an_input_is_one_clear_line(shape: tuple[int, int]) -> None:
-    message = f"model obeirne_cnn needs 22 bins and 22 frames at least, the front end gives {shape[0]} bins and"
-    with pytest.raises(ConfigError, match=message):
-        build_model(OBeirneCnnConfig(), shape, 3)
-
-
 @pytest.mark.parametrize(
-    "wrong",
-    [{"channels": ()}, {"channels": (0,)}, {"channels": (8,) * 7}, {"blocks": -1}, {"dropout": 1.0}, {"width": 3}],
+    ("kind", "wrong"),
+    [
+        (HouseCnnConfig, {"channels": ()}),
+        (HouseCnnConfig, {"channels": (0,)}),
+        (HouseCnnConfig, {"channels": (8,) * 7}),
+        (HouseCnnConfig, {"blocks": -1}),
+        (HouseCnnConfig, {"dropout": 1.0}),
+        (HouseCnnConfig, {"width": 3}),
+        (ConvolutionalConfig, {"filters": ()}),
+        (ConvolutionalConfig, {"filters": (8, 8, 8), "strides": (1, 2)}),
+        (ConvolutionalConfig, {"filters": (8, 8, 8), "stage_dropout": (0.1,) * 4}),
+        (ConvolutionalConfig, {"stage_dropout": (1.0,)}),
+        (ConvolutionalConfig, {"padding": "full"}),
+        (ConvolutionalConfig, {"pool": 0}),
+        (ConvolutionalConfig, {"init": "keras"}),
+        (DenseConfig, {"hidden": (0,)}),
+        (DenseConfig, {"dropout": -0.1}),
+        (RecurrentConfig, {"filters": (8, 8)}),
+        (RecurrentConfig, {"paddings": (1, 1)}),
+        (RecurrentConfig, {"summary": "first"}),
+        (GuessConfig, {"shares": "prior"}),
+        (GuessConfig, {"seed": -1}),
+    ],
 )
-def test_a_wrong_configuration_is_refused_at_birth(wrong: dict[str, object]) -> None:
+def test_a_wrong_configuration_is_refused_at_birth(kind: type[Any], wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
-        HouseCnnConfig(**wrong)  # type: ignore[arg-type]
+        kind(**wrong)

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.tables import class_counts, read_features, tracks_of
+from cluster.tables import read_features, read_roster
 from mgc import schema
+from mgc.datasets.protocols import GivenSplits
 from mgc.datasets.splits import TRAIN, VALIDATION
 from pipelines import import_mels
 from pipelines.job import run
@@ -45,16 +46,17 @@ def imported(mels: Path, out: Path, *options: str) -> Path:
 def test_only_the_training_split_is_thinned_and_the_notice_says_so(mels: Path, tmp_path: Path) -> None:
     whole, _ = read_features(str(imported(mels, tmp_path / "whole")))
     thin, facts = read_features(str(imported(mels, tmp_path / "thin", "--long-tail", "10")))
-    before, after = class_counts(whole, TRAIN), class_counts(thin, TRAIN)
+    all_of_them, kept_ones = read_roster(whole, GivenSplits()), read_roster(thin, GivenSplits())
+    before, after = all_of_them.class_counts(TRAIN), kept_ones.class_counts(TRAIN)
     order = sorted(before, key=lambda genre: (-before[genre], genre))
     largest = before[order[0]]
     assert [after[genre] for genre in order] == [
         min(before[genre], round(largest * 10 ** (-rank / 3))) for rank, genre in enumerate(order)
     ]
-    assert set(tracks_of(thin, TRAIN)) < set(tracks_of(whole, TRAIN))
+    assert set(kept_ones.tracks(TRAIN)) < set(all_of_them.tracks(TRAIN))
     for split in (VALIDATION, "test"):
-        assert tracks_of(thin, split) == tracks_of(whole, split) != []
-    assert Counter(class_counts(thin, "test").values()) == {10: 4}
+        assert kept_ones.tracks(split) == all_of_them.tracks(split) != []
+    assert Counter(kept_ones.class_counts("test").values()) == {10: 4}
     (_, said) = schema.notices_of(thin.schema)
     kept, tracks = sum(after.values()), sum(before.values())
     assert said.startswith(f"Unbalanced on purpose: {kept} of {tracks} training tracks")

@@ -11,7 +11,13 @@ def test_a_recipe_is_found_by_its_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("hause", " Did you mean house?"), ("obeirne-a2", " Did you mean obeirne-a1?"), ("xyz", "")]
+    ("name", "hint"),
+    [
+        ("hause", " Did you mean house?"),
+        ("obeirne-a2", " Did you mean obeirne-a1?"),
+        ("holst-d11", " Did you mean holst-d1?"),
+        ("xyz", ""),
+    ],
 )
 def test_an_unknown_recipe_gets_one_clear_line(name: str, hint: str) -> None:
     with pytest.raises(ConfigError) as raised:

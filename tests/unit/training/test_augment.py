@@ -128,3 +128,24 @@ def test_mixup_shares_are_finite_and_follow_alpha(alpha: float) -> None:
 def test_an_alpha_that_cannot_be_drawn_is_refused() -> None:
     with pytest.raises(ValidationError, match=r"mixup is 0, or 0\.01 at least"):
         AugmentConfig(mixup=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(16, 26), (16, 8, 9, 3)])
+def test_vectors_and_images_can_be_mixed_and_else_stay_as_they_are(shape: tuple[int, ...]) -> None:
+    features = torch.arange(float(torch.Size(shape).numel())).reshape(shape)
+    assert augment(features, AugmentConfig(mixup=0.4)) is features
+    torch.manual_seed(0)
+    mixed, targets_BG = mixup(features, soft_targets(torch.arange(16), 16, 0.0), 0.4)
+    # Each clip is of two, in the proportion of its targets.
+    wanted = (targets_BG @ features.flatten(1)).reshape(shape)
+    torch.testing.assert_close(mixed, wanted)
+    assert not torch.equal(mixed, features)
+
+
+def test_it_is_known_what_only_bins_over_frames_have() -> None:
+    varied = {
+        field.name
+        for field in fields(AugmentConfig)
+        if replace(AugmentConfig(), **{field.name: getattr(EVERYTHING, field.name)}).varies_pictures
+    }
+    assert varied == {"roll_time", "shift_bins", "gain", "mask_bins", "mask_frames"}

@@ -12,6 +12,8 @@ from torch import nn
 
 from mgc.errors import TrainingError
 from mgc.features.normalization import Normalization
+from mgc.models.dense import Dense, DenseConfig
+from mgc.models.guess import Guess, GuessConfig
 from mgc.models.house import HouseCnn, HouseCnnConfig
 from mgc.training.augment import AugmentConfig
 from mgc.training.loop import Batch, EpochFigures, Learner, TrainingConfig, learning_rate
@@ -220,3 +222,62 @@ def test_subnormal_numbers_are_zero_within_a_step_only() -> None:
     taught.train_epoch(batches(4), 0, 1)
     assert inside == [0.0]
     assert float(tiny * 1e-10) > 0
+
+
+def test_sgd_with_momentum_by_hand() -> None:
+    """Velocity = momentum · velocity + gradient; weight -= rate · velocity."""
+    taught = learner(replace(PLAIN, optimizer="sgd", momentum=0.5, learning_rate=0.1, weight_decay=0.0))
+    weight = taught.model.head.weight
+    velocity, wanted = torch.zeros_like(weight), weight.detach().clone()
+    for step, batch in enumerate(batches(8, 8)):
+        taught.train_epoch([batch], step, 1)
+        velocity = 0.5 * velocity + weight.grad
+        wanted -= 0.1 * velocity
+    torch.testing.assert_close(weight.detach(), wanted)
+    assert {name.split(".", 1)[1] for name in taught.optimizer_tensors()} == {"momentum_buffer"}
+
+
+def test_l2_on_biases_adds_to_the_loss() -> None:
+    def first_loss(config: TrainingConfig) -> float:
+        taught, seen = learner(config), []
+        with torch.no_grad():
+            taught.model.head.bias.fill_(2.0)
+        taught.train_epoch(batches(9), 0, 1, on_step=lambda clips, loss: seen.append(loss))
+        return seen[0]
+
+    config = replace(PLAIN, l2=0.5)
+    assert first_loss(replace(config, l2_biases=True)) - first_loss(config) == pytest.approx(0.5 * GENRES * 4, rel=1e-4)
+
+
+def test_what_is_best_is_what_the_configuration_selects_by() -> None:
+    assert PLAIN.validation_score(loss=1.5, macro_f1=0.25) == 0.25
+    by_loss = replace(PLAIN, select="loss")
+    assert by_loss.validation_score(1.5, 0.25) > by_loss.validation_score(1.6, 0.75)
+
+
+@pytest.mark.parametrize("change", [{}, {"l2": 0.1, "gradient_clip": 1.0}, {"precision": "bf16"}])
+def test_a_model_without_weights_is_scored_and_stays_as_it_is(change: dict[str, object]) -> None:
+    config = replace(PLAIN, **change)
+    taught = Learner(Guess(GuessConfig(), GENRES), config, NORMALIZATION, GENRES, CPU)
+    given, before = batches(16, 7), weights(taught)
+    losses = [taught.train_epoch(given, epoch, 2).loss for epoch in range(3)]
+    assert losses == [losses[0]] * 3
+    assert losses[0] == pytest.approx(taught.validate(given).loss, rel=1e-6)
+    assert same(before, weights(taught))
+    assert taught.optimizer_tensors() == {}
+    taught.load_optimizer_tensors({})
+
+
+@pytest.mark.parametrize("shape", [(26,), (6, 5, 3)])
+@pytest.mark.parametrize("mix", [0.0, 0.4])
+def test_clips_of_other_axes_are_trained_on_too(shape: tuple[int, ...], mix: float) -> None:
+    torch.manual_seed(0)
+    normalization = Normalization((128.0,) * shape[-1], (64.0,) * shape[-1])
+    config = replace(PLAIN, augment=AugmentConfig(mixup=mix))
+    taught = Learner(Dense(DenseConfig(hidden=(8,)), shape, GENRES), config, normalization, GENRES, CPU)
+    features = torch.randint(0, 256, (12, *shape), dtype=torch.uint8)
+    given = [Batch(features, torch.arange(12) % GENRES, ["t"] * 12)]
+    before = taught.validate(given).loss
+    for epoch in range(4):
+        taught.train_epoch(given, epoch, 1)
+    assert taught.validate(given).loss < before

@@ -45,3 +45,9 @@ def test_l2_by_hand_leaves_biases_and_normalisation_out() -> None:
     penalty.backward()
     torch.testing.assert_close(model[2].weight.grad, 2 * model[2].weight.detach())
     assert model[0].bias.grad is None
+    # Biases of 10 on the convolution and on the dense layer; those of the normalisation stay out.
+    assert l2_penalty(model, biases=True).item() == pytest.approx(30 + 1.5 + 100 + 100)
+
+
+def test_l2_of_a_model_without_weights_is_zero() -> None:
+    assert l2_penalty(nn.ReLU()).item() == 0.0

@@ -47,7 +47,15 @@ def checkpoint(taught: Learner) -> tuple[bytes, bytes]:
 
 
 @pytest.mark.parametrize(
-    "change", [{"optimizer": "adam"}, {"optimizer": "adamw"}, {"precision": "bf16"}, {"l2": 0.01, "gradient_clip": 0.5}]
+    "change",
+    [
+        {"optimizer": "adam"},
+        {"optimizer": "adamw"},
+        {"optimizer": "sgd"},
+        {"optimizer": "sgd", "momentum": 0.0},
+        {"precision": "bf16"},
+        {"l2": 0.01, "l2_biases": True, "gradient_clip": 0.5},
+    ],
 )
 def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(change: dict[str, Any]) -> None:
     config = replace(CONFIG, **change)

@@ -1,0 +1,114 @@
+"""GTZAN: 1,000 excerpts of 30 s, 10 genres of 100 each, mono at 22,050 Hz, told by name (`blues/blues.00000.wav`).
+
+Long the most used corpus of the field, and one with known faults (Sturm 2013): 50 exact replicas of excerpts, 22 other
+repetitions of a recording, more by the same artist, wrong genres, distortion. So a score on a random split says little
+about new music. The fault-filtered partition (Kereliuk, Sturm and Larsen 2015) leaves out 70 excerpts and divides the
+others, 443 to train, 197 to validate, 290 to test; torchaudio carries its lists, and they are read from there. What it
+leaves out has no split.
+
+The corpus has no artist ids: `artist_id` is null, so intervals and leakage checks can go by track only.
+
+`jazz.00054` is on the lists, but the WAV of it that goes round cannot be decoded (see `FAULTY`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import PurePosixPath
+from typing import Final
+
+import pyarrow as pa
+
+from mgc.datasets.metadata import metadata_table as checked_table
+from mgc.datasets.splits import TEST, TRAIN, VALIDATION
+from mgc.errors import CatalogError
+from mgc.taxonomy import Taxonomy
+
+TITLE: Final = "GTZAN Genre Collection"
+CITATION: Final = (
+    "G. Tzanetakis, P. Cook, Musical Genre Classification of Audio Signals, IEEE Transactions on Speech and Audio "
+    "Processing 10(5), 2002. Faults: B. L. Sturm, The GTZAN dataset: Its contents, its faults, their effects on "
+    "evaluation, and its future use, 2013, arXiv:1306.1461. Fault-filtered split: C. Kereliuk, B. L. Sturm, J. Larsen, "
+    "Deep Learning and Music Adversaries, IEEE Transactions on Multimedia 17(11), 2015."
+)
+LICENSE: Final = "None stated: excerpts of commercial recordings, which belong to their owners; used for research."
+URL: Final = "http://marsyas.info/downloads/datasets.html"
+PROVENANCE: Final = (
+    "Excerpts of personal CDs, radio and microphone recordings, collected by G. Tzanetakis in 2000 and 2001."
+)
+NOTICE: Final = (
+    "GTZAN (Tzanetakis and Cook 2002): replicas, repeated recordings and wrong genres are in it (Sturm 2013); "
+    "its recordings belong to their owners."
+)
+
+ARTISTS_APART: Final = False
+"""No artist ids, so nobody can check it here."""
+
+GENRES: Final = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
+TRACKS_PER_GENRE: Final = 100
+TRACKS: Final = len(GENRES) * TRACKS_PER_GENRE
+
+TAXONOMY: Final = Taxonomy.flat(GENRES)
+
+FAULTY: Final = frozenset({"jazz.00054"})
+"""Known to have no audio that decodes as WAV; reported again and again for the archive of WAVs. The AU may be whole."""
+
+_NAME: Final = re.compile(rf"({'|'.join(GENRES)})\.(000[0-9]{{2}})")
+
+
+def excerpt_of(track_id: str) -> str | None:
+    """The excerpt that a file's name tells, `blues.00000` of `genres/blues/blues.00000.au`; None for other files."""
+    name = PurePosixPath(track_id).stem
+    return name if _NAME.fullmatch(name) else None
+
+
+def faulty(track_ids: Iterable[str]) -> list[str]:
+    """Those of some track ids (paths) that are known to be broken."""
+    return [track_id for track_id in track_ids if excerpt_of(track_id) in FAULTY]
+
+
+@cache
+def fault_filtered() -> dict[str, str]:
+    """The split of each excerpt of the fault-filtered partition: 443 train, 197 validation, 290 test."""
+    # Imported here: it takes seconds, and what lists other corpora has no need of it.
+    from torchaudio.datasets.gtzan import filtered_test, filtered_train, filtered_valid
+
+    lists = {TRAIN: filtered_train, VALIDATION: filtered_valid, TEST: filtered_test}
+    return {name: split for split, names in lists.items() for name in names}
+
+
+def metadata_table(track_ids: Sequence[str]) -> pa.Table:
+    """Catalog metadata of the files of GTZAN among some.
+
+    Args:
+        track_ids: paths, in whatever folders; the file's name tells genre and number.
+
+    Returns:
+        As `datasets.metadata.metadata_table` gives it; without a row for files of other names.
+
+    Raises:
+        CatalogError: an excerpt is there twice, as WAV and as AU for example.
+    """
+    files: dict[str, str] = {}
+    for track_id in track_ids:
+        excerpt = excerpt_of(track_id)
+        if excerpt is None:
+            continue
+        if excerpt in files:
+            raise CatalogError(
+                f"GTZAN: {excerpt} is there twice, as {files[excerpt]} and {track_id}; make SOURCE the folder of one."
+            )
+        files[excerpt] = track_id
+    genres = [excerpt.partition(".")[0] for excerpt in files]
+    splits = fault_filtered() if files else {}
+    return checked_table(
+        {
+            "track_id": pa.array(list(files.values()), pa.string()),
+            "genre_top": pa.array(genres, pa.string()),
+            "genres": pa.array([[genre] for genre in genres], pa.list_(pa.string())),
+            "split": pa.array([splits.get(excerpt) for excerpt in files], pa.string()),
+        },
+        "GTZAN",
+    )

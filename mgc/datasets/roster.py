@@ -1,0 +1,135 @@
+"""The roster of a features table under a protocol: which tracks, by whom, of which genre, stand on which side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mgc.datasets import protocols
+from mgc.datasets.protocols import ProtocolConfig
+
+COLUMNS: Final = (*protocols.COLUMNS, "genre_top")
+"""The columns of a features table that make its roster."""
+
+_KEYS: Final = ["track_id", "artist_id", "genre_top", "split"]
+_ROWS: Final = pa.schema([*(pa.field(name, pa.string()) for name in _KEYS), pa.field("clips", pa.int64())])
+_GATHERED_ROWS: Final = 2**20
+
+
+@dataclass(frozen=True)
+class SideSize:
+    """What stands on one side.
+
+    Attributes:
+        tracks: with a genre.
+        clips: of them.
+        artists: that are known.
+        tracks_of_unknown_artist: among the tracks.
+    """
+
+    tracks: int
+    clips: int
+    artists: int
+    tracks_of_unknown_artist: int
+
+
+@dataclass(frozen=True, eq=False)
+class Roster:
+    """The labelled rows of a features table that stand on a side, clips of a track counted.
+
+    Attributes:
+        rows: `track_id`, `artist_id` (null where unknown), `genre_top`, `split`, `clips`; a combination stands there
+            once, in order of track id.
+    """
+
+    rows: pa.Table
+
+    def class_counts(self, split: str) -> dict[str, int]:
+        """Clips of each genre on a side, genres in alphabetical order."""
+        counted = self._of(split).group_by("genre_top").aggregate([("clips", "sum")])
+        pairs = zip(counted["genre_top"].to_pylist(), counted["clips_sum"].to_pylist(), strict=True)
+        return dict(sorted(pairs))
+
+    def tracks(self, split: str) -> list[str]:
+        """Ids of the tracks of a side, sorted."""
+        return sorted(self._of(split)["track_id"].unique().to_pylist())
+
+    def genres(self, split: str) -> dict[str, str]:
+        """The genre of each track of a side."""
+        rows = self._of(split)
+        return dict(zip(rows["track_id"].to_pylist(), rows["genre_top"].to_pylist(), strict=True))
+
+    def size(self, split: str) -> SideSize:
+        """How much stands on a side."""
+        rows = self._of(split)
+        return SideSize(
+            tracks=pc.count_distinct(rows["track_id"]).as_py(),
+            clips=pc.sum(rows["clips"]).as_py() or 0,
+            artists=pc.count_distinct(rows["artist_id"], mode="only_valid").as_py(),
+            tracks_of_unknown_artist=pc.count_distinct(rows.filter(pc.is_null(rows["artist_id"]))["track_id"]).as_py(),
+        )
+
+    def limited(self, limit: int | None, sides: Sequence[str]) -> Roster:
+        """The same with at most `limit` tracks on each of the sides, spread evenly over the order of their ids.
+
+        Args:
+            limit: tracks; None for all.
+            sides: the others stay as they are.
+        """
+        rows = self.rows
+        for split in sides:
+            tracks = self.tracks(split)
+            if limit is not None and limit < len(tracks):
+                kept = pa.array([tracks[place * len(tracks) // limit] for place in range(limit)], pa.string())
+                elsewhere = pc.not_equal(rows["split"], split)
+                rows = rows.filter(pc.or_(elsewhere, pc.is_in(rows["track_id"], value_set=kept)))
+        return Roster(rows)
+
+    def only(self, split: str) -> pc.Expression:
+        """The rows of any table that are of the tracks of a side."""
+        return pc.field("track_id").isin(self.tracks(split))
+
+    def _of(self, split: str) -> pa.Table:
+        return self.rows.filter(pc.equal(self.rows["split"], split))
+
+
+def count_rows(batches: Iterable[pa.RecordBatch], protocol: ProtocolConfig) -> Roster:
+    """The roster of a features table that is read once, batch by batch.
+
+    Rows without a genre, and those that stand on no side, are left out. Memory goes with the tracks, not the clips.
+
+    Args:
+        batches: rows with the columns `COLUMNS`.
+        protocol: how they are divided.
+    """
+    whole, gathered = _ROWS.empty_table(), []
+    for batch in batches:
+        gathered.append(_counted(_divided(pa.Table.from_batches([batch]), protocol)))
+        if sum(part.num_rows for part in gathered) > max(_GATHERED_ROWS, whole.num_rows):
+            whole, gathered = _counted(pa.concat_tables([whole, *gathered])), []
+    whole = _counted(pa.concat_tables([whole, *gathered]))
+    return Roster(whole.sort_by([(name, "ascending") for name in _KEYS]))
+
+
+def on_side(rows: pa.Table, split: str, protocol: ProtocolConfig) -> pa.Array:
+    """Of each row of a features table, whether it is labelled and stands on a side; see `protocols.splits`."""
+    labelled = pc.and_(protocols.known(rows, "track_id").is_valid(), protocols.known(rows, "genre_top").is_valid())
+    return pc.and_(labelled, pc.fill_null(pc.equal(protocols.splits(rows, protocol), split), False))
+
+
+def _divided(rows: pa.Table, protocol: ProtocolConfig) -> pa.Table:
+    columns = {name: protocols.known(rows, name) for name in ("track_id", "artist_id", "genre_top")}
+    columns |= {"split": protocols.splits(rows, protocol), "clips": pa.repeat(1, rows.num_rows)}
+    table = pa.table(columns).cast(_ROWS)
+    for name in ("track_id", "genre_top", "split"):
+        table = table.filter(pc.is_valid(table[name]))
+    return table
+
+
+def _counted(rows: pa.Table) -> pa.Table:
+    counted = rows.group_by(_KEYS, use_threads=False).aggregate([("clips", "sum")])
+    return counted.rename_columns({"clips_sum": "clips"}).select(_ROWS.names)

@@ -1,0 +1,188 @@
+"""95 % intervals of scores, by bootstrap over groups of what is alike: the tracks of an artist, the clips of a track.
+
+Axes: N units scored (tracks, or clips), K groups, E events (something counted of a unit), C counts, R replicates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+GroupKind = Literal["artists", "tracks", "clips"]
+Integers = npt.NDArray[np.int64]
+Numbers = npt.NDArray[np.float64]
+
+REPLICATES: Final = 2000
+"""The ends of an interval then vary by about 0.06 standard errors from seed to seed."""
+
+SEED: Final = 0
+
+FEW_GROUPS: Final = 20
+"""With fewer groups the intervals are too narrow: see Cameron, Gelbach and Miller 2008 on 5 to 30 clusters."""
+
+_LEVELS: Final = (0.025, 0.975)
+_Z_95: Final = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Two ends between which the true value lies with a confidence of 95 %."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """Which units belong together.
+
+    Attributes:
+        index_N: int64, the group of each unit, 0 to K-1; every group has one unit at least.
+        kind: what a group is. `artists` also where some artists are not known: each such track is then one group.
+    """
+
+    index_N: Integers  # noqa: N815  (axes in capitals)
+    kind: GroupKind
+
+    @classmethod
+    def of(cls, names: Sequence[Hashable], kind: GroupKind) -> Groups:
+        """Groups by name, numbered as they first appear."""
+        numbers: dict[Hashable, int] = {}
+        index = (numbers.setdefault(name, len(numbers)) for name in names)
+        return cls(np.fromiter(index, np.int64, len(names)), kind)
+
+    @classmethod
+    def singles(cls, units: int, kind: GroupKind) -> Groups:
+        """Every unit a group of its own: the ordinary bootstrap."""
+        return cls(np.arange(units, dtype=np.int64), kind)
+
+    @property
+    def count(self) -> int:
+        """K."""
+        return int(self.index_N.max(initial=-1)) + 1
+
+    @property
+    def effective_count(self) -> float:
+        """How many groups of one size would be worth as much, at least: N² / sum of squared sizes (Kish 1965).
+
+        That is where units of a group are wholly alike; K where all groups are of one size.
+        """
+        sizes_K = np.bincount(self.index_N)
+        return float(sizes_K.sum() ** 2 / np.square(sizes_K).sum())
+
+
+@dataclass(frozen=True, eq=False)
+class Resampled:
+    """Counts of the units, and the same counts of many sets of groups drawn anew.
+
+    Attributes:
+        counts_C: float64, of all units.
+        counts_RC: float64, of each replicate.
+        groups_C: int64, groups that have any part in a count.
+    """
+
+    counts_C: Numbers  # noqa: N815
+    counts_RC: Numbers  # noqa: N815
+    groups_C: Integers  # noqa: N815
+
+    def share(self, part: int, whole: int) -> Interval | None:
+        """The interval of one count's share of another that contains it.
+
+        Replicates without anything to share out are passed over. Where all groups say the same, nothing right or
+        nothing wrong, resampling shows no spread at all; then it is Wilson's interval with each group as one trial, the
+        most cautious reading of what so many groups can say.
+
+        Returns:
+            None where fewer than two groups bear on it, since how groups differ cannot be seen in one, or where all
+            replicates say the same.
+        """
+        groups, total = int(self.groups_C[whole]), self.counts_C[whole]
+        if groups < 2:
+            return None
+        right = self.counts_C[part] / total
+        if right in (0.0, 1.0):
+            return wilson_interval(round(right * groups), groups)
+        return interval(_divided(self.counts_RC[:, part], self.counts_RC[:, whole]))
+
+    def f1(self, right: int, whole: int, answered: int) -> Numbers:
+        """F1 of each replicate, 2 · right / (whole + answered): (R,), NaN where the whole has nothing."""
+        whole_R = self.counts_RC[:, whole]
+        f1_R = _divided(2 * self.counts_RC[:, right], whole_R + self.counts_RC[:, answered])
+        f1_R[whole_R == 0] = np.nan
+        return f1_R
+
+
+def resample(
+    groups: Groups,
+    unit_E: Integers,
+    count_E: Integers,
+    counts: int,
+    replicates: int = REPLICATES,
+    seed: int = SEED,
+) -> Resampled:
+    """Draw groups with replacement, as many as there are, and count again; many times.
+
+    The bootstrap of Efron (Annals of Statistics 7, 1979), over whole groups, since units of one group are not
+    independent of each other: the cluster bootstrap, of which Field and Welsh (J. Royal Statistical Society B 69, 2007)
+    show that it is consistent in the number of groups. The same arguments give the same numbers on every machine.
+
+    Args:
+        groups: of the units.
+        unit_E: the unit, 0 to N-1, of which each event is.
+        count_E: the count, 0 to C-1, to which it adds one.
+        counts: C.
+        replicates: R.
+        seed: of the draws.
+    """
+    K = groups.count
+    # Events of the same kind in the same group always come together: counted once, they are drawn as one.
+    cells, times_E = np.unique(groups.index_N[unit_E] * counts + count_E, return_counts=True)
+    group_E, cell_E = np.divmod(cells, counts)
+    random = np.random.default_rng(seed)
+    counts_RC = np.empty((replicates, counts))
+    for replicate_C in counts_RC:
+        drawn_K = np.bincount(random.integers(0, K, K), minlength=K)
+        replicate_C[:] = np.bincount(cell_E, drawn_K[group_E] * times_E, counts)
+    counts_C = np.bincount(cell_E, times_E, counts).astype(np.float64)
+    return Resampled(counts_C, counts_RC, np.bincount(cell_E, minlength=counts))
+
+
+def interval(values_R: Numbers) -> Interval | None:
+    """The percentile interval of replicates; NaN are passed over. None where none is left, or all are the same."""
+    known_R = values_R[~np.isnan(values_R)]
+    if not len(known_R) or known_R.min() == known_R.max():
+        return None
+    low, high = np.quantile(known_R, _LEVELS)
+    return Interval(float(low), float(high))
+
+
+def share_of_right(right_N: npt.NDArray[np.bool_], groups: Groups) -> Interval | None:
+    """The interval of the share of units that are right."""
+    units = np.arange(len(right_N))
+    unit_E = np.concatenate([units, units[right_N]])
+    count_E = np.repeat([0, 1], [len(units), int(right_N.sum())])
+    return resample(groups, unit_E, count_E, 2).share(1, 0)
+
+
+def wilson_interval(right: int, total: int) -> Interval:
+    """The 95 % score interval of a share of independent trials: Wilson 1927, JASA 22 (158), 209-212.
+
+    Args:
+        right: successes, 0 to `total`.
+        total: trials, at least 1.
+    """
+    share = right / total
+    z2 = _Z_95**2
+    middle = (share + z2 / (2 * total)) / (1 + z2 / total)
+    half = _Z_95 / (1 + z2 / total) * math.sqrt(share * (1 - share) / total + z2 / (4 * total**2))
+    # Rounding could carry the ends past the share itself where all or none are right.
+    return Interval(max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half)))
+
+
+def _divided(part_R: Numbers, whole_R: Numbers) -> Numbers:
+    return np.divide(part_R, whole_R, out=np.full(len(whole_R), np.nan), where=whole_R > 0)

@@ -1,0 +1,99 @@
+"""Guessing: the answer is drawn, not learned. What any network has to beat.
+
+Axes: B batch, F mel bins, T frames, N numbers of a clip, G genres.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Final, Literal
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import nn
+
+from mgc.configuration import STRICT
+from mgc.models.blocks import Classifier
+
+_GOLDEN: Final = -0x61C8864680B583EB
+_FIRST: Final = -0x40A7B892E31B1A47
+_SECOND: Final = -0x6B2FB644ECCEEE15
+"""SplitMix64's constants (Steele, Lea and Flood 2014) 0x9E37…15, 0xBF58…B9, 0x94D0…EB, as signed numbers of 64 bits."""
+
+_BITS: Final = 53
+"""Of a draw: as many as a double holds."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class GuessConfig:
+    """Configuration of `Guess`.
+
+    Attributes:
+        shares: of the answers: `uniform`, or those of the genres among the `training` clips.
+        seed: another one draws other answers.
+    """
+
+    kind: Literal["guess"] = "guess"
+    shares: Literal["uniform", "training"] = "uniform"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+
+class Guess(Classifier):
+    """Answers drawn from fixed shares; there is nothing to train.
+
+    A clip's features are hashed to the seed of its draw: the same clip gets the same answer, wherever and with whomever
+    it is asked for. The logits are the shares' logarithms plus Gumbel noise, of which the largest is a draw from the
+    shares (Gumbel 1954). The head is empty: re-training it changes nothing.
+
+    Args:
+        config: which shares.
+        genres: number of logits.
+    """
+
+    shares_G: torch.Tensor  # noqa: N815  (axes in capitals)
+
+    def __init__(self, config: GuessConfig, genres: int) -> None:
+        super().__init__()
+        self.config = config
+        self.head = nn.Identity()
+        self.register_buffer("shares_G", torch.full((genres,), 1 / genres))
+
+    def set_counts(self, class_counts: Sequence[int]) -> None:
+        """Tell how the genres are shared out among the training clips; nothing changes where shares are uniform.
+
+        Args:
+            class_counts: training clips of each genre, in the order of the logits, all greater than zero.
+        """
+        if self.config.shares == "training":
+            counts_G = torch.tensor(class_counts, dtype=torch.float64)
+            self.shares_G.copy_(counts_G / counts_G.sum())
+
+    def embed(self, features_BFT: torch.Tensor) -> torch.Tensor:
+        """The Gumbel noise of each clip, float32 (B, G)."""
+        bits_BN = features_BFT.float().contiguous().flatten(1).view(torch.int32).to(torch.int64)
+        # A sum is the same in any order; places are told apart before it.
+        place_N = torch.arange(bits_BN.shape[1], device=bits_BN.device) + self.config.seed * bits_BN.shape[1]
+        clip_B1 = _mixed(bits_BN + _mixed(place_N * _GOLDEN)).sum(dim=1, keepdim=True)
+        genre_G = torch.arange(1, len(self.shares_G) + 1, device=bits_BN.device)
+        draws_BG = _shifted(_mixed(clip_B1 + genre_G * _GOLDEN), 64 - _BITS)
+        # Never 0 nor 1, of which the logarithms are none.
+        uniform_BG = (draws_BG.double() + 0.5) / 2.0**_BITS
+        return -(-uniform_BG.clamp(max=1 - 2.0**-_BITS).log()).log().float()
+
+    def classify(self, embedding_BD: torch.Tensor) -> torch.Tensor:
+        """Logits (B, G)."""
+        logits_BG: torch.Tensor = self.head(embedding_BD + self.shares_G.log())
+        return logits_BG
+
+
+def _mixed(values: torch.Tensor) -> torch.Tensor:
+    """SplitMix64's finaliser: int64 in, int64 out, products modulo 2^64."""
+    values = (values ^ _shifted(values, 30)) * _FIRST
+    values = (values ^ _shifted(values, 27)) * _SECOND
+    return values ^ _shifted(values, 31)
+
+
+def _shifted(values: torch.Tensor, places: int) -> torch.Tensor:
+    """To the right with zeros from the left, as unsigned numbers are shifted."""
+    return (values >> places) & ((1 << (64 - places)) - 1)

@@ -1,0 +1,131 @@
+"""`mgc train` and `mgc evaluate` under a protocol: what a dry run shows, and what is refused before Ray starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.tables import read_features, read_roster
+from mgc.datasets.protocols import ByGroup, ClipRandom, GivenSplits, ProtocolConfig
+from mgc.errors import ConfigError, FeaturesError, LeakageError
+from mgc.evaluation.leakage import Groups
+from pipelines import evaluate, train
+from tests import tiny_features
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return tiny_features.write(tmp_path_factory.mktemp("features"))
+
+
+def dry_run(protocol: ProtocolConfig, features: str, **options: Any) -> Any:
+    return train.build(tiny_features.under(protocol), features, "/nowhere", dry_run=True, **options)
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    printed = capsys.readouterr().out.splitlines()
+    width = max(line.index("  ") for line in printed if line.startswith("on more"))
+    return {line[:width].strip(): line[width:].strip() for line in printed}
+
+
+def test_a_dry_run_shows_sides_and_leaks(features: str, capsys: pytest.CaptureFixture[str]) -> None:
+    summary = dry_run(GivenSplits(), features)
+    assert summary.counts == {"train_clips": 128, "validation_clips": 32}
+    said = lines(capsys)
+    assert said["protocol"] == "given: the splits of the catalog"
+    assert said["train"] == "32 tracks, 128 clips, 8 artists"
+    assert said["validation"] == "8 tracks, 32 clips, 2 artists; of these tracks 0 are trained on, 0 if by artist"
+    assert said["test"] == "8 tracks, 32 clips, 2 artists; of these tracks 0 are trained on, 0 if by artist"
+    assert said["on more than one side"] == "0 tracks, 0 artists"
+
+
+def test_a_leak_is_shown_and_refused_unless_it_is_asked_for(features: str, capsys: pytest.CaptureFixture[str]) -> None:
+    by_track = {"kind": "track", "validation_share": 0.25, "test_share": 0.25}
+    with pytest.raises(LeakageError, match=r"artists stand on more than one side.*--protocol\.leak artist"):
+        dry_run(ByGroup(**by_track), features)
+    said = lines(capsys)
+    assert said["on more than one side"].startswith("0 tracks, ")
+    assert said["on more than one side"] != "0 tracks, 0 artists"
+    # The same without a dry run, before Ray is asked for anything.
+    with pytest.raises(LeakageError):
+        train.build(tiny_features.under(ByGroup(**by_track)), features, "/nowhere")
+    dry_run(ByGroup(**by_track, leak="artist"), features)
+    dry_run(ClipRandom(0.25, 0.25, leak="track"), features)
+    dry_run(ByGroup(0.25, 0.25, seed=1), features)
+
+
+def test_another_side_of_the_same_features(features: str, capsys: pytest.CaptureFixture[str]) -> None:
+    seen = set()
+    for fold in range(3):
+        dry_run(ByGroup(folds=3, fold=fold), features)
+        seen.add(lines(capsys)["test"])
+    assert len(seen) > 1
+
+
+def test_a_limit_is_of_each_side(features: str, capsys: pytest.CaptureFixture[str]) -> None:
+    dry_run(ClipRandom(0.3, 0.3, leak="track"), features, limit=5)
+    said = lines(capsys)
+    assert said["train"].startswith("5 tracks, ")
+    assert said["validation"].startswith("5 tracks, ")
+
+
+def test_a_side_that_is_empty_is_refused_with_the_way_out(features: str, tmp_path: Path) -> None:
+    with pytest.raises(FeaturesError, match=r"in the split 'validation' \(protocol artist: 0 validation.*other shares"):
+        dry_run(ByGroup(validation_share=0.0), features)
+
+
+def saved(folder: Path, features: str, protocol: ProtocolConfig, noted: bool = True) -> str:
+    dataset, _ = read_features(features)
+    trained_on = Groups.of(read_roster(dataset, protocol)) if noted else None
+    return train.save_bundle(tiny_features.bundle(tiny_features.under(protocol), trained_on), str(folder)) and str(
+        folder
+    )
+
+
+def score(bundle: str, features: str, split: str = "test", **fields: str) -> Any:
+    dotted = {f"protocol.{name}": value for name, value in fields.items()}
+    return evaluate.build(bundle, features, split, dry_run=True, fields=dotted)
+
+
+def test_what_was_trained_on_is_not_scored(features: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = saved(tmp_path / "b", features, GivenSplits())
+    assert score(bundle, features).counts == {"tracks": 8}
+    with pytest.raises(LeakageError, match="32 of the 32 tracks of the split 'train' were trained on"):
+        score(bundle, features, "train")
+    capsys.readouterr()
+    assert score(bundle, features, "train", leak="track").counts == {"tracks": 32}
+    assert "LEAK, asked for: 100.0 % of the 32 tracks" in capsys.readouterr().out
+    # Another division of the same features holds tracks that were trained on.
+    with pytest.raises(LeakageError, match="were trained on"):
+        score(bundle, features, kind="track", test_share="0.5")
+    # The same artists under other names of tracks.
+    again = saved(tmp_path / "again", features, ByGroup(0.25, 0.25, kind="track", leak="artist"))
+    with pytest.raises(LeakageError, match="are by artists trained on"):
+        score(again, features, leak="none")
+    assert score(again, features).status == "dry_run"
+
+
+def test_under_clip_random_clips_are_scored(features: str, tmp_path: Path) -> None:
+    bundle = saved(tmp_path / "b", features, ClipRandom(0.25, 0.25, leak="track"))
+    counts = score(bundle, features).counts
+    assert counts["clips"] > counts["tracks"] > 0
+
+
+def test_without_a_note_nothing_is_refused(features: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = saved(tmp_path / "b", features, GivenSplits(), noted=False)
+    assert score(bundle, features, "train").counts == {"tracks": 32}
+    assert '"checked": false' in capsys.readouterr().out
+
+
+def test_only_the_protocol_of_a_bundle_can_be_set(features: str, tmp_path: Path) -> None:
+    bundle = saved(tmp_path / "b", features, GivenSplits())
+    with pytest.raises(ConfigError, match=r"training\.epochs"):
+        evaluate.build(bundle, features, dry_run=True, fields={"training.epochs": "3"})
+
+
+def test_a_bundle_saved_over_another_leaves_no_note_of_the_other(features: str, tmp_path: Path) -> None:
+    saved(tmp_path / "b", features, GivenSplits())
+    saved(tmp_path / "b", features, GivenSplits(), noted=False)
+    assert train.open_bundle(str(tmp_path / "b")).trained_on is None
