@@ -39,7 +39,8 @@ from mgc.models.architecture import build_model
 from mgc.models.blocks import Classifier, parameter_count
 from mgc.models.guess import Guess
 from mgc.taxonomy import Taxonomy
-from mgc.training.loop import Batch, EpochFigures, Learner
+from mgc.training.figures import EpochFigures
+from mgc.training.loop import Batch, Learner
 from mgc.training.sampling import Resample, Sampling
 from mgc.training.seeds import derive_seed
 from mgc.training.stages import next_epoch
@@ -171,9 +172,7 @@ def feed(
     only: pc.Expression | None = None,
     epoch: Any = None,
 ) -> Dataset:
-    """The clips of a split as a stream with `track_id`, `clip_index`, `genre_top`, `features` and `artist_id`.
-
-    An unknown artist is "".
+    """The clips of a split: `track_id`, `clip_index`, `genre_top`, `features`, and `artist_id`, "" where unknown.
 
     Args:
         dataset: a features table.
@@ -186,18 +185,17 @@ def feed(
         epoch: a handle of `epochs.start`, for a training stream.
     """
     data_context(profile)
-    seed = experiment.training.seed
+    training = experiment.training
     rows: Dataset = ray.data.read_parquet(
         dataset.files,
         filesystem=dataset.filesystem,
-        shuffle=FileShuffleConfig(seed=seed) if counts else None,
+        shuffle=FileShuffleConfig(seed=training.seed) if counts else None,
     )
     # No resources are stated: equal ones let Ray fuse these stages and the read into one task.
     rows = rows.map_batches(_Take(split, experiment.protocol, only), batch_format="pyarrow", batch_size=None)
-    training = experiment.training
     if counts is None or (training.balance == "natural" and not training.head_epochs):
         return rows
-    resample: Any = Resample(training.sampling(counts), seed, AskEpoch(epoch))
+    resample: Any = Resample(training.sampling(counts), training.seed, AskEpoch(epoch))
     return rows.map_batches(resample, batch_format="numpy", batch_size=1024)
 
 
@@ -262,8 +260,7 @@ def train(
         state = json.loads((Path(folder) / "state.json").read_text())
         model = job.model()
         model.load_state_dict(load_file(Path(folder) / "best.safetensors"))
-    bundle = Bundle(job.experiment, job.taxonomy, job.normalization, model.eval())
-    return bundle, state["history"]
+    return Bundle(job.experiment, job.taxonomy, job.normalization, model.eval()), state["history"]
 
 
 def _work(config: dict[str, Any]) -> None:
@@ -350,8 +347,7 @@ def _learner(job: TrainingJob, model: Classifier, device: torch.device) -> Learn
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     # There is nothing to share of a model without parameters, and data-parallel training refuses it.
     wrapped = prepare_model(model) if parameter_count(model) else model.to(device)
-    genres = len(job.taxonomy)
-    return Learner(wrapped, job.experiment.training, job.normalization, genres, device, job.class_counts)
+    return Learner(wrapped, job.experiment.training, job.normalization, len(job.taxonomy), device, job.class_counts)
 
 
 def _report(

@@ -40,6 +40,7 @@ from mgc.features.front_end import FrontEnd, build_front_end, features_id
 from mgc.features.normalization import Normalization
 from mgc.labeling.adjust import PriorAdjustment
 from mgc.labeling.decide import decide
+from mgc.labeling.file_label import FileLabel
 from mgc.labeling.predict import Predict
 from mgc.models.architecture import build_model
 from mgc.models.blocks import Classifier
@@ -60,29 +61,6 @@ TRAINED_ON: Final = "trained_on.safetensors"
 _WAY_OUT: Final = "Copy it again, or train it again."
 
 Made = TypeVar("Made")
-
-
-@dataclass(frozen=True)
-class FileLabel:
-    """What a bundle says about one file.
-
-    Attributes:
-        genre_top: the likeliest genre.
-        confidence: its probability as the model states it, in (0, 1].
-        top_k: the likeliest genres with their probabilities.
-        duration_seconds: length of the whole track.
-        seconds_listened: how much of it was heard.
-        decoder: which decoder gave the samples.
-        damage: what is wrong with the file although it could be heard, or None.
-    """
-
-    genre_top: str
-    confidence: float
-    top_k: tuple[tuple[str, float], ...]
-    duration_seconds: float
-    seconds_listened: float
-    decoder: str
-    damage: str | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -305,8 +283,8 @@ def load_bundle(uri: str | Path = DEFAULT, filesystem: fs.FileSystem | None = No
     adjustment = None if stored is None else _adjustment(stored, where)
     hashes = _read_if_there(filesystem, path, TRAINED_ON, where)
     trained_on = None if hashes is None else _made(functools.partial(Groups.from_bytes, hashes), TRAINED_ON, where)
-    parts = (experiment, taxonomy, normalization, model, metrics, adjustment, trained_on)
-    bundle = _made(lambda: Bundle(*parts), "its contents", where)
+    parts = (experiment, taxonomy, normalization, model, metrics)
+    bundle = _made(lambda: Bundle(*parts, adjustment=adjustment, trained_on=trained_on), "its contents", where)
     if stated["bundle_id"] != bundle.id:
         raise BundleError(
             f"{where} is corrupt or was changed by hand: it states id {stated['bundle_id']}, its contents give "

@@ -23,6 +23,7 @@ from mgc.configuration import STRICT
 from mgc.errors import TrainingError
 from mgc.features.normalization import Normalization
 from mgc.training.augment import AugmentConfig, augment, mixup
+from mgc.training.figures import EpochFigures
 from mgc.training.losses import SHIFTS_PRIORS, Loss, LossConfig, cross_entropy, l2_penalty, soft_targets
 from mgc.training.sampling import REPEAT_THRESHOLD, Balance, Sampling
 from mgc.training.seeds import derive_seed
@@ -180,39 +181,6 @@ def _subnormals_as_zero() -> Iterator[None]:
     finally:
         # NumPy warns where it meets this setting, so it must not outlast the step.
         torch.set_flush_denormal(False)
-
-
-@plain_dataclass
-class EpochFigures:
-    """Sums of an epoch; those of several workers add up.
-
-    Attributes:
-        clips: how many were seen.
-        loss_sum: of all clips, in nats.
-        confusion_GG: int64 counts of clips, true genres in rows, answers in columns.
-    """
-
-    clips: int
-    loss_sum: float
-    confusion_GG: torch.Tensor  # noqa: N815  (axes in capitals)
-
-    @property
-    def loss(self) -> float:
-        """Mean loss of a clip in nats; 0 where there is none."""
-        return self.loss_sum / max(self.clips, 1)
-
-    @property
-    def accuracy(self) -> float:
-        """Share of clips answered rightly; 0 where there is none."""
-        return float(self.confusion_GG.diagonal().sum()) / max(self.clips, 1)
-
-    @property
-    def macro_f1(self) -> float:
-        """F1 averaged over the genres that occur; 0 where none does."""
-        right_G = self.confusion_GG.diagonal().double()
-        support_G, answered_G = self.confusion_GG.sum(1).double(), self.confusion_GG.sum(0).double()
-        f1_G = 2 * right_G / (support_G + answered_G).clamp(min=1)
-        return float(f1_G[support_G > 0].mean()) if bool((support_G > 0).any()) else 0.0
 
 
 def build_optimizer(config: TrainingConfig, model: nn.Module) -> torch.optim.Optimizer | None:
