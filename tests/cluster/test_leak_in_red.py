@@ -49,8 +49,11 @@ def test_a_leak_that_was_asked_for_is_red_in_the_report(
     assert "tracks of the split “validation” were heard in training" in header
     assert "Numbers are clips" in page
     found = json.loads((tmp_path / "bundle" / "metrics.json").read_text())["test"]
-    assert found["unit"] == "clips"
+    assert found["scores"]["unit"] == "clips"
     assert found["scores"]["tracks"] == counts["clips"]
+    assert [group["group"] for group in found["shots"]] == ["many", "medium", "few"]
+    assert sum(group["tracks"] for group in found["shots"]) == counts["clips"]
+    assert json.loads((tmp_path / "bundle" / "report.json").read_text())["shots"] == found["shots"]
     assert found["leakage"]["tracks_heard"] > 0.8 * found["leakage"]["tracks"]
 
     with pytest.raises(LeakageError, match="were trained on"):

@@ -10,7 +10,13 @@ from cluster.scoring import logits_column
 from cluster.trainer import _fed
 
 ROWS = pa.table(
-    {"track_id": ["a", "b"], "genre_top": ["folk", "jazz"], "features": [b"1", b"2"], "split": ["test", "test"]}
+    {
+        "track_id": ["a", "b"],
+        "clip_index": [0, 0],
+        "genre_top": ["folk", "jazz"],
+        "features": [b"1", b"2"],
+        "split": ["test", "test"],
+    }
 )
 
 
@@ -28,7 +34,7 @@ def test_unknown_artists_have_one_type(artists: pa.Array | None) -> None:
     """Blocks of one stream come from files of other programs, and all must have the same schema."""
     table = ROWS if artists is None else ROWS.append_column("artist_id", artists)
     fed = _fed(table)
-    assert fed.column_names == ["track_id", "genre_top", "features", "artist_id"]
+    assert fed.column_names == ["track_id", "clip_index", "genre_top", "features", "artist_id"]
     assert fed["artist_id"].type == pa.string()
     assert fed["artist_id"].to_pylist() == ["", ""]
     assert _fed(table.filter(pc.equal(table["track_id"], "none"))).schema == fed.schema

@@ -222,7 +222,10 @@ def test_the_json_holds_what_the_page_shows() -> None:
     assert len(said["calibration"]["bins"]) == 15
     point = {"track_id": "t03", "x": 3.0, "y": -3.0, "genre": "blues", "answer": "blues"}
     assert said["embedding_map"]["points"][3] == point
-    assert not {"calibration", "robustness", "embedding_map"} & report_json(ReportContent("t", scores=SCORES)).keys()
+    assert (
+        not {"calibration", "robustness", "embedding_map", "shots"}
+        & report_json(ReportContent("t", scores=SCORES)).keys()
+    )
 
 
 def test_the_page_stays_small() -> None:

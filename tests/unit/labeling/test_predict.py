@@ -9,6 +9,7 @@ import torch
 
 from mgc.errors import FeaturesError
 from mgc.features.normalization import Normalization
+from mgc.labeling.adjust import PriorAdjustment
 from mgc.labeling.decide import decide
 from mgc.labeling.predict import CLIPS_AT_ONCE_CPU, Predict
 from mgc.models.architecture import AnyModelConfig, build_model
@@ -78,6 +79,18 @@ def test_parts_are_what_the_last_layer_sees_and_says(config: AnyModelConfig) -> 
         np.testing.assert_array_equal(logits_NG, predict.logits(clips_NFT)[rows])
     assert seen.tolist() == [1] * len(clips_NFT)
     assert list(predict.parts(clips(0))) == []
+
+
+def test_parts_are_adjusted_as_logits_are_and_their_embeddings_are_not() -> None:
+    adjustment, clips_NFT = PriorAdjustment.from_counts(1.5, (40, 30, 20, 10)), clips(CLIPS_AT_ONCE_CPU + 3)
+    plain, adjusted = predictor(), predictor(adjustment=adjustment)
+    for (rows, plain_ND, plain_NG), (_, embedding_ND, logits_NG) in zip(
+        plain.parts(clips_NFT), adjusted.parts(clips_NFT), strict=True
+    ):
+        assert torch.equal(embedding_ND, plain_ND)
+        np.testing.assert_array_equal(logits_NG, adjusted.logits(clips_NFT)[rows])
+        np.testing.assert_allclose(logits_NG, plain_NG - 1.5 * np.log([0.4, 0.3, 0.2, 0.1]), rtol=1e-5)
+        assert logits_NG.dtype == np.float32
 
 
 @pytest.mark.parametrize("config", MODELS)

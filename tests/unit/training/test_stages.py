@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -66,7 +66,8 @@ def state(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
-def test_the_second_stage_trains_a_new_head_and_nothing_else() -> None:
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_the_second_stage_trains_a_new_head_and_nothing_else(optimizer: Literal["adamw", "sgd"]) -> None:
     first = state(trained())
     model = network()
     fresh = state(model)
@@ -76,7 +77,7 @@ def test_the_second_stage_trains_a_new_head_and_nothing_else() -> None:
         assert torch.equal(begun[name], (fresh if name.startswith("head.") else first)[name]), name
     assert not torch.equal(begun["head.weight"], first["head.weight"])
 
-    taught = learner(model)
+    taught = learner(model, replace(CONFIG, optimizer=optimizer))
     for epoch in (2, 3, 4):
         taught.train_epoch(batches(epoch), epoch, 3)
         taught.validate(batches(epoch))
