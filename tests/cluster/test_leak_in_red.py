@@ -49,7 +49,7 @@ def test_a_leak_that_was_asked_for_is_red_in_the_report(
     assert "tracks of the split “validation” were heard in training" in header
     assert "Numbers are clips" in page
     found = json.loads((tmp_path / "bundle" / "metrics.json").read_text())["test"]
-    assert found["unit"] == "clips"
+    assert found["scores"]["unit"] == "clips"
     assert found["scores"]["tracks"] == counts["clips"]
     assert found["leakage"]["tracks_heard"] > 0.8 * found["leakage"]["tracks"]
 
