@@ -21,11 +21,11 @@ import ray
 import ray.train
 import torch
 from ray.data import Dataset, FileShuffleConfig
-from ray.data.expressions import random as uniform
 from ray.train.torch import TorchConfig, TorchTrainer, get_device, prepare_model
 from safetensors.torch import load_file, save_file
 
 from cluster import storage
+from cluster.epochs import AskEpoch
 from cluster.profiles import Profile
 from cluster.session import data_context
 from cluster.tables import columns_of
@@ -40,9 +40,11 @@ from mgc.models.architecture import build_model
 from mgc.models.blocks import Classifier, parameter_count
 from mgc.models.guess import Guess
 from mgc.taxonomy import Taxonomy
-from mgc.training.loop import Batch, EpochFigures, Learner
-from mgc.training.sampling import Resample, repeat_rates
+from mgc.training.figures import EpochFigures
+from mgc.training.loop import Batch, Learner
+from mgc.training.sampling import Resample, Sampling
 from mgc.training.seeds import derive_seed
+from mgc.training.stages import next_epoch
 
 NORMALIZATION_CLIPS: Final = 4096
 """Training clips from which mean and deviation are measured, at most. Minimum and maximum are those of all clips."""
@@ -50,7 +52,7 @@ NORMALIZATION_CLIPS: Final = 4096
 SHUFFLE_CLIPS: Final = 4096
 """Clips that a worker mixes before it makes batches: 64 MiB of 128 x 128 features."""
 
-_FEED: Final = ["track_id", "genre_top", "features"]
+_FEED: Final = ["track_id", "clip_index", "genre_top", "features"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class TrainingJob:
         normalization: of the features.
         shape: of a clip's features.
         dtype: of a clip's features, as stored.
-        train_clips: clips of an epoch, over all workers.
+        train_clips: training clips there are; an epoch may have more, see `steps`.
         threads: of each worker.
         class_counts: training clips of each genre, in the order of the taxonomy.
     """
@@ -84,6 +86,20 @@ class TrainingJob:
         if isinstance(model, Guess):
             model.set_counts(self.class_counts)
         return model
+
+    def sampling(self) -> Sampling:
+        """How often clips of each genre are given."""
+        return self.experiment.training.sampling(dict(zip(self.taxonomy.names, self.class_counts, strict=True)))
+
+    def steps(self, epoch: int) -> int:
+        """Expected batches of an epoch; what a remainder has beyond whole batches is left out."""
+        return self.sampling().rows(epoch) // self.experiment.training.batch_size
+
+    def clips(self) -> int:
+        """Expected clips of all epochs, over all workers, if patience ends none of them early."""
+        training = self.experiment.training
+        epochs = range(training.epochs + training.head_epochs)
+        return sum(map(self.steps, epochs)) * training.batch_size
 
 
 def plan_training(
@@ -155,8 +171,9 @@ def feed(
     counts: dict[str, int] | None,
     experiment: Experiment,
     only: pc.Expression | None = None,
+    epoch: Any = None,
 ) -> Dataset:
-    """The clips of a split as a stream with `track_id`, `genre_top`, `features` and `artist_id`, "" where unknown.
+    """The clips of a split: `track_id`, `clip_index`, `genre_top`, `features`, and `artist_id`, "" where unknown.
 
     Args:
         dataset: a features table.
@@ -166,22 +183,21 @@ def feed(
             differently in each epoch. None for a plain one.
         experiment: protocol, balance and seed.
         only: what else must hold of a row; see `Roster.only`.
+        epoch: a handle of `epochs.start`, for a training stream.
     """
     data_context(profile)
-    seed = experiment.training.seed
+    training = experiment.training
     rows: Dataset = ray.data.read_parquet(
         dataset.files,
         filesystem=dataset.filesystem,
-        shuffle=FileShuffleConfig(seed=seed) if counts else None,
+        shuffle=FileShuffleConfig(seed=training.seed) if counts else None,
     )
     # No resources are stated: equal ones let Ray fuse these stages and the read into one task.
     rows = rows.map_batches(_Take(split, experiment.protocol, only), batch_format="pyarrow", batch_size=None)
-    if counts is None or experiment.training.balance == "natural":
+    if counts is None or (training.balance == "natural" and not training.head_epochs):
         return rows
-    resample: Any = Resample(repeat_rates(counts, experiment.training.balance))
-    return rows.with_column(Resample.column, uniform(seed=seed)).map_batches(
-        resample, batch_format="numpy", batch_size=1024
-    )
+    resample: Any = Resample(training.sampling(counts), training.seed, AskEpoch(epoch))
+    return rows.map_batches(resample, batch_format="numpy", batch_size=1024)
 
 
 def train(
@@ -192,8 +208,12 @@ def train(
     checkpoints_uri: str,
     run_name: str,
     progress: Any = None,
+    epoch: Any = None,
 ) -> tuple[Bundle, list[dict[str, Any]]]:
     """Train, and return the best model by validation (`training.select`) with the history of all epochs.
+
+    Where the classifier is re-trained, the best is one of these last epochs; they are numbered from
+    `training.epochs` + 1 on.
 
     A run that was killed goes on from its last checkpoint when it is called again with the same name.
 
@@ -205,13 +225,14 @@ def train(
         checkpoints_uri: folder of the checkpoints of all runs.
         run_name: names this run.
         progress: a handle of `progress.watched`, or None.
+        epoch: the handle that the training stream was given.
     """
     location = storage.locate(checkpoints_uri)
     if not storage.is_remote(checkpoints_uri):
         Path(location.path).mkdir(parents=True, exist_ok=True)
     trainer = TorchTrainer(
         _work,
-        train_loop_config={"job": job, "progress": progress},
+        train_loop_config={"job": job, "progress": progress, "epoch": epoch},
         torch_config=TorchConfig(backend="nccl" if profile.gpus else "gloo", timeout_s=int(profile.stall_seconds)),
         scaling_config=ray.train.ScalingConfig(
             num_workers=profile.train_workers,
@@ -240,8 +261,7 @@ def train(
         state = json.loads((Path(folder) / "state.json").read_text())
         model = job.model()
         model.load_state_dict(load_file(Path(folder) / "best.safetensors"))
-    bundle = Bundle(job.experiment, job.taxonomy, job.normalization, model.eval())
-    return bundle, state["history"]
+    return Bundle(job.experiment, job.taxonomy, job.normalization, model.eval()), state["history"]
 
 
 def _work(config: dict[str, Any]) -> None:
@@ -255,7 +275,6 @@ def _work(config: dict[str, Any]) -> None:
         torch.set_num_threads(job.threads)
     training = job.experiment.training
     model = job.model()
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     state: dict[str, Any] = {"epoch": -1, "best": None, "stale": 0, "history": []}
     best: dict[str, torch.Tensor] = {}
     optimizer: dict[str, torch.Tensor] = {}
@@ -266,21 +285,28 @@ def _work(config: dict[str, Any]) -> None:
             model.load_state_dict(load_file(Path(folder) / "model.safetensors"))
             best = load_file(Path(folder) / "best.safetensors")
             optimizer = load_file(Path(folder) / "optimizer.safetensors")
-    # There is nothing to share of a model without parameters, and data-parallel training refuses it.
-    wrapped = prepare_model(model) if parameter_count(model) else model.to(device)
-    learner = Learner(wrapped, training, job.normalization, len(job.taxonomy), device)
+    if training.retrains(state["epoch"]):
+        model.keep_embedding(model.state_dict())
+    learner = _learner(job, model, device)
     if optimizer:
         learner.load_optimizer_tensors(optimizer)
     shard = ray.train.get_dataset_shard("train")
     held_out = ray.train.get_dataset_shard("validation")
     local_batch = training.batch_size // world
-    steps = job.train_clips // training.batch_size
 
     def on_step(clips: int, loss: float) -> None:
         if progress is not None:
             progress.add.remote({"clips": clips}, {"loss": loss})
 
-    for epoch in range(state["epoch"] + 1, training.epochs):
+    while (epoch := next_epoch(training, state["epoch"], state["stale"])) is not None:
+        if training.retrains(epoch) and not training.retrains(state["epoch"]):
+            # The best embedding, with a head as it was before all training.
+            model = job.model()
+            model.keep_embedding(best)
+            learner = _learner(job, model, device)
+            state |= {"best": None, "stale": 0}
+        if config["epoch"] is not None and rank == 0:
+            ray.get(config["epoch"].begin.remote(epoch))
         rows = shard.iter_batches(
             batch_size=local_batch,
             batch_format="pyarrow",
@@ -288,7 +314,7 @@ def _work(config: dict[str, Any]) -> None:
             local_shuffle_buffer_size=SHUFFLE_CLIPS // world,
             local_shuffle_seed=derive_seed(training.seed, epoch) % 2**31,
         )
-        figures = _together(learner.train_epoch(_batches(rows, job), epoch, steps, rank, on_step))
+        figures = _together(learner.train_epoch(_batches(rows, job), epoch, job.steps(epoch), rank, on_step))
         rows = held_out.iter_batches(batch_size=256, batch_format="pyarrow")
         mine = (batch for number, batch in enumerate(_batches(rows, job)) if number % world == rank)
         _share_buffers(model)
@@ -315,8 +341,14 @@ def _work(config: dict[str, Any]) -> None:
             shown = {"validation accuracy": held.accuracy, "validation macro-F1": held.macro_f1}
             progress.add.remote({"epochs": 1}, shown)
         _report(row, learner, model, best, state, rank)
-        if training.patience and state["stale"] >= training.patience:
-            break
+
+
+def _learner(job: TrainingJob, model: Classifier, device: torch.device) -> Learner:
+    """A learner of what is not frozen of a model, which is wrapped for data-parallel training."""
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    # There is nothing to share of a model without parameters, and data-parallel training refuses it.
+    wrapped = prepare_model(model) if parameter_count(model) else model.to(device)
+    return Learner(wrapped, job.experiment.training, job.normalization, len(job.taxonomy), device, job.class_counts)
 
 
 def _report(

@@ -4,6 +4,7 @@
 - `experiment.json`: the Experiment, the bundle's id and the front end's
 - `taxonomy.json`: genres in the order of the logits
 - `normalization.json`: what is subtracted from each bin and what it is divided by
+- `calibration.json`: the adjustment of its logits to balanced priors, null where there is none; older bundles lack it
 - `metrics.json`: scores, training history, what the data was
 - `trained_on.safetensors`: hashes of the tracks and artists trained on; older bundles have none
 - `report.html`: the evaluation report, once there is one; not read
@@ -37,7 +38,9 @@ from mgc.evaluation.leakage import Groups
 from mgc.experiment import Experiment
 from mgc.features.front_end import FrontEnd, build_front_end, features_id
 from mgc.features.normalization import Normalization
+from mgc.labeling.adjust import PriorAdjustment
 from mgc.labeling.decide import decide
+from mgc.labeling.file_label import FileLabel
 from mgc.labeling.predict import Predict
 from mgc.models.architecture import build_model
 from mgc.models.blocks import Classifier
@@ -48,38 +51,16 @@ DEFAULT: Final = "default"
 
 _DEFAULT_DIRECTORY: Final = Path(__file__).parent / "default_bundle"
 _WEIGHTS: Final = "model.safetensors"
-FILES: Final = (_WEIGHTS, "taxonomy.json", "normalization.json", "metrics.json", "experiment.json")
-"""What a bundle must hold, in the order of writing: a bundle with experiment.json is whole."""
+_CALIBRATION: Final = "calibration.json"
+FILES: Final = (_WEIGHTS, "taxonomy.json", "normalization.json", _CALIBRATION, "metrics.json", "experiment.json")
+"""What is written of every bundle, in this order: a bundle with experiment.json is whole."""
 
 TRAINED_ON: Final = "trained_on.safetensors"
-"""What a bundle may hold beside these."""
+"""What is written beside these where it is known. It and the calibration may be missing when a bundle is read."""
 
 _WAY_OUT: Final = "Copy it again, or train it again."
 
 Made = TypeVar("Made")
-
-
-@dataclass(frozen=True)
-class FileLabel:
-    """What a bundle says about one file.
-
-    Attributes:
-        genre_top: the likeliest genre.
-        confidence: its probability as the model states it, in (0, 1].
-        top_k: the likeliest genres with their probabilities.
-        duration_seconds: length of the whole track.
-        seconds_listened: how much of it was heard.
-        decoder: which decoder gave the samples.
-        damage: what is wrong with the file although it could be heard, or None.
-    """
-
-    genre_top: str
-    confidence: float
-    top_k: tuple[tuple[str, float], ...]
-    duration_seconds: float
-    seconds_listened: float
-    decoder: str
-    damage: str | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,10 +73,12 @@ class Bundle:
         normalization: of the features.
         model: the network, in evaluation mode.
         metrics: JSON-ready facts: `history`, `scores`, `data`, `notices`.
+        adjustment: of the logits, after training; None where there is none.
         trained_on: tracks and artists that it was trained on; None where nobody noted them.
 
     Raises:
-        BundleError: the normalization is of another number of bins, or a weight is not finite: training went wrong.
+        BundleError: the normalization is of another number of bins, the adjustment of another number of genres, or a
+            weight is not finite: training went wrong.
     """
 
     experiment: Experiment
@@ -103,6 +86,7 @@ class Bundle:
     normalization: Normalization
     model: Classifier
     metrics: dict[str, Any] = field(default_factory=dict)
+    adjustment: PriorAdjustment | None = None
     trained_on: Groups | None = None
 
     def __post_init__(self) -> None:
@@ -111,6 +95,9 @@ class Bundle:
         if len(self.normalization.offset_F) != bins:
             found = len(self.normalization.offset_F)
             raise BundleError(f"bundle: the normalization is of {found} bins, the front end gives {bins}.")
+        if self.adjustment is not None and len(self.adjustment.priors_G) != len(self.taxonomy):
+            found = len(self.adjustment.priors_G)
+            raise BundleError(f"bundle: the adjustment is of {found} genres, the taxonomy has {len(self.taxonomy)}.")
         for name, tensor in self._weights().items():
             if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
                 raise BundleError(
@@ -129,20 +116,22 @@ class Bundle:
     def id(self) -> str:
         """Twelve hexadecimal digits of a hash of what determines the answers.
 
-        That is weights, network, front end, listening plan, normalization and taxonomy. How it was trained, on what,
-        metrics and report do not change it.
+        That is weights, network, front end, listening plan, normalization, taxonomy and adjustment. How it was
+        trained, on what, metrics and report do not change it.
         """
         experiment = self.experiment
-        return short_hash(
-            {
-                "weights": _digest(self._weights()),
-                "front_end": self.features_id,
-                "listening": to_json(experiment.listening),
-                "model": to_json(experiment.model),
-                "taxonomy": self.taxonomy.to_json(),
-                "normalization": self.normalization.to_json(),
-            }
-        )
+        facts = {
+            "weights": _digest(self._weights()),
+            "front_end": self.features_id,
+            "listening": to_json(experiment.listening),
+            "model": to_json(experiment.model),
+            "taxonomy": self.taxonomy.to_json(),
+            "normalization": self.normalization.to_json(),
+        }
+        if self.adjustment is not None:
+            # Only then: bundles of before there were adjustments keep their ids.
+            facts["adjustment"] = self.adjustment.to_json()
+        return short_hash(facts)
 
     @property
     def features_id(self) -> str:
@@ -190,6 +179,7 @@ class Bundle:
             device,
             top_k,
             dtype=self._front_end.dtype,
+            adjustment=self.adjustment,
         )
 
     def label(self, audio: str | Path | bytes, top_k: int = 3) -> FileLabel:
@@ -229,6 +219,7 @@ class Bundle:
         texts = {
             "taxonomy.json": self.taxonomy.to_json(),
             "normalization.json": self.normalization.to_json(),
+            _CALIBRATION: {"adjustment": None if self.adjustment is None else self.adjustment.to_json()},
             "metrics.json": self.metrics,
             "experiment.json": {**ids, **self.experiment.to_json()},
         }
@@ -273,7 +264,8 @@ def load_bundle(uri: str | Path = DEFAULT, filesystem: fs.FileSystem | None = No
         experiment = Experiment.from_json(fields, f"{where}, experiment.json")
     except ConfigError as error:
         raise BundleError(str(error)) from None
-    contents = {name: _read(filesystem, path, name, where) for name in FILES if name != "experiment.json"}
+    needed = [name for name in FILES if name not in ("experiment.json", _CALIBRATION)]
+    contents = {name: _read(filesystem, path, name, where) for name in needed}
     computed = features_id(experiment.front_end)
     if stated["features_id"] != computed:
         raise BundleError(
@@ -287,10 +279,12 @@ def load_bundle(uri: str | Path = DEFAULT, filesystem: fs.FileSystem | None = No
     normalization = _made(lambda: Normalization.from_json(measured), "normalization.json", where)
     metrics = _json(contents["metrics.json"], "metrics.json", where, dict)
     model = _made(lambda: _model(experiment, len(taxonomy), contents[_WEIGHTS]), _WEIGHTS, where)
+    stored = _read_if_there(filesystem, path, _CALIBRATION, where)
+    adjustment = None if stored is None else _adjustment(stored, where)
     hashes = _read_if_there(filesystem, path, TRAINED_ON, where)
     trained_on = None if hashes is None else _made(functools.partial(Groups.from_bytes, hashes), TRAINED_ON, where)
-    parts = (experiment, taxonomy, normalization, model, metrics, trained_on)
-    bundle = _made(lambda: Bundle(*parts), "its contents", where)
+    parts = (experiment, taxonomy, normalization, model, metrics)
+    bundle = _made(lambda: Bundle(*parts, adjustment=adjustment, trained_on=trained_on), "its contents", where)
     if stated["bundle_id"] != bundle.id:
         raise BundleError(
             f"{where} is corrupt or was changed by hand: it states id {stated['bundle_id']}, its contents give "
@@ -335,6 +329,11 @@ def _read_if_there(filesystem: fs.FileSystem, path: str, name: str, where: str) 
     except OSError as error:
         raise BundleError(f"{where}: {name} cannot be read: {_short(error)}.") from None
     return data
+
+
+def _adjustment(data: bytes, where: str) -> PriorAdjustment | None:
+    value = _json(data, _CALIBRATION, where, dict).get("adjustment")
+    return None if value is None else _made(lambda: PriorAdjustment.from_json(value), _CALIBRATION, where)
 
 
 def _json(data: bytes, name: str, where: str, kind: type) -> Any:

@@ -117,7 +117,7 @@ class Experiment:
         for name, text in sorted(assignments.items(), key=lambda item: not item[0].endswith(".kind")):
             place, leaf = _find(name, fields)
             value = _parse(text, place[leaf])
-            if leaf != "kind":
+            if name.removesuffix(".kind") not in _KINDS:
                 place[leaf] = value
             elif value != place["kind"]:
                 fields[name.removesuffix(".kind")] = _defaults(name, value)

@@ -24,6 +24,7 @@ from mgc.evaluation.leakage import check_heard, heard, says
 from mgc.evaluation.report import EpochRow, ReportContent, render_report, report_json
 from mgc.evaluation.robustness import SHARES
 from mgc.evaluation.scores import Scores
+from mgc.evaluation.shots import shot_scores, shots_to_json
 from mgc.experiment import Experiment
 from mgc.models.blocks import parameter_count
 from pipelines.answers import answers, map_of, robustness_of, scores_of
@@ -162,11 +163,14 @@ def build(
     notices = list(dict.fromkeys([*bundle.metrics.get("notices", []), *schema.notices_of(dataset.schema)]))
     if bundle.trained_on is None:
         notices.append("Leakage could not be checked: this bundle does not say which tracks it was trained on.")
+    trained = bundle.metrics.get("data", {}).get("genre_clips", {})
+    shots = shot_scores(scores.confusion, scores.genres, [trained.get(g, 0) for g in scores.genres]) if trained else ()
     bundle.metrics["test"] = {
         "split": split,
         "description": description,
         "leakage": leakage,
         "scores": scores.to_json(),
+        "shots": shots_to_json(shots),
     }
     content = ReportContent(
         title=f"{bundle.experiment.recipe}: score on {split}",
@@ -180,6 +184,7 @@ def build(
         calibration=calibration(given.truth_N, given.probabilities_NG, given.groups),
         robustness=robustness_of(clips, bundle, unit) if robustness else None,
         embedding_map=map_of(clips, bundle) if draw_map else None,
+        shots=shots,
     )
     texts = {
         "metrics.json": json.dumps(bundle.metrics, indent=2) + "\n",

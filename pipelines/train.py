@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
+import pyarrow as pa
 import torch
 
 import mgc
-from cluster import storage
+from cluster import epochs, storage
 from cluster.profiles import Profile
 from cluster.progress import watched
+from cluster.scoring import clip_answers
 from cluster.session import connect
 from cluster.tables import read_features, read_roster
 from cluster.trainer import feed, plan_training, train
@@ -28,8 +31,10 @@ from mgc.errors import BundleError, FeaturesError
 from mgc.evaluation.leakage import Groups, check_division, crossing, heard, says
 from mgc.experiment import Experiment
 from mgc.features.front_end import features_id
+from mgc.labeling.adjust import PriorAdjustment, macro_f1_by_tau
 from mgc.models.blocks import parameter_count
 from mgc.recipes.catalogue import find
+from pipelines.answers import answers
 from pipelines.job import OVERRIDES, URI, Summary, describe, main, overrides, say
 
 
@@ -91,6 +96,24 @@ def check(experiment: Experiment, facts: dict[str, Any], counts: dict[str, dict[
     strange = sorted(set(counts[VALIDATION]) - set(counts[TRAIN]))
     if strange:
         raise FeaturesError(f"{where}: the genre(s) {', '.join(strange)} are in validation, but not in train.")
+
+
+def adjusted(bundle: Bundle, clips: pa.Table, counts: tuple[int, ...]) -> Bundle:
+    """The bundle with the adjustment of its logits that the experiment asks for, see `TrainingConfig.adjust_after`.
+
+    Args:
+        bundle: not adjusted.
+        clips: what it says to the clips of the validation split, see `clip_answers`.
+        counts: training clips of each genre, in the order of the logits.
+    """
+    given = answers(clips, bundle, bundle.experiment.protocol.unit)
+    # Logarithms of probabilities are logits.
+    logits_NG = np.log(np.maximum(given.probabilities_NG, np.finfo(np.float64).tiny))
+    found = macro_f1_by_tau(bundle.experiment.training.adjust_after, logits_NG, given.truth_N, counts)
+    tau = max(found, key=found.__getitem__)
+    bundle.metrics["adjustment"] = {"tau": tau, "validation_macro_f1": {f"{each:g}": f1 for each, f1 in found.items()}}
+    say(f"logits adjusted by tau {tau:g}: validation macro-F1 {found[tau]:.3f} of {given.unit}")
+    return dataclasses.replace(bundle, adjustment=PriorAdjustment.from_counts(tau, counts) if tau else None)
 
 
 def division(roster: Roster, experiment: Experiment) -> dict[str, str]:
@@ -164,19 +187,21 @@ def build(
         job = plan_training(
             dataset if limit is None else dataset.filter(only[TRAIN]), facts, counts[TRAIN], experiment, at
         )
-        training = feed(dataset, TRAIN, at, counts[TRAIN], experiment, only[TRAIN])
+        epoch = epochs.start()
+        training = feed(dataset, TRAIN, at, counts[TRAIN], experiment, only[TRAIN], epoch)
         validation = feed(dataset, VALIDATION, at, None, experiment, only[VALIDATION])
-        steps = totals["train_clips"] // experiment.training.batch_size
         say(
             f"training {experiment.recipe}: {parameter_count(job.model()):,} parameters, {totals['train_clips']} "
             f"clips, "
-            f"{len(job.taxonomy)} genres, at most {experiment.training.epochs} epochs of {steps} steps, "
+            f"{len(job.taxonomy)} genres, at most {experiment.training.epochs} epochs of {job.steps(0)} steps, "
             f"{at.train_workers} worker(s)"
         )
-        with watched(
-            "training", "clips", experiment.training.epochs * steps * experiment.training.batch_size
-        ) as progress:
-            return train(job, training, validation, at, folder, key, progress)
+        with watched("training", "clips", job.clips()) as progress:
+            bundle, history = train(job, training, validation, at, folder, key, progress, epoch)
+        if experiment.training.adjust_after:
+            clips = clip_answers(validation, bundle, job.shape, at)
+            bundle = adjusted(bundle, clips, job.class_counts)
+        return bundle, history
 
     if profile is None:
         with connect(train_workers=workers) as at:
@@ -186,8 +211,10 @@ def build(
     trained_on = Groups.of(roster)
     bundle = dataclasses.replace(bundle, trained_on=trained_on)
     leak = heard(roster, VALIDATION, trained_on)
+    # Where the head was trained anew, the model is of one of those epochs.
+    final = [row for row in history if row["epoch"] > experiment.training.epochs] or history
     select = experiment.training.validation_score
-    best = max(history, key=lambda row: select(row["validation_loss"], row["validation_macro_f1"]))
+    best = max(final, key=lambda row: select(row["validation_loss"], row["validation_macro_f1"]))
     total = sum(counts[TRAIN].values())
     bundle.metrics.update(
         {
@@ -197,6 +224,7 @@ def build(
             "data": {
                 "features": where,
                 "clips": totals,
+                "genre_clips": counts[TRAIN],
                 "genre_share": {g: n / total for g, n in counts[TRAIN].items()},
                 "protocol": name_of(protocol),
                 "sides": {split: to_json(roster.size(split)) for split in SIDES},

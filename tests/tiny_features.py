@@ -71,4 +71,4 @@ def bundle(experiment: Experiment, trained_on: Groups | None) -> Bundle:
     """An untrained model that says what it was trained on."""
     model = build_model(experiment.model, SHAPE, len(GENRES)).eval()
     normalization = Normalization((100.0,) * SHAPE[0], (50.0,) * SHAPE[0])
-    return Bundle(experiment, Taxonomy.flat(GENRES), normalization, model, {}, trained_on)
+    return Bundle(experiment, Taxonomy.flat(GENRES), normalization, model, trained_on=trained_on)

@@ -28,6 +28,7 @@ from mgc.evaluation.night import LabelsRun
 from mgc.evaluation.robustness import Robustness
 from mgc.evaluation.score_figures import calibration_svg, map_figure, robustness_svg
 from mgc.evaluation.scores import Scores
+from mgc.evaluation.shots import ShotScore, shots_to_json
 
 FORMAT_VERSION: Final = 1
 """Version of a report's JSON."""
@@ -70,6 +71,7 @@ class ReportContent:
         calibration: confidence against accuracy, on the same split.
         robustness: accuracy with pixels zeroed, on the same split.
         embedding_map: tracks of the same split as the network sees them.
+        shots: accuracy of the genres by how much training they had, on the same split; in the JSON only.
     """
 
     title: str
@@ -84,6 +86,7 @@ class ReportContent:
     calibration: Calibration | None = None
     robustness: Robustness | None = None
     embedding_map: EmbeddingMap | None = None
+    shots: Sequence[ShotScore] = ()
 
 
 def render_report(content: ReportContent) -> str:
@@ -142,6 +145,7 @@ def report_json(content: ReportContent) -> dict[str, Any]:
         - `history`: one object an epoch, what `EpochRow` has
         - `calibration`, `robustness`, `embedding_map`, where they were measured: what `Calibration`, `Robustness` and
           `EmbeddingMap` have
+        - `shots`: many-, medium- and few-shot genres, what `ShotScore` has; where the counts of training are known
     """
     scores, run = content.scores, content.labels_run
     measured = {name: getattr(content, name) for name in ("calibration", "robustness", "embedding_map")}
@@ -160,6 +164,7 @@ def report_json(content: ReportContent) -> dict[str, Any]:
             },
             "history": [dataclasses.asdict(row) for row in content.history],
             **{name: to_json(value) for name, value in measured.items() if value is not None},
+            **({"shots": shots_to_json(content.shots)} if content.shots else {}),
             **(run.to_json() if run else {}),
         }
     )

@@ -16,6 +16,7 @@ import torch
 
 from mgc.errors import FeaturesError
 from mgc.features.normalization import Normalization
+from mgc.labeling.adjust import PriorAdjustment
 from mgc.labeling.decide import decide
 from mgc.models.blocks import Classifier
 from mgc.taxonomy import Taxonomy
@@ -42,6 +43,7 @@ class Predict:
         top_k: genres listed for a track, at most; 1 or more.
         clips_at_once: clips that go through the network together; by default what suits the device.
         dtype: of the stored features.
+        adjustment: of the logits, or None.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Predict:
         top_k: int = 3,
         clips_at_once: int | None = None,
         dtype: str = "uint8",
+        adjustment: PriorAdjustment | None = None,
     ) -> None:
         self._device = device or torch.device("cpu")
         # mypy: torch's stubs leave memory_format out.
@@ -64,10 +67,11 @@ class Predict:
         self._shape = shape
         self.dtype = np.dtype(dtype)
         self._top_k = top_k
+        self._adjustment = adjustment
         self._clips_at_once = clips_at_once or (CLIPS_AT_ONCE_CPU if self._device.type == "cpu" else CLIPS_AT_ONCE_GPU)
 
     def logits(self, clips_NFT: np.ndarray) -> np.ndarray:
-        """Logits of clips: float32 (clips, genres).
+        """Logits of clips, adjusted where the bundle says so: float32 (clips, genres).
 
         Args:
             clips_NFT: features as stored, (clips, *shape).
@@ -95,8 +99,10 @@ class Predict:
             filled_NFT[:count] = part_NFT
             features_NFT = self._normalization.apply(torch.from_numpy(filled_NFT).to(self._device))
             embedding_ND = self._model.embed(features_NFT)
-            logits_NG = self._model.classify(embedding_ND).float().cpu().numpy()
-            yield slice(start, start + count), embedding_ND[:count].float(), logits_NG[:count]
+            logits_NG = self._model.classify(embedding_ND).float().cpu().numpy()[:count]
+            if self._adjustment is not None:
+                logits_NG = self._adjustment.apply(logits_NG)
+            yield slice(start, start + count), embedding_ND[:count].float(), logits_NG
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """One row a track in and out; `clips` goes, the answer comes.

@@ -6,7 +6,8 @@ Axes: B batch, C channels, F mel bins, T frames, D embedding, G genres.
 from __future__ import annotations
 
 import abc
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal, Self
 
 import torch
 from pydantic import Field
@@ -21,6 +22,9 @@ Width = Annotated[int, Field(ge=1, le=4096)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 """Share of activations that dropout zeroes in training."""
 
+_HEAD: Final = "head."
+"""How the names of the head's weights begin."""
+
 
 class Classifier(nn.Module, abc.ABC):
     """A network from normalised features to logits.
@@ -29,7 +33,15 @@ class Classifier(nn.Module, abc.ABC):
     frames) or (B, height, width, colours), whichever the architecture takes; it returns `logits_BG`. `embed` returns
     what the last layer sees, `embedding_BD`: similarity and t-SNE work on it. Both are float32, under autocast
     bfloat16.
+
+    Attributes:
+        head: the output layer, or layers, with all the parameters that `classify` uses, and no others: re-training the
+            classifier (Kang et al. 2020) trains them alone, on embeddings as `embed` gives them in evaluation mode.
+            Without parameters where there is nothing to train, as in a guess.
     """
+
+    head: nn.Module
+    _embedding_is_frozen: bool = False
 
     @abc.abstractmethod
     def embed(self, features_BFT: torch.Tensor) -> torch.Tensor:
@@ -42,6 +54,29 @@ class Classifier(nn.Module, abc.ABC):
     def forward(self, features_BFT: torch.Tensor) -> torch.Tensor:
         """Logits (B, G)."""
         return self.classify(self.embed(features_BFT))
+
+    def keep_embedding(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Take all weights but the head's, and freeze them: from now on only the head, as it is, learns.
+
+        What is frozen stays in evaluation mode: running statistics do not move, and dropout before the head is off.
+
+        Args:
+            weights: the state of a trained network of this architecture.
+        """
+        own = {name: tensor for name, tensor in self.state_dict().items() if name.startswith(_HEAD)}
+        self.load_state_dict({**weights, **own})
+        self._embedding_is_frozen = True
+        self.requires_grad_(False)
+        self.head.requires_grad_(True)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """As for any module; a frozen embedding stays in evaluation mode."""
+        super().train(mode)
+        if self._embedding_is_frozen:
+            for child in self.children():
+                child.train(mode and child is self.head)
+        return self
 
 
 class ConvNormRelu(nn.Sequential):

@@ -131,7 +131,7 @@ class Convolutional(Classifier):
             *(layer for pair in itertools.pairwise(sizes) for layer in (nn.Linear(*pair), nn.ReLU()))
         )
         self.dropout = nn.Dropout(config.dropout)
-        self.output = nn.Linear(sizes[-1], genres)
+        self.head = nn.Linear(sizes[-1], genres)
         initialise(self, config.init)
 
     def embed(self, features_BFT: torch.Tensor) -> torch.Tensor:
@@ -143,7 +143,7 @@ class Convolutional(Classifier):
 
     def classify(self, embedding_BD: torch.Tensor) -> torch.Tensor:
         """Logits (B, G)."""
-        logits_BG: torch.Tensor = self.output(self.dropout(embedding_BD))
+        logits_BG: torch.Tensor = self.head(self.dropout(embedding_BD))
         return logits_BG
 
 

@@ -59,7 +59,7 @@ class Dense(Classifier):
             if config.dropout:
                 layers.append(nn.Dropout(config.dropout))
         self.hidden = nn.Sequential(*layers)
-        self.output = nn.Linear(sizes[-1], genres)
+        self.head = nn.Linear(sizes[-1], genres)
         initialise(self, config.init)
 
     def embed(self, features_BFT: torch.Tensor) -> torch.Tensor:
@@ -69,5 +69,5 @@ class Dense(Classifier):
 
     def classify(self, embedding_BD: torch.Tensor) -> torch.Tensor:
         """Logits (B, G)."""
-        logits_BG: torch.Tensor = self.output(embedding_BD)
+        logits_BG: torch.Tensor = self.head(embedding_BD)
         return logits_BG

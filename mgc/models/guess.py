@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
+from torch import nn
 
 from mgc.configuration import STRICT
 from mgc.models.blocks import Classifier
@@ -43,7 +44,7 @@ class Guess(Classifier):
 
     A clip's features are hashed to the seed of its draw: the same clip gets the same answer, wherever and with whomever
     it is asked for. The logits are the shares' logarithms plus Gumbel noise, of which the largest is a draw from the
-    shares (Gumbel 1954).
+    shares (Gumbel 1954). The head is empty: re-training it changes nothing.
 
     Args:
         config: which shares.
@@ -55,6 +56,7 @@ class Guess(Classifier):
     def __init__(self, config: GuessConfig, genres: int) -> None:
         super().__init__()
         self.config = config
+        self.head = nn.Identity()
         self.register_buffer("shares_G", torch.full((genres,), 1 / genres))
 
     def set_counts(self, class_counts: Sequence[int]) -> None:
@@ -81,7 +83,8 @@ class Guess(Classifier):
 
     def classify(self, embedding_BD: torch.Tensor) -> torch.Tensor:
         """Logits (B, G)."""
-        return embedding_BD + self.shares_G.log()
+        logits_BG: torch.Tensor = self.head(embedding_BD + self.shares_G.log())
+        return logits_BG
 
 
 def _mixed(values: torch.Tensor) -> torch.Tensor:

@@ -91,7 +91,7 @@ class Recurrent(Classifier):
             channels = filters
         self.stages = nn.Sequential(*layers)
         self.lstm = nn.LSTM(channels, config.lstm_width, config.lstm_layers, batch_first=True)
-        self.output = nn.Linear(config.lstm_width, genres)
+        self.head = nn.Linear(config.lstm_width, genres)
         self._summary = config.summary
 
     def embed(self, features_BFT: torch.Tensor) -> torch.Tensor:
@@ -102,5 +102,5 @@ class Recurrent(Classifier):
 
     def classify(self, embedding_BD: torch.Tensor) -> torch.Tensor:
         """Logits (B, G)."""
-        logits_BG: torch.Tensor = self.output(embedding_BD)
+        logits_BG: torch.Tensor = self.head(embedding_BD)
         return logits_BG

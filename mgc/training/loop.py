@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 from torch import nn
 
@@ -23,8 +23,9 @@ from mgc.configuration import STRICT
 from mgc.errors import TrainingError
 from mgc.features.normalization import Normalization
 from mgc.training.augment import AugmentConfig, augment, mixup
-from mgc.training.losses import cross_entropy, l2_penalty, soft_targets
-from mgc.training.sampling import Balance
+from mgc.training.figures import EpochFigures
+from mgc.training.losses import SHIFTS_PRIORS, Loss, LossConfig, cross_entropy, l2_penalty, soft_targets
+from mgc.training.sampling import REPEAT_THRESHOLD, Balance, Sampling
 from mgc.training.seeds import derive_seed
 
 Schedule = Literal["constant", "one_cycle"]
@@ -54,11 +55,20 @@ class TrainingConfig:
         l2_biases: whether that sum has the biases in it too.
         label_smoothing: share of each target spread over all genres.
         gradient_clip: largest norm of the gradient; 0 turns it off.
-        balance: how often each genre is seen.
+        balance: how often each genre is seen; see `sampling.repeat_rates`.
+        repeat_threshold: of `repeat_factor`: genres with a smaller share of the clips are repeated.
+        loss: what each step makes smaller.
+        head_epochs: epochs of classifier re-training after the others (cRT, Kang et al. 2020; 10 there): the embedding
+            of the best epoch stays as it is, running statistics of normalisation included, and a new head is trained
+            on it with class-balanced sampling and cross-entropy, the schedule starting over. The model that comes out
+            is the best of these epochs. 0 turns it off.
+        adjust_after: values of τ; after training, τ times the logarithm of the training priors is subtracted from
+            the logits (Menon et al. 2021, where τ is 1), with that of the values which gives the validation tracks
+            the best macro-F1. One value is taken as it is, none turns it off.
         augment: what is varied.
         select: which epoch is the best, whose weights are kept: that of the highest `macro_f1` of the validation, or of
             its lowest `loss`.
-        patience: epochs without a better one before training ends early; 0 turns it off.
+        patience: epochs without a better one before training, or re-training, ends early; 0 turns it off.
         precision: `bf16` runs the network under autocast.
         seed: of weights, order, sampling and augmentation.
     """
@@ -76,11 +86,49 @@ class TrainingConfig:
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     gradient_clip: Annotated[float, Field(ge=0.0)] = 0.0
     balance: Balance = "class_balanced"
+    repeat_threshold: Annotated[float, Field(gt=0.0, le=1.0)] = REPEAT_THRESHOLD
+    loss: LossConfig = Field(default_factory=LossConfig)
+    head_epochs: Annotated[int, Field(ge=0, le=10_000)] = 0
+    adjust_after: Annotated[tuple[Annotated[float, Field(ge=0.0, le=10.0)], ...], Field(max_length=100)] = ()
     augment: AugmentConfig = Field(default_factory=AugmentConfig)
     select: Literal["macro_f1", "loss"] = "macro_f1"
     patience: Annotated[int, Field(ge=0, le=10_000)] = 0
     precision: Precision = "float32"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+    @model_validator(mode="after")
+    def _corrects_once(self) -> Self:
+        """Refuse what would make up for rare genres twice."""
+        means = []
+        if self.balance in ("class_balanced", "progressive"):
+            means.append(f"balance {self.balance}")
+        if self.loss.kind in SHIFTS_PRIORS:
+            means.append(f"loss.kind {self.loss.kind}")
+        if self.loss.beta:
+            means.append(f"loss.beta {self.loss.beta:g}")
+        if any(self.adjust_after):
+            means.append("adjust_after")
+            if self.head_epochs:
+                means.append(f"head_epochs {self.head_epochs}")
+        if len(means) > 1:
+            together = " and ".join(means)
+            raise ValueError(
+                f"{together} each make up for rare genres by themselves, together they correct twice; "
+                "keep one (and balance natural beside it)"
+            )
+        return self
+
+    def sampling(self, counts: Mapping[str, int]) -> Sampling:
+        """How often clips of each genre are given, epoch by epoch.
+
+        Args:
+            counts: training clips of each genre.
+        """
+        return Sampling(counts, self.balance, self.epochs, self.repeat_threshold)
+
+    def retrains(self, epoch: int) -> bool:
+        """Whether an epoch, counted from 0, trains the head alone."""
+        return epoch >= self.epochs
 
     def validation_score(self, loss: float, macro_f1: float) -> float:
         """How good an epoch was, by `select`: the higher, the better."""
@@ -135,39 +183,6 @@ def _subnormals_as_zero() -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
-@plain_dataclass
-class EpochFigures:
-    """Sums of an epoch; those of several workers add up.
-
-    Attributes:
-        clips: how many were seen.
-        loss_sum: of all clips, in nats.
-        confusion_GG: int64 counts of clips, true genres in rows, answers in columns.
-    """
-
-    clips: int
-    loss_sum: float
-    confusion_GG: torch.Tensor  # noqa: N815  (axes in capitals)
-
-    @property
-    def loss(self) -> float:
-        """Mean loss of a clip in nats; 0 where there is none."""
-        return self.loss_sum / max(self.clips, 1)
-
-    @property
-    def accuracy(self) -> float:
-        """Share of clips answered rightly; 0 where there is none."""
-        return float(self.confusion_GG.diagonal().sum()) / max(self.clips, 1)
-
-    @property
-    def macro_f1(self) -> float:
-        """F1 averaged over the genres that occur; 0 where none does."""
-        right_G = self.confusion_GG.diagonal().double()
-        support_G, answered_G = self.confusion_GG.sum(1).double(), self.confusion_GG.sum(0).double()
-        f1_G = 2 * right_G / (support_G + answered_G).clamp(min=1)
-        return float(f1_G[support_G > 0].mean()) if bool((support_G > 0).any()) else 0.0
-
-
 def build_optimizer(config: TrainingConfig, model: nn.Module) -> torch.optim.Optimizer | None:
     """The optimizer of a model's parameters; None where there is nothing to train, as in a guess."""
     parameters = list(model.parameters())
@@ -189,6 +204,11 @@ class Learner:
         normalization: of the stored features.
         genres: number of logits.
         device: where model and batches live.
+        class_counts: training clips of each genre, in the order of the logits; may be left out where the loss does not
+            depend on them.
+
+    Raises:
+        TrainingError: the loss depends on the counts, and they are not there.
     """
 
     def __init__(
@@ -198,12 +218,15 @@ class Learner:
         normalization: Normalization,
         genres: int,
         device: torch.device,
+        class_counts: Sequence[int] = (),
     ) -> None:
         self.model = model
         self.config = config
         self.device = device
         self._normalization = normalization
         self._genres = genres
+        self._loss = Loss(config.loss, class_counts, device)
+        self._head_loss = Loss(LossConfig(), class_counts, device)
         self.optimizer = build_optimizer(config, model)
 
     def train_epoch(
@@ -221,7 +244,8 @@ class Learner:
 
         Args:
             batches: of training clips.
-            epoch: counted from 0; seeds torch's global generator together with the seed and the rank.
+            epoch: counted from 0; seeds torch's global generator together with the seed and the rank. From
+                `config.epochs` on the head is trained; the caller has frozen the rest.
             steps: expected number of batches, for the schedule.
             rank: of this worker; each augments in its own way.
             on_step: called after each step with the clips of its batch and their mean loss, L2 term included.
@@ -235,11 +259,14 @@ class Learner:
         torch.manual_seed(derive_seed(self.config.seed, epoch, rank))
         self.model.train()
         figures = self._no_figures()
+        retrains = self.config.retrains(epoch)
+        first, last = (self.config.epochs, self.config.head_epochs) if retrains else (0, self.config.epochs)
+        criterion = self._head_loss if retrains else self._loss
         for step, host_batch in enumerate(batches):
             if len(host_batch.genre_B) < SMALLEST_BATCH:
                 continue
             done = min(step / max(steps, 1), 1.0)
-            rate = learning_rate(self.config, (epoch + done) / self.config.epochs)
+            rate = learning_rate(self.config, (epoch - first + done) / last)
             for group in self.optimizer.param_groups if self.optimizer else ():
                 group["lr"] = rate
             batch = host_batch.to(self.device)
@@ -249,7 +276,7 @@ class Learner:
                 features_BFT, targets_BG = mixup(features_BFT, targets_BG, self.config.augment.mixup)
             with self._autocast():
                 logits_BG = self.model(features_BFT)
-            loss = cross_entropy(logits_BG, targets_BG)
+            loss = criterion(logits_BG, targets_BG)
             total = loss
             if self.config.l2:
                 total = loss + self.config.l2 * l2_penalty(self.model, self.config.l2_biases)
@@ -279,7 +306,10 @@ class Learner:
 
     @torch.inference_mode()
     def validate(self, batches: Iterable[Batch]) -> EpochFigures:
-        """Loss and confusion without augmentation, label smoothing or L2. Empty batches count for nothing."""
+        """Cross-entropy, whatever the loss of training, and confusion: without augmentation, label smoothing or L2.
+
+        Empty batches count for nothing.
+        """
         # Not through the data-parallel wrapper: it waits for every worker at each batch, and here they may have
         # different numbers of them.
         model: nn.Module = self.model

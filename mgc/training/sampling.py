@@ -1,30 +1,51 @@
-"""Class balance over a stream: how often each training row is repeated.
+"""Class balance over a stream: how often each training row is given in an epoch.
 
 Rows are repeated before they are dealt out to workers, so every worker gets the same number of rows. A row of class c
 with rate r is given floor(r) times, and once more with probability r - floor(r): exact in expectation, with no set held
-in memory.
+in memory. What is drawn for a row is a hash of seed, epoch and row: the same for one worker and for many, in whatever
+order rows come, and after a resume.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
 
+from mgc.datasets.splits import place
 from mgc.errors import ConfigError, FeaturesError
+from mgc.training.seeds import derive_seed
 
-Balance = Literal["natural", "class_balanced", "square_root"]
-"""See `wanted_shares`."""
+Balance = Literal["natural", "class_balanced", "square_root", "repeat_factor", "progressive"]
+"""See `repeat_rates`."""
+
+REPEAT_THRESHOLD: Final = 0.1
+"""The t of `repeat_factor`. Gupta et al. take 0.001 with 1,203 classes, about one over their number; this is ten's."""
 
 
-def wanted_shares(counts: Mapping[str, int], balance: Balance) -> dict[str, float]:
-    """The share of each class in what training sees.
+def repeat_rates(
+    counts: Mapping[str, int], balance: Balance, threshold: float = REPEAT_THRESHOLD, done: float = 0.0
+) -> dict[str, float]:
+    """How often a row of each class is given, on average.
+
+    With n_c rows of class c, N in all, of C classes, the rate is N p_c / n_c, where p_c is the share that the class is
+    to have; an epoch then keeps the length of the training set. `repeat_factor` names rates instead, all 1 at least, so
+    its epochs are longer.
 
     Args:
-        counts: training rows of each class, all greater than zero.
-        balance: `natural` keeps the shares; `class_balanced` makes them equal; `square_root` takes them proportional to
-            the square root of the counts (Mahajan et al. 2018).
+        counts: n_c by class, all greater than zero.
+        balance: the shares p_c.
+            `natural`: n_c / N.
+            `class_balanced`: 1 / C.
+            `square_root`: proportional to √n_c (Mahajan et al. 2018).
+            `progressive`: (1 - done) n_c / N + done / C (progressively balanced, Kang et al. 2020).
+            `repeat_factor`: the rate is max(1, √(threshold / (n_c / N))) (Gupta, Dollár and Girshick 2019, LVIS; here a
+            row has one class).
+        threshold: of `repeat_factor`: rarer classes are repeated. In (0, 1].
+        done: of `progressive`: the share of the epochs that lie behind, e / E, 0 to 1.
 
     Raises:
         ConfigError: a class has no rows.
@@ -32,55 +53,84 @@ def wanted_shares(counts: Mapping[str, int], balance: Balance) -> dict[str, floa
     empty = sorted(name for name, count in counts.items() if count <= 0)
     if empty or not counts:
         raise ConfigError(f"training data: no rows of the genre(s) {', '.join(empty) or '(none at all)'}.")
+    total = sum(counts.values())
+    if balance == "repeat_factor":
+        return {name: max(1.0, math.sqrt(threshold * total / count)) for name, count in counts.items()}
+    if balance == "progressive":
+        # A mixture of shares is the same mixture of rates, and the natural rates are 1.
+        return {name: 1 - done + done * rate for name, rate in repeat_rates(counts, "class_balanced").items()}
     power = {"natural": 1.0, "square_root": 0.5, "class_balanced": 0.0}[balance]
     weights = {name: float(count) ** power for name, count in counts.items()}
-    total = sum(weights.values())
-    return {name: weight / total for name, weight in weights.items()}
+    scale = total / sum(weights.values())
+    return {name: scale * weight / counts[name] for name, weight in weights.items()}
 
 
-def repeat_rates(counts: Mapping[str, int], balance: Balance) -> dict[str, float]:
-    """How often a row of each class is given, on average, so that an epoch keeps the length of the training set.
+@dataclass(frozen=True)
+class Sampling:
+    """The rates of every epoch of a training.
 
-    Args:
+    Attributes:
         counts: training rows of each class, all greater than zero.
-        balance: see `wanted_shares`.
-
-    Raises:
-        ConfigError: a class has no rows.
+        balance: see `repeat_rates`.
+        epochs: that train the whole network, E. Later ones re-train the classifier, with balanced classes (cRT, Kang et
+            al. 2020).
+        threshold: of `repeat_factor`.
     """
-    total = sum(counts.values())
-    return {name: share * total / counts[name] for name, share in wanted_shares(counts, balance).items()}
+
+    counts: Mapping[str, int]
+    balance: Balance
+    epochs: int
+    threshold: float = REPEAT_THRESHOLD
+
+    def rates(self, epoch: int) -> dict[str, float]:
+        """How often a row of each class is given in an epoch, counted from 0, on average."""
+        if epoch >= self.epochs:
+            return repeat_rates(self.counts, "class_balanced")
+        return repeat_rates(self.counts, self.balance, self.threshold, epoch / self.epochs)
+
+    def rows(self, epoch: int) -> int:
+        """Expected number of rows of an epoch: those of the training set, or more with `repeat_factor`."""
+        return round(sum(rate * self.counts[name] for name, rate in self.rates(epoch).items()))
 
 
 class Resample:
-    """Stage: repeat each row of a batch as its class and one uniform number say.
+    """Stage: repeat each row of a batch as its class, the epoch and chance say.
 
     Args:
-        rates: how often a row of each class is given on average, from `repeat_rates`.
+        sampling: the rates.
+        seed: of the training.
+        epoch: asked once a batch which epoch it is, counted from 0.
     """
 
-    column: Final = "resample_u"
-    """Name of the uniform numbers in [0, 1), one a row, drawn anew each epoch by whoever feeds the stage."""
-
-    def __init__(self, rates: Mapping[str, float]) -> None:
-        self._rates = dict(rates)
+    def __init__(self, sampling: Sampling, seed: int, epoch: Callable[[], int]) -> None:
+        self._sampling = sampling
+        self._seed = seed
+        self._epoch = epoch
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Rows repeated, in order, without the uniform numbers; perhaps none.
+        """Rows repeated, in order; perhaps none.
 
         Args:
-            batch: with `genre_top` (strings) and `resample_u` (float64), one a row.
+            batch: with `genre_top`, `track_id` (strings) and `clip_index` (integers), one a row.
 
         Raises:
             FeaturesError: a row's genre was not among those counted.
         """
-        strange = sorted({str(genre) for genre in batch["genre_top"] if genre not in self._rates})
+        epoch = self._epoch()
+        rates = self._sampling.rates(epoch)
+        strange = sorted({str(genre) for genre in batch["genre_top"] if genre not in rates})
         if strange:
             raise FeaturesError(
                 f"training data: the genre(s) {', '.join(strange)} were not there when the rows were counted; "
                 "leave the features as they are while a job trains on them."
             )
-        rate_B = np.array([self._rates[genre] for genre in batch["genre_top"]], dtype=np.float64)
+        rate_B = np.array([rates[genre] for genre in batch["genre_top"]], dtype=np.float64)
         whole_B = np.floor(rate_B)
-        repeats = (whole_B + (batch[self.column] < rate_B - whole_B)).astype(np.int64)
-        return {name: np.repeat(values, repeats, axis=0) for name, values in batch.items() if name != self.column}
+        repeats = (whole_B + (self._uniform(batch, epoch) < rate_B - whole_B)).astype(np.int64)
+        return {name: np.repeat(values, repeats, axis=0) for name, values in batch.items()}
+
+    def _uniform(self, batch: dict[str, np.ndarray], epoch: int) -> np.ndarray:
+        """A number in [0, 1) for each row: of its own, and another one in each epoch."""
+        seed = derive_seed(self._seed, epoch)
+        rows = zip(batch["track_id"], batch["clip_index"], strict=True)
+        return np.array([place(f"{clip}:{track}", seed) for track, clip in rows], dtype=np.float64)

@@ -25,6 +25,7 @@ from mgc.experiment import Experiment
 from mgc.features.extract import Extract
 from mgc.features.mel import LogMel, LogMelConfig
 from mgc.features.normalization import Normalization
+from mgc.labeling.adjust import PriorAdjustment
 from mgc.models.architecture import build_model
 from mgc.models.house import HouseCnnConfig
 from mgc.taxonomy import Genre, Taxonomy
@@ -38,6 +39,7 @@ EXPERIMENT = Experiment(
     training=TrainingConfig(),
 )
 TAXONOMY = Taxonomy((Genre("rock"), Genre("punk", "rock"), Genre("folk")))
+ADJUSTMENT = PriorAdjustment.from_counts(1.0, (70, 20, 10))
 METRICS = {"history": [{"epoch": 1, "loss": 1.5}], "notices": ["synthetic, not music"]}
 
 
@@ -149,6 +151,7 @@ def other_model() -> torch.nn.Module:
         {"normalization": Normalization((100.0,) * 16, (50.25,) * 16)},
         {"normalization": replace(bundle().normalization, unit_length=True)},
         {"model": other_model()},
+        {"adjustment": ADJUSTMENT},
     ],
 )
 def test_the_id_changes_with_what_determines_the_answers(change: dict[str, Any]) -> None:
@@ -161,11 +164,50 @@ def test_the_id_changes_with_what_determines_the_answers(change: dict[str, Any])
         {"experiment": replace(EXPERIMENT, training=TrainingConfig(epochs=99, seed=3))},
         {"experiment": replace(EXPERIMENT, recipe="renamed", deviations=("none",))},
         {"metrics": {}},
+        {"adjustment": None},
         {"model": bundle().model.to(memory_format=torch.contiguous_format)},
     ],
 )
 def test_the_id_does_not_change_with_what_does_not(change: dict[str, Any]) -> None:
     assert bundle(**change).id == bundle().id
+
+
+def test_an_adjustment_stays_with_the_bundle_and_changes_its_answers(tmp_path: Path) -> None:
+    made = bundle(adjustment=ADJUSTMENT)
+    made.save(tmp_path / "b")
+    loaded = load_bundle(tmp_path / "b")
+    assert loaded.adjustment == ADJUSTMENT
+    assert loaded.id == made.id
+    shift_G = np.log(np.array([0.7, 0.2, 0.1]))
+    wanted_NG = bundle().predictor().logits(clips()) - shift_G
+    np.testing.assert_allclose(loaded.predictor().logits(clips()), wanted_NG, rtol=1e-6)
+    other = bundle(adjustment=PriorAdjustment.from_counts(2.0, (70, 20, 10)))
+    assert len({bundle().id, made.id, other.id}) == 3
+
+
+def test_a_bundle_of_before_there_were_adjustments_is_what_it_was(saved: Path) -> None:
+    (saved / "calibration.json").unlink()
+    loaded = load_bundle(saved)
+    assert loaded.adjustment is None
+    assert loaded.id == bundle().id
+    assert load_bundle().adjustment is None
+
+
+def test_saving_over_an_adjusted_bundle_leaves_nothing_of_it(tmp_path: Path) -> None:
+    bundle(adjustment=ADJUSTMENT).save(tmp_path / "b")
+    bundle().save(tmp_path / "b")
+    assert load_bundle(tmp_path / "b").id == bundle().id
+
+
+def test_an_adjustment_that_is_lost_is_missed(tmp_path: Path) -> None:
+    bundle(adjustment=ADJUSTMENT).save(tmp_path / "b")
+    (tmp_path / "b" / "calibration.json").unlink()
+    assert BY_HAND in refused(tmp_path / "b")
+
+
+def test_an_adjustment_of_other_genres_is_refused() -> None:
+    with pytest.raises(BundleError, match="the adjustment is of 2 genres, the taxonomy has 3"):
+        bundle(adjustment=PriorAdjustment.from_counts(1.0, (1, 1)))
 
 
 def test_metrics_and_report_may_be_written_later(saved: Path) -> None:
@@ -186,7 +228,7 @@ def refused(path: Path | str, **options: Any) -> str:
     return message.removeprefix(f"bundle {path}")
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [name for name in FILES if name != "calibration.json"])
 def test_a_missing_file_is_named(saved: Path, name: str) -> None:
     (saved / name).unlink()
     assert refused(saved) == f": {name} is missing. Copy it again, or train it again."
@@ -245,6 +287,17 @@ BY_HAND = " is corrupt or was changed by hand: it states id "
             "normalization.json",
             lambda value: value.pop("offset") and None,
             "normalization.json is corrupt: a normalization is",
+        ),
+        ("calibration.json", lambda value: value.update(adjustment={"tau": 1.0, "priors": [0.5, 0.25, 0.25]}), BY_HAND),
+        (
+            "calibration.json",
+            lambda value: value.update(adjustment={"tau": 1}),
+            "calibration.json is corrupt: an adjust",
+        ),
+        (
+            "calibration.json",
+            lambda value: value.update(adjustment={"tau": 1, "priors": [1]}),
+            "adjustment is of 1 genres",
         ),
         (
             "normalization.json",

@@ -18,6 +18,7 @@ from mgc.models.convolutional import ConvolutionalConfig
 from mgc.models.house import HouseCnnConfig
 from mgc.training.augment import AugmentConfig
 from mgc.training.loop import TrainingConfig
+from mgc.training.losses import LossConfig
 
 EXPERIMENT = Experiment(
     recipe="test",
@@ -51,6 +52,11 @@ def test_a_field_that_json_lacks_has_its_default() -> None:
         ("training.learning_rate", "1", 1.0),
         ("training.balance", "natural", "natural"),
         ("training.balance", '"natural"', "natural"),
+        ("training.loss.kind", "focal", "focal"),
+        ("training.loss.beta", "0", 0.0),
+        ("training.head_epochs", "10", 10),
+        ("training.adjust_after", "0", [0.0]),
+        ("training.adjust_after", "", []),
         ("training.augment.roll_time", "false", False),
         ("training.augment.roll_time", "False", False),
         ("training.augment.roll_time", " TRUE ", True),
@@ -93,7 +99,25 @@ def test_no_assignment_changes_nothing() -> None:
         (
             "training.balance",
             "naturall",
-            "option training.balance: input should be 'natural', 'class_balanced' or 'square_root' (got 'naturall')",
+            "option training.balance: input should be 'natural', 'class_balanced', 'square_root', 'repeat_factor' or "
+            "'progressive' (got 'naturall')",
+        ),
+        (
+            "training.loss.kind",
+            "hinge",
+            "option training.loss.kind: input should be 'cross_entropy', 'focal', 'balanced_softmax' or "
+            "'logit_adjusted' (got 'hinge')",
+        ),
+        (
+            "training.loss.kind",
+            "balanced_softmax",
+            "option training: balance class_balanced and loss.kind balanced_softmax each make up for rare genres by "
+            "themselves, together they correct twice; keep one (and balance natural beside it)",
+        ),
+        (
+            "training.adjust_after",
+            "1,-1",
+            "option training.adjust_after.1: input should be greater than or equal to 0 (got -1)",
         ),
         (
             "training.augment.roll_time",
@@ -153,6 +177,13 @@ def test_another_kind_starts_from_its_defaults_in_any_order() -> None:
     assert changed == wanted
     with pytest.raises(ConfigError, match=r"model\.channels: there is no such field"):
         EXPERIMENT.override({"model.kind": "convolutional", "model.channels": "8"})
+
+
+def test_a_loss_keeps_its_other_fields_when_its_kind_is_set() -> None:
+    """It is one group with a kind in it, no group of several kinds."""
+    assignments = {"training.loss.tau": "0.5", "training.loss.kind": "logit_adjusted", "training.balance": "natural"}
+    changed = EXPERIMENT.override(assignments).training
+    assert changed == replace(EXPERIMENT.training, balance="natural", loss=LossConfig(kind="logit_adjusted", tau=0.5))
 
 
 def test_the_same_kind_keeps_what_was_set() -> None:

@@ -31,7 +31,7 @@ def test_the_network_of_paper_a_layer_by_layer() -> None:
     assert {layer.kernel_size for layer in convolutions} == {(2, 2)}
     assert {layer.padding for layer in convolutions} == {(0, 0)}
     # 128 → 64 → 63 → 62 → 61 → 30 → 29 → 28 → 27
-    assert model.output.in_features == 128 * 27 * 27
+    assert model.head.in_features == 128 * 27 * 27
     assert not len(model.dense)
 
 
@@ -86,7 +86,7 @@ def test_xavier_initialisation() -> None:
         assert 0.8 * bound < float(layer.weight.detach().abs().max()) <= bound
         assert float(layer.bias.detach().abs().max()) == 0.0
     other = Convolutional(replace(OBEIRNE, init="torch"), (64, 64), 10)
-    assert float(other.output.bias.detach().abs().max()) > 0.0
+    assert float(other.head.bias.detach().abs().max()) > 0.0
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ def test_layers_in_order() -> None:
 def test_no_hidden_layer_is_a_linear_model() -> None:
     model = Dense(DenseConfig(hidden=()), (4, 3), 2)
     features_BFT = torch.randn(5, 4, 3)
-    torch.testing.assert_close(model(features_BFT), features_BFT.reshape(5, 12) @ model.output.weight.T)
+    torch.testing.assert_close(model(features_BFT), features_BFT.reshape(5, 12) @ model.head.weight.T)
     assert parameter_count(model) == 26
 
 
@@ -27,7 +27,7 @@ def test_one_layer_by_hand() -> None:
     with torch.no_grad():
         model.hidden[0].weight.copy_(torch.tensor([[1.0, 2.0], [-1.0, 0.0]]))
         model.hidden[0].bias.copy_(torch.tensor([0.5, 0.25]))
-        model.output.weight.copy_(torch.tensor([[2.0, 4.0]]))
+        model.head.weight.copy_(torch.tensor([[2.0, 4.0]]))
     features_BF = torch.tensor([[1.0, 3.0], [-1.0, 0.0]])
     assert model.embed(features_BF).tolist() == [[7.5, 0.0], [0.0, 1.25]]
     assert model(features_BF).tolist() == [[15.0], [5.0]]

@@ -16,7 +16,8 @@ from mgc.models.dense import Dense, DenseConfig
 from mgc.models.guess import Guess, GuessConfig
 from mgc.models.house import HouseCnn, HouseCnnConfig
 from mgc.training.augment import AugmentConfig
-from mgc.training.loop import Batch, EpochFigures, Learner, TrainingConfig, learning_rate
+from mgc.training.figures import EpochFigures
+from mgc.training.loop import Batch, Learner, TrainingConfig, learning_rate
 from mgc.training.losses import l2_penalty
 
 GENRES, BINS, FRAMES = 3, 8, 10

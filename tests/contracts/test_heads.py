@@ -1,0 +1,57 @@
+"""What re-training the classifier asks of every network: its `head` is all that `classify` learns with."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mgc.features.front_end import build_front_end
+from mgc.models.architecture import build_model
+from mgc.models.blocks import Classifier
+from mgc.models.guess import Guess
+from mgc.recipes.catalogue import RECIPES
+
+GENRES = 5
+
+
+@pytest.fixture(params=RECIPES.keys())
+def shape(request: pytest.FixtureRequest) -> tuple[int, ...]:
+    return build_front_end(RECIPES[request.param].build().front_end).shape
+
+
+@pytest.fixture
+def model(request: pytest.FixtureRequest, shape: tuple[int, ...]) -> Classifier:
+    torch.manual_seed(0)
+    return build_model(RECIPES[request.node.callspec.params["shape"]].build().model, shape, GENRES)
+
+
+def test_the_head_has_the_parameters_of_classify_and_no_others(model: Classifier, shape: tuple[int, ...]) -> None:
+    embedding_BD = model.embed(torch.randn(2, *shape))
+    if isinstance(model, Guess):
+        assert not list(model.parameters())
+        return
+    model.classify(embedding_BD.detach()).square().sum().backward()
+    taught = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert taught == {f"head.{name}" for name, _ in model.head.named_parameters()} != set()
+    model.zero_grad()
+    embedding_BD.square().sum().backward()
+    taught = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert not any(name.startswith("head.") for name in taught)
+
+
+def test_a_kept_embedding_is_the_same_and_does_not_move(model: Classifier, shape: tuple[int, ...]) -> None:
+    features_BFT = torch.randn(4, *shape)
+    other = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for tensor in other.values():
+        if tensor.is_floating_point():
+            tensor.mul_(1.25)
+    model.keep_embedding(other)
+    model.train()
+    with torch.no_grad():
+        first_BD = model.embed(features_BFT)
+        model(torch.randn(4, *shape))
+        torch.testing.assert_close(model.embed(features_BFT), first_BD, rtol=0, atol=0)
+    kept = model.state_dict()
+    assert all(torch.equal(kept[name], other[name]) for name in kept if not name.startswith("head."))
+    # A guess has nothing to train, its head no weights.
+    assert isinstance(model, Guess) or not all(torch.equal(kept[name], other[name]) for name in kept)
