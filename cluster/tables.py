@@ -386,7 +386,12 @@ def features_done(uri: str, features_id: str) -> pa.Table | None:
     return pa.concat_tables(parts).group_by(["track_id", "content_tag"]).aggregate([]) if parts else None
 
 
+def columns_of(dataset: pads.Dataset) -> list[str]:
+    """Those columns that decide on which side a row stands; others who write features may leave some out."""
+    return [name for name in COLUMNS if name in dataset.schema.names]
+
+
 def read_roster(dataset: pads.Dataset, protocol: ProtocolConfig) -> Roster:
     """Which tracks of a features table stand on which side, in one pass over its small columns."""
     with reading("the features", _WRITE_FEATURES, FeaturesError):
-        return count_rows(dataset.to_batches(columns=list(COLUMNS), batch_size=ROW_GROUP), protocol)
+        return count_rows(dataset.to_batches(columns=columns_of(dataset), batch_size=ROW_GROUP), protocol)

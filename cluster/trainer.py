@@ -28,9 +28,10 @@ from cluster import storage
 from cluster.epochs import AskEpoch
 from cluster.profiles import Profile
 from cluster.session import data_context
+from cluster.tables import columns_of
 from mgc.bundle import Bundle
 from mgc.datasets.protocols import ProtocolConfig
-from mgc.datasets.roster import COLUMNS, on_side
+from mgc.datasets.roster import on_side
 from mgc.datasets.splits import TRAIN
 from mgc.errors import ConfigError, FeaturesError
 from mgc.experiment import Experiment
@@ -125,7 +126,7 @@ def plan_training(
     stride = 1 if whole else max(1, clips // NORMALIZATION_CLIPS)
     sample: list[np.ndarray] = []
     seen = 0
-    for batch in dataset.to_batches(columns=["features", *COLUMNS]):
+    for batch in dataset.to_batches(columns=["features", *columns_of(dataset)]):
         rows = pa.Table.from_batches([batch])
         mine = rows["features"].filter(on_side(rows, TRAIN, experiment.protocol))
         found = [mine[place].as_py() for place in range(-seen % stride, len(mine), stride)]
