@@ -26,6 +26,11 @@ settings.register_profile("mgc", deadline=None)
 settings.load_profile("mgc")
 
 
+def pytest_configure() -> None:
+    """How wide somebody's terminal is, which xdist tells its processes, is no matter of the tests."""
+    os.environ.pop("COLUMNS", None)
+
+
 class OneRay(LoadScopeScheduling):  # type: ignore[misc]
     """Shares files of tests out among processes; those that run Ray go to one of them: they share a head, and cores."""
 
