@@ -143,7 +143,7 @@ class TestSimulation:
         arguments = [str(music), "--labels", labelled, "--retry-all", "--simulate", "this", "--nodes", "2"]
         assert run(plan.command, arguments) == 0
         printed = capsys.readouterr().out
-        assert "past runs" in printed
+        assert "by 1 past run" in " ".join(printed.split())
         [only] = json.loads(printed.splitlines()[-1])["counts"]["forecasts"]
         assert only["nodes"] == 2
 
