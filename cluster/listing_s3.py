@@ -315,7 +315,9 @@ class _Lister:
                 self._divide(stretch)
             if done or stopped or gathered.pages >= PART_PAGES:
                 until = stretch.until if done else stretch.position
-                if done or stretch.position > gathered.after:
+                # Where a stretch was cut off just behind what is written already, nothing is left: a part of no keys
+                # would begin where that of its other half does, and not fit beside it.
+                if until != gathered.after:
                     self._write(gathered, until)
                 gathered = _Gathered(stretch.position, Sieve(self._prefix))
             if stopped:
