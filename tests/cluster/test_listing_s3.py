@@ -157,6 +157,31 @@ def test_the_same_as_one_by_one(keys: set[str], prefix: str, page: int, seed: in
         assert bool(bucket.asked) == bool(gone)
 
 
+def test_a_stretch_cut_off_just_behind_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread takes all that is left, and is done before the first one hears of it."""
+    monkeypatch.setattr(storage, "PAGE_KEYS", 1)
+    bucket = Bucket({f"{number}.mp3" for number in range(8)})
+    lister = listing_s3._Lister(bucket, "b", "", str(tmp_path), None, 0, None)
+    whole = lister._stretch("", None)
+    ask = lister._ask
+
+    def cut(kind: str, **arguments: Any) -> dict[str, Any]:
+        if arguments.get("ContinuationToken") == "2.mp3" and whole.until is None:
+            half = lister._stretch(whole.position, None)
+            whole.until = whole.ceiling = whole.position
+            lister._listed.append(half)
+            lister._list(half)
+        return ask(kind, **arguments)
+
+    monkeypatch.setattr(lister, "_ask", cut)
+    lister._listed.append(whole)
+    lister._list(whole)
+    parts, gaps = fit(lister._parts)
+    assert not gaps
+    assert len(parts) == len(lister._parts)
+    assert [part.keys for part in parts] == [3, 3, 2]
+
+
 @given(low=st.text(max_size=6), high=st.text(max_size=6), usual=st.sets(st.characters(codec="utf-8"), max_size=5))
 def test_between(low: str, high: str, usual: set[str]) -> None:
     middle = between(low, high, usual)
