@@ -34,12 +34,6 @@ Run = Callable[..., tuple[int, dict[str, Any], str, str]]
 
 
 @pytest.fixture
-def uri(tmp_path: Path) -> str:
-    """Of a labels table yet to be."""
-    return str(tmp_path / "labels")
-
-
-@pytest.fixture
 def mgc_labels(capsys: pytest.CaptureFixture[str]) -> Run:
     """`mgc labels …` → exit code, summary, the rest of stdout, stderr."""
 

@@ -23,12 +23,6 @@ FAILED = ErrorKind.FETCH_FAILED.value
 TRACKS = {"a": "1", "b": "1", "c": "1"}
 
 
-@pytest.fixture
-def uri(tmp_path: Path) -> str:
-    """Of a labels table yet to be."""
-    return str(tmp_path / "labels")
-
-
 class TestWaiting:
     def test_each_wait_is_twice_the_last_and_the_tries_end(self) -> None:
         waits = [next_try_at(FAILED, tries, NOW) for tries in range(1, MOST_TRIES + 1)]
