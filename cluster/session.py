@@ -26,13 +26,14 @@ _QUIET = ("ray", "ray.data", "ray.train", "ray.tune", "ray._private.authenticati
 
 
 @contextlib.contextmanager
-def connect(address: str | None = None, train_workers: int = 1) -> Iterator[Profile]:
+def connect(address: str | None = None, train_workers: int = 1, dashboard: bool = False) -> Iterator[Profile]:
     """Connect, and disconnect at the end.
 
     Args:
         address: of a running cluster; by default what `RAY_ADDRESS` says, which Ray sets inside a submitted job.
             Without either, a local Ray is started and ended with the job.
         train_workers: data-parallel workers that the job wants.
+        dashboard: start a local Ray with its dashboard.
 
     Yields:
         The profile that fits what was connected to.
@@ -71,7 +72,7 @@ def connect(address: str | None = None, train_workers: int = 1) -> Iterator[Prof
                 ray.init(
                     address="local",
                     num_cpus=int(local.logical_cpus),
-                    include_dashboard=local.dashboard,
+                    include_dashboard=local.dashboard or dashboard,
                     object_store_memory=_object_store_bytes(),
                     **quiet,
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ def train(
     run_name: str,
     progress: Any = None,
     epoch: Any = None,
+    callbacks: Sequence[ray.train.UserCallback] = (),
 ) -> tuple[Bundle, list[Row]]:
     """Train, and return the best model by validation (`training.select`) with the history of all epochs.
 
@@ -44,6 +46,7 @@ def train(
         run_name: names this run.
         progress: a handle of `progress.watched`, or None.
         epoch: the handle that the training stream was given.
+        callbacks: told by Ray Train what the workers report.
     """
     location = storage.locate(checkpoints_uri)
     if not storage.is_remote(checkpoints_uri):
@@ -61,6 +64,7 @@ def train(
             name=run_name,
             storage_path=location.path,
             storage_filesystem=location.filesystem,
+            callbacks=list(callbacks),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
             # Workers that cannot be placed are waited for a minute a time; Ray's default is to do so for ever.
             failure_config=ray.train.FailureConfig(  # type: ignore[call-arg]  # mypy sees the first Ray Train's

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -68,11 +68,36 @@ class TrainingJob:
         """Expected batches of an epoch; what a remainder has beyond whole batches is left out."""
         return self.sampling().rows(epoch) // self.experiment.training.batch_size
 
+    def of(self, experiment: Experiment, workers: int) -> TrainingJob:
+        """The same for another network or another training on the same clips.
+
+        Raises:
+            ConfigError: see `check_batch`.
+        """
+        check_batch(experiment, self.train_clips, workers)
+        return replace(self, experiment=experiment)
+
     def clips(self) -> int:
         """Expected clips of all epochs, over all workers, if patience ends none of them early."""
         training = self.experiment.training
         epochs = range(training.epochs + training.head_epochs)
         return sum(map(self.steps, epochs)) * training.batch_size
+
+
+def check_batch(experiment: Experiment, clips: int, workers: int) -> None:
+    """Refuse a batch that cannot be made.
+
+    Raises:
+        ConfigError: it does not divide among the workers, or holds more clips than there are.
+    """
+    training = experiment.training
+    if training.batch_size % workers:
+        raise ConfigError(f"training.batch_size {training.batch_size} does not divide among {workers} workers.")
+    if training.batch_size > clips:
+        raise ConfigError(
+            f"training.batch_size {training.batch_size} is more than the {clips} training clips; set "
+            f"--training.batch_size."
+        )
 
 
 def plan_training(
@@ -83,17 +108,8 @@ def plan_training(
     Raises:
         ConfigError: the batch does not divide among the workers, or holds more clips than there are.
     """
-    training = experiment.training
     clips = sum(counts.values())
-    if training.batch_size % profile.train_workers:
-        raise ConfigError(
-            f"training.batch_size {training.batch_size} does not divide among {profile.train_workers} workers."
-        )
-    if training.batch_size > clips:
-        raise ConfigError(
-            f"training.batch_size {training.batch_size} is more than the {clips} training clips; set "
-            f"--training.batch_size."
-        )
+    check_batch(experiment, clips, profile.train_workers)
     shape, dtype = tuple(int(side) for side in facts["shape"]), np.dtype(facts["dtype"])
     whole = experiment.scaling.method == "min_max"
     stride = 1 if whole else max(1, clips // NORMALIZATION_CLIPS)

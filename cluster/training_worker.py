@@ -15,7 +15,7 @@ from ray.train.torch import get_device, prepare_model
 from cluster.feed import batches
 from cluster.training_plan import TrainingJob
 from mgc.models.blocks import Classifier, parameter_count
-from mgc.training.course import Course, Row, epoch_row
+from mgc.training.course import Course, epoch_row
 from mgc.training.figures import EpochFigures
 from mgc.training.loop import Learner
 from mgc.training.seeds import derive_seed
@@ -76,7 +76,7 @@ def work(config: dict[str, Any]) -> None:
             names = {"validation accuracy": "validation_accuracy", "validation macro-F1": "validation_macro_f1"}
             shown = {words: row[name] for words, name in names.items() if name in row}
             progress.add.remote({"epochs": 1}, shown)
-        _report(row, course, rank)
+        _report(course, rank)
 
 
 def _learner(job: TrainingJob, model: Classifier, device: torch.device) -> Learner:
@@ -87,8 +87,9 @@ def _learner(job: TrainingJob, model: Classifier, device: torch.device) -> Learn
     return Learner(wrapped, job.experiment.training, job.normalization, len(job.taxonomy), device, job.class_counts)
 
 
-def _report(row: Row, course: Course, rank: int) -> None:
+def _report(course: Course, rank: int) -> None:
     """Every worker reports; the first one saves."""
+    row = course.reported()
     if rank:
         ray.train.report(row)
         return

@@ -89,3 +89,33 @@ class AudioError(MgcError):
     def __reduce__(self) -> tuple[type[AudioError], tuple[ErrorKind, str, int | None]]:
         """Keep kind and offset when Ray carries the error between processes."""
         return type(self), (self.kind, str(self), self.offset_bytes)
+
+
+def cause(error: BaseException) -> str | None:
+    """The line of an error of ours, somewhere below one that another library raised or printed; None if there is none.
+
+    Ray wraps what a worker raised, and keeps some of it as text only.
+    """
+    seen: set[int] = set()
+    below: list[BaseException | None] = [error]
+    while below:
+        found = below.pop()
+        if found is None or id(found) in seen:
+            continue
+        seen.add(id(found))
+        if isinstance(found, MgcError):
+            return str(found)
+        below += [found.__cause__, found.__context__, getattr(found, "cause", None)]
+        # Ray Train keeps its workers' errors by rank.
+        below += list(getattr(found, "worker_failures", {}).values())
+    for line in reversed(str(error).splitlines()):
+        head, colon, text = line.strip().partition(": ")
+        if colon and head.startswith("mgc.errors."):
+            return text
+    return None
+
+
+def said(error: BaseException) -> str:
+    """One line for any error: ours, or the last line of its text with its class."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    return cause(error) or f"{type(error).__name__}: {lines[-1]}"[:300]

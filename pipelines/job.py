@@ -19,7 +19,7 @@ from typing import Any, Final, NoReturn
 
 import click
 
-from mgc.errors import ConfigError, MgcError
+from mgc.errors import ConfigError, cause
 
 FAILED: Final = 1
 MISUSED: Final = 2
@@ -136,7 +136,7 @@ def run(command: click.Command, arguments: Sequence[str] | None = None, program:
     except Exception as error:  # noqa: BLE001
         # Ray wraps what a worker raised: our own line is in it somewhere. Anything else is a bug and shows its
         # traceback.
-        found = _cause(error)
+        found = cause(error)
         if received:
             # A query that a signal ends raises an error of DuckDB's in place of the interrupt.
             code, reason = INTERRUPTED, _INTERRUPTED_LINE
@@ -176,24 +176,3 @@ def describe(facts: dict[str, Any]) -> None:
     for name, value in facts.items():
         shown = value if isinstance(value, str) else json.dumps(value)
         click.echo(f"{name:<{width}}  {shown}")
-
-
-def _cause(error: BaseException) -> str | None:
-    """The line of an error of ours, or of a full disk, somewhere below what Ray raised."""
-    seen: set[int] = set()
-    below: list[BaseException | None] = [error]
-    while below:
-        cause = below.pop()
-        if cause is None or id(cause) in seen:
-            continue
-        seen.add(id(cause))
-        if isinstance(cause, MgcError):
-            return str(cause)
-        below += [cause.__cause__, cause.__context__, getattr(cause, "cause", None)]
-        # Ray Train keeps its workers' errors by rank.
-        below += list(getattr(cause, "worker_failures", {}).values())
-    for line in reversed(str(error).splitlines()):
-        head, colon, text = line.strip().partition(": ")
-        if colon and head.startswith("mgc.errors."):
-            return text
-    return None

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import platform
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-import pyarrow as pa
+import pyarrow.dataset as pads
 import torch
+from ray.data import Dataset
 
 import mgc
 from cluster import epochs, storage
@@ -22,7 +24,7 @@ from cluster.scoring import clip_answers
 from cluster.session import connect
 from cluster.tables import read_features, read_roster
 from cluster.trainer import train
-from cluster.training_plan import plan_training
+from cluster.training_plan import TrainingJob, plan_training
 from mgc import schema
 from mgc.bundle import FILES, TRAINED_ON, Bundle, load_bundle
 from mgc.configuration import short_hash, to_json
@@ -36,6 +38,7 @@ from mgc.features.front_end import features_id
 from mgc.labeling.adjust import PriorAdjustment, macro_f1_by_tau
 from mgc.models.blocks import parameter_count
 from mgc.recipes.catalogue import find
+from mgc.training.course import Row, kept_row
 from pipelines.answers import answers
 from pipelines.job import OVERRIDES, URI, Summary, describe, main, overrides, say
 
@@ -100,14 +103,18 @@ def check(experiment: Experiment, facts: dict[str, Any], counts: dict[str, dict[
         raise FeaturesError(f"{where}: the genre(s) {', '.join(strange)} are in validation, but not in train.")
 
 
-def adjusted(bundle: Bundle, clips: pa.Table, counts: tuple[int, ...]) -> Bundle:
+def adjusted(bundle: Bundle, validation: Dataset, job: TrainingJob, profile: Profile) -> Bundle:
     """The bundle with the adjustment of its logits that the experiment asks for, see `TrainingConfig.adjust_after`.
 
     Args:
         bundle: not adjusted.
-        clips: what it says to the clips of the validation split, see `clip_answers`.
-        counts: training clips of each genre, in the order of the logits.
+        validation: its clips, see `feed`.
+        job: the training of the bundle.
+        profile: resources for its answers.
     """
+    if not bundle.experiment.training.adjust_after:
+        return bundle
+    clips, counts = clip_answers(validation, bundle, job.shape, profile), job.class_counts
     given = answers(clips, bundle, bundle.experiment.protocol.unit)
     # Logarithms of probabilities are logits.
     logits_NG = np.log(np.maximum(given.probabilities_NG, np.finfo(np.float64).tiny))
@@ -135,6 +142,59 @@ def division(roster: Roster, experiment: Experiment) -> dict[str, str]:
     return {**lines, "on more than one side": f"{tracks.count} tracks, {artists.count} artists"}
 
 
+@dataclasses.dataclass(frozen=True)
+class TrainingSet:
+    """Features that an experiment may be trained on.
+
+    Attributes:
+        where: their URI, without credentials.
+        dataset: their table.
+        facts: of `read_features`.
+        roster: who stands where.
+        only: what else must hold of a row, by split; None where nothing must.
+        counts: clips of each genre, by split.
+        limit: tracks of each split, None for all.
+    """
+
+    where: str
+    dataset: pads.FileSystemDataset
+    facts: dict[str, Any]
+    roster: Roster
+    only: dict[str, Any]
+    counts: dict[str, dict[str, int]]
+    limit: int | None
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same features: names of feature files are unique."""
+        return short_hash([self.facts["features_id"], sorted(self.dataset.files)])
+
+    @property
+    def totals(self) -> dict[str, Any]:
+        """Clips of each split, for a summary."""
+        return {f"{split}_clips": sum(found.values()) for split, found in self.counts.items()}
+
+    def plan(self, experiment: Experiment, profile: Profile) -> TrainingJob:
+        """See `plan_training`."""
+        dataset = self.dataset if self.limit is None else self.dataset.filter(self.only[TRAIN])
+        return plan_training(dataset, self.facts, self.counts[TRAIN], experiment, profile)
+
+
+def training_set(experiment: Experiment, features: str, limit: int | None) -> TrainingSet:
+    """Open features and see what stands on which side.
+
+    Raises:
+        FeaturesError: see `check`.
+    """
+    where = storage.redact(features)
+    dataset, facts = read_features(features)
+    roster = read_roster(dataset, experiment.protocol).limited(limit, (TRAIN, VALIDATION))
+    only = {split: None if limit is None else roster.only(split) for split in (TRAIN, VALIDATION)}
+    counts = {split: roster.class_counts(split) for split in (TRAIN, VALIDATION)}
+    check(experiment, facts, counts, where)
+    return TrainingSet(where, dataset, facts, roster, only, counts, limit)
+
+
 def build(
     experiment: Experiment,
     features: str,
@@ -147,30 +207,21 @@ def build(
     dry_run: bool = False,
 ) -> Summary:
     """Train and save the bundle; connects to Ray when a profile is not given."""
-    where = storage.redact(features)
-    dataset, facts = read_features(features)
-    notices = list(schema.notices_of(dataset.schema))
-    # Names of feature files are unique: the same names are the same features.
-    fingerprint = short_hash([facts["features_id"], sorted(dataset.files)])
-    protocol = experiment.protocol
-    roster = read_roster(dataset, protocol).limited(limit, (TRAIN, VALIDATION))
-    only = {split: None if limit is None else roster.only(split) for split in (TRAIN, VALIDATION)}
-    counts = {split: roster.class_counts(split) for split in (TRAIN, VALIDATION)}
-    check(experiment, facts, counts, where)
-    key = short_hash([experiment.to_json(), fingerprint, limit, workers])
-    totals: dict[str, Any] = {f"{split}_clips": sum(found.values()) for split, found in counts.items()}
+    data = training_set(experiment, features, limit)
+    key = short_hash([experiment.to_json(), data.fingerprint, limit, workers])
+    totals = data.totals
     if dry_run:
         describe(
             {
                 **experiment.dotted(),
                 **totals,
-                "genres": counts[TRAIN],
-                **division(roster, experiment),
+                "genres": data.counts[TRAIN],
+                **division(data.roster, experiment),
                 "run": key,
                 "would write": storage.redact(out),
             }
         )
-    torn = check_division(roster, protocol.leak, protocol.kind, where)
+    check_division(data.roster, experiment.protocol.leak, experiment.protocol.kind, data.where)
     if dry_run:
         return Summary("dry_run", totals)
     outputs = {"bundle": storage.redact(out)}
@@ -185,13 +236,11 @@ def build(
             )
     folder = checkpoints or storage.join(out, "_checkpoints")
 
-    def work(at: Profile) -> tuple[Bundle, list[dict[str, Any]]]:
-        job = plan_training(
-            dataset if limit is None else dataset.filter(only[TRAIN]), facts, counts[TRAIN], experiment, at
-        )
+    def work(at: Profile) -> tuple[Bundle, list[Row]]:
+        job = data.plan(experiment, at)
         epoch = epochs.start()
-        training = feed(dataset, TRAIN, at, counts[TRAIN], experiment, only[TRAIN], epoch)
-        validation = feed(dataset, VALIDATION, at, None, experiment, only[VALIDATION])
+        training = feed(data.dataset, TRAIN, at, data.counts[TRAIN], experiment, data.only[TRAIN], epoch)
+        validation = feed(data.dataset, VALIDATION, at, None, experiment, data.only[VALIDATION])
         say(
             f"training {experiment.recipe}: {parameter_count(job.model()):,} parameters, {totals['train_clips']} "
             f"clips, "
@@ -200,44 +249,67 @@ def build(
         )
         with watched("training", "clips", job.clips()) as progress:
             bundle, history = train(job, training, validation, at, folder, key, progress, epoch)
-        if experiment.training.adjust_after:
-            clips = clip_answers(validation, bundle, job.shape, at)
-            bundle = adjusted(bundle, clips, job.class_counts)
-        return bundle, history
+        return adjusted(bundle, validation, job, at), history
 
     if profile is None:
         with connect(train_workers=workers) as at:
             bundle, history = work(at)
     else:
         bundle, history = work(profile)
-    trained_on = Groups.of(roster)
+    best, bundle_id = publish(bundle, history, data, key, workers, out)
+    if checkpoints is None:
+        storage.delete(folder)
+    figures = figures_of(best)
+    which = "last" if experiment.training.select == "last" else "best"
+    held = ", no validation: it was trained on"
+    if figures:
+        held = ": validation accuracy {:.3f} of clips, macro-F1 {:.3f}".format(*figures.values())
+    say(f"{which} epoch {best['epoch']}{held} -> {storage.redact(out)}")
+    return Summary("done", {**totals, "epochs": len(history), **figures}, {**outputs, "bundle_id": bundle_id})
+
+
+def publish(
+    bundle: Bundle, history: Sequence[Row], data: TrainingSet, key: str, workers: int, out: str
+) -> tuple[Row, str]:
+    """Note in a trained bundle what it was trained on and what that gave, and save it.
+
+    Args:
+        bundle: trained, adjusted.
+        history: of its training.
+        data: what it was trained on.
+        key: names the training.
+        workers: that trained it.
+        out: folder of the bundle.
+
+    Returns:
+        The row of the epoch that was kept, and the bundle's id.
+    """
+    protocol, trained_on = bundle.experiment.protocol, Groups.of(data.roster)
     bundle = dataclasses.replace(bundle, trained_on=trained_on)
-    leak = heard(roster, VALIDATION, trained_on)
-    # Where the head was trained anew, the model is of one of those epochs.
-    final = [row for row in history if row["epoch"] > experiment.training.epochs] or history
-    best = max(final, key=experiment.training.validation_score)
-    total = sum(counts[TRAIN].values())
+    leak = heard(data.roster, VALIDATION, trained_on)
+    best = kept_row(bundle.experiment.training, history)
+    total = sum(data.counts[TRAIN].values())
     bundle.metrics.update(
         {
             "training_key": key,
-            "history": history,
+            "history": list(history),
             "validation": best,
             "data": {
-                "features": where,
-                "clips": totals,
-                "genre_clips": counts[TRAIN],
-                "genre_share": {g: n / total for g, n in counts[TRAIN].items()},
+                "features": data.where,
+                "clips": data.totals,
+                "genre_clips": data.counts[TRAIN],
+                "genre_share": {g: n / total for g, n in data.counts[TRAIN].items()},
                 "protocol": name_of(protocol),
-                "sides": {split: to_json(roster.size(split)) for split in SIDES},
+                "sides": {split: to_json(data.roster.size(split)) for split in SIDES},
                 "leakage": {
                     "asked_for": protocol.leak,
-                    "tracks_on_two_sides": torn[0].count,
-                    "artists_on_two_sides": torn[1].count,
+                    "tracks_on_two_sides": crossing(data.roster, "track").count,
+                    "artists_on_two_sides": crossing(data.roster, "artist").count,
                     VALIDATION: leak.to_json(),
                     "says": says(leak, VALIDATION, protocol.unit),
                 },
             },
-            "notices": notices,
+            "notices": list(schema.notices_of(data.dataset.schema)),
             "made_with": {
                 "mgc": mgc.__version__,
                 "torch": torch.__version__,
@@ -246,17 +318,13 @@ def build(
             },
         }
     )
-    bundle_id = save_bundle(bundle, out)
-    if checkpoints is None:
-        storage.delete(folder)
+    return best, save_bundle(bundle, out)
+
+
+def figures_of(row: Row) -> dict[str, Any]:
+    """The figures of an epoch that a summary has; none where nothing was held out."""
     names = ("validation_accuracy", "validation_macro_f1")
-    figures: dict[str, Any] = {name: round(best[name], 4) for name in names if name in best}
-    which = "last" if experiment.training.select == "last" else "best"
-    held = ", no validation: it was trained on"
-    if figures:
-        held = ": validation accuracy {:.3f} of clips, macro-F1 {:.3f}".format(*figures.values())
-    say(f"{which} epoch {best['epoch']}{held} -> {storage.redact(out)}")
-    return Summary("done", {**totals, "epochs": len(history), **figures}, {**outputs, "bundle_id": bundle_id})
+    return {name: round(row[name], 4) for name in names if name in row}
 
 
 @click.command("train", context_settings=OVERRIDES)

@@ -123,12 +123,14 @@ def _fullest(shares: Sequence[float]) -> str:
 
 
 @contextlib.contextmanager
-def house_figure(name: str, height_inches: float = HEIGHT_INCHES) -> Iterator[Any]:
+def house_figure(name: str, height_inches: float = HEIGHT_INCHES, width_inches: float = WIDTH_INCHES) -> Iterator[Any]:
     """An empty matplotlib figure of the house, and its style while it is drawn and written.
 
     Args:
         name: a word for the figure, unique on the page.
-        height_inches: of the figure; its width is always the same, so that all text on the page is.
+        height_inches: of the figure.
+        width_inches: of the figure: that of half a page, or twice that for one as wide as the page, so that all text on
+            the page is of one size.
     """
     # Imported here since it takes a second and not every page has figures. Figure, not pyplot: no global state.
     from matplotlib import style
@@ -136,7 +138,7 @@ def house_figure(name: str, height_inches: float = HEIGHT_INCHES) -> Iterator[An
 
     # From matplotlib's defaults, whatever the user's own style; text stays text, and ids do not change from run to run.
     with style.context({"svg.fonttype": "none", "svg.hashsalt": name}, after_reset=True):
-        yield Figure(figsize=(WIDTH_INCHES, height_inches), layout="constrained")
+        yield Figure(figsize=(width_inches, height_inches), layout="constrained")
 
 
 def percents() -> Any:

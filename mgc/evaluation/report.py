@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mgc.configuration import to_json
@@ -89,14 +89,14 @@ class ReportContent:
     shots: Sequence[ShotScore] = ()
 
 
-def render_report(content: ReportContent) -> str:
-    """Make the page. The same content gives the same text.
+def page_environment(*packages: str) -> Environment:
+    """What a page of the house is made with: its filters, all values escaped and cleaned, its style (`style.html`).
 
-    Returns:
-        A whole HTML document that can be written as UTF-8.
+    Args:
+        packages: whose own templates are found, before those of this room.
     """
     environment = Environment(
-        loader=PackageLoader("mgc", "evaluation"),
+        loader=ChoiceLoader([*(PackageLoader(name, "") for name in packages), PackageLoader("mgc", "evaluation")]),
         autoescape=True,
         undefined=StrictUndefined,
         # Every value that the template prints passes through here, so none can be forgotten.
@@ -108,6 +108,16 @@ def render_report(content: ReportContent) -> str:
         percent=_percent, number=_number, count=_count, moment=_moment, duration=_duration, uri=uri_without_credentials,
         short=_short, points=_points, bytes=_bytes, stretch=_stretch, ends=_ends,
     )  # fmt: skip
+    return environment
+
+
+def render_report(content: ReportContent) -> str:
+    """Make the page. The same content gives the same text.
+
+    Returns:
+        A whole HTML document that can be written as UTF-8.
+    """
+    environment = page_environment()
     scores, run = content.scores, content.labels_run
     unit = scores.unit if scores else "tracks"
     drawn = content.embedding_map and map_figure(content.embedding_map)

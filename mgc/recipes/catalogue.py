@@ -15,6 +15,7 @@ from mgc.features.front_end import build_front_end
 from mgc.models.architecture import build_model
 from mgc.models.blocks import parameter_count
 from mgc.recipes import gallego, holst, house, minhas, nguyen, obeirne_zamora
+from mgc.recipes.space import Space
 
 _HOUSE_GENRES: Final = 8
 """Of FMA-small, on which the default bundle is trained."""
@@ -32,7 +33,7 @@ class Recipe:
         paper: its authors, for a list; empty for the house's own.
         citation: of the paper; empty for the house's own.
         reported: the paper's figures by name: accuracies are shares of 1 on the paper's own data and split.
-        space: the paper's own search: values to try by the field's dotted name; empty where it searched nothing.
+        space: what a search varies by default: the paper's own search, or the house's; None where there is none.
     """
 
     name: str
@@ -42,7 +43,7 @@ class Recipe:
     paper: str = ""
     citation: str = ""
     reported: Mapping[str, float] = field(default_factory=dict)
-    space: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    space: Space | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -66,7 +67,7 @@ def _recipes() -> tuple[Recipe, ...]:
 
     return (
         Recipe("house", house.house),
-        Recipe("house-thumbnail", house.house_thumbnail),
+        Recipe("house-thumbnail", house.house_thumbnail, space=house.SPACE),
         of(a, "obeirne-a1", "A1", a.a1),
         of(b, "gallego-b1", "B1", b.b1),
         replace(of(b, "gallego-b1-grid", "B1-grid", b.b1_grid), space=b.GRID),

@@ -6,7 +6,6 @@ each track cut in three. The paper's list of FMA-small's genres names punk and a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -18,6 +17,7 @@ from mgc.features.mel import LogMelConfig
 from mgc.models.convolutional import ConvolutionalConfig
 from mgc.models.dense import DenseConfig
 from mgc.models.recurrent import RecurrentConfig
+from mgc.recipes.space import Choice, Space
 from mgc.training.loop import TrainingConfig
 
 PAPER: Final = "Gállego et al."
@@ -89,11 +89,13 @@ DEVIATIONS: Final = {
     ),
 }
 
-GRID: Final[Mapping[str, tuple[tuple[int, ...], ...] | tuple[float, ...]]] = {
-    "model.hidden": ((256, 128, 64, 32), (512, 256, 128, 64), (128, 64, 32, 16)),
-    "training.learning_rate": (1e-3, 1e-4, 5e-5),
-    "model.dropout": (0.1, 0.25, 0.5),
-}
+GRID: Final = Space(
+    {
+        "model.hidden": Choice(([256, 128, 64, 32], [512, 256, 128, 64], [128, 64, 32, 16])),
+        "training.learning_rate": Choice((1e-3, 1e-4, 5e-5)),
+        "model.dropout": Choice((0.1, 0.25, 0.5)),
+    }
+)
 """The paper's search, fields of B1's experiment by dotted name: 27 points, 200 epochs each."""
 
 _TRAINING: Final = TrainingConfig(

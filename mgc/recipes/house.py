@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from mgc.audio.excerpts import ListeningPlan
 from mgc.experiment import Experiment
 from mgc.features.mel import LogMelConfig
 from mgc.features.thumbnail import ThumbnailConfig
 from mgc.models.house import HouseCnnConfig
+from mgc.recipes.space import Alternatives, Choice, Integer, LogUniform, Space, Uniform
 from mgc.training.augment import AugmentConfig
 from mgc.training.loop import TrainingConfig
 
@@ -50,3 +53,34 @@ def house_thumbnail() -> Experiment:
             precision="bf16",
         ),
     )
+
+
+SPACE: Final = Space(
+    {
+        "training.learning_rate": LogUniform(5e-4, 1e-2),
+        "training.weight_decay": LogUniform(1e-3, 0.3),
+        "training.batch_size": Choice((32, 64, 128)),
+        "training.label_smoothing": Uniform(0.0, 0.15),
+        "model.channels": Choice(
+            ([16, 32, 64], [16, 32, 64, 96], [24, 48, 96], [24, 48, 96, 128], [32, 64, 128, 192], [16, 32, 64, 96, 128])
+        ),
+        "model.blocks": Integer(0, 2),
+        "model.dropout": Uniform(0.1, 0.6),
+        "training.augment.shift_bins": Integer(0, 6),
+        "training.augment.gain": Uniform(0.0, 0.3),
+        "training.augment.mask_bins": Uniform(0.0, 0.3),
+        "training.augment.mask_frames": Uniform(0.0, 0.3),
+        "training.augment.mixup": Choice((0.0, 0.1, 0.3)),
+        # Sampling and loss each make up for rare genres: they are searched together, so that none does it twice.
+        "balance": Alternatives(
+            {
+                "natural": {"training.balance": "natural", "training.loss.kind": "cross_entropy"},
+                "square_root": {"training.balance": "square_root", "training.loss.kind": "cross_entropy"},
+                "class_balanced": {"training.balance": "class_balanced", "training.loss.kind": "cross_entropy"},
+                "focal": {"training.balance": "class_balanced", "training.loss.kind": "focal"},
+                "balanced_softmax": {"training.balance": "natural", "training.loss.kind": "balanced_softmax"},
+            }
+        ),
+    }
+)
+"""What `mgc tune --recipe house-thumbnail` searches: rates, widths, depth, augmentation, sampling and loss."""

@@ -7,7 +7,7 @@ agree as long as they are given the same rows.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -87,6 +87,16 @@ class Course:
             self._best_score, self._stale = None, 0
         return epoch
 
+    @property
+    def over(self) -> bool:
+        """Whether no epoch is left."""
+        return next_epoch(self._config, self._epoch, self._stale) is None
+
+    def reported(self) -> Row:
+        """The last row, for one who compares trainings as they go: with `over`, and the kept epoch's as `kept_…`."""
+        kept = {f"kept_{name}": value for name, value in kept_row(self._config, self.history).items()}
+        return {**self.history[-1], **kept, "over": self.over}
+
     def end(self, row: Row) -> None:
         """Note what an epoch gave.
 
@@ -128,6 +138,18 @@ def epoch_row(epoch: int, trained: EpochFigures, held: EpochFigures) -> Row:
             "validation_macro_f1": held.macro_f1,
         }
     return row
+
+
+def kept_row(config: TrainingConfig, history: Sequence[Row]) -> Row:
+    """The row of the epoch whose weights are kept: the best of the last stage that began.
+
+    Args:
+        config: what chooses it.
+        history: one row at least.
+    """
+    # Where the head was trained anew, the model is of one of those epochs.
+    final = [row for row in history if row["epoch"] > config.epochs] or history
+    return max(final, key=config.validation_score)
 
 
 def read_best(folder: Path) -> tuple[dict[str, torch.Tensor], list[Row]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import json
 import math
 import re
@@ -206,15 +205,21 @@ def test_only_guesses_have_nothing_to_train(recipe: Recipe) -> None:
     assert (recipe.parameters == 0) == isinstance(recipe.build().model, GuessConfig)
 
 
-def test_every_point_of_a_papers_search_is_an_experiment(recipe: Recipe) -> None:
-    points = list(itertools.product(*recipe.space.values()))
-    assert len(points) == (27 if recipe.paper_row == "B1-grid" else 1)
+SEARCHED = [recipe for recipe in RECIPES.values() if recipe.space]
+
+
+@pytest.mark.parametrize("recipe", SEARCHED, ids=[recipe.name for recipe in SEARCHED])
+def test_a_recipe_takes_every_point_of_its_space(recipe: Recipe) -> None:
+    assert recipe.space is not None
+    recipe.space.check(recipe.build())
+
+
+def test_paper_b_s_grid_has_27_points_and_its_recipe_is_one_of_them() -> None:
+    recipe = RECIPES["gallego-b1-grid"]
+    assert recipe.space is not None
     experiment = recipe.build()
-    built = set()
-    for point in points:
-        assignments = dict(zip(recipe.space, map(json.dumps, point), strict=True))
-        built.add(json.dumps(experiment.override(assignments).to_json()))
-    assert len(built) == len(points)
+    built = {json.dumps(recipe.space.apply(experiment, point).to_json()) for point in recipe.space.points()}
+    assert len(built) == recipe.space.size == 27
     assert json.dumps(experiment.to_json()) in built
 
 

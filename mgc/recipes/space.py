@@ -1,0 +1,336 @@
+"""What a search varies of a recipe: ranges and choices of fields of its Experiment, by their dotted names.
+
+A space is data, so that it can stand beside its recipe and in a file. It knows nothing of who searches.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import random
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import Field, JsonValue, TypeAdapter, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+
+from mgc.configuration import STRICT
+from mgc.errors import ConfigError
+from mgc.experiment import Experiment
+
+Point = Mapping[str, Any]
+"""A value for each dimension by its name: JSON-ready; of `Alternatives`, the option's name."""
+
+SEARCHED: Final = ("model.", "training.")
+"""Groups whose fields may be searched. Features are prepared before a search, sides and scaling are the same for all
+trials: their scores could not be compared otherwise."""
+
+LARGEST_WHOLE_CHECK: Final = 1000
+"""Points of a finite space that are all tried before the search; of others some are."""
+
+_DRAWS: Final = 32
+
+
+@dataclass(frozen=True, config=STRICT)
+class Choice:
+    """One of several values of a field.
+
+    Attributes:
+        values: as the field takes them, in an order that makes sense: population-based training steps to a neighbour.
+    """
+
+    values: Annotated[tuple[JsonValue, ...], Field(min_length=1)]
+    kind: Literal["choice"] = "choice"
+
+    @model_validator(mode="after")
+    def _differ(self) -> Self:
+        if len({json.dumps(value, sort_keys=True) for value in self.values}) < len(self.values):
+            raise ValueError("a value is named twice")
+        return self
+
+
+@dataclass(frozen=True, config=STRICT)
+class Alternatives:
+    """One of several settings of fields that belong together, such as a sampling with the loss that fits it.
+
+    The dimension's own name is free, without a dot.
+
+    Attributes:
+        options: fields by dotted name with their values, by the option's name.
+    """
+
+    options: Annotated[Mapping[str, Mapping[str, JsonValue]], Field(min_length=1)]
+    kind: Literal["alternatives"] = "alternatives"
+
+
+@dataclass(frozen=True, config=STRICT)
+class Uniform:
+    """Any number from `low` to `high`."""
+
+    low: float
+    high: float
+    kind: Literal["uniform"] = "uniform"
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        _rising(self.low, self.high)
+        return self
+
+
+@dataclass(frozen=True, config=STRICT)
+class LogUniform:
+    """Any number from `low` to `high`, each power of ten as likely as the next."""
+
+    low: Annotated[float, Field(gt=0.0)]
+    high: float
+    kind: Literal["log_uniform"] = "log_uniform"
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        _rising(self.low, self.high)
+        return self
+
+
+@dataclass(frozen=True, config=STRICT)
+class Integer:
+    """A whole number from `low` to `high`, both included."""
+
+    low: int
+    high: int
+    kind: Literal["integer"] = "integer"
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        _rising(self.low, self.high)
+        return self
+
+
+def _rising(low: float, high: float) -> None:
+    if low >= high:
+        raise ValueError(f"low is {low}, not below high, which is {high}")
+
+
+AnyDimension = Choice | Alternatives | Uniform | LogUniform | Integer
+
+Dimension = Annotated[AnyDimension, Field(discriminator="kind")]
+"""What one name stands for; `kind` says which."""
+
+_DIMENSIONS: Final = TypeAdapter(dict[str, Dimension])
+
+
+@dataclass(frozen=True, config=STRICT)
+class Space:
+    """Dimensions by name: a field's dotted name, or of `Alternatives` a word.
+
+    Raises:
+        ValueError: there is no dimension, a field stands in two of them, or is none that may be searched.
+    """
+
+    dimensions: Mapping[str, Dimension]
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        if not self.dimensions:
+            raise ValueError("a space has one dimension at least")
+        seen: set[str] = set()
+        for name, dimension in self.dimensions.items():
+            if isinstance(dimension, Alternatives) == ("." in name):
+                way_out = "a word without a dot" if isinstance(dimension, Alternatives) else "a field's dotted name"
+                raise ValueError(f"{name}: {dimension.kind} goes by {way_out}")
+            fields = fields_of(name, dimension)
+            for field in sorted(fields):
+                if not field.startswith(SEARCHED):
+                    raise ValueError(
+                        f"{field}: only fields of {' and '.join(group.rstrip('.') for group in SEARCHED)} can be "
+                        "searched; set others for the whole search"
+                    )
+            if twice := sorted(seen & fields):
+                raise ValueError(f"{twice[0]}: this field stands in two dimensions; put what belongs together into one")
+            seen |= fields
+        return self
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready dimensions by name."""
+        dumped: dict[str, Any] = _DIMENSIONS.dump_python(dict(self.dimensions), mode="json")
+        return dumped
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "space") -> Space:
+        """Inverse of `to_json`.
+
+        Args:
+            value: for example {"training.learning_rate": {"kind": "log_uniform", "low": 1e-4, "high": 1e-2}}.
+            where: the file, for the message.
+
+        Raises:
+            ConfigError: one line that names the dimension and what is wrong with it.
+        """
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where}: a space is an object of dimensions by name, this is a {type(value).__name__}.")
+        try:
+            return cls(_DIMENSIONS.validate_json(json.dumps(value), strict=True))
+        except (ValidationError, TypeError, ValueError) as error:
+            raise ConfigError(f"{where}: {_said(error)}") from None
+
+    def apply(self, experiment: Experiment, point: Point) -> Experiment:
+        """The experiment at a point.
+
+        Raises:
+            ConfigError: the experiment has no such field, or refuses a value.
+        """
+        values: dict[str, Any] = {}
+        for name, value in point.items():
+            dimension = self.dimensions.get(name)
+            if isinstance(dimension, Alternatives):
+                values |= dimension.options[value]
+            else:
+                values[name] = value
+        return experiment.override({name: json.dumps(value) for name, value in values.items()})
+
+    def points(self) -> Iterator[dict[str, Any]]:
+        """Every point of a finite space; the last dimension moves fastest.
+
+        Raises:
+            ConfigError: a dimension is a range of real numbers.
+        """
+        for name, dimension in self.dimensions.items():
+            if isinstance(dimension, Uniform | LogUniform):
+                raise ConfigError(
+                    f"space: a grid has every point, and {name} is {dimension.kind}, which has no end of them; make it "
+                    "a choice, or search at random."
+                )
+        # Not itertools.product over ranges: it would hold them all.
+        return self._points(list(self.dimensions.items()))
+
+    def _points(self, rest: list[tuple[str, AnyDimension]]) -> Iterator[dict[str, Any]]:
+        if not rest:
+            yield {}
+            return
+        (name, dimension), *others = rest
+        for value in _finite(dimension):
+            for point in self._points(others):
+                yield {name: value, **point}
+
+    @property
+    def size(self) -> int | None:
+        """Number of points; None where a dimension is a range of real numbers."""
+        sizes = [_size(dimension) for dimension in self.dimensions.values()]
+        return None if None in sizes else math.prod(size for size in sizes if size is not None)
+
+    @property
+    def fields(self) -> set[str]:
+        """All fields that are searched."""
+        return {field for name, dimension in self.dimensions.items() for field in fields_of(name, dimension)}
+
+    def check(self, experiment: Experiment, where: str = "space") -> None:
+        """Refuse a space that the experiment does not take.
+
+        Each value, or end of a range, is tried with the first ones of the other dimensions; then all points of a small
+        space, or a few at random.
+
+        Raises:
+            ConfigError: the experiment lacks a field, or refuses a point; one line.
+        """
+        first = {name: _ends(dimension)[0] for name, dimension in self.dimensions.items()}
+        each = ({**first, name: value} for name, dimension in self.dimensions.items() for value in _ends(dimension))
+        several: Iterator[Point]
+        if self.size is not None and self.size <= LARGEST_WHOLE_CHECK:
+            several = self.points()
+        else:
+            chance = random.Random(0)
+            several = (
+                {name: _drawn(dimension, chance) for name, dimension in self.dimensions.items()} for _ in range(_DRAWS)
+            )
+        for point in itertools.chain(each, several):
+            try:
+                self.apply(experiment, point)
+            except ConfigError as error:
+                fault = str(error).removeprefix("option ").removeprefix("options: ").rstrip(".")
+                of = f"(recipe {experiment.recipe})"
+                # A field of the space by itself is at fault, or several that do not go together.
+                if "no such field" in fault or fault.partition(":")[0] in self.fields:
+                    raise ConfigError(f"{where}: {fault} {of}.") from None
+                raise ConfigError(
+                    f"{where}: {fault} {of}, at {shown(point)}; put what only goes together into one dimension of kind "
+                    "alternatives."
+                ) from None
+
+
+def fields_of(name: str, dimension: AnyDimension) -> set[str]:
+    """The fields that a dimension sets."""
+    if isinstance(dimension, Alternatives):
+        return {field for option in dimension.options.values() for field in option}
+    return {name}
+
+
+def shown(point: Point) -> str:
+    """A point in a line: the last part of each name with its value."""
+    return ", ".join(f"{name.rpartition('.')[2]} {value_text(value)}" for name, value in point.items())
+
+
+def value_text(value: Any) -> str:
+    """A value of a point, for people: numbers to four digits."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _size(dimension: AnyDimension) -> int | None:
+    match dimension:
+        case Choice():
+            return len(dimension.values)
+        case Alternatives():
+            return len(dimension.options)
+        case Integer():
+            return dimension.high - dimension.low + 1
+    return None
+
+
+def _finite(dimension: AnyDimension) -> Iterator[Any]:
+    match dimension:
+        case Choice():
+            yield from dimension.values
+        case Alternatives():
+            yield from dimension.options
+        case Integer():
+            yield from range(dimension.low, dimension.high + 1)
+
+
+def _ends(dimension: AnyDimension) -> list[Any]:
+    """All values of a choice, both ends of a range."""
+    match dimension:
+        case Choice() | Alternatives():
+            return list(_finite(dimension))
+        case _:
+            return [dimension.low, dimension.high]
+
+
+def _drawn(dimension: AnyDimension, chance: random.Random) -> Any:
+    match dimension:
+        case Choice() | Alternatives():
+            return chance.choice(list(_finite(dimension)))
+        case Uniform():
+            return chance.uniform(dimension.low, dimension.high)
+        case LogUniform():
+            drawn = math.exp(chance.uniform(math.log(dimension.low), math.log(dimension.high)))
+            return min(max(drawn, dimension.low), dimension.high)
+        case Integer():
+            return chance.randint(dimension.low, dimension.high)
+
+
+def _said(error: Exception) -> str:
+    """What is wrong, and at which dimension, in one line."""
+    if not isinstance(error, ValidationError):
+        return f"{error}."
+    fault = error.errors(include_url=False)[0]
+    # The location of a union names the kind taken.
+    name = ".".join(str(part) for number, part in enumerate(fault["loc"]) if number != 1)
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "union_tag_invalid":
+        message = f"kind is one of {fault['ctx']['expected_tags']}"
+    elif fault["type"] == "union_tag_not_found":
+        message = "it has no kind: choice, alternatives, uniform, log_uniform or integer"
+    elif fault["type"] == "unexpected_keyword_argument":
+        message = "there is no such entry"
+    return f"{name + ': ' if name else ''}{message[:1].lower()}{message[1:]}."

@@ -1,0 +1,189 @@
+"""A search as it runs: a live table on a terminal, a plain line for each trial that ends elsewhere; both on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ray.tune import Callback
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from cluster.progress import LINE_EVERY_SECONDS
+from mgc.recipes.space import Space, shown
+from tune.spaces import point_of
+
+REDRAW_SECONDS: Final = 0.5
+ROWS: Final = 20
+"""Trials that a terminal shows: those that run, then the best."""
+
+_WORDS: Final = {"PENDING": "waits", "RUNNING": "runs", "PAUSED": "paused", "TERMINATED": "ended", "ERROR": "failed"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is shown of a trial: its number, Ray's status, epochs, seconds, score and point."""
+
+    number: int
+    status: str
+    epochs: int
+    seconds: float
+    score: float | None
+    point: str
+
+
+class Board:
+    """What is shown of a search.
+
+    Args:
+        metric: what the score is.
+        score: its name in what trials report.
+        falls: whether a lower score is the better one.
+        total: trials there will be, where that is known.
+
+    Attributes:
+        trials: Tune's own, as they were last.
+    """
+
+    def __init__(self, metric: str, score: str, falls: bool, total: int | None) -> None:
+        self.trials: list[Any] = []
+        self.score = score
+        self._metric = metric
+        self._falls = falls
+        self._total = total
+        self._began = self._said = time.monotonic()
+        self._drawn = 0.0
+        self._ended: set[int] = set()
+        self._rows: Sequence[Row] = ()
+        self._live: Live | None = None
+        if sys.stderr.isatty():
+            self._live = Live(console=Console(stderr=True), auto_refresh=False, vertical_overflow="ellipsis")
+            self._live.start()
+
+    def update(self, rows: Sequence[Row], last: bool = False) -> None:
+        """Show the search as it is now."""
+        self._rows = rows
+        now = time.monotonic()
+        if self._live is not None:
+            if now - self._drawn >= REDRAW_SECONDS or last:
+                self._drawn = now
+                self._live.update(self._table(), refresh=True)
+            return
+        for row in rows:
+            if row.status in ("TERMINATED", "ERROR") and row.number not in self._ended:
+                self._ended.add(row.number)
+                self._said = now
+                print(f"trial {self._of(row.number)} {self._line(row)}", file=sys.stderr, flush=True)
+        if now - self._said >= 3 * LINE_EVERY_SECONDS:
+            self._said = now
+            print(f"search: {self._summary()}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Draw for the last time."""
+        self.update(self._rows, last=True)
+        if self._live is not None:
+            self._live.stop()
+
+    def _of(self, number: int) -> str:
+        return f"{number}/{self._total}" if self._total else str(number)
+
+    def _line(self, row: Row) -> str:
+        score = "no score" if row.score is None else f"{self._metric} {row.score:.3f}"
+        return f"{_WORDS[row.status]}: {score}, {row.epochs} epochs, {row.seconds:.0f} s ({row.point})"
+
+    def _worth(self, row: Row) -> float:
+        if row.score is None:
+            return float("inf")
+        return row.score if self._falls else -row.score
+
+    def _summary(self) -> str:
+        counts = {word: sum(_WORDS[row.status] == word for row in self._rows) for word in _WORDS.values()}
+        counted = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+        best = min((row for row in self._rows if row.score is not None), key=self._worth, default=None)
+        found = f"; best {self._metric} {best.score:.3f} (trial {best.number})" if best else ""
+        of = f" of {self._total}" if self._total else ""
+        return f"{len(self._rows)}{of} trials: {counted}{found}; {time.monotonic() - self._began:.0f} s"
+
+    def _table(self) -> Group:
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for name in ("trial", "", "epochs", "seconds", self._metric):
+            table.add_column(name, justify="left" if not name else "right", no_wrap=True)
+        table.add_column("point", no_wrap=True, overflow="ellipsis")
+        ordered = sorted(self._rows, key=lambda row: (row.status != "RUNNING", self._worth(row), row.number))
+        for row in ordered[:ROWS]:
+            score = "" if row.score is None else f"{row.score:.3f}"
+            table.add_row(
+                str(row.number), _WORDS[row.status], str(row.epochs), f"{row.seconds:.0f}", score, Text(row.point)
+            )
+        return Group(table, Text(self._summary(), style="dim"))
+
+
+_BOARD: ContextVar[Board | None] = ContextVar("board", default=None)
+
+
+@contextlib.contextmanager
+def watched(metric: str, score: str, falls: bool, total: int | None) -> Iterator[list[Any]]:
+    """Show the search that runs in the body.
+
+    Args:
+        metric: what the score is.
+        score: its name in what trials report.
+        falls: whether a lower score is the better one.
+        total: trials there will be, where that is known.
+
+    Yields:
+        A list that holds Tune's trials, as they are when the search is over.
+    """
+    board = Board(metric, score, falls, total)
+    token = _BOARD.set(board)
+    try:
+        yield board.trials
+    finally:
+        _BOARD.reset(token)
+        board.close()
+
+
+class Watch(Callback):
+    """Tells the board of `watched` how a search goes. It holds no board itself: Ray saves it with the search.
+
+    Args:
+        space: what is searched.
+    """
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """After each of Tune's steps."""
+        self._show(trials)
+
+    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+        """At the end."""
+        self._show(trials)
+
+    def _show(self, trials: list[Any]) -> None:
+        board = _BOARD.get()
+        if board is None:
+            return
+        board.trials[:] = trials
+        rows = []
+        for number, trial in enumerate(trials, 1):
+            last = trial.last_result or {}
+            rows.append(
+                Row(
+                    number,
+                    trial.status,
+                    int(last.get("epoch", 0)),
+                    float(last.get("time_total_s", 0.0)),
+                    last.get(board.score),
+                    shown(point_of(self._space, trial.config)),
+                )
+            )
+        board.update(rows)

@@ -1,0 +1,175 @@
+"""What a search leaves: its trials as records, as a table for machines and as JSON."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cluster import storage
+from mgc.recipes.space import AnyDimension, Integer, LogUniform, Space, Uniform
+
+FORMAT_VERSION: Final = 1
+"""Version of search.json and trials.parquet."""
+
+Status = Literal["done", "stopped", "failed", "unfinished"]
+"""`done`: trained to its end; `stopped`: by the scheduler, which had better ones; `failed`: with a reason;
+`unfinished`: the time was over."""
+
+_MEASURED: Final = (
+    "train_loss",
+    "train_accuracy",
+    "validation_loss",
+    "validation_accuracy",
+    "validation_macro_f1",
+    "score",
+)
+
+HISTORY: Final = pa.list_(pa.struct([("epoch", pa.int64()), *((name, pa.float64()) for name in _MEASURED)]))
+"""What is measured after each epoch, as it stands in the table."""
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial.
+
+    Attributes:
+        number: counted from 1, in the order in which they were drawn.
+        trial_id: Ray's.
+        point: values by dimension.
+        status: how it ended.
+        reason: why it failed, one line; else empty.
+        score: the search's metric at the epoch that was kept; None where no epoch was finished.
+        epochs: finished.
+        seconds: that it trained, on one machine.
+        history: what was measured after each epoch, with the score of the epoch kept until then.
+        checkpoint: URI of its last checkpoint, which has the best weights; None where there is none.
+    """
+
+    number: int
+    trial_id: str
+    point: Mapping[str, Any]
+    status: Status
+    reason: str = ""
+    score: float | None = None
+    epochs: int = 0
+    seconds: float = 0.0
+    history: Sequence[Mapping[str, Any]] = ()
+    checkpoint: str | None = None
+
+
+@dataclass(frozen=True)
+class SearchRecord:
+    """A whole search.
+
+    Attributes:
+        recipe: what was searched.
+        space: over what.
+        metric: of the validation split, by which trials are compared: `macro_f1`, `accuracy` or `loss`.
+        searcher: how points were drawn.
+        scheduler: what ended trials early.
+        key: that of the run.
+        trials: all, in order.
+        seconds: that the search took, over all submissions; trials ran side by side.
+        facts: what else a reader needs, name → text.
+        notices: what goes with every figure made from these features.
+    """
+
+    recipe: str
+    space: Space
+    metric: str
+    searcher: str
+    scheduler: str
+    key: str
+    trials: Sequence[TrialRecord]
+    seconds: float
+    facts: Mapping[str, str] = field(default_factory=dict)
+    notices: Sequence[str] = ()
+
+    @property
+    def falls(self) -> bool:
+        """Whether a lower score is the better one."""
+        return self.metric == "loss"
+
+    @property
+    def ranked(self) -> list[TrialRecord]:
+        """The trials from the best to the worst; those without a score last."""
+        return sorted(self.trials, key=lambda trial: (_rank(trial.score, self.falls), trial.number))
+
+    @property
+    def best(self) -> TrialRecord | None:
+        """The trial of the best score that has a checkpoint; None where there is none."""
+        return next((trial for trial in self.ranked if trial.score is not None and trial.checkpoint), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        best = self.best
+        return {
+            "format_version": FORMAT_VERSION,
+            "recipe": self.recipe,
+            "space": self.space.to_json(),
+            "metric": self.metric,
+            "searcher": self.searcher,
+            "scheduler": self.scheduler,
+            "key": self.key,
+            "seconds": self.seconds,
+            "best": best and best.number,
+            "facts": dict(self.facts),
+            "notices": list(self.notices),
+            "trials": [asdict(trial) for trial in self.trials],
+        }
+
+    def table(self) -> pa.Table:
+        """One row a trial: the record's fields, and a column for each dimension, named as it is."""
+        columns: dict[str, pa.Array] = {
+            "number": pa.array([trial.number for trial in self.trials], pa.int64()),
+            "trial_id": pa.array([trial.trial_id for trial in self.trials], pa.string()),
+            "status": pa.array([trial.status for trial in self.trials], pa.string()),
+            "reason": pa.array([trial.reason for trial in self.trials], pa.string()),
+            "score": pa.array([trial.score for trial in self.trials], pa.float64()),
+            "epochs": pa.array([trial.epochs for trial in self.trials], pa.int64()),
+            "seconds": pa.array([trial.seconds for trial in self.trials], pa.float64()),
+        }
+        for name, dimension in self.space.dimensions.items():
+            columns[name] = _column(dimension, [trial.point[name] for trial in self.trials])
+        columns["history"] = pa.array([[dict(row) for row in trial.history] for trial in self.trials], HISTORY)
+        metadata = {"mgc_search": json.dumps({"key": self.key, "recipe": self.recipe, "metric": self.metric})}
+        return pa.table(columns).replace_schema_metadata(metadata)
+
+    def write(self, uri: str, more: Mapping[str, Any] | None = None) -> None:
+        """Write `trials.parquet` and `search.json` into a folder.
+
+        Args:
+            uri: of the folder.
+            more: entries of the JSON besides the record's own.
+        """
+        buffer = io.BytesIO()
+        pq.write_table(self.table(), buffer)
+        storage.write_bytes(storage.join(uri, "trials.parquet"), buffer.getvalue())
+        text = json.dumps({**self.to_json(), **(more or {})}, indent=2, allow_nan=False)
+        storage.write_bytes(storage.join(uri, "search.json"), f"{text}\n".encode())
+
+
+def _rank(score: float | None, falls: bool) -> float:
+    if score is None or not math.isfinite(score):
+        return math.inf
+    return score if falls else -score
+
+
+def _column(dimension: AnyDimension, values: Sequence[Any]) -> pa.Array:
+    """Numbers as numbers where all are; else words, or JSON text."""
+    match dimension:
+        case Integer():
+            return pa.array(values, pa.int64())
+        case Uniform() | LogUniform():
+            return pa.array(values, pa.float64())
+        case _:
+            if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+                return pa.array([float(value) for value in values], pa.float64())
+            return pa.array([value if isinstance(value, str) else json.dumps(value) for value in values], pa.string())
