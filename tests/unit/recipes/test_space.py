@@ -46,7 +46,9 @@ def spaces(draw: st.DrawFn) -> Space:
     names = draw(st.lists(st.sampled_from(FIELDS), unique=True, min_size=1))
     found: dict[str, AnyDimension] = {name: draw(dimensions) for name in names}
     if draw(st.booleans()):
-        options = st.dictionaries(words, st.dictionaries(st.just("training.balance"), json_values), min_size=1, max_size=3)
+        options = st.dictionaries(
+            words, st.dictionaries(st.just("training.balance"), json_values), min_size=1, max_size=3
+        )
         found[draw(words)] = Alternatives(draw(options))
     return Space(found)
 
@@ -110,7 +112,10 @@ RATE = "training.learning_rate"
         ({RATE: {"kind": "uniform", "low": 1.0, "high": 2.0, "q": 1}}, f"s.json: {RATE}.q: there is no such entry"),
         ({RATE: {"kind": "log_uniform", "low": 0.0, "high": 1.0}}, f"s.json: {RATE}.low: input should be greater"),
         ({RATE: {"kind": "choice", "values": [1, 2, 1]}}, f"s.json: {RATE}: a value is named twice."),
-        ({RATE: {"kind": "alternatives", "options": {"a": {}}}}, "s.json: training.learning_rate: alternatives goes by"),
+        (
+            {RATE: {"kind": "alternatives", "options": {"a": {}}}},
+            "s.json: training.learning_rate: alternatives goes by",
+        ),
         ({"lr": {"kind": "choice", "values": [1]}}, "s.json: lr: choice goes by a field's dotted name."),
         (
             {"front_end.n_mels": {"kind": "choice", "values": [64]}},

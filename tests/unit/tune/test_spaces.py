@@ -47,7 +47,12 @@ def test_a_grid_names_every_value() -> None:
 
 
 def test_a_population_changes_what_weights_do_not_depend_on_and_stays_in_range() -> None:
-    assert set(mutations(SPACE)) == {"training.learning_rate", "training.batch_size", "training.augment.gain", "balance"}
+    assert set(mutations(SPACE)) == {
+        "training.learning_rate",
+        "training.batch_size",
+        "training.augment.gain",
+        "balance",
+    }
     with pytest.raises(ConfigError, match=r"none of model\.blocks may change there"):
         mutations(Space({"model.blocks": Integer(0, 1)}))
     config = {name: domain.sample() for name, domain in for_ray(SPACE).items()}
