@@ -10,7 +10,7 @@ Axes: B batch, N clips, F mel bins, T frames.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -43,6 +43,11 @@ class HeldClips:
 
     blocks: tuple[Any, ...]
 
+    def tables(self) -> list[pa.Table]:
+        """The clips; on the node that holds them without a copy."""
+        found: list[pa.Table] = ray.get(list(self.blocks))
+        return found
+
 
 def hold(stream: Dataset) -> HeldClips:
     """Read a plain feed once, and keep it; what does not fit in memory, Ray puts on the disk."""
@@ -53,20 +58,20 @@ class Clips:
     """Held clips as one process sees them: in order of track and clip, whatever order they were read in.
 
     Args:
-        held: what to look at.
+        tables: what to look at.
         job: genres, shape and type of the features, balance and seed.
 
     Raises:
         FeaturesError: a clip is of another size than the features' metadata say.
     """
 
-    def __init__(self, held: HeldClips, job: TrainingJob) -> None:
+    def __init__(self, tables: Iterable[pa.Table], job: TrainingJob) -> None:
         self._job = job
         index = {name: number for number, name in enumerate(job.taxonomy.names)}
         columns: dict[str, list[np.ndarray]] = {"track_id": [], "clip_index": [], "genre_top": []}
         self._views: list[np.ndarray] = []
         where: list[np.ndarray] = []
-        for table in ray.get(list(held.blocks)):
+        for table in tables:
             for part in table.to_batches():
                 if not part.num_rows:
                     continue
@@ -144,7 +149,7 @@ def follow(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu":
         torch.set_num_threads(job.threads)
-    clips, held_out = Clips(training, job), Clips(validation, job)
+    clips, held_out = Clips(training.tables(), job), Clips(validation.tables(), job)
 
     def learner(model: Classifier) -> Learner:
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -28,7 +28,7 @@ def train(
     run_name: str,
     progress: Any = None,
     epoch: Any = None,
-    callbacks: Sequence[ray.train.UserCallback] = (),
+    callbacks: Sequence[Any] = (),
 ) -> tuple[Bundle, list[Row]]:
     """Train, and return the best model by validation (`training.select`) with the history of all epochs.
 
@@ -46,7 +46,7 @@ def train(
         run_name: names this run.
         progress: a handle of `progress.watched`, or None.
         epoch: the handle that the training stream was given.
-        callbacks: told by Ray Train what the workers report.
+        callbacks: Ray Train's `UserCallback`s, told what the workers report.
     """
     location = storage.locate(checkpoints_uri)
     if not storage.is_remote(checkpoints_uri):

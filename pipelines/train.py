@@ -112,13 +112,19 @@ def adjusted(bundle: Bundle, validation: Dataset, job: TrainingJob, profile: Pro
         job: the training of the bundle.
         profile: resources for its answers.
     """
-    if not bundle.experiment.training.adjust_after:
+    taus, counts = bundle.experiment.training.adjust_after, job.class_counts
+    if not taus:
         return bundle
-    clips, counts = clip_answers(validation, bundle, job.shape, profile), job.class_counts
+    if bundle.experiment.protocol.refit:
+        # There is one value, and no validation to try it on.
+        bundle.metrics["adjustment"] = {"tau": taus[0], "validation_macro_f1": {}}
+        adjustment = PriorAdjustment.from_counts(taus[0], counts) if taus[0] else None
+        return dataclasses.replace(bundle, adjustment=adjustment)
+    clips = clip_answers(validation, bundle, job.shape, profile)
     given = answers(clips, bundle, bundle.experiment.protocol.unit)
     # Logarithms of probabilities are logits.
     logits_NG = np.log(np.maximum(given.probabilities_NG, np.finfo(np.float64).tiny))
-    found = macro_f1_by_tau(bundle.experiment.training.adjust_after, logits_NG, given.truth_N, counts)
+    found = macro_f1_by_tau(taus, logits_NG, given.truth_N, counts)
     tau = max(found, key=found.__getitem__)
     bundle.metrics["adjustment"] = {"tau": tau, "validation_macro_f1": {f"{each:g}": f1 for each, f1 in found.items()}}
     say(f"logits adjusted by tau {tau:g}: validation macro-F1 {found[tau]:.3f} of {given.unit}")

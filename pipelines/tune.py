@@ -340,7 +340,8 @@ def command(
         raise ConfigError(f"recipe {recipe} has no space of its own; name a file with --space.")
     if searcher == "grid":
         if trials is not None and trials != searched.size:
-            raise ConfigError(f"--trials {trials}: a grid has all its points ({searched.size}); leave --trials away.")
+            points = searched.size or "without end"
+            raise ConfigError(f"--trials {trials}: a grid has all its points ({points}); leave --trials away.")
         trials = None
     else:
         trials = trials or TRIALS

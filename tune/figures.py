@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from mgc.evaluation.figures import (
     GRID,
+    PAGE,
     SERIES_COLOURS,
     TEXT,
     WIDTH_INCHES,
@@ -193,4 +194,5 @@ def _mark(axes: Any, number: int, dimension: AnyDimension) -> None:
     for value in values:
         word = value_text(value)
         word = word if len(word) <= _LONGEST_WORD else word[: _LONGEST_WORD - 1] + "\N{HORIZONTAL ELLIPSIS}"
-        axes.text(number + 0.06, place(value), word, ha="left", va="center", color=TEXT, fontsize=7.5, zorder=4)
+        beneath = {"facecolor": PAGE, "edgecolor": "none", "alpha": 0.75, "pad": 0.6}
+        axes.text(number + 0.05, place(value), word, va="center", color=TEXT, fontsize=7.5, zorder=4, bbox=beneath)

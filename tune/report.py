@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, Final
 
 from markupsafe import Markup
 
@@ -11,9 +11,9 @@ from mgc.evaluation.report import page_environment
 from mgc.recipes.space import Alternatives, AnyDimension, Choice, value_text
 from tune.figures import METRICS, cost_svg, learning_svg, parallel_svg
 from tune.importance import FEWEST_TRIALS, LIMITS, importance
-from tune.records import SearchRecord
+from tune.records import SearchRecord, Status
 
-_STATUS = {
+_STATUS: Final[dict[Status, str]] = {
     "done": "trained to the end",
     "stopped": "stopped early",
     "failed": "failed",

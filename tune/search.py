@@ -227,7 +227,7 @@ def search(
     timed_out = config.seconds is not None and time.monotonic() - began >= config.seconds
     return [
         _record(number, trial, result, space, config, timed_out, prefix)
-        for number, (trial, result) in enumerate(zip(seen, results, strict=True), 1)
+        for number, (trial, result) in enumerate(zip(seen, list(results), strict=True), 1)  # type: ignore[call-overload]  # it has no types
     ]
 
 
@@ -338,7 +338,7 @@ def _history(result: tune.Result, config: SearchConfig) -> list[dict[str, Any]]:
     if frame is None or config.score not in frame:
         return []
     names = [name for name in ("train_loss", "train_accuracy") if name in frame]
-    names += [name for name in frame if name.startswith("validation_")]
+    names += [str(name) for name in frame if str(name).startswith("validation_")]
     rows = frame.drop_duplicates("epoch", keep="last").sort_values("epoch")
     return [
         {"epoch": int(row["epoch"]), **{name: float(row[name]) for name in names}, "score": float(row[config.score])}

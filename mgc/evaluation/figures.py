@@ -17,9 +17,15 @@ from typing import Any, Final
 WIDTH_INCHES: Final = 4.8
 HEIGHT_INCHES: Final = 3.0
 
-_STAND_INS: Final = {"#000001": "--muted", "#000002": "--line", "#000003": "--series-1", "#000004": "--series-2",
-                     "#000005": "--series-3"}  # fmt: skip
-TEXT, GRID, *SERIES_COLOURS = _STAND_INS
+_STAND_INS: Final = {
+    "#000001": "--muted",
+    "#000002": "--line",
+    "#000006": "--page",
+    "#000003": "--series-1",
+    "#000004": "--series-2",
+    "#000005": "--series-3",
+}
+TEXT, GRID, PAGE, *SERIES_COLOURS = _STAND_INS
 _DASHES: Final = ("solid", "dashed", "dotted")
 _MARKERS: Final = ("o", "s", "^")
 
