@@ -16,6 +16,7 @@ JOBS: Final = {
     "prepare": "Compute the features of a catalog's tracks for training.",
     "train": "Train a recipe on prepared features and save a bundle.",
     "tune": "Search a recipe's fields and save the best as a bundle.",
+    "ensemble": "Put several bundles together into one.",
     "evaluate": "Score a bundle on a split and write an HTML report.",
     "plan": "What `label` would do, and what it would take.",
     "label": "Label the tracks that are new or changed, in one commit.",

@@ -220,7 +220,7 @@ def search(
     if _begun(storage.join(uri, key)):
         tuner = tune.Tuner.restore(path, trainable=trainable, storage_filesystem=location.filesystem)
     else:
-        tuner = _tuner(trainable, config, space, job, at, location, key)
+        tuner = _tuner(trainable, config, space, job, at, location, key, isinstance(data, Held))
     with watched(config.metric, config.score, config.falls, config.trials or space.size) as seen:
         results = tuner.fit()
     prefix = "s3://" if storage.is_remote(uri) else ""
@@ -245,6 +245,7 @@ def _tuner(
     at: Places,
     location: storage.Location,
     key: str,
+    reuse: bool,
 ) -> tune.Tuner:
     # Population-based training draws from Python's own generator.
     random.seed(config.seed)
@@ -258,6 +259,8 @@ def _tuner(
             scheduler=_scheduler(config, space, most_epochs(space, job.experiment)),
             num_samples=config.trials or 1,
             time_budget_s=config.seconds,
+            # A process that has imported everything takes the next trial. A driver of trainers begins afresh.
+            reuse_actors=reuse,
         ),
         run_config=tune.RunConfig(
             name=key,

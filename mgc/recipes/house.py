@@ -65,7 +65,10 @@ SPACE: Final = Space(
             ([16, 32, 64], [16, 32, 64, 96], [24, 48, 96], [24, 48, 96, 128], [32, 64, 128, 192], [16, 32, 64, 96, 128])
         ),
         "model.blocks": Integer(0, 2),
+        "model.keep_bins": Choice((False, True)),
         "model.dropout": Uniform(0.1, 0.6),
+        "training.average": Choice((0.0, 0.99, 0.995)),
+        "training.augment.crop_time": Uniform(0.4, 1.0),
         "training.augment.shift_bins": Integer(0, 6),
         "training.augment.gain": Uniform(0.0, 0.3),
         "training.augment.mask_bins": Uniform(0.0, 0.3),
