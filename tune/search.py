@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import time
@@ -206,7 +207,9 @@ def search(
     """
     # Ctrl-C ends the job as it ends every other; what is needed to go on is saved all the time.
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
-    os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
+    # Failed trials are in the records; Tune would print their tracebacks.
+    os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     location = storage.locate(uri)
     if not storage.is_remote(uri):
         Path(location.path).mkdir(parents=True, exist_ok=True)
