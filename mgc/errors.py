@@ -103,9 +103,11 @@ def cause(error: BaseException) -> str | None:
         if found is None or id(found) in seen:
             continue
         seen.add(id(found))
-        if isinstance(found, MgcError):
+        inner = getattr(found, "cause", None)
+        # What Ray raises for a task is of its error's class too, with a traceback for a message.
+        if isinstance(found, MgcError) and not isinstance(inner, BaseException):
             return str(found)
-        below += [found.__cause__, found.__context__, getattr(found, "cause", None)]
+        below += [found.__cause__, found.__context__, inner if isinstance(inner, BaseException) else None]
         # Ray Train keeps its workers' errors by rank.
         below += list(getattr(found, "worker_failures", {}).values())
     for line in reversed(str(error).splitlines()):

@@ -209,6 +209,8 @@ def search(
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     # Failed trials are in the records; Tune would print their tracebacks.
     os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
+    # The older of Tune's two ways to talk is the one that can be silent.
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     location = storage.locate(uri)
     if not storage.is_remote(uri):

@@ -39,7 +39,7 @@ def test_a_grid_becomes_a_bundle_though_a_trial_fails(
     features: str, ray_session: Profile, bucket_uri: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # A batch of more clips than there are is no experiment's fault, but this data's: it is found when the trial begins.
-    space = Space({"training.learning_rate": Choice((1e-2, 1e-3)), "training.batch_size": Choice((8, 1000))})
+    space = Space({"training.batch_size": Choice((8, 1000))})
     out = f"{bucket_uri}/search"
     order = Order(
         tiny_features.EXPERIMENT, space, SearchConfig(searcher="grid", scheduler="fifo"), features, out, test=True
@@ -47,9 +47,7 @@ def test_a_grid_becomes_a_bundle_though_a_trial_fails(
     summary = build(order, ray_session)
     assert summary.status == "done"
     found, rows = read(out)
-    assert [(row["training.learning_rate"], row["training.batch_size"]) for row in rows] == [
-        (rate, size) for rate in (1e-2, 1e-3) for size in (8, 1000)
-    ] or len(rows) == 4
+    assert [row["training.batch_size"] for row in rows] == [8, 1000]
     for row in rows:
         if row["training.batch_size"] == 1000:
             assert row["status"] == "failed"
@@ -59,11 +57,11 @@ def test_a_grid_becomes_a_bundle_though_a_trial_fails(
             assert (row["status"], row["reason"], row["epochs"]) == ("done", "", 2)
             assert [each["epoch"] for each in row["history"]] == [1, 2]
             assert row["score"] == max(each["validation_macro_f1"] for each in row["history"])
-    best = max((row for row in rows if row["score"] is not None), key=lambda row: (row["score"], -row["number"]))
+    best = rows[0]
     assert found["best"] == best["number"] == summary.counts["best_trial"]
     # The bundle is that trial's, says what it was trained on, and was scored once.
     bundle = open_bundle(storage.join(out, "bundle"))
-    assert bundle.experiment.training.learning_rate == best["training.learning_rate"]
+    assert bundle.experiment.training.batch_size == best["training.batch_size"]
     assert bundle.metrics["validation"]["validation_macro_f1"] == best["score"]
     assert bundle.metrics["search"]["trial"] == best["number"]
     assert bundle.trained_on is not None
@@ -72,12 +70,14 @@ def test_a_grid_becomes_a_bundle_though_a_trial_fails(
     # Tune's own files lie there too: checkpoints, and events with hyperparameters for TensorBoard.
     names = [uri.rpartition("/")[2] for uri in storage.list_uris(storage.join(out, "trials"))]
     assert "best.safetensors" in names
-    assert sum(name.startswith("events.out.tfevents") for name in names) >= 2
+    assert sum(name.startswith("events.out.tfevents") for name in names) >= 1
     page = storage.read_text(storage.join(out, "report.html"))
     assert page.count("<svg") == 3
-    said = capsys.readouterr().err
-    assert "trial 1/4 ended: macro_f1" in said
-    assert "Traceback" not in said
+    printed = capsys.readouterr()
+    assert "trial 1/2 ended: macro_f1" in printed.err
+    assert "Traceback" not in printed.err
+    # Stdout is kept for the summary.
+    assert not [line for line in printed.out.splitlines() if line.strip() and "(raylet)" not in line]
     # The same command again finds it done.
     assert build(order, ray_session).status == "up_to_date"
 

@@ -3,9 +3,10 @@ from __future__ import annotations
 import copy
 
 import pytest
+from ray.exceptions import RayTaskError
 
 from mgc import errors
-from mgc.errors import AudioError, ErrorKind, MgcError
+from mgc.errors import AudioError, ConfigError, ErrorKind, MgcError, cause, said
 
 CHILDREN = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, MgcError)]
 
@@ -32,3 +33,15 @@ def test_an_audio_error_keeps_kind_and_offset_between_processes() -> None:
 def test_what_a_busy_store_or_machine_may_cause_is_worth_another_try() -> None:
     passing = {ErrorKind.FETCH_FAILED, ErrorKind.TIMEOUT, ErrorKind.DECODER_CRASH}
     assert {kind for kind in ErrorKind if not kind.permanent} == passing
+
+
+def test_our_line_is_found_in_what_ray_raises() -> None:
+    ours = ConfigError("training.epochs: much too many.")
+    wrapped = RayTaskError("work", "Traceback (most recent call last):\n  ...\n", ours).as_instanceof_cause()
+    assert isinstance(wrapped, ConfigError)
+    assert "\n" in str(wrapped)
+    assert cause(wrapped) == said(wrapped) == str(ours)
+    # Ray Tune keeps some as text only.
+    assert said(RuntimeError(f"Traceback:\n  ...\nmgc.errors.ConfigError: {ours}\n")) == str(ours)
+    assert cause(RuntimeError("no room")) is None
+    assert said(RuntimeError("one\n  no room\n")) == "RuntimeError: no room"
