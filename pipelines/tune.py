@@ -117,6 +117,9 @@ def build(order: Order, profile: Profile | None = None, overwrite: bool = False,
         record = _searched(order, data, key, at)
         record.write(order.out)
         storage.write_bytes(storage.join(order.out, FILES["report"]), render_search(record).encode())
+        for trial in record.trials:
+            if trial.reason:
+                say(f"trial {trial.number} failed: {trial.reason}")
         best = record.best
         if best is None:
             first = next((trial.reason for trial in record.trials if trial.reason), "none finished an epoch")

@@ -114,8 +114,9 @@ class Board:
     def _table(self) -> Group:
         table = Table(box=None, pad_edge=False, header_style="dim")
         for name in ("trial", "", "epochs", "seconds", self._metric):
-            table.add_column(name, justify="left" if not name else "right", no_wrap=True)
-        table.add_column("point", no_wrap=True, overflow="ellipsis")
+            # What is not narrowed: the point gets what is left.
+            table.add_column(name, justify="left" if not name else "right", no_wrap=True, min_width=len(name) or 6)
+        table.add_column("point", no_wrap=True, overflow="ellipsis", ratio=1)
         ordered = sorted(self._rows, key=lambda row: (row.status != "RUNNING", self._worth(row), row.number))
         for row in ordered[:ROWS]:
             score = "" if row.score is None else f"{row.score:.3f}"

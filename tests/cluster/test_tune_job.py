@@ -75,6 +75,7 @@ def test_a_grid_becomes_a_bundle_though_a_trial_fails(
     assert page.count("<svg") == 3
     printed = capsys.readouterr()
     assert "trial 1/2 ended: macro_f1" in printed.err
+    assert "trial 2 failed: training.batch_size 1000 is more than the 128 training clips" in printed.err
     assert "Traceback" not in printed.err
     # Stdout is kept for the summary.
     assert not [line for line in printed.out.splitlines() if line.strip() and "(raylet)" not in line]
