@@ -21,6 +21,7 @@ from cluster.feed import feed
 from cluster.held import hold
 from cluster.profiles import Profile
 from cluster.session import connect
+from cluster.training_plan import TrainingJob
 from mgc import schema
 from mgc.bundle import Bundle
 from mgc.configuration import short_hash, to_json
@@ -114,7 +115,8 @@ def build(order: Order, profile: Profile | None = None, overwrite: bool = False,
             "it."
         )
     with _connected(profile, order.workers) as at:
-        record = _searched(order, data, key, at)
+        job = data.plan(order.experiment, at)
+        record = _searched(order, data, job, key, at)
         record.write(order.out)
         storage.write_bytes(storage.join(order.out, FILES["report"]), render_search(record).encode())
         for trial in record.trials:
@@ -133,7 +135,7 @@ def build(order: Order, profile: Profile | None = None, overwrite: bool = False,
         )
         counts |= Counter(trial.status for trial in record.trials)
         counts |= {"best_trial": best.number, f"best_{order.config.metric}": round(best.score or 0.0, 4)}
-        _keep(order, data, best, key, at)
+        _keep(order, data, job, best, key, at)
         if order.test:
             scored = evaluate.build(order.bundle, order.features, profile=at)
             counts |= {f"test_{name}": value for name, value in scored.counts.items()}
@@ -166,11 +168,10 @@ def _before(out: str) -> dict[str, Any]:
     return found
 
 
-def _searched(order: Order, data: TrainingSet, key: str, at: Profile) -> SearchRecord:
+def _searched(order: Order, data: TrainingSet, job: TrainingJob, key: str, at: Profile) -> SearchRecord:
     """Run the trials, or the rest of them."""
     began = time.monotonic()
     room = places(at, order.workers, order.at_once)
-    job = data.plan(order.experiment, at)
     trials = order.config.trials or order.space.size
     say(
         f"searching {order.experiment.recipe}: {trials} trials ({order.config.searcher}, {order.config.scheduler}), "
@@ -203,14 +204,14 @@ def _searched(order: Order, data: TrainingSet, key: str, at: Profile) -> SearchR
     )  # fmt: skip
 
 
-def _keep(order: Order, data: TrainingSet, best: TrialRecord, key: str, at: Profile) -> None:
+def _keep(order: Order, data: TrainingSet, job: TrainingJob, best: TrialRecord, key: str, at: Profile) -> None:
     """Save the best trial as a bundle, trained once more if asked."""
     assert best.checkpoint is not None
     experiment = order.space.apply(order.experiment, best.point)
     with tempfile.TemporaryDirectory() as folder:
         storage.copy_tree(best.checkpoint, folder)
         weights, history = read_best(Path(folder))
-    job = data.plan(experiment, at)
+    job = job.of(experiment, order.workers)
     model = job.model()
     model.load_state_dict(weights)
     bundle = Bundle(experiment, job.taxonomy, job.normalization, model.eval())
@@ -218,7 +219,7 @@ def _keep(order: Order, data: TrainingSet, best: TrialRecord, key: str, at: Prof
     bundle = adjusted(bundle, validation, job, at)
     bundle.metrics["search"] = {"key": key, "trial": best.number, "point": dict(best.point)}
     if not order.refit:
-        publish(bundle, history, data, short_hash([key, best.number]), order.workers, order.out + "/bundle")
+        publish(bundle, history, data, short_hash([key, best.number]), order.workers, order.bundle)
         return
     kept = kept_row(experiment.training, history)["epoch"]
     refit = refitted(experiment, kept, bundle.metrics.get("adjustment", {}).get("tau"))
