@@ -27,11 +27,7 @@ demo: $(READY) ## the whole way on a small synthetic catalog: index, prepare, tr
 test: $(READY) ## the tests, object store included
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
 
-<<<<<<< HEAD
-drills: $(READY) ## kill a worker, a node, the driver, at three moments each; prints what was done twice
-=======
 drills: $(READY) ## kill a worker, a node, the driver, at three moments each, and other long proofs; prints what was done twice
->>>>>>> six-tests
 	@$(BIN)/python -m pytest tests -m "drill or kill" $(ARGS)
 
 check: $(READY) ## style, types, import contracts, pinned versions
