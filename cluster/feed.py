@@ -6,7 +6,7 @@ Axes: B batch, F mel bins, T frames.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,36 +16,13 @@ import torch
 from ray.data import Dataset, FileShuffleConfig
 
 from cluster.epochs import AskEpoch
+from cluster.feed_rows import Take
 from cluster.profiles import Profile
 from cluster.session import data_context
 from cluster.training_plan import TrainingJob
-from mgc.datasets.protocols import ProtocolConfig
-from mgc.datasets.roster import on_side
 from mgc.experiment import Experiment
 from mgc.training.loop import Batch
 from mgc.training.sampling import Resample
-
-_FEED: Final = ["track_id", "clip_index", "genre_top", "features"]
-
-
-class _Take:
-    """Stage: the labelled rows of a split, without its column."""
-
-    def __init__(self, split: str, protocol: ProtocolConfig, only: pc.Expression | None) -> None:
-        self._split = split
-        self._protocol = protocol
-        self._only = only
-
-    def __call__(self, table: pa.Table) -> pa.Table:
-        rows = table.filter(on_side(table, self._split, self._protocol))
-        return _fed(rows if self._only is None else rows.filter(self._only))
-
-
-def _fed(table: pa.Table) -> pa.Table:
-    """The columns of a feed. An unknown artist is "": a block without any artist is typed like its neighbours."""
-    unknown = pa.nulls(table.num_rows, pa.string())
-    artists = table["artist_id"].cast(pa.string()) if "artist_id" in table.column_names else unknown
-    return table.select(_FEED).append_column("artist_id", artists.fill_null(""))
 
 
 def feed(
@@ -77,7 +54,7 @@ def feed(
         shuffle=FileShuffleConfig(seed=training.seed) if counts else None,
     )
     # No resources are stated: equal ones let Ray fuse these stages and the read into one task.
-    rows = rows.map_batches(_Take(split, experiment.protocol, only), batch_format="pyarrow", batch_size=None)
+    rows = rows.map_batches(Take(split, experiment.protocol, only), batch_format="pyarrow", batch_size=None)
     if counts is None or (training.balance == "natural" and not training.head_epochs):
         return rows
     resample: Any = Resample(training.sampling(counts), training.seed, AskEpoch(epoch))

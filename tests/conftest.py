@@ -27,8 +27,12 @@ settings.load_profile("mgc")
 
 
 def pytest_configure() -> None:
-    """How wide somebody's terminal is, which xdist tells its processes, is no matter of the tests."""
+    """How wide somebody's terminal is, which xdist tells its processes, is no matter of the tests.
+
+    On cores that the processes and Ray's workers share, each computes in one thread: several wait for each other.
+    """
     os.environ.pop("COLUMNS", None)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 class OneRay(LoadScopeScheduling):  # type: ignore[misc]
@@ -38,6 +42,12 @@ class OneRay(LoadScopeScheduling):  # type: ignore[misc]
         file: str = nodeid.partition("::")[0]
         text = Path(self.config.rootpath, file).read_text(encoding="utf-8")
         return "Ray" if re.search(r"\bray_(session|head|nodes)\b", text) else file
+
+    def _assign_work_unit(self, node: Any) -> None:
+        # The longest first, or the other process waits for it at the end.
+        if "Ray" in self.workqueue:
+            self.workqueue.move_to_end("Ray", last=False)
+        super()._assign_work_unit(node)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneRay:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from deltalake import DeltaTable
+from safetensors.torch import load_file
 
 from cluster import storage
 from cluster.feed import feed
@@ -38,14 +42,9 @@ CORPUS = SyntheticConfig(
     damaged_tracks=4,
 )
 SMALL = [
-    "--training.epochs",
-    "2",
-    "--training.batch_size=8",
-    "--model.channels",
-    "8,16",
-    "--training.precision",
-    "float32",
-]
+    "--training.epochs", "1", "--training.head_epochs", "2", "--training.balance", "progressive",
+    "--training.batch_size=8", "--model.channels", "8,16", "--training.precision", "float32",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +90,15 @@ def trained(bucket: str) -> str:
     return bucket
 
 
+@pytest.fixture(scope="module")
+def labelled(trained: str) -> tuple[str, dict[str, Any]]:
+    """A labels table of all tracks, and the summary of the job."""
+    labels, printed = f"{trained}/labels", io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        job(label.command, f"{trained}/catalog.parquet", "--bundle", f"{trained}/bundle", "--labels", labels)
+    return labels, json.loads(printed.getvalue().splitlines()[-1])
+
+
 def job(command: Any, *arguments: str, code: int = 0) -> None:
     """Run a job in this process."""
     assert run(command, arguments) == code
@@ -112,8 +120,7 @@ def test_catalog_counts_what_it_ignores(bucket: str, capsys: pytest.CaptureFixtu
     assert counts["tracks"] == len(plan_corpus(CORPUS))
 
 
-def test_everything_through_the_object_store(trained: str, capsys: pytest.CaptureFixture[str]) -> None:
-    labels = f"{trained}/labels"
+def test_a_report_through_the_object_store(trained: str, capsys: pytest.CaptureFixture[str]) -> None:
     job(evaluate.command, "--bundle", f"{trained}/bundle", "--features", f"{trained}/features", "--robustness")
     scored = summary(capsys)["counts"]
     assert 0 <= scored["accuracy"] <= 1
@@ -127,8 +134,11 @@ def test_everything_through_the_object_store(trained: str, capsys: pytest.Captur
     assert "ynthetic" in page
     assert "<svg" in page
 
-    job(label.command, f"{trained}/catalog.parquet", "--bundle", f"{trained}/bundle", "--labels", labels)
-    first = summary(capsys)
+
+def test_labels_through_the_object_store(
+    trained: str, labelled: tuple[str, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels, first = labelled
     tracks = len(plan_corpus(CORPUS))
     assert first["status"] == "done"
     assert first["counts"]["labeled"] + first["counts"]["quarantined"] == tracks
@@ -200,6 +210,26 @@ def test_training_leaves_safetensors_and_json_only(trained: str) -> None:
     )
 
 
+def test_the_classifier_is_trained_again(trained: str, tmp_path: Path) -> None:
+    """Two workers: one epoch of the whole model, then two of its head alone; the best of these is in the bundle."""
+    bundle = evaluate.open_bundle(f"{trained}/bundle")
+    history = bundle.metrics["history"]
+    assert [row["epoch"] for row in history] == [1, 2, 3]
+    storage.copy_tree(f"{trained}/checkpoints", str(tmp_path))
+    earlier, later = sorted(tmp_path.glob("*/checkpoint_*/model.safetensors"))
+    before, after = load_file(earlier), load_file(later)
+    changed = {name for name in after if not torch.equal(before[name], after[name])}
+    assert changed == {"head.weight", "head.bias"}
+    state = json.loads((later.parent / "state.json").read_text())
+    best = max(row["validation_macro_f1"] for row in history[1:])
+    assert (state["epoch"], state["best"]) == (2, best)
+    # The bundle has the head of the best epoch on the one embedding of the second stage.
+    own = bundle.model.state_dict()
+    assert all(torch.equal(own[name], after[name]) for name in after if name not in changed)
+    chosen = load_file(later.parent / "best.safetensors")
+    assert all(torch.equal(own[name], chosen[name]) for name in chosen)
+
+
 def test_jobs_that_have_nothing_to_do_say_so(trained: str, capsys: pytest.CaptureFixture[str]) -> None:
     job(prepare.command, f"{trained}/catalog.parquet", "--out", f"{trained}/features")
     assert summary(capsys)["status"] == "up_to_date"
@@ -207,22 +237,9 @@ def test_jobs_that_have_nothing_to_do_say_so(trained: str, capsys: pytest.Captur
     assert summary(capsys)["status"] == "up_to_date"
 
 
-def test_a_limit_leaves_the_rest_pending(trained: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    labels = str(tmp_path / "labels")
-    job(
-        label.command, f"{trained}/catalog.parquet", "--bundle", f"{trained}/bundle", "--labels", labels, "--limit", "3"
-    )
-    facts = summary(capsys)
-    assert facts["status"] == "partial"
-    assert facts["counts"]["pending"] == len(plan_corpus(CORPUS)) - 3
-    assert LabelsTable(labels).dataset().count_rows() == 3
-
-
-def test_a_for_loop_gives_the_same_labels(trained: str, tmp_path: Path) -> None:
+def test_a_for_loop_gives_the_same_labels(trained: str, labelled: tuple[str, dict[str, Any]]) -> None:
     """The stages called in this process answer as they do in Ray's actors."""
-    labels = str(tmp_path / "labels")
-    job(label.command, f"{trained}/catalog.parquet", "--bundle", f"{trained}/bundle", "--labels", labels)
-    rows = {row["track_id"]: row for row in LabelsTable(labels).dataset().to_table().to_pylist()}
+    rows = {row["track_id"]: row for row in LabelsTable(labelled[0]).dataset().to_table().to_pylist()}
     location = storage.locate(f"{trained}/bundle")
     bundle = load_bundle(location.path, location.filesystem)
     tracks, _ = catalog.open_tracks(f"{trained}/catalog.parquet")
@@ -275,6 +292,7 @@ def test_features_of_another_front_end_are_refused(trained: str, capsys: pytest.
     assert "front end" in summary(capsys)["error"]
 
 
+@pytest.mark.drill
 def test_a_guess_goes_the_same_way_on_two_workers(
     trained: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

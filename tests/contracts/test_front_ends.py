@@ -12,7 +12,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from cluster.streams import FeaturesSink
+from cluster.stream_ends import FeaturesSink
 from cluster.tables import FeaturesWriter, read_features
 from mgc import schema
 from mgc.audio.waveform import Waveform
