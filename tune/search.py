@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
@@ -209,8 +210,6 @@ def search(
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     # Failed trials are in the records; Tune would print their tracebacks.
     os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
-    # The older of Tune's two ways to talk is the one that can be silent.
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     location = storage.locate(uri)
     if not storage.is_remote(uri):
@@ -226,7 +225,13 @@ def search(
         tuner = tune.Tuner.restore(path, trainable=trainable, storage_filesystem=location.filesystem)
     else:
         tuner = _tuner(trainable, config, space, job, at, location, key, isinstance(data, Held))
-    with watched(config.metric, config.score, config.falls, config.trials or space.size) as seen:
+    total = config.trials or space.size
+    with (
+        watched(config.metric, config.score, config.falls, total) as seen,
+        # Tune prints a box and a line for each failure, however silent it is told to be.
+        Path(os.devnull).open("w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+    ):
         results = tuner.fit()
     prefix = "s3://" if storage.is_remote(uri) else ""
     timed_out = config.seconds is not None and time.monotonic() - began >= config.seconds
