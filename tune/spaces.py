@@ -15,7 +15,7 @@ from ray import tune
 
 from cluster import storage
 from mgc.errors import ConfigError
-from mgc.recipes.space import Alternatives, AnyDimension, Choice, Integer, LogUniform, Point, Space, Uniform, fields_of
+from mgc.recipes.space import Alternatives, AnyDimension, Choice, Integer, LogUniform, Space, Uniform, fields_of
 
 MUTABLE: Final = (
     "training.learning_rate",
@@ -140,8 +140,3 @@ def kept_inside(space: Space, config: dict[str, Any]) -> dict[str, Any]:
         if isinstance(dimension, Integer | Uniform | LogUniform):
             inside[name] = min(max(config[name], dimension.low), dimension.high)
     return inside
-
-
-def same_point(one: Point, other: Point) -> bool:
-    """Whether two points are one."""
-    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
