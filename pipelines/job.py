@@ -19,6 +19,7 @@ from typing import Any, Final, NoReturn
 
 import click
 
+from cluster.profiles import PROFILES
 from mgc.errors import ConfigError, MgcError
 
 FAILED: Final = 1
@@ -74,6 +75,12 @@ class Uri(click.ParamType[str]):
 
 
 URI: Final = Uri()
+
+PROFILE: Final = click.option(
+    "--profile",
+    type=click.Choice(list(PROFILES)),
+    help="How the machine or the cluster is shared out; without it by what is there. `mgc doctor` says which fit.",
+)
 
 OVERRIDES: Final[dict[str, Any]] = {"ignore_unknown_options": True, "allow_extra_args": True}
 """Settings of a command whose options may also be fields of the configuration, by dotted name."""

@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
+from cluster import local
 from cluster.labels_table import LabelsTable
+from cluster.local import LocalCluster
 from mgc import schema
-from tests import drills, ray_nodes
+from tests import drills
 from tests.drills import Drill, Job, Music
 from tests.fault_proxy import Proxy
 from tests.object_store import ObjectStore
-from tests.ray_nodes import RayNodes
 
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]
 
@@ -30,9 +31,9 @@ OTHERS = [(kind, moment) for kind in drills.KINDS for moment in drills.MOMENTS i
 
 
 @pytest.fixture(scope="module")
-def nodes(s3_environment: ObjectStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayNodes]:
+def nodes(s3_environment: ObjectStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """A cluster of a head and two nodes, whose workers know the object store."""
-    with ray_nodes.running(tmp_path_factory.mktemp("nodes"), os.environ) as cluster:
+    with local.running(tmp_path_factory.mktemp("nodes"), {**os.environ, "PYTHONWARNINGS": "default"}) as cluster:
         yield cluster
 
 
@@ -43,7 +44,7 @@ def music(request: pytest.FixtureRequest, s3_environment: ObjectStore) -> Music:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(nodes: RayNodes, music: Music, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def undisturbed(nodes: LocalCluster, music: Music, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """The rows that a run leaves which nothing disturbs."""
     job = Job(nodes, music, music.labels("undisturbed"), tmp_path_factory.mktemp("undisturbed") / "job.log")
     try:
@@ -75,7 +76,7 @@ def log(request: pytest.FixtureRequest) -> Iterator[list[Drill]]:
 def test_the_table_is_that_of_an_undisturbed_run(
     kind: str,
     moment: str,
-    nodes: RayNodes,
+    nodes: LocalCluster,
     music: Music,
     store_proxy: Proxy,
     undisturbed: list[dict[str, Any]],

@@ -100,3 +100,13 @@ def test_patience_is_a_number(ray_session: Profile, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("MGC_STALL_SECONDS", "long")
     with pytest.raises(ConfigError, match="MGC_STALL_SECONDS is 'long'"), connect():
         pass
+
+
+def test_a_profile_that_does_not_fit_fails_at_once(
+    ray_session: Profile, features: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--recipe", "house-thumbnail", "--features", features, "--out", str(tmp_path / "bundle")]
+    assert run(train.command, [*where, "--training.batch_size", "4", "--profile", "gpu-node"]) == 1
+    assert "profile gpu-node wants 1 GPU(s), the cluster has 0" in json.loads(capfd.readouterr().out)["error"]
+    assert run(train.command, [*where, "--training.batch_size", "18", "--workers", "9"]) == 1
+    assert "9 training workers are more than the 8 CPUs" in json.loads(capfd.readouterr().out)["error"]
