@@ -8,10 +8,10 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
@@ -20,6 +20,7 @@ from ray.data import DataContext
 from ray.data.exceptions import ExecutionTimeoutError
 from ray.train import ControllerError, TrainingFailedError, WorkerGroupError
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.profiles import NodeResources, Profile, Resources, choose, find, laptop, machine_cores
 from mgc.errors import ConfigError, ResourceError
@@ -28,6 +29,10 @@ _QUIET = ("ray", "ray.data", "ray.train", "ray.tune", "ray._private.authenticati
 
 _MANY_NODES = 100
 """Taken for an autoscaler that knows no bound."""
+
+_LOOK_SECONDS = 60.0
+
+Found = TypeVar("Found")
 
 
 @contextlib.contextmanager
@@ -147,6 +152,33 @@ def at_hand(place: str) -> Resources:
 
 def _node(resources: Mapping[str, float]) -> NodeResources:
     return NodeResources(float(resources.get("CPU", 0.0)), int(resources.get("GPU", 0)))
+
+
+def looked_at(look: Callable[[], Found]) -> dict[str, Found | str]:
+    """What a function finds on each node of the cluster that is connected to, at most a minute long.
+
+    Args:
+        look: that can be pickled.
+
+    Returns:
+        Its results by node, or in a line why there is none.
+    """
+    tasks = {}
+    for node in ray.nodes():
+        if node["Alive"]:
+            # None of the node's CPUs: what is busy can be looked at too.
+            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            task = ray.remote(look).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+            tasks[f"node {node['NodeManagerAddress']}"] = task.remote()
+    ray.wait(list(tasks.values()), num_returns=len(tasks), timeout=_LOOK_SECONDS)
+    found: dict[str, Found | str] = {}
+    for name, task in tasks.items():
+        try:
+            found[name] = ray.get(task, timeout=0)
+        except (ray.exceptions.RayError, ImportError) as error:
+            # The last line of what a worker raised is the reason.
+            found[name] = str(error).strip().splitlines()[-1][:300] if str(error).strip() else type(error).__name__
+    return found
 
 
 def _patient(profile: Profile) -> Profile:

@@ -37,7 +37,7 @@ class OneRay(LoadScopeScheduling):  # type: ignore[misc]
     def _split_scope(self, nodeid: str) -> str:
         file: str = nodeid.partition("::")[0]
         text = Path(self.config.rootpath, file).read_text(encoding="utf-8")
-        return "Ray" if re.search(r"\bray_(session|head)\b|\blocal\.running\b", text) else file
+        return "Ray" if re.search(r"\bray_(session|head)\b|\blocal_cluster\b|\blocal\.running\b", text) else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneRay:
