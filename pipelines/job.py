@@ -27,6 +27,9 @@ MISUSED: Final = 2
 ALARMED: Final = 3
 INTERRUPTED: Final = 130
 
+METRICS_SETTING: Final = "MGC_JOB_METRICS"
+"""The environment variable that says where the figures of jobs go, see `job_metrics`."""
+
 _INTERRUPTED_LINE: Final = "interrupted; nothing was committed. The same command goes on where it stopped."
 
 
@@ -164,12 +167,29 @@ def run(command: click.Command, arguments: Sequence[str] | None = None, program:
         facts["alarms"] = summary.alarms
     if reason is not None:
         facts["error"] = " ".join(reason.split())
+    if summary.status != "dry_run":
+        _publish(facts, code)
     if summary.answer is None:
         print(json.dumps(facts), flush=True)
     else:
         print(json.dumps(summary.answer, indent=2), flush=True)
         say(json.dumps(facts))
     return code
+
+
+def _publish(facts: dict[str, Any], code: int) -> None:
+    """Tell Prometheus, where the environment says how; a job does not fail for that."""
+    where = os.environ.get(METRICS_SETTING)
+    if not where:
+        return
+    # Only who asks for it pays for these imports.
+    from cluster.storage_errors import redact
+    from pipelines.job_metrics import publish
+
+    try:
+        publish(facts, code, code in (0, ALARMED), where)
+    except (OSError, ValueError) as error:
+        say(f"{METRICS_SETTING}: the job's figures were not published: {' '.join(redact(str(error)).split())[:300]}")
 
 
 def main(command: click.Command) -> NoReturn:
