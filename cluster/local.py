@@ -133,6 +133,7 @@ class LocalCluster:
         environment: that of a driver: it names the cluster, and the file with its token.
         address: where drivers connect.
         jobs_url: of the dashboard, where jobs are submitted; None without one.
+        scraped: the file in which the head keeps where Prometheus finds the metrics of all nodes.
         nodes: beside the head.
     """
 
@@ -172,6 +173,7 @@ class LocalCluster:
             raise
         self.address = self.environment["RAY_ADDRESS"] = f"127.0.0.1:{port}"
         self.jobs_url = f"http://127.0.0.1:{web}" if web else None
+        self.scraped = Path(ray_folder, "0", "prom_metrics_service_discovery.json")
 
     def fill(self) -> None:
         """Start the nodes that are wanted and not there, and wait for them.
