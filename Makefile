@@ -27,8 +27,8 @@ demo: $(READY) ## the whole way on a small synthetic catalog: index, prepare, tr
 test: $(READY) ## the tests, object store included
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
 
-drills: $(READY) ## kill a worker, a node, the driver, at three moments each; prints what was done twice
-	@$(BIN)/python -m pytest tests/cluster/test_drills.py -m cluster $(ARGS)
+drills: $(READY) ## kill a worker, a node, the driver, at three moments each; a real Prometheus on a live job
+	@$(BIN)/python -m pytest tests/cluster/test_drills.py tests/cluster/test_prometheus.py -m cluster $(ARGS)
 
 check: $(READY) ## style, types, import contracts, pinned versions, the files in infra/
 	@$(BIN)/ruff check .
