@@ -12,8 +12,6 @@ import pytest
 
 from infra import check, checkers
 
-pytest.importorskip("promql_parser")
-
 INFRA = checkers.ROOT / "infra"
 
 NO_SCHEMAS = "KUBERAY_SCHEMAS names no folder"
