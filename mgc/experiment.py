@@ -66,6 +66,15 @@ class Experiment:
         side = " x ".join(map(str, front_end.shape))
         if self.training.augment.varies_pictures and len(front_end.shape) != 2:
             raise ValueError(f"training.augment varies features of bins x frames, the front end gives {side} numbers")
+        if self.training.augment.crop_time < 1 and self.model.kind != "house_cnn":
+            raise ValueError(
+                f"training.augment.crop_time: a batch of model house_cnn may have any number of frames, "
+                f"of {self.model.kind} not"
+            )
+        if self.protocol.refit and self.training.select != "last":
+            raise ValueError("protocol.refit leaves no validation to choose an epoch by; set training.select last")
+        if self.protocol.refit and len(self.training.adjust_after) > 1:
+            raise ValueError("protocol.refit leaves no validation to choose by; give training.adjust_after one value")
         if self.scaling.method == "bytes" and front_end.dtype != "uint8":
             raise ValueError(f"scaling.method bytes is for features of uint8, the front end gives {front_end.dtype}")
         return self

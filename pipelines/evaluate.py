@@ -9,11 +9,11 @@ import click
 import pyarrow as pa
 
 from cluster import storage
+from cluster.feed import feed
 from cluster.profiles import Profile
 from cluster.scoring import clip_answers
 from cluster.session import connect
 from cluster.tables import read_features, read_roster
-from cluster.trainer import feed
 from mgc import schema
 from mgc.bundle import Bundle
 from mgc.datasets.protocols import name_of

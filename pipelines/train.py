@@ -15,12 +15,14 @@ import torch
 
 import mgc
 from cluster import epochs, storage
+from cluster.feed import feed
 from cluster.profiles import Profile
 from cluster.progress import watched
 from cluster.scoring import clip_answers
 from cluster.session import connect
 from cluster.tables import read_features, read_roster
-from cluster.trainer import feed, plan_training, train
+from cluster.trainer import train
+from cluster.training_plan import plan_training
 from mgc import schema
 from mgc.bundle import FILES, TRAINED_ON, Bundle, load_bundle
 from mgc.configuration import short_hash, to_json
@@ -81,7 +83,7 @@ def check(experiment: Experiment, facts: dict[str, Any], counts: dict[str, dict[
             f"--front_end fields (for example --front_end.kind {facts['front_end'].get('kind')})."
         )
     for split, found in counts.items():
-        if not found:
+        if not found and not (split == VALIDATION and experiment.protocol.refit):
             way_out = (
                 "divide here (--protocol.kind artist), or give the catalog splits (`mgc catalog … --metadata FILE`)"
             )
@@ -210,8 +212,7 @@ def build(
     leak = heard(roster, VALIDATION, trained_on)
     # Where the head was trained anew, the model is of one of those epochs.
     final = [row for row in history if row["epoch"] > experiment.training.epochs] or history
-    select = experiment.training.validation_score
-    best = max(final, key=lambda row: select(row["validation_loss"], row["validation_macro_f1"]))
+    best = max(final, key=experiment.training.validation_score)
     total = sum(counts[TRAIN].values())
     bundle.metrics.update(
         {
@@ -245,11 +246,13 @@ def build(
     bundle_id = save_bundle(bundle, out)
     if checkpoints is None:
         storage.delete(folder)
-    say(
-        f"best epoch {best['epoch']}: validation accuracy {best['validation_accuracy']:.3f} of clips, "
-        f"macro-F1 {best['validation_macro_f1']:.3f} -> {storage.redact(out)}"
-    )
-    figures = {name: round(best[name], 4) for name in ("validation_accuracy", "validation_macro_f1")}
+    names = ("validation_accuracy", "validation_macro_f1")
+    figures: dict[str, Any] = {name: round(best[name], 4) for name in names if name in best}
+    which = "last" if experiment.training.select == "last" else "best"
+    held = ", no validation: it was trained on"
+    if figures:
+        held = ": validation accuracy {:.3f} of clips, macro-F1 {:.3f}".format(*figures.values())
+    say(f"{which} epoch {best['epoch']}{held} -> {storage.redact(out)}")
     return Summary("done", {**totals, "epochs": len(history), **figures}, {**outputs, "bundle_id": bundle_id})
 
 

@@ -13,6 +13,8 @@ others. The price is that shares hold about, not exactly, and not by genre.
   artist with the other side without anyone knowing.
 
 The last three look at no given split: every row with a track id gets a side.
+
+With `refit` the validation rows train too, as one does with a design that is already chosen.
 """
 
 from __future__ import annotations
@@ -49,12 +51,14 @@ class GivenSplits:
     Attributes:
         kind: `given`.
         leak: what may stand on more than one side; anything more is refused.
+        refit: train on the validation rows too.
     """
 
     unit: ClassVar[Unit] = "tracks"
 
     kind: Literal["given"] = "given"
     leak: Leak = "none"
+    refit: bool = False
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -66,12 +70,14 @@ class _Shares:
         test_share: about this share of the groups is for the score; the rest trains.
         seed: another seed gives another division.
         leak: what may stand on more than one side; anything more is refused.
+        refit: train on the validation rows too.
     """
 
     validation_share: Share = 0.15
     test_share: Share = 0.15
     seed: Annotated[int, Field(ge=0)] = 0
     leak: Leak = "none"
+    refit: bool = False
 
     @model_validator(mode="after")
     def _something_trains(self) -> Self:
@@ -153,6 +159,11 @@ def splits(rows: pa.Table, protocol: ProtocolConfig) -> pa.Array:
         Strings: `train`, `validation`, `test`, with `given` whatever the column says; null where a row stands on no
         side.
     """
+    sides = _chosen_sides(rows, protocol)
+    return pc.if_else(pc.fill_null(pc.equal(sides, VALIDATION), False), TRAIN, sides) if protocol.refit else sides
+
+
+def _chosen_sides(rows: pa.Table, protocol: ProtocolConfig) -> pa.Array:
     if isinstance(protocol, GivenSplits):
         return known(rows, "split")
     group = _groups(rows, protocol).dictionary_encode()
@@ -179,6 +190,7 @@ def name_of(protocol: ProtocolConfig) -> str:
     else:
         shares = f"{protocol.validation_share:.3g} validation, {protocol.test_share:.3g} test"
         words = f"{protocol.kind}: {shares}, seed {protocol.seed}"
+    words += "; trained on validation too" if protocol.refit else ""
     return words if protocol.leak == "none" else f"{words}; leak asked for: {protocol.leak}"
 
 

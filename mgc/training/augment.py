@@ -28,6 +28,8 @@ class AugmentConfig:
     Attributes:
         roll_time: turn the clip around in time by a random number of frames; what leaves at one end enters at
             the other.
+        crop_time: smallest share of the frames that a batch is cut down to in training: a stretch of random length, at
+            a random place of each clip; 1 leaves all. Fewer frames are also less work. Clips that are scored are whole.
         shift_bins: shift up or down by at most this many mel bins (edges repeat): a change of key or speed.
         gain: standard deviation of a random factor (about 1) on the normalised decibels, and of a random offset.
         mask_bins: largest share of the bins in each of two stripes that are set to zero, the mean (SpecAugment, Park et
@@ -38,6 +40,7 @@ class AugmentConfig:
     """
 
     roll_time: bool = False
+    crop_time: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     shift_bins: Annotated[int, Field(ge=0, le=64)] = 0
     gain: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     mask_bins: Share = 0.0
@@ -54,7 +57,9 @@ class AugmentConfig:
     @property
     def varies_pictures(self) -> bool:
         """Whether anything is varied that only features of bins over frames have."""
-        return bool(self.roll_time or self.shift_bins or self.gain or self.mask_bins or self.mask_frames)
+        return bool(
+            self.roll_time or self.crop_time < 1 or self.shift_bins or self.gain or self.mask_bins or self.mask_frames
+        )
 
 
 def _index(batch: int, size: int, device: torch.device) -> torch.Tensor:
@@ -72,7 +77,9 @@ def _stripes(batch: int, size: int, share: float, device: torch.device) -> torch
 
 
 def augment(features_BFT: torch.Tensor, config: AugmentConfig) -> torch.Tensor:
-    """Varied features of the same shape, each clip in its own way; draws from torch's global generator.
+    """Varied features, each clip in its own way; draws from torch's global generator.
+
+    They are of the same shape, but for fewer frames where `crop_time` cuts.
 
     Args:
         features_BFT: normalised float32; not written to. Of other axes only where nothing is varied.
@@ -86,6 +93,13 @@ def augment(features_BFT: torch.Tensor, config: AugmentConfig) -> torch.Tensor:
         offset_B1 = torch.randint(frames, (batch, 1), device=device)
         index_BT = (_index(batch, frames, device) + offset_B1) % frames
         features_BFT = features_BFT.gather(2, index_BT.unsqueeze(1).expand(batch, bins, frames))
+    if config.crop_time < 1:
+        # One length for the batch: it stays one tensor.
+        kept = max(1, round(frames * (config.crop_time + (1 - config.crop_time) * float(torch.rand(())))))
+        start_B1 = torch.randint(frames - kept + 1, (batch, 1), device=device)
+        index_BT = _index(batch, kept, device) + start_B1
+        features_BFT = features_BFT.gather(2, index_BT.unsqueeze(1).expand(batch, bins, kept))
+        frames = kept
     if config.shift_bins:
         offset_B1 = torch.randint(-config.shift_bins, config.shift_bins + 1, (batch, 1), device=device)
         index_BF = (_index(batch, bins, device) + offset_B1).clamp(0, bins - 1)

@@ -12,12 +12,13 @@ import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self, assert_never
 
 import torch
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from mgc.configuration import STRICT
 from mgc.errors import TrainingError
@@ -66,8 +67,10 @@ class TrainingConfig:
             the logits (Menon et al. 2021, where τ is 1), with that of the values which gives the validation tracks
             the best macro-F1. One value is taken as it is, none turns it off.
         augment: what is varied.
-        select: which epoch is the best, whose weights are kept: that of the highest `macro_f1` of the validation, or of
-            its lowest `loss`.
+        average: decay a step of a running mean of the weights (Polyak and Juditsky 1992), which is what is validated
+            and kept; see `averaged_decay`. 0 turns it off.
+        select: which epoch is the best, whose weights are kept: that of the highest `macro_f1` of the validation, of
+            its lowest `loss`, or the `last`.
         patience: epochs without a better one before training, or re-training, ends early; 0 turns it off.
         precision: `bf16` runs the network under autocast.
         seed: of weights, order, sampling and augmentation.
@@ -91,7 +94,8 @@ class TrainingConfig:
     head_epochs: Annotated[int, Field(ge=0, le=10_000)] = 0
     adjust_after: Annotated[tuple[Annotated[float, Field(ge=0.0, le=10.0)], ...], Field(max_length=100)] = ()
     augment: AugmentConfig = Field(default_factory=AugmentConfig)
-    select: Literal["macro_f1", "loss"] = "macro_f1"
+    average: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    select: Literal["macro_f1", "loss", "last"] = "macro_f1"
     patience: Annotated[int, Field(ge=0, le=10_000)] = 0
     precision: Precision = "float32"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
@@ -118,6 +122,12 @@ class TrainingConfig:
             )
         return self
 
+    @model_validator(mode="after")
+    def _patience_has_a_score(self) -> Self:
+        if self.patience and self.select == "last":
+            raise ValueError("patience waits for a better epoch, with select last there is none; set one of them")
+        return self
+
     def sampling(self, counts: Mapping[str, int]) -> Sampling:
         """How often clips of each genre are given, epoch by epoch.
 
@@ -130,9 +140,21 @@ class TrainingConfig:
         """Whether an epoch, counted from 0, trains the head alone."""
         return epoch >= self.epochs
 
-    def validation_score(self, loss: float, macro_f1: float) -> float:
-        """How good an epoch was, by `select`: the higher, the better."""
-        return macro_f1 if self.select == "macro_f1" else -loss
+    def validation_score(self, row: Mapping[str, float]) -> float:
+        """How good an epoch was, by `select`: the higher, the better.
+
+        Args:
+            row: of a history: `epoch`, and unless the last epoch is taken `validation_loss`, `validation_macro_f1`.
+        """
+        match self.select:
+            case "macro_f1":
+                return row["validation_macro_f1"]
+            case "loss":
+                return -row["validation_loss"]
+            case "last":
+                return row["epoch"]
+            case _:
+                assert_never(self.select)
 
 
 @plain_dataclass(frozen=True, eq=False)
@@ -170,6 +192,31 @@ def learning_rate(config: TrainingConfig, progress: float) -> float:
         return config.learning_rate * (FIRST_RATE + (1 - FIRST_RATE) * progress / config.warmup)
     rest = (min(progress, 1.0) - config.warmup) / (1 - config.warmup)
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * rest))
+
+
+def averaged_decay(average: float, steps: int) -> float:
+    """The share of the running mean that stays in it at a step.
+
+    Smaller in the first steps, (1 + s) / (10 + s), so that the weights that were drawn at random are soon forgotten
+    (as in TensorFlow's ExponentialMovingAverage).
+
+    Args:
+        average: its limit, `TrainingConfig.average`.
+        steps: done before.
+    """
+    return min(average, (1 + steps) / (10 + steps))
+
+
+def _averaged(model: nn.Module, average: float) -> AveragedModel:
+    """A copy of a model that takes the mean of its weights, and of the statistics of its normalisation layers."""
+
+    def mean(averaged: torch.Tensor, current: torch.Tensor, steps: torch.Tensor | int) -> torch.Tensor:
+        # Counters of batches are no mean.
+        if not averaged.is_floating_point():
+            return current
+        return torch.lerp(current, averaged, averaged_decay(average, int(steps)))
+
+    return AveragedModel(model, avg_fn=mean, use_buffers=True)
 
 
 @contextlib.contextmanager
@@ -228,6 +275,12 @@ class Learner:
         self._loss = Loss(config.loss, class_counts, device)
         self._head_loss = Loss(LossConfig(), class_counts, device)
         self.optimizer = build_optimizer(config, model)
+        self._average = _averaged(self._bare(), config.average) if config.average and self.optimizer else None
+
+    @property
+    def kept(self) -> nn.Module:
+        """The model that is validated and kept: without its data-parallel wrapper, averaged if asked for."""
+        return self._average.module if self._average else self._bare()
 
     def train_epoch(
         self,
@@ -295,6 +348,8 @@ class Learner:
                     if self.config.gradient_clip:
                         nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
                     self.optimizer.step()
+                if self._average:
+                    self._average.update_parameters(self._bare())
             self._count(figures, logits_BG, batch.genre_B, float(loss.detach()))
             on_step(len(batch.genre_B), value)
         if not figures.clips:
@@ -312,10 +367,7 @@ class Learner:
         """
         # Not through the data-parallel wrapper: it waits for every worker at each batch, and here they may have
         # different numbers of them.
-        model: nn.Module = self.model
-        if isinstance(model, nn.parallel.DistributedDataParallel):
-            model = model.module
-        self.model.eval()
+        model = self.kept.eval()
         figures = self._no_figures()
         for host_batch in batches:
             if not len(host_batch.genre_B):
@@ -326,6 +378,26 @@ class Learner:
             loss = cross_entropy(logits_BG, soft_targets(batch.genre_B, self._genres, 0.0))
             self._count(figures, logits_BG, batch.genre_B, float(loss))
         return figures
+
+    def average_tensors(self) -> dict[str, torch.Tensor]:
+        """The running mean of the weights and its number of steps; empty where there is none."""
+        state = self._average.state_dict() if self._average else {}
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+
+    def load_average_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Inverse of `average_tensors`.
+
+        Raises:
+            TrainingError: the tensors are of another model.
+        """
+        if self._average is None:
+            return
+        try:
+            self._average.load_state_dict(tensors)
+        except RuntimeError:
+            raise TrainingError(
+                "training: the checkpoint's mean of weights is of another model; start training anew."
+            ) from None
 
     def optimizer_tensors(self) -> dict[str, torch.Tensor]:
         """The optimizer's state as named tensors on the CPU, contiguous as safetensors wants them."""
@@ -356,6 +428,10 @@ class Learner:
         if self.optimizer:
             groups = self.optimizer.state_dict()["param_groups"]
             self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+    def _bare(self) -> nn.Module:
+        model: nn.Module = self.model
+        return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")

@@ -17,9 +17,11 @@ import torch
 from safetensors.torch import load_file
 
 from cluster import epochs
+from cluster.feed import feed
 from cluster.profiles import Profile
 from cluster.tables import FeaturesWriter, read_features, read_roster
-from cluster.trainer import feed, plan_training, train
+from cluster.trainer import train
+from cluster.training_plan import plan_training
 from mgc import schema
 from mgc.bundle import load_bundle
 from mgc.configuration import to_json

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 import pytest
 
-from cluster import trainer
+from cluster import training_plan
 from cluster.profiles import fit
-from cluster.trainer import TrainingJob, plan_training
+from cluster.training_plan import TrainingJob, plan_training
 from mgc.audio.excerpts import ListeningPlan
 from mgc.errors import FeaturesError
 from mgc.experiment import Experiment
@@ -48,7 +48,7 @@ def planned(experiment: Experiment, features_NF: np.ndarray = FEATURES_NF) -> Tr
 
 
 def test_the_minimum_and_maximum_are_those_of_every_training_clip(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "NORMALIZATION_CLIPS", 10)
+    monkeypatch.setattr(training_plan, "NORMALIZATION_CLIPS", 10)
     features_NF = FEATURES_NF.copy()
     features_NF[7, 3], features_NF[101, 5] = -900.0, 900.0
     scaling = ScalingConfig(method="min_max", unit_length=True)
@@ -59,7 +59,7 @@ def test_the_minimum_and_maximum_are_those_of_every_training_clip(monkeypatch: p
 
 
 def test_mean_and_deviation_are_those_of_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "NORMALIZATION_CLIPS", 100)
+    monkeypatch.setattr(training_plan, "NORMALIZATION_CLIPS", 100)
     assert planned(EXPERIMENT).normalization == Normalization.measure(FEATURES_NF[:CLIPS:4])
 
 

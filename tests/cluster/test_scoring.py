@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from cluster.feed import _fed
 from cluster.scoring import logits_column
-from cluster.trainer import _fed
 
 ROWS = pa.table(
     {

@@ -12,12 +12,12 @@ import pytest
 from deltalake import DeltaTable
 
 from cluster import storage
+from cluster.feed import feed
 from cluster.fetch import Fetch
 from cluster.labels_table import LabelsTable
 from cluster.profiles import Profile
 from cluster.scoring import clip_answers
 from cluster.tables import read_features
-from cluster.trainer import feed
 from mgc import schema
 from mgc.bundle import load_bundle
 from mgc.datasets.synthetic import SYNTHETIC_NOTICE, SyntheticConfig, encode, metadata_table, plan_corpus
@@ -186,7 +186,13 @@ def test_one_pass_gives_logits_embeddings_and_noisy_logits(trained: str, ray_ses
 
 def test_training_leaves_safetensors_and_json_only(trained: str) -> None:
     saved = [uri.rsplit("/", 1)[1] for uri in storage.list_uris(f"{trained}/checkpoints") if "/checkpoint_" in uri]
-    assert {"model.safetensors", "best.safetensors", "optimizer.safetensors", "state.json"} <= set(saved)
+    assert {
+        "model.safetensors",
+        "best.safetensors",
+        "optimizer.safetensors",
+        "average.safetensors",
+        "state.json",
+    } <= set(saved)
     assert not [name for name in saved if name.endswith((".pkl", ".pickle", ".pt", ".pth"))]
     bundle = [uri.rsplit("/", 1)[1] for uri in storage.list_uris(f"{trained}/bundle")]
     assert {"model.safetensors", "experiment.json", "taxonomy.json", "normalization.json", "metrics.json"} <= set(

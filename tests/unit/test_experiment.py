@@ -251,12 +251,30 @@ def test_a_missing_group_is_named() -> None:
             "options: scaling.method bytes is for features of uint8, the front end gives float16",
         ),
         (
+            {"training.augment.crop_time": "0.5", "model.kind": "convolutional"},
+            "options: training.augment.crop_time: a batch of model house_cnn may have any number of frames, "
+            "of convolutional not",
+        ),
+        (
+            {"protocol.refit": "true"},
+            "options: protocol.refit leaves no validation to choose an epoch by; set training.select last",
+        ),
+        (
+            {
+                "protocol.refit": "true",
+                "training.select": "last",
+                "training.adjust_after": "0.5,1",
+                "training.balance": "natural",
+            },
+            "options: protocol.refit leaves no validation to choose by; give training.adjust_after one value",
+        ),
+        (
             {"scaling.method": "maximum"},
             "option scaling.method: input should be 'standardized', 'min_max' or 'bytes' (got 'maximum')",
         ),
     ],
 )
-def test_scaling_and_augmentation_fit_the_features(assignments: dict[str, str], message: str) -> None:
+def test_fields_of_several_groups_fit_each_other(assignments: dict[str, str], message: str) -> None:
     with pytest.raises(ConfigError) as raised:
         EXPERIMENT.override(assignments)
     assert str(raised.value) == message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,14 @@ def test_clips_of_a_track_fall_on_both_sides_and_tracks_of_an_artist_too() -> No
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
     assert set(splits(table, ByGroup(kind="track")).to_pylist()) == set(SIDES)
     assert len(set(splits(table, ByGroup(kind="artist")).to_pylist())) == 1
+
+
+@given(tables(), BY_HASH)
+def test_a_refit_trains_on_validation_and_tests_on_the_same(table: pa.Table, protocol: ProtocolConfig) -> None:
+    for chosen in (protocol, GivenSplits()):
+        sides = splits(table, chosen).to_pylist()
+        joined = splits(table, replace(chosen, refit=True)).to_pylist()
+        assert joined == ["train" if side == "validation" else side for side in sides]
 
 
 def test_given_splits_stand_as_they_are() -> None:

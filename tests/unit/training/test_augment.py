@@ -9,7 +9,9 @@ from pydantic import ValidationError
 from mgc.training.augment import SMALLEST_ALPHA, AugmentConfig, augment, mixup
 from mgc.training.losses import soft_targets
 
-EVERYTHING = AugmentConfig(roll_time=True, shift_bins=3, gain=0.1, mask_bins=0.3, mask_frames=0.3, mixup=0.4)
+EVERYTHING = AugmentConfig(
+    roll_time=True, crop_time=0.5, shift_bins=3, gain=0.1, mask_bins=0.3, mask_frames=0.3, mixup=0.4
+)
 
 
 def clips(batch: int = 16, bins: int = 12, frames: int = 20) -> torch.Tensor:
@@ -29,7 +31,7 @@ def test_each_variation_keeps_shape_and_input_and_follows_the_seed(field: str) -
     first_BFT = augment(features_BFT, config)
     torch.manual_seed(1)
     again_BFT = augment(features_BFT, config)
-    assert first_BFT.shape == features_BFT.shape
+    assert first_BFT.shape == features_BFT.shape or field == "crop_time"
     assert first_BFT.dtype == torch.float32
     torch.testing.assert_close(first_BFT, again_BFT, rtol=0, atol=0)
     torch.testing.assert_close(features_BFT, clips(), rtol=0, atol=0)
@@ -49,6 +51,22 @@ def test_a_roll_keeps_the_columns_and_their_order() -> None:
     # Each clip turns by itself, and by anything from nothing to all but one frame.
     assert len(offsets) > 10
     assert offsets <= set(range(20))
+
+
+def test_a_crop_is_a_stretch_of_each_clip_one_length_a_batch() -> None:
+    features_BFT = torch.arange(20.0).expand(64, 12, 20)
+    torch.manual_seed(0)
+    lengths, starts = set(), set()
+    for _ in range(60):
+        cut_BFT = augment(features_BFT, AugmentConfig(crop_time=0.5))
+        kept = cut_BFT.shape[2]
+        first_B = cut_BFT[:, 0, 0]
+        assert torch.equal(cut_BFT, (first_B[:, None] + torch.arange(kept))[:, None, :].expand(64, 12, kept))
+        lengths.add(kept)
+        if kept == 10:
+            starts |= set(first_B.tolist())
+    assert lengths == set(range(10, 21))
+    assert starts == set(range(11))
 
 
 def test_a_shift_moves_bins_by_so_many_and_repeats_the_edge() -> None:
@@ -148,4 +166,4 @@ def test_it_is_known_what_only_bins_over_frames_have() -> None:
         for field in fields(AugmentConfig)
         if replace(AugmentConfig(), **{field.name: getattr(EVERYTHING, field.name)}).varies_pictures
     }
-    assert varied == {"roll_time", "shift_bins", "gain", "mask_bins", "mask_frames"}
+    assert varied == {"roll_time", "crop_time", "shift_bins", "gain", "mask_bins", "mask_frames"}

@@ -251,9 +251,15 @@ def test_l2_on_biases_adds_to_the_loss() -> None:
 
 
 def test_what_is_best_is_what_the_configuration_selects_by() -> None:
-    assert PLAIN.validation_score(loss=1.5, macro_f1=0.25) == 0.25
+    first = {"epoch": 1, "validation_loss": 1.5, "validation_macro_f1": 0.25}
+    second = {"epoch": 2, "validation_loss": 1.6, "validation_macro_f1": 0.75}
+    assert PLAIN.validation_score(first) == 0.25
     by_loss = replace(PLAIN, select="loss")
-    assert by_loss.validation_score(1.5, 0.25) > by_loss.validation_score(1.6, 0.75)
+    assert by_loss.validation_score(first) > by_loss.validation_score(second)
+    by_age = replace(PLAIN, select="last")
+    assert by_age.validation_score({"epoch": 1}) < by_age.validation_score({"epoch": 2})
+    with pytest.raises(ValueError, match="patience waits for a better epoch"):
+        replace(by_age, patience=3)
 
 
 @pytest.mark.parametrize("change", [{}, {"l2": 0.1, "gradient_clip": 1.0}, {"precision": "bf16"}])
