@@ -49,8 +49,8 @@ def build(nodes: int, cpus: int, dashboard: bool, words: Sequence[str] = ()) -> 
         click.echo("export " + " ".join(f"{name}={cluster.environment[name]}" for name in _NAMED))
         if cluster.jobs_url:
             say(f"\nthen `mgc …` runs on it, and so does `ray job submit --address {cluster.jobs_url} …`.")
-        say("Ctrl-C ends it.")
         try:
+            say("Ctrl-C ends it.")
             _watch(cluster)
         except KeyboardInterrupt:
             say("\nending the cluster")

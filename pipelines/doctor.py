@@ -14,7 +14,7 @@ from cluster import inventory, storage
 from cluster.inventory import Finding, State, fails, gib, guarded, lacks
 from cluster.profiles import PROFILES, Resources, choose, this_machine
 from cluster.session import at_hand, connect, looked_at
-from cluster.trainer import SHUFFLE_CLIPS
+from cluster.training_worker import SHUFFLE_CLIPS
 from mgc.errors import ConfigError, MgcError
 from mgc.features.front_end import build_front_end
 from mgc.recipes.catalogue import RECIPES, Recipe
