@@ -163,12 +163,13 @@ def looked_at(look: Callable[[], Found]) -> dict[str, Found | str]:
     Returns:
         Its results by node, or in a line why there is none.
     """
-    tasks = {}
+    remote: Any = ray.remote(look)
+    tasks: dict[str, Any] = {}
     for node in ray.nodes():
         if node["Alive"]:
             # None of the node's CPUs: what is busy can be looked at too.
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            task = ray.remote(look).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+            task = remote.options(num_cpus=0, max_retries=0, scheduling_strategy=there)
             tasks[f"node {node['NodeManagerAddress']}"] = task.remote()
     ray.wait(list(tasks.values()), num_returns=len(tasks), timeout=_LOOK_SECONDS)
     found: dict[str, Found | str] = {}
