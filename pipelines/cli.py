@@ -22,6 +22,8 @@ JOBS: Final = {
     "show": "Print a labels table.",
     "labels": "History, differences, rollback, vacuum, export of a labels table.",
     "recipes": "List what can be trained.",
+    "doctor": "What this machine or cluster has, and what would not work.",
+    "cluster": "A Ray cluster of several nodes on this machine.",
     "import-mels": "Turn a file of FMA-small mels into features.",
     "demo": "The whole way on a synthetic corpus.",
 }

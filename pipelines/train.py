@@ -37,7 +37,7 @@ from mgc.labeling.adjust import PriorAdjustment, macro_f1_by_tau
 from mgc.models.blocks import parameter_count
 from mgc.recipes.catalogue import find
 from pipelines.answers import answers
-from pipelines.job import OVERRIDES, URI, Summary, describe, main, overrides, say
+from pipelines.job import OVERRIDES, PROFILE, URI, Summary, describe, main, overrides, say
 
 
 def open_bundle(uri: str) -> Bundle:
@@ -140,13 +140,13 @@ def build(
     features: str,
     out: str,
     checkpoints: str | None = None,
-    profile: Profile | None = None,
+    profile: Profile | str | None = None,
     workers: int = 1,
     limit: int | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
 ) -> Summary:
-    """Train and save the bundle; connects to Ray when a profile is not given."""
+    """Train and save the bundle; connects to Ray unless it is given the profile of a session."""
     where = storage.redact(features)
     dataset, facts = read_features(features)
     notices = list(schema.notices_of(dataset.schema))
@@ -205,11 +205,8 @@ def build(
             bundle = adjusted(bundle, clips, job.class_counts)
         return bundle, history
 
-    if profile is None:
-        with connect(train_workers=workers) as at:
-            bundle, history = work(at)
-    else:
-        bundle, history = work(profile)
+    with connect(train_workers=workers, profile=profile) as at:
+        bundle, history = work(at)
     trained_on = Groups.of(roster)
     bundle = dataclasses.replace(bundle, trained_on=trained_on)
     leak = heard(roster, VALIDATION, trained_on)
@@ -267,6 +264,7 @@ def build(
     "--checkpoints", type=URI, help="Folder of the checkpoints, kept; by default inside BUNDLE, and deleted at the end."
 )
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Data-parallel workers.")
+@PROFILE
 @click.option("--limit", type=click.IntRange(2), help="Only N tracks of each split, spread over it.")
 @click.option("--overwrite", is_flag=True, help="Replace another bundle at --out.")
 @click.option("--dry-run", is_flag=True, help="Print the configuration and what would be done.")
@@ -277,6 +275,7 @@ def command(
     out: str,
     checkpoints: str | None,
     workers: int,
+    profile: str | None,
     limit: int | None,
     overwrite: bool,
     dry_run: bool,
@@ -289,7 +288,7 @@ def command(
     Any field of the recipe can be set by its dotted name, for example --training.epochs 3 or --model.channels 16,32,64.
     """
     experiment = find(recipe).build().override(overrides(fields))
-    return build(experiment, features, out, checkpoints, None, workers, limit, overwrite, dry_run)
+    return build(experiment, features, out, checkpoints, profile, workers, limit, overwrite, dry_run)
 
 
 if __name__ == "__main__":
