@@ -120,11 +120,15 @@ class Bundle:
         trained, on what, metrics and report do not change it.
         """
         experiment = self.experiment
+        model = to_json(experiment.model)
+        if model.get("normalization") == "batch":
+            # Bundles of before there was another keep their ids.
+            del model["normalization"]
         facts = {
             "weights": _digest(self._weights()),
             "front_end": self.features_id,
             "listening": to_json(experiment.listening),
-            "model": to_json(experiment.model),
+            "model": model,
             "taxonomy": self.taxonomy.to_json(),
             "normalization": self.normalization.to_json(),
         }

@@ -24,6 +24,11 @@ class EpochFigures:
     loss_sum: float
     confusion_GG: torch.Tensor  # noqa: N815  (axes in capitals)
 
+    def __add__(self, other: EpochFigures) -> EpochFigures:
+        """Of both."""
+        confusion_GG = self.confusion_GG + other.confusion_GG
+        return EpochFigures(self.clips + other.clips, self.loss_sum + other.loss_sum, confusion_GG)
+
     @property
     def loss(self) -> float:
         """Mean loss of a clip in nats; 0 where there is none."""
