@@ -199,7 +199,8 @@ def build(
             f"{at.train_workers} worker(s)"
         )
         with watched("training", "clips", job.clips()) as progress:
-            bundle, history = train(job, training, validation, at, folder, key, progress, epoch)
+            held_out = validation if counts[VALIDATION] else None
+            bundle, history = train(job, training, held_out, at, folder, key, progress, epoch)
         if experiment.training.adjust_after:
             clips = clip_answers(validation, bundle, job.shape, at)
             bundle = adjusted(bundle, clips, job.class_counts)
@@ -242,7 +243,7 @@ def build(
                 "mgc": mgc.__version__,
                 "torch": torch.__version__,
                 "machine": platform.machine(),
-                "workers": workers,
+                **bundle.metrics["made_with"],
             },
         }
     )

@@ -33,13 +33,13 @@ class Batch:
         return Batch(self.features_BFT.to(device), self.genre_B.to(device), self.track_ids, self.weight)
 
     def parts(self, at_once: int) -> list[Batch]:
-        """The batch cut into as few parts of about one size as there can be; none has more than `at_once` clips.
+        """The batch cut into as few parts of about one size as there can be, of `at_once` clips at most.
 
         Args:
-            at_once: clips, two at least; 0 leaves it whole.
+            at_once: clips, two at least; 0 leaves it whole. A part has two at least, though it be one more than asked.
         """
         clips = len(self.genre_B)
-        count = -(-clips // at_once) if at_once else 1
+        count = max(1, min(-(-clips // at_once), clips // 2)) if at_once else 1
         ends = [clips * part // count for part in range(count + 1)]
         return [
             Batch(self.features_BFT[start:end], self.genre_B[start:end], self.track_ids[start:end], self.weight)

@@ -168,7 +168,7 @@ class Learner:
         """
         torch.manual_seed(derive_seed(self.config.seed, epoch, rank, *([first] if first else [])))
         self.model.train()
-        figures = self._no_figures()
+        figures = self.no_figures()
         retrains = self.config.retrains(epoch)
         begins, lasts = (self.config.epochs, self.config.head_epochs) if retrains else (0, self.config.epochs)
         criterion = self._head_loss if retrains else self._loss
@@ -244,7 +244,7 @@ class Learner:
         # Not through the data-parallel wrapper: it waits for every worker at each batch, and here they may have
         # different numbers of them.
         model = self.kept.eval()
-        figures = self._no_figures()
+        figures = self.no_figures()
         for host_batch in batches:
             if not len(host_batch.genre_B):
                 continue
@@ -312,7 +312,8 @@ class Learner:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16)
 
-    def _no_figures(self) -> EpochFigures:
+    def no_figures(self) -> EpochFigures:
+        """Of no clips."""
         return EpochFigures(0, 0.0, torch.zeros(self._genres, self._genres, dtype=torch.int64))
 
     def _count(self, figures: EpochFigures, logits_BG: torch.Tensor, genre_B: torch.Tensor, loss: float) -> None:
