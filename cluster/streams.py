@@ -6,6 +6,7 @@ so that a block in which every value of a column is missing has the same schema 
 
 from __future__ import annotations
 
+import posixpath
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasink, Datasour
 from ray.data.block import BlockMetadata
 
 from cluster import storage
+from cluster.clip_rows import Order
 from cluster.fetch import Fetch
 from cluster.meter import Meter
 from cluster.profiles import Profile
@@ -65,9 +67,10 @@ class PlanRows(Datasource):
     whatever it is told: on nodes of two CPUs, beside the actors that hold them, those wait for ever.
     """
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, order: Order | None = None) -> None:
         super().__init__()
         self._uri = uri
+        self._order = order
         self._files = open_parquet(uri, "Submit the job again.", LabelsError).files
 
     def estimate_inmemory_data_size(self) -> int | None:
@@ -79,14 +82,18 @@ class PlanRows(Datasource):
     ) -> list[ReadTask]:
         """One a file."""
         unknown = {"num_rows": None, "size_bytes": None, "exec_stats": None}
+        files = self._files
+        if self._order is not None:
+            files = [files[number] for number in self._order.of([posixpath.basename(file) for file in files])]
         return [
-            ReadTask(partial(_plan_rows, self._uri, file), BlockMetadata(input_files=(file,), **unknown))
-            for file in self._files
+            ReadTask(partial(_plan_rows, self._uri, self._order, file), BlockMetadata(input_files=(file,), **unknown))
+            for file in files
         ]
 
 
-def _plan_rows(uri: str, file: str) -> list[pa.Table]:
-    return [pq.read_table(file, filesystem=storage.locate(uri).filesystem, partitioning=None)]
+def _plan_rows(uri: str, order: Order | None, file: str) -> list[pa.Table]:
+    rows = pq.read_table(file, filesystem=storage.locate(uri).filesystem, partitioning=None)
+    return [rows if order is None else rows.take(order.of(rows["track_id"].to_pylist()))]
 
 
 class Listen:
@@ -201,29 +208,36 @@ class FeaturesSink(Datasink[tuple[int, int]]):
             return 0, 0
         failed = heard["error_kind"].is_valid()
         rejects = heard.filter(failed).select(schema.REJECTS.names)
-        features = self._clips(heard.filter(heard["error_kind"].is_null()))
+        features = clips_of(heard.filter(heard["error_kind"].is_null()), self._writer.clip_bytes)
         self._writer.write(features, rejects)
         return features.num_rows, rejects.num_rows
 
-    def _clips(self, tracks: pa.Table) -> pa.Table:
-        """One row a clip of one row a track."""
-        counts = tracks["clip_count"].to_numpy()
-        index = pa.array(np.repeat(np.arange(tracks.num_rows), counts))
-        joined = memoryview(b"".join(tracks["clips"].to_pylist()))
-        size = self._writer.clip_bytes
-        clips = [joined[start : start + size] for start in range(0, len(joined), size)]
-        return pa.table(
-            {
-                "track_id": tracks["track_id"].take(index),
-                "content_tag": tracks["content_tag"].take(index),
-                "clip_index": pa.array(np.concatenate([np.arange(count) for count in counts]), pa.int32()),
-                "start_seconds": pa.array(
-                    [second for starts in tracks["clip_starts"].to_pylist() for second in starts], pa.float64()
-                ),
-                "features": pa.array(clips, pa.binary()),
-                **{name: tracks[name].take(index) for name in schema.TRACK_FACTS},
-            }
-        ).select(schema.FEATURES.names)
+
+def clips_of(tracks: pa.Table, clip_bytes: int) -> pa.Table:
+    """One row a clip, as `schema.FEATURES`, of one row a track.
+
+    Args:
+        tracks: from `heard`, none of which failed.
+        clip_bytes: of the features of a clip.
+    """
+    counts = tracks["clip_count"].to_numpy()
+    index = pa.array(np.repeat(np.arange(tracks.num_rows), counts))
+    joined = memoryview(b"".join(tracks["clips"].to_pylist()))
+    clips = [joined[start : start + clip_bytes] for start in range(0, len(joined), clip_bytes)]
+    # With an empty one, for there may be no track.
+    numbers = np.concatenate([np.empty(0, np.int32), *(np.arange(count) for count in counts)])
+    return pa.table(
+        {
+            "track_id": tracks["track_id"].take(index),
+            "content_tag": tracks["content_tag"].take(index),
+            "clip_index": pa.array(numbers, pa.int32()),
+            "start_seconds": pa.array(
+                [second for starts in tracks["clip_starts"].to_pylist() for second in starts], pa.float64()
+            ),
+            "features": pa.array(clips, pa.binary()),
+            **{name: tracks[name].take(index) for name in schema.TRACK_FACTS},
+        }
+    ).select(schema.FEATURES.names)
 
 
 def heard(
@@ -236,6 +250,7 @@ def heard(
     decoders: Sequence[Decoder] = CASCADE,
     patience_seconds: float = PATIENCE_SECONDS,
     until: datetime | None = None,
+    order: Order | None = None,
 ) -> Dataset:
     """Tracks of a plan, fetched, decoded and turned into features; one row a track.
 
@@ -249,13 +264,14 @@ def heard(
         decoders: asked in this order.
         patience_seconds: after so long, and a second more for each MiB, a decoder is taken to hang.
         until: no track is begun after this time; those have no row.
+        order: in which tracks come in each pass; None leaves them as they lie.
     """
     data_context(profile)
     pool = max(2, profile.cores)
     # Small blocks: a retry costs little, and a short catalog still keeps every core busy.
     block = int(np.clip(rows // (pool * 4), LISTEN_BATCH, 64))
     plan = ray.data.read_datasource(
-        PlanRows(plan_uri), num_cpus=profile.io_cpus, override_num_blocks=max(1, -(-rows // block))
+        PlanRows(plan_uri, order), num_cpus=profile.io_cpus, override_num_blocks=max(1, -(-rows // block))
     )
     return plan.map_batches(
         Listen,

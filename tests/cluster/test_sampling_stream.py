@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,7 +57,7 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> str:
     table = pa.Table.from_pylist(rows, schema=schema.FEATURES)
     writer = FeaturesWriter(uri, to_json(config), features_id(config), SHAPE, ("made in a test",))
     ends = [0, 500, 730, 1000, 1075, 1096, table.num_rows]
-    for start, end in zip(ends, ends[1:], strict=False):
+    for start, end in itertools.pairwise(ends):
         writer.write(table.slice(start, end - start), schema.REJECTS.empty_table())
     return uri
 
