@@ -32,7 +32,7 @@ from mgc.audio.decode import listen
 from mgc.audio.excerpts import ListeningPlan
 from mgc.audio.recording import Recording, record
 from mgc.audio.source import Held, OpenFile
-from mgc.configuration import short_hash, to_json
+from mgc.configuration import short_hash, to_json, what_differs
 from mgc.errors import AudioError, BundleError, ConfigError, ErrorKind, StorageError
 from mgc.evaluation.leakage import Groups
 from mgc.experiment import Experiment
@@ -120,15 +120,11 @@ class Bundle:
         trained, on what, metrics and report do not change it.
         """
         experiment = self.experiment
-        model = to_json(experiment.model)
-        if model.get("normalization") == "batch":
-            # Bundles of before there was another keep their ids.
-            del model["normalization"]
         facts = {
             "weights": _digest(self._weights()),
             "front_end": self.features_id,
             "listening": to_json(experiment.listening),
-            "model": model,
+            "model": what_differs(experiment.model),
             "taxonomy": self.taxonomy.to_json(),
             "normalization": self.normalization.to_json(),
         }
