@@ -20,22 +20,13 @@ from mgc.bundle import Bundle
 from mgc.datasets.splits import TRAIN, VALIDATION
 from mgc.errors import ResourceError, TrainingError
 from mgc.experiment import Experiment
-from mgc.models.house import HouseCnnConfig
 from mgc.training.augment import AugmentConfig
 from mgc.training.config import TrainingConfig
 from tests import tiny_features
+from tests.elastic_driver import EXACT, TRAIN_CLIPS
 from tests.tripwire import Tripwire
 
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]
-
-TRAIN_CLIPS = 96
-
-EXACT = replace(
-    tiny_features.EXPERIMENT,
-    model=HouseCnnConfig(channels=(4, 6), blocks=1, dropout=0.0, normalization="group"),
-    training=TrainingConfig(epochs=3, batch_size=TRAIN_CLIPS, balance="natural", l2=1e-3, gradient_clip=1.0),
-)
-"""Each step is the whole set, so the order of clips does not matter, nor who has which."""
 
 ORDERED = replace(
     tiny_features.EXPERIMENT,
