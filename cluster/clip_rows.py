@@ -92,11 +92,6 @@ class ClipRows(Datasource):
         self._read = partial(_read, dataset.filesystem, dataset.schema, list(columns), stage)
         self._order = order
 
-    @property
-    def tasks(self) -> int:
-        """About how many there are; to be told to Ray, which else cuts what comes of them into smaller blocks."""
-        return max(1, len(self._gathered(self._pieces)))
-
     def estimate_inmemory_data_size(self) -> int | None:
         """Not known: repeats are drawn."""
         return None
