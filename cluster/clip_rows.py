@@ -31,7 +31,7 @@ TASK_CLIPS: Final = 1024
 BLOCK_BYTES: Final = 16 * 2**20
 """What blocks of a stream of clips aim at: they wait in the object store, and the last ones are in the workers."""
 
-Stage = Callable[[pa.Table], pa.Table]
+Stage = Callable[[pa.Table], Iterator[pa.Table]]
 """From rows of the table to rows of the stream."""
 
 
@@ -128,15 +128,18 @@ def _read(
             schema=columns, columns=names, batch_size=TASK_CLIPS, batch_readahead=1, fragment_readahead=1
         )
         for batch in scanner.to_batches():
-            yield stage(pa.Table.from_batches([batch]))
+            yield from stage(pa.Table.from_batches([batch]))
 
 
-def repeated(rows: pa.Table, resample: Resample) -> pa.Table:
-    """Rows repeated for balance, in order.
+def repeated(rows: pa.Table, resample: Resample) -> Iterator[pa.Table]:
+    """Rows repeated for balance, in order, no more than `TASK_CLIPS` at a time; one table at least.
 
     Args:
         rows: with `genre_top`, `track_id` and `clip_index`.
         resample: says how often.
     """
     keys = {name: np.array(rows[name].to_pylist(), dtype=object) for name in ("genre_top", "track_id", "clip_index")}
-    return rows.take(pa.array(np.repeat(np.arange(rows.num_rows), resample.repeats(keys))))
+    index = np.repeat(np.arange(rows.num_rows), resample.repeats(keys))
+    # A rare genre's clips may be given a hundred times: together they would be a block of gigabytes.
+    for start in range(0, max(len(index), 1), TASK_CLIPS):
+        yield rows.take(pa.array(index[start : start + TASK_CLIPS]))

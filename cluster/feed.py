@@ -57,14 +57,14 @@ class Side:
     only: pc.Expression | None = None
     resample: Resample | None = None
 
-    def __call__(self, table: pa.Table) -> pa.Table:
+    def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
         """The columns of a feed. An unknown artist is "": a block without any artist is typed like its neighbours."""
         rows = table.filter(on_side(table, self.split, self.protocol))
         rows = rows if self.only is None else rows.filter(self.only)
         unknown = pa.nulls(rows.num_rows, pa.string())
         artists = rows["artist_id"].cast(pa.string()) if "artist_id" in rows.column_names else unknown
         rows = rows.select(_FEED).append_column("artist_id", artists.fill_null(""))
-        return rows if self.resample is None else repeated(rows, self.resample)
+        return iter([rows]) if self.resample is None else repeated(rows, self.resample)
 
 
 def side(

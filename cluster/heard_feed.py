@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import pyarrow as pa
@@ -60,14 +61,14 @@ class ClipsOfSide:
         self._rows = rows
         self._failed = failed
 
-    def __call__(self, tracks: pa.Table) -> pa.Table:
+    def __call__(self, tracks: pa.Table) -> Iterator[pa.Table]:
         """Clips; none of tracks that failed, which are noted."""
         well = tracks["error_kind"].is_null()
         lost = tracks.filter(tracks["error_kind"].is_valid())
         if lost.num_rows:
             names, kinds = lost["track_id"].to_pylist(), lost["error_kind"].to_pylist()
             self._failed.add.remote(dict(zip(names, kinds, strict=True)))
-        return self._rows(clips_of(tracks.filter(well), self._clip_bytes))
+        yield from self._rows(clips_of(tracks.filter(well), self._clip_bytes))
 
 
 def write_plan(uri: str, tracks: pa.Table) -> None:

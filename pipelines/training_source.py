@@ -22,7 +22,7 @@ from mgc import schema
 from mgc.configuration import short_hash, to_json
 from mgc.datasets.roster import Roster, count_rows, on_side
 from mgc.datasets.splits import TRAIN, VALIDATION
-from mgc.errors import ConfigError
+from mgc.errors import ConfigError, FeaturesError
 from mgc.experiment import Experiment
 from mgc.features.front_end import build_front_end, features_id
 from pipelines import prepare
@@ -176,6 +176,12 @@ class UnpreparedCatalog(Source):
         prepare.build(catalog, first, experiment, at)
         dataset, facts = read_features(first)
         found = read_roster(dataset, experiment.protocol)
+        for split in (TRAIN, VALIDATION):
+            if self.roster.class_counts(split) and not found.class_counts(split):
+                raise FeaturesError(
+                    f"{self.where}: none of the {split} tracks that were heard gave features; see why in "
+                    f"{storage.redact(first)}/rejects."
+                )
         clips_a_track = found.size(TRAIN).clips / sample.size(TRAIN).tracks
         counts = {
             genre: max(1, round(count * clips_a_track)) for genre, count in self.roster.class_counts(TRAIN).items()
