@@ -34,7 +34,7 @@ def of(split: str, genre: str) -> pc.Expression:
 
 def test_a_genre_without_training_clips_is_refused(tmp_path: Path) -> None:
     features = written(tmp_path, of("train", "rock"))
-    with pytest.raises(FeaturesError, match="only one genre .folk. to train on"):
+    with pytest.raises(FeaturesError, match="only one genre"):
         train.build(EXPERIMENT, features, "/nowhere", dry_run=True)
     three = tiny_features.rows()
     place = three.schema.get_field_index("genre_top")
@@ -64,5 +64,5 @@ def test_zero_workers_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_features_or_a_catalog_but_not_both() -> None:
     for features, catalog in ((None, None), ("a", "b")):
-        with pytest.raises(ConfigError, match="give --features FEATURES .* or --catalog CATALOG"):
+        with pytest.raises(ConfigError, match="give --features FEATURES"):
             open_source(features, catalog, EXPERIMENT, None)
