@@ -58,13 +58,17 @@ class Side:
     resample: Resample | None = None
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
-        """The columns of a feed. An unknown artist is "": a block without any artist is typed like its neighbours."""
+        """The columns of a feed, in one table or several."""
         rows = table.filter(on_side(table, self.split, self.protocol))
-        rows = rows if self.only is None else rows.filter(self.only)
-        unknown = pa.nulls(rows.num_rows, pa.string())
-        artists = rows["artist_id"].cast(pa.string()) if "artist_id" in rows.column_names else unknown
-        rows = rows.select(_FEED).append_column("artist_id", artists.fill_null(""))
+        rows = _fed(rows if self.only is None else rows.filter(self.only))
         return iter([rows]) if self.resample is None else repeated(rows, self.resample)
+
+
+def _fed(table: pa.Table) -> pa.Table:
+    """The columns of a feed. An unknown artist is "": a block without any artist is typed like its neighbours."""
+    unknown = pa.nulls(table.num_rows, pa.string())
+    artists = table["artist_id"].cast(pa.string()) if "artist_id" in table.column_names else unknown
+    return table.select(_FEED).append_column("artist_id", artists.fill_null(""))
 
 
 def side(
