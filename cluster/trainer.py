@@ -19,7 +19,7 @@ from mgc.bundle import Bundle
 from mgc.errors import FeaturesError, ResourceError
 from mgc.training.course import Row, read_best
 
-FAILURES: Final = 8
+FAILURES: Final = 4
 """Times that workers may die before a training is given up; it can be submitted again then."""
 
 

@@ -85,8 +85,9 @@ def training(features: str, out: Path, *fields: str) -> list[str]:
 def test_a_submitted_training_is_followed_to_its_bundle(ray_head: RayHead, features: str, tmp_path: Path) -> None:
     done = submit(ray_head, *training(features, tmp_path / "bundle"))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "training house: " in done.stdout
-    assert "best epoch 1: validation accuracy" in done.stdout
+    said = done.stdout + done.stderr
+    assert "training house: " in said
+    assert "best epoch 1: validation accuracy" in said
     facts = next(json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"job": "train"'))
     assert facts["status"] == "done"
     assert load_bundle(tmp_path / "bundle").metrics["made_with"]["workers"] == 2
@@ -99,9 +100,10 @@ def test_a_submitted_training_that_fails_says_why_and_has_its_exit_code(
     wild = ["--training.optimizer", "sgd", "--training.learning_rate", "10", "--training.l2", "10"]
     failed = submit(ray_head, *training(features, tmp_path / "bundle", *wild))
     assert failed.returncode == 1
-    (line,) = [line for line in failed.stdout.splitlines() if line.startswith("python -m pipelines.train: ")]
+    said = failed.stdout + failed.stderr
+    (line,) = [line for line in said.splitlines() if line.startswith("python -m pipelines.train: ")]
     assert re.search(r"the loss became (inf|nan) in epoch 1, step \d+ \(tracks t\d\d", line)
-    (job_id,) = set(re.findall(r"raysubmit_\w+", failed.stdout))
+    (job_id,) = set(re.findall(r"raysubmit_\w+", said))
     details = JobSubmissionClient(ray_head.jobs_url).get_job_info(job_id)
-    assert (str(details.status), details.driver_exit_code) == ("FAILED", 1)
+    assert (details.status, details.driver_exit_code) == ("FAILED", 1)
     assert not (tmp_path / "bundle" / "experiment.json").exists()
