@@ -29,7 +29,7 @@ test: $(READY) ## the tests, object store included
 
 drills: $(READY) ## kill a worker, a node, the driver, at three moments each; prints what was done twice
 	@$(BIN)/python -m pytest tests/cluster/test_drills.py tests/cluster/test_training.py tests/cluster/test_training_drills.py \
-		tests/cluster/test_three_seeds.py -m cluster $(ARGS)
+		tests/cluster/test_three_seeds.py tests/cluster/test_sampling_stream.py -m cluster $(ARGS)
 
 check: $(READY) ## style, types, import contracts, pinned versions
 	@$(BIN)/ruff check .

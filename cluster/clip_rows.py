@@ -92,6 +92,11 @@ class ClipRows(Datasource):
         self._read = partial(_read, dataset.filesystem, dataset.schema, list(columns), stage)
         self._order = order
 
+    @property
+    def tasks(self) -> int:
+        """About how many there are; another order gathers row groups in another way."""
+        return len(self._gathered(self._pieces))
+
     def estimate_inmemory_data_size(self) -> int | None:
         """Not known: repeats are drawn."""
         return None

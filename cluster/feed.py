@@ -112,8 +112,9 @@ def feed(
     columns = list(dict.fromkeys([*columns_of(dataset), *_FEED]))
     source = ClipRows(dataset, columns, side(split, counts, experiment, only, epoch), order)
     # There are as many blocks as tasks and BLOCK_BYTES make; of more blocks that are asked for Ray makes smaller ones.
+    at_once = min(max(2, profile.cores), max(1, source.tasks))
     rows: Dataset = ray.data.read_datasource(
-        source, num_cpus=profile.io_cpus, concurrency=max(2, profile.cores), override_num_blocks=1
+        source, num_cpus=profile.io_cpus, concurrency=at_once, override_num_blocks=1
     )
     # Of this stream alone.
     rows.context.target_max_block_size = BLOCK_BYTES

@@ -17,7 +17,7 @@ from mgc.models.house import HouseCnnConfig
 from mgc.training.config import TrainingConfig
 from tests.tiny_features import EXPERIMENT
 
-TRAIN_CLIPS = 96
+TRAIN_CLIPS = 128
 
 EXACT = replace(
     EXPERIMENT,

@@ -34,7 +34,7 @@ ORDERED = replace(
         epochs=3, batch_size=8, balance="class_balanced", average=0.9, augment=AugmentConfig(roll_time=True, gain=0.1)
     ),
 )
-"""Twelve steps an epoch, and all that draws by chance."""
+"""Sixteen steps an epoch, and all that draws by chance."""
 
 
 @pytest.fixture(scope="module")
