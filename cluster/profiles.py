@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -41,6 +41,12 @@ class Profile:
         train_cpus: of one training worker.
         dashboard: start Ray's dashboard with a local Ray.
         stall_seconds: a job in which nothing moves for so long is ended.
+        fewest_workers: with which a training goes on where nodes are lost, or not there; None for all of them.
+        accumulation: parts in which a worker computes its share of a batch, one after the other.
+        precision: `recipe`, in bfloat16 where the recipe takes it and the device computes in it, or `float32`.
+        compile: whether workers compile the network (torch.compile), which takes a C++ compiler on each node.
+        prefetch_batches: that a worker fetches ahead.
+        checkpoint_steps: after so many steps inside of an epoch a checkpoint is written, and augmentation drawn anew.
     """
 
     name: str
@@ -55,6 +61,12 @@ class Profile:
     train_cpus: Cpus
     dashboard: bool = False
     stall_seconds: Annotated[float, Field(gt=0.0)] = 300.0
+    fewest_workers: Annotated[int | None, Field(ge=1)] = None
+    accumulation: Annotated[int, Field(ge=1)] = 1
+    precision: Literal["recipe", "float32"] = "recipe"
+    compile: bool = False
+    prefetch_batches: Annotated[int, Field(ge=0)] = 1
+    checkpoint_steps: Annotated[int, Field(ge=1)] = 1000
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import platform
 import tempfile
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +18,12 @@ import torch
 
 import mgc
 from cluster import epochs, storage
-from cluster.feed import feed
 from cluster.profiles import Profile
 from cluster.progress import watched
 from cluster.scoring import clip_answers
 from cluster.session import connect
-from cluster.tables import read_features, read_roster
-from cluster.trainer import train
-from cluster.training_plan import plan_training
-from mgc import schema
+from cluster.trainer import check_room, train
+from cluster.training_plan import check_batch, plan_training
 from mgc.bundle import FILES, TRAINED_ON, Bundle, load_bundle
 from mgc.configuration import short_hash, to_json
 from mgc.datasets.protocols import SIDES, name_of
@@ -38,6 +38,7 @@ from mgc.models.blocks import parameter_count
 from mgc.recipes.catalogue import find
 from pipelines.answers import answers
 from pipelines.job import OVERRIDES, PROFILE, URI, Summary, describe, main, overrides, say
+from pipelines.training_source import open_source
 
 
 def open_bundle(uri: str) -> Bundle:
@@ -97,7 +98,15 @@ def check(experiment: Experiment, facts: dict[str, Any], counts: dict[str, dict[
         )
     strange = sorted(set(counts[VALIDATION]) - set(counts[TRAIN]))
     if strange:
-        raise FeaturesError(f"{where}: the genre(s) {', '.join(strange)} are in validation, but not in train.")
+        raise FeaturesError(
+            f"{where}: the genre(s) {', '.join(strange)} are in validation, but not in train; add training tracks of "
+            "them, or leave them out of the catalog."
+        )
+
+
+def unvalidated(counts: dict[str, dict[str, int]]) -> list[str]:
+    """Genres that are trained on, but missing from a validation that there is: nothing says how well they do."""
+    return sorted(set(counts[TRAIN]) - set(counts[VALIDATION])) if counts[VALIDATION] else []
 
 
 def adjusted(bundle: Bundle, clips: pa.Table, counts: tuple[int, ...]) -> Bundle:
@@ -137,7 +146,7 @@ def division(roster: Roster, experiment: Experiment) -> dict[str, str]:
 
 def build(
     experiment: Experiment,
-    features: str,
+    features: str | None,
     out: str,
     checkpoints: str | None = None,
     profile: Profile | str | None = None,
@@ -145,20 +154,36 @@ def build(
     limit: int | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
+    catalog: str | None = None,
+    setting: Mapping[str, Any] | None = None,
 ) -> Summary:
-    """Train and save the bundle; connects to Ray unless it is given the profile of a session."""
-    where = storage.redact(features)
-    dataset, facts = read_features(features)
-    notices = list(schema.notices_of(dataset.schema))
-    # Names of feature files are unique: the same names are the same features.
-    fingerprint = short_hash([facts["features_id"], sorted(dataset.files)])
-    protocol = experiment.protocol
-    roster = read_roster(dataset, protocol).limited(limit, (TRAIN, VALIDATION))
-    only = {split: None if limit is None else roster.only(split) for split in (TRAIN, VALIDATION)}
+    """Train and save the bundle; connects to Ray unless it is given the profile of a session.
+
+    Args:
+        experiment: what to train.
+        features: that were prepared; or else `catalog`.
+        out: of the bundle.
+        checkpoints: their folder, which is kept; by default inside of `out`, and deleted at the end.
+        profile: of a session, or the name of one.
+        workers: data-parallel.
+        limit: most tracks of each split.
+        overwrite: another bundle at `out`.
+        dry_run: print what would be done.
+        catalog: of tracks that are decoded on the way.
+        setting: fields of the profile that are not to be as they are.
+    """
+    source = open_source(features, catalog, experiment, limit)
+    where, protocol, roster = source.where, experiment.protocol, source.roster
     counts = {split: roster.class_counts(split) for split in (TRAIN, VALIDATION)}
-    check(experiment, facts, counts, where)
-    key = short_hash([experiment.to_json(), fingerprint, limit, workers])
-    totals: dict[str, Any] = {f"{split}_clips": sum(found.values()) for split, found in counts.items()}
+    check(experiment, source.facts, counts, where)
+    setting = dict(setting or {})
+    parts = setting.get("accumulation", 1)
+    # The number of parts changes what is trained only where there are some: runs of before keep their keys.
+    key = short_hash([experiment.to_json(), source.fingerprint, limit, workers, *([parts] if parts > 1 else [])])
+    totals: dict[str, Any] = {f"{split}_{source.unit}": sum(found.values()) for split, found in counts.items()}
+    unheld = unvalidated(counts)
+    if unheld:
+        say(f"{where}: no validation {source.unit} of {', '.join(unheld)}: the best epoch is chosen without them.")
     if dry_run:
         describe(
             {
@@ -186,22 +211,31 @@ def build(
     folder = checkpoints or storage.join(out, "_checkpoints")
 
     def work(at: Profile) -> tuple[Bundle, list[dict[str, Any]]]:
-        job = plan_training(
-            dataset if limit is None else dataset.filter(only[TRAIN]), facts, counts[TRAIN], experiment, at
-        )
-        epoch = epochs.start()
-        training = feed(dataset, TRAIN, at, counts[TRAIN], experiment, only[TRAIN], epoch)
-        validation = feed(dataset, VALIDATION, at, None, experiment, only[VALIDATION])
+        at = dataclasses.replace(at, **setting)
+        check_batch(experiment, at)
+        check_room(at)
+        opened = source.open(at, storage.join(folder, f"{key}-data"))
+        job = plan_training(opened.measured, opened.facts, opened.counts, experiment, at)
         say(
-            f"training {experiment.recipe}: {parameter_count(job.model()):,} parameters, {totals['train_clips']} "
-            f"clips, "
+            f"training {experiment.recipe}: {parameter_count(job.model()):,} parameters, "
+            f"{totals[f'{TRAIN}_{source.unit}']} {source.unit}, "
             f"{len(job.taxonomy)} genres, at most {experiment.training.epochs} epochs of {job.steps(0)} steps, "
             f"{at.train_workers} worker(s)"
         )
+        epoch = epochs.start()
         with watched("training", "clips", job.clips()) as progress:
-            bundle, history = train(job, training, validation, at, folder, key, progress, epoch)
+            training = opened.training(epoch, progress)
+            held_out = opened.validation if counts[VALIDATION] else None
+            bundle, history = train(job, training, held_out, at, folder, key, progress, epoch)
+        failed = opened.quarantined()
+        if failed:
+            kinds = dict(sorted(Counter(failed.values()).items()))
+            bundle.metrics["quarantined"] = kinds
+            totals["quarantined"] = len(failed)
+            named = ", ".join(sorted(failed)[:3]) + (", …" if len(failed) > 3 else "")
+            say(f"{len(failed)} training tracks gave no features ({named}): {json.dumps(kinds)}")
         if experiment.training.adjust_after:
-            clips = clip_answers(validation, bundle, job.shape, at)
+            clips = clip_answers(opened.validation, bundle, job.shape, at)
             bundle = adjusted(bundle, clips, job.class_counts)
         return bundle, history
 
@@ -222,6 +256,7 @@ def build(
             "data": {
                 "features": where,
                 "clips": totals,
+                "genres_without_validation": unheld,
                 "genre_clips": counts[TRAIN],
                 "genre_share": {g: n / total for g, n in counts[TRAIN].items()},
                 "protocol": name_of(protocol),
@@ -234,12 +269,12 @@ def build(
                     "says": says(leak, VALIDATION, protocol.unit),
                 },
             },
-            "notices": notices,
+            "notices": source.notices,
             "made_with": {
                 "mgc": mgc.__version__,
                 "torch": torch.__version__,
                 "machine": platform.machine(),
-                "workers": workers,
+                **bundle.metrics["made_with"],
             },
         }
     )
@@ -258,37 +293,63 @@ def build(
 
 @click.command("train", context_settings=OVERRIDES)
 @click.option("--recipe", default="house", show_default=True, help="What to train; `mgc recipes` lists them.")
-@click.option("--features", type=URI, required=True, help="Folder that `mgc prepare` wrote.")
+@click.option("--features", type=URI, help="Folder that `mgc prepare` wrote.")
+@click.option("--catalog", type=URI, help="In place of features: tracks to fetch and decode on the way, in each epoch.")
 @click.option("--out", type=URI, required=True, help="Folder of the bundle.")
 @click.option(
     "--checkpoints", type=URI, help="Folder of the checkpoints, kept; by default inside BUNDLE, and deleted at the end."
 )
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Data-parallel workers.")
 @PROFILE
+@click.option("--fewest-workers", type=click.IntRange(1), help="With which it goes on where nodes are lost.")
+@click.option(
+    "--accumulation",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Parts in which a worker computes its share of a batch: more take less memory.",
+)
+@click.option("--float32", is_flag=True, help="In float32, also where the recipe takes bfloat16.")
+@click.option("--compile", "compiled", is_flag=True, help="Compile the network: needs a C++ compiler on each node.")
+@click.option("--prefetch", type=click.IntRange(0), help="Batches that a worker fetches ahead.")
 @click.option("--limit", type=click.IntRange(2), help="Only N tracks of each split, spread over it.")
 @click.option("--overwrite", is_flag=True, help="Replace another bundle at --out.")
 @click.option("--dry-run", is_flag=True, help="Print the configuration and what would be done.")
 @click.argument("fields", nargs=-1, type=click.UNPROCESSED)
 def command(
     recipe: str,
-    features: str,
+    features: str | None,
+    catalog: str | None,
     out: str,
     checkpoints: str | None,
     workers: int,
     profile: str | None,
+    fewest_workers: int | None,
+    accumulation: int,
+    float32: bool,
+    compiled: bool,
+    prefetch: int | None,
     limit: int | None,
     overwrite: bool,
     dry_run: bool,
     fields: tuple[str, ...],
 ) -> Summary:
-    """Train a recipe on prepared features and save the best model by validation.
+    """Train a recipe on prepared features, or on a catalog, and save the best model by validation.
 
     The best is that of the highest macro-F1, or of the lowest loss where the recipe says so (--training.select).
 
     Any field of the recipe can be set by its dotted name, for example --training.epochs 3 or --model.channels 16,32,64.
     """
     experiment = find(recipe).build().override(overrides(fields))
-    return build(experiment, features, out, checkpoints, profile, workers, limit, overwrite, dry_run)
+    asked = {
+        "fewest_workers": fewest_workers,
+        "accumulation": accumulation if accumulation > 1 else None,
+        "precision": "float32" if float32 else None,
+        "compile": compiled or None,
+        "prefetch_batches": prefetch,
+    }
+    setting = {name: value for name, value in asked.items() if value is not None}
+    return build(experiment, features, out, checkpoints, profile, workers, limit, overwrite, dry_run, catalog, setting)
 
 
 if __name__ == "__main__":

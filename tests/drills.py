@@ -202,9 +202,13 @@ class Moment:
             self._reached.set()
             self._released.wait(PATIENCE_SECONDS)
 
+    def has_come(self) -> bool:
+        """Whether it is reached."""
+        return self._reached.is_set()
+
     def wait(self, job: Job) -> None:
         """Until it is reached."""
-        _until(self._reached.is_set, job)
+        _until(self.has_come, job)
 
     def release(self) -> None:
         self._released.set()
