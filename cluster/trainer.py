@@ -27,6 +27,7 @@ def train(
     run_name: str,
     progress: Any = None,
     epoch: Any = None,
+    journal: Any = None,
 ) -> tuple[Bundle, list[Row]]:
     """Train, and return the best model by validation (`training.select`) with the history of all epochs.
 
@@ -44,13 +45,14 @@ def train(
         run_name: names this run.
         progress: a handle of `progress.watched`, or None.
         epoch: the handle that the training stream was given.
+        journal: a handle of `training_journal.start`, or None.
     """
     location = storage.locate(checkpoints_uri)
     if not storage.is_remote(checkpoints_uri):
         Path(location.path).mkdir(parents=True, exist_ok=True)
     trainer = TorchTrainer(
         work,
-        train_loop_config={"job": job, "progress": progress, "epoch": epoch},
+        train_loop_config={"job": job, "progress": progress, "epoch": epoch, "journal": journal},
         torch_config=TorchConfig(backend="nccl" if profile.gpus else "gloo", timeout_s=int(profile.stall_seconds)),
         scaling_config=ray.train.ScalingConfig(
             num_workers=profile.train_workers,

@@ -13,6 +13,7 @@ import torch
 from ray.train.torch import get_device, prepare_model
 
 from cluster.feed import batches
+from cluster.training_journal import Pen
 from cluster.training_plan import TrainingJob
 from mgc.models.blocks import Classifier, parameter_count
 from mgc.training.course import Course, Row, epoch_row
@@ -32,7 +33,7 @@ def work(config: dict[str, Any]) -> None:
 
     Args:
         config: `job`, a `TrainingJob`; `progress`, a handle of `progress.watched` or None; `epoch`, the handle that the
-            training stream was given or None.
+            training stream was given or None; `journal`, a handle of `training_journal.start` or None.
     """
     job: TrainingJob = config["job"]
     progress = config["progress"]
@@ -53,10 +54,13 @@ def work(config: dict[str, Any]) -> None:
     def on_step(clips: int, loss: float) -> None:
         if progress is not None:
             progress.add.remote({"clips": clips}, {"loss": loss})
+        pen.step(clips, loss, course.learner.optimizer)
 
+    pen = Pen(config["journal"], rank, world)
     while (epoch := course.begin()) is not None:
         if config["epoch"] is not None and rank == 0:
             ray.get(config["epoch"].begin.remote(epoch))
+        pen.begin(epoch, sum(map(job.steps, range(epoch))), job.steps(epoch))
         rows = shard.iter_batches(
             batch_size=training.batch_size // world,
             batch_format="pyarrow",
@@ -72,6 +76,7 @@ def work(config: dict[str, Any]) -> None:
         held = _together(learner.validate(mine))
         row = epoch_row(epoch, figures, held)
         course.end(row)
+        pen.end(row, figures, held)
         if progress is not None and rank == 0:
             names = {"validation accuracy": "validation_accuracy", "validation macro-F1": "validation_macro_f1"}
             shown = {words: row[name] for words, name in names.items() if name in row}

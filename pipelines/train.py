@@ -14,7 +14,7 @@ import pyarrow as pa
 import torch
 
 import mgc
-from cluster import epochs, storage
+from cluster import epochs, storage, training_journal
 from cluster.feed import feed
 from cluster.profiles import Profile
 from cluster.progress import watched
@@ -22,6 +22,7 @@ from cluster.scoring import clip_answers
 from cluster.session import connect
 from cluster.tables import read_features, read_roster
 from cluster.trainer import train
+from cluster.training_journal import JournalPlan
 from cluster.training_plan import plan_training
 from mgc import schema
 from mgc.bundle import FILES, TRAINED_ON, Bundle, load_bundle
@@ -36,6 +37,8 @@ from mgc.features.front_end import features_id
 from mgc.labeling.adjust import PriorAdjustment, macro_f1_by_tau
 from mgc.models.blocks import parameter_count
 from mgc.recipes.catalogue import find
+from mgc.taxonomy import Taxonomy
+from mgc.training.course import Row
 from pipelines.answers import answers
 from pipelines.job import OVERRIDES, URI, Summary, describe, main, overrides, say
 
@@ -118,6 +121,13 @@ def adjusted(bundle: Bundle, clips: pa.Table, counts: tuple[int, ...]) -> Bundle
     return dataclasses.replace(bundle, adjustment=PriorAdjustment.from_counts(tau, counts) if tau else None)
 
 
+def kept_row(experiment: Experiment, history: list[Row]) -> Row:
+    """The row of the epoch whose weights are kept."""
+    # Where the head was trained anew, the model is of one of those epochs.
+    final = [row for row in history if row["epoch"] > experiment.training.epochs] or history
+    return max(final, key=experiment.training.validation_score)
+
+
 def division(roster: Roster, experiment: Experiment) -> dict[str, str]:
     """What stands on each side of a protocol, and what leaks, in words."""
     trained_on = Groups.of(roster)
@@ -145,6 +155,8 @@ def build(
     limit: int | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
+    tensorboard: str | None = None,
+    mlflow: str | None = None,
 ) -> Summary:
     """Train and save the bundle; connects to Ray when a profile is not given."""
     where = storage.redact(features)
@@ -184,8 +196,17 @@ def build(
                 f"it."
             )
     folder = checkpoints or storage.join(out, "_checkpoints")
+    plan = JournalPlan(
+        name=f"{experiment.recipe}-{key}",
+        key=key,
+        settings=training_journal.settings_of(experiment),
+        genres=Taxonomy.flat(counts[TRAIN]).names,
+        tensorboard=tensorboard or storage.join(out, "tensorboard"),
+        mlflow=mlflow,
+    )
 
-    def work(at: Profile) -> tuple[Bundle, list[dict[str, Any]]]:
+    def work(at: Profile) -> tuple[Bundle, list[Row]]:
+        journal = training_journal.start(plan)
         job = plan_training(
             dataset if limit is None else dataset.filter(only[TRAIN]), facts, counts[TRAIN], experiment, at
         )
@@ -198,11 +219,21 @@ def build(
             f"{len(job.taxonomy)} genres, at most {experiment.training.epochs} epochs of {job.steps(0)} steps, "
             f"{at.train_workers} worker(s)"
         )
-        with watched("training", "clips", job.clips()) as progress:
-            bundle, history = train(job, training, validation, at, folder, key, progress, epoch)
-        if experiment.training.adjust_after:
-            clips = clip_answers(validation, bundle, job.shape, at)
-            bundle = adjusted(bundle, clips, job.class_counts)
+        say(f"to watch: tensorboard --logdir {storage.redact(str(plan.tensorboard))}")
+        for problem in training_journal.problems(journal):
+            say(f"{problem} Training goes on.")
+        try:
+            with watched("training", "clips", job.clips()) as progress:
+                bundle, history = train(job, training, validation, at, folder, key, progress, epoch, journal)
+            if experiment.training.adjust_after:
+                clips = clip_answers(validation, bundle, job.shape, at)
+                bundle = adjusted(bundle, clips, job.class_counts)
+        except BaseException:
+            training_journal.finish(journal, None, patience_seconds=10.0)
+            raise
+        tags = {"bundle_id": bundle.id, "mgc": mgc.__version__}
+        for problem in training_journal.finish(journal, kept_row(experiment, history), tags):
+            say(problem)
         return bundle, history
 
     if profile is None:
@@ -213,9 +244,7 @@ def build(
     trained_on = Groups.of(roster)
     bundle = dataclasses.replace(bundle, trained_on=trained_on)
     leak = heard(roster, VALIDATION, trained_on)
-    # Where the head was trained anew, the model is of one of those epochs.
-    final = [row for row in history if row["epoch"] > experiment.training.epochs] or history
-    best = max(final, key=experiment.training.validation_score)
+    best = kept_row(experiment, history)
     total = sum(counts[TRAIN].values())
     bundle.metrics.update(
         {
@@ -268,6 +297,16 @@ def build(
 )
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Data-parallel workers.")
 @click.option("--limit", type=click.IntRange(2), help="Only N tracks of each split, spread over it.")
+@click.option(
+    "--tensorboard",
+    type=URI,
+    help="Folder of TensorBoard's event files, where each training has a folder; by default BUNDLE/tensorboard.",
+)
+@click.option(
+    "--mlflow",
+    envvar="MLFLOW_TRACKING_URI",
+    help="MLflow server to log to [default: MLFLOW_TRACKING_URI, else none]; wants the extra mgc[mlflow].",
+)
 @click.option("--overwrite", is_flag=True, help="Replace another bundle at --out.")
 @click.option("--dry-run", is_flag=True, help="Print the configuration and what would be done.")
 @click.argument("fields", nargs=-1, type=click.UNPROCESSED)
@@ -278,6 +317,8 @@ def command(
     checkpoints: str | None,
     workers: int,
     limit: int | None,
+    tensorboard: str | None,
+    mlflow: str | None,
     overwrite: bool,
     dry_run: bool,
     fields: tuple[str, ...],
@@ -289,7 +330,9 @@ def command(
     Any field of the recipe can be set by its dotted name, for example --training.epochs 3 or --model.channels 16,32,64.
     """
     experiment = find(recipe).build().override(overrides(fields))
-    return build(experiment, features, out, checkpoints, None, workers, limit, overwrite, dry_run)
+    return build(
+        experiment, features, out, checkpoints, None, workers, limit, overwrite, dry_run, tensorboard, mlflow or None
+    )
 
 
 if __name__ == "__main__":
