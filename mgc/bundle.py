@@ -32,7 +32,7 @@ from mgc.audio.decode import listen
 from mgc.audio.excerpts import ListeningPlan
 from mgc.audio.recording import Recording, record
 from mgc.audio.source import Held, OpenFile
-from mgc.configuration import short_hash, to_json
+from mgc.configuration import short_hash, to_json, what_differs
 from mgc.errors import AudioError, BundleError, ConfigError, ErrorKind, StorageError
 from mgc.evaluation.leakage import Groups
 from mgc.experiment import Experiment
@@ -124,7 +124,7 @@ class Bundle:
             "weights": _digest(self._weights()),
             "front_end": self.features_id,
             "listening": to_json(experiment.listening),
-            "model": to_json(experiment.model),
+            "model": what_differs(experiment.model),
             "taxonomy": self.taxonomy.to_json(),
             "normalization": self.normalization.to_json(),
         }

@@ -6,6 +6,7 @@ refused where it is written down and `dataclasses.replace` makes a checked varia
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from typing import Any, Final
@@ -19,6 +20,20 @@ STRICT: Final = ConfigDict(extra="forbid", allow_inf_nan=False)
 def to_json(configuration: Any) -> Any:
     """JSON-ready values of a configuration: tuples become lists, groups dicts, enumerations their values."""
     return TypeAdapter(type(configuration)).dump_python(configuration, mode="json")
+
+
+def what_differs(configuration: Any) -> Any:
+    """JSON-ready values of a configuration without the fields that have their default; `kind` is always there.
+
+    For hashes that must not change when a later mgc adds a field, whose default is what was done before.
+    """
+    if isinstance(configuration, tuple):
+        return [what_differs(item) for item in configuration]
+    if not dataclasses.is_dataclass(configuration):
+        return configuration
+    values = {field.name: getattr(configuration, field.name) for field in dataclasses.fields(configuration)}
+    plain = {field.name: field.default for field in dataclasses.fields(configuration)}
+    return {name: what_differs(value) for name, value in values.items() if name == "kind" or value != plain[name]}
 
 
 def short_hash(value: Any) -> str:

@@ -15,6 +15,7 @@ JOBS: Final = {
     "catalog": "Index the audio files of a folder or a bucket.",
     "prepare": "Compute the features of a catalog's tracks for training.",
     "train": "Train a recipe on prepared features and save a bundle.",
+    "ensemble": "Put several bundles together into one.",
     "evaluate": "Score a bundle on a split and write an HTML report.",
     "plan": "What `label` would do, and what it would take.",
     "label": "Label the tracks that are new or changed, in one commit.",

@@ -10,11 +10,12 @@ from mgc.errors import ConfigError
 from mgc.models.blocks import Classifier
 from mgc.models.convolutional import Convolutional, ConvolutionalConfig, smallest_side
 from mgc.models.dense import Dense, DenseConfig
+from mgc.models.ensemble import Ensemble, EnsembleConfig
 from mgc.models.guess import Guess, GuessConfig
 from mgc.models.house import HouseCnn, HouseCnnConfig
 from mgc.models.recurrent import Recurrent, RecurrentConfig, smallest_frames
 
-AnyModelConfig = HouseCnnConfig | ConvolutionalConfig | DenseConfig | RecurrentConfig | GuessConfig
+AnyModelConfig = HouseCnnConfig | ConvolutionalConfig | DenseConfig | RecurrentConfig | GuessConfig | EnsembleConfig
 
 ModelConfig = Annotated[AnyModelConfig, Field(discriminator="kind")]
 """The configuration of any network; `kind` says which."""
@@ -36,7 +37,7 @@ def build_model(config: AnyModelConfig, input_shape: tuple[int, ...], genres: in
     check_input(config, input_shape)
     match config:
         case HouseCnnConfig():
-            return HouseCnn(config, genres)
+            return HouseCnn(config, genres, input_shape[0])
         case ConvolutionalConfig():
             return Convolutional(config, input_shape, genres)
         case DenseConfig():
@@ -45,6 +46,8 @@ def build_model(config: AnyModelConfig, input_shape: tuple[int, ...], genres: in
             return Recurrent(config, input_shape[0], genres)
         case GuessConfig():
             return Guess(config, genres)
+        case EnsembleConfig():
+            return Ensemble([build_model(member, input_shape, genres) for member in config.members])
         case _:
             assert_never(config)
 
@@ -62,6 +65,10 @@ def check_input(config: AnyModelConfig, input_shape: tuple[int, ...]) -> None:
     axes: tuple[int, ...]
     match config:
         case DenseConfig() | GuessConfig():
+            return
+        case EnsembleConfig():
+            for member in config.members:
+                check_input(member, input_shape)
             return
         case HouseCnnConfig():
             axes, smallest = (2,), (1, 1)

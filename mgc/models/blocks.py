@@ -91,11 +91,20 @@ class ConvNormRelu(nn.Sequential):
 
 
 class MeanMaxPool(nn.Module):
-    """Global pooling over frequency and time: mean and maximum side by side, (B, C, F, T) → (B, 2C)."""
+    """Global pooling over frequency and time: mean and maximum side by side, (B, C, F, T) → (B, 2C).
+
+    Args:
+        keep_bins: pool over time only, (B, C, F, T) → (B, 2CF).
+    """
+
+    def __init__(self, keep_bins: bool = False) -> None:
+        super().__init__()
+        self._axes = (3,) if keep_bins else (2, 3)
 
     def forward(self, maps_BCFT: torch.Tensor) -> torch.Tensor:
-        """Pooled (B, 2C)."""
-        return torch.cat([maps_BCFT.mean(dim=(2, 3)), maps_BCFT.amax(dim=(2, 3))], dim=1)
+        """Pooled (B, 2C) or (B, 2CF)."""
+        pooled = torch.cat([maps_BCFT.mean(dim=self._axes), maps_BCFT.amax(dim=self._axes)], dim=1)
+        return pooled.flatten(1)
 
 
 def initialise(model: nn.Module, init: Init) -> None:

@@ -23,6 +23,7 @@ class HouseCnnConfig:
     Attributes:
         channels: width of each stage; every stage halves bins and frames (rounded up).
         blocks: residual blocks a stage.
+        keep_bins: pool over frames only, so that the head knows how high something sounds; else over bins too.
         dropout: share of the embedding zeroed in training.
     """
 
@@ -34,6 +35,7 @@ class HouseCnnConfig:
         128,
     )
     blocks: Annotated[int, Field(ge=0, le=8)] = 1
+    keep_bins: bool = False
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.3
 
 
@@ -53,15 +55,16 @@ class ResidualBlock(nn.Module):
 class HouseCnn(Classifier):
     """Stages of a strided convolution and residual blocks, mean and max pooled, one linear layer.
 
-    Any number of bins and frames works; with the pooling, the answer hardly depends on where in the clip something
-    sounds.
+    Any number of frames works, and unless bins are kept, of bins; with the pooling, the answer hardly depends on where
+    in the clip something sounds.
 
     Args:
         config: width and depth.
         genres: number of logits.
+        bins: of the features; matters where they are kept.
     """
 
-    def __init__(self, config: HouseCnnConfig, genres: int) -> None:
+    def __init__(self, config: HouseCnnConfig, genres: int, bins: int = 128) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         width = 1
@@ -70,12 +73,13 @@ class HouseCnn(Classifier):
             layers.extend(ResidualBlock(channels) for _ in range(config.blocks))
             width = channels
         self.stages = nn.Sequential(*layers)
-        self.pool = MeanMaxPool()
+        self.pool = MeanMaxPool(config.keep_bins)
         self.dropout = nn.Dropout(config.dropout)
-        self.head = nn.Linear(2 * width, genres)
+        rows = -(-bins // 2 ** len(config.channels)) if config.keep_bins else 1
+        self.head = nn.Linear(2 * width * rows, genres)
 
     def embed(self, features_BFT: torch.Tensor) -> torch.Tensor:
-        """Mean and maximum of the last stage, (B, 2 · channels[-1])."""
+        """Mean and maximum of the last stage, (B, 2 · channels[-1]), where bins are kept as often as it has bins."""
         maps_BCFT = features_BFT.unsqueeze(1).contiguous(memory_format=torch.channels_last)
         pooled: torch.Tensor = self.pool(self.stages(maps_BCFT))
         return pooled

@@ -14,7 +14,8 @@ from mgc.models.architecture import AnyModelConfig, ModelConfig, build_model, ch
 from mgc.models.blocks import MeanMaxPool, parameter_count
 from mgc.models.convolutional import ConvolutionalConfig
 from mgc.models.dense import DenseConfig
-from mgc.models.guess import GuessConfig
+from mgc.models.ensemble import Ensemble, EnsembleConfig
+from mgc.models.guess import Guess, GuessConfig
 from mgc.models.house import HouseCnn, HouseCnnConfig
 from mgc.models.recurrent import RecurrentConfig
 
@@ -29,6 +30,10 @@ SMALL: dict[str, tuple[AnyModelConfig, tuple[tuple[int, ...], ...]]] = {
     "dense": (DenseConfig(hidden=(9, 8), batch_norm=True, dropout=0.1), (VECTOR, PICTURE, COLOURS)),
     "recurrent": (RecurrentConfig(filters=(6, 5), kernels=(5, 3), paddings=(2, 0), lstm_width=7), (PICTURE,)),
     "guess": (GuessConfig(), (VECTOR, PICTURE, COLOURS)),
+    "ensemble": (
+        EnsembleConfig(members=(HouseCnnConfig(channels=(4, 6), keep_bins=True), DenseConfig(hidden=(9,)))),
+        (PICTURE,),
+    ),
 }
 """A small one of each kind, and the shapes that it takes."""
 
@@ -93,8 +98,11 @@ def test_a_shape_of_other_axes_is_refused_in_one_line(kind: str) -> None:
             check_input(config, shape)
         else:
             side = " x ".join(map(str, shape))
+            # Of an ensemble it is the first member that does not take them.
+            member = config.members[0].kind if isinstance(config, EnsembleConfig) else kind
             with pytest.raises(
-                ConfigError, match=f"model {kind} takes features of bins x frames.*, the front end gives {side} numbers"
+                ConfigError,
+                match=f"model {member} takes features of bins x frames.*, the front end gives {side} numbers",
             ):
                 build_model(config, shape, 3)
 
@@ -150,3 +158,36 @@ def test_the_pool_by_hand() -> None:
 def test_a_wrong_configuration_is_refused_at_birth(kind: type[Any], wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         kind(**wrong)
+
+
+def test_an_ensemble_gives_the_mean_of_its_members_logits() -> None:
+    torch.manual_seed(0)
+    configs = [SMALL["house_cnn"][0], SMALL["convolutional"][0], SMALL["recurrent"][0], SMALL["dense"][0]]
+    members = [build_model(config, PICTURE, 5).eval() for config in configs]
+    features_BFT = torch.randn(3, *PICTURE)
+    logits_BG = torch.stack([member(features_BFT) for member in members]).mean(dim=0)
+    weights = sum(parameter_count(member) for member in members)
+    joined = Ensemble(members).eval()
+    torch.testing.assert_close(joined(features_BFT), logits_BG)
+    # One bias in place of four.
+    assert parameter_count(joined) == weights - 3 * 5
+
+
+def test_an_ensemble_of_a_guess_is_refused() -> None:
+    with pytest.raises(ConfigError, match="an ensemble takes networks whose head is one linear layer"):
+        Ensemble([Guess(GuessConfig(), 3), HouseCnn(HouseCnnConfig(channels=(4,)), 3)])
+
+
+def test_kept_bins_tell_how_high_something_sounds() -> None:
+    """The same sound, moved up by whole strides: pooled over bins the maps hardly tell, kept bins do."""
+    torch.manual_seed(0)
+    low_BFT = torch.zeros(1, 64, 32)
+    low_BFT[:, 16:24] = 1
+    high_BFT = low_BFT.roll(16, dims=1)
+    for keep_bins, size in ((False, 2 * 6), (True, 2 * 6 * 16)):
+        model = HouseCnn(HouseCnnConfig(channels=(4, 6), keep_bins=keep_bins), 3, bins=64).eval()
+        low_BD, high_BD = model.embed(low_BFT), model.embed(high_BFT)
+        assert low_BD.shape == (1, size)
+        assert torch.allclose(low_BD, high_BD, atol=1e-5) != keep_bins
+        # Any number of frames.
+        assert model.embed(low_BFT[:, :, :20]).shape == (1, size)

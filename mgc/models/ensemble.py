@@ -1,0 +1,80 @@
+"""An ensemble: trained networks side by side, their logits averaged.
+
+Each one's head is a linear layer, so the mean of their logits is one linear layer on their embeddings side by side: the
+ensemble is a network like any other, and costs what its members cost together.
+
+Axes: B batch, F mel bins, T frames, D embedding, G genres.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import nn
+
+from mgc.configuration import STRICT
+from mgc.errors import ConfigError
+from mgc.models.blocks import Classifier
+from mgc.models.convolutional import ConvolutionalConfig
+from mgc.models.dense import DenseConfig
+from mgc.models.house import HouseCnnConfig
+from mgc.models.recurrent import RecurrentConfig
+
+MemberConfig = Annotated[
+    HouseCnnConfig | ConvolutionalConfig | DenseConfig | RecurrentConfig, Field(discriminator="kind")
+]
+
+
+@dataclass(frozen=True, config=STRICT)
+class EnsembleConfig:
+    """Configuration of `Ensemble`.
+
+    Attributes:
+        members: the networks.
+    """
+
+    kind: Literal["ensemble"] = "ensemble"
+    members: Annotated[tuple[MemberConfig, ...], Field(min_length=2, max_length=100)] = (
+        HouseCnnConfig(),
+        HouseCnnConfig(),
+    )
+
+
+class Ensemble(Classifier):
+    """Networks side by side under one linear head.
+
+    Args:
+        members: of one number of genres, whose heads are linear layers. They are taken over: their own heads are gone
+            afterwards. For an ensemble of trained networks the joint head gives the mean of their logits.
+
+    Raises:
+        ConfigError: a member's head is no linear layer.
+    """
+
+    def __init__(self, members: Sequence[Classifier]) -> None:
+        super().__init__()
+        heads = [member.head for member in members]
+        linear = [head for head in heads if isinstance(head, nn.Linear)]
+        if len(linear) != len(heads):
+            raise ConfigError("an ensemble takes networks whose head is one linear layer.")
+        share = 1 / len(linear)
+        self.head = nn.Linear(sum(head.in_features for head in linear), linear[0].out_features)
+        with torch.no_grad():
+            self.head.weight.copy_(torch.cat([head.weight for head in linear], dim=1) * share)
+            self.head.bias.copy_(torch.stack([head.bias for head in linear]).mean(dim=0))
+        for member in members:
+            member.head = nn.Identity()
+        self.members = nn.ModuleList(members)
+
+    def embed(self, features_BFT: torch.Tensor) -> torch.Tensor:
+        """The members' embeddings side by side, (B, sum of theirs)."""
+        return torch.cat([member.embed(features_BFT) for member in self.members], dim=1)  # type: ignore[operator]
+
+    def classify(self, embedding_BD: torch.Tensor) -> torch.Tensor:
+        """Logits (B, G): the mean of the members'."""
+        logits_BG: torch.Tensor = self.head(embedding_BD)
+        return logits_BG

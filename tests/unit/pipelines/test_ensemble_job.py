@@ -1,0 +1,102 @@
+"""`mgc ensemble`: what fits is joined, what does not is refused in one line."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mgc.audio.excerpts import ListeningPlan
+from mgc.bundle import Bundle, load_bundle
+from mgc.datasets.protocols import ByGroup
+from mgc.evaluation.leakage import Groups
+from mgc.experiment import Experiment
+from mgc.features.mel import LogMelConfig
+from mgc.features.normalization import Normalization
+from mgc.labeling.adjust import PriorAdjustment
+from mgc.models.architecture import build_model
+from mgc.models.house import HouseCnnConfig
+from mgc.taxonomy import Taxonomy
+from mgc.training.loop import TrainingConfig
+from pipelines.ensemble import command
+from pipelines.job import run
+
+EXPERIMENT = Experiment(
+    recipe="test",
+    front_end=LogMelConfig(n_mels=16, clip_seconds=1.0, frames=32),
+    listening=ListeningPlan(window_seconds=2.0, windows=2),
+    model=HouseCnnConfig(channels=(4, 6), blocks=1),
+    training=TrainingConfig(),
+)
+
+
+def bundle(seed: int, experiment: Experiment = EXPERIMENT, **change: Any) -> Bundle:
+    torch.manual_seed(seed)
+    fields = {
+        "experiment": replace(experiment, training=replace(experiment.training, seed=seed)),
+        "taxonomy": Taxonomy.flat(["folk", "rock"]),
+        "normalization": Normalization((100.0,) * 16, (50.0,) * 16),
+        "model": build_model(experiment.model, (16, 32), 2).eval(),
+        "metrics": {"validation": {"epoch": 1}, "data": {"clips": 3}, "notices": ["n"], "made_with": {}, "history": []},
+        "trained_on": Groups(np.array([1, 2, 3])),
+    }
+    return Bundle(**(fields | change))
+
+
+def save(folder: Path, **bundles: Bundle) -> list[str]:
+    for name, each in bundles.items():
+        each.save(folder / name)
+    return [str(folder / name) for name in bundles]
+
+
+def test_bundles_become_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wider = replace(EXPERIMENT, model=HouseCnnConfig(channels=(4, 8), keep_bins=True))
+    uris = save(tmp_path, one=bundle(0), two=bundle(1), three=bundle(2, wider))
+    out = tmp_path / "joined"
+    assert run(command, [*uris, "--out", str(out), "--dry-run"]) == 0
+    assert not out.exists()
+    assert run(command, [*uris, "--out", str(out)]) == 0
+    joined = load_bundle(out)
+    clips = np.random.default_rng(0).normal(100, 40, (3, 16, 32)).astype(np.float16)
+    expected = np.mean([load_bundle(uri).predictor().logits(clips) for uri in uris], axis=0)
+    np.testing.assert_allclose(joined.predictor().logits(clips), expected, rtol=1e-4, atol=1e-5)
+    assert [member["seed"] for member in joined.metrics["members"]] == [0, 1, 2]
+    assert joined.metrics["notices"] == ["n"]
+    assert joined.trained_on is not None
+    capsys.readouterr()
+    assert run(command, [*uris, "--out", str(out)]) == 0
+    assert '"up_to_date"' in capsys.readouterr().out
+    assert run(command, [*uris[:2], "--out", str(out)]) == 1
+    assert "there is another bundle here; give another --out, or --overwrite" in capsys.readouterr().err
+    assert run(command, [*uris[:2], "--out", str(out), "--overwrite"]) == 0
+    assert len(load_bundle(out).metrics["members"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("other", "line"),
+    [
+        (bundle(1, taxonomy=Taxonomy.flat(["folk", "jazz"])), "two: the genres of this bundle and of"),
+        (bundle(1, trained_on=Groups(np.array([1, 2]))), "the training tracks of this bundle and of"),
+        (bundle(1, normalization=Normalization((90.0,) * 16, (50.0,) * 16)), "the normalizations of this"),
+        (bundle(1, replace(EXPERIMENT, protocol=ByGroup())), "the protocols of this bundle and of"),
+        (bundle(1, adjustment=PriorAdjustment.from_counts(1.0, (7, 3))), "two: its logits are adjusted"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    other: Bundle, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uris = save(tmp_path, one=bundle(0), two=other)
+    assert run(command, [*uris, "--out", str(tmp_path / "joined")]) == 1
+    error = capsys.readouterr().err
+    assert line in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "joined").exists()
+
+
+def test_one_is_no_ensemble(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command, [*save(tmp_path, one=bundle(0)), "--out", str(tmp_path / "joined")]) == 2
+    assert "an ensemble is of two bundles at least" in capsys.readouterr().err
