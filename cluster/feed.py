@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import ray
 import torch
-from ray.data import Dataset, FileShuffleConfig
+from ray.data import DataIterator, Dataset, FileShuffleConfig
 
 from cluster.epochs import AskEpoch
 from cluster.profiles import Profile
@@ -24,6 +24,10 @@ from mgc.datasets.roster import on_side
 from mgc.experiment import Experiment
 from mgc.training.loop import Batch
 from mgc.training.sampling import Resample
+from mgc.training.seeds import derive_seed
+
+SHUFFLE_CLIPS: Final = 4096
+"""Clips that all workers together mix before they make batches: 64 MiB of 128 x 128 features."""
 
 _FEED: Final = ["track_id", "clip_index", "genre_top", "features"]
 
@@ -92,3 +96,24 @@ def batches(tables: Iterator[pa.Table], job: TrainingJob) -> Iterator[Batch]:
         features_BFT = torch.frombuffer(joined, dtype=getattr(torch, job.dtype)).reshape(-1, *job.shape)
         genre_B = torch.tensor([index[name] for name in table["genre_top"].to_pylist()])
         yield Batch(features_BFT, genre_B, table["track_id"].to_pylist())
+
+
+def training_batches(shard: DataIterator, job: TrainingJob, epoch: int, rank: int, world: int) -> Iterator[Batch]:
+    """One worker's batches of an epoch: its share of each step's global batch.
+
+    Args:
+        shard: of the training stream.
+        job: what is trained.
+        epoch: counted from 0; with the seed it decides how clips are mixed.
+        rank: of the worker.
+        world: workers.
+    """
+    training = job.experiment.training
+    rows = shard.iter_batches(
+        batch_size=training.batch_size // world,
+        batch_format="pyarrow",
+        drop_last=True,
+        local_shuffle_buffer_size=SHUFFLE_CLIPS // world,
+        local_shuffle_seed=derive_seed(training.seed, epoch) % 2**31,
+    )
+    return batches(rows, job)

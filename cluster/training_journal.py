@@ -99,14 +99,13 @@ class Journal:
         self._confusions: dict[int, list[list[int]]] = {}
         self._steps: dict[int, int] = {}
 
-    def begin(self, epoch: int, step: int) -> None:
-        """The training begins, or goes on after a fall.
+    def begin(self, step: int) -> None:
+        """The training begins, or goes on after a fall: what was noted from a step on is hidden.
 
         Args:
-            epoch: the first that is done now, counted from 0.
-            step: its first one.
+            step: the first that is done now, counted from 1.
         """
-        if self._events is not None and (epoch or self._steps):
+        if self._events is not None:
             self._flush()
             self._events.purge(step)
 
@@ -243,26 +242,26 @@ class Pen:
         self._workers = workers
         self._begun = False
         self._first = self._expected = self._done = 0
-        self._since = self._clips = 0
+        self._since = self._clips = self._epoch_clips = 0
         self._loss_sum = 0.0
         self._from = self._started = self._last = 0.0
 
-    def begin(self, epoch: int, first: int, expected: int) -> None:
+    def begin(self, first: int, expected: int, done: int = 0) -> None:
         """An epoch begins.
 
         Args:
-            epoch: counted from 0.
             first: steps that all epochs before it have, as they are expected; so a training that is taken up again
                 counts as one that was never interrupted.
             expected: steps of this one.
+            done: of them before a fall.
         """
-        self._first, self._expected, self._done = first, expected, 0
-        self._since = self._clips = 0
+        self._first, self._expected, self._done = first, expected, done
+        self._since = self._clips = self._epoch_clips = 0
         self._loss_sum = 0.0
         self._from = self._started = self._last = time.monotonic()
         if not self._begun:
             self._begun = True
-            self._tell("begin", epoch, first + 1)
+            self._tell("begin", self._place() + 1)
 
     def step(self, clips: int, loss: float, optimizer: torch.optim.Optimizer | None = None) -> None:
         """A step was done.
@@ -278,6 +277,7 @@ class Pen:
         self._done += 1
         self._since += 1
         self._clips += clips * self._workers
+        self._epoch_clips += clips * self._workers
         self._loss_sum += loss
         seconds = now - self._from
         if self._since < STEPS_NOTED and seconds < SECONDS_NOTED and self._done < self._expected:
@@ -288,15 +288,14 @@ class Pen:
         self._tell("note", Point(self._place(), self._since, self._clips, mean, rate, speed))
         self._from, self._since, self._clips, self._loss_sum = now, 0, 0, 0.0
 
-    def end(self, row: Row, trained: EpochFigures, held: EpochFigures) -> None:
+    def end(self, row: Row, held: EpochFigures) -> None:
         """An epoch is over.
 
         Args:
             row: of the history.
-            trained: figures of the training clips of all workers.
-            held: of the validation clips.
+            held: figures of the validation clips of all workers.
         """
-        speed = trained.clips / max(self._last - self._started, 1e-9)
+        speed = self._epoch_clips / max(self._last - self._started, 1e-9)
         self._tell("epoch", row, self._place(), speed, held.confusion_GG.tolist() if held.clips else None)
 
     def _place(self) -> int:

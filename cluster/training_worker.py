@@ -12,17 +12,13 @@ import ray.train
 import torch
 from ray.train.torch import get_device, prepare_model
 
-from cluster.feed import batches
+from cluster.feed import batches, training_batches
 from cluster.training_journal import Pen
 from cluster.training_plan import TrainingJob
 from mgc.models.blocks import Classifier, parameter_count
 from mgc.training.course import Course, Row, epoch_row
 from mgc.training.figures import EpochFigures
 from mgc.training.loop import Learner
-from mgc.training.seeds import derive_seed
-
-SHUFFLE_CLIPS: Final = 4096
-"""Clips that all workers together mix before they make batches: 64 MiB of 128 x 128 features."""
 
 VALIDATION_BATCH: Final = 256
 """Clips."""
@@ -60,23 +56,17 @@ def work(config: dict[str, Any]) -> None:
     while (epoch := course.begin()) is not None:
         if config["epoch"] is not None and rank == 0:
             ray.get(config["epoch"].begin.remote(epoch))
-        pen.begin(epoch, sum(map(job.steps, range(epoch))), job.steps(epoch))
-        rows = shard.iter_batches(
-            batch_size=training.batch_size // world,
-            batch_format="pyarrow",
-            drop_last=True,
-            local_shuffle_buffer_size=SHUFFLE_CLIPS // world,
-            local_shuffle_seed=derive_seed(training.seed, epoch) % 2**31,
-        )
+        pen.begin(sum(map(job.steps, range(epoch))), job.steps(epoch))
         learner = course.learner
-        figures = _together(learner.train_epoch(batches(rows, job), epoch, job.steps(epoch), rank, on_step))
+        given = training_batches(shard, job, epoch, rank, world)
+        figures = _together(learner.train_epoch(given, epoch, job.steps(epoch), rank, on_step))
         rows = held_out.iter_batches(batch_size=VALIDATION_BATCH, batch_format="pyarrow")
         mine = (batch for number, batch in enumerate(batches(rows, job)) if number % world == rank)
         _share_buffers(course)
         held = _together(learner.validate(mine))
         row = epoch_row(epoch, figures, held)
         course.end(row)
-        pen.end(row, figures, held)
+        pen.end(row, held)
         if progress is not None and rank == 0:
             names = {"validation accuracy": "validation_accuracy", "validation macro-F1": "validation_macro_f1"}
             shown = {words: row[name] for words, name in names.items() if name in row}

@@ -36,12 +36,12 @@ def figures(clips: int, right: int) -> EpochFigures:
 
 def epoch(pen: Pen, number: int, optimizer: Any = None, steps: int = STEPS, right: int = 6) -> dict[str, Any]:
     """One epoch of batches of eight clips a worker, the loss of each its number."""
-    pen.begin(number, number * STEPS, STEPS)
+    pen.begin(number * STEPS, STEPS)
     for step in range(steps):
         pen.step(8, float(step), optimizer)
     held = figures(8, right)
     row = {"epoch": number + 1, "train_loss": 1 / (number + 1), "validation_macro_f1": held.macro_f1}
-    pen.end(row, figures(16 * steps, 10 * steps), held)
+    pen.end(row, held)
     return row
 
 
@@ -62,7 +62,7 @@ def test_a_training_becomes_scalars_settings_and_a_picture(plan: JournalPlan) ->
     assert [value for _, value in found.scalars["epoch/validation_macro_f1"]] == pytest.approx(
         [first["validation_macro_f1"], second["validation_macro_f1"]]
     )
-    assert found.purged == []
+    assert found.purged == [1], "a run of the same name that was killed before its first checkpoint is hidden"
     assert found.parameters["training.batch_size"] == 8
     assert found.parameters["training.augment.crop_time"] == EXPERIMENT.training.augment.crop_time
     assert found.parameters["recipe"] == "tiny"
@@ -81,7 +81,7 @@ def test_a_training_that_is_taken_up_hides_what_it_does_again(plan: JournalPlan)
     journal = Journal(plan)
     pen = Pen(journal)
     epoch(pen, 0)
-    pen.begin(1, STEPS, STEPS)
+    pen.begin(STEPS, STEPS)
     for _ in range(12):
         pen.step(8, 9.0)
     for last in (Journal(plan), journal):
@@ -92,22 +92,35 @@ def test_a_training_that_is_taken_up_hides_what_it_does_again(plan: JournalPlan)
         assert found.steps("step/loss") == [10, 20, 25, 35, 45, 50]
         assert found.steps("epoch/train_loss") == [25, 50]
         assert 9.0 not in [loss for _, loss in found.scalars["step/loss"]]
-    assert found.purged == [STEPS + 1, STEPS + 1]
+    assert found.purged == [1, STEPS + 1, STEPS + 1]
     assert found.images == {}
 
 
 def test_an_epoch_without_validation_has_no_scores_nor_picture(plan: JournalPlan) -> None:
     journal = Journal(plan)
     pen = Pen(journal)
-    pen.begin(0, 0, 1)
+    pen.begin(0, 1)
     pen.step(8, 2.0)
     row = {"epoch": 1, "train_loss": 2.0, "train_accuracy": 0.5}
-    pen.end(row, figures(8, 6), EpochFigures(0, 0.0, torch.zeros(2, 2, dtype=torch.int64)))
+    pen.end(row, EpochFigures(0, 0.0, torch.zeros(2, 2, dtype=torch.int64)))
     assert journal.close(row) == []
     found = events.read(f"{plan.tensorboard}/{plan.name}")
     assert found.metrics == ["kept/train_loss"]
     assert not any("validation" in tag for tag in found.scalars)
     assert found.images == {}
+
+
+def test_a_training_that_falls_within_an_epoch_goes_on_there(plan: JournalPlan) -> None:
+    journal = Journal(plan)
+    epoch(Pen(journal), 0)
+    pen = Pen(journal)
+    pen.begin(STEPS, STEPS, done=15)
+    for _ in range(STEPS - 15):
+        pen.step(8, 1.0)
+    journal.close(None)
+    found = events.read(f"{plan.tensorboard}/{plan.name}")
+    assert found.steps("step/loss") == [10, 20, 25, 50]
+    assert found.purged[-1] == STEPS + 16
 
 
 def test_epochs_that_are_longer_than_expected_do_not_overlap(plan: JournalPlan) -> None:
