@@ -45,7 +45,7 @@ class MlflowRun:
         parameters: what it was set to.
 
     Attributes:
-        problem: a line about what went wrong last; None where nothing did.
+        problem: a line about what could not be sent so far; None where everything was.
     """
 
     def __init__(self, uri: str, name: str, key: str, parameters: Mapping[str, Any]) -> None:
@@ -129,6 +129,7 @@ class MlflowRun:
             reason = redact(" ".join(str(error).split()))[:200]
             self.problem = f"MLflow at {redact(self._uri)} was not told everything: {reason}"
             return False
+        self.problem = None
         return True
 
     def _begin(self) -> str:

@@ -149,23 +149,25 @@ class Journal:
             What went wrong with the journal, a line each.
         """
         image_HWC = None
+        scores: dict[str, float] = {}
+        step = 0
         if row is not None:
+            scores = {f"kept/{name}": float(row[name]) for name in _SCORES if name in row}
             number = int(row["epoch"])
-            step = self._steps.get(number, 0)
+            # An epoch of before the driver fell is known to nobody here.
+            step = self._steps.get(number, max(self._steps.values(), default=0))
             if number in self._confusions and self._plan.genres:
                 title = f"{self._plan.name}: validation clips, epoch {number}"
                 image_HWC = confusion_image(self._confusions[number], self._plan.genres, title)
             if self._events is not None:
                 if image_HWC is not None:
                     self._events.image("confusion", image_HWC, step)
-                scores = {name: float(row[name]) for name in _SCORES if name in row}
-                for name, value in scores.items():
-                    self._events.scalar(f"kept/{name}", value, step)
-                self._events.parameters(self._plan.settings, {f"kept/{name}": each for name, each in scores.items()})
+                for tag, value in scores.items():
+                    self._events.scalar(tag, value, step)
+                self._events.parameters(self._plan.settings, scores)
         self._flush()
         if self._mlflow is not None:
-            if row is not None:
-                self._mlflow.log({f"kept/{name}": float(row[name]) for name in _SCORES if name in row}, step)
+            self._mlflow.log(scores, step)
             self._mlflow.end(row is not None, tags or {}, image_HWC)
         return self.problems()
 
@@ -187,7 +189,10 @@ class Journal:
         try:
             self._events.flush()
         except StorageError as error:
+            # It is tried again with the next ones.
             self._problem = f"TensorBoard's event files are not complete: {error}"
+        else:
+            self._problem = None
 
 
 class _Counters:

@@ -185,6 +185,7 @@ def build(
     torn = check_division(roster, protocol.leak, protocol.kind, where)
     if dry_run:
         return Summary("dry_run", totals)
+    events = tensorboard or storage.join(out, "tensorboard")
     outputs = {"bundle": storage.redact(out)}
     if storage.exists(storage.join(out, "experiment.json")):
         if open_bundle(out).metrics.get("training_key") == key:
@@ -201,7 +202,7 @@ def build(
         key=key,
         settings=training_journal.settings_of(experiment),
         genres=Taxonomy.flat(counts[TRAIN]).names,
-        tensorboard=tensorboard or storage.join(out, "tensorboard"),
+        tensorboard=events,
         mlflow=mlflow,
     )
 
@@ -219,7 +220,7 @@ def build(
             f"{len(job.taxonomy)} genres, at most {experiment.training.epochs} epochs of {job.steps(0)} steps, "
             f"{at.train_workers} worker(s)"
         )
-        say(f"to watch: tensorboard --logdir {storage.redact(str(plan.tensorboard))}")
+        say(f"to watch: tensorboard --logdir {storage.redact(events)}")
         for problem in training_journal.problems(journal):
             say(f"{problem} Training goes on.")
         try:
@@ -285,7 +286,11 @@ def build(
     if figures:
         held = ": validation accuracy {:.3f} of clips, macro-F1 {:.3f}".format(*figures.values())
     say(f"{which} epoch {best['epoch']}{held} -> {storage.redact(out)}")
-    return Summary("done", {**totals, "epochs": len(history), **figures}, {**outputs, "bundle_id": bundle_id})
+    return Summary(
+        "done",
+        {**totals, "epochs": len(history), **figures},
+        {**outputs, "bundle_id": bundle_id, "tensorboard": storage.redact(events)},
+    )
 
 
 @click.command("train", context_settings=OVERRIDES)

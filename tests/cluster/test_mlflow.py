@@ -156,7 +156,7 @@ def test_what_a_server_that_was_away_missed_is_sent_later(server: Server) -> Non
     assert line.startswith(f"MLflow at {server.url} was not told everything: ")
     server.start()
     row = epoch(pen, 1)
-    journal.close(row)
+    assert journal.close(row) == []
     [run] = runs(server, "c3")
     history = client(server).get_metric_history(run.info.run_id, "epoch/train_loss")
     assert [each.step for each in history] == [STEPS, 2 * STEPS]
