@@ -5,7 +5,7 @@ Axes: B batch, F mel bins, T frames.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import pyarrow as pa
@@ -88,7 +88,7 @@ def feed(
     return rows.map_batches(resample, batch_format="numpy", batch_size=1024)
 
 
-def batches(tables: Iterator[pa.Table], job: TrainingJob) -> Iterator[Batch]:
+def batches(tables: Iterable[pa.Table], job: TrainingJob) -> Iterator[Batch]:
     """Rows of a feed as batches of tensors."""
     index = {name: number for number, name in enumerate(job.taxonomy.names)}
     for table in tables:

@@ -4,7 +4,7 @@ The scores of two models on one split go up and down together, since both find t
 better is seen in the differences, not in whether two intervals overlap. So groups (artists) are drawn anew for both
 models at once, and what is looked at is the difference: a paired bootstrap.
 
-Axes: N units (tracks), G genres, R replicates, E events counted.
+Axes: M the two models, N units (tracks), G genres, R replicates, E events counted.
 """
 
 from __future__ import annotations
@@ -117,14 +117,14 @@ def compare(
     drawn = resample(groups, np.concatenate(unit_E), np.concatenate(count_E), start)
     # The last row is what was really counted.
     counts_RC = np.vstack([drawn.counts_RC, drawn.counts_C])
-    accuracy_R = [counts_RC[:, place + 2 * G] / counts_RC[:, G] for place in places]
-    f1_R = [_macro_f1(counts_RC, place, G) for place in places]
+    accuracy_MR = [counts_RC[:, place + 2 * G] / counts_RC[:, G] for place in places]
+    f1_MR = [_macro_f1(counts_RC, place, G) for place in places]
     several = groups.count > 1
     first_right_N, second_right_N = first_N == truth_N, second_N == truth_N
     alone = int((first_right_N & ~second_right_N).sum()), int((second_right_N & ~first_right_N).sum())
     return Comparison(
-        accuracy=_difference(*accuracy_R, several),
-        macro_f1=_difference(*f1_R, several),
+        accuracy=_difference(accuracy_MR[0], accuracy_MR[1], several),
+        macro_f1=_difference(f1_MR[0], f1_MR[1], several),
         both_right=int((first_right_N & second_right_N).sum()),
         only_first=alone[0],
         only_second=alone[1],

@@ -166,7 +166,7 @@ def dress(axes: Any) -> None:
 def legend(figure: Any) -> None:
     """The legend of a figure: above the axes, so that it covers no curve."""
     figure.legend(
-        loc="outside upper left", ncols=4, frameon=False, labelcolor=TEXT, handlelength=2.2, columnspacing=1.1
+        loc="outside upper left", ncols=3, frameon=False, labelcolor=TEXT, handlelength=2.4, columnspacing=1.4
     )
 
 

@@ -87,7 +87,7 @@ def test_many_medium_and_few_shot_genres_are_a_table() -> None:
 def test_a_group_without_genres_has_dashes() -> None:
     shots = shot_scores(SCORES.confusion, GENRES, [500] * 4, (100, 20))
     part = section(render_report(replace(CONTENT, shots=shots)), "genres")
-    [row] = re.findall(r'<tr><th scope="row">few-shot</th>(.*?)</tr>', part, re.DOTALL)
+    [row] = re.findall(r'<tr><th scope="row" class="whole">few-shot</th>(.*?)</tr>', part, re.DOTALL)
     assert [text(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", row)] == ["\N{EN DASH}", "0", "\N{EN DASH}", ""]
 
 
