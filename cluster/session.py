@@ -77,6 +77,9 @@ def connect(
     # Workers see the devices they were given, also where they were given none.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     local = laptop()
+    if address:
+        # For the dashboard's Train page; a local Ray of ours has no dashboard.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1")
     # As many workers as logical CPUs may start at once; more, and Ray warns that there are too many for the cores.
     os.environ.setdefault("RAY_worker_maximum_startup_concurrency", str(int(local.logical_cpus)))
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}

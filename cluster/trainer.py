@@ -32,6 +32,7 @@ def train(
     run_name: str,
     progress: Any = None,
     epoch: Any = None,
+    journal: Any = None,
 ) -> tuple[Bundle, list[Row]]:
     """Train, and return the best model by validation (`training.select`) with the history of all epochs.
 
@@ -50,6 +51,7 @@ def train(
         run_name: names this run.
         progress: a handle of `progress.watched`, or None.
         epoch: the handle that the training stream was given.
+        journal: a handle of `training_journal.start`, or None.
 
     Raises:
         ResourceError: there is no place for the workers.
@@ -66,6 +68,7 @@ def train(
             "progress": progress,
             "epoch": epoch,
             "validates": validation is not None,
+            "journal": journal,
         },
         torch_config=TorchConfig(backend="nccl" if profile.gpus else "gloo", timeout_s=int(profile.stall_seconds)),
         scaling_config=ray.train.ScalingConfig(

@@ -18,6 +18,7 @@ from ray.train.torch import get_device, prepare_model
 from torch import distributed, nn
 
 from cluster.feed import VALIDATION_BATCH, batches, training_batches
+from cluster.training_journal import Pen
 from cluster.training_plan import TrainingJob
 from mgc.errors import TrainingError
 from mgc.models.blocks import Classifier, parameter_count
@@ -35,7 +36,8 @@ def work(config: dict[str, Any]) -> None:
 
     Args:
         config: `job`, a `TrainingJob`; `progress`, a handle of `progress.watched` or None; `epoch`, the handle that the
-            training stream was given or None; `validates`, whether there is a validation stream.
+            training stream was given or None; `validates`, whether there is a validation stream; `journal`, a handle of
+            `training_journal.start` or None.
     """
     job: TrainingJob = config["job"]
     progress = config["progress"]
@@ -55,10 +57,13 @@ def work(config: dict[str, Any]) -> None:
     def on_step(clips: int, loss: float) -> None:
         if progress is not None:
             progress.add.remote({"clips": clips}, {"loss": loss})
+        pen.step(clips, loss, course.learner.optimizer)
 
+    pen = Pen(config["journal"], rank, world)
     while (epoch := course.begin()) is not None:
         if config["epoch"] is not None and rank == 0:
             ray.get(config["epoch"].begin.remote(epoch))
+        pen.begin(sum(map(job.steps, range(epoch))), job.steps(epoch))
         try:
             figures = _train_epoch(course, job, shard, epoch, rank, world, on_step)
         except TrainingError as error:
@@ -69,6 +74,7 @@ def work(config: dict[str, Any]) -> None:
         held = _validate(course, job, held_out) if held_out is not None else figures.none()
         row = epoch_row(epoch, figures, held)
         course.end(row)
+        pen.end(row, held)
         if progress is not None and rank == 0:
             names = {"validation accuracy": "validation_accuracy", "validation macro-F1": "validation_macro_f1"}
             shown = {words: row[name] for words, name in names.items() if name in row}

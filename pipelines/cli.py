@@ -17,6 +17,7 @@ JOBS: Final = {
     "train": "Train a recipe on prepared features and save a bundle.",
     "ensemble": "Put several bundles together into one.",
     "evaluate": "Score a bundle on a split and write an HTML report.",
+    "compare": "Two bundles on the same tracks: which is better, and how sure that is.",
     "plan": "What `label` would do, and what it would take.",
     "label": "Label the tracks that are new or changed, in one commit.",
     "show": "Print a labels table.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any, Final
 
@@ -54,7 +55,15 @@ def model_facts(bundle: Bundle) -> dict[str, str]:
 
 def history_rows(bundle: Bundle) -> list[EpochRow]:
     """The training history of a bundle, for its report."""
-    return [EpochRow(**row) for row in bundle.metrics.get("history", [])]
+    known = [field.name for field in dataclasses.fields(EpochRow)]
+    rows = bundle.metrics.get("history", [])
+    return [EpochRow(**{name: row[name] for name in known if name in row}) for row in rows]
+
+
+def kept_epoch(bundle: Bundle) -> int | None:
+    """The epoch whose weights a bundle has; None where nobody noted it."""
+    epoch: int | None = bundle.metrics.get("validation", {}).get("epoch")
+    return epoch
 
 
 def bundle_scores(bundle: Bundle) -> tuple[Scores | None, str, str]:
@@ -182,6 +191,7 @@ def build(
         robustness=robustness_of(clips, bundle, unit) if robustness else None,
         embedding_map=map_of(clips, bundle) if draw_map else None,
         shots=shots,
+        kept_epoch=kept_epoch(bundle),
     )
     texts = {
         "metrics.json": json.dumps(bundle.metrics, indent=2) + "\n",

@@ -17,12 +17,13 @@ import pyarrow as pa
 import torch
 
 import mgc
-from cluster import epochs, storage
+from cluster import epochs, storage, training_journal
 from cluster.profiles import Profile
 from cluster.progress import watched
 from cluster.scoring import clip_answers
 from cluster.session import connect
 from cluster.trainer import check_room, train
+from cluster.training_journal import JournalPlan
 from cluster.training_plan import check_batch, plan_training
 from mgc.bundle import FILES, TRAINED_ON, Bundle, load_bundle
 from mgc.configuration import short_hash, to_json
@@ -36,6 +37,8 @@ from mgc.features.front_end import features_id
 from mgc.labeling.adjust import PriorAdjustment, macro_f1_by_tau
 from mgc.models.blocks import parameter_count
 from mgc.recipes.catalogue import find
+from mgc.taxonomy import Taxonomy
+from mgc.training.course import Row
 from pipelines.answers import answers
 from pipelines.job import OVERRIDES, PROFILE, URI, Summary, describe, main, overrides, say
 from pipelines.training_source import open_source
@@ -127,6 +130,13 @@ def adjusted(bundle: Bundle, clips: pa.Table, counts: tuple[int, ...]) -> Bundle
     return dataclasses.replace(bundle, adjustment=PriorAdjustment.from_counts(tau, counts) if tau else None)
 
 
+def kept_row(experiment: Experiment, history: list[Row]) -> Row:
+    """The row of the epoch whose weights are kept."""
+    # Where the head was trained anew, the model is of one of those epochs.
+    final = [row for row in history if row["epoch"] > experiment.training.epochs] or history
+    return max(final, key=experiment.training.validation_score)
+
+
 def division(roster: Roster, experiment: Experiment) -> dict[str, str]:
     """What stands on each side of a protocol, and what leaks, in words."""
     trained_on = Groups.of(roster)
@@ -156,6 +166,8 @@ def build(
     dry_run: bool = False,
     catalog: str | None = None,
     setting: Mapping[str, Any] | None = None,
+    tensorboard: str | None = None,
+    mlflow: str | None = None,
 ) -> Summary:
     """Train and save the bundle; connects to Ray unless it is given the profile of a session.
 
@@ -171,6 +183,8 @@ def build(
         dry_run: print what would be done.
         catalog: of tracks that are decoded on the way.
         setting: fields of the profile that are not to be as they are.
+        tensorboard: folder of event files; by default inside of `out`.
+        mlflow: server to log to.
     """
     source = open_source(features, catalog, experiment, limit)
     where, protocol, roster = source.where, experiment.protocol, source.roster
@@ -198,6 +212,7 @@ def build(
     torn = check_division(roster, protocol.leak, protocol.kind, where)
     if dry_run:
         return Summary("dry_run", totals)
+    events = tensorboard or storage.join(out, "tensorboard")
     outputs = {"bundle": storage.redact(out)}
     if storage.exists(storage.join(out, "experiment.json")):
         if open_bundle(out).metrics.get("training_key") == key:
@@ -209,11 +224,20 @@ def build(
                 f"it."
             )
     folder = checkpoints or storage.join(out, "_checkpoints")
+    plan = JournalPlan(
+        name=f"{experiment.recipe}-{key}",
+        key=key,
+        settings=training_journal.settings_of(experiment),
+        genres=Taxonomy.flat(counts[TRAIN]).names,
+        tensorboard=events,
+        mlflow=mlflow,
+    )
 
-    def work(at: Profile) -> tuple[Bundle, list[dict[str, Any]]]:
+    def work(at: Profile) -> tuple[Bundle, list[Row]]:
         at = dataclasses.replace(at, **setting)
         check_batch(experiment, at)
         check_room(at)
+        journal = training_journal.start(plan)
         opened = source.open(at, storage.join(folder, f"{key}-data"))
         job = plan_training(opened.measured, opened.facts, opened.counts, experiment, at)
         say(
@@ -222,11 +246,24 @@ def build(
             f"{len(job.taxonomy)} genres, at most {experiment.training.epochs} epochs of {job.steps(0)} steps, "
             f"{at.train_workers} worker(s)"
         )
+        say(f"to watch: tensorboard --logdir {storage.redact(events)}")
+        for problem in training_journal.problems(journal):
+            say(f"{problem} Training goes on.")
         epoch = epochs.start()
-        with watched("training", "clips", job.clips()) as progress:
-            training = opened.training(epoch, progress)
-            held_out = opened.validation if counts[VALIDATION] else None
-            bundle, history = train(job, training, held_out, at, folder, key, progress, epoch)
+        try:
+            with watched("training", "clips", job.clips()) as progress:
+                training = opened.training(epoch, progress)
+                held_out = opened.validation if counts[VALIDATION] else None
+                bundle, history = train(job, training, held_out, at, folder, key, progress, epoch, journal)
+            if experiment.training.adjust_after:
+                clips = clip_answers(opened.validation, bundle, job.shape, at)
+                bundle = adjusted(bundle, clips, job.class_counts)
+        except BaseException:
+            training_journal.finish(journal, None, patience_seconds=10.0)
+            raise
+        tags = {"bundle_id": bundle.id, "mgc": mgc.__version__}
+        for problem in training_journal.finish(journal, kept_row(experiment, history), tags):
+            say(problem)
         failed = opened.quarantined()
         if failed:
             kinds = dict(sorted(Counter(failed.values()).items()))
@@ -234,9 +271,6 @@ def build(
             totals["quarantined"] = len(failed)
             named = ", ".join(sorted(failed)[:3]) + (", …" if len(failed) > 3 else "")
             say(f"{len(failed)} training tracks gave no features ({named}): {json.dumps(kinds)}")
-        if experiment.training.adjust_after:
-            clips = clip_answers(opened.validation, bundle, job.shape, at)
-            bundle = adjusted(bundle, clips, job.class_counts)
         return bundle, history
 
     with connect(train_workers=workers, profile=profile) as at:
@@ -244,9 +278,7 @@ def build(
     trained_on = Groups.of(roster)
     bundle = dataclasses.replace(bundle, trained_on=trained_on)
     leak = heard(roster, VALIDATION, trained_on)
-    # Where the head was trained anew, the model is of one of those epochs.
-    final = [row for row in history if row["epoch"] > experiment.training.epochs] or history
-    best = max(final, key=experiment.training.validation_score)
+    best = kept_row(experiment, history)
     total = sum(counts[TRAIN].values())
     bundle.metrics.update(
         {
@@ -288,7 +320,11 @@ def build(
     if figures:
         held = ": validation accuracy {:.3f} of clips, macro-F1 {:.3f}".format(*figures.values())
     say(f"{which} epoch {best['epoch']}{held} -> {storage.redact(out)}")
-    return Summary("done", {**totals, "epochs": len(history), **figures}, {**outputs, "bundle_id": bundle_id})
+    return Summary(
+        "done",
+        {**totals, "epochs": len(history), **figures},
+        {**outputs, "bundle_id": bundle_id, "tensorboard": storage.redact(events)},
+    )
 
 
 @click.command("train", context_settings=OVERRIDES)
@@ -313,6 +349,16 @@ def build(
 @click.option("--compile", "compiled", is_flag=True, help="Compile the network: needs a C++ compiler on each node.")
 @click.option("--prefetch", type=click.IntRange(0), help="Batches that a worker fetches ahead.")
 @click.option("--limit", type=click.IntRange(2), help="Only N tracks of each split, spread over it.")
+@click.option(
+    "--tensorboard",
+    type=URI,
+    help="Folder of TensorBoard's event files, where each training has a folder; by default BUNDLE/tensorboard.",
+)
+@click.option(
+    "--mlflow",
+    envvar="MLFLOW_TRACKING_URI",
+    help="MLflow server to log to [default: MLFLOW_TRACKING_URI, else none]; wants the extra mgc[mlflow].",
+)
 @click.option("--overwrite", is_flag=True, help="Replace another bundle at --out.")
 @click.option("--dry-run", is_flag=True, help="Print the configuration and what would be done.")
 @click.argument("fields", nargs=-1, type=click.UNPROCESSED)
@@ -330,6 +376,8 @@ def command(
     compiled: bool,
     prefetch: int | None,
     limit: int | None,
+    tensorboard: str | None,
+    mlflow: str | None,
     overwrite: bool,
     dry_run: bool,
     fields: tuple[str, ...],
@@ -349,7 +397,10 @@ def command(
         "prefetch_batches": prefetch,
     }
     setting = {name: value for name, value in asked.items() if value is not None}
-    return build(experiment, features, out, checkpoints, profile, workers, limit, overwrite, dry_run, catalog, setting)
+    return build(
+        experiment, features, out, checkpoints, profile, workers, limit, overwrite, dry_run, catalog, setting,
+        tensorboard, mlflow or None,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ class Recipe:
         citation: of the paper; empty for the house's own.
         reported: the paper's figures by name: accuracies are shares of 1 on the paper's own data and split.
         space: the paper's own search: values to try by the field's dotted name; empty where it searched nothing.
+        remark: on the paper's figures; empty where there is none.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Recipe:
     citation: str = ""
     reported: Mapping[str, float] = field(default_factory=dict)
     space: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    remark: str = ""
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -92,7 +94,7 @@ def _recipes() -> tuple[Recipe, ...]:
         of(e, "nguyen-prior", "E-prior", e.guess_by_prior),
         of(e, "nguyen-dense", "E-dense", e.dense),
         of(e, "nguyen-mfcc-base", "E-mfcc-base", e.mfcc_base),
-        of(e, "nguyen-mel2", "E-mel2", e.mel2),
+        replace(of(e, "nguyen-mel2", "E-mel2", e.mel2), remark=e.MEL2_REMARK),
         of(e, "nguyen-mel", "E-mel", e.mel),
         of(e, "nguyen-mfcc", "E-mfcc", e.mfcc),
         of(e, "nguyen-both", "E-both", e.both),
