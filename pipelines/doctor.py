@@ -11,10 +11,10 @@ import click
 import numpy as np
 
 from cluster import inventory, storage
+from cluster.feed import SHUFFLE_BYTES, SHUFFLE_CLIPS
 from cluster.inventory import Finding, State, fails, gib, guarded, lacks
 from cluster.profiles import PROFILES, Resources, choose, this_machine
 from cluster.session import at_hand, connect, looked_at
-from cluster.training_worker import SHUFFLE_CLIPS
 from mgc.errors import ConfigError, MgcError
 from mgc.features.front_end import build_front_end
 from mgc.recipes.catalogue import RECIPES, Recipe
@@ -141,7 +141,7 @@ def _training_bytes(recipe: Recipe, workers: int) -> int:
     clip = int(np.prod(shape)) * np.dtype(build_front_end(experiment.front_end).dtype).itemsize
     batch = -(-experiment.training.batch_size // workers)
     step = step_bytes(experiment.model, shape, recipe.genres, batch)
-    return workers * (_WORKER_BYTES + step) + SHUFFLE_CLIPS * clip
+    return workers * (_WORKER_BYTES + step) + min(SHUFFLE_CLIPS * clip, SHUFFLE_BYTES)
 
 
 @click.command("doctor")
