@@ -208,15 +208,16 @@ class _Counters:
         self._clips = metrics.Counter("mgc_training_clips", "Clips trained on, over all workers.", ("run",))
         self._steps = metrics.Counter("mgc_training_steps", "Steps of the optimizer.", ("run",))
         self._epochs = metrics.Counter("mgc_training_epochs", "Epochs done.", ("run",))
-        words = {
-            "loss": "Loss of the last steps, nats a clip.",
-            "learning_rate": "Of the last step.",
-            "clips_per_second": "Clips a second of the last steps, over all workers.",
-            "validation_loss": "Of the last epoch, nats a clip.",
-            "validation_accuracy": "Of the last epoch, 0 to 1.",
-            "validation_macro_f1": "Of the last epoch, 0 to 1.",
+        rate = "Clips a second of the last steps, over all workers."
+        # Names in full: the check of the dashboards looks for them here.
+        self._gauges = {
+            "loss": metrics.Gauge("mgc_training_loss", "Loss of the last steps, nats a clip.", ("run",)),
+            "learning_rate": metrics.Gauge("mgc_training_learning_rate", "Of the last step.", ("run",)),
+            "clips_per_second": metrics.Gauge("mgc_training_clips_per_second", rate, ("run",)),
+            "validation_loss": metrics.Gauge("mgc_training_validation_loss", "Of the last epoch, nats.", ("run",)),
+            "validation_accuracy": metrics.Gauge("mgc_training_validation_accuracy", "Of the last epoch.", ("run",)),
+            "validation_macro_f1": metrics.Gauge("mgc_training_validation_macro_f1", "Of the last epoch.", ("run",)),
         }
-        self._gauges = {name: metrics.Gauge(f"mgc_training_{name}", text, ("run",)) for name, text in words.items()}
 
     def steps(self, point: Point) -> None:
         self._clips.inc(point.clips, self._tags)
