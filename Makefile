@@ -30,12 +30,13 @@ test: $(READY) ## the tests, object store included
 drills: $(READY) ## kill a worker, a node, the driver, at three moments each, and other long proofs; prints what was done twice
 	@$(BIN)/python -m pytest tests -m "drill or kill" $(ARGS)
 
-check: $(READY) ## style, types, import contracts, pinned versions
+check: $(READY) ## style, types, import contracts, pinned versions, the files in infra/
 	@$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python infra/lock.py --check
+	$(BIN)/python -m infra.check
 
 bench: $(READY) ## speed and memory: front end, label job, excerpts, planning a night; writes bench.json (half an hour)
 	@$(BIN)/python -m tests.benchmarks.bench $(ARGS)

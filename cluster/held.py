@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,16 +21,16 @@ import ray
 import torch
 from ray.data import Dataset
 
+from cluster.feed import VALIDATION_BATCH
 from cluster.training_plan import TrainingJob
 from mgc.errors import FeaturesError
 from mgc.models.blocks import Classifier
+from mgc.training.batch import Batch
 from mgc.training.course import Course, epoch_row
-from mgc.training.loop import Batch, Learner
+from mgc.training.ghost import normalize_over
+from mgc.training.loop import Learner
 from mgc.training.sampling import Resample
 from mgc.training.seeds import derive_seed
-
-VALIDATION_BATCH: Final = 256
-"""Clips."""
 
 
 @dataclass(frozen=True)
@@ -153,9 +153,11 @@ def follow(
 
     def learner(model: Classifier) -> Learner:
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return Learner(model, job.experiment.training, job.normalization, len(job.taxonomy), device, job.class_counts)
+        if job.training.normalization_batch:
+            normalize_over(model, job.training.normalization_batch)
+        return Learner(model, job.training, job.normalization, len(job.taxonomy), device, job.class_counts, job.at_once)
 
-    course = Course(job.experiment.training, job.model, learner, saved)
+    course = Course(job.training, job.model, learner, saved)
     while (epoch := course.begin()) is not None:
         figures = course.learner.train_epoch(clips.epoch(epoch), epoch, job.steps(epoch))
         course.end(epoch_row(epoch, figures, course.learner.validate(held_out.all())))

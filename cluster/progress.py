@@ -10,9 +10,9 @@ import contextlib
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -20,6 +20,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 LINE_EVERY_SECONDS = 10.0
+
+RECENT_SECONDS: Final = 30.0
+"""Over so long the rate is taken: what came before, the start of the workers too, says nothing about what is left."""
 
 
 class Counts:
@@ -96,6 +99,7 @@ def watched(title: str, unit: str, total: int | None) -> Iterator[Any]:
 def shown(title: str, unit: str, total: int | None) -> Iterator[Any]:
     """A bar or lines; yields a function of (counts, figures) that redraws."""
     started = time.monotonic()
+    rate = _Rate(started)
     if sys.stderr.isatty():
         bar = Progress(
             TextColumn("{task.description}"),
@@ -109,7 +113,9 @@ def shown(title: str, unit: str, total: int | None) -> Iterator[Any]:
         task = bar.add_task(title, total=total, facts="")
 
         def draw(counts: dict[str, int], figures: dict[str, float]) -> None:
-            bar.update(task, completed=counts.get(unit, 0), facts=_facts(counts, figures, unit, started))
+            bar.update(
+                task, completed=counts.get(unit, 0), facts=_facts(counts, figures, unit, rate(counts.get(unit, 0)))
+            )
 
         with bar:
             yield draw
@@ -119,10 +125,14 @@ def shown(title: str, unit: str, total: int | None) -> Iterator[Any]:
 
     def line(counts: dict[str, int], figures: dict[str, float], final: bool = False) -> None:
         now, done = time.monotonic(), counts.get(unit, 0)
+        recent = rate(done)
         if (now - last[0] >= LINE_EVERY_SECONDS or final) and done != last[1]:
             last[:] = [now, done]
             of = f"/{total}" if total else ""
-            print(f"{title}: {done}{of} {unit} {_facts(counts, figures, unit, started)}", file=sys.stderr, flush=True)
+            shown_rate = done / max(now - started, 1e-9) if final else recent
+            print(
+                f"{title}: {done}{of} {unit} {_facts(counts, figures, unit, shown_rate)}", file=sys.stderr, flush=True
+            )
 
     newest: list[tuple[dict[str, int], dict[str, float]]] = [({}, {})]
 
@@ -136,9 +146,39 @@ def shown(title: str, unit: str, total: int | None) -> Iterator[Any]:
         line(*newest[0], final=True)
 
 
-def _facts(counts: dict[str, int], figures: dict[str, float], unit: str, started: float) -> str:
-    rate = counts.get(unit, 0) / max(time.monotonic() - started, 1e-9)
+class _Rate:
+    """How much is done a second of late.
+
+    Args:
+        started: when, on the monotonic clock.
+    """
+
+    def __init__(self, started: float) -> None:
+        self._seen: deque[tuple[float, int]] = deque([(started, 0)])
+
+    def __call__(self, done: int) -> float:
+        """The rate now.
+
+        Args:
+            done: so far.
+        """
+        now = time.monotonic()
+        self._seen.append((now, done))
+        while len(self._seen) > 2 and now - self._seen[1][0] > RECENT_SECONDS:
+            self._seen.popleft()
+        # What came before the first that was done is the start of the workers.
+        while len(self._seen) > 2 and not self._seen[1][1]:
+            self._seen.popleft()
+        then, before = self._seen[0]
+        return (done - before) / max(now - then, 1e-9)
+
+
+def _facts(counts: dict[str, int], figures: dict[str, float], unit: str, rate: float) -> str:
     parts = [f"{rate:.1f}/s"]
-    parts += [f"{count} {name}" for name, count in sorted(counts.items()) if name != unit and count]
+    parts += [
+        f"{count} {name.removesuffix('s') if count == 1 else name}"
+        for name, count in sorted(counts.items())
+        if name != unit and count
+    ]
     parts += [f"{name} {value:.3f}" for name, value in figures.items()]
     return "(" + ", ".join(parts) + ")"

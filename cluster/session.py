@@ -7,46 +7,70 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+from ray._private.state import state
 from ray.data import DataContext
 from ray.data.exceptions import ExecutionTimeoutError
 from ray.train import ControllerError, TrainingFailedError, WorkerGroupError
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.profiles import Profile, fit, laptop
+from cluster.profiles import NodeResources, Profile, Resources, choose, find, laptop, machine_cores
 from mgc.errors import ConfigError, ResourceError
 
 _QUIET = ("ray", "ray.data", "ray.train", "ray.tune", "ray._private.authentication.authentication_token_setup")
 
+_MANY_NODES = 100
+"""Taken for an autoscaler that knows no bound."""
+
+_LOOK_SECONDS = 60.0
+
+Found = TypeVar("Found")
+
 
 @contextlib.contextmanager
-def connect(address: str | None = None, train_workers: int = 1, dashboard: bool = False) -> Iterator[Profile]:
+def connect(
+    address: str | None = None,
+    train_workers: int = 1,
+    profile: Profile | str | None = None,
+    dashboard: bool = False,
+) -> Iterator[Profile]:
     """Connect, and disconnect at the end.
 
     Args:
         address: of a running cluster; by default what `RAY_ADDRESS` says, which Ray sets inside a submitted job.
             Without either, a local Ray is started and ended with the job.
         train_workers: data-parallel workers that the job wants.
+        profile: a name of `profiles.PROFILES`; without it the job takes what there is. That of a session which is open
+            already is given back as it is.
         dashboard: start a local Ray with its dashboard.
 
     Yields:
         The profile that fits what was connected to.
 
     Raises:
-        ResourceError: the cluster does not answer, lacks what the job asks for, or does not give it in time.
+        ConfigError: the machine or the cluster has less than the profile or the workers ask for.
+        ResourceError: the cluster does not answer, or does not give what the job needs in time.
     """
+    if isinstance(profile, Profile):
+        yield profile
+        return
+    if profile is not None:
+        # An unknown name is known before Ray starts.
+        find(profile)
     address = address or os.environ.get("RAY_ADDRESS") or None
     if ray.is_initialized():
         # A caller's session (tests, the demo): use it, and leave it open.
-        profile = _patient(_checked(_profile_of_cluster(train_workers)))
-        with _stalls_said(profile):
-            yield profile
+        chosen = _patient(choose(profile, at_hand("the cluster"), train_workers))
+        with _stalls_said(chosen):
+            yield chosen
         return
     # Reports reach the controller within a fifth of a second instead of two.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
@@ -56,7 +80,10 @@ def connect(address: str | None = None, train_workers: int = 1, dashboard: bool 
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     # Workers see the devices they were given, also where they were given none.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    local = laptop(train_workers)
+    local = laptop()
+    if address:
+        # For the dashboard's Train page; a local Ray of ours has no dashboard.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1")
     # As many workers as logical CPUs may start at once; more, and Ray warns that there are too many for the cores.
     os.environ.setdefault("RAY_worker_maximum_startup_concurrency", str(int(local.logical_cpus)))
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
@@ -73,7 +100,7 @@ def connect(address: str | None = None, train_workers: int = 1, dashboard: bool 
                     address="local",
                     num_cpus=int(local.logical_cpus),
                     include_dashboard=local.dashboard or dashboard,
-                    object_store_memory=_object_store_bytes(),
+                    object_store_memory=object_store_bytes(),
                     **quiet,
                 )
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -87,9 +114,10 @@ def connect(address: str | None = None, train_workers: int = 1, dashboard: bool 
     try:
         for name in _QUIET:
             logging.getLogger(name).setLevel(logging.ERROR)
-        profile = _patient(_checked(_profile_of_cluster(train_workers) if address else local))
-        with _stalls_said(profile):
-            yield profile
+        have = at_hand("the cluster" if address else "this machine")
+        chosen = _patient(choose(profile, have, train_workers))
+        with _stalls_said(chosen):
+            yield chosen
     finally:
         ray.shutdown()
 
@@ -103,25 +131,62 @@ def data_context(profile: Profile) -> DataContext:
     return context
 
 
-def _profile_of_cluster(train_workers: int) -> Profile:
-    have = ray.cluster_resources()
-    logical = have.get("CPU", 0.0)
-    if logical <= 0:
+def at_hand(place: str) -> Resources:
+    """What the Ray that is connected to has, and may yet start where it grows by itself.
+
+    Args:
+        place: for messages.
+
+    Raises:
+        ResourceError: there are no CPUs.
+    """
+    found = [_node(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+    alive = Counter(node for node in found if node.cpus > 0)
+    # What an autoscaler may start comes in kinds of nodes, of which some may be there already.
+    config = state.get_cluster_config()
+    for group in config.node_group_configs if config else ():
+        node = _node(group.resources)
+        if node.cpus > 0:
+            alive[node] = max(alive[node], group.max_count if group.max_count >= 0 else _MANY_NODES)
+    nodes = tuple(alive.elements())
+    if not nodes:
         raise ResourceError("the Ray cluster has no CPUs: start its head with `ray start --head --num-cpus N`.")
-    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0]
-    physical = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    logical = max(1, int(sum(node.cpus for node in nodes)))
     # A head on one small machine may have been given more logical CPUs than it has cores, as we advise.
-    cores = min(int(logical), physical) if len(nodes) == 1 else max(1, int(logical))
-    profile = fit("cluster", max(1, cores), logical, int(have.get("GPU", 0)), train_workers)
-    return replace(profile, predict_actors=max(2, min(cores, 8)))
+    cores = min(logical, machine_cores()) if len(nodes) == 1 else logical
+    return Resources(place, cores, nodes)
 
 
-def _checked(profile: Profile) -> Profile:
-    if profile.gpus and profile.train_workers > profile.gpus:
-        raise ResourceError(
-            f"{profile.train_workers} training workers want a GPU each, the cluster has {profile.gpus}; ask for fewer."
-        )
-    return profile
+def _node(resources: Mapping[str, float]) -> NodeResources:
+    return NodeResources(float(resources.get("CPU", 0.0)), int(resources.get("GPU", 0)))
+
+
+def looked_at(look: Callable[[], Found]) -> dict[str, Found | str]:
+    """What a function finds on each node of the cluster that is connected to, at most a minute long.
+
+    Args:
+        look: that can be pickled.
+
+    Returns:
+        Its results by node, or in a line why there is none.
+    """
+    remote: Any = ray.remote(look)
+    tasks: dict[str, Any] = {}
+    for node in ray.nodes():
+        if node["Alive"]:
+            # None of the node's CPUs: what is busy can be looked at too.
+            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            task = remote.options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+            tasks[f"node {node['NodeManagerAddress']}"] = task.remote()
+    ray.wait(list(tasks.values()), num_returns=len(tasks), timeout=_LOOK_SECONDS)
+    found: dict[str, Found | str] = {}
+    for name, task in tasks.items():
+        try:
+            found[name] = ray.get(task, timeout=0)
+        except (ray.exceptions.RayError, ImportError) as error:
+            # The last line of what a worker raised is the reason.
+            found[name] = str(error).strip().splitlines()[-1][:300] if str(error).strip() else type(error).__name__
+    return found
 
 
 def _patient(profile: Profile) -> Profile:
@@ -174,7 +239,7 @@ def _core_silenced() -> Iterator[None]:
         os.close(kept)
 
 
-def _object_store_bytes() -> int:
+def object_store_bytes() -> int:
     """A tenth of the memory, between 128 MiB and 2 GiB: our blocks are small, and shared memory is often scarce."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return int(min(max(total // 10, 128 * 2**20), 2 * 2**30))

@@ -5,6 +5,7 @@ Ray runs these in tasks, whose processes import this file: it needs no PyTorch, 
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
@@ -16,6 +17,7 @@ from ray.data import DataContext, Datasink, Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
 from cluster import storage
+from cluster.clip_rows import Order
 from cluster.tables import FeaturesWriter, open_parquet, write_part
 from mgc import schema
 from mgc.errors import LabelsError
@@ -28,9 +30,10 @@ class PlanRows(Datasource):
     whatever it is told: on nodes of two CPUs, beside the actors that hold them, those wait for ever.
     """
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, order: Order | None = None) -> None:
         super().__init__()
         self._uri = uri
+        self._order = order
         self._files = open_parquet(uri, "Submit the job again.", LabelsError).files
 
     def estimate_inmemory_data_size(self) -> int | None:
@@ -42,14 +45,18 @@ class PlanRows(Datasource):
     ) -> list[ReadTask]:
         """One a file."""
         unknown = {"num_rows": None, "size_bytes": None, "exec_stats": None}
+        files = self._files
+        if self._order is not None:
+            files = [files[number] for number in self._order.of([posixpath.basename(file) for file in files])]
         return [
-            ReadTask(partial(_plan_rows, self._uri, file), BlockMetadata(input_files=(file,), **unknown))
-            for file in self._files
+            ReadTask(partial(_plan_rows, self._uri, self._order, file), BlockMetadata(input_files=(file,), **unknown))
+            for file in files
         ]
 
 
-def _plan_rows(uri: str, file: str) -> list[pa.Table]:
-    return [pq.read_table(file, filesystem=storage.locate(uri).filesystem, partitioning=None)]
+def _plan_rows(uri: str, order: Order | None, file: str) -> list[pa.Table]:
+    rows = pq.read_table(file, filesystem=storage.locate(uri).filesystem, partitioning=None)
+    return [rows if order is None else rows.take(order.of(rows["track_id"].to_pylist()))]
 
 
 class LabelsSink(Datasink[int]):
@@ -90,26 +97,33 @@ class FeaturesSink(Datasink[tuple[int, int]]):
             return 0, 0
         failed = heard["error_kind"].is_valid()
         rejects = heard.filter(failed).select(schema.REJECTS.names)
-        features = self._clips(heard.filter(heard["error_kind"].is_null()))
+        features = clips_of(heard.filter(heard["error_kind"].is_null()), self._writer.clip_bytes)
         self._writer.write(features, rejects)
         return features.num_rows, rejects.num_rows
 
-    def _clips(self, tracks: pa.Table) -> pa.Table:
-        """One row a clip of one row a track."""
-        counts = tracks["clip_count"].to_numpy()
-        index = pa.array(np.repeat(np.arange(tracks.num_rows), counts))
-        joined = memoryview(b"".join(tracks["clips"].to_pylist()))
-        size = self._writer.clip_bytes
-        clips = [joined[start : start + size] for start in range(0, len(joined), size)]
-        return pa.table(
-            {
-                "track_id": tracks["track_id"].take(index),
-                "content_tag": tracks["content_tag"].take(index),
-                "clip_index": pa.array(np.concatenate([np.arange(count) for count in counts]), pa.int32()),
-                "start_seconds": pa.array(
-                    [second for starts in tracks["clip_starts"].to_pylist() for second in starts], pa.float64()
-                ),
-                "features": pa.array(clips, pa.binary()),
-                **{name: tracks[name].take(index) for name in schema.TRACK_FACTS},
-            }
-        ).select(schema.FEATURES.names)
+
+def clips_of(tracks: pa.Table, clip_bytes: int) -> pa.Table:
+    """One row a clip, as `schema.FEATURES`, of one row a track.
+
+    Args:
+        tracks: from `heard`, none of which failed.
+        clip_bytes: of the features of a clip.
+    """
+    counts = tracks["clip_count"].to_numpy()
+    index = pa.array(np.repeat(np.arange(tracks.num_rows), counts))
+    joined = memoryview(b"".join(tracks["clips"].to_pylist()))
+    clips = [joined[start : start + clip_bytes] for start in range(0, len(joined), clip_bytes)]
+    # With an empty one, for there may be no track.
+    numbers = np.concatenate([np.empty(0, np.int32), *(np.arange(count) for count in counts)])
+    return pa.table(
+        {
+            "track_id": tracks["track_id"].take(index),
+            "content_tag": tracks["content_tag"].take(index),
+            "clip_index": pa.array(numbers, pa.int32()),
+            "start_seconds": pa.array(
+                [second for starts in tracks["clip_starts"].to_pylist() for second in starts], pa.float64()
+            ),
+            "features": pa.array(clips, pa.binary()),
+            **{name: tracks[name].take(index) for name in schema.TRACK_FACTS},
+        }
+    ).select(schema.FEATURES.names)

@@ -17,6 +17,7 @@ import ray
 import torch
 from ray.data import ActorPoolStrategy, Dataset
 
+from cluster.clip_rows import Order
 from cluster.fetch import Fetch
 from cluster.meter import Meter
 from cluster.profiles import Profile
@@ -138,6 +139,7 @@ def heard(
     decoders: Sequence[Decoder] = CASCADE,
     patience_seconds: float = PATIENCE_SECONDS,
     until: datetime | None = None,
+    order: Order | None = None,
 ) -> Dataset:
     """Tracks of a plan, fetched, decoded and turned into features; one row a track.
 
@@ -151,13 +153,14 @@ def heard(
         decoders: asked in this order.
         patience_seconds: after so long, and a second more for each MiB, a decoder is taken to hang.
         until: no track is begun after this time; those have no row.
+        order: in which tracks come in each pass; None leaves them as they lie.
     """
     data_context(profile)
     pool = max(2, profile.cores)
     # Small blocks: a retry costs little, and a short catalog still keeps every core busy.
     block = int(np.clip(rows // (pool * 4), LISTEN_BATCH, 64))
     plan = ray.data.read_datasource(
-        PlanRows(plan_uri), num_cpus=profile.io_cpus, override_num_blocks=max(1, -(-rows // block))
+        PlanRows(plan_uri, order), num_cpus=profile.io_cpus, override_num_blocks=max(1, -(-rows // block))
     )
     return plan.map_batches(
         Listen,

@@ -22,6 +22,9 @@ from mgc.models.architecture import build_model
 from mgc.models.blocks import Classifier
 from mgc.models.guess import Guess
 from mgc.taxonomy import Taxonomy
+from mgc.training.config import TrainingConfig
+from mgc.training.ghost import sharing_workers
+from mgc.training.loop import SMALLEST_BATCH
 from mgc.training.sampling import Sampling
 
 NORMALIZATION_CLIPS: Final = 4096
@@ -39,8 +42,8 @@ class TrainingJob:
         shape: of a clip's features.
         dtype: of a clip's features, as stored.
         train_clips: training clips there are; an epoch may have more, see `steps`.
-        threads: of each worker.
         class_counts: training clips of each genre, in the order of the taxonomy.
+        profile: workers, and how each of them works.
     """
 
     experiment: Experiment
@@ -49,8 +52,24 @@ class TrainingJob:
     shape: tuple[int, ...]
     dtype: str
     train_clips: int
-    threads: int
     class_counts: tuple[int, ...]
+    profile: Profile
+
+    @property
+    def threads(self) -> int:
+        """Of each worker."""
+        return max(1, self.profile.cores // self.profile.train_workers)
+
+    @property
+    def at_once(self) -> int:
+        """Clips of which a worker computes gradients at once, also where there are fewer workers than asked for."""
+        return self.experiment.training.batch_size // (self.profile.train_workers * self.profile.accumulation)
+
+    @property
+    def training(self) -> TrainingConfig:
+        """How this job trains: as the recipe says, but no coarser than the profile."""
+        training = self.experiment.training
+        return replace(training, precision="float32") if self.profile.precision == "float32" else training
 
     def model(self) -> Classifier:
         """The untrained network, the same on every worker."""
@@ -68,13 +87,14 @@ class TrainingJob:
         """Expected batches of an epoch; what a remainder has beyond whole batches is left out."""
         return self.sampling().rows(epoch) // self.experiment.training.batch_size
 
-    def of(self, experiment: Experiment, workers: int) -> TrainingJob:
+    def of(self, experiment: Experiment) -> TrainingJob:
         """The same for another network or another training on the same clips.
 
         Raises:
-            ConfigError: see `check_batch`.
+            ConfigError: see `plan_training`.
         """
-        check_batch(experiment, self.train_clips, workers)
+        check_batch(experiment, self.profile)
+        _check_clips(experiment, self.train_clips)
         return replace(self, experiment=experiment)
 
     def clips(self) -> int:
@@ -84,18 +104,34 @@ class TrainingJob:
         return sum(map(self.steps, epochs)) * training.batch_size
 
 
-def check_batch(experiment: Experiment, clips: int, workers: int) -> None:
-    """Refuse a batch that cannot be made.
+def check_batch(experiment: Experiment, profile: Profile) -> None:
+    """Refuse workers among which the global batch cannot be dealt out.
 
     Raises:
-        ConfigError: it does not divide among the workers, or holds more clips than there are.
+        ConfigError: it does not divide, or normalisation over the recipe's number of clips cannot be had.
     """
-    training = experiment.training
-    if training.batch_size % workers:
-        raise ConfigError(f"training.batch_size {training.batch_size} does not divide among {workers} workers.")
-    if training.batch_size > clips:
+    training, workers, parts = experiment.training, profile.train_workers, profile.accumulation
+    at_once, rest = divmod(training.batch_size, workers * parts)
+    if rest:
+        among = f"{workers} workers" + (f" that take {parts} parts each" if parts > 1 else "")
+        raise ConfigError(f"training.batch_size {training.batch_size} does not divide among {among}.")
+    if at_once < SMALLEST_BATCH:
         raise ConfigError(
-            f"training.batch_size {training.batch_size} is more than the {clips} training clips; set "
+            f"training.batch_size {training.batch_size} leaves a worker {at_once} clip at once; {SMALLEST_BATCH} at "
+            "least are needed: take fewer workers, or less accumulation."
+        )
+    sharing = sharing_workers(training.normalization_batch, at_once, workers, profile.gpus > 0)
+    if sharing > 1 and profile.fewest_workers not in (None, workers):
+        raise ConfigError(
+            f"training.normalization_batch {training.normalization_batch} is shared by {sharing} workers, so their "
+            "number has to stay: leave --fewest-workers out."
+        )
+
+
+def _check_clips(experiment: Experiment, clips: int) -> None:
+    if experiment.training.batch_size > clips:
+        raise ConfigError(
+            f"training.batch_size {experiment.training.batch_size} is more than the {clips} training clips; set "
             f"--training.batch_size."
         )
 
@@ -109,7 +145,8 @@ def plan_training(
         ConfigError: the batch does not divide among the workers, or holds more clips than there are.
     """
     clips = sum(counts.values())
-    check_batch(experiment, clips, profile.train_workers)
+    check_batch(experiment, profile)
+    _check_clips(experiment, clips)
     shape, dtype = tuple(int(side) for side in facts["shape"]), np.dtype(facts["dtype"])
     whole = experiment.scaling.method == "min_max"
     stride = 1 if whole else max(1, clips // NORMALIZATION_CLIPS)
@@ -127,7 +164,6 @@ def plan_training(
             part = np.frombuffer(b"".join(found), dtype).reshape(-1, *shape)
             sample.append(extremes(part) if whole else part)
     normalization = Normalization.measure(np.concatenate(sample), experiment.scaling)
-    threads = max(1, profile.cores // profile.train_workers)
     taxonomy = Taxonomy.flat(counts)
     class_counts = tuple(counts[name] for name in taxonomy.names)
-    return TrainingJob(experiment, taxonomy, normalization, shape, dtype.name, clips, threads, class_counts)
+    return TrainingJob(experiment, taxonomy, normalization, shape, dtype.name, clips, class_counts, profile)

@@ -21,7 +21,7 @@ from mgc.evaluation.shots import GROUPS, LIU_THRESHOLDS, shot_scores, shots_to_j
 from mgc.experiment import Experiment
 from mgc.recipes.catalogue import find
 from pipelines import evaluate, train
-from pipelines.job import OVERRIDES, URI, Summary, describe, main, overrides, say
+from pipelines.job import OVERRIDES, PROFILE, URI, Summary, describe, main, overrides, say
 
 _NATURAL: Final = {"training.balance": "natural"}
 
@@ -120,9 +120,9 @@ def build(
     workers: int = 1,
     limit: int | None = None,
     dry_run: bool = False,
-    profile: Profile | None = None,
+    profile: Profile | str | None = None,
 ) -> Summary:
-    """Train, score and tabulate what is not there yet; connects to Ray when a profile is not given."""
+    """Train, score and tabulate what is not there yet; connects to Ray unless it is given the profile of a session."""
     dataset, _ = read_features(features)
     # One for all: methods and seeds leave it as it is.
     protocol = next(iter(wanted.values())).protocol
@@ -147,11 +147,8 @@ def build(
             storage.write_bytes(storage.join(out, "results.json"), (json.dumps(facts, indent=2) + "\n").encode())
             storage.write_bytes(storage.join(out, "results.md"), markdown(rows).encode())
 
-    if profile is None:
-        with connect(train_workers=workers) as at:
-            work(at)
-    else:
-        work(profile)
+    with connect(train_workers=workers, profile=profile) as at:
+        work(at)
     click.echo(markdown(rows))
     return Summary("done", totals, {"results": storage.redact(storage.join(out, "results.json"))})
 
@@ -180,6 +177,7 @@ def _spread(values: Sequence[float | None]) -> str:
     help="Many, medium and few: thirds of the genres, or more than 100, 20 to 100, fewer than 20 clips.",
 )
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Data-parallel workers.")
+@PROFILE
 @click.option("--limit", type=click.IntRange(2), help="Only N tracks of each split, spread over it.")
 @click.option("--dry-run", is_flag=True, help="Say what would be trained.")
 @click.argument("fields", nargs=-1, type=click.UNPROCESSED)
@@ -192,6 +190,7 @@ def command(
     split: str,
     shots: str,
     workers: int,
+    profile: str | None,
     limit: int | None,
     dry_run: bool,
     fields: tuple[str, ...],
@@ -204,7 +203,7 @@ def command(
         raise ConfigError(f"--seeds {seeds}: whole numbers with commas between them.")
     wanted = experiments(recipe, methods.split(","), [int(seed) for seed in seeds.split(",")], overrides(fields))
     thresholds = LIU_THRESHOLDS if shots == "liu" else None
-    return build(wanted, features, out, split, thresholds, workers, limit, dry_run)
+    return build(wanted, features, out, split, thresholds, workers, limit, dry_run, profile)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any, Final
 
@@ -28,7 +29,7 @@ from mgc.evaluation.shots import shot_scores, shots_to_json
 from mgc.experiment import Experiment
 from mgc.models.blocks import parameter_count
 from pipelines.answers import answers, map_of, robustness_of, scores_of
-from pipelines.job import OVERRIDES, URI, Summary, describe, main, overrides, say
+from pipelines.job import OVERRIDES, PROFILE, URI, Summary, describe, main, overrides, say
 from pipelines.train import open_bundle
 
 WRITTEN: Final = ("metrics.json", "report.json", "report.html")
@@ -54,7 +55,15 @@ def model_facts(bundle: Bundle) -> dict[str, str]:
 
 def history_rows(bundle: Bundle) -> list[EpochRow]:
     """The training history of a bundle, for its report."""
-    return [EpochRow(**row) for row in bundle.metrics.get("history", [])]
+    known = [field.name for field in dataclasses.fields(EpochRow)]
+    rows = bundle.metrics.get("history", [])
+    return [EpochRow(**{name: row[name] for name in known if name in row}) for row in rows]
+
+
+def kept_epoch(bundle: Bundle) -> int | None:
+    """The epoch whose weights a bundle has; None where nobody noted it."""
+    epoch: int | None = bundle.metrics.get("validation", {}).get("epoch")
+    return epoch
 
 
 def bundle_scores(bundle: Bundle) -> tuple[Scores | None, str, str]:
@@ -92,14 +101,14 @@ def build(
     features: str,
     split: str = "test",
     out: str | None = None,
-    profile: Profile | None = None,
+    profile: Profile | str | None = None,
     limit: int | None = None,
     dry_run: bool = False,
     fields: dict[str, str] | None = None,
     draw_map: bool = True,
     robustness: bool = False,
 ) -> Summary:
-    """Score and write the report; connects to Ray when a profile is not given."""
+    """Score and write the report; connects to Ray unless it is given the profile of a session."""
     where = storage.redact(features)
     bundle = open_bundle(bundle_uri)
     dataset, facts = read_features(features)
@@ -148,11 +157,8 @@ def build(
         fed = feed(dataset, split, at, None, experiment, only)
         return clip_answers(fed, bundle, shape, at, shown, zeroed)
 
-    if profile is None:
-        with connect() as at:
-            clips = work(at)
-    else:
-        clips = work(profile)
+    with connect(profile=profile) as at:
+        clips = work(at)
     unit = protocol.unit
     given = answers(clips, bundle, unit)
     scores = scores_of(given, bundle)
@@ -185,6 +191,7 @@ def build(
         robustness=robustness_of(clips, bundle, unit) if robustness else None,
         embedding_map=map_of(clips, bundle) if draw_map else None,
         shots=shots,
+        kept_epoch=kept_epoch(bundle),
     )
     texts = {
         "metrics.json": json.dumps(bundle.metrics, indent=2) + "\n",
@@ -217,6 +224,7 @@ def build(
 @click.option("--features", type=URI, required=True, help="Folder that `mgc prepare` wrote.")
 @click.option("--split", default="test", show_default=True)
 @click.option("--out", type=URI, help="Write them here instead.")
+@PROFILE
 @click.option("--limit", type=click.IntRange(1), help="Only N tracks, spread over the split.")
 @click.option(
     "--map/--no-map", "draw_map", default=True, show_default=True, help=f"A t-SNE of the tracks, {SHOWN:,} at most."
@@ -231,6 +239,7 @@ def command(
     features: str,
     split: str,
     out: str | None,
+    profile: str | None,
     limit: int | None,
     draw_map: bool,
     robustness: bool,
@@ -241,7 +250,7 @@ def command(
 
     The rows are divided by the bundle's own protocol; another is set by its fields, for example --protocol.kind given.
     """
-    return build(bundle, features, split, out, None, limit, dry_run, overrides(fields), draw_map, robustness)
+    return build(bundle, features, split, out, profile, limit, dry_run, overrides(fields), draw_map, robustness)
 
 
 if __name__ == "__main__":

@@ -19,12 +19,16 @@ from typing import Any, Final, NoReturn
 
 import click
 
+from cluster.profiles import PROFILES
 from mgc.errors import ConfigError, cause
 
 FAILED: Final = 1
 MISUSED: Final = 2
 ALARMED: Final = 3
 INTERRUPTED: Final = 130
+
+METRICS_SETTING: Final = "MGC_JOB_METRICS"
+"""The environment variable that says where the figures of jobs go, see `job_metrics`."""
 
 _INTERRUPTED_LINE: Final = "interrupted; nothing was committed. The same command goes on where it stopped."
 
@@ -74,6 +78,12 @@ class Uri(click.ParamType[str]):
 
 
 URI: Final = Uri()
+
+PROFILE: Final = click.option(
+    "--profile",
+    type=click.Choice(list(PROFILES)),
+    help="How the machine or the cluster is shared out; without it by what is there. `mgc doctor` says which fit.",
+)
 
 OVERRIDES: Final[dict[str, Any]] = {"ignore_unknown_options": True, "allow_extra_args": True}
 """Settings of a command whose options may also be fields of the configuration, by dotted name."""
@@ -157,12 +167,29 @@ def run(command: click.Command, arguments: Sequence[str] | None = None, program:
         facts["alarms"] = summary.alarms
     if reason is not None:
         facts["error"] = " ".join(reason.split())
+    if summary.status != "dry_run":
+        _publish(facts, code)
     if summary.answer is None:
         print(json.dumps(facts), flush=True)
     else:
         print(json.dumps(summary.answer, indent=2), flush=True)
         say(json.dumps(facts))
     return code
+
+
+def _publish(facts: dict[str, Any], code: int) -> None:
+    """Tell Prometheus, where the environment says how; a job does not fail for that."""
+    where = os.environ.get(METRICS_SETTING)
+    if not where:
+        return
+    # Only who asks for it pays for these imports.
+    from cluster.storage_errors import redact
+    from pipelines.job_metrics import publish
+
+    try:
+        publish(facts, code, code in (0, ALARMED), where)
+    except (OSError, ValueError) as error:
+        say(f"{METRICS_SETTING}: the job's figures were not published: {' '.join(redact(str(error)).split())[:300]}")
 
 
 def main(command: click.Command) -> NoReturn:

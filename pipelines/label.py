@@ -22,7 +22,7 @@ from mgc.bundle import DEFAULT
 from mgc.errors import LabelsError, MgcError
 from mgc.evaluation.alarms import Thresholds, thresholds
 from mgc.labeling.rows import Lineage
-from pipelines.job import Summary, describe, main, say
+from pipelines.job import PROFILE, Summary, describe, main, say
 from pipelines.label_report import labels_run, write_report
 from pipelines.plan import Night, Wanted, describe_night, night_options, open_night
 
@@ -34,16 +34,16 @@ def build(
     source: str,
     labels: str,
     bundle_uri: str = DEFAULT,
-    profile: Profile | None = None,
+    profile: Profile | str | None = None,
     limit: int | None = None,
 ) -> Summary:
-    """Bring the labels table up to date; connects to Ray when a profile is not given."""
+    """Bring the labels table up to date; connects to Ray unless it is given the profile of a session."""
     return label(Wanted(source, labels, bundle_uri, limit), profile)
 
 
 def label(
     wanted: Wanted,
-    profile: Profile | None = None,
+    profile: Profile | str | None = None,
     until: datetime | None = None,
     limits: Thresholds | None = None,
 ) -> Summary:
@@ -51,7 +51,8 @@ def label(
 
     Args:
         wanted: what the night is asked for.
-        profile: of a Ray session that is there already; one is started, or the environment's joined, without it.
+        profile: of a Ray session that is there already. Without one, or with a name of `PROFILES`, one is started, or
+            the environment's joined.
         until: no track is begun after this time; what is finished is committed.
         limits: past which the report raises alarms.
     """
@@ -71,11 +72,8 @@ def label(
     say(_line(plan))
     measured = Measured()
     if plan.todo.num_rows:
-        if profile is None:
-            with connect() as at:
-                plan, measured = _run(night, at, until)
-        else:
-            plan, measured = _run(night, profile, until)
+        with connect(profile=profile) as at:
+            plan, measured = _run(night, at, until)
     counts = dict(plan.counts)
     if plan.empty:
         say(f"{where}: the time was over before the first track; nothing was committed.")
@@ -214,9 +212,12 @@ def _pairs(pairs: tuple[str, ...]) -> Mapping[str, str]:
     type=Moment(),
     help="Begin no track after this time (06:00, or ISO 8601) and commit what is finished; the rest stays pending.",
 )
+@PROFILE
 @click.option("--alarm", "alarms", multiple=True, metavar="NAME=VALUE", help="A threshold of the report's alarms.")
 @click.option("--dry-run", is_flag=True, help="Print the configuration, the plan and what it would take.")
-def command(wanted: Wanted, until: datetime | None, alarms: tuple[str, ...], dry_run: bool) -> Summary:
+def command(
+    wanted: Wanted, until: datetime | None, profile: str | None, alarms: tuple[str, ...], dry_run: bool
+) -> Summary:
     """Label the tracks of a catalog (or of SOURCE, listed now) that are new, changed or labelled by another model.
 
     The labels table changes in one commit at the end. A killed job goes on where it stopped when it is started again.
@@ -228,7 +229,7 @@ def command(wanted: Wanted, until: datetime | None, alarms: tuple[str, ...], dry
         describe(night.bundle.experiment.dotted())
         click.echo()
         return Summary("dry_run", describe_night(night))
-    return label(wanted, None, until, limits)
+    return label(wanted, profile, until, limits)
 
 
 if __name__ == "__main__":

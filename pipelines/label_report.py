@@ -45,7 +45,7 @@ from mgc.evaluation.night import (
     TrackCounts,
 )
 from mgc.evaluation.report import ReportContent, render_report, report_json
-from pipelines.evaluate import bundle_scores, history_rows, leaks_said, model_facts
+from pipelines.evaluate import bundle_scores, history_rows, kept_epoch, leaks_said, model_facts
 
 QUARANTINE_SHOWN: Final = 200
 """Quarantined tracks listed in a report."""
@@ -207,6 +207,7 @@ def write_report(labels: str, run: LabelsRun, bundle: Bundle, notices: Sequence[
         history=history_rows(bundle),
         labels_run=run,
         leaks=leaks_said(bundle),
+        kept_epoch=kept_epoch(bundle),
     )
     files = {
         "html": render_report(content),

@@ -19,7 +19,7 @@ from mgc.experiment import Experiment
 from mgc.features.front_end import build_front_end, features_id
 from mgc.recipes.catalogue import find
 from pipelines.catalog import open_tracks
-from pipelines.job import OVERRIDES, URI, Summary, describe, main, overrides, say
+from pipelines.job import OVERRIDES, PROFILE, URI, Summary, describe, main, overrides, say
 
 _MOST_PASSES = 3
 """Times that tracks are run which came back neither as features nor as rejects."""
@@ -38,11 +38,11 @@ def build(
     catalog: str,
     out: str,
     experiment: Experiment,
-    profile: Profile | None = None,
+    profile: Profile | str | None = None,
     limit: int | None = None,
     dry_run: bool = False,
 ) -> Summary:
-    """Write the features that are missing; connects to Ray when a profile is not given."""
+    """Write the features that are missing; connects to Ray unless it is given the profile of a session."""
     tracks, notices = open_tracks(catalog)
     tracks = tracks if limit is None else tracks.slice(0, limit)
     front_end = build_front_end(experiment.front_end)
@@ -78,11 +78,8 @@ def build(
             f"{missing['track_id'][0].as_py()!r}; submit the job again."
         )
 
-    if profile is None:
-        with connect() as at:
-            work(at)
-    else:
-        work(profile)
+    with connect(profile=profile) as at:
+        work(at)
     storage.delete(plan_uri)
     rejects = _rejects(out)
     counts |= {"prepared": total, "rejected": rejects}
@@ -101,15 +98,24 @@ def _rejects(out: str) -> int:
 @click.argument("catalog", type=URI)
 @click.option("--out", type=URI, required=True, help="Folder of the features.")
 @click.option("--recipe", default="house", show_default=True, help="Whose front end computes them.")
+@PROFILE
 @click.option("--limit", type=click.IntRange(1), help="Only the first N tracks.")
 @click.option("--dry-run", is_flag=True, help="Print the configuration and what would be done.")
 @click.argument("fields", nargs=-1, type=click.UNPROCESSED)
-def command(catalog: str, out: str, recipe: str, limit: int | None, dry_run: bool, fields: tuple[str, ...]) -> Summary:
+def command(
+    catalog: str,
+    out: str,
+    recipe: str,
+    profile: str | None,
+    limit: int | None,
+    dry_run: bool,
+    fields: tuple[str, ...],
+) -> Summary:
     """Compute the features of a catalog's tracks (or of SOURCE, listed now) for training.
 
     Any field of the recipe can be set by its dotted name, for example --front_end.n_mels 96.
     """
-    return build(catalog, out, find(recipe).build().override(overrides(fields)), None, limit, dry_run)
+    return build(catalog, out, find(recipe).build().override(overrides(fields)), profile, limit, dry_run)
 
 
 if __name__ == "__main__":

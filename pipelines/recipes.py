@@ -42,7 +42,7 @@ def _row(recipe: Recipe, scores: list[RecipeScore] | None) -> tuple[str, ...]:
         f"{recipe.paper_row}, {recipe.paper}" if recipe.paper_row else "-",
         f"{kind}\n{' x '.join(map(str, recipe.input_shape))}",
         f"{recipe.parameters:,}",
-        "\n".join(reported) or "-",
+        "\n".join([*reported, *([f"({recipe.remark})"] if recipe.remark else [])]) or "-",
         "\n".join(
             f"{score.accuracy:.3f} ({score.low:.3f} to {score.high:.3f}), {score.split} of {score.features}, "
             f"{score.protocol}"

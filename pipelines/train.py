@@ -3,44 +3,44 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import platform
 import tempfile
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-import pyarrow.dataset as pads
 import torch
 from ray.data import Dataset
 
 import mgc
-from cluster import epochs, storage
-from cluster.feed import feed
+from cluster import epochs, storage, training_journal
 from cluster.profiles import Profile
 from cluster.progress import watched
 from cluster.scoring import clip_answers
 from cluster.session import connect
-from cluster.tables import read_features, read_roster
-from cluster.trainer import train
-from cluster.training_plan import TrainingJob, plan_training
-from mgc import schema
+from cluster.trainer import check_room, train
+from cluster.training_journal import JournalPlan
+from cluster.training_plan import TrainingJob, check_batch, plan_training
 from mgc.bundle import FILES, TRAINED_ON, Bundle, load_bundle
 from mgc.configuration import short_hash, to_json
 from mgc.datasets.protocols import SIDES, name_of
 from mgc.datasets.roster import Roster
 from mgc.datasets.splits import TRAIN, VALIDATION
-from mgc.errors import BundleError, FeaturesError
+from mgc.errors import BundleError
 from mgc.evaluation.leakage import Groups, check_division, crossing, heard, says
 from mgc.experiment import Experiment
-from mgc.features.front_end import features_id
 from mgc.labeling.adjust import PriorAdjustment, macro_f1_by_tau
 from mgc.models.blocks import parameter_count
 from mgc.recipes.catalogue import find
+from mgc.taxonomy import Taxonomy
 from mgc.training.course import Row, kept_row
 from pipelines.answers import answers
-from pipelines.job import OVERRIDES, URI, Summary, describe, main, overrides, say
+from pipelines.job import OVERRIDES, PROFILE, URI, Summary, describe, main, overrides, say
+from pipelines.training_source import Source, check, open_source
 
 
 def open_bundle(uri: str) -> Bundle:
@@ -70,47 +70,13 @@ def save_bundle(bundle: Bundle, uri: str) -> str:
     return bundle_id
 
 
-def check(experiment: Experiment, facts: dict[str, Any], counts: dict[str, dict[str, int]], where: str) -> None:
-    """Refuse features that do not fit the recipe, or cannot be trained on.
-
-    Raises:
-        FeaturesError: says which and what to do.
-    """
-    wanted = features_id(experiment.front_end)
-    if facts["features_id"] != wanted:
-        raise FeaturesError(
-            f"{where}: these features were computed by another front end ({facts['front_end'].get('kind')} "
-            f"{facts['features_id']}) than "
-            f"recipe {experiment.recipe} has ({experiment.front_end.kind} {wanted}); prepare features with this "
-            f"recipe, or set its "
-            f"--front_end fields (for example --front_end.kind {facts['front_end'].get('kind')})."
-        )
-    for split, found in counts.items():
-        if not found and not (split == VALIDATION and experiment.protocol.refit):
-            way_out = (
-                "divide here (--protocol.kind artist), or give the catalog splits (`mgc catalog … --metadata FILE`)"
-            )
-            if experiment.protocol.kind != "given":
-                way_out = "set other shares or another --protocol.seed"
-            protocol = name_of(experiment.protocol)
-            raise FeaturesError(f"{where}: no labelled clips in the split {split!r} (protocol {protocol}); {way_out}.")
-    if len(counts[TRAIN]) < 2:
-        raise FeaturesError(
-            f"{where}: only one genre ({', '.join(counts[TRAIN])}) to train on; two at least are needed."
-        )
-    strange = sorted(set(counts[VALIDATION]) - set(counts[TRAIN]))
-    if strange:
-        raise FeaturesError(f"{where}: the genre(s) {', '.join(strange)} are in validation, but not in train.")
-
-
-def adjusted(bundle: Bundle, validation: Dataset, job: TrainingJob, profile: Profile) -> Bundle:
+def adjusted(bundle: Bundle, validation: Dataset, job: TrainingJob) -> Bundle:
     """The bundle with the adjustment of its logits that the experiment asks for, see `TrainingConfig.adjust_after`.
 
     Args:
         bundle: not adjusted.
         validation: its clips, see `feed`.
         job: the training of the bundle.
-        profile: resources for its answers.
     """
     taus, counts = bundle.experiment.training.adjust_after, job.class_counts
     if not taus:
@@ -120,7 +86,7 @@ def adjusted(bundle: Bundle, validation: Dataset, job: TrainingJob, profile: Pro
         bundle.metrics["adjustment"] = {"tau": taus[0], "validation_macro_f1": {}}
         adjustment = PriorAdjustment.from_counts(taus[0], counts) if taus[0] else None
         return dataclasses.replace(bundle, adjustment=adjustment)
-    clips = clip_answers(validation, bundle, job.shape, profile)
+    clips = clip_answers(validation, bundle, job.shape, job.profile)
     given = answers(clips, bundle, bundle.experiment.protocol.unit)
     # Logarithms of probabilities are logits.
     logits_NG = np.log(np.maximum(given.probabilities_NG, np.finfo(np.float64).tiny))
@@ -148,88 +114,60 @@ def division(roster: Roster, experiment: Experiment) -> dict[str, str]:
     return {**lines, "on more than one side": f"{tracks.count} tracks, {artists.count} artists"}
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainingSet:
-    """Features that an experiment may be trained on.
-
-    Attributes:
-        where: their URI, without credentials.
-        dataset: their table.
-        facts: of `read_features`.
-        roster: who stands where.
-        only: what else must hold of a row, by split; None where nothing must.
-        counts: clips of each genre, by split.
-        limit: tracks of each split, None for all.
-    """
-
-    where: str
-    dataset: pads.FileSystemDataset
-    facts: dict[str, Any]
-    roster: Roster
-    only: dict[str, Any]
-    counts: dict[str, dict[str, int]]
-    limit: int | None
-
-    @property
-    def fingerprint(self) -> str:
-        """The same for the same features: names of feature files are unique."""
-        return short_hash([self.facts["features_id"], sorted(self.dataset.files)])
-
-    @property
-    def totals(self) -> dict[str, Any]:
-        """Clips of each split, for a summary."""
-        return {f"{split}_clips": sum(found.values()) for split, found in self.counts.items()}
-
-    def plan(self, experiment: Experiment, profile: Profile) -> TrainingJob:
-        """See `plan_training`."""
-        dataset = self.dataset if self.limit is None else self.dataset.filter(self.only[TRAIN])
-        return plan_training(dataset, self.facts, self.counts[TRAIN], experiment, profile)
-
-
-def training_set(experiment: Experiment, features: str, limit: int | None) -> TrainingSet:
-    """Open features and see what stands on which side.
-
-    Raises:
-        FeaturesError: see `check`.
-    """
-    where = storage.redact(features)
-    dataset, facts = read_features(features)
-    roster = read_roster(dataset, experiment.protocol).limited(limit, (TRAIN, VALIDATION))
-    only = {split: None if limit is None else roster.only(split) for split in (TRAIN, VALIDATION)}
-    counts = {split: roster.class_counts(split) for split in (TRAIN, VALIDATION)}
-    check(experiment, facts, counts, where)
-    return TrainingSet(where, dataset, facts, roster, only, counts, limit)
-
-
 def build(
     experiment: Experiment,
-    features: str,
+    features: str | None,
     out: str,
     checkpoints: str | None = None,
-    profile: Profile | None = None,
+    profile: Profile | str | None = None,
     workers: int = 1,
     limit: int | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
+    catalog: str | None = None,
+    setting: Mapping[str, Any] | None = None,
+    tensorboard: str | None = None,
+    mlflow: str | None = None,
 ) -> Summary:
-    """Train and save the bundle; connects to Ray when a profile is not given."""
-    data = training_set(experiment, features, limit)
-    key = short_hash([experiment.to_json(), data.fingerprint, limit, workers])
-    totals = data.totals
+    """Train and save the bundle; connects to Ray unless it is given the profile of a session.
+
+    Args:
+        experiment: what to train.
+        features: that were prepared; or else `catalog`.
+        out: of the bundle.
+        checkpoints: their folder, which is kept; by default inside of `out`, and deleted at the end.
+        profile: of a session, or the name of one.
+        workers: data-parallel.
+        limit: most tracks of each split.
+        overwrite: another bundle at `out`.
+        dry_run: print what would be done.
+        catalog: of tracks that are decoded on the way.
+        setting: fields of the profile that are not to be as they are.
+        tensorboard: folder of event files; by default inside of `out`.
+        mlflow: server to log to.
+    """
+    source = open_source(features, catalog, experiment, limit)
+    check(source, experiment)
+    where, protocol, counts, totals = source.where, experiment.protocol, source.counts, source.totals
+    setting = dict(setting or {})
+    parts = setting.get("accumulation", 1)
+    # The number of parts changes what is trained only where there are some: runs of before keep their keys.
+    key = short_hash([experiment.to_json(), source.fingerprint, limit, workers, *([parts] if parts > 1 else [])])
     if dry_run:
         describe(
             {
                 **experiment.dotted(),
                 **totals,
-                "genres": data.counts[TRAIN],
-                **division(data.roster, experiment),
+                "genres": counts[TRAIN],
+                **division(source.roster, experiment),
                 "run": key,
                 "would write": storage.redact(out),
             }
         )
-    check_division(data.roster, experiment.protocol.leak, experiment.protocol.kind, data.where)
+    check_division(source.roster, protocol.leak, protocol.kind, where)
     if dry_run:
         return Summary("dry_run", totals)
+    events = tensorboard or storage.join(out, "tensorboard")
     outputs = {"bundle": storage.redact(out)}
     if storage.exists(storage.join(out, "experiment.json")):
         if open_bundle(out).metrics.get("training_key") == key:
@@ -241,28 +179,56 @@ def build(
                 f"it."
             )
     folder = checkpoints or storage.join(out, "_checkpoints")
+    plan = JournalPlan(
+        name=f"{experiment.recipe}-{key}",
+        key=key,
+        settings=training_journal.settings_of(experiment),
+        genres=Taxonomy.flat(counts[TRAIN]).names,
+        tensorboard=events,
+        mlflow=mlflow,
+    )
 
     def work(at: Profile) -> tuple[Bundle, list[Row]]:
-        job = data.plan(experiment, at)
-        epoch = epochs.start()
-        training = feed(data.dataset, TRAIN, at, data.counts[TRAIN], experiment, data.only[TRAIN], epoch)
-        validation = feed(data.dataset, VALIDATION, at, None, experiment, data.only[VALIDATION])
+        at = dataclasses.replace(at, **setting)
+        check_batch(experiment, at)
+        check_room(at)
+        journal = training_journal.start(plan)
+        opened = source.open(at, storage.join(folder, f"{key}-data"))
+        job = plan_training(opened.measured, opened.facts, opened.counts, experiment, at)
         say(
-            f"training {experiment.recipe}: {parameter_count(job.model()):,} parameters, {totals['train_clips']} "
-            f"clips, "
+            f"training {experiment.recipe}: {parameter_count(job.model()):,} parameters, "
+            f"{totals[f'{TRAIN}_{source.unit}']} {source.unit}, "
             f"{len(job.taxonomy)} genres, at most {experiment.training.epochs} epochs of {job.steps(0)} steps, "
             f"{at.train_workers} worker(s)"
         )
-        with watched("training", "clips", job.clips()) as progress:
-            bundle, history = train(job, training, validation, at, folder, key, progress, epoch)
-        return adjusted(bundle, validation, job, at), history
+        say(f"to watch: tensorboard --logdir {storage.redact(events)}")
+        for problem in training_journal.problems(journal):
+            say(f"{problem} Training goes on.")
+        epoch = epochs.start()
+        try:
+            with watched("training", "clips", job.clips()) as progress:
+                training = opened.training(epoch, progress)
+                held_out = opened.validation if counts[VALIDATION] else None
+                bundle, history = train(job, training, held_out, at, folder, key, progress, epoch, journal)
+            bundle = adjusted(bundle, opened.validation, job)
+        except BaseException:
+            training_journal.finish(journal, None, patience_seconds=10.0)
+            raise
+        tags = {"bundle_id": bundle.id, "mgc": mgc.__version__}
+        for problem in training_journal.finish(journal, kept_row(experiment.training, history), tags):
+            say(problem)
+        failed = opened.quarantined()
+        if failed:
+            kinds = dict(sorted(Counter(failed.values()).items()))
+            bundle.metrics["quarantined"] = kinds
+            totals["quarantined"] = len(failed)
+            named = ", ".join(sorted(failed)[:3]) + (", …" if len(failed) > 3 else "")
+            say(f"{len(failed)} training tracks gave no features ({named}): {json.dumps(kinds)}")
+        return bundle, history
 
-    if profile is None:
-        with connect(train_workers=workers) as at:
-            bundle, history = work(at)
-    else:
-        bundle, history = work(profile)
-    best, bundle_id = publish(bundle, history, data, key, workers, out)
+    with connect(train_workers=workers, profile=profile) as at:
+        bundle, history = work(at)
+    best, bundle_id = publish(bundle, history, source, key, totals, out)
     if checkpoints is None:
         storage.delete(folder)
     figures = figures_of(best)
@@ -271,56 +237,62 @@ def build(
     if figures:
         held = ": validation accuracy {:.3f} of clips, macro-F1 {:.3f}".format(*figures.values())
     say(f"{which} epoch {best['epoch']}{held} -> {storage.redact(out)}")
-    return Summary("done", {**totals, "epochs": len(history), **figures}, {**outputs, "bundle_id": bundle_id})
+    return Summary(
+        "done",
+        {**totals, "epochs": len(history), **figures},
+        {**outputs, "bundle_id": bundle_id, "tensorboard": storage.redact(events)},
+    )
 
 
 def publish(
-    bundle: Bundle, history: Sequence[Row], data: TrainingSet, key: str, workers: int, out: str
+    bundle: Bundle, history: Sequence[Row], source: Source, key: str, totals: Mapping[str, Any], out: str
 ) -> tuple[Row, str]:
     """Note in a trained bundle what it was trained on and what that gave, and save it.
 
     Args:
-        bundle: trained, adjusted.
+        bundle: trained, adjusted; its metrics say with how many workers it was made.
         history: of its training.
-        data: what it was trained on.
+        source: what it was trained on.
         key: names the training.
-        workers: that trained it.
+        totals: of the source, and how much of it failed.
         out: folder of the bundle.
 
     Returns:
         The row of the epoch that was kept, and the bundle's id.
     """
-    protocol, trained_on = bundle.experiment.protocol, Groups.of(data.roster)
+    protocol, roster, counts = bundle.experiment.protocol, source.roster, source.counts
+    trained_on = Groups.of(roster)
     bundle = dataclasses.replace(bundle, trained_on=trained_on)
-    leak = heard(data.roster, VALIDATION, trained_on)
+    leak = heard(roster, VALIDATION, trained_on)
     best = kept_row(bundle.experiment.training, history)
-    total = sum(data.counts[TRAIN].values())
+    total = sum(counts[TRAIN].values())
     bundle.metrics.update(
         {
             "training_key": key,
             "history": list(history),
             "validation": best,
             "data": {
-                "features": data.where,
-                "clips": data.totals,
-                "genre_clips": data.counts[TRAIN],
-                "genre_share": {g: n / total for g, n in data.counts[TRAIN].items()},
+                "features": source.where,
+                "clips": totals,
+                "genres_without_validation": source.unvalidated,
+                "genre_clips": counts[TRAIN],
+                "genre_share": {g: n / total for g, n in counts[TRAIN].items()},
                 "protocol": name_of(protocol),
-                "sides": {split: to_json(data.roster.size(split)) for split in SIDES},
+                "sides": {split: to_json(roster.size(split)) for split in SIDES},
                 "leakage": {
                     "asked_for": protocol.leak,
-                    "tracks_on_two_sides": crossing(data.roster, "track").count,
-                    "artists_on_two_sides": crossing(data.roster, "artist").count,
+                    "tracks_on_two_sides": crossing(roster, "track").count,
+                    "artists_on_two_sides": crossing(roster, "artist").count,
                     VALIDATION: leak.to_json(),
                     "says": says(leak, VALIDATION, protocol.unit),
                 },
             },
-            "notices": list(schema.notices_of(data.dataset.schema)),
+            "notices": source.notices,
             "made_with": {
                 "mgc": mgc.__version__,
                 "torch": torch.__version__,
                 "machine": platform.machine(),
-                "workers": workers,
+                **bundle.metrics["made_with"],
             },
         }
     )
@@ -335,35 +307,78 @@ def figures_of(row: Row) -> dict[str, Any]:
 
 @click.command("train", context_settings=OVERRIDES)
 @click.option("--recipe", default="house", show_default=True, help="What to train; `mgc recipes` lists them.")
-@click.option("--features", type=URI, required=True, help="Folder that `mgc prepare` wrote.")
+@click.option("--features", type=URI, help="Folder that `mgc prepare` wrote.")
+@click.option("--catalog", type=URI, help="In place of features: tracks to fetch and decode on the way, in each epoch.")
 @click.option("--out", type=URI, required=True, help="Folder of the bundle.")
 @click.option(
     "--checkpoints", type=URI, help="Folder of the checkpoints, kept; by default inside BUNDLE, and deleted at the end."
 )
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Data-parallel workers.")
+@PROFILE
+@click.option("--fewest-workers", type=click.IntRange(1), help="With which it goes on where nodes are lost.")
+@click.option(
+    "--accumulation",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Parts in which a worker computes its share of a batch: more take less memory.",
+)
+@click.option("--float32", is_flag=True, help="In float32, also where the recipe takes bfloat16.")
+@click.option("--compile", "compiled", is_flag=True, help="Compile the network: needs a C++ compiler on each node.")
+@click.option("--prefetch", type=click.IntRange(0), help="Batches that a worker fetches ahead.")
 @click.option("--limit", type=click.IntRange(2), help="Only N tracks of each split, spread over it.")
+@click.option(
+    "--tensorboard",
+    type=URI,
+    help="Folder of TensorBoard's event files, where each training has a folder; by default BUNDLE/tensorboard.",
+)
+@click.option(
+    "--mlflow",
+    envvar="MLFLOW_TRACKING_URI",
+    help="MLflow server to log to [default: MLFLOW_TRACKING_URI, else none]; wants the extra mgc[mlflow].",
+)
 @click.option("--overwrite", is_flag=True, help="Replace another bundle at --out.")
 @click.option("--dry-run", is_flag=True, help="Print the configuration and what would be done.")
 @click.argument("fields", nargs=-1, type=click.UNPROCESSED)
 def command(
     recipe: str,
-    features: str,
+    features: str | None,
+    catalog: str | None,
     out: str,
     checkpoints: str | None,
     workers: int,
+    profile: str | None,
+    fewest_workers: int | None,
+    accumulation: int,
+    float32: bool,
+    compiled: bool,
+    prefetch: int | None,
     limit: int | None,
+    tensorboard: str | None,
+    mlflow: str | None,
     overwrite: bool,
     dry_run: bool,
     fields: tuple[str, ...],
 ) -> Summary:
-    """Train a recipe on prepared features and save the best model by validation.
+    """Train a recipe on prepared features, or on a catalog, and save the best model by validation.
 
     The best is that of the highest macro-F1, or of the lowest loss where the recipe says so (--training.select).
 
     Any field of the recipe can be set by its dotted name, for example --training.epochs 3 or --model.channels 16,32,64.
     """
     experiment = find(recipe).build().override(overrides(fields))
-    return build(experiment, features, out, checkpoints, None, workers, limit, overwrite, dry_run)
+    asked = {
+        "fewest_workers": fewest_workers,
+        "accumulation": accumulation if accumulation > 1 else None,
+        "precision": "float32" if float32 else None,
+        "compile": compiled or None,
+        "prefetch_batches": prefetch,
+    }
+    setting = {name: value for name, value in asked.items() if value is not None}
+    return build(
+        experiment, features, out, checkpoints, profile, workers, limit, overwrite, dry_run, catalog, setting,
+        tensorboard, mlflow or None,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

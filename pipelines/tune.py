@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import platform
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -17,12 +15,10 @@ import click
 
 import mgc
 from cluster import storage
-from cluster.feed import feed
 from cluster.held import hold
 from cluster.profiles import Profile
 from cluster.session import connect
-from cluster.training_plan import TrainingJob
-from mgc import schema
+from cluster.training_plan import TrainingJob, plan_training
 from mgc.bundle import Bundle
 from mgc.configuration import short_hash, to_json
 from mgc.datasets.protocols import name_of
@@ -34,8 +30,9 @@ from mgc.recipes.catalogue import find
 from mgc.recipes.space import Space, shown
 from mgc.training.course import kept_row, read_best
 from pipelines import evaluate, train
-from pipelines.job import OVERRIDES, URI, Summary, describe, main, overrides, say
-from pipelines.train import TrainingSet, adjusted, publish, training_set
+from pipelines.job import OVERRIDES, PROFILE, URI, Summary, describe, main, overrides, say
+from pipelines.train import adjusted, publish
+from pipelines.training_source import PreparedFeatures, check
 from tune.records import SearchRecord, TrialRecord
 from tune.report import render_search
 from tune.search import Metric, Scheduler, SearchConfig, Searcher, check_search, places, search
@@ -81,16 +78,19 @@ class Order:
         """Folder of the best bundle."""
         return storage.join(self.out, "bundle")
 
-    def key(self, data: TrainingSet) -> str:
+    def key(self, data: PreparedFeatures) -> str:
         """Names the search: the same for the same trials, whatever is done with the best one."""
         experiment, space, config = self.experiment.to_json(), self.space.to_json(), to_json(self.config)
         return short_hash([experiment, space, config, data.fingerprint, self.limit, self.workers])
 
 
-def build(order: Order, profile: Profile | None = None, overwrite: bool = False, dry_run: bool = False) -> Summary:
-    """Search, report, and save the best trial; connects to Ray when a profile is not given."""
+def build(
+    order: Order, profile: Profile | str | None = None, overwrite: bool = False, dry_run: bool = False
+) -> Summary:
+    """Search, report, and save the best trial; connects to Ray unless it is given the profile of a session."""
     check_search(order.config, order.space, order.experiment, order.workers)
-    data = training_set(order.experiment, order.features, order.limit)
+    data = PreparedFeatures(order.features, order.experiment, order.limit)
+    check(data, order.experiment)
     key = order.key(data)
     counts: dict[str, Any] = {"trials": order.config.trials or order.space.size, **data.totals}
     if dry_run:
@@ -114,9 +114,11 @@ def build(order: Order, profile: Profile | None = None, overwrite: bool = False,
             f"{storage.redact(order.out)}: there is another search here; give another --out, or --overwrite to replace "
             "it."
         )
-    with _connected(profile, order.workers) as at:
-        job = data.plan(order.experiment, at)
-        record = _searched(order, data, job, key, at)
+    # Trainers leak room where there is no dashboard.
+    with connect(train_workers=order.workers, profile=profile, dashboard=order.workers > 1) as at:
+        opened = data.open(at, storage.join(order.out, "trials"))
+        job = plan_training(opened.measured, opened.facts, opened.counts, order.experiment, at)
+        record = _searched(order, data, job, key)
         record.write(order.out)
         storage.write_bytes(storage.join(order.out, FILES["report"]), render_search(record).encode())
         for trial in record.trials:
@@ -135,23 +137,13 @@ def build(order: Order, profile: Profile | None = None, overwrite: bool = False,
         )
         counts |= Counter(trial.status for trial in record.trials)
         counts |= {"best_trial": best.number, f"best_{order.config.metric}": round(best.score or 0.0, 4)}
-        _keep(order, data, job, best, key, at)
+        _keep(order, data, job, best, key)
         if order.test:
             scored = evaluate.build(order.bundle, order.features, profile=at)
             counts |= {f"test_{name}": value for name, value in scored.counts.items()}
     record.write(order.out, {"finished": wanted, "counts": counts})
     say(f"the best as a bundle: {storage.redact(order.bundle)}; all trials: {outputs['report']}")
     return Summary("done", counts, outputs)
-
-
-@contextlib.contextmanager
-def _connected(profile: Profile | None, workers: int) -> Iterator[Profile]:
-    """A caller's Ray, or one of our own; its dashboard is on where trials have trainers, which leak room without it."""
-    if profile is not None:
-        yield profile
-        return
-    with connect(train_workers=workers, dashboard=workers > 1) as at:
-        yield at
 
 
 def _before(out: str) -> dict[str, Any]:
@@ -168,10 +160,12 @@ def _before(out: str) -> dict[str, Any]:
     return found
 
 
-def _searched(order: Order, data: TrainingSet, job: TrainingJob, key: str, at: Profile) -> SearchRecord:
+def _searched(order: Order, data: PreparedFeatures, job: TrainingJob, key: str) -> SearchRecord:
     """Run the trials, or the rest of them."""
     began = time.monotonic()
+    at = job.profile
     room = places(at, order.workers, order.at_once)
+    trial = replace(job, profile=room.profile)
     trials = order.config.trials or order.space.size
     say(
         f"searching {order.experiment.recipe}: {trials} trials ({order.config.searcher}, {order.config.scheduler}), "
@@ -180,51 +174,46 @@ def _searched(order: Order, data: TrainingSet, job: TrainingJob, key: str, at: P
     folder = storage.join(order.out, "trials")
     held: Held | Streamed
     if order.workers == 1:
-        streams = [
-            feed(data.dataset, split, at, None, order.experiment, data.only[split]) for split in (TRAIN, VALIDATION)
-        ]
-        held = Held(*(hold(stream) for stream in streams))
+        held = Held(*(hold(data.plain(split, at)) for split in (TRAIN, VALIDATION)))
     else:
-        checkpoints = storage.join(folder, key, "trainers")
-        held = Streamed(order.features, data.only, data.counts[TRAIN], room.profile, checkpoints)
-    found = search(order.config, order.space, job, held, room, folder, key)
+        held = Streamed(data.streams, storage.join(folder, key, "trainers"))
+    found = search(order.config, order.space, trial, held, room, folder, key)
     facts = {
         "features": f"{data.where}: {json.dumps(data.totals).strip('{}').replace(chr(34), '')}",
         "protocol": name_of(order.experiment.protocol),
         "epochs, at most": str(order.experiment.training.epochs),
         "settings": json.dumps(to_json(order.config)).strip("{}").replace('"', ""),
-        "trials at a time": f"{room.at_once}, each of {order.workers} worker(s) with {room.threads} thread(s)",
+        "trials at a time": f"{room.at_once}, each of {order.workers} worker(s) with {trial.threads} thread(s)",
         "made with": f"mgc {mgc.__version__}, {platform.machine()}, {at.cores} cores, {at.gpus} GPUs",
     }
-    notices = schema.notices_of(data.dataset.schema)
     config = order.config
     return SearchRecord(
         order.experiment.recipe, order.space, config.metric, config.searcher, config.scheduler, key, found,
-        time.monotonic() - began, facts, notices,
+        time.monotonic() - began, facts, data.notices,
     )  # fmt: skip
 
 
-def _keep(order: Order, data: TrainingSet, job: TrainingJob, best: TrialRecord, key: str, at: Profile) -> None:
+def _keep(order: Order, data: PreparedFeatures, job: TrainingJob, best: TrialRecord, key: str) -> None:
     """Save the best trial as a bundle, trained once more if asked."""
     assert best.checkpoint is not None
     experiment = order.space.apply(order.experiment, best.point)
     with tempfile.TemporaryDirectory() as folder:
         storage.copy_tree(best.checkpoint, folder)
         weights, history = read_best(Path(folder))
-    job = job.of(experiment, order.workers)
+    job = job.of(experiment)
     model = job.model()
     model.load_state_dict(weights)
     bundle = Bundle(experiment, job.taxonomy, job.normalization, model.eval())
-    validation = feed(data.dataset, VALIDATION, at, None, experiment, data.only[VALIDATION])
-    bundle = adjusted(bundle, validation, job, at)
+    bundle.metrics["made_with"] = {"workers": order.workers, "accumulation": job.profile.accumulation}
+    bundle = adjusted(bundle, data.plain(VALIDATION, job.profile), job)
     bundle.metrics["search"] = {"key": key, "trial": best.number, "point": dict(best.point)}
     if not order.refit:
-        publish(bundle, history, data, short_hash([key, best.number]), order.workers, order.bundle)
+        publish(bundle, history, data, short_hash([key, best.number]), data.totals, order.bundle)
         return
     kept = kept_row(experiment.training, history)["epoch"]
     refit = refitted(experiment, kept, bundle.metrics.get("adjustment", {}).get("tau"))
     folder = storage.join(order.out, "trials", key, "refit")
-    train.build(refit, order.features, order.bundle, folder, at, order.workers, order.limit, overwrite=True)
+    train.build(refit, order.features, order.bundle, folder, job.profile, order.workers, order.limit, overwrite=True)
 
 
 def refitted(experiment: Experiment, kept: int, tau: float | None) -> Experiment:
@@ -305,6 +294,7 @@ def refitted(experiment: Experiment, kept: int, tau: float | None) -> Experiment
 @click.option(
     "--workers", type=click.IntRange(1), default=1, show_default=True, help="Data-parallel workers of each trial."
 )
+@PROFILE
 @click.option("--limit", type=click.IntRange(2), help="Only N tracks of each split, spread over it.")
 @click.option("--refit", is_flag=True, help="Train the best once more, on training and validation together.")
 @click.option("--test", is_flag=True, help="Score the best on the test split, once.")
@@ -326,6 +316,7 @@ def command(
     seed: int,
     at_once: int | None,
     workers: int,
+    profile: str | None,
     limit: int | None,
     refit: bool,
     test: bool,
@@ -355,7 +346,7 @@ def command(
     )  # fmt: skip
     experiment = found.build().override(overrides(fields))
     order = Order(experiment, searched, config, features, out, workers, at_once, limit, refit, test)
-    return build(order, None, overwrite, dry_run)
+    return build(order, profile, overwrite, dry_run)
 
 
 if __name__ == "__main__":

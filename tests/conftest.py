@@ -41,7 +41,7 @@ class OneRay(LoadScopeScheduling):  # type: ignore[misc]
     def _split_scope(self, nodeid: str) -> str:
         file: str = nodeid.partition("::")[0]
         text = Path(self.config.rootpath, file).read_text(encoding="utf-8")
-        return "Ray" if re.search(r"\bray_(session|head|nodes)\b", text) else file
+        return "Ray" if re.search(r"\bray_(session|head)\b|\blocal_cluster\b|\blocal\.running\b", text) else file
 
     def _assign_work_unit(self, node: Any) -> None:
         # The longest first, or the other process waits for it at the end.

@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 from cluster import storage
 from cluster.labels_table import LabelsTable
 from cluster.listing import etag
+from cluster.local import LocalCluster, descendants, still_there
 from cluster.tables import write_catalog
 from mgc import schema
 from mgc.datasets.synthetic import SyntheticConfig, plan_corpus, render
@@ -36,7 +37,6 @@ from tests.damage import damaged_file
 from tests.fault_proxy import Fault, Faults, Proxy, Request
 from tests.good_files import GoodFile
 from tests.object_store import ObjectStore
-from tests.ray_nodes import RayNodes, descendants, still_there
 
 KINDS: Final = ("worker", "node", "driver")
 MOMENTS: Final = ("early", "middle", "late")
@@ -135,7 +135,7 @@ def make_music(store: ObjectStore, tracks: int, damaged: int = DAMAGED, seconds:
 class Job:
     """The label job as a process of its own."""
 
-    def __init__(self, cluster: RayNodes, music: Music, labels: str, log: Path) -> None:
+    def __init__(self, cluster: LocalCluster, music: Music, labels: str, log: Path) -> None:
         command = [sys.executable, "-m", "pipelines.label", music.catalog, "--bundle", "default", "--labels", labels]
         self._log = log
         with log.open("wb") as output:
@@ -202,9 +202,13 @@ class Moment:
             self._reached.set()
             self._released.wait(PATIENCE_SECONDS)
 
+    def has_come(self) -> bool:
+        """Whether it is reached."""
+        return self._reached.is_set()
+
     def wait(self, job: Job) -> None:
         """Until it is reached."""
-        _until(self._reached.is_set, job)
+        _until(self.has_come, job)
 
     def release(self) -> None:
         self._released.set()
@@ -236,7 +240,13 @@ def held_at(kind: str, moment: str, tracks: int) -> tuple[Moment, Faults]:
 
 
 def drill(
-    kind: str, moment: str, cluster: RayNodes, music: Music, proxy: Proxy, undisturbed: list[dict[str, Any]], logs: Path
+    kind: str,
+    moment: str,
+    cluster: LocalCluster,
+    music: Music,
+    proxy: Proxy,
+    undisturbed: list[dict[str, Any]],
+    logs: Path,
 ) -> Drill:
     """Label the catalog into a table of its own with one kill on the way, and check what is in the table afterwards.
 
@@ -292,7 +302,7 @@ def drill(
     )
 
 
-def _kill(kind: str, moment: str, cluster: RayNodes, job: Job) -> list[int]:
+def _kill(kind: str, moment: str, cluster: LocalCluster, job: Job) -> list[int]:
     """Returns the ids of all processes that have to be gone."""
     if kind == "driver":
         return job.kill()

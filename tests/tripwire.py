@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 
@@ -10,13 +12,18 @@ class Tripwire:
 
     Args:
         flag: a file that is there once it has been tripped.
-        epochs: that are to be over by then.
+        epochs: that are to be over by then, on the first worker, which alone counts them.
+        steps: of the next one that are to be over too.
+        killed: the worker's process is killed, in place of an error.
     """
 
-    def __init__(self, flag: Path, epochs: int) -> None:
+    def __init__(self, flag: Path, epochs: int, steps: int = 0, killed: bool = False) -> None:
         self._flag = flag
         self._epochs = epochs
+        self._steps = steps
+        self._killed = killed
         self._done = 0
+        self._taken = 0
 
     @property
     def add(self) -> Tripwire:
@@ -26,6 +33,11 @@ class Tripwire:
     def remote(self, counts: dict[str, int], figures: dict[str, float]) -> None:
         """Count, or fall."""
         self._done += counts.get("epochs", 0)
-        if self._done == self._epochs and "clips" in counts and not self._flag.exists():
+        if self._done != self._epochs or "clips" not in counts or self._flag.exists():
+            return
+        self._taken += 1
+        if self._taken > self._steps:
             self._flag.touch()
+            if self._killed:
+                os.kill(os.getpid(), signal.SIGKILL)
             raise RuntimeError("tripped")

@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-import ray
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 from ray import tune
@@ -29,6 +28,7 @@ from ray.tune.search.basic_variant import BasicVariantGenerator
 
 from cluster import storage
 from cluster.profiles import FEWEST_LOGICAL_CPUS, Profile, fit
+from cluster.session import at_hand
 from cluster.training_plan import TrainingJob
 from mgc.configuration import STRICT
 from mgc.errors import ConfigError, said
@@ -101,14 +101,12 @@ class Places:
         at_once: trials.
         cpus: logical CPUs that each of them takes.
         gpus: GPUs that each of them takes.
-        threads: of each.
-        profile: a trial's own part, where it has workers.
+        profile: a trial's own part.
     """
 
     at_once: int
     cpus: float
     gpus: float
-    threads: int
     profile: Profile
 
 
@@ -139,16 +137,17 @@ def places(profile: Profile, workers: int, at_once: int | None) -> Places:
     parts = at_once or most
     # Ray counts in ten-thousandths; rounded up, the last trial would not fit.
     share = int(profile.logical_cpus / parts * 10_000) / 10_000
-    largest = max(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"])
+    own = fit(profile.name, max(1, profile.cores // parts), share, profile.gpus // parts, workers)
     own = replace(
-        fit(profile.name, max(1, profile.cores // parts), share, profile.gpus // parts, workers),
+        own,
+        train_cpus=min(own.train_cpus, profile.train_cpus),
         stall_seconds=profile.stall_seconds,
         dashboard=profile.dashboard,
     )
-    threads = max(1, profile.cores // parts // workers)
     if workers == 1:
-        return Places(parts, min(share, largest), 1.0 if profile.gpus else 0.0, threads, own)
-    return Places(parts, min(0.25, share / 16), 0.0, threads, own)
+        on_one_node = at_hand("the cluster").worker_cpus(profile.gpus > 0)
+        return Places(parts, min(share, on_one_node), 1.0 if profile.gpus else 0.0, own)
+    return Places(parts, min(0.25, share / 16), 0.0, own)
 
 
 def check_search(config: SearchConfig, space: Space, experiment: Experiment, workers: int) -> None:
@@ -197,7 +196,7 @@ def search(
     Args:
         config: how.
         space: over what.
-        job: of the recipe as it is.
+        job: of the recipe as it is, with a trial's own profile.
         data: clips.
         at: resources.
         uri: folder of searches; trials and checkpoints lie in the one named by the key.
@@ -216,7 +215,7 @@ def search(
         Path(location.path).mkdir(parents=True, exist_ok=True)
     function = alone if isinstance(data, Held) else together
     trainable = tune.with_resources(
-        tune.with_parameters(function, space=space, job=replace(job, threads=at.threads), data=data),
+        tune.with_parameters(function, space=space, job=job, data=data),
         {"CPU": at.cpus, **({"GPU": at.gpus} if at.gpus else {})},
     )
     path = f"{location.path}/{key}"

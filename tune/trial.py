@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
 from ray import tune
+from ray.data import Dataset
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from cluster import epochs
-from cluster.feed import feed
 from cluster.held import HeldClips, follow
-from cluster.profiles import Profile
-from cluster.tables import read_features
 from cluster.trainer import train
 from cluster.training_plan import TrainingJob
-from mgc.datasets.splits import TRAIN, VALIDATION
 from mgc.recipes.space import Space
 from mgc.training.course import Course
 from tune.spaces import point_of
@@ -47,23 +44,26 @@ class Streamed:
     """Trials of several workers, each with a trainer of its own that streams the features.
 
     Attributes:
-        features: their URI.
-        only: what else must hold of a row, by split.
-        counts: training clips of each genre.
-        profile: a trial's own part of the cluster.
+        streams: gives those of training and validation for a job and a handle of `epochs.start`.
         checkpoints: folder of the trainers' checkpoints.
     """
 
-    features: str
-    only: dict[str, pc.Expression | None]
-    counts: dict[str, int]
-    profile: Profile
+    streams: Callable[[TrainingJob, Any], tuple[Dataset, Dataset]]
     checkpoints: str
+
+
+class WholeEpochs(TuneReportCallback):
+    """Tells Tune what a trainer reports of whole epochs: only these have the figures that trials are compared by."""
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+        """Called by the trainer, with what each worker reports."""
+        if "over" in metrics[0]:
+            super().after_report(run_context, metrics, checkpoint)
 
 
 def alone(config: dict[str, Any], space: Space, job: TrainingJob, data: Held) -> None:
     """A trial of one worker."""
-    job = job.of(space.apply(job.experiment, point_of(space, config)), 1)
+    job = job.of(space.apply(job.experiment, point_of(space, config)))
     checkpoint = tune.get_checkpoint()
     with checkpoint.as_directory() if checkpoint else contextlib.nullcontext() as folder:
         follow(job, data.training, data.validation, Path(folder) if folder else None, _report)
@@ -77,12 +77,8 @@ def _report(course: Course) -> None:
 
 def together(config: dict[str, Any], space: Space, job: TrainingJob, data: Streamed) -> None:
     """A trial of several workers."""
-    job = job.of(space.apply(job.experiment, point_of(space, config)), data.profile.train_workers)
-    dataset, _ = read_features(data.features)
+    job = job.of(space.apply(job.experiment, point_of(space, config)))
     epoch = epochs.start()
-    stream = feed(dataset, TRAIN, data.profile, data.counts, job.experiment, data.only[TRAIN], epoch)
-    held_out = feed(dataset, VALIDATION, data.profile, None, job.experiment, data.only[VALIDATION])
-    train(
-        job, stream, held_out, data.profile, data.checkpoints, tune.get_context().get_trial_id(), None, epoch,
-        [TuneReportCallback()],
-    )  # fmt: skip
+    training, validation = data.streams(job, epoch)
+    name = tune.get_context().get_trial_id()
+    train(job, training, validation, job.profile, data.checkpoints, name, epoch=epoch, callbacks=[WholeEpochs()])

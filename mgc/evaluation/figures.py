@@ -43,7 +43,9 @@ class Curve:
     values: Sequence[float | None]
 
 
-def curves_svg(name: str, epochs: Sequence[int], curves: Sequence[Curve], *, share: bool) -> str | None:
+def curves_svg(
+    name: str, epochs: Sequence[int], curves: Sequence[Curve], *, share: bool, kept: int | None = None
+) -> str | None:
     """Draw curves over epochs.
 
     Args:
@@ -51,6 +53,7 @@ def curves_svg(name: str, epochs: Sequence[int], curves: Sequence[Curve], *, sha
         epochs: the x axis.
         curves: at most three; one without a single number is left out.
         share: whether the values are shares of 1, shown in percent on an axis from 0 to 100; else they are losses.
+        kept: the epoch to mark as the one whose weights were kept; None marks none.
 
     Returns:
         An `<svg>` element without size or fixed colours, or None if there is nothing to draw.
@@ -77,6 +80,9 @@ def curves_svg(name: str, epochs: Sequence[int], curves: Sequence[Curve], *, sha
                 marker=_MARKERS[i] if len(measured) <= 30 else None,
                 markersize=3.5,
             )
+        if kept is not None:
+            # Behind the curves.
+            axes.axvline(kept, label="kept", color=TEXT, linewidth=1.0, linestyle=(0, (1, 2)), zorder=1)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
         axes.set_xlabel("epoch", color=TEXT)
         if share:
@@ -88,7 +94,8 @@ def curves_svg(name: str, epochs: Sequence[int], curves: Sequence[Curve], *, sha
             axes.set_ylabel("nats a clip", color=TEXT)
         dress(axes)
         legend(figure)
-        return inline(figure, name, _describe(name, epochs, [curve for _, curve in drawn], share=share))
+        description = _describe(name, epochs, [curve for _, curve in drawn], share=share)
+        return inline(figure, name, description if kept is None else f"{description[:-1]}; epoch {kept} was kept.")
 
 
 def histogram_svg(name: str, histograms: Sequence[tuple[str, Sequence[float]]]) -> str | None:

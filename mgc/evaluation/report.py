@@ -71,7 +71,8 @@ class ReportContent:
         calibration: confidence against accuracy, on the same split.
         robustness: accuracy with pixels zeroed, on the same split.
         embedding_map: tracks of the same split as the network sees them.
-        shots: accuracy of the genres by how much training they had, on the same split; in the JSON only.
+        shots: accuracy of the genres by how much training they had, on the same split.
+        kept_epoch: the epoch of `history` whose weights the model has; None where nobody noted it.
     """
 
     title: str
@@ -87,6 +88,7 @@ class ReportContent:
     robustness: Robustness | None = None
     embedding_map: EmbeddingMap | None = None
     shots: Sequence[ShotScore] = ()
+    kept_epoch: int | None = None
 
 
 def page_environment(*packages: str) -> Environment:
@@ -129,7 +131,8 @@ def render_report(content: ReportContent) -> str:
         absent=[row.genre for row in scores.per_genre if not row.support] if scores else [],
         replicates=REPLICATES,
         few_groups=FEW_GROUPS,
-        figures=_training_figures(content.history),
+        figures=_training_figures(content.history, content.kept_epoch),
+        validated=any(row.validation_loss is not None for row in content.history),
         reliability=content.calibration and Markup(calibration_svg(content.calibration, unit)),
         noise=content.robustness and Markup(robustness_svg(content.robustness)),
         drawn_map=drawn,
@@ -153,6 +156,7 @@ def report_json(content: ReportContent) -> dict[str, Any]:
         - `model`: facts about the model, name → text
         - `scores`, or null where the model was never scored: `split`, `description`, and what `Scores` has
         - `history`: one object an epoch, what `EpochRow` has
+        - `kept_epoch`: of these, the one whose weights the model has, or null
         - `calibration`, `robustness`, `embedding_map`, where they were measured: what `Calibration`, `Robustness` and
           `EmbeddingMap` have
         - `shots`: many-, medium- and few-shot genres, what `ShotScore` has; where the counts of training are known
@@ -173,6 +177,7 @@ def report_json(content: ReportContent) -> dict[str, Any]:
                 **scores.to_json(),
             },
             "history": [dataclasses.asdict(row) for row in content.history],
+            "kept_epoch": content.kept_epoch,
             **{name: to_json(value) for name, value in measured.items() if value is not None},
             **({"shots": shots_to_json(content.shots)} if content.shots else {}),
             **(run.to_json() if run else {}),
@@ -304,7 +309,7 @@ def _largest_confusions(scores: Scores) -> list[_Confusion]:
     return sorted(found, key=lambda c: (-c.tracks, c.genre, c.answer))[:_CONFUSIONS_NAMED]
 
 
-def _training_figures(history: Sequence[EpochRow]) -> list[tuple[str, Markup]]:
+def _training_figures(history: Sequence[EpochRow], kept: int | None) -> list[tuple[str, Markup]]:
     epochs = [row.epoch for row in history]
     drawn = {
         "Loss": curves_svg(
@@ -315,6 +320,7 @@ def _training_figures(history: Sequence[EpochRow]) -> list[tuple[str, Markup]]:
                 Curve("train", [row.train_loss for row in history]),
             ],
             share=False,
+            kept=kept,
         ),
         "Accuracy and macro-F1": curves_svg(
             "accuracy",
@@ -325,6 +331,7 @@ def _training_figures(history: Sequence[EpochRow]) -> list[tuple[str, Markup]]:
                 Curve("validation macro-F1", [row.validation_macro_f1 for row in history]),
             ],
             share=True,
+            kept=kept,
         ),
     }
     # matplotlib escapes its own text, and the names drawn are ours.

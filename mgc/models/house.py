@@ -1,4 +1,4 @@
-"""The house's small CNN: residual 3 × 3 convolutions with batch normalisation, pooled over the whole clip.
+"""The house's small CNN: residual 3 × 3 convolutions with normalisation, pooled over the whole clip.
 
 Axes: B batch, C channels, F mel bins, T frames, D embedding, G genres.
 """
@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 
 from mgc.configuration import STRICT
-from mgc.models.blocks import Classifier, ConvNormRelu, MeanMaxPool
+from mgc.models.blocks import Classifier, ConvNormRelu, MeanMaxPool, Normalized, normalization_layer
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -25,6 +25,8 @@ class HouseCnnConfig:
         blocks: residual blocks a stage.
         keep_bins: pool over frames only, so that the head knows how high something sounds; else over bins too.
         dropout: share of the embedding zeroed in training.
+        normalization: `batch`, over the clips that a worker computes at once, or `group`, over a group of channels of
+            one clip (Wu and He 2018): what comes out of training then does not depend on how a batch is cut up.
     """
 
     kind: Literal["house_cnn"] = "house_cnn"
@@ -37,15 +39,18 @@ class HouseCnnConfig:
     blocks: Annotated[int, Field(ge=0, le=8)] = 1
     keep_bins: bool = False
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.3
+    normalization: Normalized = "batch"
 
 
 class ResidualBlock(nn.Module):
     """Two 3 × 3 convolutions around an identity (He et al. 2016)."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, normalization: Normalized = "batch") -> None:
         super().__init__()
-        self.first = ConvNormRelu(channels, channels)
-        self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels))
+        self.first = ConvNormRelu(channels, channels, normalization=normalization)
+        self.second = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, 1, 1, bias=False), normalization_layer(normalization, channels)
+        )
 
     def forward(self, maps_BCFT: torch.Tensor) -> torch.Tensor:
         """Maps of the same shape."""
@@ -69,8 +74,8 @@ class HouseCnn(Classifier):
         layers: list[nn.Module] = []
         width = 1
         for channels in config.channels:
-            layers.append(ConvNormRelu(width, channels, stride=2))
-            layers.extend(ResidualBlock(channels) for _ in range(config.blocks))
+            layers.append(ConvNormRelu(width, channels, stride=2, normalization=config.normalization))
+            layers.extend(ResidualBlock(channels, config.normalization) for _ in range(config.blocks))
             width = channels
         self.stages = nn.Sequential(*layers)
         self.pool = MeanMaxPool(config.keep_bins)

@@ -34,6 +34,7 @@ class Recipe:
         citation: of the paper; empty for the house's own.
         reported: the paper's figures by name: accuracies are shares of 1 on the paper's own data and split.
         space: what a search varies by default: the paper's own search, or the house's; None where there is none.
+        remark: on the paper's figures; empty where there is none.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Recipe:
     citation: str = ""
     reported: Mapping[str, float] = field(default_factory=dict)
     space: Space | None = None
+    remark: str = ""
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -93,7 +95,7 @@ def _recipes() -> tuple[Recipe, ...]:
         of(e, "nguyen-prior", "E-prior", e.guess_by_prior),
         of(e, "nguyen-dense", "E-dense", e.dense),
         of(e, "nguyen-mfcc-base", "E-mfcc-base", e.mfcc_base),
-        of(e, "nguyen-mel2", "E-mel2", e.mel2),
+        replace(of(e, "nguyen-mel2", "E-mel2", e.mel2), remark=e.MEL2_REMARK),
         of(e, "nguyen-mel", "E-mel", e.mel),
         of(e, "nguyen-mfcc", "E-mfcc", e.mfcc),
         of(e, "nguyen-both", "E-both", e.both),

@@ -15,9 +15,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from mgc.errors import TrainingError
 from mgc.models.blocks import Classifier
+from mgc.training.config import TrainingConfig
 from mgc.training.figures import EpochFigures
-from mgc.training.loop import Learner, TrainingConfig
+from mgc.training.loop import Learner
 from mgc.training.stages import next_epoch
 
 _STATE: Final = "state.json"
@@ -59,6 +61,9 @@ class Course:
         self._epoch = -1
         self._best_score: float | None = None
         self._stale = 0
+        self._steps = 0
+        self._figures: EpochFigures | None = None
+        self._fault: str | None = None
         self.history: list[Row] = []
         self.best: dict[str, torch.Tensor] = {}
         self.model = build()
@@ -67,10 +72,12 @@ class Course:
             return
         state = json.loads((saved / _STATE).read_text())
         self._epoch, self._best_score, self._stale = state["epoch"], state["best"], state["stale"]
+        self._steps = state["steps"]
+        self._figures = EpochFigures.from_json(state["figures"]) if self._steps else None
         self.history = state["history"]
         self.best = load_file(saved / _BEST)
         self.model.load_state_dict(load_file(saved / _MODEL))
-        if config.retrains(self._epoch):
+        if config.retrains(self._current()):
             self.model.keep_embedding(self.model.state_dict())
         self.learner = learner(self.model)
         self.learner.load_optimizer_tensors(load_file(saved / _OPTIMIZER))
@@ -79,13 +86,30 @@ class Course:
     def begin(self) -> int | None:
         """The epoch to train now, counted from 0, with `learner` ready for it; None where the training is over."""
         epoch = next_epoch(self._config, self._epoch, self._stale)
-        if epoch is not None and self._config.retrains(epoch) and not self._config.retrains(self._epoch):
+        if epoch is not None and self._config.retrains(epoch) and not self._config.retrains(self._current()):
             # The best embedding, with a head as it was before all training.
             self.model = self._build()
             self.model.keep_embedding(self.best)
             self.learner = self._make_learner(self.model)
             self._best_score, self._stale = None, 0
         return epoch
+
+    def begun(self) -> tuple[int, EpochFigures]:
+        """Steps of the present epoch that were done before the course was saved, and their figures."""
+        return self._steps, self._figures or self.learner.no_figures()
+
+    def pause(self, steps: int, figures: EpochFigures) -> None:
+        """Note how far the present epoch has come, for `save`.
+
+        Args:
+            steps: that are done.
+            figures: of them, over all workers.
+        """
+        self._steps, self._figures = steps, figures
+
+    def fail(self, fault: str) -> None:
+        """Note, for `save`, why the course cannot go on."""
+        self._fault = fault
 
     @property
     def over(self) -> bool:
@@ -110,6 +134,7 @@ class Course:
             self.best = _weights(self.learner.kept)
         self._stale = 0 if better else self._stale + 1
         self._epoch = row["epoch"] - 1
+        self._steps, self._figures = 0, None
         self.history.append(row)
 
     def save(self, folder: Path) -> None:
@@ -118,8 +143,24 @@ class Course:
         save_file(self.best, folder / _BEST)
         save_file(self.learner.optimizer_tensors(), folder / _OPTIMIZER)
         save_file(self.learner.average_tensors(), folder / _AVERAGE)
-        state = {"epoch": self._epoch, "best": self._best_score, "stale": self._stale, "history": self.history}
+        state = {
+            "epoch": self._epoch,
+            "best": self._best_score,
+            "stale": self._stale,
+            "history": self.history,
+            "steps": self._steps,
+            "figures": self._figures.to_json() if self._figures else None,
+            "fault": self._fault,
+        }
         (folder / _STATE).write_text(json.dumps(state))
+
+    def _current(self) -> int:
+        """The epoch that the weights are of: the last one that is done, or the one that is being done."""
+        if not self._steps:
+            return self._epoch
+        epoch = next_epoch(self._config, self._epoch, self._stale)
+        assert epoch is not None
+        return epoch
 
 
 def epoch_row(epoch: int, trained: EpochFigures, held: EpochFigures) -> Row:
@@ -153,8 +194,15 @@ def kept_row(config: TrainingConfig, history: Sequence[Row]) -> Row:
 
 
 def read_best(folder: Path) -> tuple[dict[str, torch.Tensor], list[Row]]:
-    """The best weights and the history of a folder that `Course.save` wrote."""
-    history: list[Row] = json.loads((folder / _STATE).read_text())["history"]
+    """The best weights and the history of a folder that `Course.save` wrote.
+
+    Raises:
+        TrainingError: the course failed; says why.
+    """
+    state = json.loads((folder / _STATE).read_text())
+    if state["fault"] is not None:
+        raise TrainingError(state["fault"])
+    history: list[Row] = state["history"]
     return load_file(folder / _BEST), history
 
 

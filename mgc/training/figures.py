@@ -6,6 +6,7 @@ Axes: G genres.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -23,6 +24,24 @@ class EpochFigures:
     clips: int
     loss_sum: float
     confusion_GG: torch.Tensor  # noqa: N815  (axes in capitals)
+
+    def __add__(self, other: EpochFigures) -> EpochFigures:
+        """Of both."""
+        confusion_GG = self.confusion_GG + other.confusion_GG
+        return EpochFigures(self.clips + other.clips, self.loss_sum + other.loss_sum, confusion_GG)
+
+    def none(self) -> EpochFigures:
+        """Of no clips, of the same genres."""
+        return EpochFigures(0, 0.0, torch.zeros_like(self.confusion_GG))
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return {"clips": self.clips, "loss_sum": self.loss_sum, "confusion": self.confusion_GG.tolist()}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> EpochFigures:
+        """Inverse of `to_json`."""
+        return cls(value["clips"], value["loss_sum"], torch.tensor(value["confusion"], dtype=torch.int64))
 
     @property
     def loss(self) -> float:

@@ -116,6 +116,18 @@ class Resample:
         Raises:
             FeaturesError: a row's genre was not among those counted.
         """
+        repeats = self.repeats(batch)
+        return {name: np.repeat(values, repeats, axis=0) for name, values in batch.items()}
+
+    def repeats(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+        """How often each row of a batch is given: int64, 0 or more.
+
+        Args:
+            batch: as for a call; other columns are not looked at.
+
+        Raises:
+            FeaturesError: a row's genre was not among those counted.
+        """
         epoch = self._epoch()
         rates = self._sampling.rates(epoch)
         strange = sorted({str(genre) for genre in batch["genre_top"] if genre not in rates})
@@ -126,10 +138,9 @@ class Resample:
             )
         rate_B = np.array([rates[genre] for genre in batch["genre_top"]], dtype=np.float64)
         whole_B = np.floor(rate_B)
-        repeats = (whole_B + (self._uniform(batch, epoch) < rate_B - whole_B)).astype(np.int64)
-        return {name: np.repeat(values, repeats, axis=0) for name, values in batch.items()}
+        return (whole_B + (self._uniform(batch, epoch) < rate_B - whole_B)).astype(np.int64)
 
-    def _uniform(self, batch: dict[str, np.ndarray], epoch: int) -> np.ndarray:
+    def _uniform(self, batch: Mapping[str, np.ndarray], epoch: int) -> np.ndarray:
         """A number in [0, 1) for each row: of its own, and another one in each epoch."""
         seed = derive_seed(self._seed, epoch)
         rows = zip(batch["track_id"], batch["clip_index"], strict=True)

@@ -1,4 +1,4 @@
-"""`make bench`: the front end on one core; the label job, excerpts and the planning of nights on every core.
+"""`make bench`: the front end on one core; labelling, excerpts, training and the planning of nights on every core.
 
 BENCHMARKS.md says what each name means.
 """
@@ -88,6 +88,10 @@ def _agreement(asked: Asked) -> list[Result]:
     return _apart(asked, "excerpts_agree")
 
 
+def _train_feed(asked: Asked) -> list[Result]:
+    return _apart(asked, "train_feed", music=False)
+
+
 def _night_1m(asked: Asked) -> list[Result]:
     return _apart(asked, "night_scale", "--rows", "1000000", "--no-commits", music=False)
 
@@ -110,6 +114,7 @@ MEASUREMENTS: dict[str, Callable[[Asked], list[Result]]] = {
     "excerpts_throughput_ratio": _agreement,
     "excerpts_bytes_share": _agreement,
     "excerpts_agreement": _agreement,
+    "train_feed_ratio": _train_feed,
     "plan_1m_seconds": _night_1m,
     "plan_10m_seconds": _night_10m,
     "plan_10m_gib": _night_10m,

@@ -32,6 +32,7 @@ from mgc.evaluation.night import (
 from mgc.evaluation.report import EpochRow, ReportContent, render_report
 from mgc.evaluation.robustness import Robustness, RobustnessPoint
 from mgc.evaluation.scores import score
+from mgc.evaluation.shots import shot_scores
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -74,12 +75,15 @@ def page() -> str:
         )
         for n in range(5)
     ]
+    scores = score(truth_N, logits_NG, GENRES, artists)
     return render_report(
         ReportContent(
             title="Ten genres",
             notices=["Synthetic corpus."],
             model={"Bundle": "0123456789ab", "Parameters": "311,434"},
-            scores=score(truth_N, logits_NG, GENRES, artists),
+            scores=scores,
+            shots=shot_scores(scores.confusion, GENRES, [7103, 1200, 800, 120, 100, 60, 41, 30, 20, 6]),
+            kept_epoch=9,
             calibration=calibration(truth_N, probabilities_NG, artists),
             robustness=Robustness(
                 tuple(RobustnessPoint(zeroed, share, Interval(share - 0.05, share + 0.05)) for zeroed, share in levels),
@@ -176,6 +180,8 @@ def test_the_browser_builds_every_section_without_complaint(tmp_path: Path) -> N
     assert dom.count("<use href") >= 400 + len(GENRES)
     assert "alarms</strong>" in dom
     assert len(re.findall(r'<td class="(?:right|wrong)[^>]*>\d+</td>', dom)) == len(GENRES) ** 2
+    assert "few-shot" in dom
+    assert dom.count("; epoch 9 was kept.") == 2
     assert "<title>Ten genres</title>" in dom
     assert "<script" not in dom
     assert set(re.findall(r"https?://[^\"' )<]+", dom)) == {"http://www.w3.org/2000/svg"}

@@ -12,16 +12,17 @@ from typing import Any
 
 import pytest
 
+from cluster import local
 from cluster.labels_table import LabelsTable
+from cluster.local import LocalCluster
 from cluster.profiles import Profile
 from mgc import schema
 from pipelines import label
 from pipelines.plan import Wanted
-from tests import drills, ray_nodes
+from tests import drills
 from tests.drills import Drill, Music
 from tests.fault_proxy import Proxy
 from tests.object_store import ObjectStore
-from tests.ray_nodes import RayNodes
 
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]
 
@@ -33,9 +34,10 @@ OTHERS = [(kind, moment) for kind in drills.KINDS for moment in drills.MOMENTS i
 
 
 @pytest.fixture(scope="module")
-def nodes(s3_environment: ObjectStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayNodes]:
-    """A cluster of a head and two small nodes, whose workers know the object store."""
-    with ray_nodes.running(tmp_path_factory.mktemp("nodes"), os.environ, cpus=1) as cluster:
+def nodes(s3_environment: ObjectStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """A cluster of a head and two nodes, whose workers know the object store."""
+    environment = {**os.environ, "PYTHONWARNINGS": "default"}
+    with local.running(tmp_path_factory.mktemp("nodes"), environment, cpus=1) as cluster:
         yield cluster
 
 
@@ -77,7 +79,7 @@ def log(request: pytest.FixtureRequest) -> Iterator[list[Drill]]:
 def test_the_table_is_that_of_an_undisturbed_run(
     kind: str,
     moment: str,
-    nodes: RayNodes,
+    nodes: LocalCluster,
     music: Music,
     store_proxy: Proxy,
     undisturbed: list[dict[str, Any]],

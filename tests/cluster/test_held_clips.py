@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from cluster.held import Clips
+from cluster.profiles import laptop
 from cluster.training_plan import TrainingJob
 from mgc.errors import FeaturesError
 from mgc.features.normalization import Normalization
@@ -26,8 +27,8 @@ JOB = TrainingJob(
     tiny_features.SHAPE,
     "uint8",
     96,
-    1,
     (36, 60),
+    laptop(),
 )
 
 

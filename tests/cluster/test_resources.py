@@ -11,9 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import ray
+from ray.core.generated import autoscaler_pb2
+from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_put
 
-from cluster.profiles import Profile
-from cluster.session import connect
+from cluster.profiles import Profile, choose
+from cluster.session import at_hand, connect
 from cluster.tables import FeaturesWriter
 from mgc import schema
 from mgc.configuration import to_json
@@ -100,3 +102,35 @@ def test_patience_is_a_number(ray_session: Profile, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("MGC_STALL_SECONDS", "long")
     with pytest.raises(ConfigError, match="MGC_STALL_SECONDS is 'long'"), connect():
         pass
+
+
+def test_a_profile_that_does_not_fit_fails_at_once(
+    ray_session: Profile, features: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--recipe", "house-thumbnail", "--features", features, "--out", str(tmp_path / "bundle")]
+    assert run(train.command, [*where, "--training.batch_size", "4", "--profile", "gpu-node"]) == 1
+    assert "profile gpu-node wants 1 GPU(s), the cluster has 0" in json.loads(capfd.readouterr().out)["error"]
+    assert run(train.command, [*where, "--training.batch_size", "18", "--workers", "9"]) == 1
+    assert "9 training workers are more than the 8 CPUs" in json.loads(capfd.readouterr().out)["error"]
+
+
+def test_what_an_autoscaler_may_start_counts(ray_session: Profile) -> None:
+    """An autoscaler leaves its configuration with the head; here the test does."""
+    where = (
+        ray._raylet.GCS_AUTOSCALER_CLUSTER_CONFIG_KEY.encode(),
+        ray._raylet.GCS_AUTOSCALER_STATE_NAMESPACE.encode(),
+    )
+    group = autoscaler_pb2.NodeGroupConfig(name="gpus", resources={"CPU": 4, "GPU": 1}, max_count=3)
+    config = autoscaler_pb2.ClusterConfig(node_group_configs=[group])
+    _internal_kv_put(where[0], config.SerializeToString(), overwrite=True, namespace=where[1])
+    try:
+        have = at_hand("the cluster")
+    finally:
+        _internal_kv_del(where[0], namespace=where[1])
+    assert (have.cpus, have.gpus, have.decoder_cpus) == (20, 3, 8)
+    profile = choose("decoders-and-gpus", have, 3)
+    assert profile.train_workers == 3
+    assert profile.train_cpus <= 4
+    with pytest.raises(ConfigError, match="4 training workers want a GPU each, the cluster has 3"):
+        choose("decoders-and-gpus", have, 4)
+    assert at_hand("the cluster").gpus == 0

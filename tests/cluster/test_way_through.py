@@ -5,28 +5,34 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import ray
 import torch
 from deltalake import DeltaTable
 from safetensors.torch import load_file
 
-from cluster import storage
+from cluster import epochs, heard_feed, storage
 from cluster.feed import feed
 from cluster.fetch import Fetch
 from cluster.labels_table import LabelsTable
 from cluster.profiles import Profile
 from cluster.scoring import clip_answers
-from cluster.tables import read_features
+from cluster.tables import read_features, read_roster
 from mgc import schema
 from mgc.bundle import load_bundle
 from mgc.datasets.synthetic import SYNTHETIC_NOTICE, SyntheticConfig, encode, metadata_table, plan_corpus
+from mgc.errors import ErrorKind
 from mgc.evaluation.robustness import zero_pixels
 from mgc.features.extract import Extract
+from mgc.recipes.catalogue import find
 from pipelines import catalog, evaluate, label, prepare, recipes, show, train
 from pipelines.answers import map_of
 from pipelines.job import run
@@ -192,6 +198,56 @@ def test_one_pass_gives_logits_embeddings_and_noisy_logits(trained: str, ray_ses
     drawn = map_of(clips, bundle)
     assert drawn is not None
     assert [point.track_id for point in drawn.points] == shown
+
+
+def test_a_catalog_is_heard_on_the_way_to_the_same_clips(trained: str, ray_session: Profile) -> None:
+    """What is decoded in an epoch is what was prepared; tracks that fail are noted, each once."""
+    made = find("house").build()
+    tracks, _ = catalog.open_tracks(f"{trained}/catalog.parquet")
+    dataset, facts = read_features(f"{trained}/features")
+    counts = read_roster(dataset, made.protocol).class_counts("train")
+    natural = replace(made, training=replace(made.training, balance="natural"))
+    mine = tracks.filter(pc.equal(tracks["split"], "train"))
+    heard_feed.write_plan(f"{trained}/plan", mine)
+    failed, epoch = heard_feed.start_failed(), epochs.start()
+    clip_bytes = math.prod(facts["shape"])
+
+    def heard(profile: Profile) -> list[tuple[Any, ...]]:
+        stream = heard_feed.heard_feed(
+            f"{trained}/plan", mine.num_rows, clip_bytes, profile, counts, natural, None, failed, epoch
+        )
+        return [tuple(row.values()) for row in stream.iter_rows()]
+
+    prepared = [tuple(row.values()) for row in feed(dataset, "train", ray_session, None, made).iter_rows()]
+    first = heard(ray_session)
+    assert sorted(first) == sorted(prepared)
+    ray.get(epoch.begin.remote(1))
+    second = heard(ray_session)
+    assert sorted(second) == sorted(prepared)
+    assert [row[0] for row in first] != [row[0] for row in second]
+    lost = ray.get(failed.read.remote())
+    assert lost.keys() == set(mine["track_id"].to_pylist()) - {row[0] for row in prepared}
+    assert lost
+    assert set(lost.values()) <= set(ErrorKind)
+
+
+def test_a_catalog_is_trained_on_without_being_prepared(
+    trained: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "bundle")
+    job(train.command, "--catalog", f"{trained}/catalog.parquet", "--out", out, *SMALL[2:], "--training.epochs", "1")
+    facts = summary(capsys)["counts"]
+    bundle = load_bundle(out)
+    assert facts["quarantined"] == sum(bundle.metrics["quarantined"].values()) >= 1
+    assert facts["epochs"] == 1
+    assert SYNTHETIC_NOTICE in bundle.metrics["notices"]
+    assert not (tmp_path / "bundle" / "_checkpoints").exists()
+    job(train.command, "--catalog", f"{trained}/catalog.parquet", "--features", f"{trained}/features", "--out", out,
+        code=1)  # fmt: skip
+    assert "give --features FEATURES" in summary(capsys)["error"]
+    job(train.command, "--catalog", f"{trained}/catalog.parquet", "--out", out, "--protocol.kind", "clip_random",
+        "--protocol.leak", "track", code=1)  # fmt: skip
+    assert "divides clips" in summary(capsys)["error"]
 
 
 def test_training_leaves_safetensors_and_json_only(trained: str) -> None:

@@ -89,7 +89,14 @@ OTHER_VALUES = {
 """Values unlike the default, where two more would be none, or would not matter to a sound without much range."""
 
 
-AXES = {"house_cnn": {2}, "convolutional": {2, 3}, "dense": {1, 2, 3}, "recurrent": {2}, "guess": {1, 2, 3}}
+AXES = {
+    "house_cnn": {2},
+    "convolutional": {2, 3},
+    "dense": {1, 2, 3},
+    "recurrent": {2},
+    "guess": {1, 2, 3},
+    "ensemble": {2},
+}
 """Axes of a clip that each network takes."""
 
 IN_TORCH = [name for name in CONFIGS if name.split()[0] not in ("thumbnail", "handcrafted")]

@@ -292,7 +292,7 @@ def test_the_json_is_json_and_keeps_no_secret() -> None:
 def test_the_json_of_a_page_without_a_run() -> None:
     said = report_json(ReportContent("t"))
     empty: dict[str, list[str]] = {"notices": [], "leaks": [], "history": []}
-    assert said == {"format_version": 1, "title": "t", "model": {}, "scores": None, **empty}
+    assert said == {"format_version": 1, "title": "t", "model": {}, "scores": None, "kept_epoch": None, **empty}
 
 
 def test_a_leak_stands_in_red_above_all_else() -> None:

@@ -110,3 +110,15 @@ def test_a_person_sees_what_was_reported_and_what_we_reached(
 
 def test_a_limit(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(json.loads(printed(capsys, "--json", "--limit", "3")[0])) == 3
+
+
+def test_figures_that_the_paper_exchanged_are_remarked_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipes, "Console", lambda: Console(file=sys.stdout, width=400))
+    out, _ = printed(capsys)
+    lines = out.splitlines()
+    (place,) = (number for number, line in enumerate(lines) if "nguyen-mel2 " in line)
+    assert "0.950 test" in lines[place]
+    assert "(as printed; surely exchanged with train 0.48)" in lines[place + 1]
+    assert out.count("exchanged") == 1

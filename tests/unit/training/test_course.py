@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from mgc.errors import TrainingError
 from mgc.features.normalization import Normalization
 from mgc.models.blocks import Classifier
 from mgc.models.house import HouseCnn, HouseCnnConfig
@@ -135,3 +136,46 @@ def test_an_epoch_without_validation_says_nothing_of_it() -> None:
     training.end(row)
     assert training.begin() is None
     assert training.best
+
+
+def go_by_steps(training: Course, steps: int, stop_after: int = 10**6) -> None:
+    """As `go`, each epoch cut into passes of so many steps; stops after so many of them."""
+    while (epoch := training.begin()) is not None:
+        given = batches(epoch)
+        done, figures = training.begun()
+        while done < len(given):
+            if not stop_after:
+                return
+            stop_after -= 1
+            figures += training.learner.train_epoch(given[done : done + steps], epoch, 3, first=done)
+            done += steps
+            training.pause(done, figures)
+        training.end(epoch_row(epoch, figures, training.learner.validate(batches(1000))))
+
+
+@pytest.mark.parametrize("done", [1, 2, 4, 5, 7, 11])
+@pytest.mark.parametrize("change", [{"average": 0.9}, {"head_epochs": 2, "balance": "natural"}])
+def test_taken_up_inside_of_an_epoch_it_is_the_same(change: dict[str, Any], done: int, tmp_path: Path) -> None:
+    """Also inside of the first epoch, where there is no best yet, and of the first that trains the head alone."""
+    config = replace(CONFIG, **{"epochs": 2, **change})
+    through = course(config)
+    go_by_steps(through, 2)
+    first = course(config)
+    go_by_steps(first, 2, done)
+    contents(first, tmp_path / "saved")
+    torch.manual_seed(99)
+    second = course(config, tmp_path / "saved")
+    go_by_steps(second, 2)
+    assert contents(second, tmp_path / "second") == contents(through, tmp_path / "through")
+    assert second.history == through.history
+
+
+def test_a_course_that_failed_says_so_to_whoever_wants_its_best(tmp_path: Path) -> None:
+    training = course(replace(CONFIG, epochs=2))
+    go(training, 1)
+    contents(training, tmp_path / "well")
+    assert read_best(tmp_path / "well")[1] == training.history
+    training.fail("the loss became nan (tracks a, b)")
+    contents(training, tmp_path / "failed")
+    with pytest.raises(TrainingError, match="the loss became nan"):
+        read_best(tmp_path / "failed")

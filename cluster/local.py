@@ -1,8 +1,8 @@
-"""A Ray cluster of several nodes on this machine, each with a `ray start` and an address of its own.
+"""A Ray cluster of several nodes on this machine, each with a `ray start`, an object store and an address of its own.
 
 The head only leads: it has no CPUs, so all work happens on the other nodes. Each has another address of the loopback
-network, so that a driver attaches to the head's raylet, as on a cluster of machines, and not to that of a node which a
-test is about to kill.
+network, so that a driver attaches to the head's raylet, as on a cluster of machines, and not to that of a node that
+may be killed. Nothing outside this machine can reach any of them.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ import itertools
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from tests.ray_head import free_port
+from mgc.errors import ResourceError
 
 START_SECONDS: Final = 60.0
 START_TRIES: Final = 2
@@ -31,7 +33,6 @@ _UP: Final = b"Ray runtime started"
 
 _SETTINGS: Final = {
     "RAY_AUTH_MODE": "token",
-    "PYTHONWARNINGS": "default",
     "OMP_NUM_THREADS": "1",
     # A dead node is missed after 2 s, not after 20: the same, sooner.
     "RAY_health_check_initial_delay_ms": "1000",
@@ -40,11 +41,36 @@ _SETTINGS: Final = {
     "RAY_health_check_failure_threshold": "3",
 }
 
+_NOT_INHERITED: Final = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+"""They would lead to another cluster, or into it with another token."""
+
+
+def free_port() -> int:
+    """A port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def answers(port: int) -> bool:
+    """Whether something listens on a port."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
+
 
 class Node:
     """One `ray start --block` with all that it started."""
 
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+        """Start it.
+
+        Args:
+            arguments: of `ray start`.
+            environment: of the node and its workers.
+            log: where its output goes.
+        """
         self._log = log
         with log.open("wb") as output:
             self._process = subprocess.Popen(
@@ -55,17 +81,22 @@ class Node:
                 env=dict(environment),
             )
 
-    def wait(self) -> None:
-        """Until it has joined.
+    def wait(self, port: int | None = None) -> None:
+        """Until it has joined, and answers on a port where one is given.
 
         Raises:
-            RuntimeError: it ended instead, or takes too long.
+            ResourceError: it ended instead, or takes too long.
         """
         deadline = time.monotonic() + START_SECONDS
-        while _UP not in self._log.read_bytes():
+        while _UP not in self._log.read_bytes() or (port is not None and not answers(port)):
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"a Ray node did not start:\n{self._log.read_text(errors='replace')[-3000:]}")
+                said = " ".join(self._log.read_text(errors="replace").split())[-1500:]
+                raise ResourceError(f"a Ray node did not start on this machine (`mgc doctor` looks at it): {said}")
             time.sleep(0.1)
+
+    def alive(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
 
     def processes(self) -> list[int]:
         """Ids of the node's processes: `ray start`, the raylet and its agents, workers and their children."""
@@ -95,46 +126,68 @@ class Node:
                 os.kill(pid, signal.SIGKILL)
 
 
-class RayNodes:
-    """A head and its nodes. `environment` is that of a driver: it names the cluster and holds its token."""
+class LocalCluster:
+    """A head and its nodes.
 
-    def __init__(self, folder: Path, ray_folder: str, nodes: int, cpus: int, environment: Mapping[str, str]) -> None:
+    Attributes:
+        environment: that of a driver: it names the cluster, and the file with its token.
+        address: where drivers connect.
+        jobs_url: of the dashboard, where jobs are submitted; None without one.
+        scraped: the file in which the head keeps where Prometheus finds the metrics of all nodes.
+        nodes: beside the head.
+    """
+
+    def __init__(
+        self, folder: Path, ray_folder: str, nodes: int, cpus: int, environment: Mapping[str, str], dashboard: bool
+    ) -> None:
+        """Start the head. See `running`, which calls this."""
         self._folder, self._ray_folder, self._wanted, self._cpus = folder, ray_folder, nodes, cpus
         self._numbers = itertools.count(1)
         self.nodes: list[Node] = []
         ray = Path(sys.executable).with_name("ray")
+        token = Path(ray_folder, "token")
+        token.touch(mode=0o600)
+        token.write_text(secrets.token_hex(32))
         self.environment = {
-            **environment,
+            **{name: value for name, value in environment.items() if name not in _NOT_INHERITED},
             **_SETTINGS,
-            "RAY_AUTH_TOKEN": secrets.token_hex(32),
+            "RAY_AUTH_TOKEN_PATH": str(token),
+            # The Python of submitted jobs is that on the head's path.
             "PATH": f"{ray.parent}:{environment['PATH']}",
         }
-        port = free_port()
+        port, web = free_port(), free_port() if dashboard else None
         self.head = Node(
             [
-                "--head", "--num-cpus=0", "--node-ip-address=127.0.0.1", f"--port={port}", "--include-dashboard=false",
-                f"--ray-client-server-port={free_port()}", f"--temp-dir={ray_folder}/0",
-                f"--object-store-memory={_OBJECT_STORE_BYTES}", "--disable-usage-stats",
+                "--head", "--num-cpus=0", "--num-gpus=0", "--node-ip-address=127.0.0.1", f"--port={port}",
+                f"--include-dashboard={str(dashboard).lower()}", *([f"--dashboard-port={web}"] if web else []),
+                f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}",
+                f"--temp-dir={ray_folder}/0", f"--object-store-memory={_OBJECT_STORE_BYTES}", "--disable-usage-stats",
             ],
             self.environment,
             folder / "head.log",
         )  # fmt: skip
         try:
-            self.head.wait()
-        except RuntimeError:
+            self.head.wait(web)
+        except BaseException:
             self.head.stop()
             raise
-        self.environment["RAY_ADDRESS"] = f"127.0.0.1:{port}"
+        self.address = self.environment["RAY_ADDRESS"] = f"127.0.0.1:{port}"
+        self.jobs_url = f"http://127.0.0.1:{web}" if web else None
+        self.scraped = Path(ray_folder, "0", "prom_metrics_service_discovery.json")
 
     def fill(self) -> None:
-        """Start the nodes that are wanted and not there, and wait for them."""
+        """Start the nodes that are wanted and not there, and wait for them.
+
+        Raises:
+            ResourceError: one does not start.
+        """
         for attempt in range(START_TRIES):
             while len(self.nodes) < self._wanted:
                 self.nodes.append(self._start())
             for node in list(self.nodes):
                 try:
                     node.wait()
-                except RuntimeError:
+                except ResourceError:
                     # Two that start at once may reach for the same port.
                     node.stop()
                     self.nodes.remove(node)
@@ -144,7 +197,7 @@ class RayNodes:
     def _start(self) -> Node:
         number = next(self._numbers)
         arguments = [
-            f"--address={self.environment['RAY_ADDRESS']}", f"--num-cpus={self._cpus}",
+            f"--address={self.address}", f"--num-cpus={self._cpus}", "--num-gpus=0",
             f"--node-ip-address=127.0.0.{number + 1}", f"--object-store-memory={_OBJECT_STORE_BYTES}",
             "--disable-usage-stats",
             # In a folder that they share, two that start at once take the same sockets.
@@ -159,13 +212,16 @@ class RayNodes:
         return node.kill()
 
     def stop(self) -> None:
-        """End all nodes, the head last."""
-        for node in [*self.nodes, self.head]:
-            node.stop()
+        """End all nodes, the head last. A second Ctrl-C does not disturb it: it would leave processes behind."""
+        with _undisturbed():
+            for node in [*self.nodes, self.head]:
+                node.stop()
 
 
 @contextlib.contextmanager
-def running(folder: Path, environment: Mapping[str, str], nodes: int = 2, cpus: int = 2) -> Iterator[RayNodes]:
+def running(
+    folder: Path, environment: Mapping[str, str], nodes: int = 2, cpus: int = 2, dashboard: bool = False
+) -> Iterator[LocalCluster]:
     """A cluster whose workers have this environment; ended with all its processes.
 
     Args:
@@ -173,15 +229,33 @@ def running(folder: Path, environment: Mapping[str, str], nodes: int = 2, cpus: 
         environment: of the head and the nodes, to which Ray's own is added.
         nodes: beside the head.
         cpus: logical ones, of each node.
+        dashboard: start Ray's dashboard too, which takes submitted jobs.
+
+    Raises:
+        ResourceError: a node does not start.
     """
     with (
+        # Sockets have short names: Ray's folder must not lie deep.
         tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as ray_folder,
         contextlib.ExitStack() as ending,
     ):
-        cluster = RayNodes(folder, ray_folder, nodes, cpus, environment)
+        cluster = LocalCluster(folder, ray_folder, nodes, cpus, environment, dashboard)
         ending.callback(cluster.stop)
         cluster.fill()
         yield cluster
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def descendants(pid: int) -> list[int]:

@@ -1,0 +1,99 @@
+"""`python -m infra.check [FOLDER]`: validates every file in infra/ by a real parser or validator; part of `make check`.
+
+KubeRay's schemas lie in the folder that KUBERAY_SCHEMAS names (rayclusters.v1.json and its like, the openAPIV3Schema of
+each resource). What cannot be checked here is said in a line and fails nothing; what is wrong is, and does.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from infra import checkers
+from infra.checkers import Skip
+
+_UNCHECKED: Final = (".md", ".py", ".pyc", ".dockerignore")
+
+Check = tuple[str, Path, Callable[[Path], list[str]]]
+
+
+def checks(folder: Path, schemas: Path | None) -> Iterator[Check]:
+    """Every check of a folder like infra/: what it is, of what, and the function."""
+    for file in sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")]):
+        yield "YAML", file, checkers.yaml_file
+    for file in sorted(folder.glob("kuberay/*.yaml")):
+        yield "KubeRay", file, partial(checkers.kuberay, schemas=schemas)
+    for file in sorted(folder.glob("aws/*.yaml")):
+        yield "ray up", file, checkers.ray_up
+    if (folder / "aws").is_dir():
+        yield "HCL", folder / "aws", checkers.hcl
+        yield "terraform fmt", folder / "aws", checkers.terraform_format
+    for file in sorted(folder.glob("docker/Dockerfile")):
+        yield "Dockerfile", file, checkers.dockerfile
+    for file in sorted(folder.glob("monitoring/prometheus*.yml")):
+        yield "promtool", file, checkers.prometheus_config
+    for file in sorted(folder.glob("monitoring/alerts.yml")):
+        yield "PromQL", file, checkers.rules
+        yield "promtool", file, checkers.rules_by_promtool
+    for file in sorted(folder.glob("monitoring/grafana/*.json")):
+        yield "dashboard", file, checkers.dashboard
+    for file in sorted(folder.glob("schedules/*.cron")):
+        yield "cron", file, checkers.crontab
+    if any(folder.glob("schedules/*.service")):
+        yield "systemd", folder / "schedules", checkers.systemd
+    for file in sorted(folder.glob("schedules/night")):
+        yield "bash", file, checkers.shell
+
+
+def run(folder: Path, schemas: Path | None) -> tuple[list[str], list[str], dict[str, int]]:
+    """Make all checks.
+
+    Args:
+        folder: like infra/.
+        schemas: folder of KubeRay's schemas, or None.
+
+    Returns:
+        What is wrong, what could not be checked, and how many files each kind of check has passed.
+    """
+    wrong: list[str] = []
+    skipped: dict[str, None] = {}
+    passed: dict[str, int] = {}
+    seen: set[Path] = set()
+    if schemas is None:
+        skipped["KubeRay's schemas: KUBERAY_SCHEMAS names no folder; only the commands were checked"] = None
+    for kind, path, check in checks(folder, schemas):
+        seen |= set(path.iterdir() if path.is_dir() else [path])
+        try:
+            found = check(path)
+        except Skip as reason:
+            skipped[f"{kind}: {reason}"] = None
+            continue
+        wrong += [f"{path.relative_to(folder.parent)}: {each}" for each in found]
+        passed[kind] = passed.get(kind, 0) + (not found)
+    files = {file for file in folder.rglob("*") if file.is_file() and file.suffix not in _UNCHECKED}
+    wrong += [f"{file.relative_to(folder.parent)}: no checker knows such a file" for file in sorted(files - seen)]
+    return wrong, list(skipped), passed
+
+
+def main() -> None:
+    """Check, say, and exit with 1 where something is wrong."""
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else checkers.ROOT / "infra"
+    named = os.environ.get("KUBERAY_SCHEMAS")
+    schemas = Path(named) if named else None
+    if schemas is not None and not schemas.is_dir():
+        sys.exit(f"infra: KUBERAY_SCHEMAS is {named}: there is no such folder.")
+    wrong, skipped, passed = run(folder.resolve(), schemas)
+    print("infra: " + ", ".join(f"{kind} {count}" for kind, count in passed.items()))
+    for line in skipped:
+        print(f"infra: not checked: {line}")
+    for line in wrong:
+        print(line, file=sys.stderr)
+    sys.exit(bool(wrong))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,377 @@
+"""One function for each kind of file in infra/: it returns what is wrong, a line each, nothing where the file is good.
+
+Each asks a real parser or validator. What it needs that is not a package of `.venv` (promtool, terraform,
+systemd-analyze) may be lacking: then `Skip` says so.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import logging
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+ROOT: Final = Path(__file__).parents[1]
+
+_YAMLLINT: Final = {
+    "extends": "default",
+    "rules": {
+        "line-length": {"max": 120},
+        "document-start": "disable",
+        "truthy": {"check-keys": False},
+        "comments": {"min-spaces-from-content": 1},
+        "braces": {"max-spaces-inside": 0},
+    },
+}
+
+_TOOL_SECONDS: Final = 120
+
+
+class Skip(Exception):  # noqa: N818
+    """A check cannot be made here; the message says what is lacking."""
+
+
+def yaml_file(file: Path) -> list[str]:
+    """Layout, repeated keys and syntax, by yamllint."""
+    from yamllint import linter
+    from yamllint.config import YamlLintConfig
+
+    found = linter.run(file.read_text(encoding="utf-8"), YamlLintConfig(json.dumps(_YAMLLINT)))
+    return [f"line {each.line}: {each.desc}" for each in found]
+
+
+def kuberay(file: Path, schemas: Path | None) -> list[str]:
+    """KubeRay's resources by its schemas, in which a field that does not exist is wrong too; and their commands."""
+    import jsonschema
+
+    wrong: list[str] = []
+    for resource in yaml.safe_load_all(file.read_text(encoding="utf-8")):
+        kind, _, version = resource.get("kind", ""), *resource.get("apiVersion", "").partition("/")[1:]
+        for command in _values(resource, "entrypoint"):
+            wrong += command_line(command)
+        if schemas is None:
+            continue
+        schema = schemas / f"{kind.lower()}s.{version}.json"
+        if not schema.exists():
+            wrong.append(f"kind {kind} {version}: there is no {schema.name}")
+            continue
+        validator = jsonschema.Draft7Validator(_strict(json.loads(schema.read_text(encoding="utf-8"))))
+        wrong += [
+            f"{'.'.join(map(str, error.path))}: {error.message[:200]}" for error in validator.iter_errors(resource)
+        ]
+    return wrong
+
+
+def _strict(schema: Any) -> Any:
+    """A schema in which objects have no fields but those that it names, as for an API server asked to be strict."""
+    if isinstance(schema, list):
+        return [_strict(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    strict = {name: _strict(value) for name, value in schema.items()}
+    fields = schema.get("properties")
+    if isinstance(fields, dict) and fields and schema.get("type") == "object":
+        open_ended = "additionalProperties" in schema or schema.get("x-kubernetes-preserve-unknown-fields")
+        return strict if open_ended else {**strict, "additionalProperties": False}
+    return strict
+
+
+def _values(value: Any, name: str) -> Iterator[str]:
+    """Every text that stands under a name, however deep."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            if key == name and isinstance(each, str):
+                yield each
+            else:
+                yield from _values(each, name)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _values(each, name)
+
+
+def command_line(command: str) -> list[str]:
+    """A command of ours, parsed by the job itself; what shells put in place of a variable is taken as it stands."""
+    import click
+
+    from mgc.errors import ConfigError
+    from mgc.recipes.catalogue import find as find_recipe
+    from pipelines.cli import JOBS, find
+    from pipelines.job import overrides
+
+    words = shlex.split(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", command), comments=True)
+    program = Path(words[0]).name if words else ""
+    if program in ("night", "mgc-night"):
+        arguments = [word for word in words[1:] if ">" not in word]
+        return [] if len(arguments) == 2 else [f"{program} takes SOURCE and LABELS, not {arguments}"]
+    if program != "mgc" or len(words) < 2 or words[1] not in JOBS:
+        return [f"{command!r} is no command of mgc"]
+    arguments = [word for word in words[2:] if not re.match(r"^\d?>", word)]
+    try:
+        job = find(words[1])
+        if isinstance(job, click.Group):
+            name, below, rest = job.resolve_command(click.Context(job), arguments)
+            if below is not None:
+                below.make_context(str(name), rest)
+            return []
+        given = job.make_context(f"mgc {words[1]}", arguments).params
+        # Options that a job does not know itself are fields of the recipe.
+        fields = overrides(given.get("fields", ()))
+        if "recipe" in given:
+            find_recipe(given["recipe"]).build().override(fields)
+    except click.ClickException as error:
+        return [f"{command!r}: {error.format_message()}"]
+    except ConfigError as error:
+        return [f"{command!r}: {error}"]
+    return []
+
+
+def ray_up(file: Path) -> list[str]:
+    """The configuration of `ray up`, filled out and validated by Ray itself."""
+    import jsonschema
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    logging.getLogger("ray.autoscaler._private.util").setLevel(logging.WARNING)
+    try:
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+        validate_config(prepare_config(config))
+    except jsonschema.ValidationError as error:
+        return [f"{'.'.join(map(str, error.path))}: {error.message[:200]}"]
+    except (ValueError, RuntimeError, KeyError, TypeError) as error:
+        return [f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"]
+    return []
+
+
+def hcl(folder: Path) -> list[str]:
+    """Terraform's files by an HCL parser; everything that is referred to must be declared."""
+    import hcl2
+    from lark.exceptions import LarkError
+
+    wrong: list[str] = []
+    declared: set[str] = set()
+    texts: dict[Path, str] = {}
+    for file in sorted(folder.glob("*.tf")):
+        text = file.read_text(encoding="utf-8")
+        try:
+            found = hcl2.loads(text)
+        except (LarkError, ValueError) as error:
+            wrong.append(f"{file.name}: {str(error).strip().splitlines()[0]}")
+            continue
+        texts[file] = "\n".join(line.partition("#")[0] for line in text.splitlines())
+        declared |= set(_declared(found))
+    used = re.compile(r"(?<![\w.\"/:-])((?:data\.)?aws_\w+\.\w+|var\.\w+|local\.\w+)")
+    for file, text in texts.items():
+        missing = {name for name in used.findall(text) if name not in declared}
+        wrong += [f"{file.name}: {name} is not declared" for name in sorted(missing)]
+    return wrong
+
+
+def _declared(module: Mapping[str, Any]) -> Iterator[str]:
+    for block in module.get("variable", ()):
+        yield from (f"var.{_bare(name)}" for name in block)
+    for block in module.get("locals", ()):
+        yield from (f"local.{_bare(name)}" for name in block)
+    for kind, prefix in (("resource", ""), ("data", "data.")):
+        for block in module.get(kind, ()):
+            for type_name, named in block.items():
+                if isinstance(named, dict):
+                    yield from (f"{prefix}{_bare(type_name)}.{_bare(name)}" for name in named)
+
+
+def _bare(name: str) -> str:
+    return name.strip('"')
+
+
+def terraform_format(folder: Path) -> list[str]:
+    """`terraform fmt -check`, which needs no provider. `terraform validate` would: it is not run."""
+    done = _tool("terraform", ["fmt", "-check", "-recursive", str(folder)])
+    return [
+        f"{Path(line).name}: terraform fmt would change it" for line in done.stdout.split() if line.endswith(".tf")
+    ] or ([" ".join(done.stderr.split())[:300]] if done.returncode else [])
+
+
+def dockerfile(file: Path) -> list[str]:
+    """By hadolint; and what is copied into the image must be there."""
+    hadolint = Path(sys.executable).with_name("hadolint")
+    done = _tool(str(hadolint) if hadolint.exists() else "hadolint", ["--no-color", "--format", "json", str(file)])
+    try:
+        found = json.loads(done.stdout)
+    except json.JSONDecodeError:
+        return [" ".join((done.stdout + done.stderr).split())[:300]]
+    wrong = [f"line {each['line']}: {each['code']} {' '.join(each['message'].split())}" for each in found]
+    for line in re.findall(r"^COPY +(?!--from)(.+)$", file.read_text(encoding="utf-8"), re.MULTILINE):
+        *sources, _ = line.split()
+        wrong += [f"COPY {source}: there is no such file" for source in sources if not (ROOT / source).exists()]
+    return wrong
+
+
+def prometheus_config(file: Path) -> list[str]:
+    """By promtool. Debian's knows no Kubernetes and no EC2: there these targets are left out, the rest is checked."""
+    config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    done = _tool("promtool", ["check", "config", str(file)])
+    strange = set(re.findall(r"field (\w+_sd_configs) not found", done.stderr))
+    if not strange:
+        return _said(done)
+    with tempfile.TemporaryDirectory() as folder:
+        for scraped in config["scrape_configs"]:
+            for name in strange & scraped.keys():
+                del scraped[name]
+                scraped["static_configs"] = [{"targets": ["127.0.0.1:1"]}]
+        for rules in config.get("rule_files", ()):
+            shutil.copy(file.parent / rules, folder)
+        Path(folder, "prometheus.yml").write_text(yaml.safe_dump(config))
+        return _said(_tool("promtool", ["check", "config", f"{folder}/prometheus.yml"]))
+
+
+def rules(file: Path) -> list[str]:
+    """Alert rules: every expression parses and asks for metrics that exist, and each says what to do."""
+    wrong: list[str] = []
+    for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]:
+        for rule in group["rules"]:
+            wrong += [f"{rule.get('alert')}: {each}" for each in expression(str(rule.get("expr")))]
+            if not {"summary", "what_to_do"} <= rule.get("annotations", {}).keys():
+                wrong.append(f"{rule.get('alert')}: it lacks summary or what_to_do")
+    return wrong
+
+
+def rules_by_promtool(file: Path) -> list[str]:
+    """Alert rules by promtool, and their tests beside them."""
+    tests = file.with_name(f"{file.stem}_test.yml")
+    wrong = _said(_tool("promtool", ["check", "rules", str(file)]))
+    return wrong + (_said(_tool("promtool", ["test", "rules", str(tests)])) if tests.exists() else [])
+
+
+def dashboard(file: Path) -> list[str]:
+    """A Grafana dashboard: panels that ask for something, all of it parses and exists."""
+    try:
+        board = json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        return [str(error)]
+    wrong = [f"it lacks {name}" for name in ("uid", "title", "schemaVersion", "panels") if name not in board]
+    panels = board.get("panels", [])
+    numbers = [panel.get("id") for panel in panels]
+    wrong += [f"panel id {number} is there twice" for number in {each for each in numbers if numbers.count(each) > 1}]
+    known = {f"${{{each['name']}}}" for each in board.get("templating", {}).get("list", ())}
+    for panel in panels:
+        title, targets = panel.get("title", "?"), panel.get("targets", [])
+        if panel.get("type") != "row" and not targets:
+            wrong.append(f"{title}: asks for nothing")
+        for target in targets:
+            wrong += [f"{title}: {each}" for each in expression(target.get("expr", ""))]
+            if target.get("datasource", {}).get("uid") not in known:
+                wrong.append(f"{title}: its datasource is not that of the dashboard's variable")
+    return wrong
+
+
+def expression(text: str) -> list[str]:
+    """A PromQL expression; Grafana's own variables may stand in it."""
+    import promql_parser
+
+    try:
+        promql_parser.parse(text.replace("$__rate_interval", "5m").replace("$__range", "1h"))
+    except ValueError as error:
+        return [f"{text!r}: {' '.join(str(error).split())}"]
+    names = set(re.findall(r"\b((?:ray_|mgc_)\w+)", re.sub(r'"[^"]*"', "", text)))
+    return [f"nothing exports {name}" for name in sorted(names - own_metrics() - ray_metrics())]
+
+
+@cache
+def own_metrics() -> frozenset[str]:
+    """Names as Prometheus sees them: what stages count, by the calls that make the counters, and what jobs leave."""
+    from pipelines.job_metrics import METRICS
+
+    names = set(METRICS)
+    for file in (path for room in ("cluster", "pipelines", "tune") for path in (ROOT / room).glob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name) and node.args):
+                continue
+            kind = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+            name = node.args[0].value if isinstance(node.args[0], ast.Constant) else None
+            if kind in ("Counter", "Gauge", "Histogram") and isinstance(name, str) and name.startswith("mgc_"):
+                endings = {"Counter": ("_total",), "Gauge": ("",), "Histogram": ("_bucket", "_sum", "_count")}[kind]
+                names |= {f"ray_{name}{ending}" for ending in endings}
+    return frozenset(names)
+
+
+@cache
+def ray_metrics() -> frozenset[str]:
+    """Names that Ray's own dashboards ask for."""
+    import ray
+
+    folder = Path(ray.__file__).parent / "dashboard" / "modules" / "metrics" / "dashboards"
+    text = "\n".join(file.read_text(encoding="utf-8") for file in folder.glob("*_panels.py"))
+    return frozenset(re.findall(r"\b(ray_\w+)", text))
+
+
+def crontab(file: Path) -> list[str]:
+    """A file for /etc/cron.d: settings, and lines of schedule, user and command."""
+    from cronsim import CronSim, CronSimError
+
+    wrong: list[str] = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip() or line.startswith("#") or re.match(r"^[A-Z_]+=\S*$", line):
+            continue
+        fields = line.split(None, 6)
+        if len(fields) < 7:
+            wrong.append(f"line {number}: five fields of time, a user and a command are needed")
+            continue
+        try:
+            next(CronSim(" ".join(fields[:5]), datetime.now(UTC)))
+        except (CronSimError, StopIteration) as error:
+            wrong.append(f"line {number}: {error}")
+        if "%" in fields[6].replace("\\%", ""):
+            wrong.append(f"line {number}: cron takes % for a line break")
+        if not re.fullmatch(r"[a-z_][a-z0-9_-]*", fields[5]):
+            wrong.append(f"line {number}: {fields[5]!r} is no user")
+        wrong += [f"line {number}: {each}" for each in command_line(fields[6])]
+    if not file.read_text(encoding="utf-8").endswith("\n"):
+        wrong.append("the last line does not end: cron would not read it")
+    return wrong
+
+
+def systemd(folder: Path) -> list[str]:
+    """Units by systemd itself; the programs that they start are looked for in this checkout."""
+    units = sorted([*folder.glob("*.service"), *folder.glob("*.timer")])
+    with tempfile.TemporaryDirectory() as copies:
+        for unit in units:
+            text = unit.read_text(encoding="utf-8").replace("/opt/mgc/src", str(ROOT))
+            Path(copies, unit.name).write_text(text)
+        done = _tool("systemd-analyze", ["verify", *(str(Path(copies, unit.name)) for unit in units)])
+    lines = [line.replace(f"{copies}/", "") for line in done.stderr.splitlines()]
+    return [line for line in lines if any(unit.name in line for unit in units)]
+
+
+def shell(file: Path) -> list[str]:
+    """A shell script: it parses, and what it runs of ours is right."""
+    done = _tool("bash", ["-n", str(file)])
+    wrong = _said(done)
+    for line in re.findall(r"^(?:exec )?(mgc [^|&]+)", file.read_text(encoding="utf-8"), re.MULTILINE):
+        wrong += command_line(re.sub(r"\d?>&-", "", line))
+    return wrong
+
+
+def _tool(program: str, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run a program.
+
+    Raises:
+        Skip: there is none.
+    """
+    found = shutil.which(program)
+    if found is None:
+        raise Skip(f"{Path(program).name} is not installed")
+    return subprocess.run([found, *arguments], capture_output=True, text=True, timeout=_TOOL_SECONDS, check=False)
+
+
+def _said(done: subprocess.CompletedProcess[str]) -> list[str]:
+    return [] if done.returncode == 0 else [" ".join((done.stdout + done.stderr).split())[:600]]

@@ -1,0 +1,185 @@
+"""How a model is trained: the configuration, and the rates that follow from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal, Self, assert_never
+
+from pydantic import Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from mgc.configuration import STRICT
+from mgc.training.augment import AugmentConfig
+from mgc.training.losses import SHIFTS_PRIORS, LossConfig
+from mgc.training.sampling import REPEAT_THRESHOLD, Balance, Sampling
+
+Schedule = Literal["constant", "one_cycle"]
+Precision = Literal["float32", "bf16"]
+
+FIRST_RATE: Final = 0.01
+"""Where the warm-up begins, as a share of the peak."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class TrainingConfig:
+    """How a model is trained.
+
+    Attributes:
+        epochs: passes over the training set, at most.
+        batch_size: clips a step, over all workers together.
+        normalization_batch: clips over which batch normalisation takes mean and deviation in training (ghost batch
+            normalisation, Hoffer et al. 2017, where it is less than a worker computes at once); 0 takes those that a
+            worker computes at once, so the model then depends on how many workers there are. See `normalization`.
+        optimizer: `adam` (weight decay as the gradient of an L2 term), `adamw` (decoupled) or `sgd`.
+        momentum: of `sgd`; others have their own.
+        learning_rate: its peak.
+        schedule: `constant`, or `one_cycle`: see `learning_rate`.
+        warmup: share of the training in which the rate rises, for `one_cycle`.
+        weight_decay: the optimizer's.
+        l2: factor of the sum of squared kernels added to the loss, as papers written for Keras mean it.
+        l2_biases: whether that sum has the biases in it too.
+        label_smoothing: share of each target spread over all genres.
+        gradient_clip: largest norm of the gradient; 0 turns it off.
+        balance: how often each genre is seen; see `sampling.repeat_rates`.
+        repeat_threshold: of `repeat_factor`: genres with a smaller share of the clips are repeated.
+        loss: what each step makes smaller.
+        head_epochs: epochs of classifier re-training after the others (cRT, Kang et al. 2020; 10 there): the embedding
+            of the best epoch stays as it is, running statistics of normalisation included, and a new head is trained
+            on it with class-balanced sampling and cross-entropy, the schedule starting over. The model that comes out
+            is the best of these epochs. 0 turns it off.
+        adjust_after: values of τ; after training, τ times the logarithm of the training priors is subtracted from
+            the logits (Menon et al. 2021, where τ is 1), with that of the values which gives the validation tracks
+            the best macro-F1. One value is taken as it is, none turns it off.
+        augment: what is varied.
+        average: decay a step of a running mean of the weights (Polyak and Juditsky 1992), which is what is validated
+            and kept; see `averaged_decay`. 0 turns it off.
+        select: which epoch is the best, whose weights are kept: that of the highest `macro_f1` of the validation, of
+            its lowest `loss`, or the `last`.
+        patience: epochs without a better one before training, or re-training, ends early; 0 turns it off.
+        precision: the coarsest that this recipe takes: with `bf16` the network runs under autocast on devices that
+            compute in it, see `computes_bf16`, in float32 on others.
+        seed: of weights, order, sampling and augmentation.
+    """
+
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = 20
+    batch_size: Annotated[int, Field(ge=2, le=65_536)] = 64
+    normalization_batch: Annotated[int, Field(ge=0, le=65_536)] = 0
+    optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
+    learning_rate: Annotated[float, Field(gt=0.0, le=10.0)] = 2e-3
+    schedule: Schedule = "one_cycle"
+    warmup: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.15
+    weight_decay: Annotated[float, Field(ge=0.0, le=10.0)] = 0.01
+    l2: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
+    l2_biases: bool = False
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    gradient_clip: Annotated[float, Field(ge=0.0)] = 0.0
+    balance: Balance = "class_balanced"
+    repeat_threshold: Annotated[float, Field(gt=0.0, le=1.0)] = REPEAT_THRESHOLD
+    loss: LossConfig = Field(default_factory=LossConfig)
+    head_epochs: Annotated[int, Field(ge=0, le=10_000)] = 0
+    adjust_after: Annotated[tuple[Annotated[float, Field(ge=0.0, le=10.0)], ...], Field(max_length=100)] = ()
+    augment: AugmentConfig = Field(default_factory=AugmentConfig)
+    average: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    select: Literal["macro_f1", "loss", "last"] = "macro_f1"
+    patience: Annotated[int, Field(ge=0, le=10_000)] = 0
+    precision: Precision = "float32"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+    @model_validator(mode="after")
+    def _corrects_once(self) -> Self:
+        """Refuse what would make up for rare genres twice."""
+        means = []
+        if self.balance in ("class_balanced", "progressive"):
+            means.append(f"balance {self.balance}")
+        if self.loss.kind in SHIFTS_PRIORS:
+            means.append(f"loss.kind {self.loss.kind}")
+        if self.loss.beta:
+            means.append(f"loss.beta {self.loss.beta:g}")
+        if any(self.adjust_after):
+            means.append("adjust_after")
+            if self.head_epochs:
+                means.append(f"head_epochs {self.head_epochs}")
+        if len(means) > 1:
+            together = " and ".join(means)
+            raise ValueError(
+                f"{together} each make up for rare genres by themselves, together they correct twice; "
+                "keep one (and balance natural beside it)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _normalizes_over_two(self) -> Self:
+        if self.normalization_batch == 1:
+            raise ValueError("normalization_batch is 0, or 2 at least: there is no deviation over one clip")
+        if self.normalization_batch and self.batch_size % self.normalization_batch:
+            raise ValueError(
+                f"normalization_batch {self.normalization_batch} does not divide batch_size {self.batch_size}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _patience_has_a_score(self) -> Self:
+        if self.patience and self.select == "last":
+            raise ValueError("patience waits for a better epoch, with select last there is none; set one of them")
+        return self
+
+    def sampling(self, counts: Mapping[str, int]) -> Sampling:
+        """How often clips of each genre are given, epoch by epoch.
+
+        Args:
+            counts: training clips of each genre.
+        """
+        return Sampling(counts, self.balance, self.epochs, self.repeat_threshold)
+
+    def retrains(self, epoch: int) -> bool:
+        """Whether an epoch, counted from 0, trains the head alone."""
+        return epoch >= self.epochs
+
+    def validation_score(self, row: Mapping[str, float]) -> float:
+        """How good an epoch was, by `select`: the higher, the better.
+
+        Args:
+            row: of a history: `epoch`, and unless the last epoch is taken `validation_loss`, `validation_macro_f1`.
+        """
+        match self.select:
+            case "macro_f1":
+                return row["validation_macro_f1"]
+            case "loss":
+                return -row["validation_loss"]
+            case "last":
+                return row["epoch"]
+            case _:
+                assert_never(self.select)
+
+
+def learning_rate(config: TrainingConfig, progress: float) -> float:
+    """The rate at a point of the training.
+
+    `one_cycle` rises on a straight line from `FIRST_RATE` of the peak to the peak, over the first `warmup` of the
+    training, and falls along half a cosine to zero (after Smith and Topin 2018).
+
+    Args:
+        config: schedule, peak and warm-up.
+        progress: the share of the training that is done, 0 to 1.
+    """
+    if config.schedule == "constant":
+        return config.learning_rate
+    if progress < config.warmup:
+        return config.learning_rate * (FIRST_RATE + (1 - FIRST_RATE) * progress / config.warmup)
+    rest = (min(progress, 1.0) - config.warmup) / (1 - config.warmup)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * rest))
+
+
+def averaged_decay(average: float, steps: int) -> float:
+    """The share of the running mean that stays in it at a step.
+
+    Smaller in the first steps, (1 + s) / (10 + s), so that the weights that were drawn at random are soon forgotten
+    (as in TensorFlow's ExponentialMovingAverage).
+
+    Args:
+        average: its limit, `TrainingConfig.average`.
+        steps: done before.
+    """
+    return min(average, (1 + steps) / (10 + steps))

@@ -1,0 +1,49 @@
+"""`mgc doctor` against a real head and a real object store."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cluster.profiles import Profile
+from pipelines import doctor
+from pipelines.job import run
+from tests.object_store import ObjectStore
+from tests.ray_head import RayHead
+
+pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]
+
+
+def test_a_cluster_and_its_nodes(
+    ray_session: Profile, ray_head: RayHead, bucket_uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The session's own connection is used; the address says that a cluster is meant.
+    run(doctor.command, ["--address", ray_head.address, "--uri", bucket_uri, "--recipe", "nguyen-prior", "--json"])
+    found = {each["name"]: each for each in json.loads(capsys.readouterr().out)["findings"]}
+    assert found["cluster"]["value"].startswith("1 nodes with 8 CPUs and 0 GPUs")
+    assert found["node 127.0.0.1"]["value"].startswith("cores ")
+    assert found["profile laptop"]["state"] == "works"
+    assert found["object store"]["value"] == f"{bucket_uri} can be read"
+
+
+def test_the_store_answers_or_does_not(
+    s3_environment: ObjectStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    small = ["--recipe", "nguyen-prior", "--json"]
+    run(doctor.command, small)
+    found = {each["name"]: each for each in json.loads(capsys.readouterr().out)["findings"]}
+    assert "answers" in found["object store"]["value"]
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-key")
+    assert run(doctor.command, small) == 3
+    found = {each["name"]: each for each in json.loads(capsys.readouterr().out)["findings"]}
+    assert found["object store"]["state"] == "fails"
+    assert "not-the-key" not in json.dumps(found)
+
+
+def test_a_cluster_that_does_not_answer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert run(doctor.command, ["--address", "127.0.0.1:1", "--recipe", "nguyen-prior", "--json"]) == 3
+    found = {each["name"]: each for each in json.loads(capsys.readouterr().out)["findings"]}
+    assert found["cluster"]["state"] == "fails"

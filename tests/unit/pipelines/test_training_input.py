@@ -1,0 +1,68 @@
+"""What a training refuses, or warns of, before Ray is started: one clear line each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from cluster.tables import FeaturesWriter
+from mgc import schema
+from mgc.configuration import to_json
+from mgc.errors import ConfigError, FeaturesError
+from mgc.features.front_end import features_id
+from pipelines import train
+from pipelines.job import MISUSED, run
+from pipelines.training_source import open_source
+from tests import tiny_features
+from tests.tiny_features import EXPERIMENT, SHAPE
+
+
+def written(folder: Path, left_out: pc.Expression) -> str:
+    table: pa.Table = tiny_features.rows().filter(~left_out)
+    config = EXPERIMENT.front_end
+    writer = FeaturesWriter(str(folder), to_json(config), features_id(config), SHAPE)
+    writer.write(table, schema.REJECTS.empty_table())
+    return str(folder)
+
+
+def of(split: str, genre: str) -> pc.Expression:
+    return (pc.field("split") == split) & (pc.field("genre_top") == genre)
+
+
+def test_a_genre_without_training_clips_is_refused(tmp_path: Path) -> None:
+    features = written(tmp_path, of("train", "rock"))
+    with pytest.raises(FeaturesError, match="only one genre"):
+        train.build(EXPERIMENT, features, "/nowhere", dry_run=True)
+    three = tiny_features.rows()
+    place = three.schema.get_field_index("genre_top")
+    validation = pc.and_(pc.equal(three["split"], "validation"), pc.equal(three["genre_top"], "rock"))
+    jazz = pc.if_else(validation, "jazz", three["genre_top"])
+    writer = FeaturesWriter(
+        str(tmp_path / "jazz"), to_json(EXPERIMENT.front_end), features_id(EXPERIMENT.front_end), SHAPE
+    )
+    writer.write(three.set_column(place, schema.FEATURES.field("genre_top"), jazz), schema.REJECTS.empty_table())
+    with pytest.raises(FeaturesError, match=r"the genre\(s\) jazz are in validation, but not in train; add"):
+        train.build(EXPERIMENT, str(tmp_path / "jazz"), "/nowhere", dry_run=True)
+
+
+def test_a_genre_without_validation_clips_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    features = written(tmp_path, of("validation", "rock"))
+    train.build(EXPERIMENT, features, "/nowhere", dry_run=True)
+    said = [line for line in capsys.readouterr().err.splitlines() if "validation" in line]
+    assert said == [f"{features}: no validation clips of rock: the best epoch is chosen without them."]
+
+
+def test_zero_workers_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    features = tiny_features.write(tmp_path / "features")
+    out = str(tmp_path / "bundle")
+    assert run(train.command, ["--features", features, "--out", out, "--workers", "0"]) == MISUSED
+    assert "Invalid value for '--workers': 0 is not in the range x>=1." in capsys.readouterr().err
+
+
+def test_features_or_a_catalog_but_not_both() -> None:
+    for features, catalog in ((None, None), ("a", "b")):
+        with pytest.raises(ConfigError, match="give --features FEATURES"):
+            open_source(features, catalog, EXPERIMENT, None)
