@@ -137,12 +137,17 @@ def places(profile: Profile, workers: int, at_once: int | None) -> Places:
     parts = at_once or most
     # Ray counts in ten-thousandths; rounded up, the last trial would not fit.
     share = int(profile.logical_cpus / parts * 10_000) / 10_000
-    own = fit(profile.name, max(1, profile.cores // parts), share, profile.gpus // parts, workers)
+    part = fit(profile.name, max(1, profile.cores // parts), share, profile.gpus // parts, workers)
     own = replace(
-        own,
-        train_cpus=min(own.train_cpus, profile.train_cpus),
+        part,
+        train_cpus=min(part.train_cpus, profile.train_cpus),
         stall_seconds=profile.stall_seconds,
         dashboard=profile.dashboard,
+        accumulation=profile.accumulation,
+        precision=profile.precision,
+        compile=profile.compile,
+        prefetch_batches=profile.prefetch_batches,
+        checkpoint_steps=profile.checkpoint_steps,
     )
     if workers == 1:
         on_one_node = at_hand("the cluster").worker_cpus(profile.gpus > 0)
