@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -22,7 +26,8 @@ def test_a_cluster_and_its_nodes(
     run(doctor.command, ["--address", ray_head.address, "--uri", bucket_uri, "--recipe", "nguyen-prior", "--json"])
     found = {each["name"]: each for each in json.loads(capsys.readouterr().out)["findings"]}
     assert found["cluster"]["value"].startswith("1 nodes with 8 CPUs and 0 GPUs")
-    assert found["node 127.0.0.1"]["value"].startswith("cores ")
+    (node,) = [each for name, each in found.items() if name.startswith("node ")]
+    assert node["value"].startswith("cores ")
     assert found["profile laptop"]["state"] == "works"
     assert found["object store"]["value"] == f"{bucket_uri} can be read"
 
@@ -42,8 +47,14 @@ def test_the_store_answers_or_does_not(
     assert "not-the-key" not in json.dumps(found)
 
 
-def test_a_cluster_that_does_not_answer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    assert run(doctor.command, ["--address", "127.0.0.1:1", "--recipe", "nguyen-prior", "--json"]) == 3
-    found = {each["name"]: each for each in json.loads(capsys.readouterr().out)["findings"]}
+@pytest.mark.drill
+def test_a_cluster_that_does_not_answer() -> None:
+    # In a process of its own: here a session may be open, which would be asked instead.
+    looked = subprocess.run(
+        [sys.executable, "-m", "pipelines.doctor", "--address", "127.0.0.1:1", "--recipe", "nguyen-prior", "--json"],
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=280, check=False,
+        env={name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
+    )  # fmt: skip
+    assert looked.returncode == 3, looked.stderr
+    found = {each["name"]: each for each in json.loads(looked.stdout)["findings"]}
     assert found["cluster"]["state"] == "fails"

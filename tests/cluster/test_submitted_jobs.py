@@ -100,7 +100,8 @@ def test_a_submitted_training_that_fails_says_why_and_has_its_exit_code(
     failed = submit(ray_head, *training(features, tmp_path / "bundle", *wild))
     assert failed.returncode == 1
     said = failed.stdout + failed.stderr
-    (line,) = [line for line in said.splitlines() if line.startswith("python -m pipelines.train: ")]
+    # What is followed, and the end of the log once more where Ray says that the job failed.
+    (line,) = {line for line in said.splitlines() if line.startswith("python -m pipelines.train: ")}
     assert re.search(r"the loss became (inf|nan) in epoch 1, step \d+ \(tracks t\d\d", line)
     (job_id,) = set(re.findall(r"raysubmit_\w+", said))
     details = JobSubmissionClient(ray_head.jobs_url).get_job_info(job_id)

@@ -97,6 +97,7 @@ def test_killed_inside_of_an_epoch_it_ends_as_if_nothing_had_been(
     assert load_file(first / "optimizer.safetensors")
 
 
+@pytest.mark.drill
 def test_a_loss_that_is_not_finite_ends_it_on_all_workers_once_and_for_all(
     features: str, ray_session: Profile, tmp_path: Path
 ) -> None:

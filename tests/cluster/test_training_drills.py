@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.ray_nodes import RayNodes, descendants
 
-from cluster import storage
-from tests import ray_nodes, tiny_features
+from cluster import local, storage
+from cluster.local import LocalCluster, descendants
+from tests import tiny_features
 from tests.drills import Moment
 from tests.fault_proxy import Faults, Proxy
 from tests.object_store import ObjectStore
@@ -36,9 +36,10 @@ FIELDS = [
 
 
 @pytest.fixture(scope="module")
-def nodes(s3_environment: ObjectStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayNodes]:
+def nodes(s3_environment: ObjectStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """A cluster of a head and two nodes, whose workers know the object store."""
-    with ray_nodes.running(tmp_path_factory.mktemp("nodes"), os.environ) as cluster:
+    environment = {**os.environ, "PYTHONWARNINGS": "default"}
+    with local.running(tmp_path_factory.mktemp("nodes"), environment) as cluster:
         yield cluster
 
 
@@ -53,7 +54,7 @@ def bucket(s3_environment: ObjectStore, tmp_path_factory: pytest.TempPathFactory
 class Driver:
     """A driver as a process of its own."""
 
-    def __init__(self, cluster: RayNodes, command: Sequence[str], log: Path) -> None:
+    def __init__(self, cluster: LocalCluster, command: Sequence[str], log: Path) -> None:
         self._log = log
         with log.open("wb") as output:
             self.process = subprocess.Popen(
@@ -83,7 +84,7 @@ class Driver:
         assert self.process.wait(timeout=PATIENCE_SECONDS) == 0, self.said
 
 
-def training(nodes: RayNodes, bucket: str, name: str, log: Path) -> Driver:
+def training(nodes: LocalCluster, bucket: str, name: str, log: Path) -> Driver:
     command = [
         "-m", "pipelines.train", "--recipe", "house", "--features", f"{bucket}/features",
         "--out", f"{bucket}/{name}", "--workers", "2", *FIELDS,
@@ -99,7 +100,7 @@ def history(bucket: str, name: str) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(nodes: RayNodes, bucket: str, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def undisturbed(nodes: LocalCluster, bucket: str, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     job = training(nodes, bucket, "undisturbed", tmp_path_factory.mktemp("undisturbed") / "job.log")
     try:
         job.wait()
@@ -108,7 +109,7 @@ def undisturbed(nodes: RayNodes, bucket: str, tmp_path_factory: pytest.TempPathF
     return history(bucket, "undisturbed")
 
 
-def kill(kind: str, cluster: RayNodes, job: Driver) -> None:
+def kill(kind: str, cluster: LocalCluster, job: Driver) -> None:
     """A process that trains, the node that it is on, or the driver."""
     if kind == "driver":
         job.kill()
@@ -132,7 +133,7 @@ def reached(moment: Moment, job: Driver) -> None:
 
 @pytest.mark.parametrize("kind", ["worker", "node", "driver"])
 def test_it_ends_as_if_nothing_had_been(
-    kind: str, nodes: RayNodes, bucket: str, store_proxy: Proxy, undisturbed: list[dict[str, Any]], tmp_path: Path
+    kind: str, nodes: LocalCluster, bucket: str, store_proxy: Proxy, undisturbed: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     """The state of the third checkpoint is on its way: what counts is the second."""
     started = time.monotonic()
@@ -157,7 +158,7 @@ def test_it_ends_as_if_nothing_had_been(
 
 
 def test_a_node_less_and_it_goes_on_with_the_worker_that_has_a_place(
-    nodes: RayNodes, bucket: str, store_proxy: Proxy, tmp_path: Path
+    nodes: LocalCluster, bucket: str, store_proxy: Proxy, tmp_path: Path
 ) -> None:
     """Each step is of the whole set, so the losses say that the global batch stayed."""
     nodes.fill()

@@ -231,11 +231,13 @@ def test_a_catalog_is_heard_on_the_way_to_the_same_clips(trained: str, ray_sessi
     assert set(lost.values()) <= set(ErrorKind)
 
 
+@pytest.mark.drill
 def test_a_catalog_is_trained_on_without_being_prepared(
     trained: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = str(tmp_path / "bundle")
-    job(train.command, "--catalog", f"{trained}/catalog.parquet", "--out", out, *SMALL[2:], "--training.epochs", "1")
+    few = ("--training.epochs", "1", "--training.head_epochs", "0")
+    job(train.command, "--catalog", f"{trained}/catalog.parquet", "--out", out, *SMALL[2:], *few)
     facts = summary(capsys)["counts"]
     bundle = load_bundle(out)
     assert facts["quarantined"] == sum(bundle.metrics["quarantined"].values()) >= 1

@@ -70,7 +70,9 @@ def test_a_look_that_fails_is_a_finding() -> None:
     assert found.value == "OSError: no such device"
 
 
-def test_places(tmp_path: Path) -> None:
+def test_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in inventory._STORE_SETTINGS:
+        monkeypatch.delenv(name, raising=False)
     (tmp_path / "catalog.parquet").write_bytes(b"")
     there, not_there = inventory.stores([str(tmp_path), str(tmp_path / "nothing")])
     assert there.state is State.WORKS
