@@ -202,6 +202,13 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "TRACK_SILENCE_SECONDS", 0.3)
 
 
+@pytest.fixture
+def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few and quick retries, but patience with a store that is slow because the machine is busy."""
+    monkeypatch.setattr(storage, "TRACK_RETRIES", 2)
+    monkeypatch.setattr(storage, "TRACK_WAIT_SECONDS", 0.05)
+
+
 SEVERAL = (*TRANSIENT, Fault.SILENCE, Fault.STALL)
 BODY = {"a": b"a" * 300_000, "b": b"b" * 300_000}
 BOTH = {"a.mp3": BODY["a"], "b.mp3": BODY["b"]}
@@ -349,7 +356,7 @@ class TestFaults:
 
 
 @pytest.mark.cluster
-@pytest.mark.usefixtures("hasty")
+@pytest.mark.usefixtures("brisk")
 class TestContentTag:
     """An object that changes at whatever moment is never a recording under a tag that is not its own."""
 
