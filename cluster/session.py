@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -31,6 +32,7 @@ _MANY_NODES = 100
 """Taken for an autoscaler that knows no bound."""
 
 _LOOK_SECONDS = 60.0
+_KNOCK_SECONDS = 10.0
 
 Found = TypeVar("Found")
 
@@ -72,6 +74,8 @@ def connect(
         with _stalls_said(chosen):
             yield chosen
         return
+    if address:
+        _knock(address)
     # Reports reach the controller within a fifth of a second instead of two.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     # Ray's own usage report would go to the internet.
@@ -104,11 +108,7 @@ def connect(
                     **quiet,
                 )
     except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ResourceError(
-            f"Ray at {address or 'this machine'} does not answer: {reason}. Start it with `ray start --head`, "
-            "or unset RAY_ADDRESS to use a local one."
-        ) from None
+        raise _no_answer(address, str(error)) from None
     finally:
         signal.signal(signal.SIGTERM, handler)
     try:
@@ -120,6 +120,28 @@ def connect(
             yield chosen
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Whether anything listens there at all: Ray itself tries for more than two minutes.
+
+    Raises:
+        ResourceError: nothing does. Words such as `auto` are left to Ray.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not (colon and port.isdigit()):
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise _no_answer(address, str(error)) from None
+
+
+def _no_answer(address: str | None, reason: str) -> ResourceError:
+    return ResourceError(
+        f"Ray at {address or 'this machine'} does not answer: {' '.join(reason.split())[:200]}. "
+        "Start it with `ray start --head`, or unset RAY_ADDRESS to use a local one."
+    )
 
 
 def data_context(profile: Profile) -> DataContext:
