@@ -78,6 +78,10 @@ def connect(
         _knock(address)
     # Reports reach the controller within a fifth of a second instead of two.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    # Ray Data shares the cluster out among the streams that ask for it every ten seconds. That of a driver that was
+    # killed keeps its share until this time is over. With Ray's three minutes a job that is submitted again at once has
+    # half of the cluster, and on two nodes of one CPU it stages nothing before all is heard.
+    os.environ.setdefault("RAY_DATA_AUTOSCALING_REQUEST_EXPIRE_TIME_S", "30")
     # Ray's own usage report would go to the internet.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # The core's own warnings name things that are Ray Data's business; they stay in Ray's log files.
