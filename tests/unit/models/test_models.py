@@ -191,3 +191,15 @@ def test_kept_bins_tell_how_high_something_sounds() -> None:
         assert torch.allclose(low_BD, high_BD, atol=1e-5) != keep_bins
         # Any number of frames.
         assert model.embed(low_BFT[:, :, :20]).shape == (1, size)
+
+
+@pytest.mark.parametrize("bins", [64, 61, 5])
+def test_a_stem_of_four_looks_at_every_pixel_and_keeps_an_eighth_of_the_bins(bins: int) -> None:
+    torch.manual_seed(0)
+    model = HouseCnn(HouseCnnConfig(channels=(4, 6), stem=4, keep_bins=True), 3, bins=bins).eval()
+    features_BFT = torch.zeros(1, bins, 19, requires_grad=True)
+    maps_BCFT = model.stages[0](features_BFT.unsqueeze(1))
+    assert maps_BCFT.shape == (1, 4, -(-bins // 4), 5)
+    assert model.embed(features_BFT).shape == (1, 2 * 6 * -(-bins // 8))
+    (seen_BFT,) = torch.autograd.grad(model.stages[0][0](features_BFT.unsqueeze(1)).sum(), features_BFT)
+    assert (seen_BFT != 0).all()
