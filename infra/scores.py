@@ -1,0 +1,123 @@
+"""Enter what evaluated bundles reached into mgc/recipes/scores.json, and print rows for RESULTS.md.
+
+`python -m infra.scores --features "FMA-small mels" --at outputs/fma --commit abc1234 BUNDLE …`, after `mgc evaluate`.
+An entry of the same recipe, features, protocol and split is replaced. The command is what leads from the recipe to what
+was trained, whatever words were typed.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from pydantic import TypeAdapter
+
+import mgc
+from mgc.bundle import Bundle
+from mgc.datasets.protocols import name_of
+from mgc.experiment import Experiment
+from mgc.recipes.catalogue import find
+from mgc.recipes.scores import RecipeScore, recipe_scores
+
+ROOT = Path(__file__).parent.parent
+SCORES = ROOT / "mgc" / "recipes" / "scores.json"
+HEAD: Final = """\
+| recipe | row | parameters | epochs | validation | accuracy (95 %) | macro-F1 | paper, its own data |
+| --- | --- | --- | --- | --- | --- | --- | --- |"""
+
+
+def changed(experiment: Experiment) -> list[str]:
+    """The options that make of a recipe what was trained."""
+    plain, options = find(experiment.recipe).build(), []
+    wanted = experiment.dotted()
+    # Another kind has other fields: it comes first.
+    for kinds in (True, False):
+        there = plain.dotted()
+        for name, value in wanted.items():
+            if name.endswith("kind") == kinds and name not in ("recipe", "deviations") and there.get(name) != value:
+                text = value if isinstance(value, str) else json.dumps(value)
+                if isinstance(value, list) and all(isinstance(item, int | float) for item in value):
+                    text = ",".join(map(str, value))
+                plain = plain.override({name: text})
+                options.append(f"--{name} {text}")
+    return options
+
+
+def entry(bundle: Bundle, features: str, at: str, commit: str) -> RecipeScore:
+    """What a bundle's last evaluation gave.
+
+    Raises:
+        click.UsageError: it was never evaluated, or has no interval.
+    """
+    found: dict[str, Any] | None = bundle.metrics.get("test")
+    recipe = bundle.experiment.recipe
+    if found is None or found["scores"].get("accuracy_low") is None:
+        raise click.UsageError(f"{recipe}: not evaluated yet, or without an interval; run mgc evaluate.")
+    scores = found["scores"]
+    return RecipeScore(
+        recipe=recipe,
+        features=features,
+        protocol=name_of(bundle.experiment.protocol),
+        split=found["split"],
+        tracks=scores["tracks"],
+        accuracy=round(scores["accuracy"], 4),
+        low=round(scores["accuracy_low"], 4),
+        high=round(scores["accuracy_high"], 4),
+        macro_f1=round(scores["macro_f1"], 4),
+        commit=commit,
+        command=" ".join([f"mgc train --recipe {recipe} --features {at}", *changed(bundle.experiment)]),
+    )
+
+
+def row(score: RecipeScore, bundle: Bundle) -> str:
+    """A line of the table in RESULTS.md."""
+    recipe = find(score.recipe)
+    history = bundle.metrics.get("history", [])
+    kept = bundle.metrics.get("validation", {}).get("accuracy")
+    reported = ", ".join(f"{value:.3f} {name.removesuffix('_accuracy')}" for name, value in recipe.reported.items())
+    cells = [
+        f"`{score.recipe}`",
+        recipe.paper_row or "-",
+        f"{sum(parameter.numel() for parameter in bundle.model.parameters()):,}",
+        f"{len(history)}",
+        "-" if kept is None else f"{kept:.3f}",
+        f"{score.accuracy:.3f} ({score.low:.3f} to {score.high:.3f})",
+        f"{score.macro_f1:.3f}",
+        reported or "-",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def enter(scores: list[RecipeScore], path: Path = SCORES) -> None:
+    """Write the file anew with these in it."""
+
+    def key(score: RecipeScore) -> tuple[str, ...]:
+        return score.recipe, score.features, score.protocol, score.split
+
+    kept = {key(score): score for entries in recipe_scores().values() for score in entries}
+    kept |= {key(score): score for score in scores}
+    dumped = TypeAdapter(list[RecipeScore]).dump_python(list(kept.values()), mode="json")
+    path.write_text(json.dumps(dumped, indent=2) + "\n", encoding="utf-8")
+
+
+@click.command()
+@click.argument("bundles", nargs=-1, required=True)
+@click.option("--features", required=True, help="What they are called in the list.")
+@click.option("--at", required=True, help="Where they lay, for the command.")
+@click.option("--commit", required=True, help="Of the code that trained.")
+@click.option("--dry-run", is_flag=True, help="Only print the rows.")
+def command(bundles: tuple[str, ...], features: str, at: str, commit: str, dry_run: bool) -> None:
+    """Enter the scores of evaluated BUNDLES, and print the rows for RESULTS.md."""
+    loaded = [mgc.load_bundle(uri) for uri in bundles]
+    scores = [entry(bundle, features, at, commit) for bundle in loaded]
+    click.echo(HEAD)
+    for score, bundle in zip(scores, loaded, strict=True):
+        click.echo(row(score, bundle))
+    if not dry_run:
+        enter(scores)
+
+
+if __name__ == "__main__":
+    command()
