@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,6 +62,7 @@ def train(
     Raises:
         ResourceError: there is no place for the workers.
         TrainingError: the loss is not finite; names tracks of the batch.
+        KeyboardInterrupt: by SIGINT; the run is aborted, its checkpoints stay.
     """
     check_room(profile)
     location = storage.locate(checkpoints_uri)
@@ -95,7 +99,8 @@ def train(
         datasets={"train": training} if validation is None else {"train": training, "validation": validation},
         dataset_config=Dealt(),
     )
-    result = trainer.fit()
+    with _interruptible():
+        result = trainer.fit()
     if result.checkpoint is None:
         raise FeaturesError("training ended without a checkpoint; nothing was learned.")
     with result.checkpoint.as_directory() as folder:
@@ -109,6 +114,19 @@ def train(
         "precision": (result.metrics or {}).get("precision"),
     }
     return bundle, history
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ray Train's own handler of SIGINT aborts the run, ends the process with 0, and stays: not the way of a job."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        raise KeyboardInterrupt from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
 
 
 class Dealt(ray.train.DataConfig):

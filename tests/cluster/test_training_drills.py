@@ -1,4 +1,4 @@
-"""A worker, a node or the driver of a training is killed while a checkpoint is on its way: it ends as undisturbed."""
+"""A worker, a node or the driver of a training is killed, or Ctrl-C pressed, while a checkpoint is on its way."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def reached(moment: Moment, job: Driver) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("kind", ["worker", "node", "driver"])
+@pytest.mark.parametrize("kind", ["worker", "node", "driver", "interrupted"])
 def test_it_ends_as_if_nothing_had_been(
     kind: str, nodes: LocalCluster, bucket: str, store_proxy: Proxy, undisturbed: list[dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -147,9 +147,14 @@ def test_it_ends_as_if_nothing_had_been(
         job = training(nodes, bucket, kind, tmp_path / "1.log")
         ending.callback(job.end)
         reached(held, job)
-        kill(kind, nodes, job)
+        if kind == "interrupted":
+            job.process.send_signal(signal.SIGINT)
+            assert job.process.wait(timeout=60) == 130, job.said
+            assert json.loads(job.said.splitlines()[-1])["status"] == "interrupted"
+        else:
+            kill(kind, nodes, job)
         held.release()
-        if kind == "driver":
+        if kind in ("driver", "interrupted"):
             job = training(nodes, bucket, kind, tmp_path / "2.log")
             ending.callback(job.end)
         job.wait()
