@@ -53,7 +53,8 @@ def entry(bundle: Bundle, features: str, at: str, commit: str) -> RecipeScore:
     """
     found: dict[str, Any] | None = bundle.metrics.get("test")
     recipe = bundle.experiment.recipe
-    if found is None or found["scores"].get("accuracy_low") is None:
+    sure = None if found is None else found["scores"].get("accuracy_interval")
+    if found is None or sure is None:
         raise click.UsageError(f"{recipe}: not evaluated yet, or without an interval; run mgc evaluate.")
     scores = found["scores"]
     return RecipeScore(
@@ -63,8 +64,8 @@ def entry(bundle: Bundle, features: str, at: str, commit: str) -> RecipeScore:
         split=found["split"],
         tracks=scores["tracks"],
         accuracy=round(scores["accuracy"], 4),
-        low=round(scores["accuracy_low"], 4),
-        high=round(scores["accuracy_high"], 4),
+        low=round(sure["low"], 4),
+        high=round(sure["high"], 4),
         macro_f1=round(scores["macro_f1"], 4),
         commit=commit,
         command=" ".join([f"mgc train --recipe {recipe} --features {at}", *changed(bundle.experiment)]),
@@ -75,8 +76,10 @@ def row(score: RecipeScore, bundle: Bundle) -> str:
     """A line of the table in RESULTS.md."""
     recipe = find(score.recipe)
     history = bundle.metrics.get("history", [])
-    kept = bundle.metrics.get("validation", {}).get("accuracy")
-    reported = ", ".join(f"{value:.3f} {name.removesuffix('_accuracy')}" for name, value in recipe.reported.items())
+    kept = bundle.metrics.get("validation", {}).get("validation_accuracy")
+    splits = ("validation", "test")
+    told = {split: recipe.reported.get(f"{split}_accuracy") for split in splits}
+    reported = ", ".join(f"{value:.3f} {split}" for split, value in told.items() if value is not None)
     cells = [
         f"`{score.recipe}`",
         recipe.paper_row or "-",
