@@ -15,29 +15,25 @@ table is that of one of them). Hence a commit looks in the end whether it is in 
 from __future__ import annotations
 
 import json
-import logging
 import re
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
-import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from cluster import storage
 from cluster.labels_overrides import OVERRIDES
-from cluster.labels_plan import PLAN, Plan, Policy, counted, make_plan, plan_rows
-from cluster.labels_rows import COMMITTED, FORMAT_KEY, USABLE, Rows, rows_of
-from cluster.queries import AS_WRITTEN, open_duckdb
-from cluster.tables import is_parquet, open_parquet, reading
+from cluster.labels_plan import PLAN, Plan, Policy, counted, make_plan
+from cluster.labels_rows import COMMITTED, FORMAT_KEY, Rows, rows_of
+from cluster.labels_run import RunFolder
+from cluster.tables import reading
 from mgc import schema
 from mgc.errors import LabelsError, StorageError
 
@@ -50,11 +46,6 @@ RUN: Final = "mgc.run"
 """Key of what a commit says of its run: JSON with `counts` and whatever the job measured."""
 
 _ATTEMPT: Final = "mgc.attempt"
-
-ROWS_OF_A_PORTION: Final = 100_000
-"""Rows in one file of what is to be streamed, about 15 MB in memory."""
-
-_STAGED_REMEDY: Final = "Remove that file and submit the job again: its tracks are run again."
 
 
 class LabelsTable:
@@ -185,100 +176,16 @@ class LabelsTable:
 
     def _as_frozen(self, plan: Plan) -> Plan:
         """The plan as an earlier submission has frozen it: since then, more tracks may have become due."""
-        frozen = self._frozen(plan)
+        frozen = self.run(plan).frozen()
         if frozen is None or frozen.equals(plan.todo):
             return plan
         counts = plan.counts | counted(frozen)
         counts["waiting"] += plan.counts["retry"] - counts["retry"]
         return replace(plan, todo=frozen, counts=counts)
 
-    def _frozen(self, plan: Plan) -> pa.Table | None:
-        uri = self._plan_uri(plan)
-        return open_parquet(uri, "Remove it.", LabelsError).to_table() if storage.exists(uri) else None
-
-    def _plan_uri(self, plan: Plan) -> str:
-        return storage.join(self.run_uri(plan), "plan.parquet")
-
-    # A run
-
-    def run_uri(self, plan: Plan) -> str:
-        """Where a run keeps its plan and its rows until they are committed.
-
-        Readers of Delta tables and their vacuum leave names alone that begin with `_`.
-        """
-        return storage.join(self.uri, "_runs", f"{plan.version + 1}-{plan.key}")
-
-    def freeze(self, plan: Plan) -> str:
-        """Write the plan down; returns the URI of the rows to do. The same plan, already there, is kept."""
-        uri, frozen = self._plan_uri(plan), self._frozen(plan)
-        return uri if frozen is not None and frozen.equals(plan.todo) else _write_plan(uri, plan.todo)
-
-    def portion(self, plan: Plan, rows: pa.Table) -> str:
-        """Write the rows that are still to do for a stream to read; returns the URI of their folder.
-
-        Several files, each small enough to come as one block, which Ray then cuts evenly.
-        """
-        uri = storage.join(self.run_uri(plan), f"rest-{uuid.uuid4().hex}")
-        for first in range(0, rows.num_rows, ROWS_OF_A_PORTION):
-            _write_plan(storage.join(uri, f"{first:09}.parquet"), rows.slice(first, ROWS_OF_A_PORTION))
-        return uri
-
-    def staged_uri(self, plan: Plan) -> str:
-        """Folder of the finished rows."""
-        return storage.join(self.run_uri(plan), "staged")
-
-    def staged(self, plan: Plan) -> pads.Dataset | None:
-        """The rows so far that are finished and of the planned model and front end, or None.
-
-        A file among them that is no Parquet fails whoever reads the dataset; one with other columns has no usable row.
-        """
-        uri = self.staged_uri(plan)
-        if not any(map(is_parquet, storage.list_uris(uri))):
-            return None
-        labeled = (pc.field("status") == schema.LABELED) & pc.field("genre_top").is_valid()
-        quarantined = (pc.field("status") == schema.QUARANTINED) & pc.field("error_kind").is_valid()
-        complete = (pc.field("model_id") == plan.model_id) & (pc.field("features_id") == plan.features_id)
-        for field in schema.LABELS:
-            complete = complete if field.nullable else complete & pc.field(field.name).is_valid()
-        staged = open_parquet(uri, _STAGED_REMEDY, LabelsError, schema.LABELS)
-        return staged.filter((labeled | quarantined) & complete)
-
-    def missing(self, plan: Plan) -> pa.Table:
-        """Planned rows that are not staged yet with the planned content.
-
-        Raises:
-            LabelsError: a staged file cannot be read.
-        """
-        if self.staged(plan) is None:
-            return plan.todo
-        with self._finished(plan) as connection:
-            rest = connection.sql("SELECT * FROM todo ANTI JOIN finished USING (track_id) ORDER BY track_id")
-            return plan_rows(rest.to_arrow_table())
-
-    @contextmanager
-    def _finished(self, plan: Plan) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection with `todo`, `staged` and `finished`: the planned tracks that have staged rows, and how many.
-
-        `labeled`: one of them at least is a label.
-        """
-        staged = self.staged(plan)
-        try:
-            # As written: the staged rows stream past the others, which are narrow.
-            opened = open_duckdb(AS_WRITTEN)
-            with reading(self.staged_uri(plan), _STAGED_REMEDY, _UnreadableError), opened as connection:
-                connection.register("todo", plan.todo)
-                connection.register("staged", schema.LABELS.empty_table() if staged is None else staged)
-                connection.execute(
-                    "CREATE TABLE finished AS SELECT track_id, count(*) AS times, "
-                    f"bool_or(status = '{schema.LABELED}') AS labeled FROM {USABLE} GROUP BY track_id"
-                )
-                yield connection
-        except _UnreadableError:
-            # Arrow does not always say which file it was.
-            for each in filter(is_parquet, storage.list_uris(self.staged_uri(plan))):
-                with reading(each, _STAGED_REMEDY, LabelsError):
-                    open_parquet(each, _STAGED_REMEDY, LabelsError, schema.LABELS).to_table()
-            raise
+    def run(self, plan: Plan) -> RunFolder:
+        """What the run of a plan keeps until it is committed."""
+        return RunFolder(self.uri, plan)
 
     def commit(self, plan: Plan, run_id: str, finished_at: datetime, about: Mapping[str, Any] | None = None) -> int:
         """Check the invariant and enter the run in one commit; returns the table's version.
@@ -304,7 +211,7 @@ class LabelsTable:
             # Another run that has committed is the reason for much: it may also have swept our rows away.
             self._refuse_overtaken(plan)
             raise
-        self._sweep(plan)
+        self.run(plan).sweep()
         self._table = self._open()
         version = _version_of(self._table, attempt)
         if version is None:
@@ -312,7 +219,7 @@ class LabelsTable:
         return version
 
     def _check_and_enter(self, plan: Plan, facts: dict[str, str], finished_at: datetime, about: dict[str, Any]) -> None:
-        with self._finished(plan) as connection:
+        with self.run(plan).finished() as connection:
             [(finished, labeled)] = connection.sql(
                 "SELECT count(*), count(*) FILTER (WHERE labeled) FROM finished"
             ).fetchall()
@@ -402,36 +309,11 @@ class LabelsTable:
             "one was entered. Submit it again: it plans anew."
         )
 
-    def _sweep(self, plan: Plan) -> None:
-        """Delete the run's folder, and those that killed runs left behind which can no longer commit."""
-        runs = storage.join(storage.locate(self.uri).uri, "_runs")
-        try:
-            storage.delete(self.run_uri(plan))
-            names = {uri.removeprefix(runs + "/").partition("/")[0] for uri in storage.list_uris(runs)}
-            for name in names:
-                number = name.partition("-")[0]
-                # One planned from the same version may be at work still, and is to find out by itself.
-                if number.isdecimal() and int(number) < plan.version + 1:
-                    storage.delete(storage.join(runs, name))
-        except StorageError as error:
-            logging.getLogger(__name__).warning("The run is committed, but its folder is still there: %s", error)
-
-
-class _UnreadableError(LabelsError):
-    """Staged rows cannot be read."""
-
 
 def _version_of(table: DeltaTable | None, attempt: str) -> int | None:
     """The version that an attempt to commit made, if it did."""
     history = [] if table is None else table.history(50)
     return next((int(entry["version"]) for entry in history if entry.get(_ATTEMPT) == attempt), None)
-
-
-def _write_plan(uri: str, rows: pa.Table) -> str:
-    sink = pa.BufferOutputStream()
-    pq.write_table(rows, sink, compression="zstd")
-    storage.write_bytes(uri, sink.getvalue().to_pybytes())
-    return uri
 
 
 def _delta_uri(uri: str) -> str:

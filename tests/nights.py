@@ -71,9 +71,9 @@ def stage(
     table: LabelsTable, plan: Plan, outcomes: dict[str, str] | None = None, files: int = 2, at: datetime = NOW
 ) -> None:
     """Stage what is missing, as several files."""
-    rows = table.missing(plan)
+    rows = table.run(plan).missing()
     for first in range(0, rows.num_rows, step := max(1, -(-rows.num_rows // files))):
-        write_part(table.staged_uri(plan), heard(rows.slice(first, step), plan, outcomes, at))
+        write_part(table.run(plan).staged_uri, heard(rows.slice(first, step), plan, outcomes, at))
 
 
 def night(
@@ -83,7 +83,7 @@ def night(
     table = LabelsTable(uri)
     plan = planned(table, tracks, at=options.pop("planned_at", None), **options)
     if not plan.empty:
-        table.freeze(plan)
+        table.run(plan).freeze()
         stage(table, plan, outcomes, at=at)
         table.commit(plan, plan.key, at)
     return plan

@@ -165,9 +165,9 @@ def commit(folder: Path, rows: int) -> dict[str, Any]:
     todo = planned.todo
     if not 0.5 * CHANGED_SHARE < todo.num_rows / rows < 2 * CHANGED_SHARE or planned.counts["changed"] != todo.num_rows:
         raise ValueError(f"{CHANGED_SHARE:.0%} of {rows} tracks should have changed: {planned.counts}")
-    table.freeze(planned)
+    table.run(planned).freeze()
     staged = _staged(planned)
-    folder_of_rows = Path(table.staged_uri(planned))
+    folder_of_rows = Path(table.run(planned).staged_uri)
     folder_of_rows.mkdir(parents=True)
     for number, start in enumerate(range(0, todo.num_rows, ROWS_A_FILE)):
         pq.write_table(staged.slice(start, ROWS_A_FILE), folder_of_rows / f"part-{number}.parquet", compression="zstd")

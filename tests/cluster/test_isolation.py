@@ -40,11 +40,11 @@ def test_each_treacherous_file_is_quarantined_alone(ray_session: Profile, tmp_pa
     bundle = load_bundle()
     table = LabelsTable(str(tmp_path / "labels"))
     plan = table.plan(tracks, bundle.id, bundle.features_id, {}, None)
-    uri = table.freeze(plan)
+    uri = table.run(plan).freeze()
     lineage = Lineage(bundle.id, bundle.features_id, plan.key)
     with watched("labeling", "tracks", plan.todo.num_rows) as progress:
         streams.label(
-            uri, plan.todo.num_rows, PLAN, bundle, lineage, table.staged_uri(plan), ray_session, progress,
+            uri, plan.todo.num_rows, PLAN, bundle, lineage, table.run(plan).staged_uri, ray_session, progress,
             decoders=[treacherous], patience_seconds=4.0,
         )  # fmt: skip
     table.commit(plan, plan.key, datetime.now(UTC))

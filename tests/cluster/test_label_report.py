@@ -98,9 +98,9 @@ def night(
     ]
     overrides = None if corrections is None else pa.Table.from_pylist(rows, schema=OVERRIDES)
     plan = table.plan(catalog(tags), model, "features-1", {}, None, at=at, policy=Policy(overrides=overrides))
-    table.freeze(plan)
+    table.run(plan).freeze()
     if plan.todo.num_rows:
-        write_part(table.staged_uri(plan), heard(plan, at))
+        write_part(table.run(plan).staged_uri, heard(plan, at))
     table.commit(plan, plan.key, at)
     run = labels_run(table, plan, plan.counts, f"{SECRET}/catalog.parquet", STARTED, bundle, MEASURED, limits)
     write_report(uri, run, bundle, ["A notice.", "A notice."])

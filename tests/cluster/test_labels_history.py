@@ -310,7 +310,7 @@ class TestRollback:
         again = planned(table, {"a": "9", "b": "1", "c": "1"}, model="model-1")
         assert again.key != plan.key
         assert reasons(again) == {"a": "changed", "b": "stale", "c": "new"}
-        assert table.missing(again).equals(again.todo)
+        assert table.run(again).missing().equals(again.todo)
         stage(table, again)
         assert table.commit(again, again.key, NOW) == 3
         assert {track: each["content_tag"] for track, each in held(uri).items()} == {"a": "9", "b": "1", "c": "1"}
@@ -452,7 +452,7 @@ class TestVacuum:
         table = LabelsTable(uri)
         plan = planned(table, tracks, model="model-3")
         stage(table, plan)
-        table.freeze(plan)
+        table.run(plan).freeze()
         # Another one, whose writer has written its rows and has not come to commit them.
         write_part(uri, heard(plan.todo, plan))
         [written] = [each for each in storage.list_uris(uri) if "/_" not in each and "/part-00000-" not in each]

@@ -73,7 +73,7 @@ class TestWaiting:
         table = LabelsTable(uri)
         first = planned(table, later, at=NOW)
         assert reasons(first) == {"d": "new"}
-        table.freeze(first)
+        table.run(first).freeze()
         again = planned(LabelsTable(uri), later, at=NOW + FIRST_WAIT)
         assert again.key == first.key
         assert reasons(again) == {"d": "new"}
@@ -239,9 +239,9 @@ class TestFileOfCorrections:
 
 class TestNotInTime:
     def part(self, table: LabelsTable, plan: Plan, tracks: int) -> Plan:
-        table.freeze(plan)
-        write_part(table.staged_uri(plan), heard(plan.todo.slice(0, tracks), plan))
-        return without(plan, table.missing(plan))
+        table.run(plan).freeze()
+        write_part(table.run(plan).staged_uri, heard(plan.todo.slice(0, tracks), plan))
+        return without(plan, table.run(plan).missing())
 
     def test_what_is_finished_is_committed_and_the_rest_is_pending(self, uri: str) -> None:
         table = LabelsTable(uri)

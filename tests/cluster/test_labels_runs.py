@@ -45,21 +45,21 @@ class TestGoingOn:
         tracks = {"a": "1", "b": "1", "c": "1"}
         table = LabelsTable(uri)
         plan = planned(table, tracks)
-        assert table.missing(plan).equals(plan.todo)
-        frozen = table.freeze(plan)
-        write_part(table.staged_uri(plan), heard(plan.todo.slice(1, 1), plan))
+        assert table.run(plan).missing().equals(plan.todo)
+        frozen = table.run(plan).freeze()
+        write_part(table.run(plan).staged_uri, heard(plan.todo.slice(1, 1), plan))
         again = LabelsTable(uri)
         same = planned(again, tracks)
         assert (same.key, same.version) == (plan.key, -1)
         before = storage.read_bytes(frozen)
-        assert again.freeze(same) == frozen
+        assert again.run(same).freeze() == frozen
         assert storage.read_bytes(frozen) == before
         location = storage.locate(frozen)
         assert pq.read_table(location.path, filesystem=location.filesystem).equals(plan.todo)
-        missing = again.missing(same)
+        missing = again.run(same).missing()
         assert missing["track_id"].to_pylist() == ["a", "c"]
         assert missing.schema.equals(PLAN)
-        rest = storage.locate(again.portion(same, missing))
+        rest = storage.locate(again.run(same).portion(missing))
         assert pq.read_table(rest.path, filesystem=rest.filesystem).equals(missing)
         stage(again, same)
         again.commit(same, same.key, NOW)
@@ -68,20 +68,20 @@ class TestGoingOn:
     def test_a_frozen_plan_of_other_rows_is_written_anew(self, tmp_path: Path) -> None:
         table = LabelsTable(str(tmp_path))
         plan = planned(table, {"a": "1", "b": "1"})
-        frozen = table.freeze(plan)
+        frozen = table.run(plan).freeze()
         pq.write_table(plan.todo.slice(1), frozen)
-        assert table.freeze(plan) == frozen
+        assert table.run(plan).freeze() == frozen
         assert pq.read_table(frozen, partitioning=None).equals(plan.todo)
 
     def test_rows_staged_twice_enter_once_and_the_label_wins(self, uri: str) -> None:
         tracks = {"a": "1", "b": "1", "c": "1"}
         table = LabelsTable(uri)
         plan = planned(table, tracks)
-        write_part(table.staged_uri(plan), heard(plan.todo, plan, {"a": ErrorKind.FETCH_FAILED}))
-        write_part(table.staged_uri(plan), heard(plan.todo.slice(0, 1), plan))
-        write_part(table.staged_uri(plan), heard(plan.todo.slice(0, 2), plan, {"a": ErrorKind.FETCH_FAILED}))
-        write_part(table.staged_uri(plan), heard(plan.todo.slice(1, 1), plan, at=NOW + timedelta(hours=1)))
-        assert not table.missing(plan).num_rows
+        write_part(table.run(plan).staged_uri, heard(plan.todo, plan, {"a": ErrorKind.FETCH_FAILED}))
+        write_part(table.run(plan).staged_uri, heard(plan.todo.slice(0, 1), plan))
+        write_part(table.run(plan).staged_uri, heard(plan.todo.slice(0, 2), plan, {"a": ErrorKind.FETCH_FAILED}))
+        write_part(table.run(plan).staged_uri, heard(plan.todo.slice(1, 1), plan, at=NOW + timedelta(hours=1)))
+        assert not table.run(plan).missing().num_rows
         table.commit(plan, plan.key, NOW)
         rows = held(uri)
         assert [rows[track]["status"] for track in "abc"] == ["labeled"] * 3
@@ -105,10 +105,10 @@ class TestGoingOn:
             ("features_id", "features-2"), ("status", "perhaps"), ("status", "quarantined"), ("genre_top", None),
             ("run_id", None), ("labeled_at", None),
         ]:  # fmt: skip
-            write_part(table.staged_uri(plan), altered(name, value))
-        write_part(table.staged_uri(plan), pa.table({"track_id": ["a", "b"], "content_tag": ["1", "1"]}))
-        write_part(table.staged_uri(plan), pa.table({"something": [1.5]}))
-        assert table.missing(plan).equals(plan.todo)
+            write_part(table.run(plan).staged_uri, altered(name, value))
+        write_part(table.run(plan).staged_uri, pa.table({"track_id": ["a", "b"], "content_tag": ["1", "1"]}))
+        write_part(table.run(plan).staged_uri, pa.table({"something": [1.5]}))
+        assert table.run(plan).missing().equals(plan.todo)
         line = refusal(table.commit, plan, plan.key, NOW)
         assert line == (
             f"{uri}: 2 tracks were planned, 0 have a row; nothing was committed. Submit the job again to finish them."
@@ -122,12 +122,12 @@ class TestGoingOn:
         night(uri, {"a": "1"})
         table = LabelsTable(uri)
         plan = planned(table, {"a": "2", "b": "1", "c": "1"})
-        write_part(table.staged_uri(plan), heard(plan.todo.slice(0, 2), plan))
+        write_part(table.run(plan).staged_uri, heard(plan.todo.slice(0, 2), plan))
         assert "3 tracks were planned, 2 have a row" in refusal(table.commit, plan, plan.key, NOW)
         assert LabelsTable(uri).version == 0
         assert held(uri)["a"]["content_tag"] == "1"
         # What was staged is kept for the next submission.
-        assert LabelsTable(uri).missing(plan)["track_id"].to_pylist() == ["c"]
+        assert LabelsTable(uri).run(plan).missing()["track_id"].to_pylist() == ["c"]
 
     @pytest.mark.parametrize("damage", ["truncated", "empty", "other", "one column"])
     def test_a_staged_file_that_cannot_be_read_is_named(self, damage: str, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ class TestGoingOn:
         tracks = {f"{number:04d}": "1" for number in range(500)}
         plan = planned(table, tracks)
         stage(table, plan)
-        victim = Path(storage.list_uris(table.staged_uri(plan))[0])
+        victim = Path(storage.list_uris(table.run(plan).staged_uri)[0])
         data = victim.read_bytes()
         # A column that only the commit reads, when it has begun to write.
         group = pq.read_metadata(victim).row_group(0)
@@ -156,7 +156,7 @@ class TestGoingOn:
         assert "Remove that file and submit the job again" in line
         assert not LabelsTable(uri).exists
         victim.unlink()
-        assert 0 < table.missing(plan).num_rows < 500
+        assert 0 < table.run(plan).missing().num_rows < 500
         stage(table, plan)
         table.commit(plan, plan.key, NOW)
         assert len(held(uri)) == 500
@@ -164,11 +164,11 @@ class TestGoingOn:
     def test_the_leavings_of_a_killed_writer_do_no_harm(self, tmp_path: Path) -> None:
         table = LabelsTable(str(tmp_path))
         plan = planned(table, {"a": "1"})
-        leaving = Path(table.staged_uri(plan)) / ".mgc-0123456789abcdef.tmp"
+        leaving = Path(table.run(plan).staged_uri) / ".mgc-0123456789abcdef.tmp"
         leaving.parent.mkdir(parents=True)
         leaving.write_bytes(b"half")
-        assert table.staged(plan) is None
-        assert table.missing(plan).equals(plan.todo)
+        assert table.run(plan).staged() is None
+        assert table.run(plan).missing().equals(plan.todo)
         stage(table, plan)
         assert table.commit(plan, plan.key, NOW) == 0
 
@@ -293,7 +293,7 @@ class TestTwoRuns:
         night(uri, {"a": "2", "b": "1"})
         table = LabelsTable(uri)
         plan = planned(table, {"a": "3", "c": "1"})
-        table.freeze(plan)
+        table.run(plan).freeze()
         stage(table, plan)
         delta = DeltaTable(uri, storage_options=storage.delta_options(uri))
         delta.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False, full=True)
@@ -321,22 +321,22 @@ class TestRunFolder:
     def test_is_gone_after_the_commit(self, uri: str) -> None:
         table = LabelsTable(uri)
         plan = planned(table, {"a": "1"})
-        assert table.run_uri(plan).startswith(storage.join(uri, "_runs") + "/")
-        table.freeze(plan)
+        assert table.run(plan).uri.startswith(storage.join(uri, "_runs") + "/")
+        table.run(plan).freeze()
         stage(table, plan)
         table.commit(plan, plan.key, NOW)
-        assert not storage.exists(table.run_uri(plan))
+        assert not storage.exists(table.run(plan).uri)
         assert storage.list_uris(storage.join(uri, "_runs")) == []
 
     def test_what_killed_runs_left_goes_with_a_later_one(self, uri: str) -> None:
         table = LabelsTable(uri)
         killed = planned(table, {"a": "1"}, options="others")
-        table.freeze(killed)
+        table.run(killed).freeze()
         night(uri, {"a": "1"})
         # Planned from the same version: it may still be at work.
-        assert storage.exists(table.run_uri(killed))
+        assert storage.exists(table.run(killed).uri)
         night(uri, {"a": "2"})
-        assert not storage.exists(table.run_uri(killed))
+        assert not storage.exists(table.run(killed).uri)
 
     def test_one_that_cannot_be_deleted_does_not_undo_the_run(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -354,7 +354,7 @@ class TestRunFolder:
         night(uri, {"a": "1", "b": "1"})
         table = LabelsTable(uri)
         plan = planned(table, {"a": "1", "b": "2", "c": "1"})
-        table.freeze(plan)
+        table.run(plan).freeze()
         stage(table, plan)
         before = storage.list_uris(uri)
         options = storage.delta_options(uri)
@@ -370,7 +370,7 @@ class TestRunFolder:
         for full in (False, True):
             delta.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False, full=full)
         assert [each for each in before if each not in storage.list_uris(uri)] == []
-        assert not table.missing(plan).num_rows
+        assert not table.run(plan).missing().num_rows
         table.commit(plan, plan.key, NOW)
         assert {track: row["content_tag"] for track, row in held(uri).items()} == {"a": "1", "b": "2", "c": "1"}
 
@@ -488,7 +488,7 @@ filler = Path(disk, "filler")
 def fill(leave):
     filler.write_bytes(bytes(os.statvfs(disk).f_bavail * 4096 - leave))
 fill(8 << 10)
-attempt("freeze", lambda: table.freeze(plan))
+attempt("freeze", lambda: table.run(plan).freeze())
 attempt("stage", lambda: tests.stage(table, plan))
 filler.unlink()
 tests.stage(table, few)

@@ -51,7 +51,7 @@ class TestNights:
             "corrected": 0, "unknown_overrides": 0,
         }  # fmt: skip
         assert plan.todo.schema.equals(PLAN)
-        table.freeze(plan)
+        table.run(plan).freeze()
         stage(table, plan, {"b": ErrorKind.NOT_AUDIO})
         assert not LabelsTable(uri).exists
         assert table.commit(plan, "night-1", NOW) == 0
@@ -327,15 +327,15 @@ def test_any_sequence_of_nights(nights: list[dict[str, Any]]) -> None:
             assert plan.counts["up_to_date"] + len(todo) + plan.counts["pending"] == len(each["catalog"])
             outcomes = {track: each["outcomes"].get(track, LABEL) for track in todo}
             if each["killed"] and todo:
-                labels.freeze(plan)
-                write_part(labels.staged_uri(plan), heard(plan.todo.slice(0, 2), plan, outcomes))
+                labels.run(plan).freeze()
+                write_part(labels.run(plan).staged_uri, heard(plan.todo.slice(0, 2), plan, outcomes))
                 if len(todo) > 2:
                     refusal(labels.commit, plan, plan.key, NOW)
                 labels = LabelsTable(uri)
                 plan = planned(labels, each["catalog"], each["model"], limit=each["limit"])
             stage(labels, plan, outcomes)
             if each["twice"] and todo:
-                write_part(labels.staged_uri(plan), heard(plan.todo, plan, outcomes))
+                write_part(labels.run(plan).staged_uri, heard(plan.todo, plan, outcomes))
             version += not plan.empty
             assert labels.commit(plan, plan.key, NOW) == version
             for track in todo:
