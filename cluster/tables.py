@@ -271,6 +271,10 @@ def catalog_table(dataset: pads.Dataset, limit: int | None = None) -> pa.Table:
 # Features
 
 
+CLIPS_OF_A_ROW_GROUP: Final = 256
+"""Row groups come in random order in training, a corpus's clips often genre by genre: small ones mix it, 4 MiB each."""
+
+
 class FeaturesWriter:
     """Writes features and rejects under a URI, one file at a time, each complete or absent.
 
@@ -295,13 +299,13 @@ class FeaturesWriter:
         """Append rows: a file for the features, one for the rejects, where there are any."""
         for name, table, columns in (("features", features, self._schema), ("rejects", rejects, schema.REJECTS)):
             if table.num_rows:
-                write_part(storage.join(self._uri, name), table.cast(columns))
+                write_part(storage.join(self._uri, name), table.cast(columns), CLIPS_OF_A_ROW_GROUP)
 
 
-def write_part(folder_uri: str, table: pa.Table) -> None:
+def write_part(folder_uri: str, table: pa.Table, row_group: int = 2048) -> None:
     """Add a Parquet file to a folder; it is there whole or not at all, and no other has its name."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", row_group_size=2048)
+    pq.write_table(table, sink, compression="zstd", row_group_size=row_group)
     storage.write_bytes(storage.join(folder_uri, f"part-{uuid.uuid4().hex}.parquet"), sink.getvalue().to_pybytes())
 
 

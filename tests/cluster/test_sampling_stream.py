@@ -151,5 +151,7 @@ def test_an_epoch_comes_again_as_it_was_to_the_same_worker_in_the_same_order(
     again = Ranks(features, ray_session, sampled("class_balanced"), 2)
     assert again.read(1) == late
     assert again.read(0) == early
-    # Mixed: a batch holds clips from all over the table, though that is sorted by genre.
-    assert np.mean([len({track[:-3] for track in batch}) for batch in early[0]]) > 3
+    # Mixed: a global batch holds clips from all over the table, though that is sorted by genre. What one worker has
+    # of so small a table depends on its files' names, which are random.
+    steps = [[track for batch in parts for track in batch] for parts in zip(*early, strict=True)]
+    assert np.mean([len({track[:-3] for track in step}) for step in steps]) > 4.5
