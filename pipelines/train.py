@@ -187,47 +187,10 @@ def build(
         tensorboard=events,
         mlflow=mlflow,
     )
-
-    def work(at: Profile) -> tuple[Bundle, list[Row]]:
-        at = dataclasses.replace(at, **setting)
-        check_batch(experiment, at)
-        check_room(at)
-        journal = training_journal.start(plan)
-        opened = source.open(at, storage.join(folder, f"{key}-data"))
-        job = plan_training(opened.measured, opened.facts, opened.counts, experiment, at)
-        say(
-            f"training {experiment.recipe}: {parameter_count(job.model()):,} parameters, "
-            f"{totals[f'{TRAIN}_{source.unit}']} {source.unit}, "
-            f"{len(job.taxonomy)} genres, at most {experiment.training.epochs} epochs of {job.steps(0)} steps, "
-            f"{at.train_workers} worker(s)"
-        )
-        say(f"to watch: tensorboard --logdir {storage.redact(events)}")
-        for problem in training_journal.problems(journal):
-            say(f"{problem} Training goes on.")
-        epoch = epochs.start()
-        try:
-            with watched("training", "clips", job.clips()) as progress:
-                training = opened.training(epoch, progress)
-                held_out = opened.validation if counts[VALIDATION] else None
-                bundle, history = train(job, training, held_out, at, folder, key, progress, epoch, journal)
-            bundle = adjusted(bundle, opened.validation, job)
-        except BaseException:
-            training_journal.finish(journal, None, patience_seconds=10.0)
-            raise
-        tags = {"bundle_id": bundle.id, "mgc": mgc.__version__}
-        for problem in training_journal.finish(journal, kept_row(experiment.training, history), tags):
-            say(problem)
-        failed = opened.quarantined()
-        if failed:
-            kinds = dict(sorted(Counter(failed.values()).items()))
-            bundle.metrics["quarantined"] = kinds
-            totals["quarantined"] = len(failed)
-            named = ", ".join(sorted(failed)[:3]) + (", …" if len(failed) > 3 else "")
-            say(f"{len(failed)} training tracks gave no features ({named}): {json.dumps(kinds)}")
-        return bundle, history
-
     with connect(train_workers=workers, profile=profile) as at:
-        bundle, history = work(at)
+        bundle, history = _train(experiment, source, plan, folder, dataclasses.replace(at, **setting))
+    if "quarantined" in bundle.metrics:
+        totals["quarantined"] = sum(bundle.metrics["quarantined"].values())
     best, bundle_id = publish(bundle, history, source, key, totals, out)
     if checkpoints is None:
         storage.delete(folder)
@@ -242,6 +205,55 @@ def build(
         {**totals, "epochs": len(history), **figures},
         {**outputs, "bundle_id": bundle_id, "tensorboard": storage.redact(events)},
     )
+
+
+def _train(
+    experiment: Experiment, source: Source, plan: JournalPlan, folder: str, at: Profile
+) -> tuple[Bundle, list[Row]]:
+    """A session's part of a training: the bundle, adjusted, and the history; the journal is told of both.
+
+    Args:
+        experiment: what to train.
+        source: on what.
+        plan: of the journal; its key names the run among the checkpoints.
+        folder: of the checkpoints.
+        at: of the session.
+    """
+    check_batch(experiment, at)
+    check_room(at)
+    journal = training_journal.start(plan)
+    opened = source.open(at, storage.join(folder, f"{plan.key}-data"))
+    job = plan_training(opened.measured, opened.facts, opened.counts, experiment, at)
+    say(
+        f"training {experiment.recipe}: {parameter_count(job.model()):,} parameters, "
+        f"{source.totals[f'{TRAIN}_{source.unit}']} {source.unit}, "
+        f"{len(job.taxonomy)} genres, at most {experiment.training.epochs} epochs of {job.steps(0)} steps, "
+        f"{at.train_workers} worker(s)"
+    )
+    if plan.tensorboard:
+        say(f"to watch: tensorboard --logdir {storage.redact(plan.tensorboard)}")
+    for problem in training_journal.problems(journal):
+        say(f"{problem} Training goes on.")
+    epoch = epochs.start()
+    try:
+        with watched("training", "clips", job.clips()) as progress:
+            training = opened.training(epoch, progress)
+            held_out = opened.validation if source.counts[VALIDATION] else None
+            bundle, history = train(job, training, held_out, at, folder, plan.key, progress, epoch, journal)
+        bundle = adjusted(bundle, opened.validation, job)
+    except BaseException:
+        training_journal.finish(journal, None, patience_seconds=10.0)
+        raise
+    tags = {"bundle_id": bundle.id, "mgc": mgc.__version__}
+    for problem in training_journal.finish(journal, kept_row(experiment.training, history), tags):
+        say(problem)
+    failed = opened.quarantined()
+    if failed:
+        kinds = dict(sorted(Counter(failed.values()).items()))
+        bundle.metrics["quarantined"] = kinds
+        named = ", ".join(sorted(failed)[:3]) + (", …" if len(failed) > 3 else "")
+        say(f"{len(failed)} training tracks gave no features ({named}): {json.dumps(kinds)}")
+    return bundle, history
 
 
 def publish(

@@ -64,6 +64,8 @@ def check_input(config: AnyModelConfig, input_shape: tuple[int, ...]) -> None:
     """
     axes: tuple[int, ...]
     match config:
+        case DenseConfig(mean_over_time=True):
+            axes, smallest = (2,), (1, 1)
         case DenseConfig() | GuessConfig():
             return
         case EnsembleConfig():

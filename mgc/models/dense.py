@@ -29,6 +29,7 @@ class DenseConfig:
         batch_norm: whether hidden layers have batch normalisation.
         dropout: share zeroed after each hidden layer.
         init: of the weights.
+        mean_over_time: whether it takes of features (F, T) the F means over time.
     """
 
     kind: Literal["dense"] = "dense"
@@ -36,10 +37,11 @@ class DenseConfig:
     batch_norm: bool = False
     dropout: Share = 0.0
     init: Init = "xavier"
+    mean_over_time: bool = False
 
 
 class Dense(Classifier):
-    """A plain dense network for features of any shape, flattened.
+    """A plain dense network for features of any shape, flattened, or for their means over time.
 
     Args:
         config: the layers.
@@ -49,7 +51,8 @@ class Dense(Classifier):
 
     def __init__(self, config: DenseConfig, input_shape: tuple[int, ...], genres: int) -> None:
         super().__init__()
-        sizes = [math.prod(input_shape), *config.hidden]
+        self._means = config.mean_over_time
+        sizes = [math.prod(input_shape[:-1] if self._means else input_shape), *config.hidden]
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise(sizes):
             layers.append(nn.Linear(before, after))
@@ -64,7 +67,8 @@ class Dense(Classifier):
 
     def embed(self, features_BFT: torch.Tensor) -> torch.Tensor:
         """Activations of the last hidden layer, (B, D)."""
-        embedding_BD: torch.Tensor = self.hidden(features_BFT.flatten(1))
+        taken = features_BFT.mean(-1) if self._means else features_BFT.flatten(1)
+        embedding_BD: torch.Tensor = self.hidden(taken)
         return embedding_BD
 
     def classify(self, embedding_BD: torch.Tensor) -> torch.Tensor:

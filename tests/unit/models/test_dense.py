@@ -33,6 +33,13 @@ def test_one_layer_by_hand() -> None:
     assert model(features_BF).tolist() == [[15.0], [5.0]]
 
 
+def test_means_over_time() -> None:
+    model = Dense(DenseConfig(hidden=(), mean_over_time=True), (4, 3), 2)
+    features_BFT = torch.randn(5, 4, 3)
+    torch.testing.assert_close(model(features_BFT), features_BFT.mean(2) @ model.head.weight.T)
+    assert parameter_count(model) == 10
+
+
 def test_initial_weights() -> None:
     torch.manual_seed(0)
     bound = (6 / (50 + 40)) ** 0.5
