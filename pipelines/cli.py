@@ -27,6 +27,7 @@ JOBS: Final = {
     "doctor": "What this machine or cluster has, and what would not work.",
     "cluster": "A Ray cluster of several nodes on this machine.",
     "import-mels": "Turn a file of FMA-small mels into features.",
+    "synthesize": "A corpus of MP3 files made by rule, to try the other jobs on.",
     "demo": "The whole way on a synthetic corpus.",
 }
 """Words and what they do, in the order in which they are used."""

@@ -5,74 +5,22 @@ Files → catalog → features → model → score → labels.
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
-import pyarrow.parquet as pq
-import ray
 
-from cluster.profiles import Profile
-from cluster.progress import watched
-from cluster.session import connect, data_context
+from cluster.session import connect
 from mgc.bundle import DEFAULT
-from mgc.configuration import short_hash, to_json
-from mgc.datasets.synthetic import SYNTHETIC_NOTICE, SyntheticConfig, TrackPlan, encode, metadata_table, plan_corpus
+from mgc.datasets.synthetic import SYNTHETIC_NOTICE, SyntheticConfig, plan_corpus
 from mgc.recipes.house import house
 from pipelines import catalog, evaluate, label, prepare, show, train
 from pipelines.job import OVERRIDES, URI, Summary, describe, main, overrides, say
 from pipelines.metadata import from_file
+from pipelines.synthesize import make_corpus
 
 CORPUS: Final = SyntheticConfig(seed=1, shortest_seconds=8.0, longest_seconds=12.0)
-
-
-class _Render:
-    """Stage: plans of tracks → files on disk."""
-
-    def __init__(self, folder: str, progress: Any) -> None:
-        self._folder = Path(folder)
-        self._progress = progress
-
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        for row in batch["plan"]:
-            plan = TrackPlan(**row)
-            path = self._folder / plan.path
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(encode(plan))
-            self._progress.add.remote({"files": 1})
-        return {"path": [row["path"] for row in batch["plan"]]}
-
-
-def make_corpus(folder: Path, config: SyntheticConfig, limit: int | None, profile: Profile) -> int:
-    """Write the corpus's files and `metadata.parquet`, unless they are there already.
-
-    Returns the number of files written.
-    """
-    plans = plan_corpus(config)[:limit]
-    marker = folder / "complete"
-    key = short_hash([to_json(config), limit])
-    if marker.exists() and marker.read_text() == key:
-        say(f"the synthetic corpus is there already: {len(plans)} files in {folder / 'audio'}")
-        return 0
-    folder.mkdir(parents=True, exist_ok=True)
-    with watched("making MP3s", "files", len(plans)) as progress:
-        data_context(profile)
-        rows = ray.data.from_items(
-            [{"plan": dataclasses.asdict(plan)} for plan in plans], override_num_blocks=profile.cores * 4
-        )
-        made = rows.map_batches(
-            _Render,
-            fn_constructor_kwargs={"folder": str(folder / "audio"), "progress": progress},
-            batch_size=4,
-            compute=ray.data.ActorPoolStrategy(size=max(2, profile.cores)),
-            num_cpus=profile.decode_cpus,
-        )
-        written = sum(len(batch["path"]) for batch in made.iter_batches(batch_size=None))
-    pq.write_table(metadata_table(plans), folder / "metadata.parquet")
-    marker.write_text(key)
-    return written
 
 
 def build(out: str, limit: int | None, fields: dict[str, str], dry_run: bool) -> Summary:
