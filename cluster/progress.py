@@ -11,7 +11,8 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import ray
@@ -25,11 +26,15 @@ RECENT_SECONDS: Final = 30.0
 """Over so long the rate is taken: what came before, the start of the workers too, says nothing about what is left."""
 
 
+NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
+
+
 class Counts:
     """Named counters; as a Ray actor, those of a whole job."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
+        self._before: Counter[str] = Counter()
         self._figures: dict[str, float] = {}
         self._sums: Counter[str] = Counter()
         self._began: float | None = None
@@ -51,9 +56,15 @@ class Counts:
         if began is not None:
             self._began = began if self._began is None else min(began, self._began)
 
-    def read(self) -> tuple[dict[str, int], dict[str, float]]:
-        """All counters and figures."""
-        return dict(self._counts), dict(self._figures)
+    def stand(self, counts: dict[str, int]) -> None:
+        """Where the work stands, whoever did it: after a kill less than was counted, after a resume more."""
+        for name, count in counts.items():
+            self._before[name] += count - self._counts[name]
+            self._counts[name] = count
+
+    def read(self) -> tuple[dict[str, int], dict[str, float], dict[str, int]]:
+        """All counters and figures, and how much of the counters is no work that was counted here."""
+        return dict(self._counts), dict(self._figures), dict(self._before)
 
     def sums(self) -> tuple[dict[str, float], float | None]:
         """All counters and sums, and when the first of the work began."""
@@ -97,7 +108,7 @@ def watched(title: str, unit: str, total: int | None) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def shown(title: str, unit: str, total: int | None) -> Iterator[Any]:
-    """A bar or lines; yields a function of (counts, figures) that redraws."""
+    """A bar or lines; yields a function of counts, figures and what of the counts is no work of now, that redraws."""
     started = time.monotonic()
     rate = _Rate(started)
     if sys.stderr.isatty():
@@ -111,11 +122,15 @@ def shown(title: str, unit: str, total: int | None) -> Iterator[Any]:
             console=Console(stderr=True),
         )
         task = bar.add_task(title, total=total, facts="")
+        skipped = [0]
 
-        def draw(counts: dict[str, int], figures: dict[str, float]) -> None:
-            bar.update(
-                task, completed=counts.get(unit, 0), facts=_facts(counts, figures, unit, rate(counts.get(unit, 0)))
-            )
+        def draw(counts: dict[str, int], figures: dict[str, float], before: Mapping[str, int] = NOTHING) -> None:
+            done = counts.get(unit, 0)
+            if before.get(unit, 0) != skipped[0]:
+                # What was done before says nothing about how long the rest takes.
+                skipped[0] = before[unit]
+                bar.reset(task, completed=done)
+            bar.update(task, completed=done, facts=_facts(counts, figures, unit, rate(done - skipped[0])))
 
         with bar:
             yield draw
@@ -123,22 +138,23 @@ def shown(title: str, unit: str, total: int | None) -> Iterator[Any]:
 
     last = [started, -1]
 
-    def line(counts: dict[str, int], figures: dict[str, float], final: bool = False) -> None:
+    def line(counts: dict[str, int], figures: dict[str, float], before: Mapping[str, int], final: bool = False) -> None:
         now, done = time.monotonic(), counts.get(unit, 0)
-        recent = rate(done)
+        worked = done - before.get(unit, 0)
+        recent = rate(worked)
         if (now - last[0] >= LINE_EVERY_SECONDS or final) and done != last[1]:
             last[:] = [now, done]
             of = f"/{total}" if total else ""
-            shown_rate = done / max(now - started, 1e-9) if final else recent
+            shown_rate = worked / max(now - started, 1e-9) if final else recent
             print(
                 f"{title}: {done}{of} {unit} {_facts(counts, figures, unit, shown_rate)}", file=sys.stderr, flush=True
             )
 
-    newest: list[tuple[dict[str, int], dict[str, float]]] = [({}, {})]
+    newest: list[tuple[dict[str, int], dict[str, float], Mapping[str, int]]] = [({}, {}, NOTHING)]
 
-    def remember(counts: dict[str, int], figures: dict[str, float]) -> None:
-        newest[0] = (counts, figures)
-        line(counts, figures)
+    def remember(counts: dict[str, int], figures: dict[str, float], before: Mapping[str, int] = NOTHING) -> None:
+        newest[0] = (counts, figures, before)
+        line(counts, figures, before)
 
     try:
         yield remember

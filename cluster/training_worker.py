@@ -63,7 +63,11 @@ def work(config: dict[str, Any]) -> None:
     while (epoch := course.begin()) is not None:
         if config["epoch"] is not None and rank == 0:
             ray.get(config["epoch"].begin.remote(epoch))
-        pen.begin(sum(map(job.steps, range(epoch))), job.steps(epoch))
+        before = sum(map(job.steps, range(epoch)))
+        pen.begin(before, job.steps(epoch))
+        if progress is not None and rank == 0:
+            done = (before + course.begun()[0]) * job.training.batch_size
+            progress.stand.remote({"clips": done, "epochs": epoch})
         try:
             figures = _train_epoch(course, job, shard, epoch, rank, world, on_step)
         except TrainingError as error:

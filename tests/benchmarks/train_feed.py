@@ -119,7 +119,7 @@ def measure(at: Profile, folder: Path, experiment: Experiment, features: str) ->
     trainer.train(job, training, validation, at, str(folder / "checkpoints"), "feed", progress, epoch, journal)
     for problem in training_journal.finish(journal, None):
         say(problem)
-    _, first_batch = ray.get(progress.read.remote())
+    _, first_batch, _ = ray.get(progress.read.remote())
     rates = [rate for _, rate in events.read(f"{plan.tensorboard}/{plan.name}").scalars["epoch/clips_per_second"]]
     for number, rate in enumerate(rates):
         kind = "cached" if number % 2 else f"streamed (first batch after {first_batch[str(number)]:.2f} s)"

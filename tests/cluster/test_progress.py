@@ -50,6 +50,25 @@ def test_a_stand_still_shows(clock: list[float], capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err.splitlines()[0] == "training: 10 clips (1.0/s)"
 
 
+def test_what_was_done_before_shows_and_has_no_rate(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    """A training goes on from its checkpoint; later a worker is killed, and some of its clips come again."""
+    counts = progress.Counts()
+    counts.stand({"clips": 200, "epochs": 2})
+    with progress.shown("training", "clips", 400) as show:
+        for second in range(1, 41):
+            clock[0] = 100.0 + second
+            if second == 31:
+                counts.stand({"clips": 250, "epochs": 2})
+            counts.add({"clips": 5})
+            show(*counts.read())
+    assert capsys.readouterr().err.splitlines() == [
+        "training: 250/400 clips (5.0/s, 2 epochs)",
+        "training: 300/400 clips (5.0/s, 2 epochs)",
+        "training: 350/400 clips (5.0/s, 2 epochs)",
+        "training: 300/400 clips (5.0/s, 2 epochs)",
+    ]
+
+
 def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
@@ -60,6 +79,6 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "140")
     with progress.shown("training", "clips", 400) as show:
-        show({"clips": 100, "epochs": 2}, {"loss": 1.25, "validation accuracy": 0.5})
+        show({"clips": 100, "epochs": 2}, {"loss": 1.25, "validation accuracy": 0.5}, {"clips": 90})
     assert "100/400" in screen.getvalue()
     assert "2 epochs, loss 1.250, validation accuracy 0.500" in screen.getvalue()
