@@ -14,8 +14,17 @@ from mgc.models.ensemble import Ensemble, EnsembleConfig
 from mgc.models.guess import Guess, GuessConfig
 from mgc.models.house import HouseCnn, HouseCnnConfig
 from mgc.models.recurrent import Recurrent, RecurrentConfig, smallest_frames
+from mgc.models.statistics import Statistics, StatisticsConfig
 
-AnyModelConfig = HouseCnnConfig | ConvolutionalConfig | DenseConfig | RecurrentConfig | GuessConfig | EnsembleConfig
+AnyModelConfig = (
+    HouseCnnConfig
+    | ConvolutionalConfig
+    | DenseConfig
+    | RecurrentConfig
+    | StatisticsConfig
+    | GuessConfig
+    | EnsembleConfig
+)
 
 ModelConfig = Annotated[AnyModelConfig, Field(discriminator="kind")]
 """The configuration of any network; `kind` says which."""
@@ -44,6 +53,8 @@ def build_model(config: AnyModelConfig, input_shape: tuple[int, ...], genres: in
             return Dense(config, input_shape, genres)
         case RecurrentConfig():
             return Recurrent(config, input_shape[0], genres)
+        case StatisticsConfig():
+            return Statistics(config, input_shape[0], genres)
         case GuessConfig():
             return Guess(config, genres)
         case EnsembleConfig():
@@ -79,6 +90,8 @@ def check_input(config: AnyModelConfig, input_shape: tuple[int, ...]) -> None:
             axes, smallest = (2, 3), (side, side)
         case RecurrentConfig():
             axes, smallest = (2,), (1, smallest_frames(config))
+        case StatisticsConfig():
+            axes, smallest = (2,), (1, 2)
         case _:
             assert_never(config)
     if len(input_shape) not in axes:

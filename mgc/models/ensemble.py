@@ -23,9 +23,11 @@ from mgc.models.convolutional import ConvolutionalConfig
 from mgc.models.dense import DenseConfig
 from mgc.models.house import HouseCnnConfig
 from mgc.models.recurrent import RecurrentConfig
+from mgc.models.statistics import StatisticsConfig
 
 MemberConfig = Annotated[
-    HouseCnnConfig | ConvolutionalConfig | DenseConfig | RecurrentConfig, Field(discriminator="kind")
+    HouseCnnConfig | ConvolutionalConfig | DenseConfig | RecurrentConfig | StatisticsConfig,
+    Field(discriminator="kind"),
 ]
 
 

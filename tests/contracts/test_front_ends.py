@@ -94,6 +94,7 @@ AXES = {
     "convolutional": {2, 3},
     "dense": {1, 2, 3},
     "recurrent": {2},
+    "statistics": {2},
     "guess": {1, 2, 3},
     "ensemble": {2},
 }

@@ -18,6 +18,7 @@ from mgc.models.ensemble import Ensemble, EnsembleConfig
 from mgc.models.guess import Guess, GuessConfig
 from mgc.models.house import HouseCnn, HouseCnnConfig
 from mgc.models.recurrent import RecurrentConfig
+from mgc.models.statistics import StatisticsConfig
 
 VECTOR, PICTURE, COLOURS = (33,), (40, 30), (36, 41, 3)
 
@@ -29,6 +30,7 @@ SMALL: dict[str, tuple[AnyModelConfig, tuple[tuple[int, ...], ...]]] = {
     ),
     "dense": (DenseConfig(hidden=(9, 8), batch_norm=True, dropout=0.1), (VECTOR, PICTURE, COLOURS)),
     "recurrent": (RecurrentConfig(filters=(6, 5), kernels=(5, 3), paddings=(2, 0), lstm_width=7), (PICTURE,)),
+    "statistics": (StatisticsConfig(coefficients=6, covariances=3, hidden=(9,)), (PICTURE,)),
     "guess": (GuessConfig(), (VECTOR, PICTURE, COLOURS)),
     "ensemble": (
         EnsembleConfig(members=(HouseCnnConfig(channels=(4, 6), keep_bins=True), DenseConfig(hidden=(9,)))),

@@ -1,0 +1,113 @@
+"""A dense network on statistics of the cepstrum over time: what a classifier of textures sees, without a convolution.
+
+The statistics are those that music information retrieval has long taken of a clip: means and deviations of cepstral
+coefficients (Tzanetakis and Cook, 2002), their covariance (Mandel and Ellis, 2005), and how fast and how much bands
+come and go (modulation spectra: McKinney and Breebaart, 2003).
+
+Axes: B batch, F mel bins, T frames, C coefficients, K bands, M modulation frequencies, S statistics, D embedding,
+G genres.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import nn
+from torch.nn.functional import adaptive_avg_pool1d
+from torchaudio.functional import create_dct
+
+from mgc.configuration import STRICT
+from mgc.models.blocks import Classifier, Share, Width
+from mgc.models.dense import Dense, DenseConfig
+
+_FARTHEST: Final = 5.0
+"""Deviations from the mean at which a statistic is cut off."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class StatisticsConfig:
+    """Configuration of `Statistics`.
+
+    Attributes:
+        coefficients: C, of the cepstrum, from the 0th on.
+        covariances: between so many of the first of them.
+        bands: K, of which the modulation is taken.
+        modulations: M, frequencies of it.
+        hidden: units of each hidden layer.
+        input_dropout: share of the statistics zeroed.
+        dropout: share zeroed after each hidden layer.
+    """
+
+    kind: Literal["statistics"] = "statistics"
+    coefficients: Annotated[int, Field(ge=1, le=256)] = 24
+    covariances: Annotated[int, Field(ge=0, le=256)] = 12
+    bands: Annotated[int, Field(ge=1, le=256)] = 8
+    modulations: Annotated[int, Field(ge=1, le=256)] = 16
+    hidden: Annotated[tuple[Width, ...], Field(min_length=1, max_length=16)] = (256,)
+    input_dropout: Share = 0.1
+    dropout: Share = 0.3
+
+
+class Statistics(Classifier):
+    """Of each coefficient mean, deviation, skewness and mean change from frame to frame; covariances; modulation.
+
+    Args:
+        config: the statistics and the layers.
+        bins: F, of the features.
+        genres: number of logits.
+    """
+
+    dct: torch.Tensor
+    pairs: torch.Tensor
+
+    def __init__(self, config: StatisticsConfig, bins: int, genres: int) -> None:
+        super().__init__()
+        coefficients = min(config.coefficients, bins)
+        first = min(config.covariances, coefficients)
+        self._bands, self._modulations, self._first = config.bands, config.modulations, first
+        # Made from the configuration: no part of what is saved.
+        self.register_buffer("dct", create_dct(coefficients, bins, "ortho"), persistent=False)
+        self.register_buffer("pairs", torch.triu_indices(first, first, 1), persistent=False)
+        size = 4 * coefficients + first * (first - 1) // 2 + config.bands * config.modulations
+        # Their spread is that of the batches seen, not learned.
+        self.standardise = nn.BatchNorm1d(size, affine=False)
+        self.input_dropout = nn.Dropout(config.input_dropout)
+        layers = DenseConfig(hidden=config.hidden, batch_norm=True, dropout=config.dropout, init="torch")
+        dense = Dense(layers, (size,), genres)
+        self.hidden, self.head = dense.hidden, dense.head
+
+    def statistics(self, features_BFT: torch.Tensor) -> torch.Tensor:
+        """The statistics (B, S), float32."""
+        with torch.no_grad(), torch.autocast(features_BFT.device.type, enabled=False):
+            features_BFT = features_BFT.float()
+            cepstrum_BCT = self.dct.mT @ features_BFT
+            deviation_BC, mean_BC = torch.std_mean(cepstrum_BCT, dim=2, correction=0)
+            apart_BCT = cepstrum_BCT - mean_BC.unsqueeze(2)
+            skewness_BC = apart_BCT.pow(3).mean(2) / (deviation_BC.pow(3) + 1e-3)
+            change_BC = cepstrum_BCT.diff(dim=2).abs().sum(2) / max(cepstrum_BCT.shape[2] - 1, 1)
+            first_BCT = apart_BCT[:, : self._first]
+            covariance_BCC = first_BCT @ first_BCT.mT / first_BCT.shape[2]
+            pairs_BP = covariance_BCC[:, self.pairs[0], self.pairs[1]]
+            kinds = [mean_BC, deviation_BC, skewness_BC, change_BC, pairs_BP, self._modulation(features_BFT)]
+            return torch.cat(kinds, dim=1)
+
+    def _modulation(self, features_BFT: torch.Tensor) -> torch.Tensor:
+        """Logarithms of how strongly each band changes at each frequency, (B, KM)."""
+        bands_BKT = adaptive_avg_pool1d(features_BFT.mT, self._bands).mT
+        spectrum_BKM = torch.fft.rfft(bands_BKT - bands_BKT.mean(2, keepdim=True), dim=2).abs()[:, :, 1:]
+        spectrum_BKM = adaptive_avg_pool1d(spectrum_BKM, self._modulations) / bands_BKT.shape[2]
+        return (spectrum_BKM + 1e-3).log().flatten(1)
+
+    def embed(self, features_BFT: torch.Tensor) -> torch.Tensor:
+        """Activations of the last hidden layer, (B, D)."""
+        taken_BS = self.standardise(self.statistics(features_BFT)).clamp(-_FARTHEST, _FARTHEST)
+        embedding_BD: torch.Tensor = self.hidden(self.input_dropout(taken_BS))
+        return embedding_BD
+
+    def classify(self, embedding_BD: torch.Tensor) -> torch.Tensor:
+        """Logits (B, G)."""
+        logits_BG: torch.Tensor = self.head(embedding_BD)
+        return logits_BG
