@@ -30,8 +30,15 @@ class Tripwire:
         """As an actor's method."""
         return self
 
-    def remote(self, counts: dict[str, int], figures: dict[str, float]) -> None:
+    @property
+    def stand(self) -> Tripwire:
+        """As an actor's method; whatever is said to it, no step is taken."""
+        return self
+
+    def remote(self, counts: dict[str, int], figures: dict[str, float] | None = None) -> None:
         """Count, or fall."""
+        if figures is None:
+            return
         self._done += counts.get("epochs", 0)
         if self._done != self._epochs or "clips" not in counts or self._flag.exists():
             return
