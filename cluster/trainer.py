@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,10 @@ import ray.train
 from ray._private.state import state
 from ray.data import Dataset, ExecutionOptions
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2._internal.constants import (
+    DEFAULT_WORKER_GROUP_START_TIMEOUT_S,
+    WORKER_GROUP_START_TIMEOUT_S_ENV_VAR,
+)
 
 from cluster import storage
 from cluster.profiles import Profile
@@ -68,6 +73,7 @@ def train(
     location = storage.locate(checkpoints_uri)
     if not storage.is_remote(checkpoints_uri):
         Path(location.path).mkdir(parents=True, exist_ok=True)
+    waits = int(profile.stall_seconds / _start_seconds())
     trainer = TorchTrainer(
         work,
         train_loop_config={
@@ -91,9 +97,10 @@ def train(
             storage_filesystem=location.filesystem,
             callbacks=list(callbacks),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
-            # Workers that cannot be placed are waited for a minute a time; Ray's default is to do so for ever.
+            # Workers that cannot be placed are waited for so often; Ray's default is to do so for ever. The first time
+            # after a node has died may be in vain: Ray counts on it for some seconds more.
             failure_config=ray.train.FailureConfig(  # type: ignore[call-arg]  # mypy sees the first Ray Train's
-                max_failures=FAILURES, controller_failure_limit=max(0, int(profile.stall_seconds // 60) - 1)
+                max_failures=FAILURES, controller_failure_limit=max(1, waits) - 1
             ),
         ),
         datasets={"train": training} if validation is None else {"train": training, "validation": validation},
@@ -114,6 +121,11 @@ def train(
         "precision": (result.metrics or {}).get("precision"),
     }
     return bundle, history
+
+
+def _start_seconds() -> float:
+    """How long Ray Train waits for its workers to start before it tries again."""
+    return float(os.environ.get(WORKER_GROUP_START_TIMEOUT_S_ENV_VAR, DEFAULT_WORKER_GROUP_START_TIMEOUT_S))
 
 
 @contextlib.contextmanager
