@@ -29,7 +29,7 @@ EXPERIMENT = Experiment(
     deviations=("one, with a comma", "two"),
 )
 
-KINDS = "'house_cnn', 'convolutional', 'dense', 'recurrent', 'guess', 'ensemble'"
+KINDS = "'house_cnn', 'convolutional', 'dense', 'recurrent', 'statistics', 'guess', 'ensemble'"
 
 
 def test_json_and_back() -> None:
