@@ -125,12 +125,12 @@ def shown(title: str, unit: str, total: int | None) -> Iterator[Any]:
         skipped = [0]
 
         def draw(counts: dict[str, int], figures: dict[str, float], before: Mapping[str, int] = NOTHING) -> None:
-            done = counts.get(unit, 0)
-            if before.get(unit, 0) != skipped[0]:
+            done, not_ours = counts.get(unit, 0), before.get(unit, 0)
+            if not_ours != skipped[0]:
                 # What was done before says nothing about how long the rest takes.
-                skipped[0] = before[unit]
+                skipped[0] = not_ours
                 bar.reset(task, completed=done)
-            bar.update(task, completed=done, facts=_facts(counts, figures, unit, rate(done - skipped[0])))
+            bar.update(task, completed=done, facts=_facts(counts, figures, unit, rate(done - not_ours)))
 
         with bar:
             yield draw

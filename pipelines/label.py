@@ -116,9 +116,10 @@ def _run(night: Night, profile: Profile, until: datetime | None) -> tuple[Plan, 
     """
     table, plan, bundle = night.table, night.plan, night.bundle
     lineage = Lineage(bundle.id, bundle.features_id, plan.key)
-    table.run(plan).freeze()
+    run = table.run(plan)
+    run.freeze()
     total = plan.todo.num_rows
-    missing = table.run(plan).missing()
+    missing = run.missing()
     if 0 < missing.num_rows < total:
         say(
             f"an earlier run of this plan has finished {total - missing.num_rows} of {total} tracks; going on "
@@ -128,7 +129,7 @@ def _run(night: Night, profile: Profile, until: datetime | None) -> tuple[Plan, 
     for _ in range(_MOST_PASSES):
         if not missing.num_rows or _over(until):
             break
-        uri = table.run(plan).portion(missing)
+        uri = run.portion(missing)
         began = datetime.now(UTC)
         with watched("labeling", "tracks", missing.num_rows) as progress:
             streams.label(
@@ -137,13 +138,13 @@ def _run(night: Night, profile: Profile, until: datetime | None) -> tuple[Plan, 
                 PLAN,
                 bundle,
                 lineage,
-                table.run(plan).staged_uri,
+                run.staged_uri,
                 profile,
                 progress,
                 until=until,
             )
             measured = measured.plus(_measured(progress, began, profile))
-        missing = table.run(plan).missing()
+        missing = run.missing()
     if missing.num_rows and not _over(until):
         raise LabelsError(
             f"{storage.redact(table.uri)}: {missing.num_rows} tracks have no row after {_MOST_PASSES} passes, for "
