@@ -39,6 +39,11 @@ def model_facts(bundle: Bundle) -> dict[str, str]:
     """What a report says about a bundle."""
     metrics = bundle.metrics
     made = metrics.get("made_with", {})
+    members = metrics.get("members", [])
+    course = {"epochs": str(len(metrics.get("history", []))), "seed": str(bundle.experiment.training.seed)}
+    if members:
+        # An ensemble was not trained itself.
+        course = {"members": str(len(members)), "seeds": ", ".join(str(member["seed"]) for member in members)}
     return {
         "bundle": bundle.id,
         "recipe": bundle.experiment.recipe,
@@ -46,8 +51,7 @@ def model_facts(bundle: Bundle) -> dict[str, str]:
         "parameters": f"{parameter_count(bundle.model):,}",
         "genres": ", ".join(bundle.taxonomy.names),
         "trained on": json.dumps(metrics.get("data", {}).get("clips", {})).strip("{}").replace('"', ""),
-        "epochs": str(len(metrics.get("history", []))),
-        "seed": str(bundle.experiment.training.seed),
+        **course,
         "protocol": name_of(bundle.experiment.protocol),
         "made with": ", ".join(f"{name} {value}" for name, value in made.items()),
     }

@@ -23,6 +23,7 @@ from mgc.models.house import HouseCnnConfig
 from mgc.taxonomy import Taxonomy
 from mgc.training.loop import TrainingConfig
 from pipelines.ensemble import command
+from pipelines.evaluate import model_facts
 from pipelines.job import run
 
 EXPERIMENT = Experiment(
@@ -65,6 +66,9 @@ def test_bundles_become_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     expected = np.mean([load_bundle(uri).predictor().logits(clips) for uri in uris], axis=0)
     np.testing.assert_allclose(joined.predictor().logits(clips), expected, rtol=1e-4, atol=1e-5)
     assert [member["seed"] for member in joined.metrics["members"]] == [0, 1, 2]
+    facts = model_facts(joined)
+    assert (facts["members"], facts["seeds"]) == ("3", "0, 1, 2")
+    assert "epochs" not in facts, "it was not trained itself"
     assert joined.metrics["notices"] == ["n"]
     assert joined.trained_on is not None
     capsys.readouterr()
