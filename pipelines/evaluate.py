@@ -40,10 +40,11 @@ def model_facts(bundle: Bundle) -> dict[str, str]:
     metrics = bundle.metrics
     made = metrics.get("made_with", {})
     members = metrics.get("members", [])
-    course = {"epochs": str(len(metrics.get("history", []))), "seed": str(bundle.experiment.training.seed)}
     if members:
         # An ensemble was not trained itself.
         course = {"members": str(len(members)), "seeds": ", ".join(str(member["seed"]) for member in members)}
+    else:
+        course = {"epochs": str(len(metrics.get("history", []))), "seed": str(bundle.experiment.training.seed)}
     return {
         "bundle": bundle.id,
         "recipe": bundle.experiment.recipe,
