@@ -43,6 +43,7 @@ def connect(
     train_workers: int = 1,
     profile: Profile | str | None = None,
     dashboard: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Profile]:
     """Connect, and disconnect at the end.
 
@@ -53,6 +54,7 @@ def connect(
         profile: a name of `profiles.PROFILES`; without it the job takes what there is. That of a session which is open
             already is given back as it is.
         dashboard: start a local Ray with its dashboard.
+        environment: variables for all processes of the job.
 
     Yields:
         The profile that fits what was connected to.
@@ -94,7 +96,9 @@ def connect(
         os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1")
     # As many workers as logical CPUs may start at once; more, and Ray warns that there are too many for the cores.
     os.environ.setdefault("RAY_worker_maximum_startup_concurrency", str(int(local.logical_cpus)))
-    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
+    if environment:
+        options["runtime_env"] = {"env_vars": dict(environment)}
     # Ray puts a handler of its own in place of the job's: a terminated job would end without its line and its summary.
     handler = signal.getsignal(signal.SIGTERM)
     try:
@@ -102,14 +106,14 @@ def connect(
             if address:
                 # A head takes the token that lies in ~/.ray, where there is one; a driver must be told to show it.
                 maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
-                ray.init(address=address, ignore_reinit_error=False, **quiet)
+                ray.init(address=address, ignore_reinit_error=False, **options)
             else:
                 ray.init(
                     address="local",
                     num_cpus=int(local.logical_cpus),
                     include_dashboard=local.dashboard or dashboard,
                     object_store_memory=object_store_bytes(),
-                    **quiet,
+                    **options,
                 )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise _no_answer(address, str(error)) from None

@@ -31,6 +31,16 @@ from mgc.training.course import Row, read_best
 FAILURES: Final = 4
 """Times that workers may die before a training is given up; it can be submitted again then."""
 
+KEEPS_MEMORY: Final = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**40),
+    "MALLOC_ARENA_MAX": "1",
+}
+"""Variables of glibc: a process that trains keeps what it frees, for the next step wants as much again.
+
+By itself glibc gives large blocks back at once, and the kernel zeroes every page of theirs anew, at each step.
+"""
+
 
 def train(
     job: TrainingJob,
@@ -93,6 +103,7 @@ def train(
         ),
         run_config=ray.train.RunConfig(
             name=run_name,
+            worker_runtime_env={} if profile.gpus else {"env_vars": KEEPS_MEMORY},
             storage_path=location.path,
             storage_filesystem=location.filesystem,
             callbacks=list(callbacks),

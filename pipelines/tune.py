@@ -18,6 +18,7 @@ from cluster import storage
 from cluster.held import hold
 from cluster.profiles import Profile
 from cluster.session import connect
+from cluster.trainer import KEEPS_MEMORY
 from cluster.training_plan import TrainingJob, plan_training
 from mgc.bundle import Bundle
 from mgc.configuration import short_hash, to_json
@@ -115,7 +116,9 @@ def build(
             "it."
         )
     # Trainers leak room where there is no dashboard.
-    with connect(train_workers=order.workers, profile=profile, dashboard=order.workers > 1) as at:
+    with connect(
+        train_workers=order.workers, profile=profile, dashboard=order.workers > 1, environment=KEEPS_MEMORY
+    ) as at:
         opened = data.open(at, storage.join(order.out, "trials"))
         job = plan_training(opened.measured, opened.facts, opened.counts, order.experiment, at)
         record = _searched(order, data, job, key)

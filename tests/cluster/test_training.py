@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from cluster import epochs, storage
@@ -18,7 +20,7 @@ from cluster.trainer import check_room, train
 from cluster.training_plan import plan_training
 from mgc.bundle import Bundle
 from mgc.datasets.splits import TRAIN, VALIDATION
-from mgc.errors import ResourceError, TrainingError
+from mgc.errors import FeaturesError, ResourceError, TrainingError
 from mgc.experiment import Experiment
 from mgc.training.augment import AugmentConfig
 from mgc.training.config import TrainingConfig
@@ -61,6 +63,24 @@ def close(history: Sequence[dict[str, Any]], other: Sequence[dict[str, Any]]) ->
     assert len(history) == len(other)
     for row, wanted in zip(history, other, strict=True):
         assert row == pytest.approx(wanted, rel=1e-4)
+
+
+def take_twice(config: dict[str, Any]) -> None:
+    """In place of a worker's work: take 64 MiB, free them, take them again, and write what that cost in page faults."""
+    torch.ones(2**24)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2**24)
+    Path(config["progress"]).write_text(str(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before))
+
+
+def test_a_worker_keeps_the_memory_that_it_frees(
+    features: str, ray_session: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.trainer.work", take_twice)
+    with pytest.raises(FeaturesError, match="without a checkpoint"):
+        trained(features, str(tmp_path / "checkpoints"), ray_session, EXACT, str(tmp_path / "faults"))
+    # Pages of 4 KiB; 16,384 of them where glibc gives the block back.
+    assert int((tmp_path / "faults").read_text()) < 1_000
 
 
 def test_one_worker_or_two_in_parts_one_of_them_killed_have_the_same_losses(
