@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -89,22 +90,40 @@ def test_ours_are_listed_or_null(shipped: Path, capsys: pytest.CaptureFixture[st
     assert rows["gallego-b2"]["ours"] is None
 
 
+def cells(out: str, recipe: str) -> list[list[str]]:
+    """The cells of a recipe's two lines, and the marks of notes apart from the figures."""
+    lines = out.splitlines()
+    (place,) = (number for number, line in enumerate(lines) if line.split()[:1] == [recipe])
+    return [re.split(r" {2,}|(?<=\d) (?=\(\d+\))", line.strip()) for line in lines[place : place + 2]]
+
+
+def noted(out: str, mark: str) -> str:
+    """The text of a note, whose lines are joined."""
+    _, _, rest = out.partition(f"\n{mark} ")
+    return " ".join(re.split(r"\n[({]", rest)[0].split())
+
+
 def test_a_person_sees_what_was_reported_and_what_we_reached(
     shipped: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shipped.write_text(json.dumps([ENTRY]))
-    monkeypatch.setattr(recipes, "Console", lambda: Console(file=sys.stdout, width=240))
+    """On a terminal of 80 columns, with what was changed for our figure."""
+    command = (
+        "mgc train --recipe obeirne-a1 --features F --protocol.kind artist --training.epochs 2 --model.dropout 0.1"
+    )
+    shipped.write_text(json.dumps([ENTRY | {"command": command}, ENTRY | {"recipe": "gallego-b2"}]))
+    monkeypatch.setattr(recipes, "Console", lambda: Console(file=sys.stdout, width=80))
     out, _ = printed(capsys)
-    line = next(line for line in out.splitlines() if "obeirne-a1" in line)
-    for text in (
-        "A1, O'Beirne and Zamora",
-        "log_mel ",
-        "0.900 test",
-        "0.432 (0.400 to 0.460), test of FMA-small",
-    ):
-        assert text in line
-    (validated,) = (line for line in out.splitlines() if "nguyen-mfcc " in line)
-    assert "0.831 validation" in validated
+    assert "\nO'Beirne and Zamora" in out
+    assert cells(out, "obeirne-a1") == [
+        ["obeirne-a1", "log_mel", "976,922", "0.900", "0.432", "(1)"],
+        ["A1", "128 x 128", "test", "0.400 to 0.460"],
+    ]
+    assert noted(out, "(1)") == ("test of FMA-small mels, artist; trained with training.epochs 2, model.dropout 0.1")
+    assert cells(out, "gallego-b2")[0][-1] == "(2)"
+    assert noted(out, "(2)") == "test of FMA-small mels, artist"
+    assert cells(out, "nguyen-mfcc")[0][3:] == ["0.831", "-"]
+    assert cells(out, "nguyen-mfcc")[1][2:] == ["validation"]
+    assert all(len(line.rstrip()) <= 80 for line in out.splitlines()[:-1])
     assert json.loads(out.splitlines()[-1])["status"] == "done"
 
 
@@ -113,12 +132,11 @@ def test_a_limit(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_figures_that_the_paper_exchanged_are_remarked_on(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    shipped: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recipes, "Console", lambda: Console(file=sys.stdout, width=400))
+    shipped.write_text("[]")
+    monkeypatch.setattr(recipes, "Console", lambda: Console(file=sys.stdout, width=80))
     out, _ = printed(capsys)
-    lines = out.splitlines()
-    (place,) = (number for number, line in enumerate(lines) if "nguyen-mel2 " in line)
-    assert "0.950 test" in lines[place]
-    assert "(as printed; surely exchanged with train 0.48)" in lines[place + 1]
+    assert cells(out, "nguyen-mel2")[0][3:5] == ["0.950", "(1)"]
+    assert noted(out, "(1)") == "as printed; surely exchanged with train 0.48"
     assert out.count("exchanged") == 1
