@@ -21,11 +21,12 @@ ROOT = Path(__file__).parents[2]
 START_SECONDS = 90.0
 
 LOOK = (
-    "import ray; from cluster.session import connect, at_hand, looked_at\n"
-    "with connect() as profile:\n"
+    "import os, ray; from cluster.session import connect, at_hand, looked_at\n"
+    "with connect(environment={'HUE': 'blue'}):\n"
     "    have = at_hand('the cluster')\n"
     "    stores = [node['Resources'].get('object_store_memory', 0) > 0 for node in ray.nodes()]\n"
-    "    print('saw', [node.cpus for node in have.nodes], len(stores), all(stores), len(looked_at(lambda: 1)))"
+    "    print('saw', [node.cpus for node in have.nodes], len(stores), all(stores), "
+    "list(looked_at(lambda: os.environ['HUE']).values()))"
 )
 
 
@@ -53,7 +54,7 @@ def test_a_signal_ends_it_with_all_its_processes(number: signal.Signals, tmp_pat
                 env={**without_ray(), **told, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"},
             )  # fmt: skip
             assert saw.returncode == 0, saw.stderr
-            assert "saw [1.0, 1.0] 3 True 3" in saw.stdout
+            assert "saw [1.0, 1.0] 3 True ['blue', 'blue', 'blue']" in saw.stdout
         process.send_signal(number)
         time.sleep(0.5)
         # An impatient person; it must not be left half ended.
