@@ -31,7 +31,10 @@ from mgc.training.seeds import derive_seed
 
 SHUFFLE_CLIPS: Final = 4096
 SHUFFLE_BYTES: Final = 64 * 2**20
-"""What all workers together mix before they make batches, at most: so many clips of 128 x 128 bytes are so much."""
+"""What all workers together hold to mix, at most: so many clips of 128 x 128 bytes are so much."""
+
+_FILLED: Final = 1.5
+"""Ray fills a buffer up to so many times what it is asked for, and gives from it until a third is left."""
 
 VALIDATION_BATCH: Final = 256
 """Clips."""
@@ -117,7 +120,7 @@ def training_batches(
         batch_size=max(1, training.batch_size // world),
         batch_format="pyarrow",
         prefetch_batches=job.profile.prefetch_batches,
-        local_shuffle_buffer_size=max(1, shuffled_clips(job) // world),
+        local_shuffle_buffer_size=max(1, int(shuffled_clips(job) / _FILLED) // world),
         local_shuffle_seed=derive_seed(training.seed, epoch) % 2**31,
     )
     for batch in batches(shares(rows, training.batch_size, rank, world, skip), job):
@@ -126,7 +129,7 @@ def training_batches(
 
 
 def shuffled_clips(job: TrainingJob) -> int:
-    """Clips that all workers together mix before they make batches."""
+    """Clips that all workers together hold to mix, at most. A batch is drawn from a third of them at least."""
     clip_bytes = math.prod(job.shape) * np.dtype(job.dtype).itemsize
     return min(SHUFFLE_CLIPS, SHUFFLE_BYTES // clip_bytes)
 
