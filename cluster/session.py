@@ -54,7 +54,7 @@ def connect(
         profile: a name of `profiles.PROFILES`; without it the job takes what there is. That of a session which is open
             already is given back as it is.
         dashboard: start a local Ray with its dashboard.
-        environment: variables for all processes of the job.
+        environment: variables for all processes of the job; those of a session that is open already stay as they are.
 
     Yields:
         The profile that fits what was connected to.
