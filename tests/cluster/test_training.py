@@ -65,22 +65,28 @@ def close(history: Sequence[dict[str, Any]], other: Sequence[dict[str, Any]]) ->
         assert row == pytest.approx(wanted, rel=1e-4)
 
 
-def take_twice(config: dict[str, Any]) -> None:
-    """In place of a worker's work: take 64 MiB, free them, take them again, and write what that cost in page faults."""
-    torch.ones(2**24)
+def take_again(config: dict[str, Any]) -> None:
+    """In place of a worker's work: take 64 MiB and free them, again and again; write what that costs in page faults.
+
+    glibc may lay such a block beside the one that was just freed: its cache of small blocks holds the seam between
+    them. That cache has seven places, so after some times there is room.
+    """
+    for _ in range(16):
+        torch.ones(2**24)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(2**24)
-    Path(config["progress"]).write_text(str(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before))
+    for _ in range(4):
+        torch.ones(2**24)
+    Path(config["progress"]).write_text(str((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 4))
 
 
 def test_a_worker_keeps_the_memory_that_it_frees(
     features: str, ray_session: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.trainer.work", take_twice)
+    monkeypatch.setattr("cluster.trainer.work", take_again)
     with pytest.raises(FeaturesError, match="without a checkpoint"):
         trained(features, str(tmp_path / "checkpoints"), ray_session, EXACT, str(tmp_path / "faults"))
     # Pages of 4 KiB; 16,384 of them where glibc gives the block back.
-    assert int((tmp_path / "faults").read_text()) < 1_000
+    assert float((tmp_path / "faults").read_text()) < 1_000
 
 
 def test_one_worker_or_two_in_parts_one_of_them_killed_have_the_same_losses(
