@@ -36,7 +36,7 @@ class Profile:
         decode_cpus: of one decode task; `cores` of them fit beside the rest.
         predict_cpus: of one prediction actor.
         predict_actors: largest size of the prediction pool; two at least, a pool of one was seen to hang.
-        io_cpus: of one task that reads or writes tables.
+        io_cpus: of one task that reads tables; those that write ask for none.
         train_workers: data-parallel workers.
         train_cpus: of one training worker.
         dashboard: start Ray's dashboard with a local Ray.

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 import torch
-from ray.data import ActorPoolStrategy, Dataset
+from ray.data import ActorPoolStrategy, Dataset, Datasink
 
 from cluster.clip_rows import Order
 from cluster.fetch import Fetch
@@ -190,7 +190,7 @@ def prepare(
 ) -> None:
     """Write the features of a plan's tracks."""
     tracks = heard(plan_uri, rows, columns, experiment, profile, progress)
-    tracks.write_datasink(FeaturesSink(writer), ray_remote_args={"num_cpus": profile.io_cpus})
+    _write(tracks, FeaturesSink(writer), profile)
 
 
 def label(
@@ -219,7 +219,16 @@ def label(
         num_gpus=profile.gpus / profile.predict_actors if gpu else None,
     )
     sink = LabelsSink(staged_uri, int(np.clip(rows // STAGED_FILES, *STAGED_ROWS)))
-    labels.write_datasink(sink, ray_remote_args={"num_cpus": profile.io_cpus})
+    _write(labels, sink, profile)
+
+
+def _write(rows: Dataset, sink: Datasink[Any], profile: Profile) -> None:
+    """Run the stream into its sink, no more tasks at once than there are cores.
+
+    They ask for no CPU. What Ray Data grants a stream follows from how fast its stages are and is cut to whole CPUs on
+    each node: on small nodes that was what the actors held and nothing more, and no row was written before they ended.
+    """
+    rows.write_datasink(sink, ray_remote_args={"num_cpus": 0}, concurrency=profile.cores)
 
 
 def _objects(column: pa.ChunkedArray) -> np.ndarray:
