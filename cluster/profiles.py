@@ -21,6 +21,17 @@ from mgc.errors import ConfigError
 FEWEST_LOGICAL_CPUS: Final = 8
 """Below this, parts that wait for each other were seen to hang."""
 
+KEEPS_MEMORY: Final = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**40),
+    "MALLOC_ARENA_MAX": "1",
+}
+"""Variables of glibc for a process in which a network computes on CPUs: it keeps what it frees, for it wants as much
+again with the next batch.
+
+By itself glibc gives large blocks back at once, and the kernel zeroes every page of theirs anew, for each batch.
+"""
+
 Cpus = Annotated[float, Field(gt=0.0)]
 
 

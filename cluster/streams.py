@@ -20,7 +20,7 @@ from ray.data import ActorPoolStrategy, Dataset, Datasink
 from cluster.clip_rows import Order
 from cluster.fetch import Fetch
 from cluster.meter import Meter
-from cluster.profiles import Profile
+from cluster.profiles import KEEPS_MEMORY, Profile
 from cluster.session import data_context
 from cluster.stream_ends import FeaturesSink, LabelsSink, PlanRows
 from cluster.tables import FeaturesWriter
@@ -36,6 +36,9 @@ LISTEN_BATCH: Final = 8
 
 HELD_BYTES: Final = 256 * 2**20
 """Most bytes of files in memory at once, but for a single file that is larger."""
+
+_WORTH_A_PREDICTOR: Final = 256
+"""Tracks for which one more actor that predicts is started: it takes seconds of CPU to be ready."""
 
 STAGED_FILES: Final = 64
 """Files that the rows of a run are staged in, about."""
@@ -209,14 +212,17 @@ def label(
     """Stage the label rows of a plan's tracks. See `heard` for the arguments."""
     gpu = profile.gpus > 0
     tracks = heard(plan_uri, rows, columns, bundle.experiment, profile, progress, decoders, patience_seconds, until)
+    # All of them from the start: a pool that may grow also shrinks, and grows again, and each time PyTorch is imported.
+    predictors = min(profile.predict_actors, max(1, rows // _WORTH_A_PREDICTOR))
     labels = tracks.map_batches(
         Label,
         fn_constructor_kwargs={"bundle": ray.put(bundle), "lineage": lineage, "gpu": gpu, "progress": progress},
         batch_size=32,
         batch_format="pyarrow",
-        compute=ActorPoolStrategy(min_size=1, max_size=profile.predict_actors),
+        compute=ActorPoolStrategy(min_size=predictors, max_size=profile.predict_actors),
         num_cpus=profile.predict_cpus,
         num_gpus=profile.gpus / profile.predict_actors if gpu else None,
+        runtime_env={} if gpu else {"env_vars": KEEPS_MEMORY},
     )
     sink = LabelsSink(staged_uri, int(np.clip(rows // STAGED_FILES, *STAGED_ROWS)))
     _write(labels, sink, profile)

@@ -21,7 +21,7 @@ from ray.train.v2._internal.constants import (
 )
 
 from cluster import storage
-from cluster.profiles import Profile
+from cluster.profiles import KEEPS_MEMORY, Profile
 from cluster.training_plan import TrainingJob
 from cluster.training_worker import work
 from mgc.bundle import Bundle
@@ -30,16 +30,6 @@ from mgc.training.course import Row, read_best
 
 FAILURES: Final = 4
 """Times that workers may die before a training is given up; it can be submitted again then."""
-
-KEEPS_MEMORY: Final = {
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(2**40),
-    "MALLOC_ARENA_MAX": "1",
-}
-"""Variables of glibc: a process that trains keeps what it frees, for the next step wants as much again.
-
-By itself glibc gives large blocks back at once, and the kernel zeroes every page of theirs anew, at each step.
-"""
 
 
 def train(

@@ -16,9 +16,8 @@ import click
 import mgc
 from cluster import storage
 from cluster.held import hold
-from cluster.profiles import Profile
+from cluster.profiles import KEEPS_MEMORY, Profile
 from cluster.session import connect
-from cluster.trainer import KEEPS_MEMORY
 from cluster.training_plan import TrainingJob, plan_training
 from mgc.bundle import Bundle
 from mgc.configuration import short_hash, to_json

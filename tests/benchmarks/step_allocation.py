@@ -18,7 +18,7 @@ from collections.abc import Mapping
 
 import click
 
-from cluster.trainer import KEEPS_MEMORY
+from cluster.profiles import KEEPS_MEMORY
 from tests.benchmarks.one_core import THREADS, median_ratio
 from tests.benchmarks.result import Result, hand_over, say
 
