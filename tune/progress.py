@@ -112,7 +112,8 @@ class Board:
         return f"{len(self._rows)}{of} trials: {counted}{found}; {time.monotonic() - self._began:.0f} s"
 
     def _table(self) -> Group:
-        table = Table(box=None, pad_edge=False, header_style="dim")
+        # As wide as the terminal: what is too wide for it would take the place of the first column.
+        table = Table(box=None, pad_edge=False, header_style="dim", expand=True)
         for name in ("trial", "", "epochs", "seconds", self._metric):
             # What is not narrowed: the point gets what is left.
             table.add_column(name, justify="left" if not name else "right", no_wrap=True, min_width=len(name) or 6)
