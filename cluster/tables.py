@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import math
 import os
@@ -279,7 +280,9 @@ class FeaturesWriter:
     """Writes features and rejects under a URI, one file at a time, each complete or absent.
 
     OUT/features/*.parquet holds `schema.FEATURES` with the front end in the metadata, OUT/rejects/*.parquet
-    `schema.REJECTS`.
+    `schema.REJECTS`. A file is named after its rows. A task that wrote them and is run again, since its node was lost,
+    puts the same file in the same place. And training, in which names decide the order, is the same over tracks that
+    were prepared anew.
     """
 
     def __init__(
@@ -292,6 +295,7 @@ class FeaturesWriter:
         dtype: str = "uint8",
     ) -> None:
         self._uri = uri
+        self._features_id = features_id
         self.clip_bytes = math.prod(shape) * np.dtype(dtype).itemsize
         self._schema = schema.with_notices(schema.features_schema(front_end, features_id, shape, dtype), notices)
 
@@ -299,14 +303,21 @@ class FeaturesWriter:
         """Append rows: a file for the features, one for the rejects, where there are any."""
         for name, table, columns in (("features", features, self._schema), ("rejects", rejects, schema.REJECTS)):
             if table.num_rows:
-                write_part(storage.join(self._uri, name), table.cast(columns), CLIPS_OF_A_ROW_GROUP)
+                rows = table.cast(columns)
+                write_part(storage.join(self._uri, name), rows, CLIPS_OF_A_ROW_GROUP, self._name(rows))
+
+    def _name(self, rows: pa.Table) -> str:
+        keys = [name for name in ("track_id", "content_tag", "clip_index") if name in rows.column_names]
+        said = json.dumps([self._features_id, rows.select(keys).to_pydict()])
+        return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
 
 
-def write_part(folder_uri: str, table: pa.Table, row_group: int = 2048) -> None:
-    """Add a Parquet file to a folder; it is there whole or not at all, and no other has its name."""
+def write_part(folder_uri: str, table: pa.Table, row_group: int = 2048, name: str | None = None) -> None:
+    """Add a Parquet file to a folder; it is there whole or not at all. Without a name it gets one that no other has."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", row_group_size=row_group)
-    storage.write_bytes(storage.join(folder_uri, f"part-{uuid.uuid4().hex}.parquet"), sink.getvalue().to_pybytes())
+    part = f"part-{name or uuid.uuid4().hex}.parquet"
+    storage.write_bytes(storage.join(folder_uri, part), sink.getvalue().to_pybytes())
 
 
 def read_features(uri: str) -> tuple[pads.Dataset, dict[str, Any]]:

@@ -288,6 +288,26 @@ class TestFeatures:
         pairs = zip(done["track_id"].to_pylist(), done["content_tag"].to_pylist(), strict=True)
         assert sorted(pairs) == [("a", "1"), ("b", "2"), ("x", "1"), ("y", "1")]
 
+    def test_what_is_written_twice_is_there_once(self, anywhere: str) -> None:
+        first, again = (FeaturesWriter(anywhere, FRONT_END, "f1", SHAPE) for _ in range(2))
+        rows = clips(("a", "1", "Rock", "training"), ("b", "1", "Jazz", "training"))
+        first.write(rows, rejects("x"))
+        names = sorted(storage.list_uris(anywhere))
+        again.write(rows, rejects("x"))
+        assert sorted(storage.list_uris(anywhere)) == names
+        # Another clip of the same track, other content, another front end or another order: another file.
+        for other in (
+            clips(("a", "1", "Rock", "training")),
+            clips(("a", "2", "Rock", "training"), ("b", "1", "Jazz", "training")),
+            rows.take([1, 0]),
+            rows.set_column(rows.column_names.index("clip_index"), "clip_index", pa.array([1, 0], pa.int32())),
+        ):
+            before = len(storage.list_uris(anywhere))
+            again.write(other, NONE)
+            assert len(storage.list_uris(anywhere)) == before + 1
+        FeaturesWriter(anywhere, FRONT_END, "f2", SHAPE).write(rows, NONE)
+        assert len(storage.list_uris(anywhere)) == before + 2
+
     def test_only_rejects(self, tmp_path: Path) -> None:
         FeaturesWriter(str(tmp_path), FRONT_END, "f1", SHAPE).write(clips(), rejects("x"))
         done = features_done(str(tmp_path), "f1")
@@ -326,9 +346,9 @@ class TestFeatures:
             assert sorted(re.findall(r"holds (?:features )?(f\d)", line)) == ["f1", "f2"]
 
     def test_notices_of_all_files(self, tmp_path: Path) -> None:
-        for notice in ("CC BY-NC.", "Synthetic.", "CC BY-NC."):
+        for track, notice in (("a", "CC BY-NC."), ("b", "Synthetic."), ("c", "CC BY-NC.")):
             writer = FeaturesWriter(str(tmp_path), FRONT_END, "f1", SHAPE, [notice])
-            writer.write(clips(("a", "1", None, None)), NONE)
+            writer.write(clips((track, "1", None, None)), NONE)
         dataset, _ = read_features(str(tmp_path))
         assert sorted(schema.notices_of(dataset.schema)) == ["CC BY-NC.", "Synthetic."]
 
