@@ -39,6 +39,8 @@ _SETTINGS: Final = {
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_timeout_ms": "2000",
     "RAY_health_check_failure_threshold": "3",
+    # More workers than a node has CPUs start at once, and Ray warns of that in the job's output.
+    "RAY_worker_maximum_startup_concurrency": "8",
 }
 
 _NOT_INHERITED: Final = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")

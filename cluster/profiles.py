@@ -46,7 +46,7 @@ class Profile:
         gpus: GPUs for training and prediction; 0 computes on the CPU.
         decode_cpus: of one decode task; `cores` of them fit beside the rest.
         predict_cpus: of one prediction actor.
-        predict_actors: largest size of the prediction pool; two at least, a pool of one was seen to hang.
+        predict_actors: size of the prediction pool; two at least, a pool of one was seen to hang.
         io_cpus: of one task that reads tables; those that write ask for none.
         train_workers: data-parallel workers.
         train_cpus: of one training worker.
@@ -221,7 +221,8 @@ def _check_workers(train_workers: int, gpus: int, have: Resources) -> None:
 def fit(name: str, cores: int, logical_cpus: float, gpus: int = 0, train_workers: int = 1) -> Profile:
     """A profile for so many logical CPUs, however few.
 
-    Three eighths of each core's share decode, the rest is left to reading, predicting and writing, which take little.
+    Of each core's share five eighths decode and one predicts; two are left, of which a task that reads takes one. So
+    there is room for one on some node, however Ray lays the actors out, also on nodes of one CPU.
     """
     share = logical_cpus / cores
     return Profile(
@@ -230,10 +231,11 @@ def fit(name: str, cores: int, logical_cpus: float, gpus: int = 0, train_workers
         logical_cpus=logical_cpus,
         gpus=gpus,
         decode_cpus=share * 0.625,
-        predict_cpus=min(share, logical_cpus / 8) * 0.5,
-        # A GPU is never cut into more than a whole: a share above one would have to be a whole number.
-        predict_actors=max(2, min(cores, 8), gpus),
-        io_cpus=min(1.0, logical_cpus / 16),
+        predict_cpus=share * 0.125,
+        # A GPU is never cut into more than a whole: a share above one would have to be a whole number. On many cores
+        # the default bundle takes a third of the time that decoding takes.
+        predict_actors=max(2, min(cores, 8), gpus or cores // 2),
+        io_cpus=share * 0.125,
         train_workers=train_workers,
         train_cpus=min(logical_cpus / 8, logical_cpus / 4 / train_workers),
         dashboard=False,

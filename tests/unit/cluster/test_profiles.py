@@ -60,6 +60,16 @@ def test_decoders_are_counted_where_there_is_no_gpu() -> None:
     assert profile.cores * profile.decode_cpus <= 8
 
 
+@given(st.integers(1, 64), st.integers(1, 64))
+def test_while_all_decode_and_predict_a_task_that_reads_finds_a_node(machines: int, cores: int) -> None:
+    """However the actors lie: what they leave on all nodes is enough for one such task on each."""
+    profile = choose(None, cluster(*[NodeResources(cores)] * machines))
+    held = profile.cores * profile.decode_cpus + profile.predict_actors * profile.predict_cpus
+    left = profile.logical_cpus - held
+    # Two predict also where there is one core: then exactly one task fits.
+    assert left >= machines * profile.io_cpus * (1 - 1e-9)
+
+
 nodes = st.builds(NodeResources, st.integers(1, 64).map(float), st.integers(0, 8))
 
 
