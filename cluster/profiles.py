@@ -46,7 +46,7 @@ class Profile:
         gpus: GPUs for training and prediction; 0 computes on the CPU.
         decode_cpus: of one decode task; `cores` of them fit beside the rest.
         predict_cpus: of one prediction actor.
-        predict_actors: size of the prediction pool; two at least, a pool of one was seen to hang.
+        predict_actors: most in the prediction pool; two at least, a pool that cannot hold two was seen to hang.
         io_cpus: of one task that reads tables; those that write ask for none.
         train_workers: data-parallel workers.
         train_cpus: of one training worker.
