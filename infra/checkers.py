@@ -108,7 +108,7 @@ def command_line(command: str) -> list[str]:
     from mgc.errors import ConfigError
     from mgc.recipes.catalogue import find as find_recipe
     from pipelines.cli import JOBS, find
-    from pipelines.job import overrides
+    from pipelines.command.job import overrides
 
     words = shlex.split(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", command), comments=True)
     program = Path(words[0]).name if words else ""
@@ -289,7 +289,7 @@ def expression(text: str) -> list[str]:
 @cache
 def own_metrics() -> frozenset[str]:
     """Names as Prometheus sees them: what stages count, by the calls that make the counters, and what jobs leave."""
-    from pipelines.job_metrics import METRICS
+    from pipelines.command.metrics import METRICS
 
     names = set(METRICS)
     for file in (path for room in ("cluster", "pipelines", "tune") for path in (ROOT / room).glob("*.py")):

@@ -6,93 +6,27 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 from pathlib import Path
-from typing import Final
 
 import click
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as pads
 
-from cluster import storage
-from cluster.catalog_changes import Changes, earlier_listing
-from cluster.listing import AUDIO_EXTENSIONS, FileFact, list_audio
-from cluster.listing_s3 import list_in_parts
-from cluster.progress import shown
-from cluster.tables import catalog_table, is_parquet, read_catalog, write_catalog
+from cluster.storage import files
+from cluster.storage.failures import redact
+from cluster.storage.listing import AUDIO_EXTENSIONS
+from cluster.storage.uri import is_remote, join, locate
+from cluster.tables.catalog import write_catalog
+from cluster.tables.catalog_changes import Changes, earlier_listing
+from cluster.tables.parquet import is_parquet
 from mgc import schema
 from mgc.datasets import fma
 from mgc.datasets.splits import split_of
 from mgc.errors import CatalogError, StorageError
-from pipelines.job import URI, Summary, describe, main, say
-from pipelines.metadata import (
-    CORPORA,
-    FROM_PATHS,
-    Metadata,
-    from_corpus,
-    from_file,
-    join_metadata,
-    said,
-)
-
-_ROWS_AT_ONCE: Final = 20_000
-
-
-def listed(source: str, limit: int | None = None) -> tuple[pa.Table, Counter[str]]:
-    """The audio files of SOURCE as catalog rows, and how many other files were passed over, by extension.
-
-    Raises:
-        CatalogError: there is no audio file.
-    """
-    with tempfile.TemporaryDirectory(prefix="mgc-listing-") as folder:
-        tables, ignored = stream(source, folder, limit)
-        found = list(_not_empty(tables, ignored, source))
-    return pa.concat_tables(found), ignored
-
-
-def stream(source: str, parts_uri: str, limit: int | None = None) -> tuple[Iterator[pa.Table], Counter[str]]:
-    """The audio files of SOURCE as catalog rows in order of track id, and what is passed over.
-
-    A whole `s3://` prefix is listed side by side before the first rows come, a folder or a beginning on the way.
-
-    Args:
-        source: as for `list_audio`.
-        parts_uri: of the folder for the parts of a listing of `s3://`, which goes on with those that lie there.
-        limit: of audio files, from the beginning.
-
-    Returns:
-        The rows, and counts by extension that are complete when the rows are.
-    """
-    if limit is None and storage.is_remote(source):
-        with shown("listing", "files", None) as draw:
-            listing = list_in_parts(source, parts_uri, lambda keys: draw({"files": keys}, {}))
-        if listing.expired_parts:
-            say(f"{listing.expired_parts} parts of a listing that did not end are older than a day: listed again")
-        if listing.kept_since is not None:
-            began = datetime.fromtimestamp(listing.kept_since).astimezone().strftime("%H:%M %Z")
-            say(
-                f"went on with a listing begun at {began}: {listing.kept_keys} of {listing.keys} keys are as they were "
-                "then"
-            )
-        if listing.keys:
-            return listing.tables(), listing.ignored
-    ignored: Counter[str] = Counter()
-    return _tables(list_audio(source, ignored), limit), ignored
-
-
-def _not_empty(tables: Iterable[pa.Table], ignored: Counter[str], source: str) -> Iterator[pa.Table]:
-    anything = False
-    for table in tables:
-        anything = anything or table.num_rows > 0
-        yield table
-    if not anything:
-        passed = f"; {sum(ignored.values())} other files were passed over" if ignored else ""
-        raise CatalogError(
-            f"{storage.redact(source)}: no audio file here{passed}. SOURCE is a folder, a file or an s3:// prefix."
-        )
+from pipelines.catalogs.metadata import CORPORA, FROM_PATHS, Metadata, from_corpus, from_file, join_metadata, said
+from pipelines.catalogs.sources import not_empty, stream
+from pipelines.command.job import URI, Summary, describe, main, say
 
 
 def add_splits(tracks: pa.Table, group: str, seed: int) -> pa.Table:
@@ -129,7 +63,7 @@ def _compare(changes: Changes | None, table: pa.Table | None, target: str) -> Ch
         elif changes is not None:
             changes.end()
     except (CatalogError, StorageError) as error:
-        say(f"not compared with the last listing in {storage.redact(target)}: {error}")
+        say(f"not compared with the last listing in {redact(target)}: {error}")
         return None
     return changes
 
@@ -144,11 +78,11 @@ def _earlier(target: str, source: str) -> Changes | None:
 
 def parts_folder(target: str, source: str) -> str:
     """Where the parts of a listing lie until the catalog `target` is complete: beside it, apart from any other's."""
-    place = storage.locate(target)
+    place = locate(target)
     store = [os.environ.get(name, "") for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")]
-    facts = [storage.locate(source).uri, place.uri, *store, *sorted(AUDIO_EXTENSIONS)]
+    facts = [locate(source).uri, place.uri, *store, *sorted(AUDIO_EXTENSIONS)]
     key = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
-    return storage.join(place.uri.rpartition("/")[0], "_listing", key)
+    return join(place.uri.rpartition("/")[0], "_listing", key)
 
 
 def build(
@@ -162,14 +96,14 @@ def build(
     dry_run: bool = False,
 ) -> Summary:
     """Index SOURCE and write the catalog."""
-    target = out if is_parquet(out) else storage.join(out, "catalog.parquet")
+    target = out if is_parquet(out) else join(out, "catalog.parquet")
     counts: dict[str, int] = {}
     earlier = _earlier(target, source) if limit is None else None
     beside = contextlib.nullcontext(parts_folder(target, source))
     # A dry run writes nothing beside CATALOG.
     with tempfile.TemporaryDirectory(prefix="mgc-listing-") if dry_run else beside as parts:
         tables, ignored = stream(source, parts, limit)
-        tables = _not_empty(tables, ignored, source)
+        tables = not_empty(tables, ignored, source)
         if metadata is not None:
             tables = join_metadata(tables, metadata, counts)
             notices = (*notices, *(each for each in metadata.notices if each not in notices))
@@ -193,63 +127,17 @@ def build(
     if "same" in counts:
         say("since the last listing: {new} new, {changed} changed, {gone} gone, {same} the same".format(**counts))
     if dry_run:
-        describe({**counts, "would write": storage.redact(target)})
+        describe({**counts, "would write": redact(target)})
         return Summary("dry_run", counts)
-    say(f"{counts['tracks']} tracks, {counts['bytes'] / 2**20:.1f} MiB -> {storage.redact(target)}")
-    return Summary("done", counts, {"catalog": storage.redact(target)})
+    say(f"{counts['tracks']} tracks, {counts['bytes'] / 2**20:.1f} MiB -> {redact(target)}")
+    return Summary("done", counts, {"catalog": redact(target)})
 
 
 def _remove(parts: str) -> None:
-    storage.delete(parts)
-    if not storage.is_remote(parts):
+    files.delete(parts)
+    if not is_remote(parts):
         with contextlib.suppress(OSError):
             Path(parts).parent.rmdir()  # unless another listing is under way
-
-
-def open_catalog(source_or_catalog: str) -> tuple[pads.Dataset | pa.Table, tuple[str, ...]]:
-    """A catalog, which is not held in memory, with its notices; or, where there is none, SOURCE listed now.
-
-    Args:
-        source_or_catalog: a Parquet file, a folder with `catalog.parquet` in it, or what `catalog` takes as SOURCE.
-    """
-    inside = storage.join(source_or_catalog, "catalog.parquet")
-    if is_parquet(source_or_catalog) or storage.exists(inside):
-        dataset = read_catalog(source_or_catalog if is_parquet(source_or_catalog) else inside)
-        return dataset.replace_schema(schema.CATALOG), schema.notices_of(dataset.schema)
-    return listed(source_or_catalog)[0], ()
-
-
-def open_tracks(source_or_catalog: str) -> tuple[pa.Table, tuple[str, ...]]:
-    """The same, all rows in memory, in order of track id."""
-    tracks, notices = open_catalog(source_or_catalog)
-    return (catalog_table(tracks) if isinstance(tracks, pads.Dataset) else tracks), notices
-
-
-def _tables(facts: Iterator[FileFact], limit: int | None) -> Iterator[pa.Table]:
-    with shown("listing", "files", None) as draw:
-        rows: list[FileFact] = []
-        total = 0
-        for fact in facts:
-            if limit is not None and total >= limit:
-                break
-            rows.append(fact)
-            total += 1
-            if len(rows) == _ROWS_AT_ONCE:
-                yield _table(rows)
-                draw({"files": total}, {})
-                rows = []
-        if rows:
-            yield _table(rows)
-        draw({"files": total}, {})
-
-
-def _table(rows: list[FileFact]) -> pa.Table:
-    given = {name: [getattr(row, name) for row in rows] for name in schema.CATALOG_REQUIRED}
-    arrays = [
-        pa.array(given[field.name], field.type) if field.name in given else pa.nulls(len(rows), field.type)
-        for field in schema.CATALOG
-    ]
-    return pa.table(arrays, schema=schema.CATALOG)
 
 
 def _metadata(

@@ -9,7 +9,7 @@ from typing import Final
 import click
 
 import mgc
-from pipelines.job import run
+from pipelines.command.job import run
 
 JOBS: Final = {
     "catalog": "Index the audio files of a folder or a bucket.",

@@ -13,10 +13,10 @@ from typing import Final
 
 import click
 
-from cluster import local
-from cluster.local import LocalCluster
+from cluster.session import local_cluster
+from cluster.session.local_cluster import LocalCluster
 from mgc.errors import ResourceError
-from pipelines.job import ALARMED, Summary, main, say
+from pipelines.command.job import ALARMED, Summary, main, say
 
 _ENDING_SECONDS: Final = 60.0
 """For a command that is interrupted to end by itself."""
@@ -41,7 +41,7 @@ def build(nodes: int, cpus: int, dashboard: bool, words: Sequence[str] = ()) -> 
     counts = {"nodes": nodes, "cpus": nodes * cpus}
     with (
         tempfile.TemporaryDirectory(prefix="mgc-cluster-") as folder,
-        local.running(Path(folder), os.environ, nodes, cpus, dashboard) as cluster,
+        local_cluster.running(Path(folder), os.environ, nodes, cpus, dashboard) as cluster,
     ):
         if words:
             return Summary(counts=counts, alarms=_run(words, cluster.environment))

@@ -8,24 +8,25 @@ from typing import Any
 import click
 import numpy as np
 
-from cluster import storage
-from cluster.feed import feed
-from cluster.profiles import Profile
-from cluster.scoring import clip_answers
-from cluster.session import connect
-from cluster.tables import read_features, read_roster
+from cluster.bundles import open_bundle
+from cluster.session.connect import connect
+from cluster.session.profiles import Profile
+from cluster.storage import files
+from cluster.storage.failures import redact
+from cluster.streams.feed import feed
+from cluster.streams.scoring import clip_answers
+from cluster.tables.features import read_features, read_roster
 from mgc.bundle import Bundle
+from mgc.bundle_facts import evaluated
 from mgc.datasets.protocols import name_of
 from mgc.datasets.roster import Roster
 from mgc.errors import FeaturesError
+from mgc.evaluation.answers import Answers, answers
 from mgc.evaluation.comparison import Comparison, Difference, compare
 from mgc.evaluation.intervals import Groups
 from mgc.evaluation.leakage import check_heard, heard
 from mgc.experiment import Experiment
-from pipelines.answers import Answers, answers
-from pipelines.evaluate import evaluated
-from pipelines.job import OVERRIDES, URI, Summary, describe, main, overrides, say
-from pipelines.train import open_bundle
+from pipelines.command.job import OVERRIDES, URI, Summary, describe, main, overrides, say
 
 
 def build(
@@ -63,7 +64,7 @@ def build(
         given = []
         for bundle, (dataset, shape, _) in zip(opened, checked, strict=True):
             clips = clip_answers(feed(dataset, split, at, None, experiment), bundle, shape, at)
-            given.append(answers(clips, bundle))
+            given.append(answers(clips, bundle.taxonomy))
         return given
 
     if profile is None:
@@ -77,10 +78,10 @@ def build(
         say(f"{missed} tracks stand in one of the features tables alone: they are left out.")
     describe({**facts, **words(found)})
     if out is not None:
-        storage.write_bytes(out, (json.dumps({**facts, **found.to_json()}, indent=2) + "\n").encode())
+        files.write_bytes(out, (json.dumps({**facts, **found.to_json()}, indent=2) + "\n").encode())
     counts |= {"tracks": found.tracks, "accuracy_difference": round(found.accuracy.difference, 4)}
     counts |= {"macro_f1_difference": round(found.macro_f1.difference, 4), "mcnemar_p": round(found.mcnemar_p, 6)}
-    return Summary("done", counts, {} if out is None else {"comparison": storage.redact(out)})
+    return Summary("done", counts, {} if out is None else {"comparison": redact(out)})
 
 
 def paired(given: list[Answers], bundles: list[Bundle]) -> Comparison:
@@ -145,7 +146,7 @@ def _checked(bundle: Bundle, uri: str, split: str, experiment: Experiment) -> tu
         FeaturesError: there is nothing to answer.
         LeakageError: the bundle was trained on what it would answer.
     """
-    where = storage.redact(uri)
+    where = redact(uri)
     dataset, facts = read_features(uri)
     bundle.check_features(facts["features_id"], where)
     roster = read_roster(dataset, experiment.protocol)

@@ -9,19 +9,22 @@ from typing import Any, Final
 
 import click
 
-from cluster import storage
-from cluster.profiles import Profile
-from cluster.session import connect
-from cluster.tables import read_features, read_roster
+from cluster.session.connect import connect
+from cluster.session.profiles import Profile
+from cluster.storage import files
+from cluster.storage.failures import redact
+from cluster.storage.uri import join
+from cluster.tables.features import read_features, read_roster
 from mgc import schema
 from mgc.bundle import Bundle
+from mgc.bundle_facts import bundle_scores
 from mgc.datasets.splits import TRAIN
 from mgc.errors import ConfigError
 from mgc.evaluation.shots import GROUPS, LIU_THRESHOLDS, shot_scores, shots_to_json
 from mgc.experiment import Experiment
 from mgc.recipes.catalogue import find
 from pipelines import evaluate, train
-from pipelines.job import OVERRIDES, PROFILE, URI, Summary, describe, main, overrides, say
+from pipelines.command.job import OVERRIDES, PROFILE, URI, Summary, describe, main, overrides, say
 
 _NATURAL: Final = {"training.balance": "natural"}
 
@@ -80,7 +83,7 @@ def result(
         counts: training clips of each genre.
         thresholds: see `shot_scores`.
     """
-    scores, split, _ = evaluate.bundle_scores(bundle)
+    scores, split, _ = bundle_scores(bundle)
     if scores is None:
         raise ConfigError(f"method {method}, seed {seed}: the bundle has no score; run the same command again.")
     shots = shot_scores(scores.confusion, scores.genres, [counts.get(name, 0) for name in scores.genres], thresholds)
@@ -136,21 +139,21 @@ def build(
     def work(at: Profile) -> None:
         for (method, seed), experiment in wanted.items():
             say(f"{method}, seed {seed} ({len(rows) + 1} of {len(wanted)})")
-            folder = storage.join(out, f"{method}-{seed}")
+            folder = join(out, f"{method}-{seed}")
             train.build(experiment, features, folder, profile=at, workers=workers, limit=limit)
-            scores, scored_split, _ = evaluate.bundle_scores(train.open_bundle(folder))
+            scores, scored_split, _ = bundle_scores(train.open_bundle(folder))
             if scores is None or scored_split != split:
                 evaluate.build(folder, features, split, None, at, limit, draw_map=False)
             rows.append(result(train.open_bundle(folder), method, seed, counts, thresholds))
             notices = schema.notices_of(dataset.schema)
-            facts = {"features": storage.redact(features), "notices": notices, "genres": counts, "rows": rows}
-            storage.write_bytes(storage.join(out, "results.json"), (json.dumps(facts, indent=2) + "\n").encode())
-            storage.write_bytes(storage.join(out, "results.md"), markdown(rows).encode())
+            facts = {"features": redact(features), "notices": notices, "genres": counts, "rows": rows}
+            files.write_bytes(join(out, "results.json"), (json.dumps(facts, indent=2) + "\n").encode())
+            files.write_bytes(join(out, "results.md"), markdown(rows).encode())
 
     with connect(train_workers=workers, profile=profile) as at:
         work(at)
     click.echo(markdown(rows))
-    return Summary("done", totals, {"results": storage.redact(storage.join(out, "results.json"))})
+    return Summary("done", totals, {"results": redact(join(out, "results.json"))})
 
 
 def _share(value: float | None) -> str:

@@ -11,13 +11,13 @@ from typing import Final
 
 import click
 
-from cluster.session import connect
+from cluster.session.connect import connect
 from mgc.bundle import DEFAULT
 from mgc.datasets.synthetic import SYNTHETIC_NOTICE, SyntheticConfig, plan_corpus
 from mgc.recipes.house import house
 from pipelines import catalog, evaluate, label, prepare, show, train
-from pipelines.job import OVERRIDES, URI, Summary, describe, main, overrides, say
-from pipelines.metadata import from_file
+from pipelines.catalogs.metadata import from_file
+from pipelines.command.job import OVERRIDES, URI, Summary, describe, main, overrides, say
 from pipelines.synthesize import make_corpus
 
 CORPUS: Final = SyntheticConfig(seed=1, shortest_seconds=8.0, longest_seconds=12.0)

@@ -10,16 +10,17 @@ from typing import Any, Final
 import click
 import numpy as np
 
-from cluster import inventory, storage
-from cluster.feed import SHUFFLE_BYTES, SHUFFLE_CLIPS
-from cluster.inventory import Finding, State, fails, gib, guarded, lacks
-from cluster.profiles import PROFILES, Resources, choose, this_machine
-from cluster.session import at_hand, connect, looked_at
+from cluster.session import inventory
+from cluster.session.connect import at_hand, connect, looked_at
+from cluster.session.inventory import Finding, State, fails, gib, guarded, lacks
+from cluster.session.profiles import PROFILES, Resources, choose, this_machine
+from cluster.storage.failures import redact
+from cluster.training.batches import SHUFFLE_BYTES, SHUFFLE_CLIPS
 from mgc.errors import ConfigError, MgcError
 from mgc.features.front_end import build_front_end
 from mgc.recipes.catalogue import RECIPES, Recipe
 from mgc.training.memory import step_bytes
-from pipelines.job import URI, Summary, main
+from pipelines.command.job import URI, Summary, main
 
 _WORKER_BYTES: Final = inventory.GIB
 """Of a training worker before its first clip: Python, torch, Ray."""
@@ -57,7 +58,7 @@ def build(
                 nodes = looked_at(inventory.machine)
             findings += _cluster(have, nodes)
         except MgcError as error:
-            findings.append(fails("cluster", storage.redact(address), str(error)))
+            findings.append(fails("cluster", redact(address), str(error)))
     if have is not None:
         findings += [_profile(name, have, workers, name == profile) for name in PROFILES]
     findings += _recipes(recipe, workers, memory)

@@ -8,16 +8,18 @@ from typing import Any
 
 import click
 
-from cluster import storage
+from cluster.bundles import open_bundle, save_bundle
+from cluster.storage import files
+from cluster.storage.failures import redact
+from cluster.storage.uri import join
 from mgc.bundle import Bundle
 from mgc.configuration import to_json
 from mgc.errors import BundleError
 from mgc.models.ensemble import Ensemble, EnsembleConfig
-from pipelines.job import URI, Summary, main, say
-from pipelines.train import open_bundle, save_bundle
+from pipelines.command.job import URI, Summary, main, say
 
 
-def join(bundles: Sequence[Bundle], where: Sequence[str]) -> Bundle:
+def join_bundles(bundles: Sequence[Bundle], where: Sequence[str]) -> Bundle:
     """The ensemble of bundles that were trained on the same tracks, from the same features.
 
     Args:
@@ -69,11 +71,11 @@ def _facts(bundle: Bundle) -> dict[str, Any]:
 
 def build(uris: Sequence[str], out: str, overwrite: bool, dry_run: bool) -> Summary:
     """Load the members, join them and save the bundle."""
-    where = [storage.redact(uri) for uri in uris]
-    joined = join([open_bundle(uri) for uri in uris], where)
+    where = [redact(uri) for uri in uris]
+    joined = join_bundles([open_bundle(uri) for uri in uris], where)
     counts = {"members": len(uris)}
-    outputs = {"bundle": storage.redact(out)}
-    if storage.exists(storage.join(out, "experiment.json")):
+    outputs = {"bundle": redact(out)}
+    if files.exists(join(out, "experiment.json")):
         if open_bundle(out).id == joined.id:
             say(f"{outputs['bundle']}: this very ensemble is there already.")
             return Summary("up_to_date", counts, outputs)

@@ -2,103 +2,35 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from typing import Any, Final
 
 import click
 import pyarrow as pa
 
-from cluster import storage
-from cluster.feed import feed
-from cluster.profiles import Profile
-from cluster.scoring import clip_answers
-from cluster.session import connect
-from cluster.tables import read_features, read_roster
+from cluster.bundles import open_bundle
+from cluster.session.connect import connect
+from cluster.session.profiles import Profile
+from cluster.storage import files
+from cluster.storage.failures import redact
+from cluster.storage.uri import join
+from cluster.streams.feed import feed
+from cluster.streams.scoring import clip_answers
+from cluster.tables.features import read_features, read_roster
 from mgc import schema
-from mgc.bundle import Bundle
+from mgc.bundle_facts import evaluated, history_rows, kept_epoch, leaks_said, model_facts
 from mgc.datasets.protocols import name_of
-from mgc.errors import ConfigError, FeaturesError
+from mgc.errors import FeaturesError
+from mgc.evaluation.answers import answers, map_of, robustness_of, scores_of
 from mgc.evaluation.calibration import calibration
 from mgc.evaluation.embedding_map import SHOWN, choose
 from mgc.evaluation.leakage import check_heard, heard, says
-from mgc.evaluation.report import EpochRow, ReportContent, render_report, report_json
+from mgc.evaluation.report import ReportContent, render_report, report_json
 from mgc.evaluation.robustness import SHARES
-from mgc.evaluation.scores import Scores
 from mgc.evaluation.shots import shot_scores, shots_to_json
-from mgc.experiment import Experiment
-from mgc.models.blocks import parameter_count
-from pipelines.answers import answers, map_of, robustness_of, scores_of
-from pipelines.job import OVERRIDES, PROFILE, URI, Summary, describe, main, overrides, say
-from pipelines.train import open_bundle
+from pipelines.command.job import OVERRIDES, PROFILE, URI, Summary, describe, main, overrides, say
 
 WRITTEN: Final = ("metrics.json", "report.json", "report.html")
-
-
-def model_facts(bundle: Bundle) -> dict[str, str]:
-    """What a report says about a bundle."""
-    metrics = bundle.metrics
-    made = metrics.get("made_with", {})
-    members = metrics.get("members", [])
-    if members:
-        # An ensemble was not trained itself.
-        course = {"members": str(len(members)), "seeds": ", ".join(str(member["seed"]) for member in members)}
-    else:
-        course = {"epochs": str(len(metrics.get("history", []))), "seed": str(bundle.experiment.training.seed)}
-    return {
-        "bundle": bundle.id,
-        "recipe": bundle.experiment.recipe,
-        "features": f"{bundle.features_id} ({bundle.experiment.front_end.kind})",
-        "parameters": f"{parameter_count(bundle.model):,}",
-        "genres": ", ".join(bundle.taxonomy.names),
-        "trained on": json.dumps(metrics.get("data", {}).get("clips", {})).strip("{}").replace('"', ""),
-        **course,
-        "protocol": name_of(bundle.experiment.protocol),
-        "made with": ", ".join(f"{name} {value}" for name, value in made.items()),
-    }
-
-
-def history_rows(bundle: Bundle) -> list[EpochRow]:
-    """The training history of a bundle, for its report."""
-    known = [field.name for field in dataclasses.fields(EpochRow)]
-    rows = bundle.metrics.get("history", [])
-    return [EpochRow(**{name: row[name] for name in known if name in row}) for row in rows]
-
-
-def kept_epoch(bundle: Bundle) -> int | None:
-    """The epoch whose weights a bundle has; None where nobody noted it."""
-    epoch: int | None = bundle.metrics.get("validation", {}).get("epoch")
-    return epoch
-
-
-def bundle_scores(bundle: Bundle) -> tuple[Scores | None, str, str]:
-    """The scores that a bundle carries, with the name and the description of the split.
-
-    None where it was never scored.
-    """
-    found: dict[str, Any] | None = bundle.metrics.get("test")
-    if not found:
-        return None, "test", ""
-    return Scores.from_json(found["scores"]), found["split"], found["description"]
-
-
-def leaks_said(bundle: Bundle) -> list[str]:
-    """What leaked into the scores that a bundle carries, and into its training."""
-    records = (bundle.metrics.get("test") or {}, bundle.metrics.get("data", {}))
-    leaks = [record.get("leakage", {}).get("says") for record in records]
-    return [leak for leak in leaks if leak]
-
-
-def evaluated(bundle: Bundle, fields: dict[str, str]) -> Experiment:
-    """The experiment of a bundle under another protocol.
-
-    Raises:
-        ConfigError: a field is none of the protocol's.
-    """
-    for name in fields:
-        if not name.startswith("protocol."):
-            raise ConfigError(f"option {name}: a trained model is scored as it is; only --protocol fields can be set.")
-    return bundle.experiment.override(fields)
 
 
 def build(
@@ -114,7 +46,7 @@ def build(
     robustness: bool = False,
 ) -> Summary:
     """Score and write the report; connects to Ray unless it is given the profile of a session."""
-    where = storage.redact(features)
+    where = redact(features)
     bundle = open_bundle(bundle_uri)
     dataset, facts = read_features(features)
     bundle.check_features(facts["features_id"], where)
@@ -146,7 +78,7 @@ def build(
                 "protocol": name_of(protocol),
                 **counts,
                 "leakage": leakage,
-                "would write": ", ".join(storage.redact(storage.join(target, name)) for name in WRITTEN),
+                "would write": ", ".join(redact(join(target, name)) for name in WRITTEN),
             }
         )
     if found is not None:
@@ -165,8 +97,8 @@ def build(
     with connect(profile=profile) as at:
         clips = work(at)
     unit = protocol.unit
-    given = answers(clips, bundle, unit)
-    scores = scores_of(given, bundle)
+    given = answers(clips, bundle.taxonomy, unit)
+    scores = scores_of(given, bundle.taxonomy)
     if scores.tracks != counts[unit]:
         raise FeaturesError(f"{where}: {scores.tracks} of {counts[unit]} {unit} were scored; run it again.")
     how = "clips of a track averaged" if unit == "tracks" else f"of {size.tracks} tracks, each clip by itself"
@@ -193,8 +125,10 @@ def build(
         split_description=description,
         history=history_rows(bundle),
         calibration=calibration(given.truth_N, given.probabilities_NG, given.groups),
-        robustness=robustness_of(clips, bundle, unit) if robustness else None,
-        embedding_map=map_of(clips, bundle) if draw_map else None,
+        robustness=robustness_of(clips, bundle.taxonomy, bundle.experiment.front_end.kind, unit)
+        if robustness
+        else None,
+        embedding_map=map_of(clips, bundle.taxonomy) if draw_map else None,
         shots=shots,
         kept_epoch=kept_epoch(bundle),
     )
@@ -204,7 +138,7 @@ def build(
         "report.html": render_report(content),
     }
     for name in WRITTEN:
-        storage.write_bytes(storage.join(target, name), texts[name].encode())
+        files.write_bytes(join(target, name), texts[name].encode())
     sure = scores.accuracy_interval
     ends = f" ({sure.low:.3f} to {sure.high:.3f}, 95 % over {scores.groups} {scores.group_kind})" if sure else ""
     say(
@@ -216,7 +150,7 @@ def build(
         say(leakage["says"])
     counts |= {"accuracy": round(scores.accuracy, 4), "macro_f1": round(scores.macro_f1, 4)}
     outputs = {"report": "report.html", "json": "report.json"}
-    return Summary("done", counts, {name: storage.redact(storage.join(target, file)) for name, file in outputs.items()})
+    return Summary("done", counts, {name: redact(join(target, file)) for name, file in outputs.items()})
 
 
 @click.command("evaluate", context_settings=OVERRIDES)

@@ -11,16 +11,19 @@ import click
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
-from cluster import storage
-from cluster.progress import shown
-from cluster.tables import FeaturesWriter, open_parquet
+from cluster.session.progress import shown
+from cluster.storage import files
+from cluster.storage.failures import redact
+from cluster.storage.uri import join
+from cluster.tables.features import FeaturesWriter
+from cluster.tables.parquet import open_parquet
 from mgc import schema
 from mgc.configuration import to_json
 from mgc.datasets import fma_mels, long_tail
 from mgc.datasets.splits import TRAIN
 from mgc.errors import FeaturesError
 from mgc.features.front_end import build_front_end, features_id
-from pipelines.job import URI, Summary, describe, main, say
+from pipelines.command.job import URI, Summary, describe, main, say
 
 
 def thinned(dataset: pads.Dataset, ratio: float, where: str) -> tuple[set[str], str]:
@@ -39,16 +42,14 @@ def build(
     """Write the features; with a ratio, only a long-tailed subset of the training tracks, and all others."""
     dataset = open_parquet(source, "Give the Parquet file of mels.", FeaturesError)
     total = dataset.count_rows()
-    target = storage.join(out, "features")
-    if storage.exists(target):
-        raise FeaturesError(
-            f"{storage.redact(out)}: there are features here already; give another --out, or remove it."
-        )
+    target = join(out, "features")
+    if files.exists(target):
+        raise FeaturesError(f"{redact(out)}: there are features here already; give another --out, or remove it.")
     config = fma_mels.FRONT_END
     if dry_run:
-        describe({"rows": total, "front_end": to_json(config), "would write": storage.redact(target)})
+        describe({"rows": total, "front_end": to_json(config), "would write": redact(target)})
         return Summary("dry_run", {"rows": total})
-    where, notices, keep = storage.redact(source), [fma_mels.NOTICE], None
+    where, notices, keep = redact(source), [fma_mels.NOTICE], None
     if ratio is not None:
         tracks, notice = thinned(dataset, ratio, where)
         notices.append(notice)
@@ -69,8 +70,8 @@ def build(
             draw({"tracks": written}, {})
     counts = {"rows": total, "tracks": written, "left_out": total - written, **splits}
     why = "no split" if ratio is None else "no split, or thinned out"
-    say(f"{written} of {total} tracks -> {storage.redact(out)} (the rest: {why})")
-    return Summary("done", counts, {"features": storage.redact(out)})
+    say(f"{written} of {total} tracks -> {redact(out)} (the rest: {why})")
+    return Summary("done", counts, {"features": redact(out)})
 
 
 @click.command("import-mels")

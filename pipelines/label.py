@@ -11,20 +11,23 @@ from typing import Any, Final
 import click
 import ray
 
-from cluster import storage, streams
-from cluster.labels_plan import without
-from cluster.labels_table import PLAN, RUN, Plan
-from cluster.profiles import Profile
-from cluster.progress import watched
-from cluster.rates import Measured, as_facts
-from cluster.session import connect
+from cluster.labels.plan import without
+from cluster.labels.rates import Measured, as_facts
+from cluster.labels.table import PLAN, RUN, Plan
+from cluster.session.connect import connect
+from cluster.session.profiles import Profile
+from cluster.session.progress import watched
+from cluster.storage import files
+from cluster.storage.failures import redact
+from cluster.storage.uri import join
+from cluster.streams import listening
 from mgc.bundle import DEFAULT
 from mgc.errors import LabelsError, MgcError
 from mgc.evaluation.alarms import Thresholds, thresholds
 from mgc.labeling.rows import Lineage
-from pipelines.job import PROFILE, Summary, describe, main, say
-from pipelines.label_report import labels_run, write_report
-from pipelines.plan import Night, Wanted, describe_night, night_options, open_night
+from pipelines.command.job import PROFILE, Summary, describe, main, say
+from pipelines.nights.plan import Night, Wanted, describe_night, night_options, open_night
+from pipelines.nights.report import labels_run, write_report
 
 _MOST_PASSES: Final = 3
 """Times that tracks are run whose rows did not arrive."""
@@ -59,15 +62,15 @@ def label(
     started = datetime.now(UTC)
     night = open_night(wanted)
     table, plan, bundle = night.table, night.plan, night.bundle
-    where = storage.redact(wanted.labels)
+    where = redact(wanted.labels)
     counts: dict[str, Any] = dict(plan.counts)
     outputs = {"labels": where}
-    report = storage.join(wanted.labels, "_reports", "latest.html")
+    report = join(wanted.labels, "_reports", "latest.html")
     if plan.empty:
         later = f"; {counts['waiting']} wait to be tried again" if counts["waiting"] else ""
         say(f"{where}: {counts['up_to_date']} tracks are up to date{later}; nothing to label.")
-        if storage.exists(report):
-            outputs["report"] = storage.redact(report)
+        if files.exists(report):
+            outputs["report"] = redact(report)
         return Summary("partial" if counts["pending"] else "up_to_date", counts, outputs)
     say(_line(plan))
     measured = Measured()
@@ -89,7 +92,7 @@ def label(
     try:
         run = labels_run(table, plan, plan.counts, wanted.source, started, bundle, measured, limits)
         write_report(wanted.labels, run, bundle, [*bundle.metrics.get("notices", []), *night.notices])
-        outputs["report"] = storage.redact(report)
+        outputs["report"] = redact(report)
         alarms = [alarm.message for alarm in run.alarms]
     except MgcError as error:
         # The labels are true all the same, and a scheduler that runs the job again would find nothing to do.
@@ -132,7 +135,7 @@ def _run(night: Night, profile: Profile, until: datetime | None) -> tuple[Plan, 
         uri = run.portion(missing)
         began = datetime.now(UTC)
         with watched("labeling", "tracks", missing.num_rows) as progress:
-            streams.label(
+            listening.label(
                 uri,
                 missing.num_rows,
                 PLAN,
@@ -147,7 +150,7 @@ def _run(night: Night, profile: Profile, until: datetime | None) -> tuple[Plan, 
         missing = run.missing()
     if missing.num_rows and not _over(until):
         raise LabelsError(
-            f"{storage.redact(table.uri)}: {missing.num_rows} tracks have no row after {_MOST_PASSES} passes, for "
+            f"{redact(table.uri)}: {missing.num_rows} tracks have no row after {_MOST_PASSES} passes, for "
             f"example "
             f"{missing['track_id'][0].as_py()!r}; nothing was committed. Submit the job again."
         )

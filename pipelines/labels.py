@@ -6,14 +6,14 @@ import collections
 
 import click
 
-from cluster import storage
-from cluster.labels_diff import diff, track_rows
-from cluster.labels_export import CSV, PARQUET, export
-from cluster.labels_history import commits, find_version, open_version, rollback, vacuum
-from cluster.labels_table import LabelsTable
-from pipelines.job import URI, Summary, main, say
-from pipelines.labels_tables import difference_tables, history_table, track_tables
-from pipelines.show import open_console
+from cluster.labels.diff import diff, track_rows
+from cluster.labels.export import CSV, PARQUET, export
+from cluster.labels.history import commits, find_version, open_version, rollback, vacuum
+from cluster.labels.table import LabelsTable
+from cluster.storage.failures import redact
+from pipelines.command.console import open_console
+from pipelines.command.job import URI, Summary, main, say
+from pipelines.nights.tables import difference_tables, history_table, track_tables
 
 _LIMIT = click.IntRange(1)
 
@@ -43,7 +43,7 @@ def command(ctx: click.Context) -> None:
 def history(labels: str, limit: int) -> Summary:
     """Print the table's versions: when, by what, how many tracks, which model."""
     log = commits(LabelsTable(labels))
-    open_console().print(history_table(log, storage.redact(labels), limit))
+    open_console().print(history_table(log, redact(labels), limit))
     counts = dict(collections.Counter(f"{commit.what}s".replace(" ", "_") for commit in log if commit.changes_rows))
     return Summary("done", {"version": log[0].version, "entries": len(log), **counts}, _outputs(labels))
 
@@ -62,15 +62,15 @@ def differences(labels: str, before: str, after: str, limit: int, out: str | Non
     """
     kind = CSV if out is not None and out.lower().endswith(".csv") else PARQUET
     if out is not None and kind == PARQUET and not out.lower().endswith((".parquet", ".pq")):
-        raise click.BadParameter(f"{storage.redact(out)} ends neither in .parquet nor in .csv.", param_hint="--out")
-    where, log = storage.redact(labels), commits(LabelsTable(labels))
+        raise click.BadParameter(f"{redact(out)} ends neither in .parquet nor in .csv.", param_hint="--out")
+    where, log = redact(labels), commits(LabelsTable(labels))
     first, second = (find_version(text, log, where) for text in (before, after))
     found = diff(labels, first, second, limit, out, kind, overwrite)
     open_console().print(difference_tables(found, first, second, where, limit))
     outputs = _outputs(labels)
     if out is not None:
-        outputs["differences"] = storage.redact(out)
-        say(f"{found.written} differences -> {storage.redact(out)}")
+        outputs["differences"] = redact(out)
+        say(f"{found.written} differences -> {redact(out)}")
     return Summary("done", {"before": first, "after": second, **found.counts}, outputs)
 
 
@@ -85,7 +85,7 @@ def roll_back(labels: str, version: str, dry_run: bool, limit: int) -> Summary:
     No version is lost by it, so that a rollback can be rolled back. A label run that was planned before is refused when
     it comes to commit; the next one plans against what is there then.
     """
-    where, log = storage.redact(labels), commits(LabelsTable(labels))
+    where, log = redact(labels), commits(LabelsTable(labels))
     target = find_version(version, log, where)
     if dry_run:
         rollback(labels, target, log, dry_run=True)
@@ -114,7 +114,7 @@ def clean(labels: str, keep: int, dry_run: bool, limit: int) -> Summary:
     verb = "would be deleted" if dry_run else "deleted"
     say(
         f"{len(done.files)} files, {done.size_bytes / 1e6:.1f} MB {verb}; versions from {done.oldest} on stay readable "
-        f"-> {storage.redact(labels)}"
+        f"-> {redact(labels)}"
     )
     counts = {"files": len(done.files), "bytes": done.size_bytes, "oldest_version": done.oldest}
     return Summary("dry_run" if dry_run else "done", counts, _outputs(labels))
@@ -132,10 +132,10 @@ def snapshot(labels: str, kind: str, out: str, version: str, limit: int | None, 
 
     In a CSV file `top_k` and `genres` are JSON text, and times are UTC. The file is complete or absent.
     """
-    number = find_version(version, commits(LabelsTable(labels)), storage.redact(labels))
+    number = find_version(version, commits(LabelsTable(labels)), redact(labels))
     rows = export(open_version(labels, number), kind, out, limit, overwrite)
-    say(f"{rows} tracks of version {number} -> {storage.redact(out)}")
-    return Summary("done", {"version": number, "rows": rows}, {**_outputs(labels), "export": storage.redact(out)})
+    say(f"{rows} tracks of version {number} -> {redact(out)}")
+    return Summary("done", {"version": number, "rows": rows}, {**_outputs(labels), "export": redact(out)})
 
 
 @command.command("show")
@@ -146,12 +146,12 @@ def track(labels: str, track: str, limit: int) -> Summary:
     """Print the lineage of TRACK: its row, the commit that wrote it, and what earlier versions said."""
     table = LabelsTable(labels)
     rows = track_rows(labels, track, commits(table), limit)
-    open_console().print(track_tables(track, rows, storage.redact(labels)))
+    open_console().print(track_tables(track, rows, redact(labels)))
     return Summary("done", {"version": table.version, "changes": len(rows)}, _outputs(labels))
 
 
 def _outputs(labels: str) -> dict[str, str]:
-    return {"labels": storage.redact(labels)}
+    return {"labels": redact(labels)}
 
 
 _WORDS = tuple(command.commands)

@@ -14,7 +14,7 @@ from rich.table import Table
 from mgc.configuration import to_json
 from mgc.recipes.catalogue import RECIPES, Recipe
 from mgc.recipes.scores import RecipeScore, recipe_scores
-from pipelines.job import Summary, main
+from pipelines.command.job import Summary, main
 
 _COLUMNS = {"recipe": 16, "input": 15, "parameters": 10, "reported": 10, "ours": 16}
 """The same widths in each paper's table, all together less than 80."""

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import Any
 
 import click
 import duckdb
-from rich.console import Console
 from rich.table import Table
 
-from cluster import storage
-from cluster.labels_table import LabelsTable
-from cluster.queries import open_duckdb
-from pipelines.job import URI, Summary, describe, main
+from cluster.labels.table import LabelsTable
+from cluster.storage.failures import redact
+from cluster.tables.duckdb import open_duckdb
+from pipelines.command.console import open_console, plain
+from pipelines.command.job import URI, Summary, describe, main
 
 
 def build(labels: str, limit: int = 20, genre: str | None = None, rows: bool = True, dry_run: bool = False) -> Summary:
@@ -27,21 +25,15 @@ def build(labels: str, limit: int = 20, genre: str | None = None, rows: bool = T
     counts |= dict(connection.sql(f"SELECT status, count(*) {present} GROUP BY 1").fetchall())
     counts["version"] = table.version
     if dry_run:
-        describe({"would show": storage.redact(labels), **counts})
+        describe({"would show": redact(labels), **counts})
         return Summary("dry_run", counts)
     console = open_console()
-    console.print(_genres(connection, present, storage.redact(labels), table.version))
+    console.print(_genres(connection, present, redact(labels), table.version))
     if rows:
         console.print(_rows(connection, present, limit, genre))
     if counts["quarantined"]:
         console.print(_quarantine(connection, present, limit, counts["quarantined"]))
-    return Summary("done", counts, {"labels": storage.redact(labels)})
-
-
-def open_console() -> Console:
-    """Stdout for tables. A pipe has no width: it is given one that a table fits into."""
-    width = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", "120"))
-    return Console(width=width, highlight=False)
+    return Summary("done", counts, {"labels": redact(labels)})
 
 
 def _genres(connection: duckdb.DuckDBPyConnection, present: str, where: str, version: int) -> Table:
@@ -103,12 +95,6 @@ def _quarantine(connection: duckdb.DuckDBPyConnection, present: str, limit: int,
     for track, kind, message in found:
         table.add_row(plain(track), plain(kind), plain(message))
     return table
-
-
-def plain(text: str) -> str:
-    """Text from files as it is: no markup, and no control characters that a terminal would obey."""
-    shown = "".join(letter if letter.isprintable() else "�" for letter in text)
-    return shown.replace("[", "\\[")
 
 
 @click.command("show")

@@ -14,13 +14,13 @@ import pyarrow.parquet as pq
 import ray
 from pydantic import ValidationError
 
-from cluster.profiles import Profile
-from cluster.progress import watched
-from cluster.session import connect, data_context
+from cluster.session.connect import connect, data_context
+from cluster.session.profiles import Profile
+from cluster.session.progress import watched
 from mgc.configuration import short_hash, to_json
 from mgc.datasets.synthetic import SYNTHETIC_NOTICE, SyntheticConfig, TrackPlan, encode, metadata_table, plan_corpus
 from mgc.errors import ConfigError
-from pipelines.job import Summary, describe, main, say
+from pipelines.command.job import Summary, describe, main, say
 
 
 class _Render:

@@ -4,114 +4,38 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import platform
-import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import click
-import numpy as np
-import torch
-from ray.data import Dataset
 
 import mgc
-from cluster import epochs, storage, training_journal
-from cluster.profiles import Profile
-from cluster.progress import watched
-from cluster.scoring import clip_answers
-from cluster.session import connect
-from cluster.trainer import check_room, train
-from cluster.training_journal import JournalPlan
-from cluster.training_plan import TrainingJob, check_batch, plan_training
-from mgc.bundle import FILES, TRAINED_ON, Bundle, load_bundle
-from mgc.configuration import short_hash, to_json
-from mgc.datasets.protocols import SIDES, name_of
-from mgc.datasets.roster import Roster
+from cluster.bundles import open_bundle
+from cluster.session import epoch_counter
+from cluster.session.connect import connect
+from cluster.session.profiles import Profile
+from cluster.session.progress import watched
+from cluster.storage import files
+from cluster.storage.failures import redact
+from cluster.storage.uri import join
+from cluster.training import journal
+from cluster.training.job import check_batch, plan_training
+from cluster.training.journal import JournalPlan
+from cluster.training.trainer import check_room, train
+from mgc.bundle import Bundle
+from mgc.configuration import short_hash
 from mgc.datasets.splits import TRAIN, VALIDATION
 from mgc.errors import BundleError
-from mgc.evaluation.leakage import Groups, check_division, crossing, heard, says
+from mgc.evaluation.leakage import check_division
 from mgc.experiment import Experiment
-from mgc.labeling.adjust import PriorAdjustment, macro_f1_by_tau
 from mgc.models.blocks import parameter_count
 from mgc.recipes.catalogue import find
 from mgc.taxonomy import Taxonomy
 from mgc.training.course import Row, kept_row
-from pipelines.answers import answers
-from pipelines.job import OVERRIDES, PROFILE, URI, Summary, describe, main, overrides, say
-from pipelines.training_source import Source, check, open_source
-
-
-def open_bundle(uri: str) -> Bundle:
-    """A bundle from the same storage that the jobs use.
-
-    Raises:
-        BundleError: see `mgc.load_bundle`.
-        StorageError: the place cannot be reached.
-    """
-    if not storage.is_remote(uri):
-        return load_bundle(uri)
-    location = storage.locate(uri)
-    if not storage.exists(uri):
-        raise BundleError(f"{storage.redact(uri)}: there is no bundle here. Train one with `mgc train --out BUNDLE`.")
-    return load_bundle(location.path, location.filesystem)
-
-
-def save_bundle(bundle: Bundle, uri: str) -> str:
-    """Write a bundle to any URI; returns its id."""
-    with tempfile.TemporaryDirectory() as folder:
-        bundle_id = bundle.save(folder)
-        # In the order of FILES, the experiment last: a bundle that has one is whole.
-        for name in (TRAINED_ON, *FILES) if bundle.trained_on else FILES:
-            storage.write_bytes(storage.join(uri, name), Path(folder, name).read_bytes())
-    if bundle.trained_on is None:
-        storage.delete(storage.join(uri, TRAINED_ON))
-    return bundle_id
-
-
-def adjusted(bundle: Bundle, validation: Dataset, job: TrainingJob) -> Bundle:
-    """The bundle with the adjustment of its logits that the experiment asks for, see `TrainingConfig.adjust_after`.
-
-    Args:
-        bundle: not adjusted.
-        validation: its clips, see `feed`.
-        job: the training of the bundle.
-    """
-    taus, counts = bundle.experiment.training.adjust_after, job.class_counts
-    if not taus:
-        return bundle
-    if bundle.experiment.protocol.refit:
-        # There is one value, and no validation to try it on.
-        bundle.metrics["adjustment"] = {"tau": taus[0], "validation_macro_f1": {}}
-        adjustment = PriorAdjustment.from_counts(taus[0], counts) if taus[0] else None
-        return dataclasses.replace(bundle, adjustment=adjustment)
-    clips = clip_answers(validation, bundle, job.shape, job.profile)
-    given = answers(clips, bundle, bundle.experiment.protocol.unit)
-    # Logarithms of probabilities are logits.
-    logits_NG = np.log(np.maximum(given.probabilities_NG, np.finfo(np.float64).tiny))
-    found = macro_f1_by_tau(taus, logits_NG, given.truth_N, counts)
-    tau = max(found, key=found.__getitem__)
-    bundle.metrics["adjustment"] = {"tau": tau, "validation_macro_f1": {f"{each:g}": f1 for each, f1 in found.items()}}
-    say(f"logits adjusted by tau {tau:g}: validation macro-F1 {found[tau]:.3f} of {given.unit}")
-    return dataclasses.replace(bundle, adjustment=PriorAdjustment.from_counts(tau, counts) if tau else None)
-
-
-def division(roster: Roster, experiment: Experiment) -> dict[str, str]:
-    """What stands on each side of a protocol, and what leaks, in words."""
-    trained_on = Groups.of(roster)
-    lines = {"protocol": name_of(experiment.protocol)}
-    for split in SIDES:
-        size = roster.size(split)
-        words = f"{size.tracks} tracks, {size.clips} clips, {size.artists} artists"
-        if size.tracks_of_unknown_artist:
-            words += f" ({size.tracks_of_unknown_artist} tracks of unknown artist)"
-        if split != TRAIN:
-            found = heard(roster, split, trained_on)
-            words += f"; of these tracks {found.tracks_heard} are trained on, {found.artists_heard} if by artist"
-        lines[split] = words
-    tracks, artists = crossing(roster, "track"), crossing(roster, "artist")
-    return {**lines, "on more than one side": f"{tracks.count} tracks, {artists.count} artists"}
+from pipelines.command.job import OVERRIDES, PROFILE, URI, Summary, describe, main, overrides, say
+from pipelines.training.publish import adjusted, division, figures_of, publish
+from pipelines.training.source import Source, check, open_source
 
 
 def build(
@@ -161,28 +85,27 @@ def build(
                 "genres": counts[TRAIN],
                 **division(source.roster, experiment),
                 "run": key,
-                "would write": storage.redact(out),
+                "would write": redact(out),
             }
         )
     check_division(source.roster, protocol.leak, protocol.kind, where)
     if dry_run:
         return Summary("dry_run", totals)
-    events = tensorboard or storage.join(out, "tensorboard")
-    outputs = {"bundle": storage.redact(out)}
-    if storage.exists(storage.join(out, "experiment.json")):
+    events = tensorboard or join(out, "tensorboard")
+    outputs = {"bundle": redact(out)}
+    if files.exists(join(out, "experiment.json")):
         if open_bundle(out).metrics.get("training_key") == key:
-            say(f"{storage.redact(out)}: this very model is trained already.")
+            say(f"{redact(out)}: this very model is trained already.")
             return Summary("up_to_date", totals, outputs)
         if not overwrite:
             raise BundleError(
-                f"{storage.redact(out)}: there is another bundle here; give another --out, or --overwrite to replace "
-                f"it."
+                f"{redact(out)}: there is another bundle here; give another --out, or --overwrite to replace it."
             )
-    folder = checkpoints or storage.join(out, "_checkpoints")
+    folder = checkpoints or join(out, "_checkpoints")
     plan = JournalPlan(
         name=f"{experiment.recipe}-{key}",
         key=key,
-        settings=training_journal.settings_of(experiment),
+        settings=journal.settings_of(experiment),
         genres=Taxonomy.flat(counts[TRAIN]).names,
         tensorboard=events,
         mlflow=mlflow,
@@ -193,17 +116,17 @@ def build(
         totals["quarantined"] = sum(bundle.metrics["quarantined"].values())
     best, bundle_id = publish(bundle, history, source, key, totals, out)
     if checkpoints is None:
-        storage.delete(folder)
+        files.delete(folder)
     figures = figures_of(best)
     which = "last" if experiment.training.select == "last" else "best"
     held = ", no validation: it was trained on"
     if figures:
         held = ": validation accuracy {:.3f} of clips, macro-F1 {:.3f}".format(*figures.values())
-    say(f"{which} epoch {best['epoch']}{held} -> {storage.redact(out)}")
+    say(f"{which} epoch {best['epoch']}{held} -> {redact(out)}")
     return Summary(
         "done",
         {**totals, "epochs": len(history), **figures},
-        {**outputs, "bundle_id": bundle_id, "tensorboard": storage.redact(events)},
+        {**outputs, "bundle_id": bundle_id, "tensorboard": redact(events)},
     )
 
 
@@ -221,8 +144,8 @@ def _train(
     """
     check_batch(experiment, at)
     check_room(at)
-    journal = training_journal.start(plan)
-    opened = source.open(at, storage.join(folder, f"{plan.key}-data"))
+    told = journal.start(plan)
+    opened = source.open(at, join(folder, f"{plan.key}-data"))
     job = plan_training(opened.measured, opened.facts, opened.counts, experiment, at)
     say(
         f"training {experiment.recipe}: {parameter_count(job.model()):,} parameters, "
@@ -231,21 +154,21 @@ def _train(
         f"{at.train_workers} worker(s)"
     )
     if plan.tensorboard:
-        say(f"to watch: tensorboard --logdir {storage.redact(plan.tensorboard)}")
-    for problem in training_journal.problems(journal):
+        say(f"to watch: tensorboard --logdir {redact(plan.tensorboard)}")
+    for problem in journal.problems(told):
         say(f"{problem} Training goes on.")
-    epoch = epochs.start()
+    epoch = epoch_counter.start()
     try:
         with watched("training", "clips", job.clips()) as progress:
             training = opened.training(epoch, progress)
             held_out = opened.validation if source.counts[VALIDATION] else None
-            bundle, history = train(job, training, held_out, at, folder, plan.key, progress, epoch, journal)
+            bundle, history = train(job, training, held_out, at, folder, plan.key, progress, epoch, told)
         bundle = adjusted(bundle, opened.validation, job)
     except BaseException:
-        training_journal.finish(journal, None, patience_seconds=10.0)
+        journal.finish(told, None, patience_seconds=10.0)
         raise
     tags = {"bundle_id": bundle.id, "mgc": mgc.__version__}
-    for problem in training_journal.finish(journal, kept_row(experiment.training, history), tags):
+    for problem in journal.finish(told, kept_row(experiment.training, history), tags):
         say(problem)
     failed = opened.quarantined()
     if failed:
@@ -254,67 +177,6 @@ def _train(
         named = ", ".join(sorted(failed)[:3]) + (", …" if len(failed) > 3 else "")
         say(f"{len(failed)} training tracks gave no features ({named}): {json.dumps(kinds)}")
     return bundle, history
-
-
-def publish(
-    bundle: Bundle, history: Sequence[Row], source: Source, key: str, totals: Mapping[str, Any], out: str
-) -> tuple[Row, str]:
-    """Note in a trained bundle what it was trained on and what that gave, and save it.
-
-    Args:
-        bundle: trained, adjusted; its metrics say with how many workers it was made.
-        history: of its training.
-        source: what it was trained on.
-        key: names the training.
-        totals: of the source, and how much of it failed.
-        out: folder of the bundle.
-
-    Returns:
-        The row of the epoch that was kept, and the bundle's id.
-    """
-    protocol, roster, counts = bundle.experiment.protocol, source.roster, source.counts
-    trained_on = Groups.of(roster)
-    bundle = dataclasses.replace(bundle, trained_on=trained_on)
-    leak = heard(roster, VALIDATION, trained_on)
-    best = kept_row(bundle.experiment.training, history)
-    total = sum(counts[TRAIN].values())
-    bundle.metrics.update(
-        {
-            "training_key": key,
-            "history": list(history),
-            "validation": best,
-            "data": {
-                "features": source.where,
-                "clips": totals,
-                "genres_without_validation": source.unvalidated,
-                "genre_clips": counts[TRAIN],
-                "genre_share": {g: n / total for g, n in counts[TRAIN].items()},
-                "protocol": name_of(protocol),
-                "sides": {split: to_json(roster.size(split)) for split in SIDES},
-                "leakage": {
-                    "asked_for": protocol.leak,
-                    "tracks_on_two_sides": crossing(roster, "track").count,
-                    "artists_on_two_sides": crossing(roster, "artist").count,
-                    VALIDATION: leak.to_json(),
-                    "says": says(leak, VALIDATION, protocol.unit),
-                },
-            },
-            "notices": source.notices,
-            "made_with": {
-                "mgc": mgc.__version__,
-                "torch": torch.__version__,
-                "machine": platform.machine(),
-                **bundle.metrics["made_with"],
-            },
-        }
-    )
-    return best, save_bundle(bundle, out)
-
-
-def figures_of(row: Row) -> dict[str, Any]:
-    """The figures of an epoch that a summary has; none where nothing was held out."""
-    names = ("validation_accuracy", "validation_macro_f1")
-    return {name: round(row[name], 4) for name in names if name in row}
 
 
 @click.command("train", context_settings=OVERRIDES)

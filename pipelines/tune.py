@@ -14,11 +14,13 @@ from typing import Any, Final, get_args
 import click
 
 import mgc
-from cluster import storage
-from cluster.held import hold
-from cluster.profiles import KEEPS_MEMORY, Profile
-from cluster.session import connect
-from cluster.training_plan import TrainingJob, plan_training
+from cluster.session.connect import connect
+from cluster.session.profiles import KEEPS_MEMORY, Profile
+from cluster.storage import files
+from cluster.storage.failures import redact
+from cluster.storage.uri import join
+from cluster.training.in_memory import hold
+from cluster.training.job import TrainingJob, plan_training
 from mgc.bundle import Bundle
 from mgc.configuration import short_hash, to_json
 from mgc.datasets.protocols import name_of
@@ -30,9 +32,9 @@ from mgc.recipes.catalogue import find
 from mgc.recipes.space import Space, shown
 from mgc.training.course import kept_row, read_best
 from pipelines import evaluate, train
-from pipelines.job import OVERRIDES, PROFILE, URI, Summary, describe, main, overrides, say
-from pipelines.train import adjusted, publish
-from pipelines.training_source import PreparedFeatures, check
+from pipelines.command.job import OVERRIDES, PROFILE, URI, Summary, describe, main, overrides, say
+from pipelines.training.publish import adjusted, publish
+from pipelines.training.source import PreparedFeatures, check
 from tune.records import SearchRecord, TrialRecord
 from tune.report import render_search
 from tune.search import Metric, Scheduler, SearchConfig, Searcher, check_search, places, search
@@ -76,7 +78,7 @@ class Order:
     @property
     def bundle(self) -> str:
         """Folder of the best bundle."""
-        return storage.join(self.out, "bundle")
+        return join(self.out, "bundle")
 
     def key(self, data: PreparedFeatures) -> str:
         """Names the search: the same for the same trials, whatever is done with the best one."""
@@ -102,27 +104,26 @@ def build(
     check_division(data.roster, protocol_of.leak, protocol_of.kind, data.where)
     if dry_run:
         return Summary("dry_run", counts)
-    outputs = {"bundle": storage.redact(order.bundle)}
-    outputs |= {name: storage.redact(storage.join(order.out, file)) for name, file in FILES.items()}
+    outputs = {"bundle": redact(order.bundle)}
+    outputs |= {name: redact(join(order.out, file)) for name, file in FILES.items()}
     before = _before(order.out)
     wanted = {"refit": order.refit, "test": order.test}
     if before.get("key") == key and before.get("finished") == wanted:
-        say(f"{storage.redact(order.out)}: this very search is done already.")
+        say(f"{redact(order.out)}: this very search is done already.")
         return Summary("up_to_date", before["counts"], outputs)
     if before.get("key", key) != key and not overwrite:
         raise BundleError(
-            f"{storage.redact(order.out)}: there is another search here; give another --out, or --overwrite to replace "
-            "it."
+            f"{redact(order.out)}: there is another search here; give another --out, or --overwrite to replace it."
         )
     # Trainers leak room where there is no dashboard.
     with connect(
         train_workers=order.workers, profile=profile, dashboard=order.workers > 1, environment=KEEPS_MEMORY
     ) as at:
-        opened = data.open(at, storage.join(order.out, "trials"))
+        opened = data.open(at, join(order.out, "trials"))
         job = plan_training(opened.measured, opened.facts, opened.counts, order.experiment, at)
         record = _searched(order, data, job, key)
         record.write(order.out)
-        storage.write_bytes(storage.join(order.out, FILES["report"]), render_search(record).encode())
+        files.write_bytes(join(order.out, FILES["report"]), render_search(record).encode())
         for trial in record.trials:
             if trial.reason:
                 say(f"trial {trial.number} failed: {trial.reason}")
@@ -130,7 +131,7 @@ def build(
         if best is None:
             first = next((trial.reason for trial in record.trials if trial.reason), "none finished an epoch")
             raise TrainingError(
-                f"{storage.redact(order.out)}: none of {len(record.trials)} trials gave a model (the first: {first}); "
+                f"{redact(order.out)}: none of {len(record.trials)} trials gave a model (the first: {first}); "
                 "see report.html there."
             )
         say(
@@ -144,21 +145,21 @@ def build(
             scored = evaluate.build(order.bundle, order.features, profile=at)
             counts |= {f"test_{name}": value for name, value in scored.counts.items()}
     record.write(order.out, {"finished": wanted, "counts": counts})
-    say(f"the best as a bundle: {storage.redact(order.bundle)}; all trials: {outputs['report']}")
+    say(f"the best as a bundle: {redact(order.bundle)}; all trials: {outputs['report']}")
     return Summary("done", counts, outputs)
 
 
 def _before(out: str) -> dict[str, Any]:
     """The search that lies in a folder; empty where there is none."""
-    uri = storage.join(out, FILES["json"])
-    if not storage.exists(uri):
+    uri = join(out, FILES["json"])
+    if not files.exists(uri):
         return {}
     try:
-        found = json.loads(storage.read_text(uri))
+        found = json.loads(files.read_text(uri))
     except json.JSONDecodeError:
         found = None
     if not isinstance(found, dict):
-        raise BundleError(f"{storage.redact(uri)}: this is no record of a search; remove it, or give another --out.")
+        raise BundleError(f"{redact(uri)}: this is no record of a search; remove it, or give another --out.")
     return found
 
 
@@ -173,12 +174,12 @@ def _searched(order: Order, data: PreparedFeatures, job: TrainingJob, key: str) 
         f"searching {order.experiment.recipe}: {trials} trials ({order.config.searcher}, {order.config.scheduler}), "
         f"{data.totals['train_clips']} clips, {len(job.taxonomy)} genres, {room.at_once} at a time"
     )
-    folder = storage.join(order.out, "trials")
+    folder = join(order.out, "trials")
     held: Held | Streamed
     if order.workers == 1:
         held = Held(*(hold(data.plain(split, at)) for split in (TRAIN, VALIDATION)))
     else:
-        held = Streamed(data.streams, storage.join(folder, key, "trainers"))
+        held = Streamed(data.streams, join(folder, key, "trainers"))
     found = search(order.config, order.space, trial, held, room, folder, key)
     facts = {
         "features": f"{data.where}: {json.dumps(data.totals).strip('{}').replace(chr(34), '')}",
@@ -200,7 +201,7 @@ def _keep(order: Order, data: PreparedFeatures, job: TrainingJob, best: TrialRec
     assert best.checkpoint is not None
     experiment = order.space.apply(order.experiment, best.point)
     with tempfile.TemporaryDirectory() as folder:
-        storage.copy_tree(best.checkpoint, folder)
+        files.copy_tree(best.checkpoint, folder)
         weights, history = read_best(Path(folder))
     job = job.of(experiment)
     model = job.model()
@@ -214,7 +215,7 @@ def _keep(order: Order, data: PreparedFeatures, job: TrainingJob, best: TrialRec
         return
     kept = kept_row(experiment.training, history)["epoch"]
     refit = refitted(experiment, kept, bundle.metrics.get("adjustment", {}).get("tau"))
-    folder = storage.join(order.out, "trials", key, "refit")
+    folder = join(order.out, "trials", key, "refit")
     train.build(refit, order.features, order.bundle, folder, job.profile, order.workers, order.limit, overwrite=True)
 
 

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
-from cluster.profiles import Profile
-from cluster.session import connect
-from tests import fault_proxy
-from tests.object_store import ObjectStore, running
-from tests.ray_head import RayHead
-from tests.ray_head import running as running_ray
+from cluster.session.connect import connect
+from cluster.session.profiles import Profile
+from tests.support import fault_proxy
+from tests.support.object_store import ObjectStore, running
+from tests.support.ray_head import RayHead
+from tests.support.ray_head import running as running_ray
 
 # How long an example takes says how busy the machine is.
 settings.register_profile("mgc", deadline=None)

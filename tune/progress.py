@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cluster.progress import LINE_EVERY_SECONDS
+from cluster.session.progress import LINE_EVERY_SECONDS
 from mgc.recipes.space import Space, shown
 from tune.spaces import point_of
 

@@ -12,7 +12,8 @@ from typing import Any, Final, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster import storage
+from cluster.storage import files
+from cluster.storage.uri import join
 from mgc.recipes.space import AnyDimension, Integer, LogUniform, Space, Uniform
 
 FORMAT_VERSION: Final = 1
@@ -151,9 +152,9 @@ class SearchRecord:
         """
         buffer = io.BytesIO()
         pq.write_table(self.table(), buffer)
-        storage.write_bytes(storage.join(uri, "trials.parquet"), buffer.getvalue())
+        files.write_bytes(join(uri, "trials.parquet"), buffer.getvalue())
         text = json.dumps({**self.to_json(), **(more or {})}, indent=2, allow_nan=False)
-        storage.write_bytes(storage.join(uri, "search.json"), f"{text}\n".encode())
+        files.write_bytes(join(uri, "search.json"), f"{text}\n".encode())
 
 
 def _rank(score: float | None, falls: bool) -> float:

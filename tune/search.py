@@ -26,10 +26,11 @@ from ray.tune.schedulers import (
 from ray.tune.search import ConcurrencyLimiter
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
-from cluster import storage
-from cluster.profiles import FEWEST_LOGICAL_CPUS, Profile, fit
-from cluster.session import at_hand
-from cluster.training_plan import TrainingJob
+from cluster.session.connect import at_hand
+from cluster.session.profiles import FEWEST_LOGICAL_CPUS, Profile, fit
+from cluster.storage import files
+from cluster.storage.uri import Location, is_remote, join, locate
+from cluster.training.job import TrainingJob
 from mgc.configuration import STRICT
 from mgc.errors import ConfigError, said
 from mgc.experiment import Experiment
@@ -215,8 +216,8 @@ def search(
     # Failed trials are in the records; Tune would print their tracebacks.
     os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    location = storage.locate(uri)
-    if not storage.is_remote(uri):
+    location = locate(uri)
+    if not is_remote(uri):
         Path(location.path).mkdir(parents=True, exist_ok=True)
     function = alone if isinstance(data, Held) else together
     trainable = tune.with_resources(
@@ -225,7 +226,7 @@ def search(
     )
     path = f"{location.path}/{key}"
     began = time.monotonic()
-    if _begun(storage.join(uri, key)):
+    if _begun(join(uri, key)):
         tuner = tune.Tuner.restore(path, trainable=trainable, storage_filesystem=location.filesystem)
     else:
         tuner = _tuner(trainable, config, space, job, at, location, key, isinstance(data, Held))
@@ -237,7 +238,7 @@ def search(
         contextlib.redirect_stdout(nowhere),
     ):
         results = tuner.fit()
-    prefix = "s3://" if storage.is_remote(uri) else ""
+    prefix = "s3://" if is_remote(uri) else ""
     timed_out = config.seconds is not None and time.monotonic() - began >= config.seconds
     return [
         _record(number, trial, result, space, config, timed_out, prefix)
@@ -247,7 +248,7 @@ def search(
 
 def _begun(uri: str) -> bool:
     """Whether there is a search to go on with: one that was killed before it saved itself begins anew."""
-    names = [each.rpartition("/")[2] for each in storage.list_uris(uri)]
+    names = [each.rpartition("/")[2] for each in files.list_uris(uri)]
     return "tuner.pkl" in names and any(name.startswith("experiment_state-") for name in names)
 
 
@@ -257,7 +258,7 @@ def _tuner(
     space: Space,
     job: TrainingJob,
     at: Places,
-    location: storage.Location,
+    location: Location,
     key: str,
     reuse: bool,
 ) -> tune.Tuner:

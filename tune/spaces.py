@@ -13,7 +13,8 @@ from typing import Any, Final
 import yaml
 from ray import tune
 
-from cluster import storage
+from cluster.storage import files
+from cluster.storage.failures import redact
 from mgc.errors import ConfigError
 from mgc.recipes.space import Alternatives, AnyDimension, Choice, Integer, LogUniform, Space, Uniform, fields_of
 
@@ -41,7 +42,7 @@ def read_space(uri: str) -> Space:
         ConfigError: the file is neither, or no space; one line.
         StorageError: it cannot be read.
     """
-    text, where = storage.read_text(uri), storage.redact(uri)
+    text, where = files.read_text(uri), redact(uri)
     try:
         value = json.loads(text) if uri.lower().endswith(".json") else yaml.load(text, _Loader)
     except json.JSONDecodeError as error:

@@ -17,10 +17,10 @@ from ray import tune
 from ray.data import Dataset
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from cluster import epochs
-from cluster.held import HeldClips, follow
-from cluster.trainer import train
-from cluster.training_plan import TrainingJob
+from cluster.session import epoch_counter
+from cluster.training.in_memory import HeldClips, follow
+from cluster.training.job import TrainingJob
+from cluster.training.trainer import train
 from mgc.recipes.space import Space
 from mgc.training.course import Course
 from tune.spaces import point_of
@@ -44,7 +44,7 @@ class Streamed:
     """Trials of several workers, each with a trainer of its own that streams the features.
 
     Attributes:
-        streams: gives those of training and validation for a job and a handle of `epochs.start`.
+        streams: gives those of training and validation for a job and a handle of `epoch_counter.start`.
         checkpoints: folder of the trainers' checkpoints.
     """
 
@@ -78,7 +78,7 @@ def _report(course: Course) -> None:
 def together(config: dict[str, Any], space: Space, job: TrainingJob, data: Streamed) -> None:
     """A trial of several workers."""
     job = job.of(space.apply(job.experiment, point_of(space, config)))
-    epoch = epochs.start()
+    epoch = epoch_counter.start()
     training, validation = data.streams(job, epoch)
     name = tune.get_context().get_trial_id()
     train(job, training, validation, job.profile, data.checkpoints, name, epoch=epoch, callbacks=[WholeEpochs()])

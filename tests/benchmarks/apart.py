@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.one_core import THREADS
+from tests.benchmarks.front_end.one_core import THREADS
 
 ALL_CORES = frozenset(os.sched_getaffinity(0))
 """Those that this process had when it was started."""

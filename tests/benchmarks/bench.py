@@ -15,7 +15,7 @@ import click
 from rich.console import Console
 
 from tests.benchmarks.apart import ApartError, facts_of
-from tests.benchmarks.one_core import pin
+from tests.benchmarks.front_end.one_core import pin
 from tests.benchmarks.result import Result, show
 
 # The measurements are imported where they are used: NumPy and torch must find the settings of `pin`.

@@ -11,7 +11,7 @@ import soxr
 from numpy.typing import NDArray
 
 from mgc.datasets.synthetic import GENRES, SyntheticConfig, plan_corpus, render
-from tests.good_files import encode_by_ffmpeg
+from tests.support.good_files import encode_by_ffmpeg
 
 RATE_HZ = 44100
 BIT_RATE = 256_000

@@ -18,7 +18,7 @@ from mgc import schema
 from mgc.datasets import fma, folder, gtzan, jamendo, synthetic
 from mgc.datasets.metadata import FACTS
 from mgc.taxonomy import Taxonomy
-from tests.fma_files import Row, genres_csv, tracks_csv
+from tests.support.fma_files import Row, genres_csv, tracks_csv
 
 
 @dataclass(frozen=True)

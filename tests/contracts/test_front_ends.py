@@ -12,8 +12,8 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from cluster.stream_ends import FeaturesSink
-from cluster.tables import FeaturesWriter, read_features
+from cluster.streams.sinks import FeaturesSink
+from cluster.tables.features import FeaturesWriter, read_features
 from mgc import schema
 from mgc.audio.waveform import Waveform
 from mgc.configuration import to_json

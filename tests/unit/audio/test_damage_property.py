@@ -15,8 +15,8 @@ from mgc.audio.waveform import Waveform
 from mgc.errors import AudioError, ErrorKind
 from mgc.features.extract import Extract
 from mgc.features.mel import LogMelConfig
-from tests.damage import DAMAGES, Damaged, damaged_file, damaged_files
-from tests.good_files import GoodFile, good_files
+from tests.support.damage import DAMAGES, Damaged, damaged_file, damaged_files
+from tests.support.good_files import GoodFile, good_files
 
 PLANS = (
     ListeningPlan(),

@@ -1,4 +1,4 @@
-"""FMA's tables: as its authors wrote them (`tests.fma_files`), damaged, and the real genres.csv."""
+"""FMA's tables: as its authors wrote them (`tests.support.fma_files`), damaged, and the real genres.csv."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mgc.datasets import fma
 from mgc.datasets.splits import TEST, TRAIN, VALIDATION
 from mgc.errors import CatalogError
-from tests.fma_files import GENRES, NAMES, TITLES, Row, genres_csv, tracks_csv
+from tests.support.fma_files import GENRES, NAMES, TITLES, Row, genres_csv, tracks_csv
 
 KNOWN = fma.read_genres(genres_csv(), "genres.csv")
 

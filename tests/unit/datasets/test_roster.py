@@ -8,7 +8,7 @@ import pytest
 from mgc.datasets import roster as room
 from mgc.datasets.protocols import ByGroup, ClipRandom, GivenSplits
 from mgc.datasets.roster import COLUMNS, Roster, SideSize, count_rows, on_side
-from tests import tiny_features
+from tests.support import tiny_features
 
 ROWS = [
     ("a", "Rock", "x", "training"),

@@ -15,7 +15,7 @@ from mgc.datasets.protocols import ByGroup, ClipRandom, GivenSplits
 from mgc.datasets.roster import COLUMNS, Roster, count_rows
 from mgc.errors import LeakageError
 from mgc.evaluation.leakage import Crossing, Groups, Heard, check_division, check_heard, crossing, heard, says
-from tests import tiny_features
+from tests.support import tiny_features
 
 SCHEMA = pa.schema([(name, pa.int32() if name == "clip_index" else pa.string()) for name in COLUMNS])
 

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import soundfile
 
-from cluster.listing import list_audio
-from cluster.tables import catalog_table, read_catalog
+from cluster.storage.listing import list_audio
+from cluster.tables.catalog import catalog_table, read_catalog
 from mgc import schema
 from mgc.audio.decode import decode
 from mgc.audio.excerpts import ListeningPlan
 from mgc.datasets import fma, folder, gtzan, jamendo
 from pipelines.catalog import command
-from pipelines.job import run
-from tests.fma_files import Row, genres_csv, tracks_csv
+from pipelines.command.job import run
+from tests.support.fma_files import Row, genres_csv, tracks_csv
 
 
 def job(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import click
 import pytest
 
 from pipelines.cli import JOBS, find
-from pipelines.job import Summary, run
+from pipelines.command.job import Summary, run
 
 
 @pytest.mark.parametrize("word", JOBS)

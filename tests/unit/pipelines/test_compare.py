@@ -9,13 +9,13 @@ import pytest
 
 from mgc.bundle import Bundle
 from mgc.errors import FeaturesError
+from mgc.evaluation.answers import Answers
 from mgc.evaluation.intervals import Groups
 from mgc.taxonomy import Taxonomy
 from pipelines import compare
-from pipelines.answers import Answers
+from pipelines.command.job import run
 from pipelines.compare import paired, words
-from pipelines.job import run
-from tests import tiny_features
+from tests.support import tiny_features
 
 FOLK, ROCK = 0, 1
 

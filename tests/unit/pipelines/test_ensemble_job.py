@@ -12,6 +12,7 @@ import torch
 
 from mgc.audio.excerpts import ListeningPlan
 from mgc.bundle import Bundle, load_bundle
+from mgc.bundle_facts import model_facts
 from mgc.datasets.protocols import ByGroup
 from mgc.evaluation.leakage import Groups
 from mgc.experiment import Experiment
@@ -22,9 +23,8 @@ from mgc.models.architecture import build_model
 from mgc.models.house import HouseCnnConfig
 from mgc.taxonomy import Taxonomy
 from mgc.training.loop import TrainingConfig
+from pipelines.command.job import run
 from pipelines.ensemble import command
-from pipelines.evaluate import model_facts
-from pipelines.job import run
 
 EXPERIMENT = Experiment(
     recipe="test",

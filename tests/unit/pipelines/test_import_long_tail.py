@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.tables import read_features, read_roster
+from cluster.tables.features import read_features, read_roster
 from mgc import schema
 from mgc.datasets.protocols import GivenSplits
 from mgc.datasets.splits import TRAIN, VALIDATION
 from pipelines import import_mels
-from pipelines.job import run
+from pipelines.command.job import run
 
 
 @pytest.fixture(scope="module")

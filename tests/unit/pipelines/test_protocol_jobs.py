@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from cluster.tables import read_features, read_roster
+from cluster.tables.features import read_features, read_roster
 from mgc.datasets.protocols import ByGroup, ClipRandom, GivenSplits, ProtocolConfig
 from mgc.errors import ConfigError, FeaturesError, LeakageError
 from mgc.evaluation.leakage import Groups
 from pipelines import evaluate, train
-from tests import tiny_features
+from tests.support import tiny_features
 
 
 @pytest.fixture(scope="module")

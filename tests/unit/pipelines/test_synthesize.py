@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.job import run
+from pipelines.command.job import run
 from pipelines.synthesize import command
 
 

@@ -8,16 +8,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from cluster.tables import FeaturesWriter
+from cluster.tables.features import FeaturesWriter
 from mgc import schema
 from mgc.configuration import to_json
 from mgc.errors import ConfigError, FeaturesError
 from mgc.features.front_end import features_id
 from pipelines import train
-from pipelines.job import MISUSED, run
-from pipelines.training_source import open_source
-from tests import tiny_features
-from tests.tiny_features import EXPERIMENT, SHAPE
+from pipelines.command.job import MISUSED, run
+from pipelines.training.source import open_source
+from tests.support import tiny_features
+from tests.support.tiny_features import EXPERIMENT, SHAPE
 
 
 def written(folder: Path, left_out: pc.Expression) -> str:

@@ -14,8 +14,8 @@ from mgc.experiment import Experiment
 from mgc.recipes.catalogue import find
 from mgc.recipes.space import Choice, LogUniform, Space
 from pipelines import tune
-from pipelines.job import run
-from tests import tiny_features
+from pipelines.command.job import run
+from tests.support import tiny_features
 from tune.search import SearchConfig, check_search, most_epochs
 
 SPACE = Space({"training.learning_rate": LogUniform(1e-3, 1e-1), "model.channels": Choice(([4], [4, 6]))})

@@ -14,7 +14,7 @@ from mgc.recipes import scores
 from mgc.recipes.catalogue import RECIPES
 from mgc.recipes.scores import recipe_scores
 from pipelines import recipes
-from pipelines.job import run
+from pipelines.command.job import run
 
 ENTRY = {
     "recipe": "obeirne-a1",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.searches import search
+from tests.support.searches import search
 from tune.importance import FEWEST_TRIALS, importance
 
 

@@ -1,0 +1,1 @@
+"""The labels table: planned, staged, committed, compared, exported; what a night takes."""

@@ -1,0 +1,1 @@
+"""Ray itself: joined or started, what it has, how it is shared out, and what it shows of a job's progress."""

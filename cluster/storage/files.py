@@ -1,0 +1,165 @@
+"""Whole files under any URI: looked up, read, written, listed, deleted; one clear line for whatever fails."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from botocore.exceptions import ClientError
+
+from cluster.storage import s3
+from cluster.storage.failures import error_code, explain
+from cluster.storage.uri import Uri
+from mgc.errors import StorageError
+
+PAGE_KEYS: Final = 1000
+"""What S3 lists, or deletes, in one request at most."""
+
+
+def exists(uri: Uri | str) -> bool:
+    """Whether a file or a folder is there. A missing bucket is an error, since nothing could be written there."""
+    uri = Uri.parse(uri)
+    with explain(uri, "look up"):
+        if not uri.is_remote:
+            return uri.local.exists()
+        # The listing comes first: a HEAD cannot tell a missing bucket from a missing object.
+        return any(True for _ in _keys(uri, limit=1)) or not uri.key or _is_object(uri)
+
+
+def read_bytes(uri: Uri | str) -> bytes:
+    """A whole file."""
+    uri = Uri.parse(uri)
+    with explain(uri, "read"):
+        if not uri.is_remote:
+            return uri.local.read_bytes()
+        body: bytes = s3.client(uri.text).get_object(Bucket=uri.bucket, Key=uri.key)["Body"].read()
+        return body
+
+
+def read_text(uri: Uri | str) -> str:
+    """A whole file of UTF-8 text."""
+    uri = Uri.parse(uri)
+    data = read_bytes(uri)
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise StorageError(f"{uri}: not UTF-8 text (byte {error.start}); write the file anew.") from None
+
+
+def write_bytes(uri: Uri | str, data: bytes) -> None:
+    """Write a whole file at once: a reader finds the old one or the new one, never half. Makes local folders."""
+    uri = Uri.parse(uri)
+    with explain(uri, "write"):
+        if uri.is_remote:
+            s3.client(uri.text).put_object(Bucket=uri.bucket, Key=uri.key, Body=data)
+            return
+        with replacing(uri.local) as temporary:
+            temporary.write_bytes(data)
+
+
+def list_uris(prefix: Uri | str) -> list[str]:
+    """All files below a folder, in order of their paths; none if there is no such folder."""
+    prefix = Uri.parse(prefix)
+    with explain(prefix, "list"):
+        if prefix.is_remote:
+            keys = sorted(key for key in _keys(prefix) if not key.endswith("/"))
+            return [Uri.of_key(prefix.bucket, key).text for key in keys]
+        found: list[str] = []
+        for folder, _, names in os.walk(prefix.path, onerror=_raise):
+            found.extend(f"{folder.rstrip('/')}/{name}" for name in names)
+        return sorted(Uri.of_path(path).text for path in found)
+
+
+def delete(uri: Uri | str) -> None:
+    """Delete a file or a whole folder; nothing happens if there is none.
+
+    Raises:
+        StorageError: also for a whole bucket or the root of the disk, which are never meant.
+    """
+    uri = Uri.parse(uri)
+    with explain(uri, "delete"):
+        if not uri.is_remote:
+            path = uri.local
+            if path == Path(path.anchor):
+                raise StorageError(f"{uri}: will not delete the root of the disk; name a folder below it.")
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+            return
+        if not uri.key:
+            raise StorageError(f"{uri}: will not delete a whole bucket; name a folder below it.")
+        doomed = [*_keys(uri), uri.key]
+        for first in range(0, len(doomed), PAGE_KEYS):
+            request = {"Objects": [{"Key": each} for each in doomed[first : first + PAGE_KEYS]], "Quiet": True}
+            answer = s3.client(uri.text).delete_objects(Bucket=uri.bucket, Delete=request)
+            for refusal in answer.get("Errors", ()):
+                raise ClientError({"Error": refusal}, "DeleteObjects")
+
+
+def copy_tree(source: Uri | str, target: Uri | str) -> None:
+    """Copy a file or a folder of small files, such as a bundle, between any two places, file by file.
+
+    Raises:
+        StorageError: also when there is nothing to copy.
+    """
+    source, target = Uri.parse(source), Uri.parse(target)
+    files = [Uri.parse(text) for text in list_uris(source)]
+    for uri in files:
+        write_bytes(target / uri.path.removeprefix(source.path), read_bytes(uri))
+    if not files:
+        write_bytes(target, read_bytes(source))
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to, which becomes the file `path` at once at the end, and nothing after an error.
+
+    Makes the folder. What was written is on the disk before the file has its name.
+
+    Raises:
+        IsADirectoryError: `path` is something that a rename would put a file in place of: a folder, a device, a pipe.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise IsADirectoryError(errno.EISDIR, "not a regular file", str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".mgc-{secrets.token_hex(8)}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _is_object(uri: Uri) -> bool:
+    try:
+        s3.client(uri.text).head_object(Bucket=uri.bucket, Key=uri.key)
+    except ClientError as error:
+        if error_code(error) in ("404", "NoSuchKey", "NotFound"):
+            return False
+        raise
+    return True
+
+
+def _keys(uri: Uri, limit: int | None = None) -> Iterator[str]:
+    """The keys below a folder, `limit` at a time."""
+    prefix = uri.key + "/" if uri.key else ""
+    pages = s3.client(uri.text).get_paginator("list_objects_v2")
+    for page in pages.paginate(Bucket=uri.bucket, Prefix=prefix, PaginationConfig={"PageSize": limit or PAGE_KEYS}):
+        yield from (each["Key"] for each in page.get("Contents", ()))
+
+
+def _raise(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error

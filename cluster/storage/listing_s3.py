@@ -1,0 +1,392 @@
+"""A large `s3://` SOURCE listed side by side, kept in parts while it goes on.
+
+S3 lists keys in their order, at most a thousand a request, beginning after any key one names. So the keys are divided
+into stretches, each listed by a thread: first at the folders that a delimiter shows; later, whenever a thread has
+nothing to do, a long stretch is halved at a key found by a probe, so that one huge folder, or a bucket without any, is
+shared out too. Where a stretch is cut has no bearing on what is found.
+
+What is listed is written as parts, Parquet files that say which stretch of keys they cover. A listing that was killed
+goes on where they leave off.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import pyarrow as pa
+
+from cluster.storage import files, s3
+from cluster.storage.failures import explain, redact
+from cluster.storage.key_order import ASCII_END, UNICODE_END, between, shared
+from cluster.storage.listing import Sieve, etag, key_prefix
+from cluster.storage.listing_parts import FACTS, Part, fit, ignored_in, read_parts, trusted_parts, write_part
+from cluster.storage.uri import is_remote
+from mgc.errors import StorageError
+
+LISTERS: Final = 16
+"""Requests under way at a time. Amazon allows 5,500 a second; the parsing of one core keeps up with about 50."""
+
+PART_PAGES: Final = 20
+"""Pages of keys in a part: with `LISTERS` threads a kill loses at most 320 requests, of the 10,000 for ten million."""
+
+_SPLIT_AFTER_PAGES: Final = 2
+"""A stretch is halved once so many pages were listed since it began or was last looked at."""
+_PROBES: Final = 24
+"""Requests of one key each in search of the place where to halve; the next search goes on with what they told."""
+_PAGES_A_PROBE: Final = 5
+"""What the search for places to halve may cost: beyond the first few, one probe for so many pages."""
+_USUAL: Final = 256
+"""Characters of keys that are remembered; in Chinese there would be thousands."""
+_FOLDER_LEVELS: Final = 8
+
+
+# Nine tenths of the time to read a page go into its dates. A `<` in a key is written `%3C` or `&lt;`.
+_UNREAD: Final = re.compile(rb"<(LastModified|StorageClass|ChecksumType|ChecksumAlgorithm|Owner)>.*?</\1>", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A complete listing.
+
+    Attributes:
+        parts: in order of keys; together they cover the whole prefix.
+        ignored: as `list_audio` counts.
+        kept_keys: how many keys an earlier, unfinished listing had seen.
+        kept_since: when the oldest of those was listed, in seconds since 1970.
+        expired_parts: how many parts were too old to be trusted.
+        requests: made now, by kind: `page`, `folders`, `probe`.
+    """
+
+    parts: tuple[Part, ...]
+    ignored: Counter[str]
+    kept_keys: int
+    kept_since: float | None
+    expired_parts: int
+    requests: Counter[str]
+
+    @property
+    def keys(self) -> int:
+        """All keys below SOURCE."""
+        return sum(part.keys for part in self.parts)
+
+    def tables(self) -> Iterator[pa.Table]:
+        """The tracks in order of track id, as rows of `schema.CATALOG`, a part at a time."""
+        return read_parts(self.parts)
+
+
+def list_in_parts(source: str, folder_uri: str, progress: Callable[[int], object] | None = None) -> Listing:
+    """List an `s3://` prefix, side by side, into a folder of parts; go on with the parts that lie there.
+
+    Args:
+        source: the prefix. A single object has no keys below it: see `list_audio`.
+        folder_uri: of this listing alone; whoever has read the listing removes it.
+        progress: called with the number of keys seen so far.
+
+    Raises:
+        StorageError: a part of it cannot be listed. The parts stay.
+    """
+    bucket, prefix = key_prefix(source)
+    client = s3.client(source)
+    client.meta.events.register("before-parse.s3.ListObjectsV2", _leave_out, unique_id="mgc-listing")
+    trusted, expired = trusted_parts(folder_uri)
+    kept, gaps = fit(trusted)
+    own_bucket, own = key_prefix(folder_uri) if is_remote(folder_uri) else ("", "")
+    lister = _Lister(
+        client,
+        bucket,
+        prefix,
+        folder_uri,
+        own if own_bucket == bucket else None,
+        sum(part.keys for part in kept),
+        progress,
+    )
+    with explain(source, "list"):
+        added = lister.run(gaps, fresh=not kept) if gaps else []
+    parts, left = fit([*kept, *added])
+    if left or len(parts) != len(kept) + len(added):
+        raise StorageError(f"cannot list {redact(source)}: keys are left over; this is an error in mgc.")
+    return Listing(
+        tuple(parts),
+        ignored_in(parts),
+        sum(part.keys for part in kept),
+        min((part.listed_at for part in kept), default=None),
+        expired,
+        lister.requests,
+    )
+
+
+@dataclass(eq=False)
+class _Stretch:
+    """Keys after `after` up to `until`, being listed by one thread; changed under the lister's lock.
+
+    Attributes:
+        first: the first key listed.
+        position: the last key listed.
+        ceiling: no key of the stretch was found above it: where to look for its middle.
+        pages: listed since it began or was last looked at for halving.
+        halving: another thread looks for its middle.
+    """
+
+    after: str
+    until: str | None
+    ceiling: str
+    first: str = ""
+    position: str = ""
+    pages: int = 0
+    halving: bool = False
+
+    def __post_init__(self) -> None:
+        self.position = self.after
+
+    def holds(self, key: str) -> bool:
+        return self.until is None or key <= self.until
+
+
+@dataclass(eq=False)
+class _Gathered:
+    """What a thread has listed and not yet written."""
+
+    after: str
+    sieve: Sieve
+    listed_at: float = field(default_factory=time.time)
+    rows: list[pa.Table] = field(default_factory=list)
+    keys: int = 0
+    pages: int = 0
+
+
+class _Lister:
+    """Threads that list stretches of keys until none is left."""
+
+    def __init__(
+        self,
+        client: Any,
+        bucket: str,
+        prefix: str,
+        folder_uri: str,
+        own: str | None,
+        seen: int,
+        progress: Callable[[int], object] | None,
+    ) -> None:
+        self.requests: Counter[str] = Counter()
+        self._client, self._bucket, self._prefix, self._folder_uri, self._own = client, bucket, prefix, folder_uri, own
+        self._seen, self._progress = seen, progress
+        self._turn = threading.Condition()
+        self._waiting: list[_Stretch] = []
+        self._listed: list[_Stretch] = []
+        self._parts: list[Part] = []
+        self._usual = ""
+        self._fresh = False
+        self._stopped = False
+        self._error: BaseException | None = None
+
+    def run(self, gaps: Sequence[tuple[str, str | None]], fresh: bool) -> list[Part]:
+        """List the gaps; `fresh` if they are the whole prefix, whose folders are then looked up first."""
+        self._waiting = [self._stretch(after, until) for after, until in gaps]
+        self._fresh = fresh
+        with ThreadPoolExecutor(LISTERS, thread_name_prefix="mgc-list") as threads:
+            try:
+                for done in [threads.submit(self._work) for _ in range(LISTERS)]:
+                    done.result()
+            except BaseException:
+                # An interrupt: what is listed so far is written, then the threads end.
+                self._stop(None)
+                raise
+        if self._error is not None:
+            raise self._error
+        return self._parts
+
+    def _stretch(self, after: str, until: str | None) -> _Stretch:
+        return _Stretch(after, until, until if until is not None else self._prefix + chr(UNICODE_END))
+
+    def _stop(self, error: BaseException | None) -> None:
+        with self._turn:
+            self._error = self._error or error
+            self._stopped = True
+            self._turn.notify_all()
+
+    def _work(self) -> None:
+        try:
+            while (stretch := self._next()) is not None:
+                self._list(stretch)
+        except BaseException as error:  # noqa: BLE001  raised by `run`, the first of all threads
+            self._stop(error)
+
+    def _next(self) -> _Stretch | None:
+        """A stretch that waits, or half of one that another thread lists; None when nothing is left to do."""
+        while True:
+            with self._turn:
+                while True:
+                    if self._stopped or not (self._waiting or self._listed):
+                        self._turn.notify_all()
+                        return None
+                    if self._waiting:
+                        self._listed.append(self._waiting.pop(0))
+                        return self._listed[-1]
+                    long = [each for each in self._listed if each.pages >= _SPLIT_AFTER_PAGES and not each.halving]
+                    if long and self.requests["probe"] < 4 * LISTERS + self.requests["page"] // _PAGES_A_PROBE:
+                        break
+                    self._turn.wait()
+                whole = max(long, key=lambda each: each.pages)
+                whole.halving = True
+            middle = self._middle(whole)
+            with self._turn:
+                whole.halving, whole.pages = False, 0
+                # Its own thread may be past that place by now.
+                if middle is not None and whole in self._listed and whole.position <= middle and whole.holds(middle):
+                    half = _Stretch(middle, whole.until, whole.ceiling)
+                    whole.until = whole.ceiling = middle
+                    self._listed.append(half)
+                    return half
+
+    def _middle(self, stretch: _Stretch) -> str | None:
+        """A place within the rest of a stretch that has a key after it; None if none was found."""
+        self._find_end(stretch)
+        for _ in range(_PROBES):
+            middle = between(stretch.position, stretch.ceiling, self._usual)
+            if middle is None:
+                return None
+            if self._probe(stretch, middle) is not None:
+                return middle
+            stretch.ceiling = middle
+        return None
+
+    def _find_end(self, stretch: _Stretch) -> None:
+        """Lower the ceiling of a stretch without an end to that of the folder, or beginning of names, of its keys."""
+        if stretch.until is not None or stretch.ceiling != self._prefix + chr(UNICODE_END):
+            return
+        common = stretch.position[: shared(stretch.first, stretch.position)]
+        while len(common) >= len(self._prefix):
+            end = common + chr(ASCII_END)
+            if end <= stretch.position:
+                end = common + chr(UNICODE_END)
+            key = self._probe(stretch, end)
+            if key is None:
+                stretch.ceiling = end
+                return
+            if shared(common, key) == len(common):
+                return
+            common = common[: shared(common, key)]
+
+    def _probe(self, stretch: _Stretch, after: str) -> str | None:
+        """The first key of a stretch after a place."""
+        page = self._ask("probe", StartAfter=after, MaxKeys=1)
+        return next((item["Key"] for item in page.get("Contents", ()) if stretch.holds(item["Key"])), None)
+
+    def _list(self, stretch: _Stretch) -> None:
+        """List a stretch to its end, which may come nearer meanwhile."""
+        gathered = _Gathered(stretch.after, Sieve(self._prefix))
+        place: dict[str, Any] = {"StartAfter": stretch.after} if stretch.after else {}
+        done = False
+        while not done:
+            page = self._ask("page", MaxKeys=files.PAGE_KEYS, **place)
+            items = page.get("Contents", [])
+            more = bool(page.get("IsTruncated"))
+            last = stretch.position
+            for item in items:
+                if item["Key"] <= last:
+                    raise StorageError(
+                        f"cannot list s3://{self._bucket}/{self._prefix}: the store does not list keys in their "
+                        f"order ({item['Key']!r} after {last!r}); copy them to a bucket of another kind."
+                    )
+                last = item["Key"]
+            with self._turn:
+                within = [item for item in items if stretch.holds(item["Key"])]
+                if within:
+                    stretch.first = stretch.first or within[0]["Key"]
+                    stretch.position = within[-1]["Key"]
+                done = not more or len(within) < len(items) or stretch.position == stretch.until
+                if done:
+                    self._listed.remove(stretch)
+                stretch.pages += 1
+                self._usual = "".join({*self._usual, *stretch.position}) if len(self._usual) < _USUAL else self._usual
+                self._seen += len(within)
+                if self._progress is not None:
+                    self._progress(self._seen)
+                fresh, self._fresh = self._fresh, False
+                stopped = self._stopped
+                self._turn.notify_all()
+            self._gather(gathered, within)
+            if fresh and not done:
+                self._divide(stretch)
+            if done or stopped or gathered.pages >= PART_PAGES:
+                until = stretch.until if done else stretch.position
+                # Where a stretch was cut off just behind what is written already, nothing is left: a part of no keys
+                # would begin where that of its other half does, and not fit beside it.
+                if until != gathered.after:
+                    self._write(gathered, until)
+                gathered = _Gathered(stretch.position, Sieve(self._prefix))
+            if stopped:
+                return
+            place = {"ContinuationToken": page.get("NextContinuationToken")}
+
+    def _gather(self, gathered: _Gathered, items: Sequence[dict[str, Any]]) -> None:
+        kept = []
+        for item in items:
+            if self._own is not None and item["Key"].startswith(self._own):
+                continue  # our own parts, where CATALOG lies in SOURCE
+            track_id = gathered.sieve.track_id(item["Key"])
+            if track_id is not None:
+                kept.append((track_id, item))
+        columns = [
+            pa.array([track_id for track_id, _ in kept], pa.string()),
+            pa.array([f"s3://{self._bucket}/{item['Key']}" for _, item in kept], pa.string()),
+            pa.array([item["Size"] for _, item in kept], pa.int64()),
+            pa.array([etag(item["ETag"]) for _, item in kept], pa.string()),
+        ]
+        gathered.rows.append(pa.table(columns, schema=FACTS))
+        gathered.keys += len(items)
+        gathered.pages += 1
+
+    def _write(self, gathered: _Gathered, until: str | None) -> None:
+        rows = pa.concat_tables(gathered.rows).combine_chunks()
+        part = write_part(
+            self._folder_uri, rows, gathered.after, until, gathered.listed_at, gathered.keys, gathered.sieve
+        )
+        with self._turn:
+            self._parts.append(part)
+
+    def _divide(self, first: _Stretch) -> None:
+        """Cut the rest of the first stretch at folders: of the top, or of the first level that has enough of them."""
+        level, folders = [self._prefix], set[str]()
+        with ThreadPoolExecutor(LISTERS) as threads:
+            for _ in range(_FOLDER_LEVELS):
+                pages = threads.map(
+                    lambda each: self._ask("folders", Prefix=each, Delimiter="/", MaxKeys=files.PAGE_KEYS), level
+                )
+                level = [each["Prefix"] for page in pages for each in page.get("CommonPrefixes", ())]
+                folders.update(level)
+                if not level or len(folders) >= LISTERS:
+                    break
+        wanted = 4 * LISTERS
+        # Not one stretch a folder: a thousand small folders would be a thousand requests in place of a few.
+        ends = sorted(folders)
+        ends = [ends[at * len(ends) // wanted] for at in range(wanted)] if len(ends) > wanted else ends
+        with self._turn:
+            ends = [end for end in ends if end > first.position and first.holds(end) and end != first.until]
+            edges = [*ends, first.until]
+            if ends:
+                first.until = first.ceiling = ends[0]
+                self._waiting += [self._stretch(after, until) for after, until in zip(ends, edges[1:], strict=True)]
+                self._turn.notify_all()
+
+    def _ask(self, kind: str, **arguments: Any) -> dict[str, Any]:
+        with self._turn:
+            self.requests[kind] += 1
+        page: dict[str, Any] = self._client.list_objects_v2(
+            **({"Bucket": self._bucket, "Prefix": self._prefix} | arguments)
+        )
+        return page
+
+
+def _leave_out(response_dict: dict[str, Any], **_: Any) -> None:
+    """Take out of a page, before boto3 reads it, what nobody asks for."""
+    body = response_dict.get("body")
+    if isinstance(body, bytes):
+        response_dict["body"] = _UNREAD.sub(b"", body)

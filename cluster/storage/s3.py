@@ -1,0 +1,189 @@
+"""This process's connections to S3: boto3 for requests, pyarrow for Parquet, obstore for ranges, deltalake's options.
+
+Endpoint, region and credentials come from the usual AWS variables and profile, never from a URI: boto3 finds them,
+pyarrow and deltalake look in the same places.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import pyarrow.fs
+from botocore.exceptions import NoCredentialsError
+
+from cluster.storage.failures import explain
+
+CONNECT_TIMEOUT_SECONDS: Final = 5
+READ_TIMEOUT_SECONDS: Final = 20
+
+ATTEMPTS: Final = 3
+"""Tries of one request, the first included. Three connects that nobody answers end within 20 s."""
+
+TRACK_SILENCE_SECONDS: Final = 10
+"""How long a store may say nothing in the middle of a track."""
+
+TRACK_RETRIES: Final = 8
+TRACK_RETRY_SECONDS: Final = 30
+TRACK_WAIT_SECONDS: Final = 0.5
+"""A request for a track is tried again so often, and not after so long; the waits grow from this one. So a busy store
+has some ten seconds to recover, and a silent one is given up after 30 to 40."""
+
+
+_DELTA_FINDS: Final = frozenset({"env", "iam-role", "container-role", "assume-role-with-web-identity"})
+"""botocore's names for where credentials may come from, as far as deltalake looks there too."""
+
+
+@dataclass(frozen=True, eq=False)
+class _S3:
+    client: Any
+    credentials: Any
+    filesystem: pyarrow.fs.S3FileSystem
+    endpoint_url: str | None
+    region: str
+
+
+def connection(where: str) -> _S3:
+    """The connection for the present settings; made anew when a test or a notebook changes the AWS variables.
+
+    Args:
+        where: the URI that is wanted, for the message if there are no credentials.
+    """
+    settings = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
+    with explain(where, "reach"):
+        # A client does not survive a fork, hence the process id.
+        return _connect(settings, os.getpid())
+
+
+def client(where: str) -> Any:
+    """This process's boto3 client for S3, safe to share between threads; `where` is for an error's message."""
+    return connection(where).client
+
+
+def ranges(bucket: str, where: str) -> Any:
+    """Obstore's view of a bucket, for reading ranges; safe to share between threads."""
+    return _ranges(bucket, connection(where))
+
+
+def storage_options(where: str) -> dict[str, str]:
+    """The `storage_options` with which deltalake reaches S3.
+
+    deltalake finds credentials in the environment and on cloud machines by itself. It does not read profiles: only then
+    do the options hold the credentials, so hand them to deltalake and to nothing else.
+    """
+    s3 = connection(where)
+    options = {
+        "aws_region": s3.region,
+        # Two commits of one version: the store itself refuses the second.
+        "aws_conditional_put": "etag",
+        "connect_timeout": f"{CONNECT_TIMEOUT_SECONDS}s",
+        "timeout": "60s",
+        "max_retries": str(ATTEMPTS - 1),
+        "retry_timeout": "20s",
+    }
+    if s3.endpoint_url:
+        options["aws_endpoint"] = s3.endpoint_url
+        options["aws_allow_http"] = str(s3.endpoint_url.startswith("http://")).lower()
+    if s3.credentials.method not in _DELTA_FINDS:
+        known = s3.credentials.get_frozen_credentials()
+        options |= {"aws_access_key_id": known.access_key, "aws_secret_access_key": known.secret_key}
+        options |= {"aws_session_token": known.token} if known.token else {}
+    return options
+
+
+@functools.lru_cache(maxsize=64)
+def _ranges(bucket: str, connection: _S3) -> Any:
+    from obstore.store import S3Store
+
+    def current() -> Any:
+        frozen = connection.credentials.get_frozen_credentials()
+        return {
+            "access_key_id": frozen.access_key,
+            "secret_access_key": frozen.secret_key,
+            "token": frozen.token,
+            "expires_at": datetime.now(UTC) + timedelta(minutes=5),
+        }
+
+    endpoint = connection.endpoint_url
+    return S3Store(
+        bucket,
+        region=connection.region,
+        endpoint=endpoint,
+        credential_provider=current,
+        virtual_hosted_style_request=endpoint is None,
+        client_options={
+            "allow_http": True,
+            "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT_SECONDS),
+            "read_timeout": timedelta(seconds=TRACK_SILENCE_SECONDS),
+            # Of a whole request, of 16 MiB at most: for a store that is never silent but does not get on.
+            "timeout": timedelta(minutes=5),
+        },
+        # The waits grow, by chance, so that a busy store's clients do not all come back at once.
+        retry_config={
+            "max_retries": TRACK_RETRIES,
+            "retry_timeout": timedelta(seconds=TRACK_RETRY_SECONDS),
+            "backoff": {"init_backoff": timedelta(seconds=TRACK_WAIT_SECONDS), "max_backoff": timedelta(seconds=8)},
+        },
+    )
+
+
+@functools.lru_cache(maxsize=4)
+def _connect(settings: tuple[tuple[str, str], ...], process_id: int) -> _S3:
+    # Only a job that uses S3 pays the half second of this import.
+    import boto3
+    from botocore.config import Config
+
+    session = boto3.session.Session()
+    credentials = session.get_credentials()
+    if credentials is None:
+        raise NoCredentialsError
+    region = session.region_name or "us-east-1"
+    config = Config(
+        connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        read_timeout=READ_TIMEOUT_SECONDS,
+        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+        max_pool_connections=64,
+        # Stores other than Amazon's do not all know the newer checksums.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    try:
+        client = session.client("s3", region_name=region, config=config)
+    except ValueError as error:
+        raise OSError(f"{error} (AWS_ENDPOINT_URL)") from None
+    ignoring: dict[str, Any] = {"ignore_configured_endpoint_urls": True}
+    amazon = session.client("s3", region_name=region, config=Config(**ignoring))
+    configured = client.meta.endpoint_url != amazon.meta.endpoint_url
+    endpoint_url: str | None = client.meta.endpoint_url if configured else None
+    scheme, _, host = (endpoint_url or "https://").partition("://")
+    filesystem = pyarrow.fs.S3FileSystem(
+        region=region,
+        scheme=scheme,
+        endpoint_override=host.rstrip("/") or None,
+        connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        request_timeout=READ_TIMEOUT_SECONDS,
+        retry_strategy=pyarrow.fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
+        allow_bucket_creation=False,
+    )
+    return _S3(client, credentials, filesystem, endpoint_url, region)
+
+
+# For callers that still pass text; to go when every room takes a `Uri`.
+
+
+def s3_client(uri: str) -> Any:
+    """This process's boto3 client for S3."""
+    return client(uri)
+
+
+def s3_ranges(uri: str) -> Any:
+    """Obstore's view of the bucket of a URI."""
+    return ranges(uri.removeprefix("s3://").partition("/")[0], uri)
+
+
+def delta_options(uri: str) -> dict[str, str] | None:
+    """The `storage_options` with which deltalake reaches a URI; None for a local one."""
+    return storage_options(uri) if uri.startswith("s3://") else None

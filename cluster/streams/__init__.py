@@ -1,0 +1,1 @@
+"""Ray Data: tracks and clips as streams through the stages of mgc."""

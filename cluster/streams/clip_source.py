@@ -1,0 +1,131 @@
+"""The clips of a features table as blocks of a stream, in another order and repeated for balance in each epoch.
+
+Ray's own `read_parquet` shuffles whole files, by how often the plan has run: after a resume an epoch would come in
+another order. Here seed and epoch alone decide, row group by row group, and no more than one piece of a row group is in
+the memory of a task.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as pads
+from ray.data import DataContext, Datasource, ReadTask
+from ray.data.block import BlockMetadata
+
+from cluster.streams.order import Order
+from cluster.tables.parquet import FOOTERS_AT_ONCE
+from mgc.training.sampling import Resample
+
+TASK_CLIPS: Final = 1024
+"""Clips that a task reads at least, of as many row groups as that takes; and that it holds at a time."""
+
+BLOCK_BYTES: Final = 16 * 2**20
+"""What blocks of a stream of clips aim at: they wait in the object store, and the last ones are in the workers."""
+
+Stage = Callable[[pa.Table], Iterator[pa.Table]]
+"""From rows of the table to rows of the stream."""
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A row group of a file."""
+
+    file: str
+    group: int
+    rows: int
+
+    @property
+    def name(self) -> str:
+        """The same wherever the table lies."""
+        return f"{posixpath.basename(self.file)}#{self.group}"
+
+
+class ClipRows(Datasource):
+    """Reads a features table.
+
+    Args:
+        dataset: the table.
+        columns: that `stage` wants.
+        stage: what becomes of its rows.
+        order: of row groups; None leaves them as they lie.
+    """
+
+    def __init__(
+        self, dataset: pads.FileSystemDataset, columns: Sequence[str], stage: Stage, order: Order | None
+    ) -> None:
+        super().__init__()
+        fragments = list(dataset.get_fragments())
+        with ThreadPoolExecutor(max_workers=min(FOOTERS_AT_ONCE, max(len(fragments), 1))) as threads:
+            groups = list(threads.map(lambda fragment: fragment.row_groups, fragments))
+        self._pieces = [
+            _Piece(fragment.path, group.id, group.num_rows)
+            for fragment, found in zip(fragments, groups, strict=True)
+            for group in found
+        ]
+        self._read = partial(_read, dataset.filesystem, dataset.schema, list(columns), stage)
+        self._order = order
+
+    @property
+    def tasks(self) -> int:
+        """About how many there are; another order gathers row groups in another way."""
+        return len(self._gathered(self._pieces))
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        """Not known: repeats are drawn."""
+        return None
+
+    def get_read_tasks(
+        self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None
+    ) -> list[ReadTask]:
+        """The tasks of a pass. Ray asks for them anew for each."""
+        pieces = self._pieces
+        if self._order is not None:
+            pieces = [pieces[number] for number in self._order.of([piece.name for piece in pieces])]
+        unknown: dict[str, Any] = {"num_rows": None, "size_bytes": None, "input_files": None, "exec_stats": None}
+        return [ReadTask(partial(self._read, part), BlockMetadata(**unknown)) for part in self._gathered(pieces)]
+
+    def _gathered(self, pieces: Sequence[_Piece]) -> list[list[_Piece]]:
+        gathered: list[list[_Piece]] = []
+        rows = TASK_CLIPS
+        for piece in pieces:
+            if rows >= TASK_CLIPS:
+                gathered.append([])
+                rows = 0
+            gathered[-1].append(piece)
+            rows += piece.rows
+        return gathered
+
+
+def _read(
+    filesystem: Any, columns: pa.Schema, names: list[str], stage: Stage, pieces: Sequence[_Piece]
+) -> Iterator[pa.Table]:
+    parquet = pads.ParquetFileFormat()
+    for piece in pieces:
+        fragment = parquet.make_fragment(piece.file, filesystem, row_groups=[piece.group])
+        scanner = fragment.scanner(
+            schema=columns, columns=names, batch_size=TASK_CLIPS, batch_readahead=1, fragment_readahead=1
+        )
+        for batch in scanner.to_batches():
+            yield from stage(pa.Table.from_batches([batch]))
+
+
+def repeated(rows: pa.Table, resample: Resample) -> Iterator[pa.Table]:
+    """Rows repeated for balance, in order, no more than `TASK_CLIPS` at a time; one table at least.
+
+    Args:
+        rows: with `genre_top`, `track_id` and `clip_index`.
+        resample: says how often.
+    """
+    keys = {name: np.array(rows[name].to_pylist(), dtype=object) for name in ("genre_top", "track_id", "clip_index")}
+    index = np.repeat(np.arange(rows.num_rows), resample.repeats(keys))
+    # A rare genre's clips may be given a hundred times: together they would be a block of gigabytes.
+    for start in range(0, max(len(index), 1), TASK_CLIPS):
+        yield rows.take(pa.array(index[start : start + TASK_CLIPS]))

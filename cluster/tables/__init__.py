@@ -1,0 +1,1 @@
+"""Catalogs and features as Parquet, and DuckDB with bounded memory."""

@@ -1,0 +1,135 @@
+"""Catalogs as Parquet."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+
+from cluster.storage.failures import redact
+from cluster.storage.uri import join, locate
+from cluster.tables.duckdb import bounded_duckdb
+from cluster.tables.parquet import ROW_GROUP, is_parquet, open_parquet, reading, whole_file
+from mgc import schema
+from mgc.errors import CatalogError
+
+_WRITE_CATALOG: Final = "Write a catalog with `mgc catalog SOURCE --out CATALOG`."
+
+SOURCE_KEY: Final = b"mgc_source"
+"""Where the metadata of a catalog say what was listed; its rows are then in order of track id."""
+
+
+def write_catalog(uri: str, tables: Iterable[pa.Table], notices: Sequence[str] = (), source: str | None = None) -> int:
+    """Write a catalog as one Parquet file, a row group at a time; returns its rows.
+
+    A reader finds the old file or the new one. A writer that fails leaves nothing behind. On its way to object storage
+    the file lies in the folder for temporary files.
+
+    Args:
+        uri: a file ending in .parquet, or a folder that will hold `catalog.parquet`.
+        tables: rows with the schema `schema.CATALOG`.
+        notices: to be shown with every figure made from this catalog.
+        source: what was listed, for `cluster.tables.catalog_changes`; then the rows come in order of track id.
+    """
+    target = uri if is_parquet(uri) else join(uri, "catalog.parquet")
+    columns = schema.with_notices(schema.CATALOG, notices)
+    if source is not None:
+        columns = columns.with_metadata({**columns.metadata, SOURCE_KEY: locate(source).uri.encode()})
+    rows = 0
+    with whole_file(target) as path, pq.ParquetWriter(path, columns, compression="zstd") as writer:
+        for table in _regrouped(tables):
+            writer.write_table(table.cast(columns), row_group_size=ROW_GROUP)
+            rows += table.num_rows
+    return rows
+
+
+def _regrouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows, at least `ROW_GROUP` at a time."""
+    gathered: list[pa.Table] = []
+    for table in tables:
+        gathered.append(table)
+        if sum(each.num_rows for each in gathered) >= ROW_GROUP:
+            yield pa.concat_tables(gathered)
+            gathered = []
+    if gathered:
+        yield pa.concat_tables(gathered)
+
+
+def read_catalog(uri: str) -> pads.Dataset:
+    """A checked catalog, with every column of `schema.CATALOG` (null where it has none) and its notices, and no others.
+
+    What must not be null is read through only where the file does not rule nulls out; the track ids are, always. If
+    they come in order, as `mgc catalog` writes them, that is one pass with no memory to speak of.
+
+    Raises:
+        CatalogError: it is not there or no Parquet, a needed column is missing or null, a track id stands in it twice,
+            or it holds no track: a labels table that follows an empty catalog would mark every track as removed.
+    """
+    notices: dict[str, None] = {}
+    doubtful: dict[str, None] = {}
+
+    def check(found: pa.Schema, where: str) -> None:
+        schema.check_catalog(found, where)
+        notices.update(dict.fromkeys(schema.notices_of(found)))
+        for name in schema.CATALOG_REQUIRED:
+            if found.field(name).nullable or found.field(name).type != schema.CATALOG.field(name).type:
+                doubtful[name] = None
+
+    where = redact(uri)
+    dataset = open_parquet(uri, _WRITE_CATALOG, CatalogError, schema.CATALOG, check)
+    dataset = dataset.replace_schema(schema.with_notices(schema.CATALOG, [*notices]))
+    with reading(uri, _WRITE_CATALOG, CatalogError):
+        if not dataset.count_rows():
+            raise CatalogError(f"{where}: this catalog holds no track. {_WRITE_CATALOG}")
+        nulls: Counter[str] = Counter()
+        for name in doubtful:
+            for batch in dataset.to_batches(columns=[name], batch_size=ROW_GROUP):
+                nulls[name] += batch.column(0).null_count
+        for name, count in nulls.items():
+            if count:
+                raise CatalogError(f"{where}: {count} rows have no {name}; every row of a catalog needs one.")
+        repeated = [] if _in_order(dataset) else _repeated(dataset)
+    for track_id, count in repeated:
+        raise CatalogError(
+            f"{where}: track_id {track_id!r} stands in {count} rows; a track has exactly one: leave one in."
+        )
+    return dataset
+
+
+def _in_order(dataset: pads.Dataset) -> bool:
+    """Whether each track id is greater than the one before."""
+    last = None
+    for batch in dataset.to_batches(columns=["track_id"], batch_size=ROW_GROUP):
+        ids = batch.column(0)
+        if not len(ids):
+            continue
+        if last is not None and not last < ids[0].as_py():
+            return False
+        if not pc.all(pc.less(ids[:-1], ids[1:]), min_count=0).as_py():
+            return False
+        last = ids[-1].as_py()
+    return True
+
+
+def _repeated(dataset: pads.Dataset) -> list[Any]:
+    """The first track id that stands in several rows, with their number."""
+    with bounded_duckdb() as connection:
+        connection.register("catalog", dataset)
+        return connection.sql(
+            "SELECT track_id, count(*) AS n FROM catalog GROUP BY track_id HAVING n > 1 ORDER BY track_id LIMIT 1"
+        ).fetchall()
+
+
+def catalog_table(dataset: pads.Dataset, limit: int | None = None) -> pa.Table:
+    """Rows of a checked catalog as `schema.CATALOG`, in order of track id."""
+    with reading("the catalog", _WRITE_CATALOG, CatalogError):
+        table = dataset.replace_schema(schema.CATALOG).to_table()
+        ids = table["track_id"]
+        if not pc.all(pc.less(ids.slice(0, max(len(ids) - 1, 0)), ids.slice(1)), min_count=0).as_py():
+            table = table.take(pc.sort_indices(ids))
+    return table if limit is None else table.slice(0, limit)

@@ -1,0 +1,115 @@
+"""Two sorted tables beside each other, a piece at a time: what a catalog's last listing had, what metadata know."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cluster.storage import files
+from cluster.storage.uri import locate
+from cluster.tables.catalog import SOURCE_KEY
+from cluster.tables.parquet import ROW_GROUP, reading
+from mgc.errors import CatalogError
+
+
+class Beside:
+    """Tables in order of `track_id`, no id twice, taken piece by piece.
+
+    Args:
+        tables: with a column `track_id` and others.
+
+    Raises:
+        CatalogError: while they are taken, if they are not in order.
+    """
+
+    def __init__(self, tables: Iterator[pa.Table]) -> None:
+        self._tables = tables
+        self._rest: pa.Table | None = next(tables, None)
+        self._last = ""
+
+    def up_to(self, track_id: str | None) -> pa.Table | None:
+        """The rows not taken yet whose id is at most `track_id`, or all of the next table for None; None at the end."""
+        taken = []
+        while self._rest is not None:
+            ids = self._rest["track_id"]
+            count = len(ids) if track_id is None else pc.sum(pc.less_equal(ids, track_id)).as_py() or 0
+            taken.append(self._rest.slice(0, count))
+            if count < len(ids):
+                self._rest = self._rest.slice(count)
+                break
+            self._rest = next(self._tables, None)
+            if track_id is None:
+                break
+        if not taken:
+            return None
+        piece = pa.concat_tables(taken).combine_chunks()
+        self._check(piece["track_id"])
+        return piece
+
+    def _check(self, ids: pa.ChunkedArray) -> None:
+        if len(ids):
+            rising = pc.all(pc.less(ids.slice(0, len(ids) - 1), ids.slice(1)), min_count=0).as_py()
+            if not rising or (self._last and not self._last < ids[0].as_py()):
+                raise CatalogError(f"near {ids[0].as_py()!r}: not in order of track_id; write it again.")
+            self._last = ids[-1].as_py()
+
+
+class Changes:
+    """Counts what is new, changed, gone and the same since an earlier listing.
+
+    Attributes:
+        counts: `new`, `changed`, `gone`, `same`.
+    """
+
+    def __init__(self, earlier: Iterator[pa.Table]) -> None:
+        self.counts = Counter(new=0, changed=0, gone=0, same=0)
+        self._earlier = Beside(earlier)
+
+    def add(self, tracks: pa.Table) -> None:
+        """Go on with the next rows of the new listing, which come in order of track id."""
+        if not tracks.num_rows:
+            return
+        old = self._earlier.up_to(tracks["track_id"][-1].as_py())
+        if old is None:
+            self.counts["new"] += tracks.num_rows
+            return
+        place = pc.index_in(tracks["track_id"], value_set=old["track_id"])
+        found = len(place) - place.null_count
+        same = pc.sum(pc.equal(tracks["content_tag"], old["content_tag"].take(place))).as_py() or 0
+        self.counts.update(new=len(place) - found, changed=found - same, same=same, gone=old.num_rows - found)
+
+    def end(self) -> None:
+        """The new listing is complete: what is left of the earlier one is gone."""
+        while (old := self._earlier.up_to(None)) is not None:
+            self.counts["gone"] += old.num_rows
+
+
+def earlier_listing(catalog_uri: str, source: str) -> Changes | None:
+    """What a catalog holds, to compare a listing of `source` with; None if it is not the whole listing of that source.
+
+    Args:
+        catalog_uri: of a Parquet file that need not be there.
+        source: what is listed now.
+
+    Raises:
+        CatalogError: then and while it is read: it is no Parquet, or not in order.
+        StorageError: it cannot be read.
+    """
+    if not files.exists(catalog_uri):
+        return None
+    location = locate(catalog_uri)
+    with reading(catalog_uri, "", CatalogError):
+        stated = (pq.read_schema(location.path, filesystem=location.filesystem).metadata or {}).get(SOURCE_KEY)
+    if stated != locate(source).uri.encode():
+        return None
+
+    def tables() -> Iterator[pa.Table]:
+        with reading(catalog_uri, "", CatalogError), location.filesystem.open_input_file(location.path) as file:
+            for batch in pq.ParquetFile(file).iter_batches(ROW_GROUP, columns=["track_id", "content_tag"]):
+                yield pa.Table.from_batches([batch])
+
+    return Changes(tables())

@@ -1,0 +1,153 @@
+"""Features as Parquet: written in parts, read with what they say of themselves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as pads
+
+from cluster.storage import files
+from cluster.storage.failures import redact
+from cluster.storage.uri import join
+from cluster.tables.parquet import ROW_GROUP, is_parquet, open_parquet, reading, write_part
+from mgc import schema
+from mgc.datasets.protocols import ProtocolConfig
+from mgc.datasets.roster import COLUMNS, Roster, count_rows
+from mgc.errors import FeaturesError
+
+_WRITE_FEATURES: Final = "Write features with `mgc prepare CATALOG --out FEATURES`."
+
+CLIPS_OF_A_ROW_GROUP: Final = 256
+"""Row groups come in random order in training, a corpus's clips often genre by genre: small ones mix it, 4 MiB each."""
+
+
+class FeaturesWriter:
+    """Writes features and rejects under a URI, one file at a time, each complete or absent.
+
+    OUT/features/*.parquet holds `schema.FEATURES` with the front end in the metadata, OUT/rejects/*.parquet
+    `schema.REJECTS`. A file is named after its rows. A task that wrote them and is run again, since its node was lost,
+    puts the same file in the same place. And training, in which names decide the order, is the same over tracks that
+    were prepared anew.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        front_end: dict[str, Any],
+        features_id: str,
+        shape: tuple[int, ...],
+        notices: Sequence[str] = (),
+        dtype: str = "uint8",
+    ) -> None:
+        self._uri = uri
+        self._features_id = features_id
+        self.clip_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+        self._schema = schema.with_notices(schema.features_schema(front_end, features_id, shape, dtype), notices)
+
+    def write(self, features: pa.Table, rejects: pa.Table) -> None:
+        """Append rows: a file for the features, one for the rejects, where there are any."""
+        for name, table, columns in (("features", features, self._schema), ("rejects", rejects, schema.REJECTS)):
+            if table.num_rows:
+                rows = table.cast(columns)
+                write_part(join(self._uri, name), rows, CLIPS_OF_A_ROW_GROUP, self._name(rows))
+
+    def _name(self, rows: pa.Table) -> str:
+        keys = [name for name in ("track_id", "content_tag", "clip_index") if name in rows.column_names]
+        said = json.dumps([self._features_id, rows.select(keys).to_pydict()])
+        return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
+
+
+def read_features(uri: str) -> tuple[pads.Dataset, dict[str, Any]]:
+    """A features table and its facts: `front_end`, `features_id`, `shape`, `dtype`.
+
+    The dataset has every column of `schema.FEATURES` (null where the files have none), and the notices of all files.
+
+    Args:
+        uri: what `prepare` wrote, or any folder or file in that format.
+
+    Raises:
+        FeaturesError: there is none, it is of another format, or files of several front ends lie together.
+    """
+    folder = join(uri, "features")
+    inside = not is_parquet(uri) and files.exists(folder)
+    if not inside and files.exists(join(uri, "rejects")):
+        raise FeaturesError(f"{redact(uri)} holds rejects only: no track gave features. See why in its rejects.")
+    seen: list[tuple[dict[str, Any], str]] = []
+    notices: dict[str, None] = {}
+
+    def check(found: pa.Schema, where: str) -> None:
+        these = _facts(found, where)
+        seen.append((these, where))
+        facts, first = seen[0]
+        if any(these[name] != facts[name] for name in ("features_id", "shape", "dtype")):
+            raise FeaturesError(
+                f"{where} holds features {these['features_id']}, {first} holds {facts['features_id']}: features of "
+                "several front ends cannot be mixed; put them into folders of their own."
+            )
+        notices.update(dict.fromkeys(schema.notices_of(found)))
+
+    dataset = open_parquet(folder if inside else uri, _WRITE_FEATURES, FeaturesError, schema.FEATURES, check)
+    facts, _ = seen[0]
+    columns = schema.features_schema(facts["front_end"], facts["features_id"], facts["shape"], facts["dtype"])
+    return dataset.replace_schema(schema.with_notices(columns, [*notices])), facts
+
+
+def _facts(found: pa.Schema, where: str) -> dict[str, Any]:
+    """What a features file says of itself, its columns checked."""
+    try:
+        facts = schema.features_facts(found, where)
+        front_end, features_id, shape = facts["front_end"], facts["features_id"], facts["shape"]
+        readable = isinstance(front_end, dict) and isinstance(features_id, str) and len(shape) in (1, 2, 3)
+    except (ValueError, TypeError, KeyError):
+        readable = False
+    if not readable:
+        raise FeaturesError(f"{where}: what it says of its front end cannot be read. {_WRITE_FEATURES}")
+    kind = found.field("features").type
+    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+        dtype = facts["dtype"]
+        raise FeaturesError(
+            f"{where}: features are {kind} of {dtype}, and should be binary of {dtype}. {_WRITE_FEATURES}"
+        )
+    return facts
+
+
+def features_done(uri: str, features_id: str) -> pa.Table | None:
+    """`track_id`, `content_tag` of every track that features or rejects under a URI hold; None if nothing is there.
+
+    Raises:
+        FeaturesError: what lies there is of another front end.
+    """
+    parts = []
+    for name, columns in (("features", schema.FEATURES), ("rejects", schema.REJECTS)):
+        folder = join(uri, name)
+        if not any(map(is_parquet, files.list_uris(folder))):
+            continue
+        if name == "features":
+            dataset, facts = read_features(uri)
+            if facts["features_id"] != features_id:
+                raise FeaturesError(
+                    f"{redact(uri)} holds features {facts['features_id']} of the front end "
+                    f"{json.dumps(facts['front_end'])}, not {features_id}; give another --out, or remove it."
+                )
+        else:
+            dataset = open_parquet(folder, "Remove it, or give another --out.", FeaturesError, columns)
+        with reading(folder, "Remove it, or give another --out.", FeaturesError):
+            parts.append(dataset.to_table(columns=["track_id", "content_tag"]).replace_schema_metadata(None))
+    return pa.concat_tables(parts).group_by(["track_id", "content_tag"]).aggregate([]) if parts else None
+
+
+def columns_of(dataset: pads.Dataset) -> list[str]:
+    """Those columns that decide on which side a row stands; others who write features may leave some out."""
+    return [name for name in COLUMNS if name in dataset.schema.names]
+
+
+def read_roster(dataset: pads.Dataset, protocol: ProtocolConfig) -> Roster:
+    """Which tracks of a features table stand on which side, in one pass over its small columns."""
+    with reading("the features", _WRITE_FEATURES, FeaturesError):
+        return count_rows(dataset.to_batches(columns=columns_of(dataset), batch_size=ROW_GROUP), protocol)

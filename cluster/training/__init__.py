@@ -1,0 +1,1 @@
+"""Ray Train: a training over several workers, its batches, its checkpoints and its journal."""

@@ -1,0 +1,169 @@
+"""What a training needs to know beforehand: genres, counts, normalization, steps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as pads
+import torch
+
+from cluster.session.profiles import Profile
+from cluster.tables.features import columns_of
+from mgc.datasets.roster import on_side
+from mgc.datasets.splits import TRAIN
+from mgc.errors import ConfigError, FeaturesError
+from mgc.experiment import Experiment
+from mgc.features.normalization import Normalization, extremes
+from mgc.models.architecture import build_model
+from mgc.models.blocks import Classifier
+from mgc.models.guess import Guess
+from mgc.taxonomy import Taxonomy
+from mgc.training.config import TrainingConfig
+from mgc.training.ghost import sharing_workers
+from mgc.training.loop import SMALLEST_BATCH
+from mgc.training.sampling import Sampling
+
+NORMALIZATION_CLIPS: Final = 4096
+"""Training clips from which mean and deviation are measured, at most. Minimum and maximum are those of all clips."""
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """What every worker needs to know; small and picklable.
+
+    Attributes:
+        experiment: the whole configuration.
+        taxonomy: genres by logit.
+        normalization: of the features.
+        shape: of a clip's features.
+        dtype: of a clip's features, as stored.
+        train_clips: training clips there are; an epoch may have more, see `steps`.
+        class_counts: training clips of each genre, in the order of the taxonomy.
+        profile: workers, and how each of them works.
+    """
+
+    experiment: Experiment
+    taxonomy: Taxonomy
+    normalization: Normalization
+    shape: tuple[int, ...]
+    dtype: str
+    train_clips: int
+    class_counts: tuple[int, ...]
+    profile: Profile
+
+    @property
+    def threads(self) -> int:
+        """Of each worker."""
+        return max(1, self.profile.cores // self.profile.train_workers)
+
+    @property
+    def at_once(self) -> int:
+        """Clips of which a worker computes gradients at once, also where there are fewer workers than asked for."""
+        return self.experiment.training.batch_size // (self.profile.train_workers * self.profile.accumulation)
+
+    @property
+    def training(self) -> TrainingConfig:
+        """How this job trains: as the recipe says, but no coarser than the profile."""
+        training = self.experiment.training
+        return replace(training, precision="float32") if self.profile.precision == "float32" else training
+
+    def model(self) -> Classifier:
+        """The untrained network, the same on every worker."""
+        torch.manual_seed(self.experiment.training.seed)
+        model = build_model(self.experiment.model, self.shape, len(self.taxonomy))
+        if isinstance(model, Guess):
+            model.set_counts(self.class_counts)
+        return model
+
+    def sampling(self) -> Sampling:
+        """How often clips of each genre are given."""
+        return self.experiment.training.sampling(dict(zip(self.taxonomy.names, self.class_counts, strict=True)))
+
+    def steps(self, epoch: int) -> int:
+        """Expected batches of an epoch; what a remainder has beyond whole batches is left out."""
+        return self.sampling().rows(epoch) // self.experiment.training.batch_size
+
+    def of(self, experiment: Experiment) -> TrainingJob:
+        """The same for another network or another training on the same clips.
+
+        Raises:
+            ConfigError: see `plan_training`.
+        """
+        check_batch(experiment, self.profile)
+        _check_clips(experiment, self.train_clips)
+        return replace(self, experiment=experiment)
+
+    def clips(self) -> int:
+        """Expected clips of all epochs, over all workers, if patience ends none of them early."""
+        training = self.experiment.training
+        epochs = range(training.epochs + training.head_epochs)
+        return sum(map(self.steps, epochs)) * training.batch_size
+
+
+def check_batch(experiment: Experiment, profile: Profile) -> None:
+    """Refuse workers among which the global batch cannot be dealt out.
+
+    Raises:
+        ConfigError: it does not divide, or normalisation over the recipe's number of clips cannot be had.
+    """
+    training, workers, parts = experiment.training, profile.train_workers, profile.accumulation
+    at_once, rest = divmod(training.batch_size, workers * parts)
+    if rest:
+        among = f"{workers} workers" + (f" that take {parts} parts each" if parts > 1 else "")
+        raise ConfigError(f"training.batch_size {training.batch_size} does not divide among {among}.")
+    if at_once < SMALLEST_BATCH:
+        raise ConfigError(
+            f"training.batch_size {training.batch_size} leaves a worker {at_once} clip at once; {SMALLEST_BATCH} at "
+            "least are needed: take fewer workers, or less accumulation."
+        )
+    sharing = sharing_workers(training.normalization_batch, at_once, workers, profile.gpus > 0)
+    if sharing > 1 and profile.fewest_workers not in (None, workers):
+        raise ConfigError(
+            f"training.normalization_batch {training.normalization_batch} is shared by {sharing} workers, so their "
+            "number has to stay: leave --fewest-workers out."
+        )
+
+
+def _check_clips(experiment: Experiment, clips: int) -> None:
+    if experiment.training.batch_size > clips:
+        raise ConfigError(
+            f"training.batch_size {experiment.training.batch_size} is more than the {clips} training clips; set "
+            f"--training.batch_size."
+        )
+
+
+def plan_training(
+    dataset: pads.Dataset, facts: dict[str, Any], counts: dict[str, int], experiment: Experiment, profile: Profile
+) -> TrainingJob:
+    """Measure what training needs to know beforehand.
+
+    Raises:
+        ConfigError: the batch does not divide among the workers, or holds more clips than there are.
+    """
+    clips = sum(counts.values())
+    check_batch(experiment, profile)
+    _check_clips(experiment, clips)
+    shape, dtype = tuple(int(side) for side in facts["shape"]), np.dtype(facts["dtype"])
+    whole = experiment.scaling.method == "min_max"
+    stride = 1 if whole else max(1, clips // NORMALIZATION_CLIPS)
+    sample: list[np.ndarray] = []
+    seen = 0
+    for batch in dataset.to_batches(columns=["features", *columns_of(dataset)]):
+        rows = pa.Table.from_batches([batch])
+        mine = rows["features"].filter(on_side(rows, TRAIN, experiment.protocol))
+        found = [mine[place].as_py() for place in range(-seen % stride, len(mine), stride)]
+        seen += len(mine)
+        if any(len(clip) != math.prod(shape) * dtype.itemsize for clip in found):
+            side = " x ".join(map(str, shape))
+            raise FeaturesError(f"features: a clip is not {side} numbers of {dtype}, as their metadata says.")
+        if found:
+            part = np.frombuffer(b"".join(found), dtype).reshape(-1, *shape)
+            sample.append(extremes(part) if whole else part)
+    normalization = Normalization.measure(np.concatenate(sample), experiment.scaling)
+    taxonomy = Taxonomy.flat(counts)
+    class_counts = tuple(counts[name] for name in taxonomy.names)
+    return TrainingJob(experiment, taxonomy, normalization, shape, dtype.name, clips, class_counts, profile)

@@ -1,0 +1,363 @@
+"""What a training tells while it runs: TensorBoard's event files, an MLflow server, counters for Prometheus.
+
+A `Journal` writes; as an actor beside the driver it costs the training loop one message in a while, and a place that
+does not answer holds up nothing but the journal. A `Pen` is what the loop holds: the first worker's, since all workers
+take their steps together.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import ray
+import torch
+from ray.util import metrics
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from cluster.storage.uri import join
+from cluster.training.mlflow import MlflowRun
+from cluster.training.tensorboard import EventFiles
+from mgc.errors import StorageError
+from mgc.evaluation.confusion_image import confusion_image
+from mgc.experiment import Experiment
+from mgc.training.course import Row
+from mgc.training.figures import EpochFigures
+
+STEPS_NOTED: Final = 10
+"""A point is noted after so many steps,"""
+
+SECONDS_NOTED: Final = 10.0
+"""or after so long, where steps are slow."""
+
+FLUSH_SECONDS: Final = 30.0
+"""Event files are written at the end of each epoch, and so often within one."""
+
+_NO_SETTINGS: Final = ("format_version", "deviations")
+_SCORES: Final = ("train_loss", "validation_loss", "validation_accuracy", "validation_macro_f1")
+
+
+@dataclass(frozen=True)
+class JournalPlan:
+    """What a journal is of, and where it goes.
+
+    Attributes:
+        name: of the run, as TensorBoard and MLflow show it; also a part of a URI.
+        key: the same key is the same training, taken up again.
+        settings: of the run, by name: see `settings_of`.
+        genres: names, in the order of the logits.
+        tensorboard: folder in which the run has a folder of its own; None for no event files.
+        mlflow: URI of an MLflow server; None for none.
+    """
+
+    name: str
+    key: str
+    settings: Mapping[str, bool | float | str] = field(default_factory=dict)
+    genres: tuple[str, ...] = ()
+    tensorboard: str | None = None
+    mlflow: str | None = None
+
+
+@dataclass(frozen=True)
+class Point:
+    """Some steps of a training.
+
+    Attributes:
+        step: the last of them, counted from the start of the training.
+        steps: how many.
+        clips: that they took, of all workers.
+        loss: mean over them.
+        learning_rate: of the last; None where nothing is trained.
+        clips_per_second: of all workers.
+    """
+
+    step: int
+    steps: int
+    clips: int
+    loss: float
+    learning_rate: float | None
+    clips_per_second: float
+
+
+class Journal:
+    """Writes down one training. What goes wrong with it ends no training: see `problems`.
+
+    Args:
+        plan: what of, and where to.
+    """
+
+    def __init__(self, plan: JournalPlan) -> None:
+        self._plan = plan
+        self._problem: str | None = None
+        self._events = None if plan.tensorboard is None else EventFiles(join(plan.tensorboard, plan.name))
+        self._mlflow = None if plan.mlflow is None else MlflowRun(plan.mlflow, plan.name, plan.key, plan.settings)
+        self._counters = _Counters(plan.name)
+        self._written_at = time.monotonic()
+        self._confusions: dict[int, list[list[int]]] = {}
+        self._steps: dict[int, int] = {}
+
+    def begin(self, step: int) -> None:
+        """The training begins, or goes on after a fall: what was noted from a step on is hidden.
+
+        Args:
+            step: the first that is done now, counted from 1.
+        """
+        if self._events is not None:
+            self._flush()
+            self._events.purge(step)
+
+    def note(self, point: Point) -> None:
+        """Some steps were done."""
+        self._counters.steps(point)
+        values = {"loss": point.loss, "clips_per_second": point.clips_per_second}
+        if point.learning_rate is not None:
+            values["learning_rate"] = point.learning_rate
+        self._write({f"step/{name}": value for name, value in values.items()}, point.step)
+        if time.monotonic() - self._written_at >= FLUSH_SECONDS:
+            self._flush()
+
+    def epoch(self, row: Row, step: int, clips_per_second: float, confusion_GG: list[list[int]] | None) -> None:
+        """An epoch was done.
+
+        Args:
+            row: of the history.
+            step: its last one, counted from the start of the training.
+            clips_per_second: of its training clips, over all workers.
+            confusion_GG: counts of validation clips, true genres in rows; None where there are none.
+        """
+        number = int(row["epoch"])
+        self._steps[number] = step
+        if confusion_GG is not None:
+            self._confusions[number] = confusion_GG
+        values = {name: float(value) for name, value in row.items() if isinstance(value, int | float)}
+        values["clips_per_second"] = clips_per_second
+        self._counters.epoch(values)
+        self._write({f"epoch/{name}": value for name, value in values.items()}, step)
+        self._flush()
+
+    def close(self, row: Row | None, tags: Mapping[str, str] | None = None) -> list[str]:
+        """The training is over: write the settings, and the confusion of the epoch that was kept.
+
+        Args:
+            row: of that epoch; None where the training failed.
+            tags: what else there is to say of the run.
+
+        Returns:
+            What went wrong with the journal, a line each.
+        """
+        image_HWC = None
+        scores: dict[str, float] = {}
+        step = 0
+        if row is not None:
+            scores = {f"kept/{name}": float(row[name]) for name in _SCORES if name in row}
+            number = int(row["epoch"])
+            # An epoch of before the driver fell is known to nobody here.
+            step = self._steps.get(number, max(self._steps.values(), default=0))
+            if number in self._confusions and self._plan.genres:
+                title = f"{self._plan.name}: validation clips, epoch {number}"
+                image_HWC = confusion_image(self._confusions[number], self._plan.genres, title)
+            if self._events is not None:
+                if image_HWC is not None:
+                    self._events.image("confusion", image_HWC, step)
+                for tag, value in scores.items():
+                    self._events.scalar(tag, value, step)
+                self._events.parameters(self._plan.settings, scores)
+        self._flush()
+        if self._mlflow is not None:
+            self._mlflow.log(scores, step)
+            self._mlflow.end(row is not None, tags or {}, image_HWC)
+        return self.problems()
+
+    def problems(self) -> list[str]:
+        """What went wrong with the journal so far, a line each."""
+        return [line for line in (self._problem, self._mlflow and self._mlflow.problem) if line]
+
+    def _write(self, values: Mapping[str, float], step: int) -> None:
+        if self._events is not None:
+            for tag, value in values.items():
+                self._events.scalar(tag, value, step)
+        if self._mlflow is not None:
+            self._mlflow.log(values, step)
+
+    def _flush(self) -> None:
+        self._written_at = time.monotonic()
+        if self._events is None:
+            return
+        try:
+            self._events.flush()
+        except StorageError as error:
+            # It is tried again with the next ones.
+            self._problem = f"TensorBoard's event files are not complete: {error}"
+        else:
+            self._problem = None
+
+
+class _Counters:
+    """A training's own counters beside Ray's, at Ray's metrics port of the journal's node.
+
+    `ray_mgc_training_clips_total`, `_steps_total` and `_epochs_total`; as gauges `ray_mgc_training_loss`,
+    `_learning_rate`, `_clips_per_second` of the last steps, and of the last epoch `_validation_loss`,
+    `_validation_accuracy`, `_validation_macro_f1`; each by `run`.
+    """
+
+    def __init__(self, run: str) -> None:
+        self._tags = {"run": run}
+        self._clips = metrics.Counter("mgc_training_clips", "Clips trained on, over all workers.", ("run",))
+        self._steps = metrics.Counter("mgc_training_steps", "Steps of the optimizer.", ("run",))
+        self._epochs = metrics.Counter("mgc_training_epochs", "Epochs done.", ("run",))
+        rate = "Clips a second of the last steps, over all workers."
+        # Names in full: the check of the dashboards looks for them here.
+        self._gauges = {
+            "loss": metrics.Gauge("mgc_training_loss", "Loss of the last steps, nats a clip.", ("run",)),
+            "learning_rate": metrics.Gauge("mgc_training_learning_rate", "Of the last step.", ("run",)),
+            "clips_per_second": metrics.Gauge("mgc_training_clips_per_second", rate, ("run",)),
+            "validation_loss": metrics.Gauge("mgc_training_validation_loss", "Of the last epoch, nats.", ("run",)),
+            "validation_accuracy": metrics.Gauge("mgc_training_validation_accuracy", "Of the last epoch.", ("run",)),
+            "validation_macro_f1": metrics.Gauge("mgc_training_validation_macro_f1", "Of the last epoch.", ("run",)),
+        }
+
+    def steps(self, point: Point) -> None:
+        self._clips.inc(point.clips, self._tags)
+        self._steps.inc(point.steps, self._tags)
+        for name in ("loss", "learning_rate", "clips_per_second"):
+            value = getattr(point, name)
+            if value is not None:
+                self._gauges[name].set(value, self._tags)
+
+    def epoch(self, values: Mapping[str, float]) -> None:
+        self._epochs.inc(1, self._tags)
+        for name, gauge in self._gauges.items():
+            if name.startswith("validation_") and name in values:
+                gauge.set(values[name], self._tags)
+
+
+class Pen:
+    """What the training loop tells the journal with.
+
+    Args:
+        journal: a handle of `start`, a `Journal` in this process, or None to tell nothing.
+        rank: of this worker; only the first one tells.
+        workers: that train together.
+    """
+
+    def __init__(self, journal: Any, rank: int = 0, workers: int = 1) -> None:
+        self._journal = None if rank else journal
+        self._workers = workers
+        self._begun = False
+        self._first = self._expected = self._done = 0
+        self._since = self._clips = self._epoch_clips = 0
+        self._loss_sum = 0.0
+        self._from = self._started = self._last = 0.0
+
+    def begin(self, first: int, expected: int, done: int = 0) -> None:
+        """An epoch begins.
+
+        Args:
+            first: steps that all epochs before it have, as they are expected; so a training that is taken up again
+                counts as one that was never interrupted.
+            expected: steps of this one.
+            done: of them before a fall.
+        """
+        self._first, self._expected, self._done = first, expected, done
+        self._since = self._clips = self._epoch_clips = 0
+        self._loss_sum = 0.0
+        self._from = self._started = self._last = time.monotonic()
+        if not self._begun:
+            self._begun = True
+            self._tell("begin", self._place() + 1)
+
+    def step(self, clips: int, loss: float, optimizer: torch.optim.Optimizer | None = None) -> None:
+        """A step was done.
+
+        Args:
+            clips: of this worker.
+            loss: their mean.
+            optimizer: whose learning rate it was; None where nothing is trained.
+        """
+        if self._journal is None:
+            return
+        now = self._last = time.monotonic()
+        self._done += 1
+        self._since += 1
+        self._clips += clips * self._workers
+        self._epoch_clips += clips * self._workers
+        self._loss_sum += loss
+        seconds = now - self._from
+        if self._since < STEPS_NOTED and seconds < SECONDS_NOTED and self._done < self._expected:
+            return
+        rate = float(optimizer.param_groups[0]["lr"]) if optimizer else None
+        speed = self._clips / max(seconds, 1e-9)
+        mean = self._loss_sum / self._since
+        self._tell("note", Point(self._place(), self._since, self._clips, mean, rate, speed))
+        self._from, self._since, self._clips, self._loss_sum = now, 0, 0, 0.0
+
+    def end(self, row: Row, held: EpochFigures) -> None:
+        """An epoch is over.
+
+        Args:
+            row: of the history.
+            held: figures of the validation clips of all workers.
+        """
+        speed = self._epoch_clips / max(self._last - self._started, 1e-9)
+        self._tell("epoch", row, self._place(), speed, held.confusion_GG.tolist() if held.clips else None)
+
+    def _place(self) -> int:
+        """The last step, by the expected lengths of the epochs: they must not overlap in a picture."""
+        return self._first + min(self._done, self._expected)
+
+    def _tell(self, what: str, *facts: Any) -> None:
+        if self._journal is not None:
+            method = getattr(self._journal, what)
+            getattr(method, "remote", method)(*facts)
+
+
+def start(plan: JournalPlan) -> Any:
+    """A handle of a `Journal` that lives as long as the handle, on the driver's node."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor: Any = ray.remote(Journal)
+    options: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": here}
+    # The driver's address and credentials: the node may know none, or others.
+    variables = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
+    if plan.mlflow is not None and variables:
+        options["runtime_env"] = {"env_vars": variables}
+    return actor.options(**options).remote(plan)
+
+
+def finish(
+    journal: Any, row: Row | None, tags: Mapping[str, str] | None = None, patience_seconds: float = 60.0
+) -> list[str]:
+    """Close a journal that `start` began; what went wrong with it, a line each.
+
+    Args:
+        journal: the handle.
+        row: of the epoch that is kept; None where the training failed.
+        tags: see `Journal.close`.
+        patience_seconds: so long is waited for a server that does not answer.
+    """
+    try:
+        lines: list[str] = ray.get(journal.close.remote(row, tags), timeout=patience_seconds)
+    except ray.exceptions.RayError as error:
+        return [f"the training's journal is not complete: {' '.join(str(error).split())[:200]}"]
+    return lines
+
+
+def problems(journal: Any, patience_seconds: float = 30.0) -> list[str]:
+    """What went wrong with a journal so far, a line each; none where it cannot say so in time."""
+    try:
+        lines: list[str] = ray.get(journal.problems.remote(), timeout=patience_seconds)
+    except ray.exceptions.RayError:
+        return []
+    return lines
+
+
+def settings_of(experiment: Experiment) -> dict[str, bool | float | str]:
+    """The fields of an experiment by their dotted names, lists as text; those that are not set are left out."""
+    fields = {name: value for name, value in experiment.dotted().items() if name not in _NO_SETTINGS}
+    return {
+        name: value if isinstance(value, bool | int | float | str) else str(value)
+        for name, value in fields.items()
+        if value is not None
+    }

@@ -1,0 +1,1 @@
+"""From a SOURCE or a corpus's own metadata to catalog rows."""

@@ -1,0 +1,1 @@
+"""What every job's command line has in common."""

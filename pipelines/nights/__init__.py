@@ -1,0 +1,1 @@
+"""A night: asked for, planned, reported."""

@@ -1,0 +1,103 @@
+"""`mgc labels export`: snapshots of a labels table for other programs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+import pytest
+
+from cluster.labels.export import CSV, PARQUET, export
+from cluster.labels.table import LabelsTable
+from mgc import schema
+from mgc.errors import StorageError
+from tests.support.nights import NOW, refusal
+from tests.support.versions import Run, nights, row, write
+
+
+class TestExport:
+    def table(self, uri: str) -> LabelsTable:
+        write(uri, row("a", "Rock, hard"), row("b", None), row("c", removed_at=NOW), row("d", genres=["Jazz", "Soul"]))
+        return LabelsTable(uri)
+
+    def test_parquet(self, uri: str, tmp_path: Path, mgc_labels: Run) -> None:
+        table = self.table(uri)
+        out = tmp_path / "new" / "labels.parquet"
+        code, summary, _, said = mgc_labels("export", uri, "--out", str(out))
+        assert (code, summary["counts"]) == (0, {"version": 0, "rows": 3})
+        assert f"3 tracks of version 0 -> {out}" in said
+        found = pq.read_table(out)
+        assert found.schema.equals(schema.LABELS)
+        assert found.schema.metadata == schema.LABELS.metadata
+        kept = table.dataset().to_table(filter=pc.field("removed_at").is_null())
+        assert found.sort_by("track_id").equals(kept.sort_by("track_id"))
+        assert [path.name for path in out.parent.iterdir()] == ["labels.parquet"]
+
+    def test_csv(self, uri: str, tmp_path: Path) -> None:
+        out = tmp_path / "labels.csv"
+        assert export(self.table(uri), CSV, str(out)) == 3
+        strings = pacsv.ConvertOptions(
+            column_types={"top_k": pa.string(), "genres": pa.string()}, strings_can_be_null=True
+        )
+        rows = {each["track_id"]: each for each in pacsv.read_csv(out, convert_options=strings).to_pylist()}
+        assert sorted(rows) == ["a", "b", "d"]
+        assert json.loads(rows["a"]["top_k"]) == [{"genre": "Rock, hard", "probability": 0.75}]
+        assert json.loads(rows["d"]["genres"]) == ["Jazz", "Soul"]
+        assert rows["b"]["genre_top"] is None
+        assert rows["a"]["labeled_at"] == NOW
+
+    def test_an_earlier_version_and_a_limit(self, uri: str, tmp_path: Path, mgc_labels: Run) -> None:
+        nights(uri, 2)
+        out = str(tmp_path / "o.parquet")
+        mgc_labels("export", uri, "--out", out, "--version", "latest-1")
+        assert set(pq.read_table(out)["model_id"].to_pylist()) == {"model-0"}
+        assert mgc_labels("export", uri, "--out", out, "--limit", "1", "--overwrite")[1]["counts"]["rows"] == 1
+
+    def test_what_is_there_stays(self, uri: str, tmp_path: Path) -> None:
+        table = self.table(uri)
+        out = tmp_path / "o.parquet"
+        out.write_bytes(b"mine")
+        assert "there is something already" in refusal(export, table, PARQUET, str(out))
+        assert out.read_bytes() == b"mine"
+        assert export(table, PARQUET, str(out), overwrite=True) == 3
+        assert "is a folder; --out names the file" in refusal(export, table, PARQUET, str(tmp_path))
+        for inside in (uri, f"{uri}/x.parquet", f"{uri}/../labels/x.parquet"):
+            assert "lies in the labels table's folder" in refusal(export, table, PARQUET, inside)
+
+    def test_what_fails_half_way_leaves_nothing(
+        self, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        many = [row(f"{number:04d}") for number in range(5000)]
+        write(uri, *many)
+        out = tmp_path / "out" / "o.parquet"
+        monkeypatch.setattr("cluster.labels.export.ROWS_AT_ONCE", 2048)
+        written: list[int] = []
+        real = pq.ParquetWriter.write_batch
+
+        def full(self: pq.ParquetWriter, batch: pa.RecordBatch) -> None:
+            if written:
+                raise OSError(28, "No space left on device")
+            written.append(batch.num_rows)
+            real(self, batch)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(pq.ParquetWriter, "write_batch", full)
+            line = refusal(export, LabelsTable(uri), PARQUET, str(out), error=StorageError)
+        assert line == f"cannot write {out}: the disk is full; free some space or choose another place."
+        assert written
+        assert list(out.parent.iterdir()) == []
+        # A damaged table is not the fault of the file.
+        for path in Path(uri).glob("*.parquet"):
+            path.write_bytes(path.read_bytes()[:2000] + b"PAR1")
+        line = refusal(export, LabelsTable(uri), PARQUET, str(out))
+        assert line.startswith(f"{uri}: cannot be read as Parquet (")
+        assert list(out.parent.iterdir()) == []
+
+    def test_a_place_that_cannot_be_written(self, uri: str, tmp_path: Path) -> None:
+        (tmp_path / "file").write_bytes(b"")
+        line = refusal(export, self.table(uri), PARQUET, str(tmp_path / "file" / "o.parquet"), error=StorageError)
+        assert line.startswith(f"cannot write {tmp_path}/file/o.parquet: ")

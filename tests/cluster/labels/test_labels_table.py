@@ -1,0 +1,359 @@
+"""The labels table: one run one commit, each track once, whatever happens between."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from datetime import timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from deltalake import DeltaTable, write_deltalake
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cluster.labels import plan
+from cluster.labels.table import PLAN, LabelsTable
+from cluster.storage import files
+from cluster.storage.s3 import delta_options
+from cluster.tables.parquet import write_part
+from mgc import schema
+from mgc.errors import ErrorKind, MgcError, StorageError
+from tests.support.nights import (
+    FEATURES,
+    LABEL,
+    MODEL,
+    NOW,
+    catalog,
+    heard,
+    held,
+    night,
+    planned,
+    reasons,
+    refusal,
+    stage,
+)
+from tests.support.object_store import ObjectStore
+
+
+class TestNights:
+    def test_the_first_commit_creates_the_table_with_its_rows(self, uri: str) -> None:
+        table = LabelsTable(uri)
+        assert not table.exists
+        assert table.version == -1
+        plan = planned(table, {"a": "1", "b": "1", "c": "1"})
+        assert plan.counts == {
+            "new": 3, "changed": 0, "stale": 0, "retry": 0, "waiting": 0, "up_to_date": 0, "pending": 0, "removed": 0,
+            "corrected": 0, "unknown_overrides": 0,
+        }  # fmt: skip
+        assert plan.todo.schema.equals(PLAN)
+        table.run(plan).freeze()
+        stage(table, plan, {"b": ErrorKind.NOT_AUDIO})
+        assert not LabelsTable(uri).exists
+        assert table.commit(plan, "night-1", NOW) == 0
+        assert table.version == 0
+        assert table.exists
+        rows = held(uri)
+        assert rows["a"]["status"] == "labeled"
+        assert rows["a"]["top_k"] == [{"genre": "Rock", "probability": 0.75}, {"genre": "Jazz", "probability": 0.25}]
+        assert rows["a"]["confidence"] == 0.75
+        assert rows["a"]["tries"] == 1
+        assert rows["b"]["status"] == "quarantined"
+        assert rows["b"]["error_kind"] == "not_audio"
+        assert rows["b"]["error_offset"] == 4
+        assert rows["b"]["duration_seconds"] is None
+        assert table.dataset().schema.equals(schema.LABELS)
+        delta = DeltaTable(uri, storage_options=delta_options(uri))
+        assert delta.transaction_version(table.APPLICATION) == 0
+        assert delta.history()[0]["mgc.run_id"] == "night-1"
+
+    def test_nothing_to_do_is_no_commit(self, uri: str) -> None:
+        night(uri, {"a": "1"})
+        table = LabelsTable(uri)
+        plan = planned(table, {"a": "1"})
+        assert plan.empty
+        assert plan.counts["up_to_date"] == 1
+        assert table.commit(plan, plan.key, NOW) == 0
+        assert LabelsTable(uri).version == 0
+
+    def test_new_changed_removed_and_back(self, anywhere: str) -> None:
+        uri = anywhere
+        night(uri, {"a": "1", "b": "1", "c": "1"})
+        later = NOW + timedelta(days=1)
+        # In another zone, to be kept as UTC.
+        plan = night(uri, {"a": "1", "b": "2", "d": "1"}, at=later.astimezone(timezone(timedelta(hours=5))))
+        assert reasons(plan) == {"b": "changed", "d": "new"}
+        assert plan.removed.to_pydict() == {"track_id": ["c"]}
+        assert plan.counts["removed"] == 1
+        rows = held(uri)
+        assert {track: row["content_tag"] for track, row in rows.items()} == {"a": "1", "b": "2", "c": "1", "d": "1"}
+        assert rows["c"]["removed_at"] == later
+        assert rows["c"]["labeled_at"] == NOW
+        assert rows["c"]["top_k"] == rows["a"]["top_k"]
+        assert [rows[track]["removed_at"] for track in "abd"] == [None] * 3
+        assert LabelsTable(uri).dataset().schema.field("removed_at").type == pa.timestamp("us", tz="UTC")
+
+        plan = night(uri, {"a": "1", "b": "2", "c": "1", "d": "1"})
+        assert reasons(plan) == {"c": "new"}
+        assert held(uri)["c"]["removed_at"] is None
+        assert LabelsTable(uri).version == 2
+
+    def test_a_removed_track_is_removed_once(self, uri: str) -> None:
+        night(uri, {"a": "1", "b": "1"})
+        plan = night(uri, {"a": "1"})
+        assert not plan.todo.num_rows
+        assert LabelsTable(uri).version == 1
+        assert planned(LabelsTable(uri), {"a": "1"}).empty
+        # Not run by another model either.
+        assert reasons(planned(LabelsTable(uri), {"a": "1"}, model="model-2")) == {"a": "stale"}
+
+    def test_only_new_tracks_are_appended(self, uri: str) -> None:
+        night(uri, {"a": "1"})
+        night(uri, {"a": "1", "b": "1"})
+        delta = DeltaTable(uri, storage_options=delta_options(uri))
+        assert [entry["operation"] for entry in delta.history()] == ["WRITE", "WRITE"]
+        assert delta.history()[0]["operationMetrics"]["num_added_rows"] == 1
+        assert sorted(held(uri)) == ["a", "b"]
+
+
+class TestWhatIsPlanned:
+    def test_stale_by_model_or_front_end(self, tmp_path: Path) -> None:
+        uri = str(tmp_path)
+        night(uri, {"a": "1", "b": "1"}, {"b": ErrorKind.CORRUPT_STREAM})
+        table = LabelsTable(uri)
+        assert planned(table, {"a": "1", "b": "1"}).empty
+        for other in ({"model": "model-2"}, {"features": "features-2"}):
+            plan = planned(table, {"a": "1", "b": "1"}, **other)
+            assert reasons(plan) == {"a": "stale", "b": "stale"}
+            assert plan.todo["tries"].to_pylist() == [0, 0]
+
+    def test_moved_files_are_read_where_they_are_now(self, tmp_path: Path) -> None:
+        night(str(tmp_path), {"a": "1"})
+        plan = LabelsTable(str(tmp_path)).plan(catalog({"a": "1"}, "s3://elsewhere"), MODEL, FEATURES, {}, None)
+        assert reasons(plan) == {"a": "changed"}
+
+    def test_a_failed_fetch_is_tried_again_so_often(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("cluster.labels.plan.MOST_TRIES", 3)
+        uri, tracks = str(tmp_path), {"a": "1", "b": "1"}
+        outcomes = {"a": ErrorKind.FETCH_FAILED, "b": ErrorKind.TRUNCATED}
+        night(uri, tracks, outcomes)
+        for tries in (1, 2):
+            assert held(uri)["a"]["tries"] == tries
+            plan = night(uri, tracks, outcomes)
+            assert plan.counts["retry"] == 1
+            assert plan.todo.to_pydict()["tries"] == [tries]
+        assert held(uri)["a"]["tries"] == 3
+        assert planned(LabelsTable(uri), tracks).empty
+        # New bytes, or a new model, start from none.
+        assert planned(LabelsTable(uri), tracks | {"a": "2"}).todo.to_pydict()["tries"] == [0]
+        night(uri, tracks, outcomes, model="model-2")
+        assert held(uri)["a"]["tries"] == 1
+        assert reasons(night(uri, tracks, model="model-2")) == {"a": "retry"}
+        assert held(uri)["a"]["status"] == "labeled"
+        assert planned(LabelsTable(uri), tracks, "model-2").empty
+
+    def test_labelling_again_is_not_a_failed_try(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("cluster.labels.plan.MOST_TRIES", 2)
+        uri = str(tmp_path)
+        for number in range(3):
+            night(uri, {"a": "1"}, model=f"model-{number}")
+        night(uri, {"a": "1"}, {"a": ErrorKind.FETCH_FAILED}, model="model-x")
+        assert planned(LabelsTable(uri), {"a": "1"}, "model-x").counts["retry"] == 1
+
+    def test_a_limit(self, tmp_path: Path) -> None:
+        uri, tracks = str(tmp_path), {"a": "1", "b": "1", "c": "1"}
+        plan = night(uri, tracks, limit=2)
+        assert reasons(plan) == {"a": "new", "b": "new"}
+        assert plan.counts["pending"] == 1
+        assert sorted(held(uri)) == ["a", "b"]
+        plan = planned(LabelsTable(uri), {"b": "1", "c": "1"}, limit=1)
+        assert plan.empty
+        assert plan.counts == {
+            "new": 0, "changed": 0, "stale": 0, "retry": 0, "waiting": 0, "up_to_date": 1, "pending": 1, "removed": 0,
+            "corrected": 0, "unknown_overrides": 0,
+        }  # fmt: skip
+        assert reasons(planned(LabelsTable(uri), tracks, limit=10)) == {"c": "new"}
+
+    def test_the_key_says_what_the_run_depends_on(self, tmp_path: Path) -> None:
+        table = LabelsTable(str(tmp_path / "t"))
+        tracks = {"a": "1", "b": "2"}
+        key = planned(table, tracks).key
+        assert planned(LabelsTable(str(tmp_path / "t")), tracks).key == key
+        others = [
+            planned(table, tracks | {"c": "1"}),
+            planned(table, {"a": "1"}),
+            planned(table, {"a": "2", "b": "1"}),
+            table.plan(catalog(tracks, "s3://elsewhere"), MODEL, FEATURES, {}, None),
+            planned(table, tracks, model="model-2"),
+            planned(table, tracks, features="features-2"),
+            planned(table, tracks, clips=3),
+        ]
+        night(str(tmp_path / "t"), {"z": "1"})
+        others.append(planned(LabelsTable(str(tmp_path / "t")), tracks))
+        assert len({key, *(plan.key for plan in others)}) == 1 + len(others)
+
+    def test_the_key_is_the_same_in_another_process(self, tmp_path: Path) -> None:
+        tracks = {f"track {number}": str(number) for number in range(300)}
+        key = planned(LabelsTable(str(tmp_path)), tracks, a=1, b=[2]).key
+        pq.write_table(catalog(tracks).take(np.random.default_rng(0).permutation(300)), tmp_path / "c.parquet")
+        script = (
+            "import sys, pyarrow.parquet as pq; from cluster.labels.table import LabelsTable\n"
+            "t = pq.read_table(sys.argv[1] + '/c.parquet', partitioning=None)\n"
+            f"print(LabelsTable(sys.argv[1]).plan(t, {MODEL!r}, {FEATURES!r}, {{'b': [2], 'a': 1}}, None).key)"
+        )
+        command = [sys.executable, "-c", script, str(tmp_path)]
+        environment = {**os.environ, "PYTHONHASHSEED": "7"}
+        root = Path(files.__file__).parents[2]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=root, env=environment)
+        assert done.stdout.strip() == key, done.stderr
+
+    def test_a_table_with_a_track_twice_is_refused(self, tmp_path: Path) -> None:
+        uri = str(tmp_path)
+        night(uri, {"a": "1"})
+        write_deltalake(uri, LabelsTable(uri).dataset().to_table(), mode="append")
+        line = refusal(planned, LabelsTable(uri), {"a": "1"})
+        assert f"{uri}: the labels table holds a track more than once" in line
+
+
+class TestWhatIsNoLabelsTable:
+    @pytest.mark.parametrize(
+        "uri",
+        ["/x/a%41", "/x/[live]", "/x/a|b", "/x/a\\b", "/x/a\nb", "/x/a#b", "s3://b/c#x", "s3://b/c?x", "s3://b/c%20d"],
+    )
+    def test_names_that_deltalake_misreads(self, uri: str, s3_environment: ObjectStore) -> None:
+        assert "a Delta table cannot lie in a folder with " in refusal(LabelsTable, uri)
+
+    def test_nothing_there(self, anywhere: str) -> None:
+        line = refusal(LabelsTable(anywhere).dataset)
+        assert line.startswith(f"{anywhere}: there is no labels table here; `mgc label")
+
+    @pytest.mark.cluster
+    def test_missing_bucket(self, s3_environment: ObjectStore) -> None:
+        line = refusal(LabelsTable, "s3://no-such-bucket-here/labels", error=StorageError)
+        assert line.startswith("cannot look up s3://no-such-bucket-here/labels: the bucket does not exist")
+
+    @pytest.mark.cluster
+    def test_wrong_credentials(
+        self, bucket_uri: str, s3_environment: ObjectStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        table = LabelsTable(bucket_uri + "/labels")
+        plan = planned(table, {"a": "1"})
+        stage(table, plan)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret-wrong-secret")
+        for action, args in ((LabelsTable, (table.uri,)), (table.commit, (plan, plan.key, NOW))):
+            line = refusal(action, *args, error=StorageError)
+            assert "the store refuses the credentials" in line
+            assert s3_environment.secret_key not in line
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_environment.secret_key)
+        assert not LabelsTable(table.uri).exists
+
+    def test_a_file(self, anywhere: str) -> None:
+        files.write_bytes(anywhere, b"x")
+        assert refusal(LabelsTable, anywhere).startswith(f"{anywhere} is a file; a labels table is a folder")
+
+    def test_another_delta_table(self, tmp_path: Path) -> None:
+        write_deltalake(str(tmp_path), pa.table({"title": ["x"]}))
+        line = refusal(LabelsTable, str(tmp_path))
+        assert "is a Delta table, but no labels table of mgc: it lacks track_id, uri" in line
+
+    def test_a_newer_format(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        night(str(tmp_path), {"a": "1"})
+        night(str(tmp_path), {"a": "2", "b": "1"})
+        monkeypatch.setattr(schema, "FORMAT_VERSION", 0)
+        line = refusal(LabelsTable, str(tmp_path))
+        assert line == f"{tmp_path}: format version 1, this mgc reads up to 0; upgrade mgc."
+
+    def test_a_damaged_log(self, tmp_path: Path) -> None:
+        night(str(tmp_path), {"a": "1"})
+        (tmp_path / "_delta_log" / f"{0:020d}.json").write_text("{")
+        line = refusal(LabelsTable, str(tmp_path))
+        assert line.startswith(f"{tmp_path}: the labels table cannot be opened (")
+
+    def test_a_data_file_that_is_gone(self, tmp_path: Path) -> None:
+        night(str(tmp_path), {"a": "1"})
+        for path in tmp_path.glob("*.parquet"):
+            path.unlink()
+        line = refusal(planned, LabelsTable(str(tmp_path)), {"a": "1"}, error=MgcError)
+        assert str(tmp_path) in line
+
+
+TRACKS = st.sampled_from("abcdef")
+OUTCOMES = st.sampled_from([LABEL, LABEL, ErrorKind.FETCH_FAILED, ErrorKind.CORRUPT_STREAM])
+NIGHT = st.fixed_dictionaries(
+    {
+        "catalog": st.dictionaries(TRACKS, st.sampled_from("12"), min_size=1),
+        "model": st.sampled_from(["model-1", "model-1", "model-2"]),
+        "outcomes": st.dictionaries(TRACKS, OUTCOMES),
+        "limit": st.sampled_from([None, None, None, 2]),
+        "killed": st.booleans(),
+        "twice": st.booleans(),
+    }
+)
+
+
+def expected(table: dict[str, dict[str, Any]], each: dict[str, Any]) -> tuple[dict[str, str], set[str]]:
+    """Reasons and removed tracks of a night, said without SQL."""
+    todo = {}
+    for track in sorted(each["catalog"])[: each["limit"]]:
+        row = table.get(track)
+        if row is None or row["removed"]:
+            todo[track] = "new"
+        elif row["content_tag"] != each["catalog"][track]:
+            todo[track] = "changed"
+        elif row["model_id"] != each["model"]:
+            todo[track] = "stale"
+        elif row["error_kind"] == "fetch_failed" and row["tries"] < plan.MOST_TRIES:
+            todo[track] = "retry"
+    removed = {track for track, row in table.items() if track not in each["catalog"] and not row["removed"]}
+    return todo, removed if each["limit"] is None else set()
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(st.lists(NIGHT, min_size=1, max_size=4))
+def test_any_sequence_of_nights(nights: list[dict[str, Any]]) -> None:
+    table: dict[str, dict[str, Any]] = {}
+    version = -1
+    with tempfile.TemporaryDirectory() as uri:
+        for each in nights:
+            todo, removed = expected(table, each)
+            labels = LabelsTable(uri)
+            plan = planned(labels, each["catalog"], each["model"], limit=each["limit"])
+            assert reasons(plan) == todo
+            assert set(plan.removed["track_id"].to_pylist()) == removed
+            assert plan.counts["up_to_date"] + len(todo) + plan.counts["pending"] == len(each["catalog"])
+            outcomes = {track: each["outcomes"].get(track, LABEL) for track in todo}
+            if each["killed"] and todo:
+                labels.run(plan).freeze()
+                write_part(labels.run(plan).staged_uri, heard(plan.todo.slice(0, 2), plan, outcomes))
+                if len(todo) > 2:
+                    refusal(labels.commit, plan, plan.key, NOW)
+                labels = LabelsTable(uri)
+                plan = planned(labels, each["catalog"], each["model"], limit=each["limit"])
+            stage(labels, plan, outcomes)
+            if each["twice"] and todo:
+                write_part(labels.run(plan).staged_uri, heard(plan.todo, plan, outcomes))
+            version += not plan.empty
+            assert labels.commit(plan, plan.key, NOW) == version
+            for track in todo:
+                failed = outcomes[track] != LABEL
+                table[track] = {
+                    "content_tag": each["catalog"][track],
+                    "model_id": each["model"],
+                    "error_kind": str(outcomes[track]) if failed else None,
+                    "tries": (table[track]["tries"] if todo[track] == "retry" else 0) + 1,
+                    "removed": False,
+                }
+            for track in removed:
+                table[track]["removed"] = True
+            if version >= 0:
+                names = ("content_tag", "model_id", "error_kind", "tries")
+                assert table == {
+                    track: {**{name: row[name] for name in names}, "removed": row["removed_at"] is not None}
+                    for track, row in held(uri).items()
+                }

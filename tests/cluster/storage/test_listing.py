@@ -1,0 +1,239 @@
+"""SOURCE to audio files: the same facts from a folder and from a bucket."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from cluster.storage import files, listing
+from cluster.storage.listing import HIDDEN, NO_EXTENSION, NOT_A_FILE, list_audio
+from cluster.storage.s3 import s3_client
+from cluster.storage.uri import join, split_s3
+from mgc.errors import StorageError
+from tests.support.object_store import ObjectStore
+
+MUSIC = [
+    "Album #1/01 50% off?.MP3",
+    "Album #1/02 &=+;'\"@:.flac",
+    "Album #1/ä/deep/03.ogg",
+    "Album/04 日本.m4a",
+    "Album-2/05.opus",
+    "Album.mp3",
+    "empty.wav",
+    "with%20percent.aiff",
+    "zz  two spaces .wma",
+]
+OTHER = [
+    "Album/cover.JPG",
+    "Album/folder.jpg",
+    "Album/notes.txt",
+    "README",
+    ".hidden.mp3",
+    ".trash/a.mp3",
+    ".trash/b/c.mp3",
+]
+PASSED_OVER = Counter({".jpg": 2, ".txt": 1, NO_EXTENSION: 1, HIDDEN: 2})
+
+
+@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.cluster)])
+def base(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(tmp_path) if request.param == "local" else request.getfixturevalue("bucket_uri")
+
+
+def fill(base: str) -> str:
+    for name in (*MUSIC, *OTHER):
+        files.write_bytes(join(base, "my music", name), b"" if name == "empty.wav" else name.encode())
+    return join(base, "my music")
+
+
+def ids(source: str, ignored: Counter[str] | None = None) -> list[str]:
+    return [fact.track_id for fact in list_audio(source, ignored)]
+
+
+class TestEverywhere:
+    def test_a_folder(self, base: str) -> None:
+        source, ignored = fill(base), Counter[str]()
+        facts = list(list_audio(source, ignored))
+        assert [fact.track_id for fact in facts] == sorted(MUSIC)
+        assert [fact.uri for fact in facts] == [join(source, fact.track_id) for fact in facts]
+        sizes = {fact.track_id: fact.size_bytes for fact in facts}
+        assert sizes == {name: 0 if name == "empty.wav" else len(name.encode()) for name in MUSIC}
+        assert all(files.read_bytes(fact.uri) == fact.track_id.encode() for fact in facts if fact.size_bytes)
+        assert all(fact.content_tag and '"' not in fact.content_tag for fact in facts)
+        assert ignored == PASSED_OVER
+
+    def test_with_a_slash_and_again_it_is_the_same(self, base: str) -> None:
+        source = fill(base)
+        assert list(list_audio(source)) == list(list_audio(source + "/"))
+
+    def test_the_tag_changes_with_the_bytes(self, base: str) -> None:
+        uri = join(base, "a.mp3")
+        files.write_bytes(uri, b"one")
+        (before,) = list_audio(base)
+        (same,) = list_audio(base)
+        files.write_bytes(uri, b"two")
+        (after,) = list_audio(base)
+        assert before == same
+        assert before.content_tag != after.content_tag
+
+    def test_a_single_file(self, base: str) -> None:
+        source = fill(base)
+        one = join(source, "Album #1/01 50% off?.MP3")
+        (fact,) = list_audio(one)
+        (same,) = (other for other in list_audio(source) if other.uri == one)
+        assert fact.track_id == "01 50% off?.MP3"
+        assert (fact.uri, fact.size_bytes, fact.content_tag) == (same.uri, same.size_bytes, same.content_tag)
+
+    def test_a_single_file_that_is_no_audio(self, base: str) -> None:
+        ignored = Counter[str]()
+        assert ids(join(fill(base), "Album/cover.JPG"), ignored) == []
+        assert ignored == {".jpg": 1}
+
+    def test_a_folder_is_not_a_prefix_of_names(self, base: str) -> None:
+        assert ids(join(fill(base), "Album")) == ["04 日本.m4a"]
+
+    def test_nothing_there(self, base: str) -> None:
+        with pytest.raises(
+            StorageError, match=r"^cannot list \S+/none: (nothing|no object) is there; check the \w+\.$"
+        ):
+            ids(join(base, "none"))
+
+    def test_an_empty_place_has_no_tracks(self, base: str) -> None:
+        assert ids(base) == []
+
+
+@pytest.mark.cluster
+class TestS3:
+    def test_pages(self, bucket_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(files, "PAGE_KEYS", 4)
+        assert ids(fill(bucket_uri)) == sorted(MUSIC)
+
+    def test_folder_markers_are_neither_tracks_nor_ignored(self, bucket_uri: str) -> None:
+        files.write_bytes(f"{bucket_uri}/music/a.mp3", b"x")
+        client, bucket = s3_client(bucket_uri), split_s3(bucket_uri)[0]
+        for marker in ("music/", "music/empty/", "music/empty.mp3/", "lonely/"):
+            client.put_object(Bucket=bucket, Key=marker, Body=b"")
+        ignored = Counter[str]()
+        assert ids(f"{bucket_uri}/music", ignored) == ["a.mp3"]
+        assert ids(f"{bucket_uri}/lonely", ignored) == []
+        assert not ignored
+
+    def test_keys_with_empty_parts(self, bucket_uri: str) -> None:
+        s3_client(bucket_uri).put_object(Bucket=split_s3(bucket_uri)[0], Key="music//a.mp3", Body=b"x")
+        (fact,) = list_audio(f"{bucket_uri}/music")
+        assert (fact.track_id, files.read_bytes(fact.uri)) == ("/a.mp3", b"x")
+
+    def test_missing_bucket(self, s3_environment: ObjectStore) -> None:
+        with pytest.raises(StorageError, match=r"^cannot list s3://no-such-bucket-here/x: the bucket does not exist"):
+            ids("s3://no-such-bucket-here/x")
+
+    def test_wrong_secret(self, bucket_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret-wrong-secret")
+        with pytest.raises(StorageError, match=rf"^cannot list {bucket_uri}: the store refuses the credentials"):
+            ids(bucket_uri)
+
+
+class TestLocal:
+    def test_relative_and_home(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "music").mkdir()
+        (tmp_path / "music" / "a.mp3").write_bytes(b"x")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        for source in ("music", "./music/a.mp3", "~/music", f"file://{tmp_path}/music"):
+            assert [fact.uri for fact in list_audio(source)] == [f"{tmp_path}/music/a.mp3"]
+
+    def test_names_that_are_not_utf8(self, tmp_path: Path) -> None:
+        folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xfcber"))
+        folder.mkdir()
+        Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.mp3")).write_bytes(b"x")
+        (folder / "plain.mp3").write_bytes(b"y")
+        facts = list(list_audio(str(tmp_path)))
+        assert [fact.track_id for fact in facts] == ["\\xfcber/caf\\xe9.mp3", "\\xfcber/plain.mp3"]
+        assert [files.read_bytes(fact.uri) for fact in facts] == [b"x", b"y"]
+        for fact in facts:
+            fact.uri.encode()
+            assert next(list_audio(fact.uri)).content_tag == fact.content_tag
+
+    def test_links(self, tmp_path: Path) -> None:
+        music, outside = tmp_path / "music", tmp_path / "outside"
+        (music / "a").mkdir(parents=True)
+        (outside / "b").mkdir(parents=True)
+        for path in (music / "a" / "1.mp3", outside / "2.mp3", outside / "b" / "3.mp3"):
+            path.write_bytes(b"x")
+        (music / "a" / "round").symlink_to(music)
+        (music / "up").symlink_to(tmp_path)
+        (music / "self").symlink_to("self")
+        (music / "nowhere.mp3").symlink_to("gone.mp3")
+        (music / "inside").symlink_to("a")
+        (music / "one.mp3").symlink_to(outside / "2.mp3")
+        (music / "out").symlink_to(outside)
+        (music / "out again").symlink_to(outside)
+        (outside / "b" / "back").symlink_to(outside)
+        ignored = Counter[str]()
+        assert ids(str(music), ignored) == ["a/1.mp3", "one.mp3", "out again/2.mp3", "out again/b/3.mp3"]
+        # round, up, self, nowhere, inside, out, back
+        assert ignored == {NOT_A_FILE: 7}
+        # SOURCE itself may be a link, as a folder of music on another disk often is.
+        (tmp_path / "entry").symlink_to(music)
+        assert ids(str(tmp_path / "entry")) == ids(str(music))
+
+    def test_pipes_and_sockets_are_not_opened(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        os.mkfifo("pipe.mp3")
+        with contextlib.closing(socket.socket(socket.AF_UNIX)) as plug:
+            plug.bind("socket.mp3")
+        ignored = Counter[str]()
+        assert ids(".", ignored) == []
+        assert ignored == {NOT_A_FILE: 2}
+        with pytest.raises(StorageError, match="it is neither a folder nor a file"):
+            ids("pipe.mp3")
+
+    def test_a_folder_that_may_not_be_listed_ends_the_listing(self, tmp_path: Path) -> None:
+        (tmp_path / "a.mp3").write_bytes(b"x")
+        (tmp_path / "shut").mkdir(mode=0)
+        tmp_path.chmod(0o755)
+        # Relative to here, since the folders above belong to the user who runs the tests.
+        before = Path.cwd()
+        os.chdir(tmp_path)
+        root = os.geteuid() == 0
+        try:
+            if root:
+                os.seteuid(65534)
+            with pytest.raises(StorageError, match=r"^cannot list \S+: permission is denied"):
+                ids(str(tmp_path))
+        finally:
+            if root:
+                os.seteuid(0)
+            os.chdir(before)
+
+    def test_order_is_that_of_track_ids_whatever_the_names(self, tmp_path: Path) -> None:
+        names = [
+            "a.mp3",
+            "a/b.mp3",
+            "a b/c.mp3",
+            "a-b.mp3",
+            "a0.mp3",
+            "A/z.mp3",
+            "é.mp3",
+            "z/é/1.mp3",
+            "\U0001f3b5.mp3",
+        ]
+        for name in names:
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"")
+        assert ids(str(tmp_path)) == sorted(names)
+        assert sorted(names) == sorted(names, key=str.encode)
+
+    def test_content_tag_is_time_and_size(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.mp3"
+        path.write_bytes(b"four")
+        os.utime(path, ns=(0, 0x1234_5678_9ABC))
+        (fact,) = list_audio(str(path))
+        assert fact.content_tag == "123456789abc-4"
+        assert listing.content_tag(path.stat()) == fact.content_tag

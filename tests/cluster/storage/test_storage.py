@@ -1,0 +1,167 @@
+"""URIs to filesystems, on the local disk and on a real object store."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.fs
+import pyarrow.parquet as pq
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from cluster.storage import files
+from cluster.storage.failures import redact
+from cluster.storage.s3 import delta_options
+from cluster.storage.uri import is_remote, join, locate
+from mgc.errors import StorageError
+
+TABLE = pa.table({"track_id": ["a", "b"]})
+ODD_NAMES = ["plain.bin", "with space/ä ü.bin", "hash#percent%41 ?query=1&x.bin", "日本/曲.bin"]
+
+
+@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.cluster)])
+def base(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty place: a folder, or a bucket."""
+    return str(tmp_path) if request.param == "local" else request.getfixturevalue("bucket_uri")
+
+
+class TestPaths:
+    def test_local_forms_are_one(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        wanted = str(tmp_path / "a b" / "c#d")
+        for uri in ("a b/c#d", "./x/../a b/c#d", "~/a b/c#d", f"file://{tmp_path}/a%20b/c%23d", wanted + "/"):
+            location = locate(uri)
+            assert (location.uri, location.path) == (wanted, wanted)
+            assert location.filesystem == pyarrow.fs.LocalFileSystem()
+
+    def test_a_name_that_is_not_utf8_survives(self, tmp_path: Path) -> None:
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")).write_bytes(b"x")
+        (uri,) = files.list_uris(str(tmp_path))
+        assert uri == f"file://{tmp_path}/caf%E9"
+        assert locate(uri).uri == uri
+        assert files.read_bytes(uri) == b"x"
+
+    @pytest.mark.parametrize(
+        "uri", ["gs://b/k", "http://h/x", "", "a\0b", "file://host/x", "s3://", "s3:///x", "~no-such-user/x"]
+    )
+    def test_other_uris_are_refused(self, uri: str) -> None:
+        with pytest.raises(StorageError) as caught:
+            locate(uri)
+        assert "\0" not in str(caught.value)
+
+    @pytest.mark.parametrize("uri", ["s3://AKIA:se/cr+et@bucket/key", "s3://AKIA:secret/key", "s3://secret@bucket/key"])
+    def test_credentials_in_a_uri_are_refused_and_not_shown(self, uri: str) -> None:
+        with pytest.raises(StorageError, match="no credentials") as caught:
+            locate(uri)
+        assert not any(part in str(caught.value) for part in ("secret", "se/cr", "AKIA"))
+
+    def test_join(self) -> None:
+        assert join("s3://b/x/", "y", "z.json") == "s3://b/x/y/z.json"
+        assert join("s3://b", "/y/", "") == "s3://b/y"
+        assert join("out", "labels") == "out/labels"
+        assert join("/", "labels") == "/labels"
+
+    @pytest.mark.parametrize(
+        ("text", "shown"),
+        [
+            ("http://user:pass@host:8080/x", "http://host:8080/x"),
+            ("s3://KEY:a/b+c@bucket/x", "s3://bucket/x"),
+            ("http://host:8080/a@b", "http://host:8080/a@b"),
+            ("s3://b/k?X-Amz-Signature=abc&x=1", "s3://b/k?X-Amz-Signature=***&x=1"),
+            ("s3://b/k?endpoint_override=h&secret_key=abc", "s3://b/k?endpoint_override=h&secret_key=***"),
+            ("s3://b/what?design=1.mp3", "s3://b/what?design=1.mp3"),
+            ("two\nlines\x1b[31m!\udce9", "two lines!\\xdce9"),
+        ],
+    )
+    def test_redact(self, text: str, shown: str) -> None:
+        assert redact(text) == shown
+
+    def test_redact_knows_the_credentials_of_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_SESSION_TOKEN", "token/of+this-session")
+        assert redact("header token/of+this-session.") == "header ***."
+
+
+class TestFiles:
+    def test_there_and_back(self, base: str) -> None:
+        for name in ODD_NAMES:
+            uri = join(base, "folder", name)
+            assert not files.exists(uri)
+            files.write_bytes(uri, b"one")
+            files.write_bytes(uri, "zwölf".encode())
+            assert files.exists(uri)
+            assert files.read_text(uri) == "zwölf"
+        folder = join(base, "folder")
+        assert files.exists(folder)
+        assert files.exists(folder + "/")
+        assert not files.exists(join(base, "fold"))
+        found = files.list_uris(folder)
+        assert found == sorted(join(folder, name) for name in ODD_NAMES)
+        assert [locate(uri).uri for uri in found] == found
+
+    def test_nothing_there(self, base: str) -> None:
+        uri = join(base, "none")
+        assert files.exists(base)
+        assert files.list_uris(uri) == []
+        files.delete(uri)
+        for action in (files.read_bytes, files.read_text, lambda uri: files.copy_tree(uri, uri + "-copy")):
+            with pytest.raises(StorageError, match=r"cannot read .*none: nothing is there.*; check the path\.$"):
+                action(uri)
+
+    def test_text_that_is_none(self, base: str) -> None:
+        files.write_bytes(uri := join(base, "x.json"), b"ab\xff")
+        with pytest.raises(StorageError, match=r"x\.json: not UTF-8 text \(byte 2\)"):
+            files.read_text(uri)
+
+    def test_delete_takes_what_is_below_and_no_more(self, base: str) -> None:
+        for name in ("run/a", "run/b/c", "run-2/a", "run.txt"):
+            files.write_bytes(join(base, name), b"x")
+        files.delete(join(base, "run"))
+        assert files.list_uris(base) == [join(base, name) for name in ("run-2/a", "run.txt")]
+        files.delete(join(base, "run.txt"))
+        assert files.list_uris(base) == [join(base, "run-2/a")]
+
+    def test_whole_buckets_and_disks_are_not_deleted(self) -> None:
+        for uri in ("/", "s3://bucket", "s3://bucket/"):
+            with pytest.raises(StorageError, match="will not delete"):
+                files.delete(uri)
+
+    @pytest.mark.cluster
+    def test_trees_go_up_and_down(self, tmp_path: Path, bucket_uri: str) -> None:
+        for name in ODD_NAMES:
+            files.write_bytes(join(str(tmp_path / "bundle"), name), name.encode())
+        files.copy_tree(str(tmp_path / "bundle"), join(bucket_uri, "up/bundle"))
+        files.copy_tree(join(bucket_uri, "up/bundle"), join(bucket_uri, "side"))
+        files.copy_tree(join(bucket_uri, "side") + "/", str(tmp_path / "down"))
+        assert {uri.removeprefix(f"{tmp_path}/down/") for uri in files.list_uris(str(tmp_path / "down"))} == set(
+            ODD_NAMES
+        )
+        assert all((tmp_path / "down" / name).read_bytes() == name.encode() for name in ODD_NAMES)
+        files.copy_tree(join(bucket_uri, "side/plain.bin"), str(tmp_path / "one.bin"))
+        assert (tmp_path / "one.bin").read_bytes() == b"plain.bin"
+
+    @pytest.mark.cluster
+    def test_more_than_a_page_of_objects(self, bucket_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(files, "PAGE_KEYS", 3)
+        for number in range(8):
+            files.write_bytes(f"{bucket_uri}/many/{number}", b"")
+        assert len(files.list_uris(f"{bucket_uri}/many")) == 8
+        files.delete(f"{bucket_uri}/many")
+        assert files.list_uris(bucket_uri) == []
+
+    def test_parquet_through_the_filesystem(self, base: str) -> None:
+        location = pickle.loads(pickle.dumps(locate(join(base, "table ü#1.parquet"))))  # noqa: S301
+        pq.write_table(TABLE, location.path, filesystem=location.filesystem)
+        assert pq.read_table(location.path, filesystem=location.filesystem) == TABLE
+        assert files.list_uris(base) == [location.uri]
+
+    def test_delta(self, base: str) -> None:
+        uri = join(base, "labels")
+        options = delta_options(uri)
+        assert (options is None) is not is_remote(uri)
+        for version in range(2):
+            write_deltalake(uri, TABLE, mode="append", storage_options=options)
+            assert DeltaTable(uri, storage_options=options).version() == version

@@ -1,0 +1,61 @@
+"""A decoder that hangs, dies or takes all memory inside a real Ray run costs its own file, and nothing else."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from cluster.labels.table import PLAN, LabelsTable
+from cluster.session.profiles import Profile
+from cluster.session.progress import watched
+from cluster.streams import listening
+from mgc.bundle import load_bundle
+from mgc.labeling.rows import Lineage
+from pipelines.catalogs.sources import listed
+from tests.support.decoders import DIES, EATS, HANGS, treacherous
+from tests.support.good_files import good_files
+
+pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]
+
+
+def test_each_treacherous_file_is_quarantined_alone(ray_session: Profile, tmp_path: Path) -> None:
+    music = tmp_path / "music"
+    music.mkdir()
+    wav = next(file for file in good_files() if file.name.endswith(".wav"))
+    files = {f"{number:02}.wav": wav.data for number in range(21)}
+    wanted: dict[str, str | None] = dict.fromkeys(files)
+    for name, end, kind in (
+        ("03.wav", HANGS, "timeout"),
+        ("04.wav", DIES, "decoder_crash"),
+        ("12.wav", EATS, "too_large"),
+        ("20.wav", DIES, "decoder_crash"),
+    ):
+        files[name] += end
+        wanted[name] = kind
+    for name, data in files.items():
+        (music / name).write_bytes(data)
+    tracks, _ = listed(str(music))
+    bundle = load_bundle()
+    table = LabelsTable(str(tmp_path / "labels"))
+    plan = table.plan(tracks, bundle.id, bundle.features_id, {}, None)
+    uri = table.run(plan).freeze()
+    lineage = Lineage(bundle.id, bundle.features_id, plan.key)
+    with watched("labeling", "tracks", plan.todo.num_rows) as progress:
+        listening.label(
+            uri, plan.todo.num_rows, PLAN, bundle, lineage, table.run(plan).staged_uri, ray_session, progress,
+            decoders=[treacherous], patience_seconds=4.0,
+        )  # fmt: skip
+    table.commit(plan, plan.key, datetime.now(UTC))
+    rows = {row["track_id"]: row for row in table.dataset().to_table().to_pylist()}
+    assert {name: row["error_kind"] for name, row in rows.items()} == wanted
+    assert all((row["genre_top"] is None) == (wanted[name] is not None) for name, row in rows.items())
+    assert "was stopped" in rows["03.wav"]["error_message"]
+    assert "SIGABRT" in rows["04.wav"]["error_message"]
+    # What hung or died is tried again the next night; what was too much for its memory is not.
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    again = table.plan(tracks, bundle.id, bundle.features_id, {}, None, at=tomorrow)
+    assert {row["track_id"]: row["reason"] for row in again.todo.to_pylist()} == dict.fromkeys(
+        ("03.wav", "04.wav", "20.wav"), "retry"
+    )

@@ -1,0 +1,76 @@
+"""What is measured before a training starts; no Ray is started for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as pads
+import pytest
+
+from cluster.session.profiles import fit
+from cluster.training.job import TrainingJob, plan_training
+from mgc.audio.excerpts import ListeningPlan
+from mgc.errors import FeaturesError
+from mgc.experiment import Experiment
+from mgc.features.mel_means import MelMeansConfig
+from mgc.features.normalization import Normalization, ScalingConfig
+from mgc.models.dense import DenseConfig
+from mgc.models.guess import Guess, GuessConfig
+from mgc.training.loop import TrainingConfig
+
+CLIPS, NUMBERS = 400, 16
+COUNTS = {"rock": 300, "folk": 100}
+EXPERIMENT = Experiment(
+    recipe="test",
+    front_end=MelMeansConfig(n_mels=NUMBERS),
+    listening=ListeningPlan(),
+    model=DenseConfig(hidden=(4,)),
+    training=TrainingConfig(batch_size=8),
+)
+FEATURES_NF = np.random.default_rng(0).normal(-40, 9, (2 * CLIPS, NUMBERS)).astype(np.float32)
+
+
+def planned(experiment: Experiment, features_NF: np.ndarray = FEATURES_NF) -> TrainingJob:
+    """The first half of the clips is to train on."""
+    rows = pa.table(
+        {
+            "track_id": [str(row) for row in range(len(features_NF))],
+            "split": ["train"] * CLIPS + ["test"] * CLIPS,
+            "genre_top": (["rock"] * 300 + ["folk"] * 100) * 2,
+            "features": [clip_F.tobytes() for clip_F in features_NF],
+        }
+    )
+    dataset = pads.dataset(rows.to_batches(max_chunksize=33))
+    return plan_training(dataset, {"shape": [NUMBERS], "dtype": "float32"}, COUNTS, experiment, fit("test", 2, 8))
+
+
+def test_the_minimum_and_maximum_are_those_of_every_training_clip(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.training.job.NORMALIZATION_CLIPS", 10)
+    features_NF = FEATURES_NF.copy()
+    features_NF[7, 3], features_NF[101, 5] = -900.0, 900.0
+    scaling = ScalingConfig(method="min_max", unit_length=True)
+    found = planned(replace(EXPERIMENT, scaling=scaling), features_NF).normalization
+    assert found == Normalization.measure(features_NF[:CLIPS], scaling)
+    assert found.offset_F[3] == -900
+    assert found.offset_F[5] + found.scale_F[5] == pytest.approx(900, abs=1e-4)
+
+
+def test_mean_and_deviation_are_those_of_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.training.job.NORMALIZATION_CLIPS", 100)
+    assert planned(EXPERIMENT).normalization == Normalization.measure(FEATURES_NF[:CLIPS:4])
+
+
+def test_a_guess_knows_the_genres_shares_in_the_order_of_the_taxonomy() -> None:
+    job = planned(replace(EXPERIMENT, model=GuessConfig(shares="training")))
+    assert job.taxonomy.names == ("folk", "rock")
+    assert job.class_counts == (100, 300)
+    model = job.model()
+    assert isinstance(model, Guess)
+    assert model.shares_G.tolist() == [0.25, 0.75]
+
+
+def test_a_clip_of_another_size_is_refused() -> None:
+    with pytest.raises(FeaturesError, match="a clip is not 16 numbers of float32"):
+        planned(EXPERIMENT, FEATURES_NF[:, :15])

@@ -1,0 +1,68 @@
+"""How rows are cut into workers' shares of global batches, and which workers there may be; no Ray is started."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pyarrow as pa
+import pytest
+
+from cluster.session.profiles import Profile, fit
+from cluster.training.batches import shares
+from cluster.training.job import check_batch
+from mgc.errors import ConfigError
+from tests.support.tiny_features import EXPERIMENT
+
+
+def rows(shard: range, table_rows: int) -> list[pa.Table]:
+    return [pa.table({"row": list(shard[start : start + table_rows])}) for start in range(0, len(shard), table_rows)]
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 5, 7])
+@pytest.mark.parametrize("left", [0, 1, 13])
+def test_every_step_has_the_global_batch_and_all_workers_stop_together(world: int, left: int) -> None:
+    batch, steps = 16, 9
+    # Each worker's shard: enough for nine steps of the largest share, and some rows more.
+    each = -(-steps * batch // world) + min(left, batch // world - 1)
+    dealt = []
+    for rank in range(world):
+        shard = range(rank * each, (rank + 1) * each)
+        dealt.append([table["row"].to_pylist() for table in shares(rows(shard, 5), batch, rank, world)])
+        given = [row for share in dealt[-1] for row in share]
+        assert given == list(shard)[: len(given)]
+    assert {len(worker) for worker in dealt} == {steps}
+    for step in range(steps):
+        sizes = [len(worker[step]) for worker in dealt]
+        assert sum(sizes) == batch
+        assert max(sizes) - min(sizes) <= 1
+
+
+def test_steps_that_are_done_are_passed_over() -> None:
+    whole = [table["row"].to_pylist() for table in shares(rows(range(50), 7), 12, 1, 3)]
+    rest = [table["row"].to_pylist() for table in shares(rows(range(50), 7), 12, 1, 3, skip=5)]
+    assert rest == whole[5:]
+    assert len(rest) > 3
+
+
+def profile(workers: int, accumulation: int = 1, **fields: object) -> Profile:
+    return replace(fit("test", 2, 8, train_workers=workers), accumulation=accumulation, **fields)
+
+
+def test_workers_and_parts_have_to_divide_the_batch() -> None:
+    for workers, parts in ((1, 1), (2, 2), (4, 1)):
+        check_batch(EXPERIMENT, profile(workers, parts))
+    with pytest.raises(ConfigError, match=r"^training.batch_size 8 does not divide among 3 workers\.$"):
+        check_batch(EXPERIMENT, profile(3))
+    with pytest.raises(ConfigError, match="does not divide among 2 workers that take 3 parts each"):
+        check_batch(EXPERIMENT, profile(2, 3))
+    with pytest.raises(ConfigError, match="leaves a worker 1 clip at once; 2 at least are needed"):
+        check_batch(EXPERIMENT, profile(4, 2))
+
+
+def test_workers_that_share_normalisation_stay_as_many() -> None:
+    shared = replace(EXPERIMENT, training=replace(EXPERIMENT.training, normalization_batch=8))
+    with pytest.raises(ConfigError, match="takes GPUs"):
+        check_batch(shared, profile(2))
+    check_batch(shared, profile(2, gpus=2))
+    with pytest.raises(ConfigError, match="leave --fewest-workers out"):
+        check_batch(shared, profile(2, gpus=2, fewest_workers=1))

@@ -1,0 +1,155 @@
+"""The label job's options in real Ray runs: a night that is too short, its plan and estimate, its counters."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import ray
+
+from cluster.labels.table import LabelsTable
+from cluster.session.profiles import Profile
+from mgc import schema
+from pipelines import label, plan
+from pipelines.command.job import run
+from pipelines.label import Moment
+from pipelines.nights.plan import Wanted
+from tests.support.good_files import good_files
+
+pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]
+
+TRACKS = 240
+
+
+@pytest.fixture(scope="module")
+def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Many small files, and one that is none."""
+    folder = tmp_path_factory.mktemp("music")
+    wav = next(file.data for file in good_files() if file.name.endswith(".wav"))
+    for number in range(TRACKS - 1):
+        (folder / f"{number:03}.wav").write_bytes(wav)
+    (folder / "none.mp3").write_bytes(b"no music at all" * 100)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def labelled(ray_session: Profile, music: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A table over all of it, made in a night that was too short and one that was not."""
+    uri = str(tmp_path_factory.mktemp("table") / "labels")
+    wanted = Wanted(str(music), uri)
+    over = label.label(wanted, ray_session, until=datetime.now(UTC))
+    assert over.status == "partial"
+    assert over.counts["pending"] == TRACKS
+    assert not LabelsTable(uri).exists
+    # How far this comes depends on the machine; that nothing is lost does not.
+    short = label.label(wanted, ray_session, until=datetime.now(UTC) + timedelta(seconds=5))
+    held = LabelsTable(uri).dataset().count_rows() if LabelsTable(uri).exists else 0
+    assert held + short.counts["pending"] == TRACKS
+    assert short.status == ("partial" if held < TRACKS else "done")
+    last = label.label(wanted, ray_session)
+    assert last.status == ("done" if held < TRACKS else "up_to_date")
+    assert last.counts["up_to_date"] == held
+    return uri
+
+
+def test_a_night_that_is_too_short_loses_nothing(labelled: str, music: Path) -> None:
+    rows = LabelsTable(labelled).dataset().to_table().to_pylist()
+    assert sorted(row["track_id"] for row in rows) == sorted(path.name for path in music.iterdir())
+    assert {row["track_id"] for row in rows if row["status"] == schema.QUARANTINED} == {"none.mp3"}
+
+
+def test_an_estimate_rests_on_the_runs_before(labelled: str, music: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    history = LabelsTable(labelled).delta.history()
+    measured = [json.loads(entry["mgc.run"])["measured"] for entry in history]
+    assert sum(each["tracks"] for each in measured) == TRACKS
+    assert sum(each["bytes_read"] for each in measured) == sum(path.stat().st_size for path in music.iterdir())
+    assert all(each["listen_seconds"] > 0 and each["predict_seconds"] > 0 for each in measured)
+    assert sum(each["heard_seconds"] for each in measured) > 0
+
+    before = sorted(Path(labelled).rglob("*"))
+    assert run(plan.command, [str(music), "--labels", labelled, "--retry-all"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    counts = json.loads(printed[-1])["counts"]
+    assert (counts["retry"], counts["up_to_date"], counts["to_label"]) == (1, TRACKS - 1, 1)
+    assert counts["cpu_hours"] >= 0
+    assert counts["estimated_seconds"] > 0
+    assert any(line.startswith("would take") and "cores" in line for line in printed)
+    assert run(label.command, [str(music), "--labels", labelled, "--retry-all", "--dry-run"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["counts"] == counts
+    assert sorted(Path(labelled).rglob("*")) == before
+
+
+def test_a_first_plan_has_nothing_to_go_by(music: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(plan.command, [str(music), "--labels", str(tmp_path / "labels")]) == 0
+    printed = capsys.readouterr().out
+    assert "--limit 200" in printed
+    assert json.loads(printed.splitlines()[-1])["counts"]["new"] == TRACKS
+
+
+def test_prometheus_finds_the_counters(labelled: str) -> None:
+    """At the metrics port of the node; Ray brings them there every ten seconds."""
+    [node] = [node for node in ray.nodes() if node["Alive"]]
+    url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+    wanted = ("mgc_tracks_total", "mgc_errors_total", "mgc_read_bytes_total", "mgc_heard_seconds_total")
+    deadline = time.monotonic() + 60
+    while True:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            lines = [line for line in answer.read().decode().splitlines() if line.startswith("ray_mgc_")]
+        if all(any(name in line for line in lines) for name in wanted) or time.monotonic() > deadline:
+            break
+        time.sleep(1)
+    assert all(any(name in line for line in lines) for name in wanted), lines
+    assert any("mgc_tracks_total" in line and 'status="quarantined"' in line for line in lines)
+    assert any("mgc_errors_total" in line and 'kind="not_audio"' in line for line in lines)
+
+
+class TestMoment:
+    def parsed(self, text: str) -> Any:
+        return Moment().convert(text, None, None)
+
+    def test_a_clock_time_is_the_next_one(self) -> None:
+        now = datetime.now().astimezone()
+        for text in ("06:00", "23:59", f"{now:%H:%M}"):
+            moment = self.parsed(text)
+            assert now < moment <= now + timedelta(days=1, hours=1)
+            assert f"{moment:%H:%M}" == text
+
+    def test_iso_8601(self) -> None:
+        assert self.parsed("2999-03-01T06:00:00+02:00") == datetime(2999, 3, 1, 4, tzinfo=UTC)
+        assert self.parsed("2999-03-01T06:00").tzinfo is not None
+
+    @pytest.mark.parametrize("text", ["24:00", "6", "soon", "2001-01-01T00:00", ""])
+    def test_what_is_no_time_or_over(self, text: str) -> None:
+        with pytest.raises(click.BadParameter):
+            self.parsed(text)
+
+
+class TestSimulation:
+    @pytest.mark.parametrize("name", ["fma-full", "ten-million"])
+    def test_of_a_large_catalog_needs_none(self, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(plan.command, ["--simulate", name, "--nodes", "1,4"]) == 0
+        printed = capsys.readouterr().out
+        assert "by the rates of BENCHMARKS.md" in " ".join(printed.split())
+        one, four = json.loads(printed.splitlines()[-1])["counts"]["forecasts"]
+        assert one["hours"] > four["hours"] > 0
+
+    def test_of_this_plan_is_calibrated(self, labelled: str, music: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        arguments = [str(music), "--labels", labelled, "--retry-all", "--simulate", "this", "--nodes", "2"]
+        assert run(plan.command, arguments) == 0
+        printed = capsys.readouterr().out
+        assert "by 1 past run" in " ".join(printed.split())
+        [only] = json.loads(printed.splitlines()[-1])["counts"]["forecasts"]
+        assert only["nodes"] == 2
+
+    @pytest.mark.parametrize("arguments", [["--nodes", "0"], ["--nodes", "1,x"], ["--cores", "0"]])
+    def test_what_is_no_cluster(self, arguments: list[str]) -> None:
+        assert run(plan.command, ["--simulate", "fma-full", *arguments]) == 2
+
+    def test_a_plan_needs_a_catalog(self) -> None:
+        assert run(plan.command, []) == 2

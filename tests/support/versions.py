@@ -1,0 +1,56 @@
+"""Versions of a labels table, written by hand, and `mgc labels` run on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+from deltalake import CommitProperties, write_deltalake
+
+from cluster.labels.table import LabelsTable
+from cluster.storage.s3 import delta_options
+from mgc import schema
+from tests.support.nights import NOW
+
+Run = Callable[..., tuple[int, dict[str, Any], str, str]]
+"""`mgc labels …` → exit code, summary, the rest of stdout, stderr."""
+
+
+def row(track: str, genre: str | None = "Rock", confidence: float | None = 0.75, **others: Any) -> dict[str, Any]:
+    """A row of the table."""
+    plain = {
+        "track_id": track, "uri": f"s3://music/{track}.mp3", "content_tag": "1", "tries": 1, "model_id": "model-1",
+        "status": "labeled" if genre else "quarantined", "genre_top": genre,
+        "confidence": confidence if genre else None,
+        "top_k": [{"genre": genre, "probability": confidence}] if genre else None, "features_id": "features-1",
+        "error_kind": None if genre else "timeout", "error_message": None if genre else "took too long",
+        "run_id": "run-1", "labeled_at": NOW,
+    }  # fmt: skip
+    return plain | others
+
+
+def write(uri: str, *rows: dict[str, Any], **facts: str) -> int:
+    """A version that holds these rows, written by whatever program."""
+    table = pa.Table.from_pylist([{**dict.fromkeys(schema.LABELS.names), **each} for each in rows], schema.LABELS)
+    write_deltalake(
+        uri,
+        table,
+        mode="overwrite",
+        commit_properties=CommitProperties(custom_metadata=facts),
+        storage_options=delta_options(uri),
+    )
+    return LabelsTable(uri).version
+
+
+def contents(uri: str, version: int | None = None) -> list[dict[str, Any]]:
+    return LabelsTable(uri, version).dataset().to_table().sort_by("track_id").to_pylist()
+
+
+def nights(uri: str, count: int = 4) -> list[list[dict[str, Any]]]:
+    """So many versions, each of other rows; what they held."""
+    for number in range(count):
+        model = f"model-{number}"
+        rows = [row("a", content_tag=str(number), model_id=model), row("b", model_id=model)]
+        write(uri, *rows, **{"mgc.run_id": f"run-{number}"})
+    return [contents(uri, version) for version in range(count)]

@@ -1,0 +1,139 @@
+"""`mgc tune` on a real Ray and a real object store: trials, one that fails, the best as a bundle, its score."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from cluster.bundles import open_bundle
+from cluster.session.profiles import Profile
+from cluster.storage import files
+from cluster.storage.uri import join
+from mgc.recipes.space import Choice, LogUniform, Space
+from pipelines.tune import Order, build
+from tests.support import tiny_features
+from tune.search import Scheduler, SearchConfig, Searcher
+
+pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]
+
+RATES = Space({"training.learning_rate": LogUniform(1e-3, 1e-1), "training.batch_size": Choice((8, 16))})
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return tiny_features.write(tmp_path_factory.mktemp("features"))
+
+
+def read(out: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A search's JSON and its table."""
+    found: dict[str, Any] = json.loads(files.read_text(join(out, "search.json")))
+    table = pq.read_table(io.BytesIO(files.read_bytes(join(out, "trials.parquet"))))
+    return found, table.to_pylist()
+
+
+def test_a_grid_becomes_a_bundle_though_a_trial_fails(
+    features: str, ray_session: Profile, bucket_uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A batch of more clips than there are is no experiment's fault, but this data's: it is found when the trial begins.
+    space = Space({"training.batch_size": Choice((8, 1000))})
+    out = f"{bucket_uri}/search"
+    order = Order(
+        tiny_features.EXPERIMENT, space, SearchConfig(searcher="grid", scheduler="fifo"), features, out, test=True
+    )
+    summary = build(order, ray_session)
+    assert summary.status == "done"
+    found, rows = read(out)
+    assert [row["training.batch_size"] for row in rows] == [8, 1000]
+    for row in rows:
+        if row["training.batch_size"] == 1000:
+            assert row["status"] == "failed"
+            assert row["reason"].startswith("training.batch_size 1000 is more than the 128 training clips")
+            assert row["score"] is None
+        else:
+            assert (row["status"], row["reason"], row["epochs"]) == ("done", "", 2)
+            assert [each["epoch"] for each in row["history"]] == [1, 2]
+            assert row["score"] == max(each["validation_macro_f1"] for each in row["history"])
+    best = rows[0]
+    assert found["best"] == best["number"] == summary.counts["best_trial"]
+    # The bundle is that trial's, says what it was trained on, and was scored once.
+    bundle = open_bundle(join(out, "bundle"))
+    assert bundle.experiment.training.batch_size == best["training.batch_size"]
+    assert bundle.metrics["validation"]["validation_macro_f1"] == best["score"]
+    assert bundle.metrics["search"]["trial"] == best["number"]
+    assert bundle.trained_on is not None
+    assert bundle.metrics["test"]["scores"]["tracks"] == 8
+    assert "test_macro_f1" in summary.counts
+    # Tune's own files lie there too: checkpoints, and events with hyperparameters for TensorBoard.
+    names = [uri.rpartition("/")[2] for uri in files.list_uris(join(out, "trials"))]
+    assert "best.safetensors" in names
+    assert sum(name.startswith("events.out.tfevents") for name in names) >= 1
+    page = files.read_text(join(out, "report.html"))
+    assert page.count("<svg") == 3
+    printed = capsys.readouterr()
+    assert "trial 1/2 ended: macro_f1" in printed.err
+    assert "trial 2 failed: training.batch_size 1000 is more than the 128 training clips" in printed.err
+    assert "Traceback" not in printed.err
+    # Stdout is kept for the summary.
+    assert not [line for line in printed.out.splitlines() if line.strip() and "(raylet)" not in line]
+    # The same command again finds it done.
+    assert build(order, ray_session).status == "up_to_date"
+
+
+SEARCHES: list[tuple[Searcher, Scheduler]] = [
+    ("tpe", "asha"), ("random", "hyperband"), ("random", "pbt"), ("tpe", "fifo"), ("random", "asha")
+]  # fmt: skip
+ALWAYS = [("tpe", "asha")]
+
+
+@pytest.mark.parametrize(
+    ("searcher", "scheduler"),
+    [pytest.param(*each, marks=[] if each in ALWAYS else [pytest.mark.drill], id="-".join(each)) for each in SEARCHES],
+)
+def test_every_searcher_and_scheduler_searches(
+    searcher: Searcher, scheduler: Scheduler, features: str, ray_session: Profile, tmp_path: Path
+) -> None:
+    trials = 6 if scheduler in ("hyperband", "pbt") else 4
+    config = SearchConfig(searcher=searcher, scheduler=scheduler, trials=trials, metric="loss", reduction=2)
+    experiment = tiny_features.EXPERIMENT.override({"training.epochs": "4"})
+    summary = build(Order(experiment, RATES, config, features, str(tmp_path)), ray_session)
+    found, rows = read(str(tmp_path))
+    assert summary.counts["best_trial"] == found["best"]
+    assert len(rows) == trials
+    assert {row["status"] for row in rows} <= {"done", "stopped"}
+    assert all(1e-3 <= row["training.learning_rate"] <= 1e-1 for row in rows)
+    scores = [row["score"] for row in rows]
+    assert rows[found["best"] - 1]["score"] == min(scores)
+    longest = [row["epochs"] for row in rows]
+    assert max(longest) == 4
+    if scheduler in ("asha", "hyperband"):
+        assert min(longest) < 4
+    if scheduler in ("pbt", "fifo"):
+        assert set(longest) == {4}
+
+
+@pytest.mark.drill
+def test_trials_of_two_workers_train_inside_of_a_trainer(features: str, ray_session: Profile, tmp_path: Path) -> None:
+    config = SearchConfig(scheduler="asha", trials=2)
+    order = Order(tiny_features.EXPERIMENT, RATES, config, features, str(tmp_path), workers=2)
+    # What a trainer reports inside of an epoch has no figures, and is not Tune's business.
+    build(order, replace(ray_session, train_workers=2, checkpoint_steps=3))
+    _, rows = read(str(tmp_path))
+    assert len(rows) == 2
+    assert any(row["status"] == "done" and row["epochs"] == 2 for row in rows)
+    assert open_bundle(str(tmp_path / "bundle")).metrics["made_with"]["workers"] == 2
+
+
+@pytest.mark.drill
+def test_the_best_is_trained_again_with_validation(features: str, ray_session: Profile, tmp_path: Path) -> None:
+    config = SearchConfig(trials=2, scheduler="fifo")
+    build(Order(tiny_features.EXPERIMENT, RATES, config, features, str(tmp_path), refit=True), ray_session)
+    bundle = open_bundle(str(tmp_path / "bundle"))
+    assert bundle.experiment.protocol.refit
+    assert bundle.metrics["data"]["clips"] == {"train_clips": 160, "validation_clips": 0}
+    assert bundle.experiment.training.select == "last"
