@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from cluster.storage import files
 from cluster.storage.failures import redact
 from cluster.storage.listing import AUDIO_EXTENSIONS
-from cluster.storage.uri import is_remote, join, locate
+from cluster.storage.uri import Uri, is_remote, join, locate
 from cluster.tables.catalog import write_catalog
 from cluster.tables.catalog_changes import Changes, earlier_listing
 from cluster.tables.parquet import is_parquet
@@ -193,11 +193,11 @@ def _metadata(
 @click.option("--limit", type=click.IntRange(1), help="Only the first N files.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done.")
 def command(
-    source: str,
-    out: str,
-    metadata: tuple[str, ...],
+    source: Uri,
+    out: Uri,
+    metadata: tuple[Uri, ...],
     corpus: str | None,
-    genres: str | None,
+    genres: Uri | None,
     subset: fma.Subset | None,
     columns: tuple[str, ...],
     split_by: str | None,
@@ -210,8 +210,9 @@ def command(
 
     MP3, OGG, FLAC, WAV, AIFF, AU, M4A, AAC, Opus and WMA; covers and other files are counted as ignored.
     """
-    known = _metadata(corpus, metadata, columns, genres, subset)
-    return build(source, out, known, split_by, seed, notices, limit, dry_run)
+    tables = tuple(place.text for place in metadata)
+    known = _metadata(corpus, tables, columns, genres.text if genres else None, subset)
+    return build(source.text, out.text, known, split_by, seed, notices, limit, dry_run)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from cluster.session.connect import connect
 from cluster.session.profiles import Profile
 from cluster.storage import files
 from cluster.storage.failures import redact
+from cluster.storage.uri import Uri
 from cluster.streams.feed import feed
 from cluster.streams.scoring import clip_answers
 from cluster.tables.features import read_features, read_roster
@@ -26,7 +27,7 @@ from mgc.evaluation.comparison import Comparison, Difference, compare
 from mgc.evaluation.intervals import Groups
 from mgc.evaluation.leakage import check_heard, heard
 from mgc.experiment import Experiment
-from pipelines.command.job import OVERRIDES, URI, Summary, describe, main, overrides, say
+from pipelines.command.job import BUNDLE, OVERRIDES, URI, Summary, describe, main, overrides, say
 
 
 def build(
@@ -164,8 +165,8 @@ def _checked(bundle: Bundle, uri: str, split: str, experiment: Experiment) -> tu
 
 
 @click.command("compare", context_settings=OVERRIDES)
-@click.argument("first", type=URI)
-@click.argument("second", type=URI)
+@click.argument("first", type=BUNDLE)
+@click.argument("second", type=BUNDLE)
 @click.option(
     "--features",
     type=URI,
@@ -180,9 +181,9 @@ def _checked(bundle: Bundle, uri: str, split: str, experiment: Experiment) -> tu
 def command(
     first: str,
     second: str,
-    features: tuple[str, ...],
+    features: tuple[Uri, ...],
     split: str,
-    out: str | None,
+    out: Uri | None,
     dry_run: bool,
     fields: tuple[str, ...],
 ) -> Summary:
@@ -194,7 +195,8 @@ def command(
     """
     if len(features) > 2:
         raise click.UsageError("--features is given once, or twice: there are two bundles.")
-    return build((first, second), features, split, out, None, overrides(fields), dry_run)
+    places = tuple(place.text for place in features)
+    return build((first, second), places, split, out.text if out else None, None, overrides(fields), dry_run)
 
 
 if __name__ == "__main__":

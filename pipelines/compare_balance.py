@@ -13,7 +13,7 @@ from cluster.session.connect import connect
 from cluster.session.profiles import Profile
 from cluster.storage import files
 from cluster.storage.failures import redact
-from cluster.storage.uri import join
+from cluster.storage.uri import Uri, join
 from cluster.tables.features import read_features, read_roster
 from mgc import schema
 from mgc.bundle import Bundle
@@ -185,8 +185,8 @@ def _spread(values: Sequence[float | None]) -> str:
 @click.option("--dry-run", is_flag=True, help="Say what would be trained.")
 @click.argument("fields", nargs=-1, type=click.UNPROCESSED)
 def command(
-    features: str,
-    out: str,
+    features: Uri,
+    out: Uri,
     recipe: str,
     methods: str,
     seeds: str,
@@ -206,7 +206,7 @@ def command(
         raise ConfigError(f"--seeds {seeds}: whole numbers with commas between them.")
     wanted = experiments(recipe, methods.split(","), [int(seed) for seed in seeds.split(",")], overrides(fields))
     thresholds = LIU_THRESHOLDS if shots == "liu" else None
-    return build(wanted, features, out, split, thresholds, workers, limit, dry_run, profile)
+    return build(wanted, features.text, out.text, split, thresholds, workers, limit, dry_run, profile)
 
 
 if __name__ == "__main__":

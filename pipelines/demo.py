@@ -6,12 +6,12 @@ Files → catalog → features → model → score → labels.
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Final
 
 import click
 
 from cluster.session.connect import connect
+from cluster.storage.uri import Uri
 from mgc.bundle import DEFAULT
 from mgc.datasets.synthetic import SYNTHETIC_NOTICE, SyntheticConfig, plan_corpus
 from mgc.recipes.house import house
@@ -23,9 +23,9 @@ from pipelines.synthesize import make_corpus
 CORPUS: Final = SyntheticConfig(seed=1, shortest_seconds=8.0, longest_seconds=12.0)
 
 
-def build(out: str, limit: int | None, fields: dict[str, str], dry_run: bool) -> Summary:
+def build(out: Uri, limit: int | None, fields: dict[str, str], dry_run: bool) -> Summary:
     """Run every job in one Ray session."""
-    root = Path(out).expanduser().absolute()
+    root = out.local
     # A small corpus makes short epochs: twice as many of them.
     experiment = house().override({"training.epochs": "16", **fields})
     corpus, features, bundle = root / "corpus", str(root / "features"), str(root / "bundle")
@@ -76,7 +76,7 @@ def build(out: str, limit: int | None, fields: dict[str, str], dry_run: bool) ->
 @click.option("--limit", type=click.IntRange(1), help="Only the first N tracks of the corpus.")
 @click.option("--dry-run", is_flag=True, help="Print the configuration.")
 @click.argument("fields", nargs=-1, type=click.UNPROCESSED)
-def command(out: str, limit: int | None, dry_run: bool, fields: tuple[str, ...]) -> Summary:
+def command(out: Uri, limit: int | None, dry_run: bool, fields: tuple[str, ...]) -> Summary:
     """The whole way on a synthetic corpus: make MP3s, catalog, prepare, train, evaluate, label."""
     return build(out, limit, overrides(fields), dry_run)
 

@@ -15,6 +15,7 @@ from cluster.session.connect import at_hand, connect, looked_at
 from cluster.session.inventory import Finding, State, fails, gib, guarded, lacks
 from cluster.session.profiles import PROFILES, Resources, choose, this_machine
 from cluster.storage.failures import redact
+from cluster.storage.uri import Uri
 from cluster.training.batches import SHUFFLE_BYTES, SHUFFLE_CLIPS
 from mgc.errors import ConfigError, MgcError
 from mgc.features.front_end import build_front_end
@@ -153,13 +154,13 @@ def _training_bytes(recipe: Recipe, workers: int) -> int:
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Training workers to be fitted.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on stdout.")
 def command(
-    address: str | None, uris: tuple[str, ...], profile: str | None, recipe: str | None, workers: int, as_json: bool
+    address: str | None, uris: tuple[Uri, ...], profile: str | None, recipe: str | None, workers: int, as_json: bool
 ) -> Summary:
     """Print what this machine or cluster has, and what would not work, with what to do: one line each.
 
     ok: works. --: not there, and only who wants it need care. !!: would not work. Exit code 0: usable; 3: see the !!.
     """
-    return build(address, uris, profile, recipe, workers, as_json)
+    return build(address, [uri.text for uri in uris], profile, recipe, workers, as_json)
 
 
 if __name__ == "__main__":

@@ -11,12 +11,12 @@ import click
 from cluster.bundles import open_bundle, save_bundle
 from cluster.storage import files
 from cluster.storage.failures import redact
-from cluster.storage.uri import join
+from cluster.storage.uri import Uri, join
 from mgc.bundle import Bundle
 from mgc.configuration import to_json
 from mgc.errors import BundleError
 from mgc.models.ensemble import Ensemble, EnsembleConfig
-from pipelines.command.job import URI, Summary, main, say
+from pipelines.command.job import BUNDLE, URI, Summary, main, say
 
 
 def join_bundles(bundles: Sequence[Bundle], where: Sequence[str]) -> Bundle:
@@ -91,11 +91,11 @@ def build(uris: Sequence[str], out: str, overwrite: bool, dry_run: bool) -> Summ
 
 
 @click.command("ensemble")
-@click.argument("bundles", nargs=-1, type=URI)
+@click.argument("bundles", nargs=-1, type=BUNDLE)
 @click.option("--out", type=URI, required=True, help="Folder of the bundle.")
 @click.option("--overwrite", is_flag=True, help="Replace another bundle at --out.")
 @click.option("--dry-run", is_flag=True, help="Only check that they fit together.")
-def command(bundles: tuple[str, ...], out: str, overwrite: bool, dry_run: bool) -> Summary:
+def command(bundles: tuple[str, ...], out: Uri, overwrite: bool, dry_run: bool) -> Summary:
     """Put bundles together into one, whose logits are the mean of theirs.
 
     They are trained on the same features and tracks, for example with several --training.seed. The ensemble computes
@@ -103,7 +103,7 @@ def command(bundles: tuple[str, ...], out: str, overwrite: bool, dry_run: bool) 
     """
     if len(bundles) < 2:
         raise click.UsageError("an ensemble is of two bundles at least.")
-    return build(bundles, out, overwrite, dry_run)
+    return build(bundles, out.text, overwrite, dry_run)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from cluster.session.connect import connect
 from cluster.session.profiles import Profile
 from cluster.storage import files
 from cluster.storage.failures import redact
-from cluster.storage.uri import join
+from cluster.storage.uri import Uri, join
 from cluster.streams.feed import feed
 from cluster.streams.scoring import clip_answers
 from cluster.tables.features import read_features, read_roster
@@ -28,7 +28,7 @@ from mgc.evaluation.leakage import check_heard, heard, says
 from mgc.evaluation.report import ReportContent, render_report, report_json
 from mgc.evaluation.robustness import SHARES
 from mgc.evaluation.shots import shot_scores, shots_to_json
-from pipelines.command.job import OVERRIDES, PROFILE, URI, Summary, describe, main, overrides, say
+from pipelines.command.job import BUNDLE, OVERRIDES, PROFILE, URI, Summary, describe, main, overrides, say
 
 WRITTEN: Final = ("metrics.json", "report.json", "report.html")
 
@@ -156,7 +156,7 @@ def build(
 @click.command("evaluate", context_settings=OVERRIDES)
 @click.option(
     "--bundle",
-    type=URI,
+    type=BUNDLE,
     required=True,
     help="Folder of the bundle; its metrics.json, report.html and report.json are written anew.",
 )
@@ -175,9 +175,9 @@ def build(
 @click.argument("fields", nargs=-1, type=click.UNPROCESSED)
 def command(
     bundle: str,
-    features: str,
+    features: Uri,
     split: str,
-    out: str | None,
+    out: Uri | None,
     profile: str | None,
     limit: int | None,
     draw_map: bool,
@@ -189,7 +189,8 @@ def command(
 
     The rows are divided by the bundle's own protocol; another is set by its fields, for example --protocol.kind given.
     """
-    return build(bundle, features, split, out, profile, limit, dry_run, overrides(fields), draw_map, robustness)
+    where = out.text if out else None
+    return build(bundle, features.text, split, where, profile, limit, dry_run, overrides(fields), draw_map, robustness)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import pyarrow.dataset as pads
 from cluster.session.progress import shown
 from cluster.storage import files
 from cluster.storage.failures import redact
-from cluster.storage.uri import join
+from cluster.storage.uri import Uri, join
 from cluster.tables.features import FeaturesWriter
 from cluster.tables.parquet import open_parquet
 from mgc import schema
@@ -86,7 +86,7 @@ def build(
 )
 @click.option("--limit", type=click.IntRange(1), help="Only the first N tracks.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done.")
-def command(source: str, out: str, ratio: float | None, limit: int | None, dry_run: bool) -> Summary:
+def command(source: Uri, out: Uri, ratio: float | None, limit: int | None, dry_run: bool) -> Summary:
     """Turn a Parquet file of 128 x 128 FMA-small mels into features for `mgc train --recipe house-thumbnail`.
 
     FILE has track_id, genre_top, artist_id, split and mel_u8. Of the training artists 12 % become the validation set.
@@ -94,7 +94,7 @@ def command(source: str, out: str, ratio: float | None, limit: int | None, dry_r
     With --long-tail the training split becomes unbalanced: in order of their counts, then of their names, the genres
     keep exponentially fewer tracks. Validation and test stay as they are.
     """
-    return build(source, out, limit, dry_run, ratio)
+    return build(source.text, out.text, limit, dry_run, ratio)
 
 
 if __name__ == "__main__":

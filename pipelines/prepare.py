@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from cluster.storage.uri import Uri
 from mgc.recipes.catalogue import find
 from pipelines.command.job import OVERRIDES, PROFILE, URI, Summary, main, overrides
 from pipelines.training.prepared import build
@@ -18,8 +19,8 @@ from pipelines.training.prepared import build
 @click.option("--dry-run", is_flag=True, help="Print the configuration and what would be done.")
 @click.argument("fields", nargs=-1, type=click.UNPROCESSED)
 def command(
-    catalog: str,
-    out: str,
+    catalog: Uri,
+    out: Uri,
     recipe: str,
     profile: str | None,
     limit: int | None,
@@ -30,7 +31,7 @@ def command(
 
     Any field of the recipe can be set by its dotted name, for example --front_end.n_mels 96.
     """
-    return build(catalog, out, find(recipe).build().override(overrides(fields)), profile, limit, dry_run)
+    return build(catalog.text, out.text, find(recipe).build().override(overrides(fields)), profile, limit, dry_run)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from cluster.labels.table import LabelsTable
 from cluster.storage.failures import redact
+from cluster.storage.uri import Uri
 from cluster.tables.duckdb import open_duckdb
 from pipelines.command.console import open_console, plain
 from pipelines.command.job import URI, Summary, describe, main
@@ -102,9 +103,9 @@ def _quarantine(connection: duckdb.DuckDBPyConnection, present: str, limit: int,
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Rows of each table.")
 @click.option("--genre", help="Only tracks of this genre.")
 @click.option("--dry-run", is_flag=True, help="Only count.")
-def command(labels: str, limit: int, genre: str | None, dry_run: bool) -> Summary:
+def command(labels: Uri, limit: int, genre: str | None, dry_run: bool) -> Summary:
     """Print a labels table: counts by genre, tracks, and the quarantined ones with their reasons."""
-    return build(labels, limit, genre, True, dry_run)
+    return build(labels.text, limit, genre, True, dry_run)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from cluster.session.profiles import Profile
 from cluster.session.progress import watched
 from cluster.storage import files
 from cluster.storage.failures import redact
-from cluster.storage.uri import join
+from cluster.storage.uri import Uri, join
 from cluster.training import journal
 from cluster.training.job import check_batch, plan_training
 from cluster.training.journal import JournalPlan
@@ -216,10 +216,10 @@ def _train(
 @click.argument("fields", nargs=-1, type=click.UNPROCESSED)
 def command(
     recipe: str,
-    features: str | None,
-    catalog: str | None,
-    out: str,
-    checkpoints: str | None,
+    features: Uri | None,
+    catalog: Uri | None,
+    out: Uri,
+    checkpoints: Uri | None,
     workers: int,
     profile: str | None,
     fewest_workers: int | None,
@@ -228,7 +228,7 @@ def command(
     compiled: bool,
     prefetch: int | None,
     limit: int | None,
-    tensorboard: str | None,
+    tensorboard: Uri | None,
     mlflow: str | None,
     overwrite: bool,
     dry_run: bool,
@@ -249,9 +249,12 @@ def command(
         "prefetch_batches": prefetch,
     }
     setting = {name: value for name, value in asked.items() if value is not None}
+    read, listed, kept, watched_at = (
+        place.text if place else None for place in (features, catalog, checkpoints, tensorboard)
+    )
     return build(
-        experiment, features, out, checkpoints, profile, workers, limit, overwrite, dry_run, catalog, setting,
-        tensorboard, mlflow or None,
+        experiment, read, out.text, kept, profile, workers, limit, overwrite, dry_run, listed, setting,
+        watched_at, mlflow or None,
     )  # fmt: skip
 
 

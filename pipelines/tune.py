@@ -18,7 +18,7 @@ from cluster.session.connect import connect
 from cluster.session.profiles import KEEPS_MEMORY, Profile
 from cluster.storage import files
 from cluster.storage.failures import redact
-from cluster.storage.uri import join
+from cluster.storage.uri import Uri, join
 from cluster.training.in_memory import hold
 from cluster.training.job import TrainingJob, plan_training
 from mgc.bundle import Bundle
@@ -306,9 +306,9 @@ def refitted(experiment: Experiment, kept: int, tau: float | None) -> Experiment
 @click.argument("fields", nargs=-1, type=click.UNPROCESSED)
 def command(
     recipe: str,
-    space: str | None,
-    features: str,
-    out: str,
+    space: Uri | None,
+    features: Uri,
+    out: Uri,
     trials: int | None,
     searcher: Searcher,
     scheduler: Scheduler,
@@ -333,7 +333,7 @@ def command(
     their dotted names, for example --training.epochs 3.
     """
     found = find(recipe)
-    searched = read_space(space) if space else found.space
+    searched = read_space(space.text) if space else found.space
     if searched is None:
         raise ConfigError(f"recipe {recipe} has no space of its own; name a file with --space.")
     if searcher == "grid":
@@ -348,7 +348,7 @@ def command(
         reduction=reduction, seed=seed,
     )  # fmt: skip
     experiment = found.build().override(overrides(fields))
-    order = Order(experiment, searched, config, features, out, workers, at_once, limit, refit, test)
+    order = Order(experiment, searched, config, features.text, out.text, workers, at_once, limit, refit, test)
     return build(order, profile, overwrite, dry_run)
 
 

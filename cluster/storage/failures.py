@@ -15,6 +15,7 @@ from typing import Final
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
+from cluster.storage.redaction import CREDENTIALS_HINT, redact
 from mgc.errors import StorageError
 
 BAD_CREDENTIALS: Final = frozenset(
@@ -32,7 +33,6 @@ BAD_CREDENTIALS: Final = frozenset(
 )
 """S3 error codes that say that no request at all will succeed with these credentials."""
 
-CREDENTIALS_HINT: Final = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE) to valid ones"
 _DENIED: Final = ("access is denied", f"give the credentials the right to it, or {CREDENTIALS_HINT}")
 _MISSING: Final = ("nothing is there", "check the path")
 _FULL: Final = ("the disk is full", "free some space or choose another place")
@@ -72,24 +72,6 @@ _NO_ANSWER: Final = re.compile(
 _S3_CODES: Final = tuple(map(re.compile, (r"<Code>(\w+)</Code>", r"AWS Error (\w+)", r"\b(403|404|507) [A-Z]")))
 _ERRNO: Final = re.compile(r"(?:errno |os error |Os \{ code: )(\d+)", re.IGNORECASE)
 _NO_BUCKET: Final = re.compile(r"Bucket '[^']*' not found")
-
-# The second form: a password with a slash in it, as Amazon's secrets may have; a port is no password.
-_USERINFO: Final = re.compile(r"(?<=://)(?:[^/\s@]*|[^/\s@:]*:(?!\d+/)[^\s@]*)@")
-_SECRET_PARAMETER: Final = re.compile(
-    r"([?&](?:[\w-]*(?:secret|passw(?:or)?d|token|credential|signature|access[_-]?key|api[_-]?key)[\w-]*|sig))"
-    r"=[^&\s\"']*",
-    re.IGNORECASE,
-)
-_SECRET_VARIABLES: Final = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN", "AWS_ACCESS_KEY_ID")
-
-
-def redact(text: str) -> str:
-    """A URI or a message without `user:password@`, without the values of credential-like parameters, in one line."""
-    for name in _SECRET_VARIABLES:
-        value = os.environ.get(name, "")
-        if len(value) >= 8:
-            text = text.replace(value, "***")
-    return one_line(_SECRET_PARAMETER.sub(r"\1=***", _USERINFO.sub("", text)))
 
 
 @contextlib.contextmanager
@@ -150,9 +132,3 @@ def _reason(error: Exception) -> tuple[str, str] | None:
     if isinstance(error, DeltaError):
         return None
     return redact(text)[:300] or type(error).__name__, "check the place and its settings"
-
-
-def one_line(text: str) -> str:
-    """A text without line breaks, colours and characters that cannot be shown."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
-    return "".join(c if c.isprintable() else " " if c.isspace() else f"\\x{ord(c):02x}" for c in plain)

@@ -27,8 +27,9 @@ from obstore.exceptions import BaseError
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from cluster.storage.failures import error_code, explain, one_line, redact
+from cluster.storage.failures import error_code, explain
 from cluster.storage.listing import content_tag, etag
+from cluster.storage.redaction import one_line, redact
 from cluster.storage.s3 import ATTEMPTS, s3_client, s3_ranges
 from cluster.storage.uri import is_remote, local_path, split_s3
 from mgc.audio.excerpts import ListeningPlan

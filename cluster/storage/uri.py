@@ -10,13 +10,13 @@ import os
 import urllib.parse
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import pyarrow.fs
-
-from cluster.storage import s3
-from cluster.storage.failures import CREDENTIALS_HINT, one_line, redact
+from cluster.storage.redaction import CREDENTIALS_HINT, one_line, redact
 from mgc.errors import StorageError
+
+if TYPE_CHECKING:
+    import pyarrow.fs
 
 _S3: Final = "s3://"
 
@@ -121,11 +121,18 @@ class Uri:
         Raises:
             StorageError: the S3 settings are incomplete.
         """
+        # Here and below: only who reaches for a place pays for these imports, not who names one on a command line.
+        import pyarrow.fs
+
+        from cluster.storage import s3
+
         return s3.connection(self.text).filesystem if self.is_remote else pyarrow.fs.LocalFileSystem()
 
     @property
     def storage_options(self) -> dict[str, str] | None:
         """What deltalake needs to reach it; None for a local path. May hold credentials: see `s3.storage_options`."""
+        from cluster.storage import s3
+
         return s3.storage_options(self.text) if self.is_remote else None
 
 

@@ -20,6 +20,8 @@ from typing import Any, Final, NoReturn
 import click
 
 from cluster.session.profiles import PROFILES
+from cluster.storage.redaction import redact
+from cluster.storage.uri import Uri
 from mgc.errors import ConfigError, cause
 
 FAILED: Final = 1
@@ -57,27 +59,45 @@ def submitted() -> bool:
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
-class Uri(click.ParamType[str]):
+class UriType(click.ParamType[Uri]):
     """A local path or an s3:// URI.
 
-    A submitted job runs in a throw-away copy of the working directory: there a relative path would read the copy and
+    A submitted job runs in a throw-away copy of the working directory. A relative path would read from that copy and
     write into it, so it is refused.
     """
 
     name = "URI"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The URI as given."""
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Uri:
+        """Parse a path or a URI. A default value may be a `Uri` already.
+
+        Raises:
+            StorageError: see `Uri.parse`.
+        """
+        if isinstance(value, Uri):
+            return value
         text = str(value)
         if not text:
             self.fail("a path or URI is needed here.", param, ctx)
-        relative = "://" not in text and not text.startswith(("/", "~")) and text != "default"
-        if relative and submitted():
+        if "://" not in text and not text.startswith(("/", "~")) and submitted():
             self.fail(f"{text!r} is relative; a submitted job needs an absolute path or an s3:// URI.", param, ctx)
-        return text
+        return Uri.parse(text)
 
 
-URI: Final = Uri()
+URI: Final = UriType()
+
+
+class BundleType(click.ParamType[str]):
+    """The folder of a bundle, or the word for the one that is shipped with mgc."""
+
+    name = "URI"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the word as it is, a URI as its text."""
+        return "default" if value == "default" else URI.convert(value, param, ctx).text
+
+
+BUNDLE: Final = BundleType()
 
 PROFILE: Final = click.option(
     "--profile",
@@ -182,8 +202,7 @@ def _publish(facts: dict[str, Any], code: int) -> None:
     where = os.environ.get(METRICS_SETTING)
     if not where:
         return
-    # Only who asks for it pays for these imports.
-    from cluster.storage.failures import redact
+    # Only who asks for it pays for this import.
     from pipelines.command.metrics import publish
 
     try:

@@ -19,9 +19,10 @@ from cluster.labels.table import LabelsTable, Plan, Policy
 from cluster.session.connect import connect
 from cluster.session.profiles import Profile, laptop
 from cluster.storage.failures import redact
+from cluster.storage.uri import Uri
 from mgc.bundle import DEFAULT, Bundle
 from pipelines.catalogs.sources import open_catalog
-from pipelines.command.job import URI, describe, say
+from pipelines.command.job import BUNDLE, URI, describe, say
 
 SAID: Final = {
     "new": "new",
@@ -170,16 +171,18 @@ def night_options(needed: bool = True) -> Callable[[Callable[..., Any]], Callabl
 def _with_night_options(command: Callable[..., Any], needed: bool) -> Callable[..., Any]:
     @functools.wraps(command)
     def asked(
-        source: str | None,
-        labels: str | None,
+        source: Uri | None,
+        labels: Uri | None,
         bundle: str,
         limit: int | None,
         gone: Gone,
         retry_all: bool,
-        overrides: str | None,
+        overrides: Uri | None,
         **others: Any,
     ) -> Any:
-        return command(Wanted(source or "", labels or "", bundle, limit, gone, retry_all, overrides), **others)
+        catalog, table = (place.text if place else "" for place in (source, labels))
+        corrections = overrides.text if overrides else None
+        return command(Wanted(catalog, table, bundle, limit, gone, retry_all, corrections), **others)
 
     for option in reversed(
         (
@@ -187,7 +190,7 @@ def _with_night_options(command: Callable[..., Any], needed: bool) -> Callable[.
             click.option("--labels", type=URI, required=needed, help="Folder of the labels table."),
             click.option(
                 "--bundle",
-                type=URI,
+                type=BUNDLE,
                 default=DEFAULT,
                 show_default=True,
                 help="Folder of the model; `default` is shipped with mgc.",

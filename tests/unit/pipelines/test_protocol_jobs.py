@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cluster.bundles import open_bundle, save_bundle
 from cluster.tables.features import read_features, read_roster
 from mgc.datasets.protocols import ByGroup, ClipRandom, GivenSplits, ProtocolConfig
 from mgc.errors import ConfigError, FeaturesError, LeakageError
@@ -79,9 +80,7 @@ def test_a_side_that_is_empty_is_refused_with_the_way_out(features: str, tmp_pat
 def saved(folder: Path, features: str, protocol: ProtocolConfig, noted: bool = True) -> str:
     dataset, _ = read_features(features)
     trained_on = Groups.of(read_roster(dataset, protocol)) if noted else None
-    return train.save_bundle(tiny_features.bundle(tiny_features.under(protocol), trained_on), str(folder)) and str(
-        folder
-    )
+    return save_bundle(tiny_features.bundle(tiny_features.under(protocol), trained_on), str(folder)) and str(folder)
 
 
 def score(bundle: str, features: str, split: str = "test", **fields: str) -> Any:
@@ -128,4 +127,4 @@ def test_only_the_protocol_of_a_bundle_can_be_set(features: str, tmp_path: Path)
 def test_a_bundle_saved_over_another_leaves_no_note_of_the_other(features: str, tmp_path: Path) -> None:
     saved(tmp_path / "b", features, GivenSplits())
     saved(tmp_path / "b", features, GivenSplits(), noted=False)
-    assert train.open_bundle(str(tmp_path / "b")).trained_on is None
+    assert open_bundle(str(tmp_path / "b")).trained_on is None
