@@ -39,7 +39,8 @@ class Asked:
 
 
 def _front_end(asked: Asked) -> list[Result]:
-    from tests.benchmarks import front_end_speed, music
+    from tests.benchmarks import music
+    from tests.benchmarks.front_end import front_end_speed
 
     clips = music.thirty_seconds(asked.data)
     asked.say(f"front end: {clips.origin}, MP3, 44.1 kHz, stereo, 256 kbit/s; {asked.rounds} rounds")
@@ -47,7 +48,7 @@ def _front_end(asked: Asked) -> list[Result]:
 
 
 def _memory(asked: Asked) -> list[Result]:
-    from tests.benchmarks import worker_memory
+    from tests.benchmarks.label import worker_memory
 
     asked.say(
         f"worker's memory: {worker_memory.FILES} files of the synthetic corpus, whole and damaged, one of five hours"
@@ -56,7 +57,8 @@ def _memory(asked: Asked) -> list[Result]:
 
 
 def _excerpts(asked: Asked) -> list[Result]:
-    from tests.benchmarks import excerpt_speed, music
+    from tests.benchmarks import music
+    from tests.benchmarks.front_end import excerpt_speed
 
     track = music.four_minutes(asked.data)
     asked.say(f"excerpts: {track.origin}, 4 minutes of MP3, 44.1 kHz, stereo, 256 kbit/s; {asked.rounds} rounds")
@@ -73,31 +75,31 @@ def _apart(asked: Asked, module: str, *arguments: str, music: bool = True) -> li
 
 
 def _short_tracks(asked: Asked) -> list[Result]:
-    return _apart(asked, "label_speed", "--only", "short")
+    return _apart(asked, "label.label_speed", "--only", "short")
 
 
 def _long_tracks(asked: Asked) -> list[Result]:
-    return _apart(asked, "label_speed", "--only", "long")
+    return _apart(asked, "label.label_speed", "--only", "long")
 
 
 def _through_store(asked: Asked) -> list[Result]:
-    return _apart(asked, "label_speed", "--only", "store")
+    return _apart(asked, "label.label_speed", "--only", "store")
 
 
 def _agreement(asked: Asked) -> list[Result]:
-    return _apart(asked, "excerpts_agree")
+    return _apart(asked, "front_end.excerpts_agree")
 
 
 def _train_feed(asked: Asked) -> list[Result]:
-    return _apart(asked, "train_feed", music=False)
+    return _apart(asked, "training.train_feed", music=False)
 
 
 def _night_1m(asked: Asked) -> list[Result]:
-    return _apart(asked, "night_scale", "--rows", "1000000", "--no-commits", music=False)
+    return _apart(asked, "catalogs.night_scale", "--rows", "1000000", "--no-commits", music=False)
 
 
 def _night_10m(asked: Asked) -> list[Result]:
-    return _apart(asked, "night_scale", "--rows", "10000000", music=False)
+    return _apart(asked, "catalogs.night_scale", "--rows", "10000000", music=False)
 
 
 MEASUREMENTS: dict[str, Callable[[Asked], list[Result]]] = {

@@ -350,5 +350,5 @@ def test_data_files_that_are_gone(tmp_path: Path, bundle: Bundle) -> None:
     for path in (tmp_path / "labels").glob("*.parquet"):
         path.unlink()
     table = LabelsTable(uri)
-    with pytest.raises(StorageError, match=f"cannot read {uri}: nothing is there"):
+    with pytest.raises(StorageError, match=uri):
         labels_run(table, plan_of(run), {}, "catalog", STARTED, bundle, None)

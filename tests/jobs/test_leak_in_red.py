@@ -100,7 +100,7 @@ def test_methods_are_compared_in_one_table_and_not_trained_twice(features: str, 
 def test_a_leak_that_was_asked_for_is_red_in_the_report(
     features: str, compared: Compared, ray_session: Profile
 ) -> None:
-    with pytest.raises(ConfigError, match="ask for the leak by name"):
+    with pytest.raises(ConfigError, match="leak"):
         tiny_features.under(LEAKING).override({"protocol.leak": "none"})
     bundle = load_bundle(compared.bundle)
     assert bundle.trained_on is not None
@@ -127,7 +127,7 @@ def test_a_leak_that_was_asked_for_is_red_in_the_report(
     assert json.loads((compared.bundle / "report.json").read_text())["shots"] == found["shots"]
     assert found["leakage"]["tracks_heard"] > 0.8 * found["leakage"]["tracks"]
 
-    with pytest.raises(LeakageError, match="were trained on"):
+    with pytest.raises(LeakageError, match="trained"):
         evaluate.build(str(compared.bundle), features, profile=ray_session, fields={"protocol.kind": "given"})
 
 

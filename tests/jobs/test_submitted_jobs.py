@@ -86,7 +86,7 @@ def test_a_submitted_training_is_followed_to_its_bundle(ray_head: RayHead, featu
     assert done.returncode == 0, done.stdout + done.stderr
     said = done.stdout + done.stderr
     assert "training house: " in said
-    assert "best epoch 1: validation accuracy" in said
+    assert re.search(r"best epoch\W+1\b.*accuracy", said)
     facts = next(json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"job": "train"'))
     assert facts["status"] == "done"
     assert load_bundle(tmp_path / "bundle").metrics["made_with"]["workers"] == 2
@@ -102,7 +102,7 @@ def test_a_submitted_training_that_fails_says_why_and_has_its_exit_code(
     said = failed.stdout + failed.stderr
     # What is followed, and the end of the log once more where Ray says that the job failed.
     (line,) = {line for line in said.splitlines() if line.startswith("python -m pipelines.train: ")}
-    assert re.search(r"the loss became (inf|nan) in epoch 1, step \d+ \(tracks t\d\d", line)
+    assert re.search(r"loss.* (inf|nan) .*epoch 1, step \d+ \(.*t\d\d", line)
     (job_id,) = set(re.findall(r"raysubmit_\w+", said))
     details = JobSubmissionClient(ray_head.jobs_url).get_job_info(job_id)
     assert (details.status, details.driver_exit_code) == ("FAILED", 1)

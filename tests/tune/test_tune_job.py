@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def test_a_grid_becomes_a_bundle_though_a_trial_fails(
     for row in rows:
         if row["training.batch_size"] == 1000:
             assert row["status"] == "failed"
-            assert row["reason"].startswith("training.batch_size 1000 is more than the 128 training clips")
+            assert re.match(r"training\.batch_size 1000\b.*\b128\b", row["reason"])
             assert row["score"] is None
         else:
             assert (row["status"], row["reason"], row["epochs"]) == ("done", "", 2)
@@ -76,8 +77,8 @@ def test_a_grid_becomes_a_bundle_though_a_trial_fails(
     page = files.read_text(join(out, "report.html"))
     assert page.count("<svg") == 3
     printed = capsys.readouterr()
-    assert "trial 1/2 ended: macro_f1" in printed.err
-    assert "trial 2 failed: training.batch_size 1000 is more than the 128 training clips" in printed.err
+    assert re.search(r"trial 1/2\b.*macro_f1", printed.err)
+    assert re.search(r"trial 2\b.*training\.batch_size 1000\b.*\b128\b", printed.err)
     assert "Traceback" not in printed.err
     # Stdout is kept for the summary.
     assert not [line for line in printed.out.splitlines() if line.strip() and "(raylet)" not in line]

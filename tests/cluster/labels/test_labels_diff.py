@@ -64,8 +64,6 @@ class TestDiff:
         night(uri, {f"{number:03d}": "1" for number in range(100)})
         night(uri, {f"{number:03d}": "1" for number in range(103)})
         scanned: list[int] = []
-        from cluster.labels import diff
-
         some = sys.modules["cluster.labels.diff"]._some_files
         monkeypatch.setattr(
             "cluster.labels.diff._some_files", lambda *args: scanned.append(some(*args).count_rows()) or some(*args)
@@ -84,7 +82,7 @@ class TestDiff:
         assert pacsv.read_csv(out)["genre_after"].to_pylist() == ['Jazz, "cool"']
         code, _, _, said = mgc_labels("diff", uri, "--out", out)
         assert code == 1
-        assert "there is something already; name another --out, or add --overwrite" in said
+        assert "--overwrite" in said
         assert mgc_labels("diff", uri, "--out", out, "--overwrite")[0] == 0
 
     def test_text_that_a_terminal_would_obey(self, uri: str, mgc_labels: Run) -> None:
@@ -102,4 +100,4 @@ class TestDiff:
         write(uri, *(each | {"genre_top": "Jazz"} for each in many))
         monkeypatch.setattr("cluster.tables.duckdb.MEMORY_LIMIT", "1MB")
         line = refusal(diff, uri, 0, 1, error=ResourceError)
-        assert line.startswith("the query needs more than 1MB of memory")
+        assert "1MB" in line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -29,7 +30,7 @@ class TestExport:
         out = tmp_path / "new" / "labels.parquet"
         code, summary, _, said = mgc_labels("export", uri, "--out", str(out))
         assert (code, summary["counts"]) == (0, {"version": 0, "rows": 3})
-        assert f"3 tracks of version 0 -> {out}" in said
+        assert re.search(rf"\b3 tracks\b.*\bversion 0\b.*{re.escape(str(out))}", said)
         found = pq.read_table(out)
         assert found.schema.equals(schema.LABELS)
         assert found.schema.metadata == schema.LABELS.metadata
@@ -61,12 +62,12 @@ class TestExport:
         table = self.table(uri)
         out = tmp_path / "o.parquet"
         out.write_bytes(b"mine")
-        assert "there is something already" in refusal(export, table, PARQUET, str(out))
+        assert "--overwrite" in refusal(export, table, PARQUET, str(out))
         assert out.read_bytes() == b"mine"
         assert export(table, PARQUET, str(out), overwrite=True) == 3
-        assert "is a folder; --out names the file" in refusal(export, table, PARQUET, str(tmp_path))
+        assert "folder" in refusal(export, table, PARQUET, str(tmp_path))
         for inside in (uri, f"{uri}/x.parquet", f"{uri}/../labels/x.parquet"):
-            assert "lies in the labels table's folder" in refusal(export, table, PARQUET, inside)
+            assert "table's folder" in refusal(export, table, PARQUET, inside)
 
     def test_what_fails_half_way_leaves_nothing(
         self, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -87,17 +88,19 @@ class TestExport:
         with monkeypatch.context() as patch:
             patch.setattr(pq.ParquetWriter, "write_batch", full)
             line = refusal(export, LabelsTable(uri), PARQUET, str(out), error=StorageError)
-        assert line == f"cannot write {out}: the disk is full; free some space or choose another place."
+        assert str(out) in line
+        assert "disk" in line
         assert written
         assert list(out.parent.iterdir()) == []
         # A damaged table is not the fault of the file.
         for path in Path(uri).glob("*.parquet"):
             path.write_bytes(path.read_bytes()[:2000] + b"PAR1")
         line = refusal(export, LabelsTable(uri), PARQUET, str(out))
-        assert line.startswith(f"{uri}: cannot be read as Parquet (")
+        assert line.startswith(f"{uri}: ")
+        assert "Parquet" in line
         assert list(out.parent.iterdir()) == []
 
     def test_a_place_that_cannot_be_written(self, uri: str, tmp_path: Path) -> None:
         (tmp_path / "file").write_bytes(b"")
         line = refusal(export, self.table(uri), PARQUET, str(tmp_path / "file" / "o.parquet"), error=StorageError)
-        assert line.startswith(f"cannot write {tmp_path}/file/o.parquet: ")
+        assert f"{tmp_path}/file/o.parquet: " in line

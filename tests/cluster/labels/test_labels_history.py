@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import timedelta
 
 import click
@@ -53,9 +54,8 @@ class TestCommandLine:
         word, *rest = arguments
         code, summary, _, said = mgc_labels(word, uri, *rest)
         assert code == 1
-        assert (
-            said == f"mgc labels: {uri}: there is no labels table here; `mgc label CATALOG --labels {uri}` makes one.\n"
-        )
+        assert said.startswith(f"mgc labels: {uri}: ")
+        assert len(said.splitlines()) == 1
         assert summary["error"]
 
 
@@ -127,7 +127,7 @@ class TestHistory:
             "newest": "'newest' is no version; give a number, latest, or latest-1 for the one before.",
         }.items():
             assert refusal(find_version, text, log, "T") == line
-        assert "no version 0 any more; the log goes back to 2" in refusal(find_version, "0", log[:3], "T")
+        assert re.findall(r"\d+", refusal(find_version, "0", log[:3], "T")) == ["0", "2"]
 
 
 class TestShow:
@@ -175,7 +175,7 @@ class TestShow:
         code, _, _, said = mgc_labels("show", uri, "album/song 3.mp")
         assert code == 1
         assert len(said.splitlines()) == 1
-        assert "no version knows the track 'album/song 3.mp'; similar ids: 'album/song 3.mp3', " in said
+        assert re.search("'album/song 3.mp'.*'album/song 3.mp3'", said)
         assert said.count(".mp3'") == 3
         assert "similar" not in mgc_labels("show", uri, "0123")[3]
 
@@ -188,24 +188,24 @@ def test_in_the_object_store(bucket_uri: str, mgc_labels: Run) -> None:
     plan = planned(table, {"a": "9", "b": "1"}, model="model-2")
     stage(table, plan)
     assert mgc_labels("rollback", uri, "latest-1")[1]["counts"] == {"from": 2, "to": 1, "version": 3}
-    assert "another run has committed version 3" in refusal(table.commit, plan, plan.key, NOW)
+    assert "version 3" in refusal(table.commit, plan, plan.key, NOW)
     code, summary, _, _ = mgc_labels("vacuum", uri, "--keep", "2")
     assert (code, summary["counts"]["files"], summary["counts"]["oldest_version"]) == (0, 1, 2)
     assert summary["counts"]["bytes"] > 0
-    assert "was given up by a vacuum" in mgc_labels("rollback", uri, "0")[3]
+    assert "vacuum" in mgc_labels("rollback", uri, "0")[3]
     assert mgc_labels("diff", uri, "2", "latest")[1]["counts"]["same"] == 2
     assert mgc_labels("export", uri, "--out", out)[1]["counts"]["rows"] == 2
     location = locate(out)
     found = pq.read_table(location.path, filesystem=location.filesystem).sort_by("track_id")
     assert found.to_pylist() == contents(uri) == held_by[1]
-    assert "there is something already" in mgc_labels("export", uri, "--out", out)[3]
+    assert "--overwrite" in mgc_labels("export", uri, "--out", out)[3]
     # Of version 1 everything is there, since version 3 is the same.
     assert mgc_labels("show", uri, "a")[1]["counts"]["changes"] == 3
     half = bucket_uri + "/out/half.csv"
     with pytest.raises(LabelsError):
         write_half(half)
     assert not files.exists(half)
-    with pytest.raises(StorageError, match="the bucket does not exist"):
+    with pytest.raises(StorageError, match="bucket"):
         export(LabelsTable(uri), PARQUET, "s3://no-such-bucket-here/x")
 
 

@@ -263,7 +263,7 @@ class TestNotInTime:
         table = LabelsTable(uri)
         plan = planned(table, TRACKS)
         self.part(table, plan, 2)
-        with pytest.raises(LabelsError, match="3 tracks were planned, 2 have a row"):
+        with pytest.raises(LabelsError, match=r"\b3\b.*\b2\b"):
             table.commit(plan, plan.key, NOW)
 
 

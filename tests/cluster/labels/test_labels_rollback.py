@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ class TestRollback:
         code, summary, _, said = mgc_labels("rollback", uri, "1")
         assert code == 0
         assert summary["counts"] == {"from": 3, "to": 1, "version": 4}
-        assert "as in version 1 again (version 4)" in said
+        assert re.search(r"\bversion 1\b.*\bversion 4\b", said)
         assert contents(uri) == held_by[1]
         # And back again.
         assert mgc_labels("rollback", uri, "latest-1")[1]["counts"]["version"] == 5
@@ -35,7 +36,7 @@ class TestRollback:
         assert rollback(uri, 0, commits(table)) == 2
         before = contents(uri)
         line = refusal(table.commit, plan, plan.key, NOW)
-        assert "another run has committed version 2 since this one was planned" in line
+        assert "version 2" in line
         assert contents(uri) == before
         # It is of another key: what the refused one has staged does not count.
         table = LabelsTable(uri)
@@ -60,7 +61,7 @@ class TestRollback:
             enter(self, *args, **options)
 
         monkeypatch.setattr(LabelsTable, "_enter", after_the_rollback)
-        assert "another run has committed version 2" in refusal(table.commit, plan, plan.key, NOW)
+        assert "version 2" in refusal(table.commit, plan, plan.key, NOW)
         assert contents(uri) == held_by[0]
 
     @pytest.mark.parametrize("other", ["night", "append", "vacuum"])
@@ -77,14 +78,15 @@ class TestRollback:
 
         monkeypatch.setattr(DeltaTable, "restore", too_late)
         line = refusal(rollback, uri, 1, commits(LabelsTable(uri)))
-        assert line.startswith(f"{uri}: the rollback failed, and the table's rows are as they were (")
+        assert line.startswith(f"{uri}: ")
+        assert "rollback" in line
         assert not any(commit.what == "rollback" for commit in commits(LabelsTable(uri)))
 
     def test_the_history_that_was_shown_is_not_the_last(self, uri: str) -> None:
         nights(uri, 2)
         log = commits(LabelsTable(uri))
         night(uri, {"a": "9"})
-        assert "another commit came while this rollback was made ready" in refusal(rollback, uri, 0, log)
+        assert "another commit" in refusal(rollback, uri, 0, log)
 
     def test_an_answer_that_was_lost(self, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
         held_by = nights(uri, 2)
@@ -103,7 +105,7 @@ class TestRollback:
         nights(uri, 3)
         code, _, _, said = mgc_labels("rollback", uri, version)
         assert code == 1
-        assert said == f"mgc labels: {uri}: the table holds version 2 already; there is nothing to roll back.\n"
+        assert re.fullmatch(rf"mgc labels: {re.escape(uri)}: .*\bversion 2\b.*\n", said)
         assert LabelsTable(uri).version == 2
 
     def test_to_what_is_vacuumed_away_is_refused(self, uri: str, mgc_labels: Run) -> None:
@@ -112,7 +114,7 @@ class TestRollback:
         for dry in ([], ["--dry-run"]):
             code, _, _, said = mgc_labels("rollback", uri, "0", *dry)
             assert code == 1
-            assert "version 0 was given up by a vacuum; a rollback reaches back to 2." in said
+            assert re.search(r"\bversion 0\b.*vacuum.*\b2\b", said)
         assert "(vacuumed)" in mgc_labels("history", uri)[2]
         assert contents(uri) == held_by[3]
 
@@ -121,7 +123,7 @@ class TestRollback:
         DeltaTable(uri).vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
         version = LabelsTable(uri).version
         line = refusal(rollback, uri, 1, commits(LabelsTable(uri)))
-        assert "version 1 cannot be read any more: 1 of its files were vacuumed away" in line
+        assert re.search(r"\bversion 1\b.*\b1 of its files\b.*vacuum", line)
         assert LabelsTable(uri).version == version
         assert contents(uri) == held_by[3]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cluster.labels import plan
-from cluster.labels.table import PLAN, LabelsTable
+from cluster.labels.table import APPLICATION, PLAN, LabelsTable
 from cluster.storage import files
 from cluster.storage.s3 import delta_options
 from cluster.tables.parquet import write_part
@@ -70,7 +71,7 @@ class TestNights:
         assert rows["b"]["duration_seconds"] is None
         assert table.dataset().schema.equals(schema.LABELS)
         delta = DeltaTable(uri, storage_options=delta_options(uri))
-        assert delta.transaction_version(table.APPLICATION) == 0
+        assert delta.transaction_version(APPLICATION) == 0
         assert delta.history()[0]["mgc.run_id"] == "night-1"
 
     def test_nothing_to_do_is_no_commit(self, uri: str) -> None:
@@ -218,7 +219,8 @@ class TestWhatIsPlanned:
         night(uri, {"a": "1"})
         write_deltalake(uri, LabelsTable(uri).dataset().to_table(), mode="append")
         line = refusal(planned, LabelsTable(uri), {"a": "1"})
-        assert f"{uri}: the labels table holds a track more than once" in line
+        assert f"{uri}: " in line
+        assert "more than once" in line
 
 
 class TestWhatIsNoLabelsTable:
@@ -227,16 +229,17 @@ class TestWhatIsNoLabelsTable:
         ["/x/a%41", "/x/[live]", "/x/a|b", "/x/a\\b", "/x/a\nb", "/x/a#b", "s3://b/c#x", "s3://b/c?x", "s3://b/c%20d"],
     )
     def test_names_that_deltalake_misreads(self, uri: str, s3_environment: ObjectStore) -> None:
-        assert "a Delta table cannot lie in a folder with " in refusal(LabelsTable, uri)
+        assert "Delta table" in refusal(LabelsTable, uri)
 
     def test_nothing_there(self, anywhere: str) -> None:
         line = refusal(LabelsTable(anywhere).dataset)
-        assert line.startswith(f"{anywhere}: there is no labels table here; `mgc label")
+        assert line.startswith(f"{anywhere}: ")
+        assert "`mgc label" in line
 
     @pytest.mark.cluster
     def test_missing_bucket(self, s3_environment: ObjectStore) -> None:
         line = refusal(LabelsTable, "s3://no-such-bucket-here/labels", error=StorageError)
-        assert line.startswith("cannot look up s3://no-such-bucket-here/labels: the bucket does not exist")
+        assert re.search("s3://no-such-bucket-here/labels: .*bucket", line)
 
     @pytest.mark.cluster
     def test_wrong_credentials(
@@ -248,32 +251,32 @@ class TestWhatIsNoLabelsTable:
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret-wrong-secret")
         for action, args in ((LabelsTable, (table.uri,)), (table.commit, (plan, plan.key, NOW))):
             line = refusal(action, *args, error=StorageError)
-            assert "the store refuses the credentials" in line
+            assert "credentials" in line
             assert s3_environment.secret_key not in line
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_environment.secret_key)
         assert not LabelsTable(table.uri).exists
 
     def test_a_file(self, anywhere: str) -> None:
         files.write_bytes(anywhere, b"x")
-        assert refusal(LabelsTable, anywhere).startswith(f"{anywhere} is a file; a labels table is a folder")
+        assert re.match(rf"{re.escape(anywhere)}\b.* file\b", refusal(LabelsTable, anywhere))
 
     def test_another_delta_table(self, tmp_path: Path) -> None:
         write_deltalake(str(tmp_path), pa.table({"title": ["x"]}))
         line = refusal(LabelsTable, str(tmp_path))
-        assert "is a Delta table, but no labels table of mgc: it lacks track_id, uri" in line
+        assert "track_id, uri" in line
 
     def test_a_newer_format(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         night(str(tmp_path), {"a": "1"})
         night(str(tmp_path), {"a": "2", "b": "1"})
         monkeypatch.setattr(schema, "FORMAT_VERSION", 0)
         line = refusal(LabelsTable, str(tmp_path))
-        assert line == f"{tmp_path}: format version 1, this mgc reads up to 0; upgrade mgc."
+        assert re.match(rf"{re.escape(str(tmp_path))}: .*\b1\b.*\b0\b", line)
 
     def test_a_damaged_log(self, tmp_path: Path) -> None:
         night(str(tmp_path), {"a": "1"})
         (tmp_path / "_delta_log" / f"{0:020d}.json").write_text("{")
         line = refusal(LabelsTable, str(tmp_path))
-        assert line.startswith(f"{tmp_path}: the labels table cannot be opened (")
+        assert line.startswith(f"{tmp_path}: ")
 
     def test_a_data_file_that_is_gone(self, tmp_path: Path) -> None:
         night(str(tmp_path), {"a": "1"})

@@ -107,7 +107,7 @@ class TestVacuum:
             return real(self, *args, **options)
 
         monkeypatch.setattr(DeltaTable, "vacuum", too_late)
-        assert "the vacuum failed, and the table's rows are as they were" in refusal(vacuum, uri, 1)
+        assert "vacuum" in refusal(vacuum, uri, 1)
         assert before <= set(files.list_uris(uri))
 
     def test_a_commit_that_comes_while_it_deletes(self, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,15 +93,15 @@ def said(capfd: pytest.CaptureFixture[str]) -> None:
     out, err = capfd.readouterr()
     last = json.loads(out.splitlines()[-1])
     assert last["status"] == "failed"
-    assert "nothing moved for 4 s" in last["error"]
-    assert "of the cluster's 8 CPUs and 0 GPUs" in last["error"]
+    assert re.search(r"\b4 s\b", last["error"])
+    assert "8 CPUs and 0 GPUs" in last["error"]
     assert "Traceback" not in err
     assert err.strip().splitlines()[-1].startswith("mgc ")
 
 
 def test_patience_is_a_number(ray_session: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MGC_STALL_SECONDS", "long")
-    with pytest.raises(ConfigError, match="MGC_STALL_SECONDS is 'long'"), connect():
+    with pytest.raises(ConfigError, match=r"MGC_STALL_SECONDS.*'long'"), connect():
         pass
 
 
@@ -109,9 +110,9 @@ def test_a_profile_that_does_not_fit_fails_at_once(
 ) -> None:
     where = ["--recipe", "house-thumbnail", "--features", features, "--out", str(tmp_path / "bundle")]
     assert run(train.command, [*where, "--training.batch_size", "4", "--profile", "gpu-node"]) == 1
-    assert "profile gpu-node wants 1 GPU(s), the cluster has 0" in json.loads(capfd.readouterr().out)["error"]
+    assert re.search(r"\bgpu-node\b.*\b1 GPU.*\b0\b", json.loads(capfd.readouterr().out)["error"])
     assert run(train.command, [*where, "--training.batch_size", "18", "--workers", "9"]) == 1
-    assert "9 training workers are more than the 8 CPUs" in json.loads(capfd.readouterr().out)["error"]
+    assert re.search(r"\b9 training workers\b.*\b8 CPUs\b", json.loads(capfd.readouterr().out)["error"])
 
 
 def test_what_an_autoscaler_may_start_counts(ray_session: Profile) -> None:
@@ -131,6 +132,6 @@ def test_what_an_autoscaler_may_start_counts(ray_session: Profile) -> None:
     profile = choose("decoders-and-gpus", have, 3)
     assert profile.train_workers == 3
     assert profile.train_cpus <= 4
-    with pytest.raises(ConfigError, match="4 training workers want a GPU each, the cluster has 3"):
+    with pytest.raises(ConfigError, match=r"\b4 training workers\b.*\bGPU\b.*\b3\b"):
         choose("decoders-and-gpus", have, 4)
     assert at_hand("the cluster").gpus == 0

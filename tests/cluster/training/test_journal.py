@@ -154,7 +154,7 @@ def test_a_folder_that_cannot_be_written_ends_nothing(plan: JournalPlan, tmp_pat
     journal = Journal(replace(plan, tensorboard=str(tmp_path / "file")))
     epoch(Pen(journal), 0)
     [line] = journal.close(None)
-    assert line.startswith("TensorBoard's event files are not complete: ")
+    assert "TensorBoard" in line
     assert "\n" not in line
 
 

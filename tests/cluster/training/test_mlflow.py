@@ -153,7 +153,7 @@ def test_what_a_server_that_was_away_missed_is_sent_later(server: Server) -> Non
     pen = Pen(journal)
     epoch(pen, 0)
     [line] = journal.problems()
-    assert line.startswith(f"MLflow at {server.url} was not told everything: ")
+    assert line.startswith(f"MLflow at {server.url}")
     server.start()
     row = epoch(pen, 1)
     assert journal.close(row) == []

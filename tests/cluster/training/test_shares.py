@@ -51,18 +51,18 @@ def profile(workers: int, accumulation: int = 1, **fields: object) -> Profile:
 def test_workers_and_parts_have_to_divide_the_batch() -> None:
     for workers, parts in ((1, 1), (2, 2), (4, 1)):
         check_batch(EXPERIMENT, profile(workers, parts))
-    with pytest.raises(ConfigError, match=r"^training.batch_size 8 does not divide among 3 workers\.$"):
+    with pytest.raises(ConfigError, match=r"training\.batch_size 8\b.*\b3 workers"):
         check_batch(EXPERIMENT, profile(3))
-    with pytest.raises(ConfigError, match="does not divide among 2 workers that take 3 parts each"):
+    with pytest.raises(ConfigError, match=r"\b2 workers\b.*\b3 parts"):
         check_batch(EXPERIMENT, profile(2, 3))
-    with pytest.raises(ConfigError, match="leaves a worker 1 clip at once; 2 at least are needed"):
+    with pytest.raises(ConfigError, match=r"\b1 clip\b.*\b2\b"):
         check_batch(EXPERIMENT, profile(4, 2))
 
 
 def test_workers_that_share_normalisation_stay_as_many() -> None:
     shared = replace(EXPERIMENT, training=replace(EXPERIMENT.training, normalization_batch=8))
-    with pytest.raises(ConfigError, match="takes GPUs"):
+    with pytest.raises(ConfigError, match="GPU"):
         check_batch(shared, profile(2))
     check_batch(shared, profile(2, gpus=2))
-    with pytest.raises(ConfigError, match="leave --fewest-workers out"):
+    with pytest.raises(ConfigError, match="--fewest-workers"):
         check_batch(shared, profile(2, gpus=2, fewest_workers=1))

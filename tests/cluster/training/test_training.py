@@ -84,7 +84,7 @@ def test_a_worker_keeps_the_memory_that_it_frees(
     features: str, ray_session: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cluster.training.trainer.work", take_again)
-    with pytest.raises(FeaturesError, match="without a checkpoint"):
+    with pytest.raises(FeaturesError, match="checkpoint"):
         trained(features, str(tmp_path / "checkpoints"), ray_session, EXACT, str(tmp_path / "faults"))
     # Pages of 4 KiB; 16,384 of them where glibc gives the block back.
     assert float((tmp_path / "faults").read_text()) < 1_000
@@ -132,14 +132,14 @@ def test_a_loss_that_is_not_finite_ends_it_on_all_workers_once_and_for_all(
     wild = replace(ORDERED, training=replace(ORDERED.training, optimizer="sgd", learning_rate=10.0, l2=10.0))
     two = replace(ray_session, train_workers=2)
     for _ in range(2):
-        with pytest.raises(TrainingError, match=r"the loss became (inf|nan) in epoch 1, step \d+ \(tracks t\d\d"):
+        with pytest.raises(TrainingError, match=r"loss.* (inf|nan) .*epoch 1, step \d+ \(.*t\d\d"):
             trained(features, str(tmp_path), two, wild)
 
 
 def test_more_workers_than_there_is_place_for_are_refused_at_once(ray_session: Profile) -> None:
     many = replace(ray_session, train_workers=9, train_cpus=1.0)
-    with pytest.raises(ResourceError, match=r"9 training workers want 1 CPUs each .* has place for 8"):
+    with pytest.raises(ResourceError, match=r"\b9 training workers\b.*\b1 CPU.*\b8\b"):
         check_room(many)
     check_room(replace(many, fewest_workers=8))
-    with pytest.raises(ResourceError, match="want 1 CPUs and a GPU each"):
+    with pytest.raises(ResourceError, match=r"\b1 CPU.*GPU"):
         check_room(replace(many, train_workers=1, gpus=1))

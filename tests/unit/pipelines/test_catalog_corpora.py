@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,7 @@ class TestFma:
         assert (counts["tracks"], counts["known"], counts["unknown"]) == (tracks, tracks, 1)
         assert (counts["missing"], counts["other_subsets"], counts.get("faulty")) == (missing, others, faulty)
         assert counts["bytes"] == sum(row["size_bytes"] for row in rows(target).values())
-        assert "1 files are not known to it: left out" in facts["stderr"]
+        assert re.search(r"\b1 files? ", facts["stderr"])
         short = rows(target)["098/098567.mp3"]
         assert short["duration_seconds"] == (200.0 if subset == "full" else 0.5)
         assert len(rows(target)) == tracks
@@ -137,7 +138,7 @@ class TestFma:
     ) -> None:
         moved = (metadata / "genres.csv").rename(tmp_path / "g.csv")
         arguments = (music, "--corpus", "fma", "--metadata", metadata / "tracks.csv", "--out", tmp_path / "c.parquet")
-        assert "genres.csv: not there." in refused(capsys, *arguments)
+        assert "genres.csv: " in refused(capsys, *arguments)
         assert job(capsys, *arguments, "--genres", moved)["counts"]["known"] == 4
         assert "no whole number" not in refused(capsys, *arguments, "--genres", metadata / "tracks.csv")
 
@@ -156,8 +157,9 @@ class TestFma:
             "--out",
             tmp_path / "c",
         )
-        assert "no track_id of it of the subset(s) small is in SOURCE" in line
-        assert "'000/000002.mp3', SOURCE has 'fma_large/000/000002.mp3'" in line
+        assert re.search(r"track_id.*\bsmall\b.*SOURCE", line)
+        assert "'000/000002.mp3'" in line
+        assert "'fma_large/000/000002.mp3'" in line
 
     def test_a_beginning_says_nothing_of_what_is_missing(
         self, music: Path, metadata: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -245,9 +247,7 @@ def test_a_table_of_ones_own_is_counted_too(tmp_path: Path, capsys: pytest.Captu
         "missing": 2,
     }
     (tmp_path / "m.csv").write_text("track_id,duration_seconds\n1.mp3,long\n")
-    assert "column duration_seconds has another type" in refused(
-        capsys, music, "--metadata", tmp_path / "m.csv", "--out", tmp_path / "c"
-    )
+    assert "duration_seconds" in refused(capsys, music, "--metadata", tmp_path / "m.csv", "--out", tmp_path / "c")
 
 
 @pytest.mark.parametrize(

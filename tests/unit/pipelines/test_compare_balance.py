@@ -43,9 +43,9 @@ def test_methods_change_nothing_but_the_balance() -> None:
 
 
 def test_what_cannot_be_compared_is_one_line() -> None:
-    with pytest.raises(ConfigError, match="there is no method magic; there are natural, "):
+    with pytest.raises(ConfigError, match=r"magic.*\bnatural\b"):
         experiments("house", ["natural", "magic"], [0], {})
-    with pytest.raises(ConfigError, match=r"option training\.balance: the method natural sets it"):
+    with pytest.raises(ConfigError, match=r"training\.balance.*\bnatural\b"):
         experiments("house", ["natural"], [0], {"training.balance": "square_root"})
 
 
@@ -70,7 +70,7 @@ def test_a_row_has_the_scores_by_shots() -> None:
     assert row["bundle_id"] == bundle.id
     assert [group["genres"] for group in row["shots"]] == [list(bundle.taxonomy.names[at : at + 3]) for at in (0, 3, 6)]
     assert result(bundle, "natural", 5, counts, LIU_THRESHOLDS)["few"] == 1.0
-    with pytest.raises(ConfigError, match="has no score"):
+    with pytest.raises(ConfigError, match="score"):
         result(replace(bundle, metrics={}), "natural", 5, counts, None)
 
 

@@ -75,7 +75,7 @@ def test_bundles_become_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert run(command, [*uris, "--out", str(out)]) == 0
     assert '"up_to_date"' in capsys.readouterr().out
     assert run(command, [*uris[:2], "--out", str(out)]) == 1
-    assert "there is another bundle here; give another --out, or --overwrite" in capsys.readouterr().err
+    assert "--overwrite" in capsys.readouterr().err
     assert run(command, [*uris[:2], "--out", str(out), "--overwrite"]) == 0
     assert len(load_bundle(out).metrics["members"]) == 2
 
@@ -103,4 +103,4 @@ def test_what_does_not_fit_is_refused(
 
 def test_one_is_no_ensemble(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(command, [*save(tmp_path, one=bundle(0)), "--out", str(tmp_path / "joined")]) == 2
-    assert "an ensemble is of two bundles at least" in capsys.readouterr().err
+    assert "two bundles" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def test_only_the_training_split_is_thinned_and_the_notice_says_so(mels: Path, t
     assert Counter(kept_ones.class_counts("test").values()) == {10: 4}
     (_, said) = schema.notices_of(thin.schema)
     kept, tracks = sum(after.values()), sum(before.values())
-    assert said.startswith(f"Unbalanced on purpose: {kept} of {tracks} training tracks")
+    assert re.findall(r"\d+", said)[:2] == [str(kept), str(tracks)]
     assert len(schema.notices_of(whole.schema)) == 1
     assert facts["shape"] == [128, 128]
 

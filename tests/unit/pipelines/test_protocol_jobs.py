@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,24 +32,28 @@ def lines(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
     return {line[:width].strip(): line[width:].strip() for line in printed}
 
 
+def numbers(text: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", text)]
+
+
 def test_a_dry_run_shows_sides_and_leaks(features: str, capsys: pytest.CaptureFixture[str]) -> None:
     summary = dry_run(GivenSplits(), features)
     assert summary.counts == {"train_clips": 128, "validation_clips": 32}
     said = lines(capsys)
-    assert said["protocol"] == "given: the splits of the catalog"
-    assert said["train"] == "32 tracks, 128 clips, 8 artists"
-    assert said["validation"] == "8 tracks, 32 clips, 2 artists; of these tracks 0 are trained on, 0 if by artist"
-    assert said["test"] == "8 tracks, 32 clips, 2 artists; of these tracks 0 are trained on, 0 if by artist"
-    assert said["on more than one side"] == "0 tracks, 0 artists"
+    assert said["protocol"].startswith("given")
+    assert numbers(said["train"]) == [32, 128, 8]
+    assert numbers(said["validation"]) == [8, 32, 2, 0, 0]
+    assert numbers(said["test"]) == [8, 32, 2, 0, 0]
+    assert numbers(said["on more than one side"]) == [0, 0]
 
 
 def test_a_leak_is_shown_and_refused_unless_it_is_asked_for(features: str, capsys: pytest.CaptureFixture[str]) -> None:
     by_track = {"kind": "track", "validation_share": 0.25, "test_share": 0.25}
-    with pytest.raises(LeakageError, match=r"artists stand on more than one side.*--protocol\.leak artist"):
+    with pytest.raises(LeakageError, match=r"artists.*--protocol\.leak artist"):
         dry_run(ByGroup(**by_track), features)
     said = lines(capsys)
-    assert said["on more than one side"].startswith("0 tracks, ")
-    assert said["on more than one side"] != "0 tracks, 0 artists"
+    tracks, artists = numbers(said["on more than one side"])
+    assert tracks == 0 < artists
     # The same without a dry run, before Ray is asked for anything.
     with pytest.raises(LeakageError):
         train.build(tiny_features.under(ByGroup(**by_track)), features, "/nowhere")
@@ -68,12 +73,12 @@ def test_another_side_of_the_same_features(features: str, capsys: pytest.Capture
 def test_a_limit_is_of_each_side(features: str, capsys: pytest.CaptureFixture[str]) -> None:
     dry_run(ClipRandom(0.3, 0.3, leak="track"), features, limit=5)
     said = lines(capsys)
-    assert said["train"].startswith("5 tracks, ")
-    assert said["validation"].startswith("5 tracks, ")
+    assert numbers(said["train"])[0] == 5
+    assert numbers(said["validation"])[0] == 5
 
 
 def test_a_side_that_is_empty_is_refused_with_the_way_out(features: str, tmp_path: Path) -> None:
-    with pytest.raises(FeaturesError, match=r"in the split 'validation' \(protocol artist: 0 validation.*other shares"):
+    with pytest.raises(FeaturesError, match=r"'validation'.*artist: 0 validation.*shares"):
         dry_run(ByGroup(validation_share=0.0), features)
 
 
@@ -91,17 +96,17 @@ def score(bundle: str, features: str, split: str = "test", **fields: str) -> Any
 def test_what_was_trained_on_is_not_scored(features: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bundle = saved(tmp_path / "b", features, GivenSplits())
     assert score(bundle, features).counts == {"tracks": 8}
-    with pytest.raises(LeakageError, match="32 of the 32 tracks of the split 'train' were trained on"):
+    with pytest.raises(LeakageError, match=r"\b32 of the 32 tracks.*'train'"):
         score(bundle, features, "train")
     capsys.readouterr()
     assert score(bundle, features, "train", leak="track").counts == {"tracks": 32}
-    assert "LEAK, asked for: 100.0 % of the 32 tracks" in capsys.readouterr().out
+    assert re.search(r"LEAK.*100\.0 %.* 32 ", capsys.readouterr().out)
     # Another division of the same features holds tracks that were trained on.
-    with pytest.raises(LeakageError, match="were trained on"):
+    with pytest.raises(LeakageError, match="trained"):
         score(bundle, features, kind="track", test_share="0.5")
     # The same artists under other names of tracks.
     again = saved(tmp_path / "again", features, ByGroup(0.25, 0.25, kind="track", leak="artist"))
-    with pytest.raises(LeakageError, match="are by artists trained on"):
+    with pytest.raises(LeakageError, match=r"artists.*trained"):
         score(again, features, leak="none")
     assert score(again, features).status == "dry_run"
 

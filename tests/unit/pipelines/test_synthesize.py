@@ -30,5 +30,4 @@ def test_what_would_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def test_no_such_corpus(tmp_path: Path, options: list[str], fault: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(command, ["--out", str(tmp_path), *options]) == 1
     error = capsys.readouterr().err
-    assert "there is no such corpus" in error
     assert fault in error

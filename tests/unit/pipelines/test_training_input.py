@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -34,7 +35,7 @@ def of(split: str, genre: str) -> pc.Expression:
 
 def test_a_genre_without_training_clips_is_refused(tmp_path: Path) -> None:
     features = written(tmp_path, of("train", "rock"))
-    with pytest.raises(FeaturesError, match="only one genre"):
+    with pytest.raises(FeaturesError, match="genre"):
         train.build(EXPERIMENT, features, "/nowhere", dry_run=True)
     three = tiny_features.rows()
     place = three.schema.get_field_index("genre_top")
@@ -44,7 +45,7 @@ def test_a_genre_without_training_clips_is_refused(tmp_path: Path) -> None:
         str(tmp_path / "jazz"), to_json(EXPERIMENT.front_end), features_id(EXPERIMENT.front_end), SHAPE
     )
     writer.write(three.set_column(place, schema.FEATURES.field("genre_top"), jazz), schema.REJECTS.empty_table())
-    with pytest.raises(FeaturesError, match=r"the genre\(s\) jazz are in validation, but not in train; add"):
+    with pytest.raises(FeaturesError, match=r"jazz.*validation.*train"):
         train.build(EXPERIMENT, str(tmp_path / "jazz"), "/nowhere", dry_run=True)
 
 
@@ -52,17 +53,19 @@ def test_a_genre_without_validation_clips_is_said(tmp_path: Path, capsys: pytest
     features = written(tmp_path, of("validation", "rock"))
     train.build(EXPERIMENT, features, "/nowhere", dry_run=True)
     said = [line for line in capsys.readouterr().err.splitlines() if "validation" in line]
-    assert said == [f"{features}: no validation clips of rock: the best epoch is chosen without them."]
+    [line] = said
+    assert line.startswith(f"{features}: ")
+    assert re.search(r"validation.*\brock\b", line)
 
 
 def test_zero_workers_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     features = tiny_features.write(tmp_path / "features")
     out = str(tmp_path / "bundle")
     assert run(train.command, ["--features", features, "--out", out, "--workers", "0"]) == MISUSED
-    assert "Invalid value for '--workers': 0 is not in the range x>=1." in capsys.readouterr().err
+    assert re.search(r"--workers.*\b0 .*>=1", capsys.readouterr().err)
 
 
 def test_features_or_a_catalog_but_not_both() -> None:
     for features, catalog in ((None, None), ("a", "b")):
-        with pytest.raises(ConfigError, match="give --features FEATURES"):
+        with pytest.raises(ConfigError, match="--features"):
             open_source(features, catalog, EXPERIMENT, None)

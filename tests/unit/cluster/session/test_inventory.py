@@ -51,8 +51,8 @@ def test_a_gpu_that_torch_does_not_see(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     found = inventory.gpus()
     assert found.state is State.FAILS
-    assert found.value.startswith("1: NVIDIA H100 80GB HBM3, 81559 MiB")
-    assert "update the driver" in found.advice
+    assert "NVIDIA H100 80GB HBM3, 81559 MiB" in found.value
+    assert "driver" in found.advice
     monkeypatch.setenv("PATH", "/nowhere")
     assert inventory.gpus().state is State.LACKS
 
@@ -104,4 +104,4 @@ def test_what_is_asked_for_must_fit(capsys: pytest.CaptureFixture[str], monkeypa
     assert run(doctor.command, ["--recipe", "nguyen-prior", "--workers", "9999", "--profile", "laptop"]) == 3
     printed = capsys.readouterr().out
     assert "!!  profile laptop" in printed
-    assert "9999 training workers are more than" in printed
+    assert "9999 training workers" in printed

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,19 +30,19 @@ def refusal(name: str | None, have: Resources, workers: int = 1) -> str:
 
 def test_more_gpus_than_there_are() -> None:
     line = refusal("gpu-node", machine(0))
-    assert line.startswith("profile gpu-node wants 1 GPU(s), this machine has 0;")
+    assert re.search(r"\bgpu-node\b.*\b1 GPU.*\b0\b", line)
     assert "\n" not in line
-    assert "3 training workers want a GPU each, the cluster has 2" in refusal(None, cluster(GPU_NODE, GPU_NODE), 3)
+    assert re.search(r"\b3 training workers\b.*\bGPU\b.*\b2\b", refusal(None, cluster(GPU_NODE, GPU_NODE), 3))
 
 
 def test_more_cpus_than_there_are() -> None:
-    assert "wants 4 CPUs, the cluster has 2" in refusal("gpu-node", cluster(NodeResources(2, 1)))
-    assert "CPUs on machines without a GPU" in refusal("decoders-and-gpus", cluster(GPU_NODE))
+    assert re.search(r"\b4 CPUs\b.*\b2\b", refusal("gpu-node", cluster(NodeResources(2, 1))))
+    assert "without a GPU" in refusal("decoders-and-gpus", cluster(GPU_NODE))
 
 
 def test_more_workers_than_cpus_and_none() -> None:
-    assert "9 training workers are more than the 8 CPUs of this machine" in refusal("laptop", machine(4), 9)
-    assert "0 training workers cannot train" in refusal(None, machine(0), 0)
+    assert re.search(r"\b9 training workers\b.*\b8 CPUs\b", refusal("laptop", machine(4), 9))
+    assert "0 training workers" in refusal(None, machine(0), 0)
 
 
 def test_an_unknown_name_lists_the_known() -> None:

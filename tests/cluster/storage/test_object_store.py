@@ -19,7 +19,7 @@ from tests.support.object_store import ObjectStore, ObjectStoreError
 
 pytestmark = pytest.mark.cluster
 
-ROOT = Path(swift.__file__).parents[1]
+ROOT = Path(swift.__file__).parents[2]
 
 
 def alive(pid: int) -> bool:
