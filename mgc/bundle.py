@@ -15,7 +15,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +32,7 @@ from mgc.audio.excerpts import ListeningPlan
 from mgc.audio.recording import Recording, record
 from mgc.audio.source import Held, OpenFile
 from mgc.configuration import short_hash, to_json, what_differs
+from mgc.credentials import without_credentials
 from mgc.errors import AudioError, BundleError, ConfigError, ErrorKind, StorageError
 from mgc.evaluation.leakage import Groups
 from mgc.experiment import Experiment
@@ -254,8 +254,8 @@ def load_bundle(uri: str | Path = DEFAULT, filesystem: fs.FileSystem | None = No
         BundleError: the directory or a file of it is missing or corrupt, it was changed by hand, its front end computes
             other numbers in this mgc, or it was written by a newer one. One line, without credentials.
     """
-    # A URI of pyarrow's may hold credentials before an @.
-    where = "bundle " + re.sub(r"(?<=://)[^/@]*@", "", str(uri))
+    # A URI of pyarrow's may hold credentials.
+    where = f"bundle {without_credentials(str(uri))}"
     filesystem, path = _locate(uri, filesystem, where)
     # First, since it says whether the others can be understood.
     fields = _json(_read(filesystem, path, "experiment.json", where), "experiment.json", where, dict)

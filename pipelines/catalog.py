@@ -24,6 +24,7 @@ from mgc import schema
 from mgc.datasets import fma
 from mgc.datasets.splits import split_of
 from mgc.errors import CatalogError, StorageError
+from mgc.units import format_bytes
 from pipelines.catalogs.metadata import CORPORA, FROM_PATHS, Metadata, from_corpus, from_file, join_metadata, said
 from pipelines.catalogs.sources import not_empty, stream
 from pipelines.command.job import URI, Summary, describe, main, say
@@ -129,7 +130,7 @@ def build(
     if dry_run:
         describe({**counts, "would write": redact(target)})
         return Summary("dry_run", counts)
-    say(f"{counts['tracks']} tracks, {counts['bytes'] / 2**20:.1f} MiB -> {redact(target)}")
+    say(f"{counts['tracks']} tracks, {format_bytes(counts['bytes'])} -> {redact(target)}")
     return Summary("done", counts, {"catalog": redact(target)})
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from cluster.session import inventory
 from cluster.session.connect import at_hand, connect, looked_at
-from cluster.session.inventory import Finding, State, fails, gib, guarded, lacks
+from cluster.session.inventory import Finding, State, fails, guarded, lacks
 from cluster.session.profiles import PROFILES, Resources, choose, this_machine
 from cluster.storage.failures import redact
 from cluster.storage.uri import Uri
@@ -21,9 +21,10 @@ from mgc.errors import ConfigError, MgcError
 from mgc.features.front_end import build_front_end
 from mgc.recipes.catalogue import RECIPES, Recipe
 from mgc.training.memory import step_bytes
+from mgc.units import GIB, format_bytes
 from pipelines.command.job import URI, Summary, main
 
-_WORKER_BYTES: Final = inventory.GIB
+_WORKER_BYTES: Final = GIB
 """Of a training worker before its first clip: Python, torch, Ray."""
 
 
@@ -123,15 +124,19 @@ def _recipes(wanted: str | None, workers: int, free: int) -> list[Finding]:
         if size > free:
             found = fails if name == wanted else lacks
             advice = f"free some, or train with a smaller --training.batch_size, or on more machines than {workers}"
-            findings.append(found(f"recipe {name}", f"wants about {gib(size)}, {gib(free)} are free", advice))
+            findings.append(
+                found(f"recipe {name}", f"wants about {format_bytes(size)}, {format_bytes(free)} are free", advice)
+            )
     fit = len(wants) - len(findings)
     if wanted is not None and fit:
-        return [Finding(f"recipe {wanted}", f"fits: {workers} training worker(s) want about {gib(wants[wanted])}")]
+        return [
+            Finding(f"recipe {wanted}", f"fits: {workers} training worker(s) want about {format_bytes(wants[wanted])}")
+        ]
     if not fit and wanted is None:
-        return [fails("recipes", "none would fit", f"the smallest wants {gib(min(wants.values()))} of memory")]
+        return [fails("recipes", "none would fit", f"the smallest wants {format_bytes(min(wants.values()))} of memory")]
     if wanted is None:
         largest = max((name for name in wants if wants[name] <= free), key=wants.__getitem__)
-        value = f"{fit} of {len(wants)} fit; the largest, {largest}, wants about {gib(wants[largest])}"
+        value = f"{fit} of {len(wants)} fit; the largest, {largest}, wants about {format_bytes(wants[largest])}"
         return [Finding("recipes", value), *findings]
     return findings
 

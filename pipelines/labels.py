@@ -11,6 +11,7 @@ from cluster.labels.export import CSV, PARQUET, export
 from cluster.labels.history import commits, find_version, open_version, rollback, vacuum
 from cluster.labels.table import LabelsTable
 from cluster.storage.uri import Uri
+from mgc.units import format_bytes
 from pipelines.command.console import open_console
 from pipelines.command.job import URI, Summary, main, say
 from pipelines.nights.tables import difference_tables, history_table, track_tables
@@ -113,8 +114,8 @@ def clean(labels: Uri, keep: int, dry_run: bool, limit: int) -> Summary:
         click.echo(f"… and {len(done.files) - limit} more")
     verb = "would be deleted" if dry_run else "deleted"
     say(
-        f"{len(done.files)} files, {done.size_bytes / 1e6:.1f} MB {verb}; versions from {done.oldest} on stay readable "
-        f"-> {labels}"
+        f"{len(done.files)} files, {format_bytes(done.size_bytes)} {verb}; "
+        f"versions from {done.oldest} on stay readable -> {labels}"
     )
     counts = {"files": len(done.files), "bytes": done.size_bytes, "oldest_version": done.oldest}
     return Summary("dry_run" if dry_run else "done", counts, _outputs(labels))

@@ -33,12 +33,11 @@ from cluster.labels.rates import Measured
 from mgc.audio.excerpts import ListeningPlan
 from mgc.configuration import STRICT
 from mgc.errors import ConfigError
+from mgc.units import GIB
 
 Positive = Annotated[float, Field(gt=0.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
-
-GIB: Final = 2**30
 
 
 @dataclass(frozen=True, config=STRICT)

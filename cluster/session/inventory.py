@@ -29,8 +29,7 @@ from mgc.audio.decode import CASCADE
 from mgc.audio.excerpts import ListeningPlan
 from mgc.configuration import STRICT
 from mgc.errors import StorageError
-
-GIB: Final = 2**30
+from mgc.units import GIB, format_bytes
 
 _LEAST_MEMORY: Final = 3 * GIB
 """Of which Ray and its idle workers take about half."""
@@ -125,10 +124,10 @@ def memory_bytes() -> tuple[int, int]:
 
 def memory(total: int, free: int) -> Finding:
     """Whether Ray and a job have room in the memory."""
-    value = f"{gib(total)}, {gib(free)} free"
+    value = f"{format_bytes(total)}, {format_bytes(free)} free"
     if free < _LEAST_MEMORY:
         return fails(
-            "memory", value, f"Ray and a job want {gib(_LEAST_MEMORY)} free: end other programs, or add memory"
+            "memory", value, f"Ray and a job want {format_bytes(_LEAST_MEMORY)} free: end other programs, or add memory"
         )
     if free < (1 - _FULL) * total:
         return fails("memory", value, f"Ray ends workers above {_FULL:.0%}: end other programs, or add memory")
@@ -138,9 +137,10 @@ def memory(total: int, free: int) -> Finding:
 def shared_memory(total: int, wanted: int) -> Finding:
     """Whether Ray's object store finds its place in /dev/shm."""
     if total < wanted:
-        advice = f"Ray's object store ({gib(wanted)}) would go to the disk: give a container --shm-size={gib(wanted)}"
-        return fails("/dev/shm", gib(total), advice.replace(" GiB", "g").replace(" MiB", "m"))
-    return Finding("/dev/shm", gib(total))
+        size = format_bytes(wanted).replace(" GiB", "g").replace(" MiB", "m")
+        advice = f"Ray's object store ({size}) would go to the disk: give a container --shm-size={size}"
+        return fails("/dev/shm", format_bytes(total), advice)
+    return Finding("/dev/shm", format_bytes(total))
 
 
 def disk(name: str, folder: str) -> Finding:
@@ -149,9 +149,11 @@ def disk(name: str, folder: str) -> Finding:
     while not where.exists():
         where = where.parent
     usage = shutil.disk_usage(where)
-    value = f"{gib(usage.free)} free of {gib(usage.total)} at {where}"
+    value = f"{format_bytes(usage.free)} free of {format_bytes(usage.total)} at {where}"
     if usage.free < _LEAST_DISK:
-        return fails(name, value, f"jobs and Ray want {gib(_LEAST_DISK)}: delete something, or use another folder")
+        return fails(
+            name, value, f"jobs and Ray want {format_bytes(_LEAST_DISK)}: delete something, or use another folder"
+        )
     if usage.used > _FULL * (usage.used + usage.free):
         return fails(name, value, f"Ray writes nothing to a disk that is above {_FULL:.0%} full: delete something")
     return Finding(name, value)
@@ -165,7 +167,7 @@ def gpus() -> Finding:
     driver = _driver_gpus()
     if seen:
         kinds = [torch.cuda.get_device_properties(number) for number in range(seen)]
-        names = ", ".join(f"{kind.name} ({gib(kind.total_memory)})" for kind in kinds)
+        names = ", ".join(f"{kind.name} ({format_bytes(kind.total_memory)})" for kind in kinds)
         precision = "bf16" if torch.cuda.is_bf16_supported() else "no bf16"
         return Finding("GPUs", f"{seen}: {names}; CUDA {torch.version.cuda}, {precision}")
     if driver:
@@ -283,11 +285,6 @@ def guarded(look: Callable[[], list[Finding]], name: str) -> list[Finding]:
     except Exception as error:  # noqa: BLE001
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         return [fails(name, reason, "this is not expected; set mgc up anew (`make setup`)")]
-
-
-def gib(size: float) -> str:
-    """A size for people."""
-    return f"{size / GIB:.3g} GiB" if size >= GIB else f"{size / 2**20:.0f} MiB"
 
 
 def as_json(finding: Finding) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""One clear line for whatever fails in storage, and no credential in it.
+"""Turn whatever fails in storage into one clear line without credentials.
 
-Understands the operating system, boto3, pyarrow and deltalake, of which the last two say in text what S3 answered.
+The operating system and boto3 report errors by number or code. pyarrow and deltalake only quote in text what S3 said.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BAD_CREDENTIALS: Final = frozenset(
         "UnrecognizedClientException",
     }
 )
-"""S3 error codes that say that no request at all will succeed with these credentials."""
+"""S3 error codes after which no request with these credentials will succeed."""
 
 _DENIED: Final = ("access is denied", f"give the credentials the right to it, or {CREDENTIALS_HINT}")
 _MISSING: Final = ("nothing is there", "check the path")
@@ -68,7 +68,7 @@ _NO_ANSWER: Final = re.compile(
     r"|could not connect to the endpoint|connection was closed|connection (refused|reset)",
     re.IGNORECASE,
 )
-# In order of trust: the answer's body, pyarrow's name for it, the bare HTTP status.
+# The most reliable first: the body of the answer, pyarrow's name for it, the bare HTTP status.
 _S3_CODES: Final = tuple(map(re.compile, (r"<Code>(\w+)</Code>", r"AWS Error (\w+)", r"\b(403|404|507) [A-Z]")))
 _ERRNO: Final = re.compile(r"(?:errno |os error |Os \{ code: )(\d+)", re.IGNORECASE)
 _NO_BUCKET: Final = re.compile(r"Bucket '[^']*' not found")
@@ -76,14 +76,17 @@ _NO_BUCKET: Final = re.compile(r"Bucket '[^']*' not found")
 
 @contextlib.contextmanager
 def explain(uri: object, doing: str) -> Iterator[None]:
-    """Turn whatever storage raises inside into a StorageError of one line: what, where, what to do.
+    """Turn what storage raises in the block into a StorageError of one line: what, where, what to do.
 
-    Understands boto3, pyarrow, deltalake and the operating system; errors that are not storage's pass through. The
-    original error is left out on purpose (`from None`): its text may quote the request with its signature.
+    Other errors pass through. The original error is left out on purpose (`from None`): its text may quote the request
+    with its signature.
 
     Args:
         uri: the place, for the message.
         doing: the verb, as in "cannot read s3://…".
+
+    Raises:
+        StorageError: boto3, pyarrow, deltalake or the operating system failed.
     """
     try:
         yield
@@ -96,7 +99,7 @@ def explain(uri: object, doing: str) -> Iterator[None]:
 
 
 def error_code(error: Exception) -> str:
-    """The S3 error code of an exception of boto3, pyarrow or deltalake in S3's own spelling, or ""."""
+    """Return the S3 error code of an exception of boto3, pyarrow or deltalake in S3's own spelling, or ""."""
     if isinstance(error, ClientError):
         return str(error.response.get("Error", {}).get("Code", ""))
     matches = (pattern.search(str(error)) for pattern in _S3_CODES)
@@ -106,11 +109,11 @@ def error_code(error: Exception) -> str:
 
 
 def _reason(error: Exception) -> tuple[str, str] | None:
-    """What went wrong and what to do about it, or None for an error that is not storage's."""
+    """Return what went wrong and what to do about it, or None for an error that is not storage's."""
     text = str(error)
     if isinstance(error, NoCredentialsError) or "169.254.169.254" in text:
         return _NO_CREDENTIALS
-    # What the operating system says counts first: the rest looks into texts, which may quote a file's name.
+    # The operating system's number counts first. The rest searches texts, which may quote a file's name.
     if isinstance(error, OSError) and error.errno in _BY_ERRNO:
         return _BY_ERRNO[error.errno]
     code = error_code(error)

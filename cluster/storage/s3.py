@@ -1,7 +1,8 @@
-"""This process's connections to S3: boto3 for requests, pyarrow for Parquet, obstore for ranges, deltalake's options.
+"""Connections of this process to S3.
 
-Endpoint, region and credentials come from the usual AWS variables and profile, never from a URI: boto3 finds them,
-pyarrow and deltalake look in the same places.
+boto3 makes requests, pyarrow reads Parquet, obstore reads ranges, and deltalake gets options. boto3 finds endpoint,
+region and credentials in the usual AWS variables and profile; the others look in the same places. None of them comes
+from a URI.
 """
 
 from __future__ import annotations
@@ -10,47 +11,67 @@ import functools
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 import pyarrow.fs
 from botocore.exceptions import NoCredentialsError
 
+from cluster.storage.boto_types import Credentials, S3Client
 from cluster.storage.failures import explain
+
+if TYPE_CHECKING:
+    # Only a job that reads ranges pays for this import.
+    from obstore.store import S3Credential, S3Store
 
 CONNECT_TIMEOUT_SECONDS: Final = 5
 READ_TIMEOUT_SECONDS: Final = 20
 
 ATTEMPTS: Final = 3
-"""Tries of one request, the first included. Three connects that nobody answers end within 20 s."""
+"""Tries of one request, the first included. Three connection attempts without an answer end within 20 s."""
 
 TRACK_SILENCE_SECONDS: Final = 10
-"""How long a store may say nothing in the middle of a track."""
+"""How long a store may stay silent in the middle of a track."""
 
 TRACK_RETRIES: Final = 8
-TRACK_RETRY_SECONDS: Final = 30
-TRACK_WAIT_SECONDS: Final = 0.5
-"""A request for a track is tried again so often, and not after so long; the waits grow from this one. So a busy store
-has some ten seconds to recover, and a silent one is given up after 30 to 40."""
+"""Further tries of a request for a track. Their waits grow, so a busy store has some ten seconds to recover."""
 
+TRACK_RETRY_SECONDS: Final = 30
+"""No further try after this time: a silent store is given up after 30 to 40 s."""
+
+TRACK_WAIT_SECONDS: Final = 0.5
+"""The first wait before a further try."""
 
 _DELTA_FINDS: Final = frozenset({"env", "iam-role", "container-role", "assume-role-with-web-identity"})
-"""botocore's names for where credentials may come from, as far as deltalake looks there too."""
+"""botocore's names for the sources of credentials in which deltalake looks too."""
 
 
 @dataclass(frozen=True, eq=False)
-class _S3:
-    client: Any
-    credentials: Any
+class Connection:
+    """One process's way to S3.
+
+    Attributes:
+        client: boto3's client, safe to share between threads.
+        credentials: with which it signs.
+        filesystem: pyarrow's.
+        endpoint_url: of a store that is not Amazon's; None for Amazon's.
+        region: of the buckets.
+    """
+
+    client: S3Client
+    credentials: Credentials
     filesystem: pyarrow.fs.S3FileSystem
     endpoint_url: str | None
     region: str
 
 
-def connection(where: str) -> _S3:
-    """The connection for the present settings; made anew when a test or a notebook changes the AWS variables.
+def connection(where: object) -> Connection:
+    """Return the connection for the present settings; a changed AWS variable gives a new one.
 
     Args:
-        where: the URI that is wanted, for the message if there are no credentials.
+        where: the place that is wanted, for an error's message.
+
+    Raises:
+        StorageError: there are no credentials, or the endpoint is no URL.
     """
     settings = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
     with explain(where, "reach"):
@@ -58,26 +79,26 @@ def connection(where: str) -> _S3:
         return _connect(settings, os.getpid())
 
 
-def client(where: str) -> Any:
-    """This process's boto3 client for S3, safe to share between threads; `where` is for an error's message."""
+def client(where: object) -> S3Client:
+    """Return boto3's client, safe to share between threads; `where` is for an error's message."""
     return connection(where).client
 
 
-def ranges(bucket: str, where: str) -> Any:
-    """Obstore's view of a bucket, for reading ranges; safe to share between threads."""
+def ranges(bucket: str, where: object) -> S3Store:
+    """Return obstore's view of a bucket, for reading ranges; safe to share between threads."""
     return _ranges(bucket, connection(where))
 
 
-def storage_options(where: str) -> dict[str, str]:
-    """The `storage_options` with which deltalake reaches S3.
+def storage_options(where: object) -> dict[str, str]:
+    """Return the `storage_options` with which deltalake reaches S3.
 
-    deltalake finds credentials in the environment and on cloud machines by itself. It does not read profiles: only then
-    do the options hold the credentials, so hand them to deltalake and to nothing else.
+    deltalake finds credentials in the environment and on cloud machines by itself, but does not read profiles. Only
+    then do the options hold the credentials, so hand them to deltalake and to nothing else.
     """
     s3 = connection(where)
     options = {
         "aws_region": s3.region,
-        # Two commits of one version: the store itself refuses the second.
+        # When two writers commit the same version, the store refuses the second.
         "aws_conditional_put": "etag",
         "connect_timeout": f"{CONNECT_TIMEOUT_SECONDS}s",
         "timeout": "60s",
@@ -95,10 +116,10 @@ def storage_options(where: str) -> dict[str, str]:
 
 
 @functools.lru_cache(maxsize=64)
-def _ranges(bucket: str, connection: _S3) -> Any:
+def _ranges(bucket: str, connection: Connection) -> S3Store:
     from obstore.store import S3Store
 
-    def current() -> Any:
+    def current() -> S3Credential:
         frozen = connection.credentials.get_frozen_credentials()
         return {
             "access_key_id": frozen.access_key,
@@ -118,10 +139,10 @@ def _ranges(bucket: str, connection: _S3) -> Any:
             "allow_http": True,
             "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT_SECONDS),
             "read_timeout": timedelta(seconds=TRACK_SILENCE_SECONDS),
-            # Of a whole request, of 16 MiB at most: for a store that is never silent but does not get on.
+            # For a whole request, of 16 MiB at most: a store may trickle without ever falling silent.
             "timeout": timedelta(minutes=5),
         },
-        # The waits grow, by chance, so that a busy store's clients do not all come back at once.
+        # The waits grow by random amounts, so that the clients of a busy store do not all come back at once.
         retry_config={
             "max_retries": TRACK_RETRIES,
             "retry_timeout": timedelta(seconds=TRACK_RETRY_SECONDS),
@@ -131,13 +152,13 @@ def _ranges(bucket: str, connection: _S3) -> Any:
 
 
 @functools.lru_cache(maxsize=4)
-def _connect(settings: tuple[tuple[str, str], ...], process_id: int) -> _S3:
+def _connect(settings: tuple[tuple[str, str], ...], process_id: int) -> Connection:
     # Only a job that uses S3 pays the half second of this import.
     import boto3
     from botocore.config import Config
 
     session = boto3.session.Session()
-    credentials = session.get_credentials()
+    credentials: Credentials | None = session.get_credentials()
     if credentials is None:
         raise NoCredentialsError
     region = session.region_name or "us-east-1"
@@ -146,18 +167,17 @@ def _connect(settings: tuple[tuple[str, str], ...], process_id: int) -> _S3:
         read_timeout=READ_TIMEOUT_SECONDS,
         retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
         max_pool_connections=64,
-        # Stores other than Amazon's do not all know the newer checksums.
+        # Not all other stores know Amazon's newer checksums.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
     try:
-        client = session.client("s3", region_name=region, config=config)
+        client: S3Client = session.client("s3", region_name=region, config=config)
     except ValueError as error:
         raise OSError(f"{error} (AWS_ENDPOINT_URL)") from None
-    ignoring: dict[str, Any] = {"ignore_configured_endpoint_urls": True}
-    amazon = session.client("s3", region_name=region, config=Config(**ignoring))
+    amazon: S3Client = session.client("s3", region_name=region, config=Config(ignore_configured_endpoint_urls=True))
     configured = client.meta.endpoint_url != amazon.meta.endpoint_url
-    endpoint_url: str | None = client.meta.endpoint_url if configured else None
+    endpoint_url = client.meta.endpoint_url if configured else None
     scheme, _, host = (endpoint_url or "https://").partition("://")
     filesystem = pyarrow.fs.S3FileSystem(
         region=region,
@@ -168,18 +188,18 @@ def _connect(settings: tuple[tuple[str, str], ...], process_id: int) -> _S3:
         retry_strategy=pyarrow.fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
         allow_bucket_creation=False,
     )
-    return _S3(client, credentials, filesystem, endpoint_url, region)
+    return Connection(client, credentials, filesystem, endpoint_url, region)
 
 
 # For callers that still pass text; to go when every room takes a `Uri`.
 
 
-def s3_client(uri: str) -> Any:
+def s3_client(uri: str) -> S3Client:
     """This process's boto3 client for S3."""
     return client(uri)
 
 
-def s3_ranges(uri: str) -> Any:
+def s3_ranges(uri: str) -> S3Store:
     """Obstore's view of the bucket of a URI."""
     return ranges(uri.removeprefix("s3://").partition("/")[0], uri)
 

@@ -19,6 +19,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mgc.configuration import to_json
+from mgc.credentials import without_credentials
 from mgc.evaluation.alarms import shares, watched
 from mgc.evaluation.calibration import Calibration
 from mgc.evaluation.embedding_map import EmbeddingMap
@@ -29,6 +30,7 @@ from mgc.evaluation.robustness import Robustness
 from mgc.evaluation.score_figures import calibration_svg, map_figure, robustness_svg
 from mgc.evaluation.scores import Scores
 from mgc.evaluation.shots import ShotScore, shots_to_json
+from mgc.units import format_bytes, format_duration
 
 FORMAT_VERSION: Final = 1
 """Version of a report's JSON."""
@@ -107,8 +109,8 @@ def page_environment(*packages: str) -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=_percent, number=_number, count=_count, moment=_moment, duration=_duration, uri=uri_without_credentials,
-        short=_short, points=_points, bytes=_bytes, stretch=_stretch, ends=_ends,
+        percent=_percent, number=_number, count=_count, moment=_moment, duration=format_duration,
+        uri=without_credentials, short=_short, points=_points, bytes=format_bytes, ends=_ends,
     )  # fmt: skip
     return environment
 
@@ -194,43 +196,19 @@ def _json_ready(value: Any) -> Any:
         return [_json_ready(each) for each in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    return text_without_credentials(value) if isinstance(value, str) else value
-
-
-def uri_without_credentials(uri: str) -> str:
-    """A URI without its user:password@ and its query string (which may be a signature); a plain path stays as it is.
-
-    A cut query string leaves `?…` behind.
-    """
-    scheme, separator, rest = uri.partition("://")
-    if not separator:
-        return uri
-    rest, query, _ = rest.partition("?")
-    authority, slash, path = rest.partition("/")
-    _, colon, port = authority.rpartition(":")
-    if "@" not in authority and colon and not port.isdigit() and "@" in path:
-        # A secret key pasted in as it is, with a slash in it: user:sec/ret@bucket/key.
-        authority, slash, path = path.rpartition("@")[2].partition("/")
-    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}{'?…' if query else ''}"
-
-
-def text_without_credentials(text: str) -> str:
-    """A text in which every URI has lost its credentials, and every query string its values."""
-    # From the colon on: a pattern for the scheme before it would take quadratic time on a long word.
-    text = re.sub(r"://[^\s<>\"']+", lambda match: uri_without_credentials(match[0]), text)
-    return re.sub(r"\?[\w.~%-]+=[^\s<>\"']*", "?…", text)
+    return without_credentials(value) if isinstance(value, str) else value
 
 
 def _printable(value: Any) -> Any:
     """A value as the page may show it: no credentials, nothing invisible, nothing that UTF-8 cannot write."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
-    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text_without_credentials(value))
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), without_credentials(value))
 
 
 def _short(text: str) -> str:
     # Credentials go first: cut in the middle, they would no longer be recognised.
-    text = text_without_credentials(text)
+    text = without_credentials(text)
     return text if len(text) <= _LONGEST_TEXT else text[:_LONGEST_TEXT] + "…"
 
 
@@ -244,14 +222,6 @@ def _points(after: float, before: float | None) -> str:
         return _NONE
     text = f"{100 * (after - before):+.1f}"
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "\N{MINUS SIGN}")
-
-
-def _bytes(number: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if number < 1024:
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1024
-    return f"{number:,.1f} TiB"
 
 
 def _ends(interval: Interval | None, digits: int = 0, percent: bool = True) -> str:
@@ -276,19 +246,6 @@ def _moment(iso: str) -> str:
     except ValueError:
         return iso
     return f"{moment:%Y-%m-%d %H:%M:%S} {moment.tzname() or ''}".rstrip()
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
-
-
-def _stretch(seconds: float) -> str:
-    """A sum of durations, which may be of years: in hours where it is long."""
-    return f"{seconds / 3600:,.0f} h" if seconds >= 100 * 3600 else _duration(seconds)
 
 
 @dataclass(frozen=True)

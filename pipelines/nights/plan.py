@@ -21,6 +21,7 @@ from cluster.session.profiles import Profile, laptop
 from cluster.storage.failures import redact
 from cluster.storage.uri import Uri
 from mgc.bundle import DEFAULT, Bundle
+from mgc.units import format_bytes, format_duration
 from pipelines.catalogs.sources import open_catalog
 from pipelines.command.job import BUNDLE, URI, describe, say
 
@@ -110,7 +111,7 @@ def describe_night(night: Night) -> dict[str, Any]:
     click.echo()
     describe(
         {
-            "to label": f"{todo.num_rows:,} tracks, {_bytes(size)}",
+            "to label": f"{todo.num_rows:,} tracks, {format_bytes(size)}",
             **_estimated(found, profile),
             "table": f"{redact(night.table.uri)}, version {night.table.version}" if night.table.exists else "none yet",
             "model": f"{night.bundle.id}, features {night.bundle.features_id}",
@@ -137,26 +138,12 @@ def _estimated(found: Estimate | None, profile: Profile) -> dict[str, str]:
     if found is None:
         return {"would take": "unknown: this table has no past run to go by; `mgc label --limit 200` makes one"}
     return {
-        "bytes to read": _bytes(found.bytes_read),
+        "bytes to read": format_bytes(found.bytes_read),
         "CPU hours": f"{found.cpu_hours:.3g}",
         "GPU hours": f"{found.gpu_hours:.3g}",
-        "would take": f"{_seconds(found.seconds)} on {machines}",
+        "would take": f"{format_duration(found.seconds)} on {machines}",
         "estimated by": f"{found.runs} past run{'' if found.runs == 1 else 's'} over {found.tracks:,} tracks",
     }
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "KB", "MB", "GB", "TB"):
-        if count < 1000 or unit == "TB":
-            break
-        count /= 1000
-    return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-
-
-def _seconds(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def night_options(needed: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

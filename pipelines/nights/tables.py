@@ -11,6 +11,7 @@ from rich.text import Text
 
 from cluster.labels.diff import KINDS, Difference, TrackRow
 from cluster.labels.history import ROLLBACK, RUN, VACUUM, Commit, given_up
+from mgc.units import format_bytes
 from pipelines.command.console import plain
 
 _DONE: Final = ("new", "changed", "stale", "retry", "removed", "corrected", "labeled", "quarantined", "pending")
@@ -173,7 +174,7 @@ def _what(commit: Commit) -> str:
 def _tracks(commit: Commit) -> str:
     if commit.what == VACUUM:
         files, size = commit.counts.get("files"), commit.counts.get("bytes")
-        return f"{files} files, {size / 1e6:.1f} MB deleted" if files is not None and size is not None else ""
+        return f"{files} files, {format_bytes(size)} deleted" if files is not None and size is not None else ""
     names = [name for name in _DONE if commit.counts.get(name)] or [
         name for name, count in commit.counts.items() if count and name.startswith("rows ")
     ]

@@ -68,12 +68,7 @@ class TestPaths:
     @pytest.mark.parametrize(
         ("text", "shown"),
         [
-            ("http://user:pass@host:8080/x", "http://host:8080/x"),
-            ("s3://KEY:a/b+c@bucket/x", "s3://bucket/x"),
-            ("http://host:8080/a@b", "http://host:8080/a@b"),
-            ("s3://b/k?X-Amz-Signature=abc&x=1", "s3://b/k?X-Amz-Signature=***&x=1"),
-            ("s3://b/k?endpoint_override=h&secret_key=abc", "s3://b/k?endpoint_override=h&secret_key=***"),
-            ("s3://b/what?design=1.mp3", "s3://b/what?design=1.mp3"),
+            ("s3://user:pass@bucket/x?token=abc", "s3://bucket/x?token=***"),
             ("two\nlines\x1b[31m!\udce9", "two lines!\\xdce9"),
         ],
     )

@@ -27,8 +27,6 @@ from mgc.evaluation.report import (
     ReportContent,
     render_report,
     report_json,
-    text_without_credentials,
-    uri_without_credentials,
 )
 from mgc.evaluation.scores import score
 
@@ -240,7 +238,7 @@ def test_the_genre_mix_against_the_night_before(full_html: str) -> None:
 def test_throughput_and_time_by_stage(full: Page) -> None:
     for words in (
         "Tracks a second 2.0 1,234 tracks in 10 min 17 s", "Audio 139 h 1 h 30 min of it heard",
-        "Read 3.0 MiB of 4.0 GiB", "Start-up 12.5 s", "8 cores 1 GPU", "fetch 1 min 0 s 15.0 %",
+        "Read 3 MiB of 4 GiB", "Start-up 12.5 s", "8 cores 1 GPU", "fetch 1 min 0 s 15.0 %",
         "decode and features 5 min 0 s 75.0 %",
         "predict 40.0 s 10.0 %",
     ):  # fmt: skip
@@ -316,16 +314,6 @@ def test_a_first_night_compares_with_nothing() -> None:
     assert "table before" not in page.text
     assert not {"flips"} & set(page.ids)
     assert "table now" in str([a["aria-label"] for tag, a in page.elements if tag == "svg"])
-
-
-@pytest.mark.parametrize(
-    ("number", "shown"),
-    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (5 << 30, "5.0 GiB"), (3 << 50, "3,072.0 TiB")],
-)
-def test_bytes_are_written_in_units(number: int, shown: str) -> None:
-    assert NIGHT.throughput is not None
-    run = replace(NIGHT, throughput=replace(NIGHT.throughput, bytes_read=number, size_bytes=0))
-    assert f"Read {shown} Start-up" in Page(render_report(ReportContent("t", labels_run=run))).text
 
 
 def test_training_shares_that_nobody_gave_are_not_shown() -> None:
@@ -451,33 +439,6 @@ def test_slow_libraries_are_imported_only_where_they_are_needed() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == "[]"
-
-
-@pytest.mark.parametrize(
-    ("uri", "shown"),
-    [
-        ("s3://bucket/a/b.mp3", "s3://bucket/a/b.mp3"),
-        ("s3://key:secret@bucket/a.mp3", "s3://bucket/a.mp3"),
-        ("s3://token@bucket/a.mp3", "s3://bucket/a.mp3"),
-        ("s3://key:p@ss@bucket/a.mp3", "s3://bucket/a.mp3"),
-        ("s3://key:sec/ret@bucket/a.mp3", "s3://bucket/a.mp3"),
-        ("s3://key:secret@bucket", "s3://bucket"),
-        ("https://host:9000/a.mp3?X-Amz-Signature=abc&b=1", "https://host:9000/a.mp3?…"),
-        ("s3://bucket/What Is It?sig=a b", "s3://bucket/What Is It?…"),
-        ("s3://bucket:9000/me@home.mp3", "s3://bucket:9000/me@home.mp3"),
-        ("s3://bucket/me@home.mp3", "s3://bucket/me@home.mp3"),
-        ("/music/What?/me@home #3.mp3", "/music/What?/me@home #3.mp3"),
-        ("file:///music/a.mp3", "file:///music/a.mp3"),
-    ],
-)
-def test_uris_lose_their_credentials(uri: str, shown: str) -> None:
-    assert uri_without_credentials(uri) == shown
-    assert uri_without_credentials(shown) == shown
-
-
-def test_texts_lose_the_credentials_of_the_uris_in_them() -> None:
-    text = 'cannot open "s3://key:SECRET@b/a.mp3": GET /b/a.mp3?X-Amz-Signature=SECRET: 403. Why? No idea.'
-    assert text_without_credentials(text) == 'cannot open "s3://b/a.mp3": GET /b/a.mp3?… 403. Why? No idea.'
 
 
 def test_no_secret_reaches_the_page_wherever_it_stands() -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from cluster.session import inventory
-from cluster.session.inventory import GIB, State
+from cluster.session.inventory import State
+from mgc.units import GIB
 from pipelines import doctor
 from pipelines.command.job import run
 
