@@ -27,6 +27,7 @@ from obstore.exceptions import BaseError
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from cluster.storage.boto_types import ObjectHead
 from cluster.storage.failures import error_code, explain
 from cluster.storage.listing import content_tag, etag
 from cluster.storage.redaction import one_line, redact
@@ -361,7 +362,7 @@ def _too_large(size_bytes: int, max_bytes: int) -> AudioError:
     return AudioError(ErrorKind.TOO_LARGE, f"{size_bytes} bytes are more than max_bytes ({max_bytes})")
 
 
-def _whole_size(answer: dict[str, Any]) -> int:
+def _whole_size(answer: ObjectHead) -> int:
     """Size of the object of which this is the answer, or its beginning."""
     content_range: str = answer.get("ContentRange", "")
     return int(content_range.rpartition("/")[2]) if content_range else int(answer["ContentLength"])
