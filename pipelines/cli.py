@@ -1,4 +1,4 @@
-"""`mgc`: every job as a word. A job's module is imported only when its word is used, so that `mgc --help` is quick."""
+"""`mgc`: every job as a word. The module of a job is imported only when its word is used, so `mgc --help` is quick."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ JOBS: Final = {
     "catalog": "Index the audio files of a folder or a bucket.",
     "prepare": "Compute the features of a catalog's tracks for training.",
     "train": "Train a recipe on prepared features and save a bundle.",
-    "tune": "Search a recipe's fields and save the best as a bundle.",
-    "ensemble": "Put several bundles together into one.",
+    "tune": "Search the fields of a recipe and save the best trial as a bundle.",
+    "ensemble": "Combine several bundles into one.",
     "evaluate": "Score a bundle on a split and write an HTML report.",
-    "compare": "Two bundles on the same tracks: which is better, and how sure that is.",
-    "plan": "What `label` would do, and what it would take.",
+    "compare": "Compare two bundles on the same tracks, with intervals.",
+    "plan": "Print what `label` would do, and how long it would take.",
     "label": "Label the tracks that are new or changed, in one commit.",
     "show": "Print a labels table.",
-    "labels": "History, differences, rollback, vacuum, export of a labels table.",
-    "recipes": "List what can be trained.",
-    "doctor": "What this machine or cluster has, and what would not work.",
-    "cluster": "A Ray cluster of several nodes on this machine.",
+    "labels": "Look after a labels table: history, diff, rollback, vacuum, export.",
+    "recipes": "List the recipes that can be trained.",
+    "doctor": "Check what this machine or cluster has and what would not work.",
+    "cluster": "Start a Ray cluster of several nodes on this machine.",
     "import-mels": "Turn a file of FMA-small mels into features.",
-    "synthesize": "A corpus of MP3 files made by rule, to try the other jobs on.",
-    "demo": "The whole way on a synthetic corpus.",
+    "synthesize": "Make a synthetic corpus of MP3 files to try the other jobs on.",
+    "demo": "Run the whole way on a synthetic corpus.",
 }
-"""Words and what they do, in the order in which they are used."""
+"""Words with what they do, in the order of their use."""
 
 
 def find(word: str) -> click.Command:
-    """The command of a job."""
+    """Import a job and return its command."""
     command: click.Command = importlib.import_module(f"pipelines.{word.replace('-', '_')}").command
     return command
 
@@ -46,7 +46,7 @@ def main() -> None:
         click.echo("Usage: mgc JOB [OPTIONS]\n\n  Genre labels for whole music catalogs.\n\nJobs:")
         for name, what in JOBS.items():
             click.echo(f"  {name:<12} {what}")
-        click.echo("\n`mgc JOB --help` tells more. The same jobs run as `python -m pipelines.JOB`.")
+        click.echo("\n`mgc JOB --help` lists the options of a job. The same jobs run as `python -m pipelines.JOB`.")
         sys.exit(0)
     if word == "--version":
         click.echo(f"mgc {mgc.__version__}")

@@ -17,8 +17,8 @@ from mgc.datasets.synthetic import SYNTHETIC_NOTICE, SyntheticConfig, plan_corpu
 from mgc.recipes.house import house
 from pipelines import catalog, evaluate, label, prepare, show, train
 from pipelines.catalogs.metadata import from_file
+from pipelines.catalogs.synthesis import make_corpus
 from pipelines.command.job import OVERRIDES, URI, Summary, describe, main, overrides, say
-from pipelines.synthesize import make_corpus
 
 CORPUS: Final = SyntheticConfig(seed=1, shortest_seconds=8.0, longest_seconds=12.0)
 

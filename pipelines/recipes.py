@@ -2,105 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
-import re
-from typing import Any
-
 import click
-from rich import box
-from rich.console import Console, JustifyMethod
-from rich.table import Table
 
-from mgc.configuration import to_json
-from mgc.recipes.catalogue import RECIPES, Recipe
-from mgc.recipes.scores import RecipeScore, recipe_scores
 from pipelines.command.job import Summary, main
-
-_COLUMNS = {"recipe": 16, "input": 15, "parameters": 10, "reported": 10, "ours": 16}
-"""The same widths in each paper's table, all together less than 80."""
-
-
-def facts(recipe: Recipe, scores: list[RecipeScore] | None) -> dict[str, Any]:
-    """A recipe as JSON-ready values.
-
-    Args:
-        recipe: any.
-        scores: ours of it, if there are any.
-    """
-    return {
-        "name": recipe.name,
-        "paper_row": recipe.paper_row,
-        "parameters": recipe.parameters,
-        "input_shape": list(recipe.input_shape),
-        "reported": dict(recipe.reported) or None,
-        "ours": [to_json(score) for score in scores] if scores else None,
-    }
-
-
-def _row(recipe: Recipe, scores: list[RecipeScore] | None, notes: list[str]) -> tuple[str, ...]:
-    """A recipe for a person to read, in cells of two lines; what does not fit becomes a note."""
-    reported = [f"{recipe.reported[f'{split}_accuracy']:.3f}", split] if (split := _scored(recipe)) else ["-"]
-    if recipe.remark:
-        reported[0] += _mark(notes, recipe.remark)
-    ours = [
-        f"{score.accuracy:.3f}{_mark(notes, _circumstances(score))}\n{score.low:.3f} to {score.high:.3f}"
-        for score in scores or ()
-    ]
-    return (
-        f"{recipe.name}\n{recipe.paper_row or ''}",
-        f"{recipe.build().front_end.kind}\n{' x '.join(map(str, recipe.input_shape))}",
-        f"{recipe.parameters:,}",
-        "\n".join(reported),
-        "\n".join(ours) or "-",
-    )
-
-
-def _circumstances(score: RecipeScore) -> str:
-    """On what a score was reached, and with which changes to the recipe: a cap on epochs matters."""
-    changes = re.findall(r"--((?!recipe|features|protocol)\S+) (\S+)", score.command)
-    told = ", ".join(f"{name} {value}" for name, value in changes)
-    return f"{score.split} of {score.features}, {score.protocol}" + (f"; trained with {told}" if told else "")
-
-
-def _mark(notes: list[str], note: str) -> str:
-    """The number of a note, which is entered where it is new."""
-    if note not in notes:
-        notes.append(note)
-    return f" ({notes.index(note) + 1})"
-
-
-def _scored(recipe: Recipe) -> str | None:
-    """The split of the paper's figure that counts: the test split where it states one."""
-    return next((split for split in ("test", "validation") if f"{split}_accuracy" in recipe.reported), None)
 
 
 @click.command("recipes")
-@click.option("--limit", type=click.IntRange(1), help="Only the first N.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON array, and nothing else, on stdout.")
+@click.option("--limit", type=click.IntRange(1), help="List only the first N recipes.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array on stdout, and nothing else.")
 def command(limit: int | None, as_json: bool) -> Summary:
     """List the recipes with their paper, input, parameters, what the paper reported and what ours reached.
 
-    Figures are accuracies: the papers' on their own data and split, often with clips of one track on both sides; ours
-    with their 95 % interval. Parameters are those with the paper's number of genres.
+    Figures are accuracies. The papers measured on their own data and split, often with clips of one track on both
+    sides; ours have a 95 % interval. Parameters are counted with the paper's number of genres.
     """
-    scores = recipe_scores()
-    shown = list(RECIPES.values())[:limit]
-    summary = Summary("done", {"recipes": len(shown)})
-    if as_json:
-        summary.answer = [facts(recipe, scores.get(recipe.name)) for recipe in shown]
-        return summary
-    console, notes = Console(), list[str]()
-    for paper, recipes in itertools.groupby(shown, key=lambda recipe: recipe.paper):
-        table = Table(box=box.SIMPLE, title=paper or "The house", title_justify="left", pad_edge=False)
-        for name, width in _COLUMNS.items():
-            justify: JustifyMethod = "right" if name == "parameters" else "left"
-            table.add_column(name, min_width=width, no_wrap=True, justify=justify)
-        for recipe in recipes:
-            table.add_row(*_row(recipe, scores.get(recipe.name), notes))
-        console.print(table)
-    for number, note in enumerate(notes, 1):
-        console.print(f"({number}) {note}", markup=False, highlight=False)
-    return summary
+    from pipelines.training.recipe_list import list_recipes
+
+    return list_recipes(limit, as_json)
 
 
 if __name__ == "__main__":

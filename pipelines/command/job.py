@@ -1,23 +1,25 @@
-"""What every job has in common.
+"""What every job has in common: types of options, an exit code, one line for what is wrong, and a summary.
 
-One clear line for what is wrong, an exit code, a JSON summary as the last line of stdout (or alone there, the JSON that
-was asked for).
+The summary is JSON on the last line of stdout. A job that was asked for JSON prints only that on stdout, and its
+summary on stderr.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 import click
+from pydantic import JsonValue
 
 from cluster.session.profiles import PROFILES
 from cluster.storage.redaction import redact
@@ -30,9 +32,9 @@ ALARMED: Final = 3
 INTERRUPTED: Final = 130
 
 METRICS_SETTING: Final = "MGC_JOB_METRICS"
-"""The environment variable that says where the figures of jobs go, see `job_metrics`."""
+"""Environment variable that says where jobs publish their figures, see `pipelines.command.metrics`."""
 
-_INTERRUPTED_LINE: Final = "interrupted; nothing was committed. The same command goes on where it stopped."
+_INTERRUPTED_LINE: Final = "interrupted; nothing was committed. The same command resumes where this one stopped."
 
 
 @dataclass
@@ -41,21 +43,21 @@ class Summary:
 
     Attributes:
         status: `done`, `up_to_date`, `partial` (told to stop before the end) or `dry_run`.
-        counts: numbers by name.
-        outputs: URIs by name.
-        alarms: what a person should look at, though the job is done; a sentence each.
-        answer: JSON-ready values that were asked for: printed on stdout in place of the summary, which goes to stderr.
+        counts: numbers by name, and what else there is to tell.
+        outputs: URIs by name, without credentials.
+        alarms: sentences on what a person should look at, although the job is done.
+        answer: JSON values that were asked for. They are printed on stdout, and the summary goes to stderr.
     """
 
     status: str = "done"
-    counts: dict[str, Any] = field(default_factory=dict)
-    outputs: dict[str, str] = field(default_factory=dict)
-    alarms: list[str] = field(default_factory=list)
-    answer: Any = None
+    counts: Mapping[str, JsonValue] = field(default_factory=dict)
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    alarms: Sequence[str] = field(default_factory=list)
+    answer: JsonValue = None
 
 
 def submitted() -> bool:
-    """Whether this process is the driver of a submitted Ray job."""
+    """Return whether this process is the driver of a submitted Ray job."""
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
@@ -102,18 +104,18 @@ BUNDLE: Final = BundleType()
 PROFILE: Final = click.option(
     "--profile",
     type=click.Choice(list(PROFILES)),
-    help="How the machine or the cluster is shared out; without it by what is there. `mgc doctor` says which fit.",
+    help="How to share out the machine or cluster; `mgc doctor` says which fit.  [default: by what there is]",
 )
 
-OVERRIDES: Final[dict[str, Any]] = {"ignore_unknown_options": True, "allow_extra_args": True}
-"""Settings of a command whose options may also be fields of the configuration, by dotted name."""
+OVERRIDES: Final[dict[str, bool]] = {"ignore_unknown_options": True, "allow_extra_args": True}
+"""Settings of a command that also takes fields of the configuration as options, by dotted name."""
 
 
 def overrides(arguments: Sequence[str]) -> dict[str, str]:
-    """`--training.epochs 3` and `--training.epochs=3` as {"training.epochs": "3"}.
+    """Read `--training.epochs 3` and `--training.epochs=3` as {"training.epochs": "3"}.
 
     Raises:
-        ConfigError: an option that is none, or one without a value.
+        ConfigError: an option is no dotted name, or has no value.
     """
     fields: dict[str, str] = {}
     rest = list(arguments)
@@ -124,25 +126,70 @@ def overrides(arguments: Sequence[str]) -> dict[str, str]:
         name, equals, value = option[2:].partition("=")
         if not equals:
             if not rest:
-                raise ConfigError(f"the field --{name} wants a value.")
+                raise ConfigError(f"the field --{name} needs a value.")
             value = rest.pop(0)
         fields[name] = value
     return fields
 
 
 def say(text: str) -> None:
-    """A line for the person who watches; stdout is kept for results."""
+    """Print a line for the person who watches. It goes to stderr: stdout is for results."""
     print(text, file=sys.stderr, flush=True)
 
 
-def run(command: click.Command, arguments: Sequence[str] | None = None, program: str | None = None) -> int:
-    """Run a job's command line to its exit code.
+@dataclass(frozen=True)
+class _Outcome:
+    """How a command ended; `error` is the one line for a person, or None after success."""
 
-    The command returns a `Summary`. 0: the job did what it says; 1: it failed; 2: the command line is wrong; 3: it did
-    what it says, and there are alarms; 130: interrupted.
+    code: int
+    summary: Summary
+    error: str | None = None
+
+
+def run(command: click.Command, arguments: Sequence[str] | None = None, program: str | None = None) -> int:
+    """Run a job's command line and return its exit code.
+
+    The command returns a `Summary`. Exit codes: 0, done; 1, failed; 2, the command line is wrong; 3, done with alarms;
+    130, interrupted.
+
+    Args:
+        command: the job.
+        arguments: words of the command line; None takes those of this process.
+        program: how a person called the job, for messages and help.
     """
     name = program or f"mgc {command.name}"
     started = time.monotonic()
+    with _interrupting() as received:
+        outcome = _perform(command, arguments, name, received)
+    if isinstance(outcome, int):
+        return outcome
+    summary = outcome.summary
+    seconds = round(time.monotonic() - started, 2)
+    facts: dict[str, JsonValue] = {
+        "job": command.name,
+        "status": summary.status,
+        "counts": dict(summary.counts),
+        "outputs": dict(summary.outputs),
+        "seconds": seconds,
+    }
+    if summary.alarms:
+        facts["alarms"] = list(summary.alarms)
+    if outcome.error is not None:
+        facts["error"] = outcome.error
+        say(f"{name}: {outcome.error}")
+    if summary.status != "dry_run":
+        _publish(command.name or "", outcome, seconds)
+    if summary.answer is None:
+        print(json.dumps(facts), flush=True)
+    else:
+        print(json.dumps(summary.answer, indent=2), flush=True)
+        say(json.dumps(facts))
+    return outcome.code
+
+
+@contextlib.contextmanager
+def _interrupting() -> Iterator[list[int]]:
+    """Raise KeyboardInterrupt on SIGINT and SIGTERM. Yields the signals that arrived."""
     received: list[int] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
@@ -150,74 +197,65 @@ def run(command: click.Command, arguments: Sequence[str] | None = None, program:
         raise KeyboardInterrupt
 
     previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    summary = Summary()
-    code, reason = 0, None
     try:
-        result = command.main(list(arguments) if arguments is not None else None, name, standalone_mode=False)
-        if not isinstance(result, Summary):
-            # --help and --version: click has printed what was asked for.
-            return int(result or 0)
-        summary = result
-        code = ALARMED if summary.alarms else 0
-    except click.ClickException as error:
-        code, reason = MISUSED, error.format_message()
-    except (KeyboardInterrupt, click.Abort):
-        code, reason = INTERRUPTED, _INTERRUPTED_LINE
-    except Exception as error:  # noqa: BLE001
-        # Ray wraps what a worker raised: our own line is in it somewhere. Anything else is a bug and shows its
-        # traceback.
-        found = cause(error)
-        if received:
-            # A query that a signal ends raises an error of DuckDB's in place of the interrupt.
-            code, reason = INTERRUPTED, _INTERRUPTED_LINE
-        elif found is not None:
-            code, reason = FAILED, found
-        else:
-            code, reason = FAILED, f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            traceback.print_exc(file=sys.stderr)
+        yield received
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-    if reason is not None:
-        summary = Summary("interrupted" if code == INTERRUPTED else "failed")
-        say(f"{name}: {' '.join(reason.split())}")
-    facts: dict[str, Any] = {"job": command.name, "status": summary.status}
-    facts |= {"counts": summary.counts, "outputs": summary.outputs, "seconds": round(time.monotonic() - started, 2)}
-    if summary.alarms:
-        facts["alarms"] = summary.alarms
-    if reason is not None:
-        facts["error"] = " ".join(reason.split())
-    if summary.status != "dry_run":
-        _publish(facts, code)
-    if summary.answer is None:
-        print(json.dumps(facts), flush=True)
-    else:
-        print(json.dumps(summary.answer, indent=2), flush=True)
-        say(json.dumps(facts))
-    return code
 
 
-def _publish(facts: dict[str, Any], code: int) -> None:
-    """Tell Prometheus, where the environment says how; a job does not fail for that."""
+def _perform(
+    command: click.Command, arguments: Sequence[str] | None, name: str, received: Sequence[int]
+) -> _Outcome | int:
+    """Run the command to an outcome, or to an exit code if click itself answered (`--help`)."""
+    try:
+        result = command.main(list(arguments) if arguments is not None else None, name, standalone_mode=False)
+    except click.ClickException as error:
+        return _failed(MISUSED, error.format_message())
+    except (KeyboardInterrupt, click.Abort):
+        return _failed(INTERRUPTED, _INTERRUPTED_LINE)
+    except Exception as error:  # noqa: BLE001
+        # A signal can end a query of DuckDB's with an error of its own in place of the interrupt.
+        if received:
+            return _failed(INTERRUPTED, _INTERRUPTED_LINE)
+        # Ray wraps what a worker raised; our own line is inside. Anything else is a bug and shows its traceback.
+        found = cause(error)
+        if found is not None:
+            return _failed(FAILED, found)
+        traceback.print_exc(file=sys.stderr)
+        return _failed(FAILED, f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}")
+    if not isinstance(result, Summary):
+        return int(result or 0)
+    return _Outcome(ALARMED if result.alarms else 0, result)
+
+
+def _failed(code: int, error: str) -> _Outcome:
+    return _Outcome(code, Summary("interrupted" if code == INTERRUPTED else "failed"), " ".join(error.split()))
+
+
+def _publish(job: str, outcome: _Outcome, seconds: float) -> None:
+    """Publish the figures where the environment says. A job does not fail because of that."""
     where = os.environ.get(METRICS_SETTING)
     if not where:
         return
-    # Only who asks for it pays for this import.
-    from pipelines.command.metrics import publish
+    # Only jobs that publish pay for this import.
+    from pipelines.command.metrics import JobFigures, publish
 
+    summary, code = outcome.summary, outcome.code
+    figures = JobFigures(job, code, seconds, len(summary.alarms), summary.counts)
     try:
-        publish(facts, code, code in (0, ALARMED), where)
+        publish(figures, code in (0, ALARMED), where)
     except (OSError, ValueError) as error:
-        say(f"{METRICS_SETTING}: the job's figures were not published: {' '.join(redact(str(error)).split())[:300]}")
+        say(f"{METRICS_SETTING}: the job's figures were not published: {redact(str(error))[:300]}")
 
 
 def main(command: click.Command) -> NoReturn:
-    """Run a job as `python -m pipelines.X` and exit."""
+    """Run a job as `python -m pipelines.X`, and exit."""
     sys.exit(run(command, program=f"python -m pipelines.{(command.name or '').replace('-', '_')}"))
 
 
-def describe(facts: dict[str, Any]) -> None:
-    """Print a plan or a configuration, one `name: value` a line, on stdout."""
+def describe(facts: Mapping[str, object]) -> None:
+    """Print a plan or a configuration on stdout, one name with its value on each line."""
     width = max((len(name) for name in facts), default=0)
     for name, value in facts.items():
         shown = value if isinstance(value, str) else json.dumps(value)

@@ -35,7 +35,7 @@ HEAVY = (
 PENDING = frozenset(
     {
         "catalog", "prepare", "train", "tune", "ensemble", "evaluate", "compare", "plan", "label", "show", "labels",
-        "recipes", "doctor", "cluster", "import-mels", "synthesize", "demo",
+        "import-mels", "demo",
     }
 )  # fmt: skip
 """Jobs that do not keep to it yet."""

@@ -1,0 +1,1 @@
+"""Looking at machines and starting a cluster on one: what `doctor` and `cluster` do."""

@@ -1,0 +1,99 @@
+"""Keep a Ray cluster of several nodes on this machine, until Ctrl-C or until a command has ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import click
+
+from cluster.session import local_cluster
+from cluster.session.local_cluster import LocalCluster
+from mgc.errors import ResourceError
+from pipelines.command.job import ALARMED, Summary, say
+
+_ENDING_SECONDS: Final = 60.0
+"""How long an interrupted command may take to end by itself."""
+
+_EXPORTED: Final = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH")
+"""The environment variables that a shell needs in order to use the cluster."""
+
+
+@dataclass(frozen=True)
+class LocalClusterRequest:
+    """The cluster to start.
+
+    Attributes:
+        nodes: number of nodes beside the head.
+        cpus: logical CPUs of each node.
+        dashboard: whether to start Ray's dashboard, which accepts submitted jobs.
+        words: a command to run with the cluster in its environment; empty to wait for Ctrl-C.
+    """
+
+    nodes: int = 2
+    cpus: int = 2
+    dashboard: bool = True
+    words: Sequence[str] = ()
+
+
+def keep_cluster(request: LocalClusterRequest) -> Summary:
+    """Start a cluster, keep it until Ctrl-C or until the command has ended, and stop it.
+
+    Raises:
+        ResourceError: a node does not start or dies, or the command fails.
+    """
+    say(f"starting a head and {request.nodes} nodes of {request.cpus} logical CPUs (about 15 s)")
+    counts = {"nodes": request.nodes, "cpus": request.nodes * request.cpus}
+    with (
+        tempfile.TemporaryDirectory(prefix="mgc-cluster-") as folder,
+        local_cluster.running(Path(folder), os.environ, request.nodes, request.cpus, request.dashboard) as cluster,
+    ):
+        if request.words:
+            return Summary(counts=counts, alarms=_run(request.words, cluster.environment))
+        say(f"the cluster is up; its logs are in {folder}. In another shell:\n")
+        click.echo("export " + " ".join(f"{name}={cluster.environment[name]}" for name in _EXPORTED))
+        if cluster.jobs_url:
+            say(f"\nThen `mgc …` runs on it, and so does `ray job submit --address {cluster.jobs_url} …`.")
+        try:
+            say("Ctrl-C ends it.")
+            _watch(cluster)
+        except KeyboardInterrupt:
+            say("\nstopping the cluster")
+    return Summary(counts=counts)
+
+
+def _watch(cluster: LocalCluster) -> None:
+    while all(node.alive() for node in (cluster.head, *cluster.nodes)):
+        time.sleep(0.5)
+    raise ResourceError("a node of the cluster has died; the others were stopped. Start the cluster again.")
+
+
+def _run(words: Sequence[str], environment: Mapping[str, str]) -> list[str]:
+    """Run a command to its end. Returns an alarm if the command raised alarms."""
+    try:
+        # In a process group of its own, the command gets Ctrl-C once, and from here.
+        process = subprocess.Popen(list(words), env=dict(environment), process_group=0)
+    except OSError as error:
+        raise ResourceError(f"cannot run {words[0]!r}: {error.strerror}.") from None
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(_ENDING_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        raise
+    if code == ALARMED:
+        return [f"{words[0]} raised alarms, see above"]
+    if code:
+        raise ResourceError(f"{words[0]} ended with exit code {code}, see above; the cluster was stopped.")
+    return []
