@@ -8,7 +8,8 @@ from pathlib import Path
 from cluster.storage import files
 from cluster.storage.failures import redact
 from cluster.storage.uri import is_remote, join, locate
-from mgc.bundle import FILES, TRAINED_ON, Bundle, load_bundle
+from mgc.bundle import Bundle, load_bundle
+from mgc.bundle_files import FILES, TRAINED_ON
 from mgc.errors import BundleError
 
 

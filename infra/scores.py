@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 from pydantic import TypeAdapter
 
 import mgc
 from mgc.bundle import Bundle
+from mgc.bundle_facts import read_scores
 from mgc.datasets.protocols import name_of
 from mgc.experiment import Experiment
 from mgc.recipes.catalogue import find
@@ -51,22 +52,21 @@ def entry(bundle: Bundle, features: str, at: str, commit: str) -> RecipeScore:
     Raises:
         click.UsageError: it was never evaluated, or has no interval.
     """
-    found: dict[str, Any] | None = bundle.metrics.get("test")
+    scores, split, _ = read_scores(bundle)
     recipe = bundle.experiment.recipe
-    sure = None if found is None else found["scores"].get("accuracy_interval")
-    if found is None or sure is None:
+    sure = None if scores is None else scores.accuracy_interval
+    if scores is None or sure is None:
         raise click.UsageError(f"{recipe}: not evaluated yet, or without an interval; run mgc evaluate.")
-    scores = found["scores"]
     return RecipeScore(
         recipe=recipe,
         features=features,
         protocol=name_of(bundle.experiment.protocol),
-        split=found["split"],
-        tracks=scores["tracks"],
-        accuracy=round(scores["accuracy"], 4),
-        low=round(sure["low"], 4),
-        high=round(sure["high"], 4),
-        macro_f1=round(scores["macro_f1"], 4),
+        split=split,
+        tracks=scores.tracks,
+        accuracy=round(scores.accuracy, 4),
+        low=round(sure.low, 4),
+        high=round(sure.high, 4),
+        macro_f1=round(scores.macro_f1, 4),
         commit=commit,
         command=" ".join([f"mgc train --recipe {recipe} --features {at}", *changed(bundle.experiment)]),
     )
@@ -75,8 +75,7 @@ def entry(bundle: Bundle, features: str, at: str, commit: str) -> RecipeScore:
 def row(score: RecipeScore, bundle: Bundle) -> str:
     """A line of the table in RESULTS.md."""
     recipe = find(score.recipe)
-    history = bundle.metrics.get("history", [])
-    kept = bundle.metrics.get("validation", {}).get("validation_accuracy")
+    kept = (bundle.training.validation or {}).get("validation_accuracy")
     splits = ("validation", "test")
     told = {split: recipe.reported.get(f"{split}_accuracy") for split in splits}
     reported = ", ".join(f"{value:.3f} {split}" for split, value in told.items() if value is not None)
@@ -84,7 +83,7 @@ def row(score: RecipeScore, bundle: Bundle) -> str:
         f"`{score.recipe}`",
         recipe.paper_row or "-",
         f"{sum(parameter.numel() for parameter in bundle.model.parameters()):,}",
-        f"{len(history)}",
+        f"{len(bundle.training.history)}",
         "-" if kept is None else f"{kept:.3f}",
         f"{score.accuracy:.3f} ({score.low:.3f} to {score.high:.3f})",
         f"{score.macro_f1:.3f}",

@@ -15,10 +15,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TypeVar
 
 import numpy as np
 import torch
@@ -31,36 +29,34 @@ from mgc.audio.decode import listen
 from mgc.audio.excerpts import ListeningPlan
 from mgc.audio.recording import Recording, record
 from mgc.audio.source import Held, OpenFile
+from mgc.bundle_files import (
+    CALIBRATION,
+    DEFAULT,
+    EXPERIMENT,
+    FILES,
+    METRICS,
+    NORMALIZATION,
+    TAXONOMY,
+    TRAINED_ON,
+    WAY_OUT,
+    WEIGHTS,
+    BundleFiles,
+)
 from mgc.configuration import short_hash, to_json, what_differs
-from mgc.credentials import without_credentials
-from mgc.errors import AudioError, BundleError, ConfigError, ErrorKind, StorageError
-from mgc.evaluation.leakage import Groups
+from mgc.errors import AudioError, BundleError, ConfigError, ErrorKind, StorageError, shorten
+from mgc.evaluation.leakage import TrainedGroups
 from mgc.experiment import Experiment
+from mgc.facts import JsonObject
 from mgc.features.front_end import FrontEnd, build_front_end, features_id
 from mgc.features.normalization import Normalization
 from mgc.labeling.adjust import PriorAdjustment
 from mgc.labeling.decide import decide
 from mgc.labeling.file_label import FileLabel
 from mgc.labeling.predict import Predict
+from mgc.metrics import EvaluationFacts, TrainingFacts, metrics_from_json, metrics_to_json
 from mgc.models.architecture import build_model
 from mgc.models.blocks import Classifier
 from mgc.taxonomy import Taxonomy
-
-DEFAULT: Final = "default"
-"""Name of the bundle that is shipped with the program."""
-
-_DEFAULT_DIRECTORY: Final = Path(__file__).parent / "default_bundle"
-_WEIGHTS: Final = "model.safetensors"
-_CALIBRATION: Final = "calibration.json"
-FILES: Final = (_WEIGHTS, "taxonomy.json", "normalization.json", _CALIBRATION, "metrics.json", "experiment.json")
-"""What is written of every bundle, in this order: a bundle with experiment.json is whole."""
-
-TRAINED_ON: Final = "trained_on.safetensors"
-"""What is written beside these where it is known. It and the calibration may be missing when a bundle is read."""
-
-_WAY_OUT: Final = "Copy it again, or train it again."
-
-Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +68,8 @@ class Bundle:
         taxonomy: what it can answer.
         normalization: of the features.
         model: the network, in evaluation mode.
-        metrics: JSON-ready facts: `history`, `scores`, `data`, `notices`.
+        training: facts about its training, for reports.
+        evaluation: its last evaluation; None where it was never scored.
         adjustment: of the logits, after training; None where there is none.
         trained_on: tracks and artists that it was trained on; None where nobody noted them.
 
@@ -85,9 +82,10 @@ class Bundle:
     taxonomy: Taxonomy
     normalization: Normalization
     model: Classifier
-    metrics: dict[str, Any] = field(default_factory=dict)
+    training: TrainingFacts = field(default_factory=TrainingFacts)
+    evaluation: EvaluationFacts | None = None
     adjustment: PriorAdjustment | None = None
-    trained_on: Groups | None = None
+    trained_on: TrainedGroups | None = None
 
     def __post_init__(self) -> None:
         shape = self._front_end.shape
@@ -217,14 +215,14 @@ class Bundle:
         bundle_id = self.id
         ids = {"bundle_id": bundle_id, "features_id": self.features_id}
         texts = {
-            "taxonomy.json": self.taxonomy.to_json(),
-            "normalization.json": self.normalization.to_json(),
-            _CALIBRATION: {"adjustment": None if self.adjustment is None else self.adjustment.to_json()},
-            "metrics.json": self.metrics,
-            "experiment.json": {**ids, **self.experiment.to_json()},
+            TAXONOMY: self.taxonomy.to_json(),
+            NORMALIZATION: self.normalization.to_json(),
+            CALIBRATION: {"adjustment": None if self.adjustment is None else self.adjustment.to_json()},
+            METRICS: self.metrics_to_json(),
+            EXPERIMENT: {**ids, **self.experiment.to_json()},
         }
         contents = {name: (json.dumps(value, indent=2) + "\n").encode() for name, value in texts.items()}
-        contents[_WEIGHTS] = save_tensors(self._weights())
+        contents[WEIGHTS] = save_tensors(self._weights())
         try:
             directory.mkdir(parents=True, exist_ok=True)
             if self.trained_on is None:
@@ -237,6 +235,10 @@ class Bundle:
             raise StorageError(f"bundle {directory} cannot be written: {error.strerror or error}.") from None
         return bundle_id
 
+    def metrics_to_json(self) -> JsonObject:
+        """Return the content of `metrics.json`."""
+        return metrics_to_json(self.training, self.evaluation)
+
     def _weights(self) -> dict[str, torch.Tensor]:
         """Contiguous copies in one order, whatever their device and memory layout."""
         return {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(self.model.state_dict().items())}
@@ -248,24 +250,22 @@ def load_bundle(uri: str | Path = DEFAULT, filesystem: fs.FileSystem | None = No
     Args:
         uri: a local directory, any URI that pyarrow can open (`s3://bucket/bundle`, with the usual AWS variables), or
             "default" for the bundle shipped with the program.
-        filesystem: where `uri` is a path in it; given by callers that have a filesystem of their own.
+        filesystem: filesystem in which `uri` is a path, for callers that have one of their own.
 
     Raises:
         BundleError: the directory or a file of it is missing or corrupt, it was changed by hand, its front end computes
-            other numbers in this mgc, or it was written by a newer one. One line, without credentials.
+            other numbers in this mgc, or a newer mgc wrote it. One line, without credentials.
     """
-    # A URI of pyarrow's may hold credentials.
-    where = f"bundle {without_credentials(str(uri))}"
-    filesystem, path = _locate(uri, filesystem, where)
+    files = BundleFiles(uri, filesystem)
+    where = files.where
     # First, since it says whether the others can be understood.
-    fields = _json(_read(filesystem, path, "experiment.json", where), "experiment.json", where, dict)
+    fields = files.parse_object(files.read(EXPERIMENT), EXPERIMENT)
     stated = {name: fields.pop(name, None) for name in ("bundle_id", "features_id")}
     try:
-        experiment = Experiment.from_json(fields, f"{where}, experiment.json")
+        experiment = Experiment.from_json(fields, f"{where}, {EXPERIMENT}")
     except ConfigError as error:
         raise BundleError(str(error)) from None
-    needed = [name for name in FILES if name not in ("experiment.json", _CALIBRATION)]
-    contents = {name: _read(filesystem, path, name, where) for name in needed}
+    contents = {name: files.read(name) for name in FILES if name not in (EXPERIMENT, CALIBRATION)}
     computed = features_id(experiment.front_end)
     if stated["features_id"] != computed:
         raise BundleError(
@@ -273,95 +273,38 @@ def load_bundle(uri: str | Path = DEFAULT, filesystem: fs.FileSystem | None = No
             f"of this mgc computes {computed}. Use the mgc that wrote it, or train it again."
         )
 
-    genres = _json(contents["taxonomy.json"], "taxonomy.json", where, list)
-    taxonomy = _made(lambda: Taxonomy.from_json(genres), "taxonomy.json", where)
-    measured = _json(contents["normalization.json"], "normalization.json", where, dict)
-    normalization = _made(lambda: Normalization.from_json(measured), "normalization.json", where)
-    metrics = _json(contents["metrics.json"], "metrics.json", where, dict)
-    model = _made(lambda: _model(experiment, len(taxonomy), contents[_WEIGHTS]), _WEIGHTS, where)
-    stored = _read_if_there(filesystem, path, _CALIBRATION, where)
-    adjustment = None if stored is None else _adjustment(stored, where)
-    hashes = _read_if_there(filesystem, path, TRAINED_ON, where)
-    trained_on = None if hashes is None else _made(functools.partial(Groups.from_bytes, hashes), TRAINED_ON, where)
-    parts = (experiment, taxonomy, normalization, model, metrics)
-    bundle = _made(lambda: Bundle(*parts, adjustment=adjustment, trained_on=trained_on), "its contents", where)
+    genres = files.parse_list(contents[TAXONOMY], TAXONOMY)
+    taxonomy = files.make(lambda: Taxonomy.from_json(genres), TAXONOMY)
+    scaling = files.parse_object(contents[NORMALIZATION], NORMALIZATION)
+    normalization = files.make(lambda: Normalization.from_json(scaling), NORMALIZATION)
+    metrics = files.parse_object(contents[METRICS], METRICS)
+    training, evaluation = files.make(lambda: metrics_from_json(metrics), METRICS)
+    model = files.make(lambda: _load_model(experiment, len(taxonomy), contents[WEIGHTS]), WEIGHTS)
+    adjustment = _read_adjustment(files)
+    hashes = files.read_if_there(TRAINED_ON)
+    trained_on = None if hashes is None else files.make(lambda: TrainedGroups.from_bytes(hashes), TRAINED_ON)
+    parts = (experiment, taxonomy, normalization, model, training, evaluation, adjustment, trained_on)
+    bundle = files.make(lambda: Bundle(*parts), "its contents")
     if stated["bundle_id"] != bundle.id:
         raise BundleError(
             f"{where} is corrupt or was changed by hand: it states id {stated['bundle_id']}, its contents give "
-            f"{bundle.id}. {_WAY_OUT}"
+            f"{bundle.id}. {WAY_OUT}"
         )
     return bundle
 
 
-def _locate(uri: str | Path, filesystem: fs.FileSystem | None, where: str) -> tuple[fs.FileSystem, str]:
-    """The filesystem of a bundle and the path of its directory there."""
-    try:
-        if filesystem is not None:
-            path = str(uri)
-        elif "://" in str(uri):
-            filesystem, path = fs.FileSystem.from_uri(str(uri))
-        else:
-            directory = _DEFAULT_DIRECTORY if str(uri) == DEFAULT else Path(uri)
-            filesystem, path = fs.LocalFileSystem(), str(directory.expanduser().absolute())
-        path = path.rstrip("/")
-        found = filesystem.get_file_info(path).type
-    except (OSError, ValueError, RuntimeError) as error:
-        raise BundleError(f"{where} cannot be opened: {_short(error)}.") from None
-    if found != fs.FileType.Directory:
-        what = "there is no such directory" if found == fs.FileType.NotFound else "this is a file"
-        raise BundleError(f"{where}: {what}. A bundle is a directory written by `mgc train --out BUNDLE`.")
-    return filesystem, path
+def _read_adjustment(files: BundleFiles) -> PriorAdjustment | None:
+    data = files.read_if_there(CALIBRATION)
+    value = None if data is None else files.parse_object(data, CALIBRATION).get("adjustment")
+    return None if value is None else files.make(lambda: PriorAdjustment.from_json(value), CALIBRATION)
 
 
-def _read(filesystem: fs.FileSystem, path: str, name: str, where: str) -> bytes:
-    data = _read_if_there(filesystem, path, name, where)
-    if data is None:
-        raise BundleError(f"{where}: {name} is missing. {_WAY_OUT}")
-    return data
-
-
-def _read_if_there(filesystem: fs.FileSystem, path: str, name: str, where: str) -> bytes | None:
-    try:
-        with filesystem.open_input_stream(f"{path}/{name}") as stream:
-            data: bytes = stream.read()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise BundleError(f"{where}: {name} cannot be read: {_short(error)}.") from None
-    return data
-
-
-def _adjustment(data: bytes, where: str) -> PriorAdjustment | None:
-    value = _json(data, _CALIBRATION, where, dict).get("adjustment")
-    return None if value is None else _made(lambda: PriorAdjustment.from_json(value), _CALIBRATION, where)
-
-
-def _json(data: bytes, name: str, where: str, kind: type) -> Any:
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{where}: {name} is not JSON ({_short(error)}). {_WAY_OUT}") from None
-    if not isinstance(value, kind):
-        raise BundleError(f"{where}: {name} holds no JSON {'object' if kind is dict else 'list'}. {_WAY_OUT}")
-    return value
-
-
-def _made(make: Callable[[], Made], name: str, where: str) -> Made:
-    """What `make` returns; an error that names the bundle and the file where it does not."""
-    try:
-        return make()
-    except BundleError as error:
-        raise BundleError(f"{where}: {str(error).removeprefix('bundle: ')}") from None
-    except (ConfigError, ValueError) as error:
-        raise BundleError(f"{where}: {name} is corrupt: {_short(error)}. {_WAY_OUT}") from None
-
-
-def _model(experiment: Experiment, genres: int, weights: bytes) -> Classifier:
+def _load_model(experiment: Experiment, genres: int, weights: bytes) -> Classifier:
     model = build_model(experiment.model, build_front_end(experiment.front_end).shape, genres)
     try:
         model.load_state_dict(load_tensors(weights))
     except SafetensorError as error:
-        raise ValueError(f"no safetensors ({_short(error)})") from None
+        raise ValueError(f"no safetensors ({shorten(error)})") from None
     except RuntimeError:
         raise ValueError(f"not the weights of this {experiment.model.kind} with {genres} genres") from None
     return model.eval()
@@ -382,7 +325,3 @@ def _record(path: Path, plan: ListeningPlan) -> Recording:
             return record(OpenFile(file.fileno(), path.expanduser().stat().st_size), plan)
     except OSError as error:
         raise AudioError(ErrorKind.FETCH_FAILED, f"{path}: {error.strerror or error}") from None
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:300].rstrip(".")

@@ -1,9 +1,10 @@
-"""What a bundle tells of its training and its test, for reports."""
+"""What a report says about a bundle, its training and its evaluation."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from mgc.bundle import Bundle
@@ -15,62 +16,54 @@ from mgc.experiment import Experiment
 from mgc.models.blocks import parameter_count
 
 
-def model_facts(bundle: Bundle) -> dict[str, str]:
-    """What a report says about a bundle."""
-    metrics = bundle.metrics
-    made = metrics.get("made_with", {})
-    members = metrics.get("members", [])
-    if members:
+def describe_model(bundle: Bundle) -> dict[str, str]:
+    """Return facts about a bundle, name → text, in the order in which a report shows them."""
+    training = bundle.training
+    if training.members:
         # An ensemble was not trained itself.
-        course = {"members": str(len(members)), "seeds": ", ".join(str(member["seed"]) for member in members)}
+        seeds = ", ".join(str(member.seed) for member in training.members)
+        course = {"members": str(len(training.members)), "seeds": seeds}
     else:
-        course = {"epochs": str(len(metrics.get("history", []))), "seed": str(bundle.experiment.training.seed)}
+        course = {"epochs": str(len(training.history)), "seed": str(bundle.experiment.training.seed)}
     return {
         "bundle": bundle.id,
         "recipe": bundle.experiment.recipe,
         "features": f"{bundle.features_id} ({bundle.experiment.front_end.kind})",
         "parameters": f"{parameter_count(bundle.model):,}",
         "genres": ", ".join(bundle.taxonomy.names),
-        "trained on": json.dumps(metrics.get("data", {}).get("clips", {})).strip("{}").replace('"', ""),
+        "trained on": json.dumps(training.data.clips).strip("{}").replace('"', ""),
         **course,
         "protocol": name_of(bundle.experiment.protocol),
-        "made with": ", ".join(f"{name} {value}" for name, value in made.items()),
+        "made with": ", ".join(f"{name} {value}" for name, value in training.made_with.to_json().items()),
     }
 
 
-def history_rows(bundle: Bundle) -> list[EpochRow]:
-    """The training history of a bundle, for its report."""
+def list_history(bundle: Bundle) -> list[EpochRow]:
+    """Return the training history of a bundle, one row for each epoch."""
     known = [field.name for field in dataclasses.fields(EpochRow)]
-    rows = bundle.metrics.get("history", [])
+    rows: list[dict[str, Any]] = list(bundle.training.history)
     return [EpochRow(**{name: row[name] for name in known if name in row}) for row in rows]
 
 
-def kept_epoch(bundle: Bundle) -> int | None:
-    """The epoch whose weights a bundle has; None where nobody noted it."""
-    epoch: int | None = bundle.metrics.get("validation", {}).get("epoch")
-    return epoch
+def read_scores(bundle: Bundle) -> tuple[Scores | None, str, str]:
+    """Return the scores of a bundle's last evaluation, and the name and the description of what was scored.
 
-
-def bundle_scores(bundle: Bundle) -> tuple[Scores | None, str, str]:
-    """The scores that a bundle carries, with the name and the description of the split.
-
-    None where it was never scored.
+    The scores are None where the bundle was never evaluated.
     """
-    found: dict[str, Any] | None = bundle.metrics.get("test")
-    if not found:
+    evaluation = bundle.evaluation
+    if evaluation is None:
         return None, "test", ""
-    return Scores.from_json(found["scores"]), found["split"], found["description"]
+    return evaluation.read_scores(), evaluation.split, evaluation.description
 
 
-def leaks_said(bundle: Bundle) -> list[str]:
-    """What leaked into the scores that a bundle carries, and into its training."""
-    records = (bundle.metrics.get("test") or {}, bundle.metrics.get("data", {}))
-    leaks = [record.get("leakage", {}).get("says") for record in records]
-    return [leak for leak in leaks if leak]
+def list_leaks(bundle: Bundle) -> list[str]:
+    """Return warnings of what leaked into the evaluation and into the training of a bundle."""
+    leaks = (None if bundle.evaluation is None else bundle.evaluation.leakage, bundle.training.data.leakage)
+    return [leak.says for leak in leaks if leak is not None and leak.says]
 
 
-def evaluated(bundle: Bundle, fields: dict[str, str]) -> Experiment:
-    """The experiment of a bundle under another protocol.
+def override_protocol(bundle: Bundle, fields: Mapping[str, str]) -> Experiment:
+    """Return the experiment of a bundle with some fields of its protocol replaced.
 
     Raises:
         ConfigError: a field is none of the protocol's.
@@ -78,4 +71,4 @@ def evaluated(bundle: Bundle, fields: dict[str, str]) -> Experiment:
     for name in fields:
         if not name.startswith("protocol."):
             raise ConfigError(f"option {name}: a trained model is scored as it is; only --protocol fields can be set.")
-    return bundle.experiment.override(fields)
+    return bundle.experiment.override(dict(fields))

@@ -121,3 +121,8 @@ def said(error: BaseException) -> str:
     """One line for any error: ours, or the last line of its text with its class."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
     return cause(error) or f"{type(error).__name__}: {lines[-1]}"[:300]
+
+
+def shorten(error: BaseException) -> str:
+    """Return the text of another library's error on one line: at most 300 characters, without the full stop."""
+    return " ".join(str(error).split())[:300].rstrip(".")

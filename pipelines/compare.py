@@ -18,14 +18,14 @@ from cluster.streams.feed import feed
 from cluster.streams.scoring import clip_answers
 from cluster.tables.features import read_features, read_roster
 from mgc.bundle import Bundle
-from mgc.bundle_facts import evaluated
+from mgc.bundle_facts import override_protocol
 from mgc.datasets.protocols import name_of
 from mgc.datasets.roster import Roster
 from mgc.errors import FeaturesError
 from mgc.evaluation.answers import Answers, answers
 from mgc.evaluation.comparison import Comparison, Difference, compare
-from mgc.evaluation.intervals import Groups
-from mgc.evaluation.leakage import check_heard, heard
+from mgc.evaluation.intervals import ResamplingGroups
+from mgc.evaluation.leakage import check_overlap, measure_overlap
 from mgc.experiment import Experiment
 from pipelines.command.job import BUNDLE, OVERRIDES, URI, Summary, describe, main, overrides, say
 
@@ -51,7 +51,7 @@ def build(
         dry_run: say what would be done.
     """
     opened = [open_bundle(uri) for uri in bundles]
-    experiment = evaluated(opened[0], fields or {})
+    experiment = override_protocol(opened[0], fields or {})
     tables = (features * 2)[:2] if len(features) == 1 else features
     checked = [_checked(bundle, uri, split, experiment) for bundle, uri in zip(opened, tables, strict=True)]
     facts: dict[str, Any] = {"first": opened[0].id, "second": opened[1].id, "split": split}
@@ -115,7 +115,7 @@ def paired(given: list[Answers], bundles: list[Bundle]) -> Comparison:
         np.array([rows[0][track][0] for track in common], np.int64),
         np.array([rows[0][track][1] for track in common], np.int64),
         np.array([rows[1][track][1] for track in common], np.int64),
-        Groups.of([int(index[place[track]]) for track in common], given[0].groups.kind),
+        ResamplingGroups.of([int(index[place[track]]) for track in common], given[0].groups.kind),
     )
 
 
@@ -160,7 +160,7 @@ def _checked(bundle: Bundle, uri: str, split: str, experiment: Experiment) -> tu
     if bundle.trained_on is None:
         say(f"bundle {bundle.id}: leakage could not be checked; it does not say what it was trained on.")
     else:
-        check_heard(heard(roster, split, bundle.trained_on), experiment.protocol.leak, split, where)
+        check_overlap(measure_overlap(roster, split, bundle.trained_on), experiment.protocol.leak, split, where)
     return dataset, tuple(int(side) for side in facts["shape"]), roster
 
 

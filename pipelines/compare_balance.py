@@ -17,7 +17,7 @@ from cluster.storage.uri import Uri, join
 from cluster.tables.features import read_features, read_roster
 from mgc import schema
 from mgc.bundle import Bundle
-from mgc.bundle_facts import bundle_scores
+from mgc.bundle_facts import read_scores
 from mgc.datasets.splits import TRAIN
 from mgc.errors import ConfigError
 from mgc.evaluation.shots import GROUPS, LIU_THRESHOLDS, shot_scores, shots_to_json
@@ -83,7 +83,7 @@ def result(
         counts: training clips of each genre.
         thresholds: see `shot_scores`.
     """
-    scores, split, _ = bundle_scores(bundle)
+    scores, split, _ = read_scores(bundle)
     if scores is None:
         raise ConfigError(f"method {method}, seed {seed}: the bundle has no score; run the same command again.")
     shots = shot_scores(scores.confusion, scores.genres, [counts.get(name, 0) for name in scores.genres], thresholds)
@@ -141,7 +141,7 @@ def build(
             say(f"{method}, seed {seed} ({len(rows) + 1} of {len(wanted)})")
             folder = join(out, f"{method}-{seed}")
             train.build(experiment, features, folder, profile=at, workers=workers, limit=limit)
-            scores, scored_split, _ = bundle_scores(train.open_bundle(folder))
+            scores, scored_split, _ = read_scores(train.open_bundle(folder))
             if scores is None or scored_split != split:
                 evaluate.build(folder, features, split, None, at, limit, draw_map=False)
             rows.append(result(train.open_bundle(folder), method, seed, counts, thresholds))

@@ -12,7 +12,7 @@ import click
 
 from cluster.session.connect import connect
 from cluster.storage.uri import Uri
-from mgc.bundle import DEFAULT
+from mgc.bundle_files import DEFAULT
 from mgc.datasets.synthetic import SYNTHETIC_NOTICE, SyntheticConfig, plan_corpus
 from mgc.recipes.house import house
 from pipelines import catalog, evaluate, label, prepare, show, train

@@ -15,6 +15,7 @@ from cluster.storage.uri import Uri, join
 from mgc.bundle import Bundle
 from mgc.configuration import to_json
 from mgc.errors import BundleError
+from mgc.metrics import MemberFacts, TrainingFacts
 from mgc.models.ensemble import Ensemble, EnsembleConfig
 from pipelines.command.job import BUNDLE, URI, Summary, main, say
 
@@ -43,16 +44,22 @@ def join_bundles(bundles: Sequence[Bundle], where: Sequence[str]) -> Bundle:
         if bundle.experiment.model.kind in ("guess", "ensemble"):
             raise BundleError(f"{name}: this is a {bundle.experiment.model.kind}; an ensemble takes single networks.")
     members = [
-        {"bundle_id": bundle.id, "seed": bundle.experiment.training.seed, "validation": bundle.metrics["validation"]}
+        MemberFacts(bundle_id=bundle.id, seed=bundle.experiment.training.seed, validation=bundle.training.validation)
         for bundle in bundles
     ]
     model = EnsembleConfig(members=tuple(bundle.experiment.model for bundle in bundles))  # type: ignore[misc]
-    metrics = {name: first.metrics[name] for name in ("data", "notices", "made_with")}
+    training = TrainingFacts(
+        data=first.training.data,
+        notices=first.training.notices,
+        made_with=first.training.made_with,
+        members=tuple(members),
+    )
     return replace(
         first,
         experiment=replace(first.experiment, model=model),
         model=Ensemble([bundle.model for bundle in bundles]).eval(),
-        metrics={**metrics, "members": members},
+        training=training,
+        evaluation=None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any, Final
 
@@ -18,16 +19,17 @@ from cluster.streams.feed import feed
 from cluster.streams.scoring import clip_answers
 from cluster.tables.features import read_features, read_roster
 from mgc import schema
-from mgc.bundle_facts import evaluated, history_rows, kept_epoch, leaks_said, model_facts
+from mgc.bundle_facts import describe_model, list_history, list_leaks, override_protocol
 from mgc.datasets.protocols import name_of
 from mgc.errors import FeaturesError
 from mgc.evaluation.answers import answers, map_of, robustness_of, scores_of
 from mgc.evaluation.calibration import calibration
 from mgc.evaluation.embedding_map import SHOWN, choose
-from mgc.evaluation.leakage import check_heard, heard, says
+from mgc.evaluation.leakage import check_overlap, measure_overlap, warn_of_overlap
 from mgc.evaluation.report import ReportContent, render_report, report_json
 from mgc.evaluation.robustness import SHARES
 from mgc.evaluation.shots import shot_scores, shots_to_json
+from mgc.metrics import EvaluationFacts, EvaluationLeakage
 from pipelines.command.job import BUNDLE, OVERRIDES, PROFILE, URI, Summary, describe, main, overrides, say
 
 WRITTEN: Final = ("metrics.json", "report.json", "report.html")
@@ -50,7 +52,7 @@ def build(
     bundle = open_bundle(bundle_uri)
     dataset, facts = read_features(features)
     bundle.check_features(facts["features_id"], where)
-    experiment = evaluated(bundle, fields or {})
+    experiment = override_protocol(bundle, fields or {})
     protocol = experiment.protocol
     roster = read_roster(dataset, protocol).limited(limit, (split,))
     size = roster.size(split)
@@ -60,10 +62,10 @@ def build(
             "another --split, or divide otherwise (--protocol.kind artist, --protocol.test_share 0.3)."
         )
     bundle.check_taxonomy(list(roster.class_counts(split)), where)
-    leakage: dict[str, Any] = {"asked_for": protocol.leak, "checked": bundle.trained_on is not None}
-    found = None if bundle.trained_on is None else heard(roster, split, bundle.trained_on)
+    leakage = EvaluationLeakage(asked_for=protocol.leak, checked=bundle.trained_on is not None)
+    found = None if bundle.trained_on is None else measure_overlap(roster, split, bundle.trained_on)
     if found is not None:
-        leakage |= {**found.to_json(), "says": says(found, split, protocol.unit)}
+        leakage = leakage.updated(**found.to_json(), says=warn_of_overlap(found, split, protocol.unit))
     target = out or bundle_uri
     if target == "default":
         raise FeaturesError("the default bundle is part of the program; give --out for its report.")
@@ -77,12 +79,12 @@ def build(
                 "split": split,
                 "protocol": name_of(protocol),
                 **counts,
-                "leakage": leakage,
+                "leakage": leakage.to_json(),
                 "would write": ", ".join(redact(join(target, name)) for name in WRITTEN),
             }
         )
     if found is not None:
-        check_heard(found, protocol.leak, split, where)
+        check_overlap(found, protocol.leak, split, where)
     if dry_run:
         return Summary("dry_run", counts)
     shape = tuple(int(side) for side in facts["shape"])
@@ -103,37 +105,38 @@ def build(
         raise FeaturesError(f"{where}: {scores.tracks} of {counts[unit]} {unit} were scored; run it again.")
     how = "clips of a track averaged" if unit == "tracks" else f"of {size.tracks} tracks, each clip by itself"
     description = f"{scores.tracks} {unit} of {where}, {how}; protocol {name_of(protocol)}"
-    notices = list(dict.fromkeys([*bundle.metrics.get("notices", []), *schema.notices_of(dataset.schema)]))
+    notices = list(dict.fromkeys([*bundle.training.notices, *schema.notices_of(dataset.schema)]))
     if bundle.trained_on is None:
         notices.append("Leakage could not be checked: this bundle does not say which tracks it was trained on.")
-    trained = bundle.metrics.get("data", {}).get("genre_clips", {})
+    trained = bundle.training.data.genre_clips
     shots = shot_scores(scores.confusion, scores.genres, [trained.get(g, 0) for g in scores.genres]) if trained else ()
-    bundle.metrics["test"] = {
-        "split": split,
-        "description": description,
-        "leakage": leakage,
-        "scores": scores.to_json(),
-        "shots": shots_to_json(shots),
-    }
+    evaluation = EvaluationFacts(
+        split=split,
+        description=description,
+        leakage=leakage,
+        scores=scores.to_json(),
+        shots=tuple(shots_to_json(shots)),
+    )
+    bundle = dataclasses.replace(bundle, evaluation=evaluation)
     content = ReportContent(
         title=f"{bundle.experiment.recipe}: score on {split}",
         notices=notices,
-        leaks=leaks_said(bundle),
-        model=model_facts(bundle),
+        leaks=list_leaks(bundle),
+        model=describe_model(bundle),
         scores=scores,
         split_name=split,
         split_description=description,
-        history=history_rows(bundle),
+        history=list_history(bundle),
         calibration=calibration(given.truth_N, given.probabilities_NG, given.groups),
         robustness=robustness_of(clips, bundle.taxonomy, bundle.experiment.front_end.kind, unit)
         if robustness
         else None,
         embedding_map=map_of(clips, bundle.taxonomy) if draw_map else None,
         shots=shots,
-        kept_epoch=kept_epoch(bundle),
+        kept_epoch=bundle.training.kept_epoch,
     )
     texts = {
-        "metrics.json": json.dumps(bundle.metrics, indent=2) + "\n",
+        "metrics.json": json.dumps(bundle.metrics_to_json(), indent=2) + "\n",
         "report.json": json.dumps(report_json(content), indent=2, allow_nan=False) + "\n",
         "report.html": render_report(content),
     }
@@ -146,8 +149,8 @@ def build(
         f"macro-F1 {scores.macro_f1:.3f}, {scores.tracks} {unit}; chance {scores.chance:.3f}, "
         f"always {scores.majority_genre}: {scores.majority_accuracy:.3f}"
     )
-    if leakage.get("says"):
-        say(leakage["says"])
+    if leakage.says:
+        say(leakage.says)
     counts |= {"accuracy": round(scores.accuracy, 4), "macro_f1": round(scores.macro_f1, 4)}
     outputs = {"report": "report.html", "json": "report.json"}
     return Summary("done", counts, {name: redact(join(target, file)) for name, file in outputs.items()})

@@ -21,7 +21,7 @@ from cluster.storage import files
 from cluster.storage.failures import redact
 from cluster.storage.uri import join
 from cluster.streams import listening
-from mgc.bundle import DEFAULT
+from mgc.bundle_files import DEFAULT
 from mgc.errors import LabelsError, MgcError
 from mgc.evaluation.alarms import Thresholds, thresholds
 from mgc.labeling.rows import Lineage
@@ -91,7 +91,7 @@ def label(
         say(f"{counts['pending']} tracks are left for the next run")
     try:
         run = labels_run(table, plan, plan.counts, wanted.source, started, bundle, measured, limits)
-        write_report(wanted.labels, run, bundle, [*bundle.metrics.get("notices", []), *night.notices])
+        write_report(wanted.labels, run, bundle, [*bundle.training.notices, *night.notices])
         outputs["report"] = redact(report)
         alarms = [alarm.message for alarm in run.alarms]
     except MgcError as error:

@@ -94,7 +94,7 @@ def build(
     events = tensorboard or join(out, "tensorboard")
     outputs = {"bundle": redact(out)}
     if files.exists(join(out, "experiment.json")):
-        if open_bundle(out).metrics.get("training_key") == key:
+        if open_bundle(out).training.training_key == key:
             say(f"{redact(out)}: this very model is trained already.")
             return Summary("up_to_date", totals, outputs)
         if not overwrite:
@@ -112,8 +112,8 @@ def build(
     )
     with connect(train_workers=workers, profile=profile) as at:
         bundle, history = _train(experiment, source, plan, folder, dataclasses.replace(at, **setting))
-    if "quarantined" in bundle.metrics:
-        totals["quarantined"] = sum(bundle.metrics["quarantined"].values())
+    if bundle.training.quarantined is not None:
+        totals["quarantined"] = sum(bundle.training.quarantined.values())
     best, bundle_id = publish(bundle, history, source, key, totals, out)
     if checkpoints is None:
         files.delete(folder)
@@ -173,7 +173,7 @@ def _train(
     failed = opened.quarantined()
     if failed:
         kinds = dict(sorted(Counter(failed.values()).items()))
-        bundle.metrics["quarantined"] = kinds
+        bundle = dataclasses.replace(bundle, training=bundle.training.updated(quarantined=kinds))
         named = ", ".join(sorted(failed)[:3]) + (", …" if len(failed) > 3 else "")
         say(f"{len(failed)} training tracks gave no features ({named}): {json.dumps(kinds)}")
     return bundle, history

@@ -28,6 +28,7 @@ from mgc.datasets.splits import TRAIN, VALIDATION
 from mgc.errors import BundleError, ConfigError, TrainingError
 from mgc.evaluation.leakage import check_division
 from mgc.experiment import Experiment
+from mgc.metrics import MadeWith, SearchFacts, TrainingFacts
 from mgc.recipes.catalogue import find
 from mgc.recipes.space import Space, shown
 from mgc.training.course import kept_row, read_best
@@ -206,15 +207,18 @@ def _keep(order: Order, data: PreparedFeatures, job: TrainingJob, best: TrialRec
     job = job.of(experiment)
     model = job.model()
     model.load_state_dict(weights)
-    bundle = Bundle(experiment, job.taxonomy, job.normalization, model.eval())
-    bundle.metrics["made_with"] = {"workers": order.workers, "accumulation": job.profile.accumulation}
+    facts = TrainingFacts(
+        made_with=MadeWith(workers=order.workers, accumulation=job.profile.accumulation),
+        search=SearchFacts(key=key, trial=best.number, point=dict(best.point)),
+    )
+    bundle = Bundle(experiment, job.taxonomy, job.normalization, model.eval(), facts)
     bundle = adjusted(bundle, data.plain(VALIDATION, job.profile), job)
-    bundle.metrics["search"] = {"key": key, "trial": best.number, "point": dict(best.point)}
     if not order.refit:
         publish(bundle, history, data, short_hash([key, best.number]), data.totals, order.bundle)
         return
     kept = kept_row(experiment.training, history)["epoch"]
-    refit = refitted(experiment, kept, bundle.metrics.get("adjustment", {}).get("tau"))
+    chosen = bundle.training.adjustment
+    refit = refitted(experiment, kept, None if chosen is None else chosen.tau)
     folder = join(order.out, "trials", key, "refit")
     train.build(refit, order.features, order.bundle, folder, job.profile, order.workers, order.limit, overwrite=True)
 

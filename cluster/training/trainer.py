@@ -26,6 +26,7 @@ from cluster.training.job import TrainingJob
 from cluster.training.worker import work
 from mgc.bundle import Bundle
 from mgc.errors import FeaturesError, ResourceError
+from mgc.metrics import MadeWith, TrainingFacts
 from mgc.training.course import Row, read_best
 
 FAILURES: Final = 4
@@ -115,13 +116,14 @@ def train(
         weights, history = read_best(Path(folder))
     model = job.model()
     model.load_state_dict(weights)
-    bundle = Bundle(job.experiment, job.taxonomy, job.normalization, model.eval())
-    bundle.metrics["made_with"] = {
-        "workers": (result.metrics or {}).get("workers", profile.train_workers),
-        "accumulation": profile.accumulation,
-        "precision": (result.metrics or {}).get("precision"),
-    }
-    return bundle, history
+    reported = result.metrics or {}
+    made_with = MadeWith(
+        workers=reported.get("workers", profile.train_workers),
+        accumulation=profile.accumulation,
+        precision=reported.get("precision"),
+    )
+    training_facts = TrainingFacts(made_with=made_with)
+    return Bundle(job.experiment, job.taxonomy, job.normalization, model.eval(), training_facts), history
 
 
 def _start_seconds() -> float:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mgc.evaluation.embedding_map import EmbeddingMap, embedding_map
-from mgc.evaluation.intervals import Groups, share_of_right
+from mgc.evaluation.intervals import ResamplingGroups, share_of_right
 from mgc.evaluation.robustness import SEED, SHARES, Robustness, RobustnessPoint, zero_of
 from mgc.evaluation.scores import Scores, Unit, score
 from mgc.labeling.decide import track_probabilities
@@ -34,7 +34,7 @@ class Answers:
     track_ids: list[str]
     truth_N: np.ndarray  # noqa: N815  (axes in capitals)
     probabilities_NG: np.ndarray  # noqa: N815
-    groups: Groups
+    groups: ResamplingGroups
     unit: Unit
 
 
@@ -58,7 +58,7 @@ def answers(clips: pa.Table, taxonomy: Taxonomy, unit: Unit = "tracks", zeroed: 
         [row["track_id"] for row in units],
         np.array([taxonomy.index(row["genre_top"]) for row in units]),
         np.stack([track_probabilities(part_CG) for part_CG in np.split(logits_NG, firsts[1:])]),
-        Groups.of(names, "artists" if any(known for known, _ in names) else "tracks"),
+        ResamplingGroups.of(names, "artists" if any(known for known, _ in names) else "tracks"),
         unit,
     )
 

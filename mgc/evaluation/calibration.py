@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mgc.errors import BundleError, FeaturesError
-from mgc.evaluation.intervals import Groups, Interval, resample
+from mgc.evaluation.intervals import Interval, ResamplingGroups, resample
 
 BINS: Final = 15
 """As in Guo et al. 2017."""
@@ -63,7 +63,7 @@ class Calibration:
 def calibration(
     true_genres: npt.NDArray[np.integer],
     probabilities_NG: npt.NDArray[np.floating],
-    groups: Groups | None = None,
+    groups: ResamplingGroups | None = None,
     bins: int = BINS,
 ) -> Calibration:
     """Hold a model's confidence against its accuracy (Guo, Pleiss, Sun and Weinberger, ICML 2017, section 2).
@@ -84,7 +84,7 @@ def calibration(
     # Written so that NaN fails too.
     if not (probabilities_NG.min() >= 0 and np.allclose(probabilities_NG.sum(axis=1), 1, rtol=0, atol=1e-4)):
         raise BundleError("calibration: the probabilities of a track do not sum to 1; give probabilities, not logits.")
-    groups = groups or Groups.singles(N, "tracks")
+    groups = groups or ResamplingGroups.singles(N, "tracks")
     confidence_N = probabilities_NG.max(axis=1).astype(np.float64)
     right_N = probabilities_NG.argmax(axis=1) == true_genres
     edges_M1 = np.arange(bins + 1) / bins

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from mgc.configuration import to_json
 from mgc.datasets.protocols import Unit
 from mgc.errors import FeaturesError
-from mgc.evaluation.intervals import GroupKind, Groups, Interval, interval, resample
+from mgc.evaluation.intervals import GroupKind, Interval, ResamplingGroups, interval, resample
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def compare(
     truth_N: npt.NDArray[np.int64],
     first_N: npt.NDArray[np.int64],
     second_N: npt.NDArray[np.int64],
-    groups: Groups,
+    groups: ResamplingGroups,
     unit: Unit = "tracks",
 ) -> Comparison:
     """Compare the answers of two models.

@@ -38,7 +38,7 @@ class Interval:
 
 
 @dataclass(frozen=True, eq=False)
-class Groups:
+class ResamplingGroups:
     """Which units belong together.
 
     Attributes:
@@ -50,14 +50,14 @@ class Groups:
     kind: GroupKind
 
     @classmethod
-    def of(cls, names: Sequence[Hashable], kind: GroupKind) -> Groups:
-        """Groups by name, numbered as they first appear."""
+    def of(cls, names: Sequence[Hashable], kind: GroupKind) -> ResamplingGroups:
+        """ResamplingGroups by name, numbered as they first appear."""
         numbers: dict[Hashable, int] = {}
         index = (numbers.setdefault(name, len(numbers)) for name in names)
         return cls(np.fromiter(index, np.int64, len(names)), kind)
 
     @classmethod
-    def singles(cls, units: int, kind: GroupKind) -> Groups:
+    def singles(cls, units: int, kind: GroupKind) -> ResamplingGroups:
         """Every unit a group of its own: the ordinary bootstrap."""
         return cls(np.arange(units, dtype=np.int64), kind)
 
@@ -118,7 +118,7 @@ class Resampled:
 
 
 def resample(
-    groups: Groups,
+    groups: ResamplingGroups,
     unit_E: Integers,
     count_E: Integers,
     counts: int,
@@ -161,7 +161,7 @@ def interval(values_R: Numbers) -> Interval | None:
     return Interval(float(low), float(high))
 
 
-def share_of_right(right_N: npt.NDArray[np.bool_], groups: Groups) -> Interval | None:
+def share_of_right(right_N: npt.NDArray[np.bool_], groups: ResamplingGroups) -> Interval | None:
     """The interval of the share of units that are right."""
     units = np.arange(len(right_N))
     unit_E = np.concatenate([units, units[right_N]])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +19,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from mgc.configuration import to_json
 from mgc.datasets.protocols import SIDES, Leak, Unit, artist_group, track_group
 from mgc.datasets.roster import Roster
 from mgc.datasets.splits import TRAIN
 from mgc.errors import LeakageError
+from mgc.facts import Facts
 
 GroupKind = Literal["track", "artist"]
 
@@ -33,7 +33,7 @@ _TENSOR: Final = "groups"
 
 @dataclass(frozen=True)
 class Crossing:
-    """Groups of one kind that stand on more than one side.
+    """TrainedGroups of one kind that stand on more than one side.
 
     Attributes:
         kind: of group.
@@ -48,34 +48,28 @@ class Crossing:
     sides: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Heard:
+class Overlap(Facts):
     """How much of what is scored was trained on.
 
     Attributes:
-        tracks: that are scored.
-        tracks_heard: of them, those trained on themselves (or other clips of them).
-        artists_heard: those that were trained on themselves or whose artist was.
-        artists_unknown: those whose artist is not known, so that only the track could be compared.
-        example_track: one that was heard, or None.
-        example_artist: of a track that was not heard itself, but whose artist was, or None.
+        tracks: scored tracks.
+        tracks_heard: of these, the tracks that were trained on (or other clips of them).
+        artists_heard: of these, the tracks that were trained on or whose artist was.
+        artists_unknown: of these, the tracks of unknown artist, which are compared as tracks only.
+        example_track: id of a track that was trained on, or None.
+        example_artist: id of an artist that was trained on, with other tracks than are scored, or None.
     """
 
-    tracks: int
-    tracks_heard: int
-    artists_heard: int
-    artists_unknown: int
+    tracks: int = 0
+    tracks_heard: int = 0
+    artists_heard: int = 0
+    artists_unknown: int = 0
     example_track: str | None = None
     example_artist: str | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready values."""
-        values: dict[str, Any] = to_json(self)
-        return values
-
 
 @dataclass(frozen=True, eq=False)
-class Groups:
+class TrainedGroups:
     """The tracks and artists that a model was trained on, as hashes: they travel with its bundle.
 
     Attributes:
@@ -87,13 +81,13 @@ class Groups:
     hashes: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, roster: Roster, split: str = TRAIN) -> Groups:
+    def of(cls, roster: Roster, split: str = TRAIN) -> TrainedGroups:
         """The groups that stand on a side."""
         rows = roster.rows.filter(pc.equal(roster.rows["split"], split))
         return cls(np.unique(np.concatenate([_hashes(rows, kind)[0] for kind in _NAMES])))
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Groups:
+    def from_bytes(cls, data: bytes) -> TrainedGroups:
         """Inverse of `to_bytes`.
 
         Raises:
@@ -130,7 +124,7 @@ def _hashes(rows: pa.Table, kind: str) -> tuple[npt.NDArray[np.int64], npt.NDArr
     return hashes, place.astype(np.int64)
 
 
-def crossing(roster: Roster, kind: GroupKind) -> Crossing:
+def find_crossing(roster: Roster, kind: GroupKind) -> Crossing:
     """The groups that stand on more than one side of train, validation and test."""
     column = _NAMES[kind][0]
     rows = roster.rows.filter(pc.is_in(roster.rows["split"], value_set=pa.array(SIDES)))
@@ -144,7 +138,7 @@ def crossing(roster: Roster, kind: GroupKind) -> Crossing:
     return Crossing(kind, len(torn), example, tuple(side for side in SIDES if side in of_example))
 
 
-def heard(roster: Roster, split: str, trained_on: Groups) -> Heard:
+def measure_overlap(roster: Roster, split: str, trained_on: TrainedGroups) -> Overlap:
     """How much of a side was trained on.
 
     Args:
@@ -161,7 +155,7 @@ def heard(roster: Roster, split: str, trained_on: Groups) -> Heard:
     # A track stands in several rows where they disagree about its genre or artist.
     by_track = table.group_by("track_id").aggregate([(name, "max") for name in facts])
     only_artist = table.filter(pc.and_(pa.array(artist), pa.array(~track)))["artist_id"]
-    return Heard(
+    return Overlap(
         tracks=by_track.num_rows,
         tracks_heard=pc.sum(by_track["track_max"]).as_py() or 0,
         artists_heard=pc.sum(by_track["either_max"]).as_py() or 0,
@@ -186,7 +180,7 @@ def check_division(roster: Roster, leak: Leak, kind: str, where: str) -> tuple[C
     Raises:
         LeakageError: how many, an example, and what to do.
     """
-    tracks, artists = crossing(roster, "track"), crossing(roster, "artist")
+    tracks, artists = find_crossing(roster, "track"), find_crossing(roster, "artist")
     for found, permitted in ((tracks, leak == "track"), (artists, leak != "none")):
         if not found.count or permitted:
             continue
@@ -199,7 +193,7 @@ def check_division(roster: Roster, leak: Leak, kind: str, where: str) -> tuple[C
     return tracks, artists
 
 
-def check_heard(found: Heard, leak: Leak, split: str, where: str) -> None:
+def check_overlap(found: Overlap, leak: Leak, split: str, where: str) -> None:
     """Refuse to score what was trained on, or artists that were, unless it was asked for.
 
     Args:
@@ -225,7 +219,7 @@ def check_heard(found: Heard, leak: Leak, split: str, where: str) -> None:
     )
 
 
-def says(found: Heard, split: str, unit: Unit) -> str:
+def warn_of_overlap(found: Overlap, split: str, unit: Unit) -> str:
     """What a report says in red; empty where nothing was heard."""
     if not found.artists_heard:
         return ""

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from mgc.configuration import to_json
 from mgc.datasets.protocols import Unit
 from mgc.errors import BundleError, FeaturesError
-from mgc.evaluation.intervals import GroupKind, Groups, Interval, Resampled, interval, resample
+from mgc.evaluation.intervals import GroupKind, Interval, Resampled, ResamplingGroups, interval, resample
 
 TOP_K: Final = (2, 3)
 """The k of top-k accuracy; a k that is not below the number of genres is left out, since it is always right."""
@@ -75,7 +75,8 @@ class Scores:
         top_k_intervals: k → of the top-k accuracy.
         unit: what was scored.
         groups: how many groups the bootstrap drew from.
-        effective_groups: how many groups of one size would be worth as much, at least; see `Groups.effective_count`.
+        effective_groups: how many groups of one size would be worth as much, at least; see
+            `ResamplingGroups.effective_count`.
         group_kind: what a group is. The three are None in scores from before intervals were by groups; their one
             interval, of the accuracy, is Wilson's, which takes tracks as independent.
     """
@@ -125,7 +126,7 @@ def score(
     true_genres: npt.NDArray[np.integer],
     probabilities_NG: npt.NDArray[np.floating],
     genres: Sequence[str],
-    groups: Groups | None = None,
+    groups: ResamplingGroups | None = None,
     unit: Unit = "tracks",
 ) -> Scores:
     """Score a model's probabilities against the true genres.
@@ -151,7 +152,7 @@ def score(
     _check(truth_N, probabilities_NG, genres)
     G = len(genres)
     N = len(truth_N)
-    groups = groups or Groups.singles(N, unit)
+    groups = groups or ResamplingGroups.singles(N, unit)
     if len(groups.index_N) != N:
         raise ValueError(f"{len(groups.index_N)} units are grouped, {N} are scored")
     # Not sklearn's top_k_accuracy_score: it breaks ties towards the last genre, argmax towards the first, so that among
@@ -209,7 +210,7 @@ def score(
 
 
 def _resample(
-    truth_N: npt.NDArray[Any], answers_N: npt.NDArray[Any], place_N: npt.NDArray[Any], G: int, groups: Groups
+    truth_N: npt.NDArray[Any], answers_N: npt.NDArray[Any], place_N: npt.NDArray[Any], G: int, groups: ResamplingGroups
 ) -> Resampled:
     """Counts for all intervals at once.
 

@@ -20,7 +20,8 @@ from cluster.session.connect import connect
 from cluster.session.profiles import Profile, laptop
 from cluster.storage.failures import redact
 from cluster.storage.uri import Uri
-from mgc.bundle import DEFAULT, Bundle
+from mgc.bundle import Bundle
+from mgc.bundle_files import DEFAULT
 from mgc.units import format_bytes, format_duration
 from pipelines.catalogs.sources import open_catalog
 from pipelines.command.job import BUNDLE, URI, describe, say

@@ -32,7 +32,7 @@ from cluster.tables.duckdb import AS_WRITTEN, bounded_duckdb
 from cluster.tables.parquet import reading
 from mgc import schema
 from mgc.bundle import Bundle
-from mgc.bundle_facts import bundle_scores, history_rows, kept_epoch, leaks_said, model_facts
+from mgc.bundle_facts import describe_model, list_history, list_leaks, read_scores
 from mgc.errors import LabelsError
 from mgc.evaluation.alarms import Thresholds
 from mgc.evaluation.night import (
@@ -166,7 +166,7 @@ def labels_run(
             **{name: tracks[name] for name in (*_PLANNED, *_AS_COUNTED)},
         ),
         genre_counts=_ranked(now.genres),
-        training_genre_share=bundle.metrics.get("data", {}).get("genre_share"),
+        training_genre_share=bundle.training.data.genre_share or None,
         quarantine_by_kind=_ranked(now.quarantined),
         quarantine=_rows([row for rows in quarantine.values() for row in rows], QUARANTINE_SHOWN),
         quarantine_total=now.quarantined.total(),
@@ -198,18 +198,18 @@ def write_report(labels: str, run: LabelsRun, bundle: Bundle, notices: Sequence[
     Raises:
         StorageError: a file cannot be written.
     """
-    scores, split, description = bundle_scores(bundle)
+    scores, split, description = read_scores(bundle)
     content = ReportContent(
         title=f"Labels of {run.catalog_uri}",
         notices=list(dict.fromkeys(notices)),
-        model=model_facts(bundle),
+        model=describe_model(bundle),
         scores=scores,
         split_name=split,
         split_description=description,
-        history=history_rows(bundle),
+        history=list_history(bundle),
         labels_run=run,
-        leaks=leaks_said(bundle),
-        kept_epoch=kept_epoch(bundle),
+        leaks=list_leaks(bundle),
+        kept_epoch=bundle.training.kept_epoch,
     )
     reports = {
         "html": render_report(content),

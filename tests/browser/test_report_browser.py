@@ -17,7 +17,7 @@ from PIL import Image, ImageStat
 
 from mgc.evaluation.calibration import calibration
 from mgc.evaluation.embedding_map import embedding_map
-from mgc.evaluation.intervals import Groups, Interval
+from mgc.evaluation.intervals import Interval, ResamplingGroups
 from mgc.evaluation.night import (
     Confidence,
     Flip,
@@ -62,7 +62,7 @@ def page() -> str:
     logits_NG = random.normal(size=(400, len(GENRES)))
     logits_NG[np.arange(400), truth_N] += 1.5
     probabilities_NG = np.exp(logits_NG) / np.exp(logits_NG).sum(axis=1, keepdims=True)
-    artists = Groups.of((np.arange(400) // 5).tolist(), "artists")
+    artists = ResamplingGroups.of((np.arange(400) // 5).tolist(), "artists")
     names = [GENRES[g] for g in truth_N]
     answers = [GENRES[g] for g in logits_NG.argmax(axis=1)]
     levels = ((0.0, 0.6), (0.25, 0.4), (0.5, 0.2), (0.75, 0.1))

@@ -21,7 +21,8 @@ from cluster.storage.listing import list_audio
 from cluster.storage.uri import split_s3
 from mgc import schema
 from mgc.audio.recording import SMALL_BYTES
-from mgc.bundle import DEFAULT, Bundle
+from mgc.bundle import Bundle
+from mgc.bundle_files import DEFAULT
 from mgc.features.front_end import build_front_end
 from mgc.features.normalization import Normalization
 from mgc.models.architecture import build_model

@@ -7,6 +7,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,8 @@ SECRET = "s3://key:SECRET@music"
 def bundle() -> Bundle:
     shipped = load_bundle()
     # The shipped bundle is an ensemble, which has no history of its own.
-    shipped.metrics["history"] = [{"epoch": 1, "train_loss": 2.0, "train_accuracy": 0.25}]
-    return shipped
+    history = ({"epoch": 1, "train_loss": 2.0, "train_accuracy": 0.25},)
+    return replace(shipped, training=shipped.training.updated(history=history))
 
 
 def catalog(tags: Mapping[str, str]) -> pa.Table:
@@ -298,8 +299,8 @@ def test_the_files_of_a_run(tmp_path: Path, bundle: Bundle) -> None:
     assert said["quarantine"][0]["uri"] == f"s3://music/{said['quarantine'][0]['track_id']}.mp3"
     assert said["throughput"]["stages"]["predict"] == {"seconds": 20.0, "share": 0.2}
     assert said["throughput"]["tracks_per_second"] == 5.0
-    assert said["scores"]["accuracy"] == bundle.metrics["test"]["scores"]["accuracy"]
-    assert len(said["history"]) == len(bundle.metrics["history"])
+    assert said["scores"]["accuracy"] == bundle.evaluation.read_scores().accuracy
+    assert len(said["history"]) == len(bundle.training.history)
 
 
 def test_every_field_is_documented(tmp_path: Path, bundle: Bundle) -> None:

@@ -104,12 +104,12 @@ def test_a_leak_that_was_asked_for_is_red_in_the_report(
         tiny_features.under(LEAKING).override({"protocol.leak": "none"})
     bundle = load_bundle(compared.bundle)
     assert bundle.trained_on is not None
-    assert len(bundle.metrics["history"]) == 2
-    data = bundle.metrics["data"]
-    assert data["protocol"].startswith("clip_random")
-    assert data["leakage"]["asked_for"] == "track"
-    assert data["leakage"]["tracks_on_two_sides"] > 20
-    assert sum(side["clips"] for side in data["sides"].values()) == tiny_features.TRACKS * tiny_features.CLIPS
+    assert len(bundle.training.history) == 2
+    data = bundle.training.data
+    assert data.protocol.startswith("clip_random")
+    assert data.leakage.asked_for == "track"
+    assert data.leakage.tracks_on_two_sides > 20
+    assert sum(side.clips for side in data.sides.values()) == tiny_features.TRACKS * tiny_features.CLIPS
 
     assert "LEAK, asked for: other clips of " in compared.said
     page = (compared.bundle / "report.html").read_text()
@@ -119,7 +119,7 @@ def test_a_leak_that_was_asked_for_is_red_in_the_report(
     assert "tracks of the split “validation” were heard in training" in header
     assert "Numbers are clips" in page
     found = json.loads((compared.bundle / "metrics.json").read_text())["test"]
-    clips = data["sides"]["test"]["clips"]
+    clips = data.sides["test"].clips
     assert found["scores"]["unit"] == "clips"
     assert found["scores"]["tracks"] == clips
     assert [group["group"] for group in found["shots"]] == ["many", "medium", "few"]

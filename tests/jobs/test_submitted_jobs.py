@@ -89,7 +89,7 @@ def test_a_submitted_training_is_followed_to_its_bundle(ray_head: RayHead, featu
     assert re.search(r"best epoch\W+1\b.*accuracy", said)
     facts = next(json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"job": "train"'))
     assert facts["status"] == "done"
-    assert load_bundle(tmp_path / "bundle").metrics["made_with"]["workers"] == 2
+    assert load_bundle(tmp_path / "bundle").training.made_with.workers == 2
 
 
 def test_a_submitted_training_that_fails_says_why_and_has_its_exit_code(

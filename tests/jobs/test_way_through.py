@@ -242,9 +242,9 @@ def test_a_catalog_is_trained_on_without_being_prepared(
     job(train.command, "--catalog", f"{trained}/catalog.parquet", "--out", out, *SMALL[2:], *few)
     facts = summary(capsys)["counts"]
     bundle = load_bundle(out)
-    assert facts["quarantined"] == sum(bundle.metrics["quarantined"].values()) >= 1
+    assert facts["quarantined"] == sum((bundle.training.quarantined or {}).values()) >= 1
     assert facts["epochs"] == 1
-    assert SYNTHETIC_NOTICE in bundle.metrics["notices"]
+    assert SYNTHETIC_NOTICE in bundle.training.notices
     assert not (tmp_path / "bundle" / "_checkpoints").exists()
     job(train.command, "--catalog", f"{trained}/catalog.parquet", "--features", f"{trained}/features", "--out", out,
         code=1)  # fmt: skip
@@ -273,7 +273,7 @@ def test_training_leaves_safetensors_and_json_only(trained: str) -> None:
 def test_the_classifier_is_trained_again(trained: str, tmp_path: Path) -> None:
     """Two workers: one epoch of the whole model, then two of its head alone; the best of these is in the bundle."""
     bundle = evaluate.open_bundle(f"{trained}/bundle")
-    history = bundle.metrics["history"]
+    history = bundle.training.history
     assert [row["epoch"] for row in history] == [1, 2, 3]
     files.copy_tree(f"{trained}/checkpoints", str(tmp_path))
     earlier, later = sorted(tmp_path.glob("*/checkpoint_*/model.safetensors"))
@@ -363,9 +363,9 @@ def test_a_guess_goes_the_same_way_on_two_workers(
         "--training.epochs", "2", "--training.batch_size", "8",
     )  # fmt: skip
     bundle = load_bundle(tmp_path / "guess")
-    shares = bundle.metrics["data"]["genre_share"]
+    shares = bundle.training.data.genre_share
     assert bundle.model.shares_G.tolist() == pytest.approx([shares[genre] for genre in bundle.taxonomy.names])
-    first, second = bundle.metrics["history"]
+    first, second = bundle.training.history
     assert (first["validation_loss"], first["validation_macro_f1"]) == (
         second["validation_loss"],
         second["validation_macro_f1"],

@@ -40,7 +40,7 @@ def main(features: str, checkpoints: str, workers: int) -> None:
         )
         job = plan_training(dataset, facts, counts, EXACT, profile)
         bundle, history = train(job, *streams, profile, checkpoints, "run", None, epoch)
-    print(json.dumps({"workers": bundle.metrics["made_with"]["workers"], "history": history}))
+    print(json.dumps({"workers": bundle.training.made_with.workers, "history": history}))
 
 
 if __name__ == "__main__":

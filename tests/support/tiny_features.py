@@ -14,7 +14,7 @@ from mgc.audio.excerpts import ListeningPlan
 from mgc.bundle import Bundle
 from mgc.configuration import to_json
 from mgc.datasets.protocols import ProtocolConfig
-from mgc.evaluation.leakage import Groups
+from mgc.evaluation.leakage import TrainedGroups
 from mgc.experiment import Experiment
 from mgc.features.front_end import features_id
 from mgc.features.mel import LogMelConfig
@@ -67,7 +67,7 @@ def under(protocol: ProtocolConfig) -> Experiment:
     return replace(EXPERIMENT, protocol=protocol)
 
 
-def bundle(experiment: Experiment, trained_on: Groups | None) -> Bundle:
+def bundle(experiment: Experiment, trained_on: TrainedGroups | None) -> Bundle:
     """An untrained model that says what it was trained on."""
     model = build_model(experiment.model, SHAPE, len(GENRES)).eval()
     normalization = Normalization((100.0,) * SHAPE[0], (50.0,) * SHAPE[0])

@@ -60,4 +60,4 @@ def test_a_killed_search_goes_on(searcher: str, scheduler: str, tmp_path: Path) 
     # What had ended was not trained again.
     assert len({row["trial_id"] for row in rows}) == TRIALS
     search = json.loads((out / "search.json").read_text())
-    assert load_bundle(out / "bundle").metrics["search"]["trial"] == search["best"]
+    assert load_bundle(out / "bundle").training.search.trial == search["best"]

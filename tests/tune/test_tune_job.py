@@ -65,10 +65,10 @@ def test_a_grid_becomes_a_bundle_though_a_trial_fails(
     # The bundle is that trial's, says what it was trained on, and was scored once.
     bundle = open_bundle(join(out, "bundle"))
     assert bundle.experiment.training.batch_size == best["training.batch_size"]
-    assert bundle.metrics["validation"]["validation_macro_f1"] == best["score"]
-    assert bundle.metrics["search"]["trial"] == best["number"]
+    assert bundle.training.validation["validation_macro_f1"] == best["score"]
+    assert bundle.training.search.trial == best["number"]
     assert bundle.trained_on is not None
-    assert bundle.metrics["test"]["scores"]["tracks"] == 8
+    assert bundle.evaluation.read_scores().tracks == 8
     assert "test_macro_f1" in summary.counts
     # Tune's own files lie there too: checkpoints, and events with hyperparameters for TensorBoard.
     names = [uri.rpartition("/")[2] for uri in files.list_uris(join(out, "trials"))]
@@ -127,7 +127,7 @@ def test_trials_of_two_workers_train_inside_of_a_trainer(features: str, ray_sess
     _, rows = read(str(tmp_path))
     assert len(rows) == 2
     assert any(row["status"] == "done" and row["epochs"] == 2 for row in rows)
-    assert open_bundle(str(tmp_path / "bundle")).metrics["made_with"]["workers"] == 2
+    assert open_bundle(str(tmp_path / "bundle")).training.made_with.workers == 2
 
 
 @pytest.mark.drill
@@ -136,5 +136,5 @@ def test_the_best_is_trained_again_with_validation(features: str, ray_session: P
     build(Order(tiny_features.EXPERIMENT, RATES, config, features, str(tmp_path), refit=True), ray_session)
     bundle = open_bundle(str(tmp_path / "bundle"))
     assert bundle.experiment.protocol.refit
-    assert bundle.metrics["data"]["clips"] == {"train_clips": 160, "validation_clips": 0}
+    assert bundle.training.data.clips == {"train_clips": 160, "validation_clips": 0}
     assert bundle.experiment.training.select == "last"

@@ -30,7 +30,7 @@ import pyarrow.dataset as pads
 from cluster.labels.table import LabelsTable
 from cluster.storage import files
 from cluster.tables.catalog import write_catalog
-from mgc.bundle import DEFAULT
+from mgc.bundle_files import DEFAULT
 from pipelines.catalogs.sources import listed
 from tests.benchmarks import music
 from tests.benchmarks.apart import ALL_CORES, facts_of

@@ -38,7 +38,7 @@ def test_one_worker_or_two_make_no_more_difference_than_the_seed(
                 "--training.normalization_batch", str(normalization_batch), "--training.seed", str(seed),
             ]  # fmt: skip
             assert run(train.command, arguments) == 0
-            scores.setdefault(workers, []).append(load_bundle(out).metrics["validation"]["validation_macro_f1"])
+            scores.setdefault(workers, []).append(load_bundle(out).training.validation["validation_macro_f1"])
     means = {workers: sum(found) / len(found) for workers, found in scores.items()}
     spread = max(max(found) - min(found) for found in scores.values())
     with capsys.disabled():

@@ -100,7 +100,7 @@ def test_one_worker_or_two_in_parts_one_of_them_killed_have_the_same_losses(
     bundle, together = trained(features, bucket_uri, two, EXACT, Tripwire(flag, epochs=2, killed=True))
     assert flag.exists()
     close(together, alone)
-    assert bundle.metrics["made_with"] == {"workers": 2, "accumulation": 2, "precision": "float32"}
+    assert bundle.training.made_with.to_json() == {"workers": 2, "accumulation": 2, "precision": "float32"}
     kept = {uri.split("/")[-2] for uri in files.list_uris(bucket_uri) if uri.endswith("/model.safetensors")}
     assert len(kept) == 2
 

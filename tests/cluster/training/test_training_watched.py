@@ -69,9 +69,9 @@ def test_it_is_done_whoever_does_not_answer(watched: dict[str, Any]) -> None:
 
 def test_tensorboard_has_every_epoch_and_the_picture(watched: dict[str, Any]) -> None:
     bundle = watched["bundle"]
-    name = f"{bundle.experiment.recipe}-{bundle.metrics['training_key']}"
+    name = f"{bundle.experiment.recipe}-{bundle.training.training_key}"
     found = events.read(f"{watched['runs']}/{name}")
-    history = bundle.metrics["history"]
+    history = bundle.training.history
     steps = CLIPS // 8
     assert found.steps("step/loss") == [10, steps, steps + 10, 2 * steps]
     for figure in ("train_loss", "validation_loss", "validation_accuracy", "validation_macro_f1"):
@@ -79,7 +79,7 @@ def test_tensorboard_has_every_epoch_and_the_picture(watched: dict[str, Any]) ->
             (steps * row["epoch"], pytest.approx(row[figure], rel=1e-5)) for row in history
         ]
     assert all(0 < rate <= bundle.experiment.training.learning_rate for _, rate in found.scalars["step/learning_rate"])
-    assert found.images["confusion"][0] == steps * bundle.metrics["validation"]["epoch"]
+    assert found.images["confusion"][0] == steps * bundle.training.kept_epoch
     assert found.parameters["training.epochs"] == 2
     assert not (watched["folder"] / "bundle" / "tensorboard").exists()
 
@@ -89,8 +89,8 @@ def test_prometheus_finds_the_counters_of_training(watched: dict[str, Any]) -> N
     [node] = [node for node in ray.nodes() if node["Alive"]]
     url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
     wanted = {"clips_total": 2.0 * CLIPS, "steps_total": 2.0 * CLIPS / 8, "epochs_total": 2.0}
-    wanted["validation_macro_f1"] = watched["bundle"].metrics["history"][-1]["validation_macro_f1"]
-    run_name = f'run="{watched["bundle"].experiment.recipe}-{watched["bundle"].metrics["training_key"]}"'
+    wanted["validation_macro_f1"] = watched["bundle"].training.history[-1]["validation_macro_f1"]
+    run_name = f'run="{watched["bundle"].experiment.recipe}-{watched["bundle"].training.training_key}"'
     deadline = time.monotonic() + 60
     while True:
         with urllib.request.urlopen(url, timeout=10) as answer:
@@ -110,5 +110,5 @@ def test_the_dashboard_lists_it(watched: dict[str, Any], ray_head: RayHead) -> N
     )
     with urllib.request.urlopen(request, timeout=30) as answer:
         runs = json.loads(answer.read())["train_runs"]
-    [mine] = [each for each in runs if each["name"] == watched["bundle"].metrics["training_key"]]
+    [mine] = [each for each in runs if each["name"] == watched["bundle"].training.training_key]
     assert mine["status"] == "FINISHED"

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from mgc.configuration import to_json
 from mgc.errors import BundleError, FeaturesError
 from mgc.evaluation.calibration import Calibration, calibration
-from mgc.evaluation.intervals import Groups
+from mgc.evaluation.intervals import ResamplingGroups
 
 CONFIDENCE = np.array([0.6, 0.7, 0.75, 0.9, 0.95])
 RIGHT = np.array([True, False, False, True, True])
@@ -53,8 +53,10 @@ def test_certainty_falls_into_the_last_bin() -> None:
 def test_intervals_go_by_groups() -> None:
     confidence_N, right_N = np.full(40, 0.8), np.arange(40) % 4 > 0
     by_track = two_genres(confidence_N, right_N).bins[11]
-    alike = two_genres(confidence_N, np.arange(40) >= 10, groups=Groups(np.arange(40) // 10, "artists")).bins[11]
-    one = two_genres(confidence_N, right_N, groups=Groups(np.zeros(40, np.int64), "artists")).bins[11]
+    alike = two_genres(confidence_N, np.arange(40) >= 10, groups=ResamplingGroups(np.arange(40) // 10, "artists")).bins[
+        11
+    ]
+    one = two_genres(confidence_N, right_N, groups=ResamplingGroups(np.zeros(40, np.int64), "artists")).bins[11]
     assert by_track.accuracy == alike.accuracy == 0.75
     assert by_track.accuracy_interval is not None
     assert alike.accuracy_interval is not None

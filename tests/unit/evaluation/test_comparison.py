@@ -10,12 +10,12 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from mgc.errors import FeaturesError
 from mgc.evaluation.comparison import compare, mcnemar
-from mgc.evaluation.intervals import REPLICATES, SEED, Groups
+from mgc.evaluation.intervals import REPLICATES, SEED, ResamplingGroups
 
 GENRES = 4
 
 
-def tracks(artists: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, Groups]:
+def tracks(artists: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, ResamplingGroups]:
     """Artists of one to six tracks, of one genre each; models that find the same artists hard, the second is better."""
     random = np.random.default_rng(seed)
     sizes = random.integers(1, 7, artists)
@@ -26,7 +26,12 @@ def tracks(artists: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndar
         right_N = hard_N + 0.3 * random.random(len(genre_N)) < skill + 0.15
         wrong_N = (genre_N + random.integers(1, GENRES, len(genre_N))) % GENRES
         answers.append(np.where(right_N, genre_N, wrong_N))
-    return genre_N, answers[0], answers[1], Groups.of(np.repeat(np.arange(artists), sizes).tolist(), "artists")
+    return (
+        genre_N,
+        answers[0],
+        answers[1],
+        ResamplingGroups.of(np.repeat(np.arange(artists), sizes).tolist(), "artists"),
+    )
 
 
 def test_the_figures_are_scikit_learns() -> None:
@@ -100,7 +105,7 @@ def test_equal_answers_have_no_interval_and_no_p() -> None:
     truth_N, first_N, _, groups = tracks(10)
     found = compare(truth_N, first_N, first_N, groups)
     assert (found.accuracy.difference, found.accuracy.interval, found.mcnemar_p) == (0.0, None, 1.0)
-    one_artist = compare(truth_N, first_N, truth_N, Groups.of([0] * len(truth_N), "artists"))
+    one_artist = compare(truth_N, first_N, truth_N, ResamplingGroups.of([0] * len(truth_N), "artists"))
     assert one_artist.accuracy.interval is None
     assert one_artist.macro_f1.interval is None
 
@@ -115,7 +120,7 @@ def test_mcnemar_is_twice_the_smaller_tail(first: int, second: int) -> None:
 def test_nothing_to_compare_is_refused() -> None:
     nothing = np.array([], np.int64)
     with pytest.raises(FeaturesError, match="no track"):
-        compare(nothing, nothing, nothing, Groups.of([], "artists"))
+        compare(nothing, nothing, nothing, ResamplingGroups.of([], "artists"))
     one = np.array([0])
     with pytest.raises(ValueError, match="2 answers"):
-        compare(one, one, np.array([0, 1]), Groups.of(["a"], "artists"))
+        compare(one, one, np.array([0, 1]), ResamplingGroups.of(["a"], "artists"))

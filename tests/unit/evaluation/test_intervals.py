@@ -8,8 +8,8 @@ from scipy.stats import bootstrap
 from mgc.evaluation.intervals import (
     REPLICATES,
     SEED,
-    Groups,
     Interval,
+    ResamplingGroups,
     interval,
     resample,
     share_of_right,
@@ -23,22 +23,22 @@ def ends(found: Interval | None) -> tuple[float, float]:
 
 
 def test_groups_are_numbered_as_they_appear() -> None:
-    groups = Groups.of(["b", "a", "b", "c", "a"], "artists")
+    groups = ResamplingGroups.of(["b", "a", "b", "c", "a"], "artists")
     assert groups.index_N.tolist() == [0, 1, 0, 2, 1]
     assert groups.count == 3
-    assert Groups.singles(4, "tracks").count == 4
-    assert Groups.of([], "artists").count == 0
+    assert ResamplingGroups.singles(4, "tracks").count == 4
+    assert ResamplingGroups.of([], "artists").count == 0
 
 
 def test_groups_of_unequal_size_are_worth_fewer() -> None:
-    assert Groups(np.arange(60) % 6, "artists").effective_count == pytest.approx(6)
-    assert Groups.of("aaab", "artists").effective_count == pytest.approx(16 / 10)
+    assert ResamplingGroups(np.arange(60) % 6, "artists").effective_count == pytest.approx(6)
+    assert ResamplingGroups.of("aaab", "artists").effective_count == pytest.approx(16 / 10)
 
 
 def test_counts_of_replicates_are_those_of_the_units_drawn() -> None:
     """Every replicate written out unit by unit."""
     random = np.random.default_rng(3)
-    groups = Groups.of(random.integers(0, 6, 40).tolist(), "artists")
+    groups = ResamplingGroups.of(random.integers(0, 6, 40).tolist(), "artists")
     unit_E, count_E = random.integers(0, 40, 90), random.integers(0, 5, 90)
     made = resample(groups, unit_E, count_E, 5, replicates=50, seed=11)
     again = np.random.default_rng(11)
@@ -57,7 +57,7 @@ def test_counts_of_replicates_are_those_of_the_units_drawn() -> None:
 def test_without_groups_it_is_the_ordinary_bootstrap() -> None:
     right_N = np.random.default_rng(5).random(150) < 0.62
     wanted = bootstrap((right_N.astype(float),), np.mean, method="percentile", n_resamples=20_000, random_state=1)
-    made = ends(share_of_right(right_N, Groups.singles(150, "tracks")))
+    made = ends(share_of_right(right_N, ResamplingGroups.singles(150, "tracks")))
     assert made == pytest.approx(tuple(wanted.confidence_interval), abs=0.012)
 
 
@@ -70,7 +70,10 @@ def test_the_intervals_cover_what_they_say() -> None:
     """95 % by artists; by tracks far less, as though there were 2.8 times as many."""
     artists, tracks, trials = 60, 10, 150
     units = np.arange(artists * tracks)
-    kinds = {"artists": Groups(units // tracks, "artists"), "tracks": Groups.singles(len(units), "tracks")}
+    kinds = {
+        "artists": ResamplingGroups(units // tracks, "artists"),
+        "tracks": ResamplingGroups.singles(len(units), "tracks"),
+    }
     random = np.random.default_rng(2026)
     covered = dict.fromkeys(kinds, 0)
     for _ in range(trials):
@@ -87,20 +90,20 @@ def test_the_intervals_cover_what_they_say() -> None:
 
 
 def test_one_group_has_no_interval() -> None:
-    assert share_of_right(np.array([True, False, True]), Groups.of("aaa", "artists")) is None
-    assert share_of_right(np.array([True, True]), Groups.of("aa", "artists")) is None
+    assert share_of_right(np.array([True, False, True]), ResamplingGroups.of("aaa", "artists")) is None
+    assert share_of_right(np.array([True, True]), ResamplingGroups.of("aa", "artists")) is None
 
 
 @pytest.mark.parametrize("right", [True, False])
 def test_where_all_groups_agree_each_is_one_trial(right: bool) -> None:
     """Resampling has no spread there: ten artists say as much as ten coins, however many tracks they have."""
-    found = share_of_right(np.full(70, right), Groups(np.arange(70) % 10, "artists"))
+    found = share_of_right(np.full(70, right), ResamplingGroups(np.arange(70) % 10, "artists"))
     assert found == wilson_interval(10 * right, 10)
 
 
 def test_replicates_without_the_whole_are_passed_over() -> None:
     """A count that only some groups have is not drawn at all in some replicates."""
-    groups = Groups.singles(6, "tracks")
+    groups = ResamplingGroups.singles(6, "tracks")
     made = resample(groups, np.array([0, 1, 0]), np.array([0, 0, 1]), 2)
     assert (made.counts_RC[:, 0] == 0).any()
     assert ends(made.share(1, 0)) == (0.0, 1.0)
@@ -117,7 +120,7 @@ def test_an_interval_of_nothing_and_of_the_same() -> None:
 
 def test_the_same_seed_gives_the_same_interval() -> None:
     right_N = np.random.default_rng(1).random(80) < 0.5
-    groups = Groups(np.arange(80) // 4, "artists")
+    groups = ResamplingGroups(np.arange(80) // 4, "artists")
     assert share_of_right(right_N, groups) == share_of_right(right_N, groups)
     units = np.arange(80)
     arguments = groups, np.append(units, units[right_N]), np.repeat([0, 1], [80, right_N.sum()]), 2

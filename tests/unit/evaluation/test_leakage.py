@@ -14,7 +14,16 @@ from safetensors.numpy import save
 from mgc.datasets.protocols import ByGroup, ClipRandom, GivenSplits
 from mgc.datasets.roster import COLUMNS, Roster, count_rows
 from mgc.errors import LeakageError
-from mgc.evaluation.leakage import Crossing, Groups, Heard, check_division, check_heard, crossing, heard, says
+from mgc.evaluation.leakage import (
+    Crossing,
+    Overlap,
+    TrainedGroups,
+    check_division,
+    check_overlap,
+    find_crossing,
+    measure_overlap,
+    warn_of_overlap,
+)
 from tests.support import tiny_features
 
 SCHEMA = pa.schema([(name, pa.int32() if name == "clip_index" else pa.string()) for name in COLUMNS])
@@ -37,48 +46,61 @@ TORN = roster(
 APART = roster(("t1", "a1", "train"), ("t2", "a2", "test"), ("t3", None, "validation"), ("t4", None, "test"))
 
 
-def test_groups_on_more_than_one_side() -> None:
-    """Of the three sides: a row elsewhere is on none."""
-    assert crossing(TORN, "track") == Crossing("track", 1, "t1", ("train", "test"))
-    assert crossing(TORN, "artist") == Crossing("artist", 2, "a1", ("train", "validation", "test"))
-    assert crossing(APART, "track") == Crossing("track", 0)
-    assert crossing(APART, "artist") == Crossing("artist", 0)
-
-
-def test_what_was_heard() -> None:
-    groups = Groups.of(TORN)
-    assert heard(TORN, "test", groups) == Heard(4, 1, 1, 1, "t1", None)
-    assert heard(TORN, "validation", groups) == Heard(2, 0, 2, 0, None, "a1")
-    assert heard(TORN, "train", groups) == Heard(3, 3, 3, 1, "t1", None)
-    assert heard(TORN, "nothing", groups) == Heard(0, 0, 0, 0)
-    assert heard(APART, "test", Groups.of(APART)) == Heard(2, 0, 0, 1)
-
-
-def test_other_features_are_compared_too() -> None:
-    assert heard(roster(("new", "a2", "test"), ("t2", "x", "test")), "test", Groups.of(TORN)) == Heard(
-        2, 1, 2, 0, "t2", "a2"
+def overlap(
+    tracks: int, heard: int, by_artist: int, unknown: int, track: str | None = None, artist: str | None = None
+) -> Overlap:
+    return Overlap(
+        tracks=tracks,
+        tracks_heard=heard,
+        artists_heard=by_artist,
+        artists_unknown=unknown,
+        example_track=track,
+        example_artist=artist,
     )
 
 
+def test_groups_on_more_than_one_side() -> None:
+    """Of the three sides: a row elsewhere is on none."""
+    assert find_crossing(TORN, "track") == Crossing("track", 1, "t1", ("train", "test"))
+    assert find_crossing(TORN, "artist") == Crossing("artist", 2, "a1", ("train", "validation", "test"))
+    assert find_crossing(APART, "track") == Crossing("track", 0)
+    assert find_crossing(APART, "artist") == Crossing("artist", 0)
+
+
+def test_what_was_heard() -> None:
+    groups = TrainedGroups.of(TORN)
+    assert measure_overlap(TORN, "test", groups) == overlap(4, 1, 1, 1, "t1", None)
+    assert measure_overlap(TORN, "validation", groups) == overlap(2, 0, 2, 0, None, "a1")
+    assert measure_overlap(TORN, "train", groups) == overlap(3, 3, 3, 1, "t1", None)
+    assert measure_overlap(TORN, "nothing", groups) == overlap(0, 0, 0, 0)
+    assert measure_overlap(APART, "test", TrainedGroups.of(APART)) == overlap(2, 0, 0, 1)
+
+
+def test_other_features_are_compared_too() -> None:
+    assert measure_overlap(
+        roster(("new", "a2", "test"), ("t2", "x", "test")), "test", TrainedGroups.of(TORN)
+    ) == overlap(2, 1, 2, 0, "t2", "a2")
+
+
 def test_a_track_and_an_artist_of_one_name_are_two_groups() -> None:
-    assert heard(roster(("a1", "t1", "test")), "test", Groups.of(TORN)) == Heard(1, 0, 0, 0)
+    assert measure_overlap(roster(("a1", "t1", "test")), "test", TrainedGroups.of(TORN)) == overlap(1, 0, 0, 0)
 
 
 def test_the_hashes_are_those_of_the_names() -> None:
     names = ("artist:a1", "artist:a2", "track:t1", "track:t2", "track:t9")
     wanted = [int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True) for name in names]
-    assert Groups.of(TORN).hashes.tolist() == sorted(wanted)
-    assert Groups.of(TORN).hashes.dtype == np.int64
+    assert TrainedGroups.of(TORN).hashes.tolist() == sorted(wanted)
+    assert TrainedGroups.of(TORN).hashes.dtype == np.int64
 
 
 @given(st.sets(st.text(st.characters(codec="utf-8"), min_size=1), max_size=20))
 def test_groups_there_and_back(tracks: set[str]) -> None:
-    groups = Groups.of(roster(*((track, None, "train") for track in tracks)))
-    again = Groups.from_bytes(groups.to_bytes())
+    groups = TrainedGroups.of(roster(*((track, None, "train") for track in tracks)))
+    again = TrainedGroups.from_bytes(groups.to_bytes())
     np.testing.assert_array_equal(again.hashes, groups.hashes)
     if tracks:
         side = roster(*((track, None, "test") for track in tracks))
-        assert heard(side, "test", again).tracks_heard == len(tracks)
+        assert measure_overlap(side, "test", again).tracks_heard == len(tracks)
 
 
 @pytest.mark.parametrize(
@@ -93,12 +115,12 @@ def test_groups_there_and_back(tracks: set[str]) -> None:
 )
 def test_damaged_groups_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"safetensors|sorted row of int64"):
-        Groups.from_bytes(data)
+        TrainedGroups.from_bytes(data)
 
 
 def refusal(*arguments: object) -> str:
     with pytest.raises(LeakageError) as raised:
-        (check_heard if isinstance(arguments[0], Heard) else check_division)(*arguments)  # type: ignore[arg-type]
+        (check_overlap if isinstance(arguments[0], Overlap) else check_division)(*arguments)  # type: ignore[arg-type]
     return str(raised.value)
 
 
@@ -123,7 +145,7 @@ def test_a_division_with_more_on_both_sides_than_asked_for_is_refused() -> None:
 
 
 def test_scoring_what_was_trained_on_is_refused() -> None:
-    tracks, artists = Heard(10, 3, 5, 0, "t1", "a1"), Heard(10, 0, 5, 0, None, "a1")
+    tracks, artists = overlap(10, 3, 5, 0, "t1", "a1"), overlap(10, 0, 5, 0, None, "a1")
     for leak in ("none", "artist"):
         assert refusal(tracks, leak, "test", "f") == (
             "f: 3 of the 10 tracks of the split 'test' were trained on, for example 't1'; score what the bundle has "
@@ -132,22 +154,22 @@ def test_scoring_what_was_trained_on_is_refused() -> None:
     assert "5 of the 10 tracks of the split 'test' are by artists trained on, for example 'a1'" in refusal(
         artists, "none", "test", "f"
     )
-    check_heard(artists, "artist", "test", "f")
-    check_heard(tracks, "track", "test", "f")
-    check_heard(Heard(10, 0, 0, 10), "none", "test", "f")
+    check_overlap(artists, "artist", "test", "f")
+    check_overlap(tracks, "track", "test", "f")
+    check_overlap(overlap(10, 0, 0, 10), "none", "test", "f")
 
 
 def test_what_is_said_in_red() -> None:
-    assert says(Heard(10, 0, 0, 4), "test", "tracks") == ""
-    assert says(Heard(40, 39, 40, 0), "test", "clips") == (
+    assert warn_of_overlap(overlap(10, 0, 0, 4), "test", "tracks") == ""
+    assert warn_of_overlap(overlap(40, 39, 40, 0), "test", "clips") == (
         "LEAK, asked for: other clips of 97.5 % of the 40 tracks of the split “test” were heard in training, 100.0 % "
         "are by artists heard in training. The score is no guide to new music."
     )
-    assert says(Heard(10, 10, 10, 0), "train", "tracks") == (
+    assert warn_of_overlap(overlap(10, 10, 10, 0), "train", "tracks") == (
         "LEAK, asked for: 100.0 % of the 10 tracks of the split “train” were heard in training. The score is no guide "
         "to new music."
     )
-    assert says(Heard(10, 0, 5, 0), "test", "tracks") == (
+    assert warn_of_overlap(overlap(10, 0, 5, 0), "test", "tracks") == (
         "LEAK, asked for: 50.0 % of the 10 tracks of the split “test” are by artists heard in training. The score is "
         "no guide to new music."
     )
@@ -157,9 +179,9 @@ def test_what_is_said_in_red() -> None:
 def test_each_kind_leaks_no_more_than_its_name_says(seed: int, kind: str) -> None:
     protocol = ClipRandom(0.3, 0.3, seed) if kind == "clip_random" else ByGroup(0.3, 0.3, seed, kind=kind)  # type: ignore[arg-type]
     divided = count_rows(tiny_features.rows().select(COLUMNS).to_batches(), protocol)
-    tracks, artists = crossing(divided, "track").count, crossing(divided, "artist").count
+    tracks, artists = find_crossing(divided, "track").count, find_crossing(divided, "artist").count
     assert (tracks > 0) == (kind == "clip_random")
     assert (artists > 0) == (kind != "artist")
-    found = heard(divided, "test", Groups.of(divided))
+    found = measure_overlap(divided, "test", TrainedGroups.of(divided))
     assert (found.tracks_heard > 0) == (kind == "clip_random")
     assert kind != "artist" or found.artists_heard == 0

@@ -11,7 +11,7 @@ import pytest
 
 from mgc.evaluation.calibration import calibration
 from mgc.evaluation.embedding_map import EmbeddingMap, MapPoint
-from mgc.evaluation.intervals import Groups, Interval
+from mgc.evaluation.intervals import Interval, ResamplingGroups
 from mgc.evaluation.report import ReportContent, render_report, report_json
 from mgc.evaluation.robustness import Robustness, RobustnessPoint
 from mgc.evaluation.score_figures import map_figure
@@ -25,7 +25,7 @@ TRUE = RANDOM.integers(0, 3, 90)
 LOGITS = RANDOM.normal(size=(90, 3))
 LOGITS[np.arange(90), TRUE] += 1.2
 PROBABILITIES = np.exp(LOGITS) / np.exp(LOGITS).sum(axis=1, keepdims=True)
-ARTISTS = Groups(np.arange(90) // 3, "artists")
+ARTISTS = ResamplingGroups(np.arange(90) // 3, "artists")
 SCORES = score(TRUE, PROBABILITIES, GENRES, ARTISTS)
 
 ROBUSTNESS = Robustness(
@@ -104,15 +104,31 @@ def test_intervals_are_shown_with_their_groups(html: str) -> None:
 @pytest.mark.parametrize(
     ("groups", "unit", "said"),
     [
-        (Groups(np.arange(90) // 9, "artists"), "tracks", "With fewer than 20 artists the intervals are too narrow"),
+        (
+            ResamplingGroups(np.arange(90) // 9, "artists"),
+            "tracks",
+            "With fewer than 20 artists the intervals are too narrow",
+        ),
         (None, "tracks", "No artist is known. Tracks of one artist are alike, so with many tracks an artist the true"),
-        (Groups(np.arange(90) // 3, "tracks"), "clips", "The clips of a track are drawn together. No artist is known."),
+        (
+            ResamplingGroups(np.arange(90) // 3, "tracks"),
+            "clips",
+            "The clips of a track are drawn together. No artist is known.",
+        ),
         (None, "clips", "Clips of one track are alike, so the true intervals are wider."),
-        (Groups(np.maximum(np.arange(90) - 45, 0), "artists"), "tracks", "they are worth no more than 4 of one size."),
-        (Groups(np.zeros(90, np.int64), "artists"), "tracks", "All tracks are of one group (artists), so no interval"),
+        (
+            ResamplingGroups(np.maximum(np.arange(90) - 45, 0), "artists"),
+            "tracks",
+            "they are worth no more than 4 of one size.",
+        ),
+        (
+            ResamplingGroups(np.zeros(90, np.int64), "artists"),
+            "tracks",
+            "All tracks are of one group (artists), so no interval",
+        ),
     ],
 )
-def test_what_the_intervals_are_worth_is_said(groups: Groups | None, unit: str, said: str) -> None:
+def test_what_the_intervals_are_worth_is_said(groups: ResamplingGroups | None, unit: str, said: str) -> None:
     scores = score(TRUE, PROBABILITIES, GENRES, groups, unit)  # type: ignore[arg-type]
     html = render_report(ReportContent("t", scores=scores))
     assert said in text(html)

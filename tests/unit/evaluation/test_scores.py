@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import mgc
 from mgc.errors import BundleError, FeaturesError
-from mgc.evaluation.intervals import REPLICATES, SEED, Groups, Interval
+from mgc.evaluation.intervals import REPLICATES, SEED, Interval, ResamplingGroups
 from mgc.evaluation.scores import TOP_K, Scores, score
 
 GENRES = ("blues", "folk", "jazz", "rock")
@@ -117,7 +117,7 @@ def test_intervals_are_those_of_scores_of_the_units_drawn() -> None:
     true_N = random.choice(3, 60, p=[0.6, 0.3, 0.1])
     logits_NG = random.normal(size=(60, 4))
     logits_NG[np.arange(60), true_N] += 1.0
-    groups = Groups.of(random.integers(0, 14, 60).tolist(), "artists")
+    groups = ResamplingGroups.of(random.integers(0, 14, 60).tolist(), "artists")
     scores = score(true_N, logits_NG, GENRES, groups)
     again = np.random.default_rng(SEED)
     drawn: dict[str, list[float]] = {}
@@ -167,14 +167,16 @@ def test_tracks_of_one_artist_widen_the_interval() -> None:
     true_N = np.zeros(200, int)
     answers_NG = one_hot(np.repeat(np.arange(20) % 2, 10), 2)
     alone = score(true_N, answers_NG, ("a", "b")).accuracy_interval
-    grouped = score(true_N, answers_NG, ("a", "b"), Groups(np.repeat(np.arange(20), 10), "artists")).accuracy_interval
+    grouped = score(
+        true_N, answers_NG, ("a", "b"), ResamplingGroups(np.repeat(np.arange(20), 10), "artists")
+    ).accuracy_interval
     assert alone is not None
     assert grouped is not None
     assert grouped.high - grouped.low > 2.5 * (alone.high - alone.low)
 
 
 def test_one_artist_gives_scores_without_intervals() -> None:
-    scores = score(TRUE, one_hot(ANSWERED, 4), GENRES, Groups.of(["x"] * 10, "artists"))
+    scores = score(TRUE, one_hot(ANSWERED, 4), GENRES, ResamplingGroups.of(["x"] * 10, "artists"))
     assert scores.accuracy == 0.6
     assert scores.accuracy_interval is scores.macro_f1_interval is None
     assert set(scores.top_k_intervals.values()) == {None}
@@ -183,7 +185,9 @@ def test_one_artist_gives_scores_without_intervals() -> None:
 
 def test_a_genre_of_one_artist_has_no_interval_of_its_own() -> None:
     artists = ["a", "a", "a", "b", "c", "d", "d", "e", "e", "e"]
-    blues, folk, jazz, rock = score(TRUE, one_hot(ANSWERED, 4), GENRES, Groups.of(artists, "artists")).per_genre
+    blues, folk, jazz, rock = score(
+        TRUE, one_hot(ANSWERED, 4), GENRES, ResamplingGroups.of(artists, "artists")
+    ).per_genre
     assert (blues.groups, folk.groups, jazz.groups, rock.groups) == (1, 2, 2, 0)
     assert blues.recall_interval is blues.f1_interval is None
     # An answer of another artist's was blues, too.
@@ -203,7 +207,7 @@ def test_all_right_is_not_certain() -> None:
 def test_clips_as_units() -> None:
     scores = score(TRUE, one_hot(ANSWERED, 4), GENRES, unit="clips")
     assert (scores.unit, scores.groups, scores.group_kind) == ("clips", 10, "clips")
-    by_track = score(TRUE, one_hot(ANSWERED, 4), GENRES, Groups(np.arange(10) // 2, "tracks"), "clips")
+    by_track = score(TRUE, one_hot(ANSWERED, 4), GENRES, ResamplingGroups(np.arange(10) // 2, "tracks"), "clips")
     assert (by_track.unit, by_track.groups, by_track.group_kind) == ("clips", 5, "tracks")
     assert by_track.accuracy == scores.accuracy
 
@@ -273,4 +277,4 @@ def test_arrays_of_different_length_are_refused() -> None:
 
 def test_groups_of_another_number_of_tracks_are_refused() -> None:
     with pytest.raises(ValueError, match="grouped"):
-        score(np.array([0, 1]), np.eye(2), ("a", "b"), Groups.singles(3, "tracks"))
+        score(np.array([0, 1]), np.eye(2), ("a", "b"), ResamplingGroups.singles(3, "tracks"))

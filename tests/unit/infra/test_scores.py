@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -44,7 +45,6 @@ def test_a_bundle_is_entered_once(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_a_bundle_that_was_never_evaluated_is_refused() -> None:
-    bundle = mgc.load_bundle("default")
-    del bundle.metrics["test"]
+    bundle = replace(mgc.load_bundle("default"), evaluation=None)
     with pytest.raises(click.UsageError, match=r"^house-thumbnail: not evaluated yet"):
         entering.entry(bundle, "x", "y", "z")

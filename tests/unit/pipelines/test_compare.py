@@ -11,7 +11,7 @@ import pytest
 from mgc.bundle import Bundle
 from mgc.errors import FeaturesError
 from mgc.evaluation.answers import Answers
-from mgc.evaluation.intervals import Groups
+from mgc.evaluation.intervals import ResamplingGroups
 from mgc.taxonomy import Taxonomy
 from pipelines import compare
 from pipelines.command.job import run
@@ -26,7 +26,7 @@ def bundle(*genres: str) -> Bundle:
 
 
 def given(tracks: list[str], truth: list[int], answers: list[int]) -> Answers:
-    groups = Groups.of([track[0] for track in tracks], "artists")
+    groups = ResamplingGroups.of([track[0] for track in tracks], "artists")
     return Answers(tracks, np.array(truth), np.eye(2)[answers], groups, "tracks")
 
 

@@ -12,6 +12,7 @@ from mgc.bundle import Bundle, load_bundle
 from mgc.errors import ConfigError
 from mgc.evaluation.scores import score
 from mgc.evaluation.shots import LIU_THRESHOLDS
+from mgc.metrics import EvaluationFacts
 from mgc.training.losses import LossKind
 from mgc.training.sampling import Balance
 from pipelines.compare_balance import METHODS, experiments, markdown, result
@@ -56,8 +57,7 @@ def scored() -> Bundle:
     true = np.repeat(np.arange(8), 2)
     answers = np.where(true == 7, 7, 0)
     scores = score(true, np.eye(8)[answers], genres)
-    test = {"split": "test", "description": "made up", "scores": scores.to_json()}
-    return replace(bundle, metrics={**bundle.metrics, "test": test})
+    return replace(bundle, evaluation=EvaluationFacts(split="test", description="made up", scores=scores.to_json()))
 
 
 def test_a_row_has_the_scores_by_shots() -> None:
@@ -71,7 +71,7 @@ def test_a_row_has_the_scores_by_shots() -> None:
     assert [group["genres"] for group in row["shots"]] == [list(bundle.taxonomy.names[at : at + 3]) for at in (0, 3, 6)]
     assert result(bundle, "natural", 5, counts, LIU_THRESHOLDS)["few"] == 1.0
     with pytest.raises(ConfigError, match="score"):
-        result(replace(bundle, metrics={}), "natural", 5, counts, None)
+        result(replace(bundle, evaluation=None), "natural", 5, counts, None)
 
 
 def test_the_table() -> None:

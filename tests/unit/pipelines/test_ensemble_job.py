@@ -12,13 +12,14 @@ import torch
 
 from mgc.audio.excerpts import ListeningPlan
 from mgc.bundle import Bundle, load_bundle
-from mgc.bundle_facts import model_facts
+from mgc.bundle_facts import describe_model
 from mgc.datasets.protocols import ByGroup
-from mgc.evaluation.leakage import Groups
+from mgc.evaluation.leakage import TrainedGroups
 from mgc.experiment import Experiment
 from mgc.features.mel import LogMelConfig
 from mgc.features.normalization import Normalization
 from mgc.labeling.adjust import PriorAdjustment
+from mgc.metrics import DataFacts, MadeWith, TrainingFacts
 from mgc.models.architecture import build_model
 from mgc.models.house import HouseCnnConfig
 from mgc.taxonomy import Taxonomy
@@ -42,8 +43,10 @@ def bundle(seed: int, experiment: Experiment = EXPERIMENT, **change: Any) -> Bun
         "taxonomy": Taxonomy.flat(["folk", "rock"]),
         "normalization": Normalization((100.0,) * 16, (50.0,) * 16),
         "model": build_model(experiment.model, (16, 32), 2).eval(),
-        "metrics": {"validation": {"epoch": 1}, "data": {"clips": 3}, "notices": ["n"], "made_with": {}, "history": []},
-        "trained_on": Groups(np.array([1, 2, 3])),
+        "training": TrainingFacts(
+            validation={"epoch": 1}, data=DataFacts(clips={"train_clips": 3}), notices=("n",), made_with=MadeWith()
+        ),
+        "trained_on": TrainedGroups(np.array([1, 2, 3])),
     }
     return Bundle(**(fields | change))
 
@@ -65,11 +68,11 @@ def test_bundles_become_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     clips = np.random.default_rng(0).normal(100, 40, (3, 16, 32)).astype(np.float16)
     expected = np.mean([load_bundle(uri).predictor().logits(clips) for uri in uris], axis=0)
     np.testing.assert_allclose(joined.predictor().logits(clips), expected, rtol=1e-4, atol=1e-5)
-    assert [member["seed"] for member in joined.metrics["members"]] == [0, 1, 2]
-    facts = model_facts(joined)
+    assert [member.seed for member in joined.training.members] == [0, 1, 2]
+    facts = describe_model(joined)
     assert (facts["members"], facts["seeds"]) == ("3", "0, 1, 2")
     assert "epochs" not in facts, "it was not trained itself"
-    assert joined.metrics["notices"] == ["n"]
+    assert joined.training.notices == ("n",)
     assert joined.trained_on is not None
     capsys.readouterr()
     assert run(command, [*uris, "--out", str(out)]) == 0
@@ -77,14 +80,14 @@ def test_bundles_become_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert run(command, [*uris[:2], "--out", str(out)]) == 1
     assert "--overwrite" in capsys.readouterr().err
     assert run(command, [*uris[:2], "--out", str(out), "--overwrite"]) == 0
-    assert len(load_bundle(out).metrics["members"]) == 2
+    assert len(load_bundle(out).training.members) == 2
 
 
 @pytest.mark.parametrize(
     ("other", "line"),
     [
         (bundle(1, taxonomy=Taxonomy.flat(["folk", "jazz"])), "two: the genres of this bundle and of"),
-        (bundle(1, trained_on=Groups(np.array([1, 2]))), "the training tracks of this bundle and of"),
+        (bundle(1, trained_on=TrainedGroups(np.array([1, 2]))), "the training tracks of this bundle and of"),
         (bundle(1, normalization=Normalization((90.0,) * 16, (50.0,) * 16)), "the normalizations of this"),
         (bundle(1, replace(EXPERIMENT, protocol=ByGroup())), "the protocols of this bundle and of"),
         (bundle(1, adjustment=PriorAdjustment.from_counts(1.0, (7, 3))), "two: its logits are adjusted"),

@@ -12,7 +12,7 @@ from cluster.bundles import open_bundle, save_bundle
 from cluster.tables.features import read_features, read_roster
 from mgc.datasets.protocols import ByGroup, ClipRandom, GivenSplits, ProtocolConfig
 from mgc.errors import ConfigError, FeaturesError, LeakageError
-from mgc.evaluation.leakage import Groups
+from mgc.evaluation.leakage import TrainedGroups
 from pipelines import evaluate, train
 from tests.support import tiny_features
 
@@ -84,7 +84,7 @@ def test_a_side_that_is_empty_is_refused_with_the_way_out(features: str, tmp_pat
 
 def saved(folder: Path, features: str, protocol: ProtocolConfig, noted: bool = True) -> str:
     dataset, _ = read_features(features)
-    trained_on = Groups.of(read_roster(dataset, protocol)) if noted else None
+    trained_on = TrainedGroups.of(read_roster(dataset, protocol)) if noted else None
     return save_bundle(tiny_features.bundle(tiny_features.under(protocol), trained_on), str(folder)) and str(folder)
 
 
