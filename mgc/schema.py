@@ -6,10 +6,14 @@ Others may write catalogs and features; these schemas are the whole contract. A 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
+import numpy as np
 import pyarrow as pa
+from pydantic import JsonValue
 
 from mgc.errors import CatalogError, FeaturesError
 
@@ -162,32 +166,47 @@ def notices_of(columns: pa.Schema) -> tuple[str, ...]:
     return tuple(json.loads((columns.metadata or {}).get(_NOTICES_KEY, b"[]")))
 
 
-def features_schema(
-    front_end: Mapping[str, Any], features_id: str, shape: tuple[int, ...], dtype: str = "uint8"
-) -> pa.Schema:
-    """The features schema with the front end that computed them in its metadata.
+@dataclass(frozen=True)
+class FeaturesFacts:
+    """What a features table says of its features, in its metadata.
 
-    Args:
-        front_end: the front end's configuration, as JSON-ready values.
-        features_id: the hash of what determines the numbers.
-        shape: of one clip's features: (numbers,), (bins, frames) or (height, width, colours).
+    Attributes:
+        front_end: configuration of the front end that computed them, JSON-ready.
+        features_id: hash of what determines the numbers.
+        shape: shape of one clip: (numbers,), (bins, frames) or (height, width, colours).
         dtype: one of `FEATURE_DTYPES`.
     """
-    facts = {"front_end": dict(front_end), "features_id": features_id, "shape": list(shape), "dtype": dtype}
+
+    front_end: Mapping[str, JsonValue]
+    features_id: str
+    shape: tuple[int, ...]
+    dtype: str = "uint8"
+
+    @property
+    def clip_bytes(self) -> int:
+        """Size of one clip in bytes."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+
+def features_schema(facts: FeaturesFacts) -> pa.Schema:
+    """Return the features schema with these facts in its metadata."""
+    values = {
+        "front_end": dict(facts.front_end),
+        "features_id": facts.features_id,
+        "shape": list(facts.shape),
+        "dtype": facts.dtype,
+    }
     metadata = dict(FEATURES.metadata or {})
-    metadata[_FRONT_END_KEY] = json.dumps(facts, sort_keys=True).encode()
+    metadata[_FRONT_END_KEY] = json.dumps(values, sort_keys=True).encode()
     return FEATURES.with_metadata(metadata)
 
 
-def features_facts(columns: pa.Schema, where: str) -> dict[str, Any]:
+def read_features_facts(columns: pa.Schema, where: str) -> FeaturesFacts:
     """Read back what `features_schema` wrote.
 
     Args:
-        columns: the schema found.
-        where: the URI, for the message.
-
-    Returns:
-        `front_end` (dict), `features_id` (str), `shape` (list of one to three int), `dtype` (of `FEATURE_DTYPES`).
+        columns: schema of the table that was found.
+        where: URI, for the message.
 
     Raises:
         FeaturesError: the columns or the metadata are not those of a features table that this program reads.
@@ -198,27 +217,36 @@ def features_facts(columns: pa.Schema, where: str) -> dict[str, Any]:
     if missing or raw is None:
         what = f"lacks the column(s) {', '.join(missing)}" if missing else "does not say which front end computed it"
         raise FeaturesError(f"{where}: this is no features table: it {what}. Write one with `mgc prepare`.")
-    facts = _facts(raw)
+    facts = _parse_facts(raw)
     if facts is None:
         raise FeaturesError(
             f"{where}: its metadata {_FRONT_END_KEY.decode()} must be JSON with front_end, features_id, shape (one "
             f"to three numbers) and dtype ({', '.join(FEATURE_DTYPES)}). Write the features again with `mgc prepare`."
         )
+    kind = columns.field("features").type
+    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+        raise FeaturesError(
+            f"{where}: features are {kind} of {facts.dtype}, and should be binary of {facts.dtype}. Write features "
+            "with `mgc prepare CATALOG --out FEATURES`."
+        )
     return facts
 
 
-def _facts(raw: bytes) -> dict[str, Any] | None:
-    """The facts of a features table; None where they are not as `features_schema` writes them."""
+def _parse_facts(raw: bytes) -> FeaturesFacts | None:
+    """Return the facts in a table's metadata; None where they are not as `features_schema` writes them."""
     try:
         facts = json.loads(raw)
     except ValueError:
         return None
     if not isinstance(facts, dict):
         return None
-    shape = facts.get("shape")
-    whole = isinstance(shape, list) and 1 <= len(shape) <= 3 and all(type(side) is int and side > 0 for side in shape)
-    typed = isinstance(facts.get("front_end"), dict) and isinstance(facts.get("features_id"), str)
-    return facts if whole and typed and facts.get("dtype") in FEATURE_DTYPES else None
+    front_end, identity, shape, dtype = (facts.get(name) for name in ("front_end", "features_id", "shape", "dtype"))
+    if not isinstance(shape, list) or not 1 <= len(shape) <= 3:
+        return None
+    whole = all(type(side) is int and side > 0 for side in shape)
+    if not (whole and isinstance(front_end, dict) and isinstance(identity, str) and dtype in FEATURE_DTYPES):
+        return None
+    return FeaturesFacts(front_end, identity, tuple(shape), dtype)
 
 
 def _fits(found: pa.DataType, wanted: pa.DataType) -> bool:

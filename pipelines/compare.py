@@ -149,7 +149,7 @@ def _checked(bundle: Bundle, uri: str, split: str, experiment: Experiment) -> tu
     """
     where = redact(uri)
     dataset, facts = read_features(uri)
-    bundle.check_features(facts["features_id"], where)
+    bundle.check_features(facts.features_id, where)
     roster = read_roster(dataset, experiment.protocol)
     if not roster.size(split).tracks:
         protocol = name_of(experiment.protocol)
@@ -161,7 +161,7 @@ def _checked(bundle: Bundle, uri: str, split: str, experiment: Experiment) -> tu
         say(f"bundle {bundle.id}: leakage could not be checked; it does not say what it was trained on.")
     else:
         check_overlap(measure_overlap(roster, split, bundle.trained_on), experiment.protocol.leak, split, where)
-    return dataset, tuple(int(side) for side in facts["shape"]), roster
+    return dataset, facts.shape, roster
 
 
 @click.command("compare", context_settings=OVERRIDES)

@@ -51,7 +51,7 @@ def build(
     where = redact(features)
     bundle = open_bundle(bundle_uri)
     dataset, facts = read_features(features)
-    bundle.check_features(facts["features_id"], where)
+    bundle.check_features(facts.features_id, where)
     experiment = override_protocol(bundle, fields or {})
     protocol = experiment.protocol
     roster = read_roster(dataset, protocol).limited(limit, (split,))
@@ -87,7 +87,7 @@ def build(
         check_overlap(found, protocol.leak, split, where)
     if dry_run:
         return Summary("dry_run", counts)
-    shape = tuple(int(side) for side in facts["shape"])
+    shape = facts.shape
     shown = choose(roster.genres(split)) if draw_map else []
     zeroed = SHARES if robustness else ()
 

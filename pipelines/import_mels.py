@@ -22,7 +22,7 @@ from mgc.configuration import to_json
 from mgc.datasets import fma_mels, long_tail
 from mgc.datasets.splits import TRAIN
 from mgc.errors import FeaturesError
-from mgc.features.front_end import build_front_end, features_id
+from mgc.features.front_end import describe_features
 from pipelines.command.job import URI, Summary, describe, main, say
 
 
@@ -54,7 +54,7 @@ def build(
         tracks, notice = thinned(dataset, ratio, where)
         notices.append(notice)
         keep = (pc.field("split") != TRAIN) | pc.field("track_id").isin(list(tracks))
-    writer = FeaturesWriter(out, to_json(config), features_id(config), build_front_end(config).shape, notices)
+    writer = FeaturesWriter(out, describe_features(config), notices)
     splits: Counter[str] = Counter()
     written = 0
     with shown("importing", "tracks", limit or total) as draw:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as pads
 
@@ -20,6 +18,7 @@ from mgc import schema
 from mgc.datasets.protocols import ProtocolConfig
 from mgc.datasets.roster import COLUMNS, Roster, count_rows
 from mgc.errors import FeaturesError
+from mgc.schema import FeaturesFacts
 
 _WRITE_FEATURES: Final = "Write features with `mgc prepare CATALOG --out FEATURES`."
 
@@ -36,19 +35,11 @@ class FeaturesWriter:
     were prepared anew.
     """
 
-    def __init__(
-        self,
-        uri: str,
-        front_end: dict[str, Any],
-        features_id: str,
-        shape: tuple[int, ...],
-        notices: Sequence[str] = (),
-        dtype: str = "uint8",
-    ) -> None:
+    def __init__(self, uri: str, facts: FeaturesFacts, notices: Sequence[str] = ()) -> None:
         self._uri = uri
-        self._features_id = features_id
-        self.clip_bytes = math.prod(shape) * np.dtype(dtype).itemsize
-        self._schema = schema.with_notices(schema.features_schema(front_end, features_id, shape, dtype), notices)
+        self._features_id = facts.features_id
+        self.clip_bytes = facts.clip_bytes
+        self._schema = schema.with_notices(schema.features_schema(facts), notices)
 
     def write(self, features: pa.Table, rejects: pa.Table) -> None:
         """Append rows: a file for the features, one for the rejects, where there are any."""
@@ -63,8 +54,8 @@ class FeaturesWriter:
         return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
 
 
-def read_features(uri: str) -> tuple[pads.Dataset, dict[str, Any]]:
-    """A features table and its facts: `front_end`, `features_id`, `shape`, `dtype`.
+def read_features(uri: str) -> tuple[pads.Dataset, FeaturesFacts]:
+    """Open a features table, and return it with what it says of its features.
 
     The dataset has every column of `schema.FEATURES` (null where the files have none), and the notices of all files.
 
@@ -78,43 +69,24 @@ def read_features(uri: str) -> tuple[pads.Dataset, dict[str, Any]]:
     inside = not is_parquet(uri) and files.exists(folder)
     if not inside and files.exists(join(uri, "rejects")):
         raise FeaturesError(f"{redact(uri)} holds rejects only: no track gave features. See why in its rejects.")
-    seen: list[tuple[dict[str, Any], str]] = []
+    seen: list[tuple[FeaturesFacts, str]] = []
     notices: dict[str, None] = {}
 
     def check(found: pa.Schema, where: str) -> None:
-        these = _facts(found, where)
+        these = schema.read_features_facts(found, where)
         seen.append((these, where))
         facts, first = seen[0]
-        if any(these[name] != facts[name] for name in ("features_id", "shape", "dtype")):
+        if (these.features_id, these.shape, these.dtype) != (facts.features_id, facts.shape, facts.dtype):
             raise FeaturesError(
-                f"{where} holds features {these['features_id']}, {first} holds {facts['features_id']}: features of "
+                f"{where} holds features {these.features_id}, {first} holds {facts.features_id}: features of "
                 "several front ends cannot be mixed; put them into folders of their own."
             )
         notices.update(dict.fromkeys(schema.notices_of(found)))
 
     dataset = open_parquet(folder if inside else uri, _WRITE_FEATURES, FeaturesError, schema.FEATURES, check)
     facts, _ = seen[0]
-    columns = schema.features_schema(facts["front_end"], facts["features_id"], facts["shape"], facts["dtype"])
-    return dataset.replace_schema(schema.with_notices(columns, [*notices])), facts
-
-
-def _facts(found: pa.Schema, where: str) -> dict[str, Any]:
-    """What a features file says of itself, its columns checked."""
-    try:
-        facts = schema.features_facts(found, where)
-        front_end, features_id, shape = facts["front_end"], facts["features_id"], facts["shape"]
-        readable = isinstance(front_end, dict) and isinstance(features_id, str) and len(shape) in (1, 2, 3)
-    except (ValueError, TypeError, KeyError):
-        readable = False
-    if not readable:
-        raise FeaturesError(f"{where}: what it says of its front end cannot be read. {_WRITE_FEATURES}")
-    kind = found.field("features").type
-    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
-        dtype = facts["dtype"]
-        raise FeaturesError(
-            f"{where}: features are {kind} of {dtype}, and should be binary of {dtype}. {_WRITE_FEATURES}"
-        )
-    return facts
+    columns = schema.with_notices(schema.features_schema(facts), [*notices])
+    return dataset.replace_schema(columns), facts
 
 
 def features_done(uri: str, features_id: str) -> pa.Table | None:
@@ -130,10 +102,10 @@ def features_done(uri: str, features_id: str) -> pa.Table | None:
             continue
         if name == "features":
             dataset, facts = read_features(uri)
-            if facts["features_id"] != features_id:
+            if facts.features_id != features_id:
                 raise FeaturesError(
-                    f"{redact(uri)} holds features {facts['features_id']} of the front end "
-                    f"{json.dumps(facts['front_end'])}, not {features_id}; give another --out, or remove it."
+                    f"{redact(uri)} holds features {facts.features_id} of the front end "
+                    f"{json.dumps(dict(facts.front_end))}, not {features_id}; give another --out, or remove it."
                 )
         else:
             dataset = open_parquet(folder, "Remove it, or give another --out.", FeaturesError, columns)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +20,7 @@ from mgc.features.normalization import Normalization, extremes
 from mgc.models.architecture import build_model
 from mgc.models.blocks import Classifier
 from mgc.models.guess import Guess
+from mgc.schema import FeaturesFacts
 from mgc.taxonomy import Taxonomy
 from mgc.training.config import TrainingConfig
 from mgc.training.ghost import sharing_workers
@@ -137,7 +137,7 @@ def _check_clips(experiment: Experiment, clips: int) -> None:
 
 
 def plan_training(
-    dataset: pads.Dataset, facts: dict[str, Any], counts: dict[str, int], experiment: Experiment, profile: Profile
+    dataset: pads.Dataset, facts: FeaturesFacts, counts: dict[str, int], experiment: Experiment, profile: Profile
 ) -> TrainingJob:
     """Measure what training needs to know beforehand.
 
@@ -147,7 +147,7 @@ def plan_training(
     clips = sum(counts.values())
     check_batch(experiment, profile)
     _check_clips(experiment, clips)
-    shape, dtype = tuple(int(side) for side in facts["shape"]), np.dtype(facts["dtype"])
+    shape, dtype = facts.shape, np.dtype(facts.dtype)
     whole = experiment.scaling.method == "min_max"
     stride = 1 if whole else max(1, clips // NORMALIZATION_CLIPS)
     sample: list[np.ndarray] = []
@@ -157,7 +157,7 @@ def plan_training(
         mine = rows["features"].filter(on_side(rows, TRAIN, experiment.protocol))
         found = [mine[place].as_py() for place in range(-seen % stride, len(mine), stride)]
         seen += len(mine)
-        if any(len(clip) != math.prod(shape) * dtype.itemsize for clip in found):
+        if any(len(clip) != facts.clip_bytes for clip in found):
             side = " x ".join(map(str, shape))
             raise FeaturesError(f"features: a clip is not {side} numbers of {dtype}, as their metadata says.")
         if found:

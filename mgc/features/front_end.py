@@ -19,6 +19,7 @@ from mgc.features.mfcc import Mfcc, MfccConfig
 from mgc.features.mfcc_statistics import MfccStatistics, MfccStatisticsConfig
 from mgc.features.stack import MelMfcc, MelMfccConfig
 from mgc.features.thumbnail import Thumbnail, ThumbnailConfig
+from mgc.schema import FeaturesFacts
 
 __all__ = ["AnyFrontEndConfig", "Clips", "FrontEnd", "FrontEndConfig", "build_front_end", "features_id"]
 
@@ -79,3 +80,9 @@ def features_id(config: AnyFrontEndConfig) -> str:
     """Twelve hexadecimal digits that change when, and only when, the front end's numbers can change."""
     identity = config.identity() if isinstance(config, ClipConfig) else to_json(config)
     return short_hash({"front_end": identity, "numbers": _FRONT_ENDS[type(config)].NUMBERS})
+
+
+def describe_features(config: AnyFrontEndConfig) -> FeaturesFacts:
+    """Return what a features table says of the features of a front end."""
+    front_end = build_front_end(config)
+    return FeaturesFacts(to_json(config), features_id(config), front_end.shape, front_end.dtype)

@@ -16,10 +16,9 @@ from cluster.tables.duckdb import query
 from cluster.tables.features import FeaturesWriter, features_done
 from cluster.tables.parquet import open_parquet
 from mgc import schema
-from mgc.configuration import to_json
 from mgc.errors import FeaturesError
 from mgc.experiment import Experiment
-from mgc.features.front_end import build_front_end, features_id
+from mgc.features.front_end import describe_features, features_id
 from pipelines.catalogs.sources import open_tracks
 from pipelines.command.job import Summary, describe, say
 
@@ -47,7 +46,6 @@ def build(
     """Write the features that are missing; connects to Ray unless it is given the profile of a session."""
     tracks, notices = open_tracks(catalog)
     tracks = tracks if limit is None else tracks.slice(0, limit)
-    front_end = build_front_end(experiment.front_end)
     front_end_id = features_id(experiment.front_end)
     missing = todo(tracks, out, front_end_id)
     counts = {"tracks": tracks.num_rows, "up_to_date": tracks.num_rows - missing.num_rows}
@@ -59,8 +57,7 @@ def build(
     if not missing.num_rows:
         say(f"all {tracks.num_rows} tracks are prepared already: {redact(out)}")
         return Summary("up_to_date", counts, outputs)
-    configuration = to_json(experiment.front_end)
-    writer = FeaturesWriter(out, configuration, front_end_id, front_end.shape, notices, front_end.dtype)
+    writer = FeaturesWriter(out, describe_features(experiment.front_end), notices)
     plan_uri = join(out, "_plan.parquet")
     total = missing.num_rows
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import abc
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import ray
@@ -30,7 +28,8 @@ from mgc.datasets.roster import Roster, count_rows, on_side
 from mgc.datasets.splits import TRAIN, VALIDATION
 from mgc.errors import ConfigError, FeaturesError
 from mgc.experiment import Experiment
-from mgc.features.front_end import build_front_end, features_id
+from mgc.features.front_end import describe_features, features_id
+from mgc.schema import FeaturesFacts
 from pipelines.catalogs.sources import open_tracks
 from pipelines.command.job import say
 from pipelines.training import prepared
@@ -53,7 +52,7 @@ class Opened:
     """
 
     measured: pads.Dataset
-    facts: dict[str, Any]
+    facts: FeaturesFacts
     counts: dict[str, int]
     training: Callable[[Any, Any], Dataset]
     validation: Dataset
@@ -78,7 +77,7 @@ class Source(abc.ABC):
     """
 
     where: str
-    facts: dict[str, Any]
+    facts: FeaturesFacts
     notices: list[str]
     fingerprint: str
     roster: Roster
@@ -125,7 +124,7 @@ class PreparedFeatures(Source):
         self._experiment = experiment
         self.notices = list(schema.notices_of(self._dataset.schema))
         # Names of feature files are unique: the same names are the same features.
-        self.fingerprint = short_hash([self.facts["features_id"], sorted(self._dataset.files)])
+        self.fingerprint = short_hash([self.facts.features_id, sorted(self._dataset.files)])
         self.roster = read_roster(self._dataset, experiment.protocol).limited(limit, (TRAIN, VALIDATION))
         self._only: Mapping[str, pc.Expression | None] = {
             split: None if limit is None else self.roster.only(split) for split in (TRAIN, VALIDATION)
@@ -185,16 +184,9 @@ class UnpreparedCatalog(Source):
         self._tracks, notices = open_tracks(uri)
         self._experiment = experiment
         self.notices = list(notices)
-        front_end = build_front_end(experiment.front_end)
-        self._features_id = features_id(experiment.front_end)
-        self.facts = {
-            "front_end": to_json(experiment.front_end),
-            "features_id": self._features_id,
-            "shape": front_end.shape,
-            "dtype": front_end.dtype,
-        }
+        self.facts = describe_features(experiment.front_end)
         content = [self._tracks[name].to_pylist() for name in ("track_id", "content_tag", "genre_top", "split")]
-        self.fingerprint = short_hash([self._features_id, to_json(experiment.listening), content])
+        self.fingerprint = short_hash([self.facts.features_id, to_json(experiment.listening), content])
         batches = self._tracks.to_batches(max_chunksize=ROW_GROUP)
         self.roster = count_rows(batches, experiment.protocol).limited(limit, (TRAIN, VALIDATION))
         self.unit = "tracks"
@@ -226,7 +218,7 @@ class UnpreparedCatalog(Source):
         mine = tracks.filter(on_side(tracks, TRAIN, experiment.protocol)).filter(self.roster.only(TRAIN))
         plan = join(folder, "tracks")
         catalog_feed.write_plan(plan, mine)
-        clip_bytes = math.prod(facts["shape"]) * np.dtype(facts["dtype"]).itemsize
+        clip_bytes = facts.clip_bytes
         failed = catalog_feed.start_failed()
 
         def training(epoch: Any, progress: Any) -> Dataset:
@@ -259,13 +251,13 @@ def check(source: Source, experiment: Experiment) -> None:
     """
     facts, counts, where = source.facts, source.counts, source.where
     wanted = features_id(experiment.front_end)
-    if facts["features_id"] != wanted:
+    if facts.features_id != wanted:
         raise FeaturesError(
-            f"{where}: these features were computed by another front end ({facts['front_end'].get('kind')} "
-            f"{facts['features_id']}) than "
+            f"{where}: these features were computed by another front end ({facts.front_end.get('kind')} "
+            f"{facts.features_id}) than "
             f"recipe {experiment.recipe} has ({experiment.front_end.kind} {wanted}); prepare features with this "
             f"recipe, or set its "
-            f"--front_end fields (for example --front_end.kind {facts['front_end'].get('kind')})."
+            f"--front_end fields (for example --front_end.kind {facts.front_end.get('kind')})."
         )
     for split, found in counts.items():
         if not found and not (split == VALIDATION and experiment.protocol.refit):

@@ -19,7 +19,7 @@ from mgc.audio.waveform import Waveform
 from mgc.configuration import to_json
 from mgc.errors import ConfigError
 from mgc.features.cutting import ClipFrontEnd
-from mgc.features.front_end import FrontEndConfig, build_front_end, features_id
+from mgc.features.front_end import FrontEndConfig, build_front_end, describe_features, features_id
 from mgc.features.handcrafted import HandcraftedConfig
 from mgc.features.image import MelImageConfig
 from mgc.features.normalization import Normalization
@@ -234,7 +234,7 @@ def test_features_survive_their_table(name: str, tmp_path: Path) -> None:
     config = CONFIGS[name]
     front_end = build_front_end(config)
     made = [front_end(waveform(seconds)).features for seconds in (7.0, 3.0)]
-    writer = FeaturesWriter(str(tmp_path), to_json(config), features_id(config), front_end.shape, (), front_end.dtype)
+    writer = FeaturesWriter(str(tmp_path), describe_features(config))
     heard = {
         **{field: [None, None] for field in (*schema.TRACK_FACTS, *schema.REJECTS.names)},
         "track_id": ["a", "b"],
@@ -246,7 +246,7 @@ def test_features_survive_their_table(name: str, tmp_path: Path) -> None:
     FeaturesSink(writer).write([pa.table(heard)], None)
     dataset, facts = read_features(str(tmp_path))
     rows = dataset.to_table().sort_by([("track_id", "ascending"), ("clip_index", "ascending")])
-    found = np.frombuffer(b"".join(rows["features"].to_pylist()), facts["dtype"]).reshape(-1, *facts["shape"])
+    found = np.frombuffer(b"".join(rows["features"].to_pylist()), facts.dtype).reshape(-1, *facts.shape)
     np.testing.assert_array_equal(found, np.concatenate(made))
 
 

@@ -181,7 +181,7 @@ def test_one_pass_gives_logits_embeddings_and_noisy_logits(trained: str, ray_ses
     """What Ray's actors say, held against the model in this process."""
     dataset, facts = read_features(f"{trained}/features")
     bundle = evaluate.open_bundle(f"{trained}/bundle")
-    shape = tuple(facts["shape"])
+    shape = facts.shape
     rows = feed(dataset, "train", ray_session, None, bundle.experiment)
     stored = {row["track_id"]: row["features"] for row in rows.take_all()}
     shown = sorted(stored)[:10]
@@ -189,7 +189,7 @@ def test_one_pass_gives_logits_embeddings_and_noisy_logits(trained: str, ray_ses
     assert sorted(clips["track_id"].to_pylist()) == sorted(stored), "one clip a track, so short they are"
     predict = bundle.predictor()
     for row in clips.to_pylist():
-        clip_NFT = np.frombuffer(stored[row["track_id"]], facts["dtype"]).reshape(1, *shape)
+        clip_NFT = np.frombuffer(stored[row["track_id"]], facts.dtype).reshape(1, *shape)
         ((_, embedding_ND, logits_NG),) = predict.parts(clip_NFT)
         assert row["logits"] == pytest.approx(logits_NG[0], abs=1e-4)
         assert row["logits_zeroed_0.5"] == pytest.approx(predict.logits(zero_pixels(clip_NFT, 0.5))[0], abs=1e-4)
@@ -212,7 +212,7 @@ def test_a_catalog_is_heard_on_the_way_to_the_same_clips(trained: str, ray_sessi
     mine = tracks.filter(pc.equal(tracks["split"], "train"))
     catalog_feed.write_plan(f"{trained}/plan", mine)
     failed, epoch = catalog_feed.start_failed(), epoch_counter.start()
-    clip_bytes = math.prod(facts["shape"])
+    clip_bytes = math.prod(facts.shape)
 
     def heard(profile: Profile) -> list[tuple[Any, ...]]:
         stream = catalog_feed.heard_feed(

@@ -12,11 +12,10 @@ from cluster.tables.features import FeaturesWriter
 from mgc import schema
 from mgc.audio.excerpts import ListeningPlan
 from mgc.bundle import Bundle
-from mgc.configuration import to_json
 from mgc.datasets.protocols import ProtocolConfig
 from mgc.evaluation.leakage import TrainedGroups
 from mgc.experiment import Experiment
-from mgc.features.front_end import features_id
+from mgc.features.front_end import describe_features
 from mgc.features.mel import LogMelConfig
 from mgc.features.normalization import Normalization
 from mgc.models.architecture import build_model
@@ -56,7 +55,7 @@ def rows() -> pa.Table:
 def write(folder: Path) -> str:
     """Write the table as two files; returns its URI."""
     config, table = EXPERIMENT.front_end, rows()
-    writer = FeaturesWriter(str(folder), to_json(config), features_id(config), SHAPE, ["Noise, not music."])
+    writer = FeaturesWriter(str(folder), describe_features(config), ["Noise, not music."])
     for start in (0, 100):
         writer.write(table.slice(start, 100), schema.REJECTS.empty_table())
     return str(folder)

@@ -3,12 +3,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from mgc import schema
 from mgc.errors import CatalogError, FeaturesError
+from mgc.schema import FeaturesFacts
 
 REQUIRED = {
     "track_id": pa.string(),
@@ -71,19 +73,22 @@ FACTS: dict[str, Any] = {
 
 
 def test_features_say_what_computed_them_through_parquet() -> None:
-    columns = schema.with_notices(schema.features_schema({"kind": "log_mel"}, "0123456789ab", (128, 96)), ["synthetic"])
+    columns = schema.with_notices(
+        schema.features_schema(FeaturesFacts({"kind": "log_mel"}, "0123456789ab", (128, 96))), ["synthetic"]
+    )
     sink = pa.BufferOutputStream()
     pq.write_table(columns.empty_table(), sink)
     found = pq.read_schema(pa.BufferReader(sink.getvalue()))
-    assert schema.features_facts(found, "f") == FACTS
+    assert schema.read_features_facts(found, "f") == FeaturesFacts({"kind": "log_mel"}, "0123456789ab", (128, 96))
     assert schema.notices_of(found) == ("synthetic",)
     assert schema.notices_of(schema.FEATURES) == ()
 
 
 @pytest.mark.parametrize(("shape", "dtype"), [((26,), "float32"), ((20, 128), "float16"), ((220, 216, 3), "uint8")])
 def test_features_of_any_rank_and_dtype(shape: tuple[int, ...], dtype: str) -> None:
-    facts = schema.features_facts(schema.features_schema({"kind": "x"}, "0123456789ab", shape, dtype), "f")
-    assert (facts["shape"], facts["dtype"]) == (list(shape), dtype)
+    facts = FeaturesFacts({"kind": "x"}, "0123456789ab", shape, dtype)
+    assert schema.read_features_facts(schema.features_schema(facts), "f") == facts
+    assert facts.clip_bytes == np.zeros(shape, dtype).nbytes
 
 
 @pytest.mark.parametrize(
@@ -114,7 +119,7 @@ def test_features_of_any_rank_and_dtype(shape: tuple[int, ...], dtype: str) -> N
 )
 def test_what_is_no_features_table_is_refused_in_one_line(columns: pa.Schema, message: str) -> None:
     with pytest.raises(FeaturesError, match=message) as raised:
-        schema.features_facts(columns, "/music/features")
+        schema.read_features_facts(columns, "/music/features")
     assert str(raised.value).startswith("/music/features")
     assert "\n" not in str(raised.value)
 

@@ -33,10 +33,9 @@ from cluster.training import journal, trainer, worker
 from cluster.training.job import plan_training
 from cluster.training.journal import JournalPlan
 from mgc import schema
-from mgc.configuration import to_json
 from mgc.datasets.splits import TRAIN, VALIDATION
 from mgc.experiment import Experiment
-from mgc.features.front_end import build_front_end, features_id
+from mgc.features.front_end import build_front_end, describe_features
 from mgc.recipes.catalogue import find
 from mgc.training.loop import Batch
 from tests.benchmarks.result import Result, hand_over, say
@@ -53,7 +52,7 @@ def write_features(folder: Path, experiment: Experiment, clips: int) -> str:
     front_end = experiment.front_end
     shape = build_front_end(front_end).shape
     random = np.random.default_rng(0)
-    writer = FeaturesWriter(str(folder), to_json(front_end), features_id(front_end), shape, ("made in a benchmark",))
+    writer = FeaturesWriter(str(folder), describe_features(front_end), ("made in a benchmark",))
     for start in range(0, clips + VALIDATION_CLIPS, 512):
         numbers = range(start, min(start + 512, clips + VALIDATION_CLIPS))
         rows = [

@@ -21,9 +21,8 @@ from cluster.session.connect import connect
 from cluster.tables.features import FeaturesWriter
 from mgc import schema
 from mgc.audio.excerpts import ListeningPlan
-from mgc.configuration import to_json
 from mgc.experiment import Experiment
-from mgc.features.front_end import features_id
+from mgc.features.front_end import describe_features
 from mgc.features.mel import LogMelConfig
 from mgc.models.guess import GuessConfig
 from mgc.training.config import TrainingConfig
@@ -47,7 +46,7 @@ EXPERIMENT = Experiment(
 def write(folder: Path, gibibytes: float) -> int:
     """Write the table; returns its clips."""
     config = EXPERIMENT.front_end
-    writer = FeaturesWriter(str(folder), to_json(config), features_id(config), CLIP, ["Noise, not music."])
+    writer = FeaturesWriter(str(folder), describe_features(config), ["Noise, not music."])
     random = np.random.default_rng(0)
     clips = round(gibibytes * 2**30 / (CLIP[0] * CLIP[1]))
     # Rarer and rarer genres.

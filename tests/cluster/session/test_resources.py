@@ -19,9 +19,8 @@ from cluster.session.connect import at_hand, connect
 from cluster.session.profiles import Profile, choose
 from cluster.tables.features import FeaturesWriter
 from mgc import schema
-from mgc.configuration import to_json
 from mgc.errors import ConfigError
-from mgc.features.front_end import build_front_end, features_id
+from mgc.features.front_end import build_front_end, describe_features
 from mgc.recipes.catalogue import RECIPES
 from pipelines import label, train
 from pipelines.command.job import run
@@ -35,7 +34,7 @@ def features(tmp_path: Path) -> str:
     uri = str(tmp_path / "features")
     front_end = RECIPES["house-thumbnail"].build().front_end
     shape = build_front_end(front_end).shape
-    writer = FeaturesWriter(uri, to_json(front_end), features_id(front_end), shape)
+    writer = FeaturesWriter(uri, describe_features(front_end))
     random = np.random.default_rng(0)
     rows: list[dict[str, Any]] = [
         {

@@ -21,10 +21,9 @@ from cluster.training.batches import training_batches
 from cluster.training.job import TrainingJob, plan_training
 from cluster.training.trainer import Dealt
 from mgc import schema
-from mgc.configuration import to_json
 from mgc.datasets.splits import TRAIN
 from mgc.experiment import Experiment
-from mgc.features.front_end import features_id
+from mgc.features.front_end import describe_features
 from mgc.training.sampling import Balance
 from tests.support.tiny_features import EXPERIMENT, SHAPE
 
@@ -55,7 +54,7 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> str:
         for number in range(count)
     ]
     table = pa.Table.from_pylist(rows, schema=schema.FEATURES)
-    writer = FeaturesWriter(uri, to_json(config), features_id(config), SHAPE, ("made in a test",))
+    writer = FeaturesWriter(uri, describe_features(config), ("made in a test",))
     ends = [0, 500, 730, 1000, 1075, 1096, table.num_rows]
     for start, end in itertools.pairwise(ends):
         writer.write(table.slice(start, end - start), schema.REJECTS.empty_table())

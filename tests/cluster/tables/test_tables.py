@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from cluster.tables.parquet import is_parquet, open_parquet, write_part
 from mgc import schema
 from mgc.datasets.protocols import GivenSplits
 from mgc.errors import CatalogError, FeaturesError, LabelsError, MgcError, StorageError
+from mgc.schema import FeaturesFacts
 from tests.support.object_store import ObjectStore
 
 FRONT_END = {"kind": "mel", "n_mels": 2}
 SHAPE = (2, 3)
+FACTS = FeaturesFacts(FRONT_END, "f1", SHAPE)
 REQUIRED = {
     "track_id": pa.array(["b", "a"]),
     "uri": pa.array(["s3://m/b.mp3", "s3://m/a.mp3"]),
@@ -261,7 +264,7 @@ class TestFeatures:
     def test_there_and_back(self, anywhere: str) -> None:
         uri = join(anywhere, "features of mine")
         assert features_done(uri, "f1") is None
-        writer = FeaturesWriter(uri, FRONT_END, "f1", SHAPE, ["Synthetic."])
+        writer = FeaturesWriter(uri, FACTS, ["Synthetic."])
         writer.write(clips(("a", "1", "Rock", "training"), ("a", "1", "Rock", "training")), NONE)
         writer.write(clips(("b", "2", None, None)), rejects("x", "y"))
         writer.write(clips(), NONE)
@@ -269,9 +272,9 @@ class TestFeatures:
         assert names == ["features", "features", "rejects"]
         for where in (uri, join(uri, "features")):
             dataset, facts = read_features(where)
-            assert (facts["front_end"], facts["features_id"], tuple(facts["shape"])) == (FRONT_END, "f1", SHAPE)
+            assert facts == FACTS
             assert schema.notices_of(dataset.schema) == ("Synthetic.",)
-            assert schema.features_facts(dataset.schema, "x") == facts
+            assert schema.read_features_facts(dataset.schema, "x") == facts
             assert dataset.schema.equals(schema.FEATURES)
             assert sorted(dataset.to_table()["track_id"].to_pylist()) == ["a", "a", "b"]
             assert len(dataset.files) == 2
@@ -281,7 +284,7 @@ class TestFeatures:
         assert sorted(pairs) == [("a", "1"), ("b", "2"), ("x", "1"), ("y", "1")]
 
     def test_what_is_written_twice_is_there_once(self, anywhere: str) -> None:
-        first, again = (FeaturesWriter(anywhere, FRONT_END, "f1", SHAPE) for _ in range(2))
+        first, again = (FeaturesWriter(anywhere, FACTS) for _ in range(2))
         rows = clips(("a", "1", "Rock", "training"), ("b", "1", "Jazz", "training"))
         first.write(rows, rejects("x"))
         names = sorted(files.list_uris(anywhere))
@@ -297,11 +300,11 @@ class TestFeatures:
             before = len(files.list_uris(anywhere))
             again.write(other, NONE)
             assert len(files.list_uris(anywhere)) == before + 1
-        FeaturesWriter(anywhere, FRONT_END, "f2", SHAPE).write(rows, NONE)
+        FeaturesWriter(anywhere, replace(FACTS, features_id="f2")).write(rows, NONE)
         assert len(files.list_uris(anywhere)) == before + 2
 
     def test_only_rejects(self, tmp_path: Path) -> None:
-        FeaturesWriter(str(tmp_path), FRONT_END, "f1", SHAPE).write(clips(), rejects("x"))
+        FeaturesWriter(str(tmp_path), FACTS).write(clips(), rejects("x"))
         done = features_done(str(tmp_path), "f1")
         assert done is not None
         assert done.to_pydict() == {"track_id": ["x"], "content_tag": ["1"]}
@@ -319,7 +322,7 @@ class TestFeatures:
 
     def test_of_another_front_end(self, tmp_path: Path) -> None:
         uri = str(tmp_path)
-        FeaturesWriter(uri, FRONT_END, "f1", SHAPE).write(clips(("a", "1", None, None)), NONE)
+        FeaturesWriter(uri, FACTS).write(clips(("a", "1", None, None)), NONE)
         line = refusal(features_done, uri, "f2", error=FeaturesError)
         assert line.startswith(f"{uri} holds features f1 of the front end ")
         assert line.endswith("not f2; give another --out, or remove it.")
@@ -327,8 +330,10 @@ class TestFeatures:
 
     def test_of_several_front_ends(self, anywhere: str) -> None:
         for number in range(6):
-            FeaturesWriter(anywhere, FRONT_END, "f1", SHAPE).write(clips((str(number), "1", None, None)), NONE)
-        FeaturesWriter(anywhere, {"kind": "thumbnail"}, "f2", SHAPE).write(clips(("z", "1", None, None)), NONE)
+            FeaturesWriter(anywhere, FACTS).write(clips((str(number), "1", None, None)), NONE)
+        FeaturesWriter(anywhere, FeaturesFacts({"kind": "thumbnail"}, "f2", SHAPE)).write(
+            clips(("z", "1", None, None)), NONE
+        )
         for line in (
             refusal(read_features, anywhere, error=FeaturesError),
             refusal(features_done, anywhere, "f1", error=FeaturesError),
@@ -339,7 +344,7 @@ class TestFeatures:
 
     def test_notices_of_all_files(self, tmp_path: Path) -> None:
         for track, notice in (("a", "CC BY-NC."), ("b", "Synthetic."), ("c", "CC BY-NC.")):
-            writer = FeaturesWriter(str(tmp_path), FRONT_END, "f1", SHAPE, [notice])
+            writer = FeaturesWriter(str(tmp_path), FACTS, [notice])
             writer.write(clips((track, "1", None, None)), NONE)
         dataset, _ = read_features(str(tmp_path))
         assert sorted(schema.notices_of(dataset.schema)) == ["CC BY-NC.", "Synthetic."]
@@ -361,7 +366,7 @@ class TestFeatures:
         ):
             put(uri, clips(("a", "1", None, None)).replace_schema_metadata({b"mgc_front_end": facts}))
             refusal(read_features, uri, error=FeaturesError)
-        proper = schema.features_schema(FRONT_END, "f1", SHAPE)
+        proper = schema.features_schema(FACTS)
         texts = clips(("a", "1", None, None)).set_column(4, "features", pa.array(["text"]))
         put(uri, texts.replace_schema_metadata(proper.metadata))
         assert "features are string of uint8, and should be binary" in refusal(read_features, uri, error=FeaturesError)
@@ -382,13 +387,13 @@ class TestFeatures:
                 "extra": [1.5],
             }
         )
-        metadata = schema.features_schema(FRONT_END, "f1", SHAPE).metadata
+        metadata = schema.features_schema(FACTS).metadata
         dataset, facts = read_features(put(str(tmp_path / "x.parquet"), table.replace_schema_metadata(metadata)))
         read = dataset.to_table()
         assert read.schema.equals(schema.FEATURES)
         assert read.to_pylist()[0]["features"] == bytes(6)
         assert read.to_pylist()[0]["split"] is None
-        assert facts["features_id"] == "f1"
+        assert facts.features_id == "f1"
         assert read_roster(dataset, GivenSplits()).tracks("training") == []
 
     def test_a_rejects_file_that_cannot_be_read(self, tmp_path: Path) -> None:

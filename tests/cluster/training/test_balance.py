@@ -26,10 +26,9 @@ from cluster.tables.features import FeaturesWriter, read_features, read_roster
 from cluster.training.job import plan_training
 from cluster.training.trainer import train
 from mgc import schema
-from mgc.configuration import to_json
 from mgc.datasets.splits import TRAIN, VALIDATION
 from mgc.experiment import Experiment
-from mgc.features.front_end import build_front_end, features_id
+from mgc.features.front_end import build_front_end, describe_features
 from mgc.recipes.catalogue import find
 from mgc.training.sampling import Resample
 from tests.support.tripwire import Tripwire
@@ -74,7 +73,7 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> str:
         for number in range(count if split == TRAIN else 6)
     ]
     random.shuffle(rows)  # type: ignore[arg-type]
-    writer = FeaturesWriter(uri, to_json(front_end), features_id(front_end), shape, ("made in a test",))
+    writer = FeaturesWriter(uri, describe_features(front_end), ("made in a test",))
     table = pa.Table.from_pylist(rows, schema=schema.FEATURES)
     for start in range(0, table.num_rows, 40):
         writer.write(table.slice(start, 40), schema.REJECTS.empty_table())

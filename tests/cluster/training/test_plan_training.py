@@ -18,6 +18,7 @@ from mgc.features.mel_means import MelMeansConfig
 from mgc.features.normalization import Normalization, ScalingConfig
 from mgc.models.dense import DenseConfig
 from mgc.models.guess import Guess, GuessConfig
+from mgc.schema import FeaturesFacts
 from mgc.training.loop import TrainingConfig
 
 CLIPS, NUMBERS = 400, 16
@@ -43,7 +44,7 @@ def planned(experiment: Experiment, features_NF: np.ndarray = FEATURES_NF) -> Tr
         }
     )
     dataset = pads.dataset(rows.to_batches(max_chunksize=33))
-    return plan_training(dataset, {"shape": [NUMBERS], "dtype": "float32"}, COUNTS, experiment, fit("test", 2, 8))
+    return plan_training(dataset, FeaturesFacts({}, "f1", (NUMBERS,), "float32"), COUNTS, experiment, fit("test", 2, 8))
 
 
 def test_the_minimum_and_maximum_are_those_of_every_training_clip(monkeypatch: pytest.MonkeyPatch) -> None:

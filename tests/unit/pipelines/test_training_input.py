@@ -11,20 +11,19 @@ import pytest
 
 from cluster.tables.features import FeaturesWriter
 from mgc import schema
-from mgc.configuration import to_json
 from mgc.errors import ConfigError, FeaturesError
-from mgc.features.front_end import features_id
+from mgc.features.front_end import describe_features
 from pipelines import train
 from pipelines.command.job import MISUSED, run
 from pipelines.training.source import open_source
 from tests.support import tiny_features
-from tests.support.tiny_features import EXPERIMENT, SHAPE
+from tests.support.tiny_features import EXPERIMENT
 
 
 def written(folder: Path, left_out: pc.Expression) -> str:
     table: pa.Table = tiny_features.rows().filter(~left_out)
     config = EXPERIMENT.front_end
-    writer = FeaturesWriter(str(folder), to_json(config), features_id(config), SHAPE)
+    writer = FeaturesWriter(str(folder), describe_features(config))
     writer.write(table, schema.REJECTS.empty_table())
     return str(folder)
 
@@ -41,9 +40,7 @@ def test_a_genre_without_training_clips_is_refused(tmp_path: Path) -> None:
     place = three.schema.get_field_index("genre_top")
     validation = pc.and_(pc.equal(three["split"], "validation"), pc.equal(three["genre_top"], "rock"))
     jazz = pc.if_else(validation, "jazz", three["genre_top"])
-    writer = FeaturesWriter(
-        str(tmp_path / "jazz"), to_json(EXPERIMENT.front_end), features_id(EXPERIMENT.front_end), SHAPE
-    )
+    writer = FeaturesWriter(str(tmp_path / "jazz"), describe_features(EXPERIMENT.front_end))
     writer.write(three.set_column(place, schema.FEATURES.field("genre_top"), jazz), schema.REJECTS.empty_table())
     with pytest.raises(FeaturesError, match=r"jazz.*validation.*train"):
         train.build(EXPERIMENT, str(tmp_path / "jazz"), "/nowhere", dry_run=True)
