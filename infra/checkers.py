@@ -292,7 +292,7 @@ def own_metrics() -> frozenset[str]:
     from pipelines.command.metrics import METRICS
 
     names = set(METRICS)
-    for file in (path for room in ("cluster", "pipelines", "tune") for path in (ROOT / room).glob("*.py")):
+    for file in (path for room in ("cluster", "pipelines", "tune") for path in (ROOT / room).rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name) and node.args):
                 continue

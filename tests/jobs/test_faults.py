@@ -67,9 +67,9 @@ class Nights:
     def bucket(self) -> str:
         return split_s3(self.uri)[0]
 
-    def put(self, files: dict[str, bytes]) -> None:
+    def put(self, tracks: dict[str, bytes]) -> None:
         with ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda name: files.write_bytes(f"{self.uri}/audio/{name}", files[name]), files))
+            list(pool.map(lambda name: files.write_bytes(f"{self.uri}/audio/{name}", tracks[name]), tracks))
 
     def make_catalog(self) -> None:
         assert run(catalog.command, [f"{self.uri}/audio", "--out", f"{self.uri}/catalog.parquet"]) == 0
@@ -117,11 +117,11 @@ def first_night(
     """
     names = [f"{number:03}.mp3" for number in range(TRACKS)]
     spoiled = {each.damage: each.data for each in damaged_files(25, 0, good_files())}
-    files = {name: music[number % len(music)] for number, name in enumerate(names)}
-    files["040.mp3"] = spoiled["html"]
+    tracks = {name: music[number % len(music)] for number, name in enumerate(names)}
+    tracks["040.mp3"] = spoiled["html"]
     with pytest.MonkeyPatch.context() as patch:
         nights = Nights(f"s3://{object_store.make_bucket()}", store_proxy, ray_session, patch)
-        nights.put(files)
+        nights.put(tracks)
         nights.make_catalog()
         bucket = nights.bucket
         with store_proxy.armed(

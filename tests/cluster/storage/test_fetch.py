@@ -19,7 +19,6 @@ import pytest
 from cluster.storage import fetch, files, s3
 from cluster.storage.fetch import Fetch, FetchConfig
 from cluster.storage.listing import list_audio
-from cluster.storage.s3 import TRACK_RETRIES
 from cluster.storage.uri import join, locate, split_s3
 from mgc.audio.cuts import Cuts
 from mgc.audio.excerpts import ListeningPlan
@@ -259,7 +258,7 @@ class TestFaults:
         bucket = bucket_of(batch)
         with store_proxy.armed(Faults((fault,), "a.mp3", bucket)):
             check(Fetch()(batch), {"a.mp3": words, "b.mp3": BODY["b"]})
-        assert len(store_proxy.requests("GET", "a.mp3", bucket)) == 1 + TRACK_RETRIES
+        assert len(store_proxy.requests("GET", "a.mp3", bucket)) == 1 + s3.TRACK_RETRIES
         assert len(store_proxy.requests("GET", "b.mp3", bucket)) == 1
 
     @pytest.mark.parametrize("fault", [Fault.SLOW_DOWN, Fault.STALL])
