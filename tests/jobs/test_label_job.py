@@ -93,7 +93,7 @@ def test_a_first_plan_has_nothing_to_go_by(music: Path, tmp_path: Path, capsys: 
 
 
 def test_prometheus_finds_the_counters(labelled: str) -> None:
-    """At the metrics port of the node; Ray brings them there every ten seconds."""
+    """Ray brings the counters to the metrics port of the node every few seconds."""
     [node] = [node for node in ray.nodes() if node["Alive"]]
     url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
     wanted = ("mgc_tracks_total", "mgc_errors_total", "mgc_read_bytes_total", "mgc_heard_seconds_total")

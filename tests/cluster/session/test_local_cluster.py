@@ -14,7 +14,6 @@ import pytest
 
 from cluster.session.local_cluster import descendants, still_there
 
-# "local_cluster": on the process that runs Ray, see tests/conftest.py.
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]
 
 ROOT = Path(__file__).parents[3]

@@ -85,7 +85,7 @@ def test_tensorboard_has_every_epoch_and_the_picture(watched: dict[str, Any]) ->
 
 
 def test_prometheus_finds_the_counters_of_training(watched: dict[str, Any]) -> None:
-    """At the metrics port of the node; Ray brings them there every ten seconds."""
+    """Ray brings the counters to the metrics port of the node every few seconds."""
     [node] = [node for node in ray.nodes() if node["Alive"]]
     url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
     wanted = {"clips_total": 2.0 * CLIPS, "steps_total": 2.0 * CLIPS / 8, "epochs_total": 2.0}
