@@ -1,7 +1,7 @@
-"""`python -m infra.check [FOLDER]`: validates every file in infra/ by a real parser or validator; part of `make check`.
+"""`python -m infra.check [FOLDER]`: check every file in infra/ with a real parser or validator; part of `make check`.
 
-KubeRay's schemas lie in the folder that KUBERAY_SCHEMAS names (rayclusters.v1.json and its like, the openAPIV3Schema of
-each resource). What cannot be checked here is said in a line and fails nothing; what is wrong is, and does.
+KUBERAY_SCHEMAS names the folder of KubeRay's schemas (rayclusters.v1.json and so on, the openAPIV3Schema of each
+resource). A line reports each check that cannot be made here, without failing. Faults are reported and do fail.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Check = tuple[str, Path, Callable[[Path], list[str]]]
 
 
 def checks(folder: Path, schemas: Path | None) -> Iterator[Check]:
-    """Every check of a folder like infra/: what it is, of what, and the function."""
+    """Yield every check of a folder like infra/: its kind, what it checks, and the function."""
     for file in sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")]):
         yield "YAML", file, checkers.yaml_file
     for file in sorted(folder.glob("kuberay/*.yaml")):
@@ -53,11 +53,11 @@ def run(folder: Path, schemas: Path | None) -> tuple[list[str], list[str], dict[
     """Make all checks.
 
     Args:
-        folder: like infra/.
+        folder: folder like infra/.
         schemas: folder of KubeRay's schemas, or None.
 
     Returns:
-        What is wrong, what could not be checked, and how many files each kind of check has passed.
+        The faults, what could not be checked, and how many files passed each kind of check.
     """
     wrong: list[str] = []
     skipped: dict[str, None] = {}
@@ -80,12 +80,12 @@ def run(folder: Path, schemas: Path | None) -> tuple[list[str], list[str], dict[
 
 
 def main() -> None:
-    """Check, say, and exit with 1 where something is wrong."""
+    """Make all checks, report them, and exit with 1 if there is a fault."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else checkers.ROOT / "infra"
     named = os.environ.get("KUBERAY_SCHEMAS")
     schemas = Path(named) if named else None
     if schemas is not None and not schemas.is_dir():
-        sys.exit(f"infra: KUBERAY_SCHEMAS is {named}: there is no such folder.")
+        sys.exit(f"infra: KUBERAY_SCHEMAS names {named}, which is no folder.")
     wrong, skipped, passed = run(folder.resolve(), schemas)
     print("infra: " + ", ".join(f"{kind} {count}" for kind, count in passed.items()))
     for line in skipped:

@@ -1,7 +1,7 @@
-"""One function for each kind of file in infra/: it returns what is wrong, a line each, nothing where the file is good.
+"""Check the files in infra/: one function for each kind of file. It returns a line for each fault, none if all is well.
 
-Each asks a real parser or validator. What it needs that is not a package of `.venv` (promtool, terraform,
-systemd-analyze) may be lacking: then `Skip` says so.
+Each function asks a real parser or validator. Some need a program that is not a package of `.venv` (promtool,
+terraform, systemd-analyze); where it is missing, they raise `Skip`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
+from pydantic import JsonValue
 
 ROOT: Final = Path(__file__).parents[1]
 
@@ -40,11 +41,11 @@ _TOOL_SECONDS: Final = 120
 
 
 class Skip(Exception):  # noqa: N818
-    """A check cannot be made here; the message says what is lacking."""
+    """A check cannot be made here; the message says what is missing."""
 
 
 def yaml_file(file: Path) -> list[str]:
-    """Layout, repeated keys and syntax, by yamllint."""
+    """Check layout, repeated keys and syntax with yamllint."""
     from yamllint import linter
     from yamllint.config import YamlLintConfig
 
@@ -53,12 +54,12 @@ def yaml_file(file: Path) -> list[str]:
 
 
 def kuberay(file: Path, schemas: Path | None) -> list[str]:
-    """KubeRay's resources by its schemas, in which a field that does not exist is wrong too; and their commands."""
+    """Check KubeRay's resources against its schemas, with unknown fields refused, and the commands in them."""
     import jsonschema
 
     wrong: list[str] = []
     for resource in yaml.safe_load_all(file.read_text(encoding="utf-8")):
-        kind, _, version = resource.get("kind", ""), *resource.get("apiVersion", "").partition("/")[1:]
+        kind, version = str(resource.get("kind", "")), str(resource.get("apiVersion", "")).partition("/")[2]
         for command in _values(resource, "entrypoint"):
             wrong += command_line(command)
         if schemas is None:
@@ -74,13 +75,13 @@ def kuberay(file: Path, schemas: Path | None) -> list[str]:
     return wrong
 
 
-def _strict(schema: Any) -> Any:
-    """A schema in which objects have no fields but those that it names, as for an API server asked to be strict."""
+def _strict(schema: JsonValue) -> JsonValue:
+    """Return a schema that refuses unknown fields, as an API server does when it is asked to be strict."""
     if isinstance(schema, list):
         return [_strict(each) for each in schema]
     if not isinstance(schema, dict):
         return schema
-    strict = {name: _strict(value) for name, value in schema.items()}
+    strict: dict[str, JsonValue] = {name: _strict(value) for name, value in schema.items()}
     fields = schema.get("properties")
     if isinstance(fields, dict) and fields and schema.get("type") == "object":
         open_ended = "additionalProperties" in schema or schema.get("x-kubernetes-preserve-unknown-fields")
@@ -88,8 +89,8 @@ def _strict(schema: Any) -> Any:
     return strict
 
 
-def _values(value: Any, name: str) -> Iterator[str]:
-    """Every text that stands under a name, however deep."""
+def _values(value: JsonValue, name: str) -> Iterator[str]:
+    """Yield every text under a name, at any depth."""
     if isinstance(value, dict):
         for key, each in value.items():
             if key == name and isinstance(each, str):
@@ -102,7 +103,7 @@ def _values(value: Any, name: str) -> Iterator[str]:
 
 
 def command_line(command: str) -> list[str]:
-    """A command of ours, parsed by the job itself; what shells put in place of a variable is taken as it stands."""
+    """Check a command of mgc's with the job's own parser. A shell variable counts as its default value."""
     import click
 
     from mgc.errors import ConfigError
@@ -126,9 +127,9 @@ def command_line(command: str) -> list[str]:
                 below.make_context(str(name), rest)
             return []
         given = job.make_context(f"mgc {words[1]}", arguments).params
-        # Options that a job does not know itself are fields of the recipe.
+        # Options that the job does not know are fields of the recipe.
         fields = overrides(given.get("fields", ()))
-        if "recipe" in given:
+        if given.get("recipe"):
             find_recipe(given["recipe"]).build().override(fields)
     except click.ClickException as error:
         return [f"{command!r}: {error.format_message()}"]
@@ -138,7 +139,7 @@ def command_line(command: str) -> list[str]:
 
 
 def ray_up(file: Path) -> list[str]:
-    """The configuration of `ray up`, filled out and validated by Ray itself."""
+    """Check the configuration of `ray up`: Ray completes and validates it."""
     import jsonschema
     from ray.autoscaler._private.util import prepare_config, validate_config
 
@@ -154,7 +155,7 @@ def ray_up(file: Path) -> list[str]:
 
 
 def hcl(folder: Path) -> list[str]:
-    """Terraform's files by an HCL parser; everything that is referred to must be declared."""
+    """Check Terraform's files with an HCL parser. Whatever they refer to must be declared."""
     import hcl2
     from lark.exceptions import LarkError
 
@@ -194,7 +195,7 @@ def _bare(name: str) -> str:
 
 
 def terraform_format(folder: Path) -> list[str]:
-    """`terraform fmt -check`, which needs no provider. `terraform validate` would: it is not run."""
+    """Check the layout with `terraform fmt -check`. `terraform validate` is not run: it needs a provider."""
     done = _tool("terraform", ["fmt", "-check", "-recursive", str(folder)])
     return [
         f"{Path(line).name}: terraform fmt would change it" for line in done.stdout.split() if line.endswith(".tf")
@@ -202,7 +203,7 @@ def terraform_format(folder: Path) -> list[str]:
 
 
 def dockerfile(file: Path) -> list[str]:
-    """By hadolint; and what is copied into the image must be there."""
+    """Check a Dockerfile with hadolint. Whatever it copies into the image must exist."""
     hadolint = Path(sys.executable).with_name("hadolint")
     done = _tool(str(hadolint) if hadolint.exists() else "hadolint", ["--no-color", "--format", "json", str(file)])
     try:
@@ -217,7 +218,7 @@ def dockerfile(file: Path) -> list[str]:
 
 
 def prometheus_config(file: Path) -> list[str]:
-    """By promtool. Debian's knows no Kubernetes and no EC2: there these targets are left out, the rest is checked."""
+    """Check a configuration with promtool. Debian's knows no Kubernetes and no EC2; it skips their targets."""
     config = yaml.safe_load(file.read_text(encoding="utf-8"))
     done = _tool("promtool", ["check", "config", str(file)])
     strange = set(re.findall(r"field (\w+_sd_configs) not found", done.stderr))
@@ -235,7 +236,7 @@ def prometheus_config(file: Path) -> list[str]:
 
 
 def rules(file: Path) -> list[str]:
-    """Alert rules: every expression parses and asks for metrics that exist, and each says what to do."""
+    """Check alert rules: each expression parses and asks for metrics that exist, and each rule says what to do."""
     wrong: list[str] = []
     for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]:
         for rule in group["rules"]:
@@ -246,14 +247,14 @@ def rules(file: Path) -> list[str]:
 
 
 def rules_by_promtool(file: Path) -> list[str]:
-    """Alert rules by promtool, and their tests beside them."""
+    """Check alert rules with promtool, and run the tests beside them."""
     tests = file.with_name(f"{file.stem}_test.yml")
     wrong = _said(_tool("promtool", ["check", "rules", str(file)]))
     return wrong + (_said(_tool("promtool", ["test", "rules", str(tests)])) if tests.exists() else [])
 
 
 def dashboard(file: Path) -> list[str]:
-    """A Grafana dashboard: panels that ask for something, all of it parses and exists."""
+    """Check a Grafana dashboard: each panel asks for something, and all that it asks for parses and exists."""
     try:
         board = json.loads(file.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
@@ -275,7 +276,7 @@ def dashboard(file: Path) -> list[str]:
 
 
 def expression(text: str) -> list[str]:
-    """A PromQL expression; Grafana's own variables may stand in it."""
+    """Check a PromQL expression, which may contain Grafana's own variables."""
     import promql_parser
 
     try:
@@ -288,7 +289,10 @@ def expression(text: str) -> list[str]:
 
 @cache
 def own_metrics() -> frozenset[str]:
-    """Names as Prometheus sees them: what stages count, by the calls that make the counters, and what jobs leave."""
+    """Return the names of our metrics as Prometheus sees them.
+
+    Those of stages are read from the calls in the code that make the counters; jobs publish the rest.
+    """
     from pipelines.command.metrics import METRICS
 
     names = set(METRICS)
@@ -306,7 +310,7 @@ def own_metrics() -> frozenset[str]:
 
 @cache
 def ray_metrics() -> frozenset[str]:
-    """Names that Ray's own dashboards ask for."""
+    """Return the names that Ray's own dashboards ask for."""
     import ray
 
     folder = Path(ray.__file__).parent / "dashboard" / "modules" / "metrics" / "dashboards"
@@ -315,7 +319,7 @@ def ray_metrics() -> frozenset[str]:
 
 
 def crontab(file: Path) -> list[str]:
-    """A file for /etc/cron.d: settings, and lines of schedule, user and command."""
+    """Check a file for /etc/cron.d: settings, and lines with schedule, user and command."""
     from cronsim import CronSim, CronSimError
 
     wrong: list[str] = []
@@ -336,12 +340,12 @@ def crontab(file: Path) -> list[str]:
             wrong.append(f"line {number}: {fields[5]!r} is no user")
         wrong += [f"line {number}: {each}" for each in command_line(fields[6])]
     if not file.read_text(encoding="utf-8").endswith("\n"):
-        wrong.append("the last line does not end: cron would not read it")
+        wrong.append("the last line has no line break: cron would not read it")
     return wrong
 
 
 def systemd(folder: Path) -> list[str]:
-    """Units by systemd itself; the programs that they start are looked for in this checkout."""
+    """Check units with systemd itself. It looks for the programs that they start in this checkout."""
     units = sorted([*folder.glob("*.service"), *folder.glob("*.timer")])
     with tempfile.TemporaryDirectory() as copies:
         for unit in units:
@@ -353,7 +357,7 @@ def systemd(folder: Path) -> list[str]:
 
 
 def shell(file: Path) -> list[str]:
-    """A shell script: it parses, and what it runs of ours is right."""
+    """Check a shell script: it parses, and its commands of mgc's are right."""
     done = _tool("bash", ["-n", str(file)])
     wrong = _said(done)
     for line in re.findall(r"^(?:exec )?(mgc [^|&]+)", file.read_text(encoding="utf-8"), re.MULTILINE):
@@ -365,7 +369,7 @@ def _tool(program: str, arguments: Sequence[str]) -> subprocess.CompletedProcess
     """Run a program.
 
     Raises:
-        Skip: there is none.
+        Skip: the program is not installed.
     """
     found = shutil.which(program)
     if found is None:

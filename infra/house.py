@@ -1,6 +1,6 @@
-"""Measure how the code is laid out, and hold the limits of CONTRIBUTING.md.
+"""Measure how the code is laid out, and check the limits of CONTRIBUTING.md.
 
-`python -m infra.house [--root FOLDER]` prints the measures as JSON, and ends with 1 where a limit is passed. FOLDER may
+`python -m infra.house [--root FOLDER]` prints the measures as JSON, and exits with 1 if a limit is exceeded. FOLDER may
 be another checkout, to compare with.
 """
 
@@ -18,26 +18,26 @@ from typing import Any, Final
 PACKAGES: Final = ("mgc", "cluster", "tune", "pipelines")
 MOST_LINES: Final = 400
 MOST_MODULES: Final = 16
-"""Modules side by side in a folder, its `__init__` not counted."""
+"""Modules side by side in a folder, without its `__init__`."""
 
 FREE: Final = frozenset({"pipelines"})
-"""Folders that may hold more: a module a job."""
+"""Folders that may hold more: they have a module for each job."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def modules(root: Path, packages: tuple[str, ...]) -> list[Path]:
-    """The Python files of some packages, below `root`."""
+    """Return the Python files of some packages, relative to `root`."""
     return sorted(path.relative_to(root) for package in packages for path in Path(root, package).rglob("*.py"))
 
 
 def functions(tree: ast.Module) -> Iterator[Function]:
-    """Every function and method."""
+    """Yield every function and method."""
     return (node for node in ast.walk(tree) if isinstance(node, Function))
 
 
 def any_in_signature(function: Function) -> int:
-    """How many times `Any` stands in the annotations of a function's parameters and of what it returns."""
+    """Count `Any` in the annotations of a function's parameters and of its return value."""
     given = function.args
     parameters = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
     annotations = [each.annotation for each in parameters if each is not None] + [function.returns]
@@ -46,7 +46,7 @@ def any_in_signature(function: Function) -> int:
 
 
 def arrows(root: Path, paths: list[Path]) -> set[tuple[str, str]]:
-    """Pairs of folders of which a module of the one imports a module of the other."""
+    """Return pairs of folders: a module of the first imports a module of the second."""
     known = {".".join(path.with_suffix("").parts) for path in paths}
     found = set()
     for path in paths:
@@ -66,7 +66,7 @@ def arrows(root: Path, paths: list[Path]) -> set[tuple[str, str]]:
 
 
 def measure(root: Path) -> dict[str, Any]:
-    """The measures of a checkout, JSON-ready."""
+    """Return the measures of a checkout as JSON values."""
     paths = modules(root, PACKAGES)
     everything = modules(root, (*PACKAGES, "tests", "infra"))
     folders = Counter(str(path.parent) for path in everything if path.name != "__init__.py")
@@ -94,10 +94,10 @@ def measure(root: Path) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Print the measures; 1 where a limit is passed."""
+    """Print the measures, and return 1 if a limit is exceeded."""
     parser = argparse.ArgumentParser(description="Measure how the code is laid out.")
     parser.add_argument("--root", type=Path, default=Path(), help="Another checkout to measure.")
-    parser.add_argument("--quiet", action="store_true", help="Print only what passes a limit.")
+    parser.add_argument("--quiet", action="store_true", help="Print only what exceeds a limit.")
     asked = parser.parse_args()
     found = measure(asked.root)
     if not asked.quiet:

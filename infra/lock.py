@@ -1,6 +1,6 @@
-"""Pin what pyproject.toml asks for, with all that it needs in turn, as it is installed here.
+"""Pin the packages that pyproject.toml asks for, and all that these need in turn, as they are installed here.
 
-`python infra/lock.py` writes requirements.lock; with `--check` it ends with 1 if that is not what it would write.
+`python infra/lock.py` writes requirements.lock. With `--check` it exits with 1 if the file is not what it would write.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ HEAD = """\
 
 
 class LockError(Exception):
-    """What is installed is not what pyproject.toml asks for."""
+    """The installed packages are not those that pyproject.toml asks for."""
 
 
 def asked() -> list[Requirement]:
-    """The direct dependencies, those of the extra `dev` among them."""
+    """Return the direct dependencies, including those of the extra `dev`."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return [Requirement(line) for line in project["dependencies"] + project["optional-dependencies"]["dev"]]
 
 
 def pins() -> dict[str, str]:
-    """Name to installed version of every package that is needed, directly or through others.
+    """Return name and installed version of every package that is needed, directly or through others.
 
     Raises:
-        LockError: one is missing, or its version is not one that was asked for.
+        LockError: a package is missing, or its version is not one that was asked for.
     """
     found: dict[str, str] = {}
     waiting = [(requirement, "pyproject.toml") for requirement in asked()]
@@ -50,7 +50,7 @@ def pins() -> dict[str, str]:
         if not requirement.specifier.contains(package.version, prereleases=True):
             raise LockError(f"{by} needs {requirement}, and {package.version} is installed")
         found[name] = package.version
-        # Each extra is followed once; the empty one stands for what the package always needs.
+        # Each extra is followed once. The empty one stands for what the package always needs.
         for extra in {"", *requirement.extras}:
             if (name, extra) in seen:
                 continue
@@ -63,7 +63,7 @@ def pins() -> dict[str, str]:
 
 
 def main() -> int:
-    """Write or check; the exit code."""
+    """Write or check the file, and return the exit code."""
     try:
         lines = [f"{name}=={version}" for name, version in sorted(pins().items())]
     except LockError as error:
@@ -79,7 +79,7 @@ def main() -> int:
         return 0
     lacking, extra = sorted(set(lines) - set(stand)), sorted(set(stand) - set(lines))
     print(
-        f"{LOCK.name}: lacks {', '.join(lacking) or 'nothing'}; has {', '.join(extra) or 'nothing'} too much; "
+        f"{LOCK.name}: lacks {', '.join(lacking) or 'nothing'}; has {', '.join(extra) or 'nothing'} in excess; "
         "run `make lock`.",
         file=sys.stderr,
     )

@@ -1,8 +1,8 @@
-"""Enter what evaluated bundles reached into mgc/recipes/scores.json, and print rows for RESULTS.md.
+"""Enter the scores of evaluated bundles into mgc/recipes/scores.json, and print rows for RESULTS.md.
 
 `python -m infra.scores --features "FMA-small mels" --at outputs/fma --commit abc1234 BUNDLE …`, after `mgc evaluate`.
-An entry of the same recipe, features, protocol and split is replaced. The command is what leads from the recipe to what
-was trained, whatever words were typed.
+An entry of the same recipe, features, protocol and split is replaced. The command of an entry leads from the recipe to
+what was trained; it need not be the one that was typed.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ HEAD: Final = """\
 
 
 def changed(experiment: Experiment) -> list[str]:
-    """The options that make of a recipe what was trained."""
+    """Return the options that turn the recipe into what was trained."""
     plain, options = find(experiment.recipe).build(), []
     wanted = experiment.dotted()
-    # Another kind has other fields: it comes first.
+    # A kind comes first: another kind has other fields.
     for kinds in (True, False):
         there = plain.dotted()
         for name, value in wanted.items():
@@ -47,7 +47,7 @@ def changed(experiment: Experiment) -> list[str]:
 
 
 def entry(bundle: Bundle, features: str, at: str, commit: str) -> RecipeScore:
-    """What a bundle's last evaluation gave.
+    """Return the score of a bundle's last evaluation.
 
     Raises:
         click.UsageError: it was never evaluated, or has no interval.
@@ -73,7 +73,7 @@ def entry(bundle: Bundle, features: str, at: str, commit: str) -> RecipeScore:
 
 
 def row(score: RecipeScore, bundle: Bundle) -> str:
-    """A line of the table in RESULTS.md."""
+    """Return a line of the table in RESULTS.md."""
     recipe = find(score.recipe)
     kept = (bundle.training.validation or {}).get("validation_accuracy")
     splits = ("validation", "test")
@@ -93,7 +93,7 @@ def row(score: RecipeScore, bundle: Bundle) -> str:
 
 
 def enter(scores: list[RecipeScore], path: Path = SCORES) -> None:
-    """Write the file anew with these in it."""
+    """Write the file again, with these scores in it."""
 
     def key(score: RecipeScore) -> tuple[str, ...]:
         return score.recipe, score.features, score.protocol, score.split
@@ -106,10 +106,10 @@ def enter(scores: list[RecipeScore], path: Path = SCORES) -> None:
 
 @click.command()
 @click.argument("bundles", nargs=-1, required=True)
-@click.option("--features", required=True, help="What they are called in the list.")
-@click.option("--at", required=True, help="Where they lay, for the command.")
-@click.option("--commit", required=True, help="Of the code that trained.")
-@click.option("--dry-run", is_flag=True, help="Only print the rows.")
+@click.option("--features", required=True, help="Name of the features in the list.")
+@click.option("--at", required=True, help="Folder of the features, for the command.")
+@click.option("--commit", required=True, help="Commit of the code that trained.")
+@click.option("--dry-run", is_flag=True, help="Print the rows and write nothing.")
 def command(bundles: tuple[str, ...], features: str, at: str, commit: str, dry_run: bool) -> None:
     """Enter the scores of evaluated BUNDLES, and print the rows for RESULTS.md."""
     loaded = [mgc.load_bundle(uri) for uri in bundles]
