@@ -64,7 +64,7 @@ def build(
     def work(at: Profile) -> list[Answers]:
         given = []
         for bundle, (dataset, shape, _) in zip(opened, checked, strict=True):
-            clips = clip_answers(feed(dataset, split, at, None, experiment), bundle, shape, at)
+            clips = clip_answers(feed(dataset, split, at, experiment), bundle, shape, at)
             given.append(answers(clips, bundle.taxonomy))
         return given
 

@@ -93,7 +93,7 @@ def build(
 
     def work(at: Profile) -> pa.Table:
         only = None if limit is None else roster.only(split)
-        fed = feed(dataset, split, at, None, experiment, only)
+        fed = feed(dataset, split, at, experiment, only)
         return clip_answers(fed, bundle, shape, at, shown, zeroed)
 
     with connect(profile=profile) as at:

@@ -11,7 +11,7 @@ import click
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
-from cluster.session.progress import shown
+from cluster.session.progress import show_progress
 from cluster.storage import files
 from cluster.storage.failures import redact
 from cluster.storage.uri import Uri, join
@@ -57,7 +57,7 @@ def build(
     writer = FeaturesWriter(out, describe_features(config), notices)
     splits: Counter[str] = Counter()
     written = 0
-    with shown("importing", "tracks", limit or total) as draw:
+    with show_progress("importing", "tracks", limit or total) as draw:
         for table in fma_mels.features(dataset.to_batches(batch_size=1024), where):
             rows = table if keep is None else table.filter(keep)
             rows = rows if limit is None else rows.slice(0, limit - written)

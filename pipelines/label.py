@@ -9,18 +9,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import click
-import ray
+from ray.exceptions import RayError
 
 from cluster.labels.plan import without
 from cluster.labels.rates import Measured, as_facts
 from cluster.labels.table import PLAN, RUN, Plan
 from cluster.session.connect import connect
 from cluster.session.profiles import Profile
-from cluster.session.progress import watched
+from cluster.session.progress import ProgressHandle, watch_progress
 from cluster.storage import files
 from cluster.storage.failures import redact
 from cluster.storage.uri import join
-from cluster.streams import listening
+from cluster.streams.listening import ListenRequest, stage_labels
 from mgc.bundle_files import DEFAULT
 from mgc.errors import LabelsError, MgcError
 from mgc.evaluation.alarms import Thresholds, thresholds
@@ -28,6 +28,9 @@ from mgc.labeling.rows import Lineage
 from pipelines.command.job import PROFILE, Summary, describe, main, say
 from pipelines.nights.plan import Night, Wanted, describe_night, night_options, open_night
 from pipelines.nights.report import labels_run, write_report
+
+_SECONDS: Final = ("audio_seconds", "heard_seconds", "fetch_seconds", "listen_seconds", "predict_seconds")
+"""Sums of the job's counters that `Measured` keeps."""
 
 _MOST_PASSES: Final = 3
 """Times that tracks are run whose rows did not arrive."""
@@ -134,18 +137,9 @@ def _run(night: Night, profile: Profile, until: datetime | None) -> tuple[Plan, 
             break
         uri = run.portion(missing)
         began = datetime.now(UTC)
-        with watched("labeling", "tracks", missing.num_rows) as progress:
-            listening.label(
-                uri,
-                missing.num_rows,
-                PLAN,
-                bundle,
-                lineage,
-                run.staged_uri,
-                profile,
-                progress,
-                until=until,
-            )
+        with watch_progress("labeling", "tracks", missing.num_rows) as progress:
+            request = ListenRequest(uri, missing.num_rows, PLAN, bundle.experiment, until=until)
+            stage_labels(request, bundle, lineage, run.staged_uri, profile, progress)
             measured = measured.plus(_measured(progress, began, profile))
         missing = run.missing()
     if missing.num_rows and not _over(until):
@@ -161,11 +155,11 @@ def _over(until: datetime | None) -> bool:
     return until is not None and datetime.now(UTC) >= until
 
 
-def _measured(progress: Any, began: datetime, profile: Profile) -> Measured:
+def _measured(progress: ProgressHandle, began: datetime, profile: Profile) -> Measured:
     """What a pass took."""
     try:
-        sums, first = ray.get(progress.sums.remote())
-    except ray.exceptions.RayError:
+        sums, first = progress.sums()
+    except RayError:
         # What was measured is not worth a night.
         sums, first = {}, None
     now = datetime.now(UTC).timestamp()
@@ -175,7 +169,10 @@ def _measured(progress: Any, began: datetime, profile: Profile) -> Measured:
         startup_seconds=first - began.timestamp(),
         cores=profile.cores,
         gpus=profile.gpus,
-        **{name: value for name, value in sums.items() if name != "quarantined"},
+        tracks=int(sums.get("tracks", 0)),
+        size_bytes=int(sums.get("size_bytes", 0)),
+        bytes_read=int(sums.get("bytes_read", 0)),
+        **{name: sums.get(name, 0.0) for name in _SECONDS},
     )
 
 

@@ -12,16 +12,15 @@ import click
 
 import mgc
 from cluster.bundles import open_bundle
-from cluster.session import epoch_counter
 from cluster.session.connect import connect
+from cluster.session.epoch_counter import EpochCounter
 from cluster.session.profiles import Profile
-from cluster.session.progress import watched
+from cluster.session.progress import watch_progress
 from cluster.storage import files
 from cluster.storage.failures import redact
 from cluster.storage.uri import Uri, join
-from cluster.training import journal
 from cluster.training.job import check_batch, plan_training
-from cluster.training.journal import JournalPlan
+from cluster.training.journal import JournalHandle, JournalPlan, settings_of
 from cluster.training.trainer import check_room, train
 from mgc.bundle import Bundle
 from mgc.configuration import short_hash
@@ -105,7 +104,7 @@ def build(
     plan = JournalPlan(
         name=f"{experiment.recipe}-{key}",
         key=key,
-        settings=journal.settings_of(experiment),
+        settings=settings_of(experiment),
         genres=Taxonomy.flat(counts[TRAIN]).names,
         tensorboard=events,
         mlflow=mlflow,
@@ -144,7 +143,7 @@ def _train(
     """
     check_batch(experiment, at)
     check_room(at)
-    told = journal.start(plan)
+    told = JournalHandle.start(plan)
     opened = source.open(at, join(folder, f"{plan.key}-data"))
     job = plan_training(opened.measured, opened.facts, opened.counts, experiment, at)
     say(
@@ -155,20 +154,20 @@ def _train(
     )
     if plan.tensorboard:
         say(f"to watch: tensorboard --logdir {redact(plan.tensorboard)}")
-    for problem in journal.problems(told):
+    for problem in told.problems():
         say(f"{problem} Training goes on.")
-    epoch = epoch_counter.start()
+    epoch = EpochCounter.start()
     try:
-        with watched("training", "clips", job.clips()) as progress:
+        with watch_progress("training", "clips", job.clips()) as progress:
             training = opened.training(epoch, progress)
             held_out = opened.validation if source.counts[VALIDATION] else None
             bundle, history = train(job, training, held_out, at, folder, plan.key, progress, epoch, told)
         bundle = adjusted(bundle, opened.validation, job)
     except BaseException:
-        journal.finish(told, None, patience_seconds=10.0)
+        told.close(None, patience_seconds=10.0)
         raise
     tags = {"bundle_id": bundle.id, "mgc": mgc.__version__}
-    for problem in journal.finish(told, kept_row(experiment.training, history), tags):
+    for problem in told.close(kept_row(experiment.training, history), tags):
         say(problem)
     failed = opened.quarantined()
     if failed:

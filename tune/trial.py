@@ -17,7 +17,7 @@ from ray import tune
 from ray.data import Dataset
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from cluster.session import epoch_counter
+from cluster.session.epoch_counter import EpochCounter
 from cluster.training.in_memory import HeldClips, follow
 from cluster.training.job import TrainingJob
 from cluster.training.trainer import train
@@ -44,11 +44,11 @@ class Streamed:
     """Trials of several workers, each with a trainer of its own that streams the features.
 
     Attributes:
-        streams: gives those of training and validation for a job and a handle of `epoch_counter.start`.
+        streams: gives those of training and validation for a job and its epochs.
         checkpoints: folder of the trainers' checkpoints.
     """
 
-    streams: Callable[[TrainingJob, Any], tuple[Dataset, Dataset]]
+    streams: Callable[[TrainingJob, EpochCounter], tuple[Dataset, Dataset]]
     checkpoints: str
 
 
@@ -78,7 +78,7 @@ def _report(course: Course) -> None:
 def together(config: dict[str, Any], space: Space, job: TrainingJob, data: Streamed) -> None:
     """A trial of several workers."""
     job = job.of(space.apply(job.experiment, point_of(space, config)))
-    epoch = epoch_counter.start()
+    epoch = EpochCounter.start()
     training, validation = data.streams(job, epoch)
     name = tune.get_context().get_trial_id()
     train(job, training, validation, job.profile, data.checkpoints, name, epoch=epoch, callbacks=[WholeEpochs()])

@@ -1,51 +1,46 @@
-"""Which epoch a training is in, for the stages of its stream.
+"""The epoch that a training is in, for the stages of its stream.
 
-Ray Data runs the same plan again in each epoch; a stage that is to do something else in each one asks here.
+Ray Data runs the same plan again in each epoch. A stage that does something else in each one asks here.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from cluster.session.driver_actor import DriverActor
 
 
-class Epoch:
-    """A number; as a Ray actor, that of a whole training."""
+class _Epoch:
+    """One number, held by an actor."""
 
     def __init__(self) -> None:
         self._number = 0
 
     def begin(self, number: int) -> None:
-        """The epoch that the next pass over the stream is of, counted from 0."""
         self._number = number
 
-    def number(self) -> int:
-        """The epoch that has begun last."""
+    def current(self) -> int:
         return self._number
 
 
-class AskEpoch:
-    """A function of no arguments that may travel to any task: which epoch it is, counted from 0."""
-
-    def __init__(self, epoch: Any) -> None:
-        self._epoch = epoch
-
-    def __call__(self) -> int:
-        """Asks the actor: about 2 ms."""
-        number: int = ray.get(self._epoch.number.remote())
-        return number
-
-
-def start() -> Any:
-    """A handle of an `Epoch` that lives as long as the handle.
+class EpochCounter:
+    """The epoch of one training, counted from 0. It can be pickled; all copies see the same number.
 
     The first worker calls `begin` before it asks for its batches. A pass over the stream begins when every worker has
-    asked (Ray's streaming split waits for them), so no task of it finds another number, and none of the pass before is
-    needed any more. After a resume the number is that of the epoch that is done again.
+    asked (Ray's streaming split waits for them), so all its tasks see the same number, and no task of the pass before
+    still needs the old one. After a resume the number is that of the epoch that is repeated.
     """
-    # With the driver: a node that dies must not take it along.
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    actor: Any = ray.remote(Epoch)
-    return actor.options(num_cpus=0, scheduling_strategy=here).remote()
+
+    def __init__(self, actor: DriverActor[_Epoch]) -> None:
+        self._actor = actor
+
+    @classmethod
+    def start(cls) -> EpochCounter:
+        """Start a counter at epoch 0."""
+        return cls(DriverActor.start(_Epoch))
+
+    def begin(self, number: int) -> None:
+        """Set the epoch that the next pass over the stream belongs to, and wait until it is set."""
+        self._actor.ask(_Epoch.begin, number)
+
+    def current(self) -> int:
+        """Return the epoch that began last."""
+        return self._actor.ask(_Epoch.current)

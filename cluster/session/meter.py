@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from ray.util import metrics
 
+from cluster.session.progress import ProgressHandle
 from mgc.audio.cuts import Cuts
 
 
@@ -20,11 +20,11 @@ class Meter:
     `ray_mgc_audio_seconds_total` and `ray_mgc_heard_seconds_total`.
     """
 
-    def __init__(self, progress: Any) -> None:
+    def __init__(self, progress: ProgressHandle) -> None:
         """Set up.
 
         Args:
-            progress: a handle of `progress.watched`.
+            progress: counters of the job.
         """
         self._progress = progress
         self._tracks = metrics.Counter("mgc_tracks", "Tracks labelled or quarantined.", ("status",))
@@ -49,7 +49,7 @@ class Meter:
         tracks = len(batch["track_id"])
         sums = {"size_bytes": int(batch["size_bytes"].sum()), "bytes_read": read, "audio_seconds": audio}
         sums |= {"heard_seconds": listened, "fetch_seconds": seconds[0], "listen_seconds": seconds[1]}
-        self._progress.add.remote({"tracks": tracks, "quarantined": failed}, sums=sums, began=began)
+        self._progress.add({"tracks": tracks, "quarantined": failed}, sums=sums, began=began)
         for counter, value in ((self._bytes, read), (self._audio, audio), (self._heard, listened)):
             if value > 0:
                 counter.inc(value)
@@ -61,7 +61,7 @@ class Meter:
             rows: as `schema.LABELS`.
             seconds: that the network took.
         """
-        self._progress.add.remote({}, sums={"predict_seconds": seconds})
+        self._progress.add({}, sums={"predict_seconds": seconds})
         for status, count in Counter(rows["status"].to_pylist()).items():
             self._tracks.inc(count, {"status": status})
         for kind, count in Counter(pc.drop_null(rows["error_kind"]).to_pylist()).items():

@@ -1,7 +1,7 @@
-"""Progress of long work: a bar on a terminal, a plain line now and then elsewhere; both on stderr.
+"""Progress of long work: a bar on a terminal, a plain line every ten seconds elsewhere; both on stderr.
 
-Tasks on any node count into one actor; a thread of the driver reads it. Counting is fire and forget: it never slows a
-stage.
+Tasks on any node count into one actor, and a thread of the driver reads it. Nobody waits for a count to arrive, so
+counting never slows a stage.
 """
 
 from __future__ import annotations
@@ -13,183 +13,280 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final, Protocol
 
-import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.exceptions import RayError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-LINE_EVERY_SECONDS = 10.0
+from cluster.session.driver_actor import DriverActor
+
+LINE_EVERY_SECONDS: Final = 10.0
 
 RECENT_SECONDS: Final = 30.0
-"""Over so long the rate is taken: what came before, the start of the workers too, says nothing about what is left."""
-
+"""The rate is taken over this long. Older work, such as the start of the workers, says nothing about what is left."""
 
 NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
 
+_READ_EVERY_SECONDS: Final = 0.5
+_PATIENCE_SECONDS: Final = 5.0
+
+
+class Draw(Protocol):
+    """Redraws a bar, or prints a line when one is due."""
+
+    def __call__(
+        self, counts: Mapping[str, int], figures: Mapping[str, float], already_done: Mapping[str, int] = NOTHING
+    ) -> None:
+        """Show counters and figures; `already_done` is how much of each counter was done before this run."""
+
+
+class ProgressSink(Protocol):
+    """Where the workers of a job count."""
+
+    def add(self, counts: Mapping[str, int], figures: Mapping[str, float] | None = None) -> None:
+        """Add to counters, and set figures such as a loss."""
+
+    def set_counts(self, counts: Mapping[str, int]) -> None:
+        """Set counters to where the work stands."""
+
 
 class Counts:
-    """Named counters; as a Ray actor, those of a whole job."""
+    """Named counters and figures of a job."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
         self._before: Counter[str] = Counter()
         self._figures: dict[str, float] = {}
-        self._sums: Counter[str] = Counter()
+        self._sums: dict[str, float] = {}
         self._began: float | None = None
 
     def add(
         self,
-        counts: dict[str, int],
-        figures: dict[str, float] | None = None,
-        sums: dict[str, float] | None = None,
+        counts: Mapping[str, int],
+        figures: Mapping[str, float] | None = None,
+        sums: Mapping[str, float] | None = None,
         began: float | None = None,
     ) -> None:
         """Add to counters and to sums that are not shown, and set figures such as a loss.
 
-        `began`: when the work that is counted began, in seconds since the epoch.
+        Args:
+            counts: to add to the counters.
+            figures: to set.
+            sums: to add to the sums.
+            began: time at which the counted work began, in seconds since 1970.
         """
         self._counts.update(counts)
         self._figures.update(figures or {})
-        self._sums.update(sums or {})
+        for name, value in (sums or {}).items():
+            self._sums[name] = self._sums.get(name, 0) + value
         if began is not None:
             self._began = began if self._began is None else min(began, self._began)
 
-    def stand(self, counts: dict[str, int]) -> None:
-        """Where the work stands, whoever did it: after a kill less than was counted, after a resume more."""
+    def set_counts(self, counts: Mapping[str, int]) -> None:
+        """Set counters to where the work stands: lower after a kill, higher after a resume."""
         for name, count in counts.items():
             self._before[name] += count - self._counts[name]
             self._counts[name] = count
 
     def read(self) -> tuple[dict[str, int], dict[str, float], dict[str, int]]:
-        """All counters and figures, and how much of the counters is no work that was counted here."""
+        """Return counters, figures, and how much of each counter was done before this run."""
         return dict(self._counts), dict(self._figures), dict(self._before)
 
     def sums(self) -> tuple[dict[str, float], float | None]:
-        """All counters and sums, and when the first of the work began."""
+        """Return all counters and sums, and the time at which the first work began."""
         return {**self._sums, **self._counts}, self._began
 
 
+class ProgressHandle:
+    """The counters of a job. It can be pickled; all copies count into the same ones."""
+
+    def __init__(self, actor: DriverActor[Counts]) -> None:
+        self._actor = actor
+
+    @classmethod
+    def start(cls) -> ProgressHandle:
+        """Start counters at zero."""
+        return cls(DriverActor.start(Counts))
+
+    def add(
+        self,
+        counts: Mapping[str, int],
+        figures: Mapping[str, float] | None = None,
+        sums: Mapping[str, float] | None = None,
+        began: float | None = None,
+    ) -> None:
+        """Count without waiting. See `Counts.add`."""
+        self._actor.tell(Counts.add, counts, figures, sums, began)
+
+    def set_counts(self, counts: Mapping[str, int]) -> None:
+        """Set counters without waiting. See `Counts.set_counts`."""
+        self._actor.tell(Counts.set_counts, counts)
+
+    def read(self) -> tuple[dict[str, int], dict[str, float], dict[str, int]]:
+        """Return counters, figures, and how much of each counter was done before this run.
+
+        Raises:
+            RayError: there is no answer within five seconds.
+        """
+        return self._actor.ask_within(_PATIENCE_SECONDS, Counts.read)
+
+    def sums(self) -> tuple[dict[str, float], float | None]:
+        """Return all counters and sums, and the time at which the first work began, in seconds since 1970.
+
+        Raises:
+            RayError: the counters are gone.
+        """
+        return self._actor.ask(Counts.sums)
+
+
 @contextlib.contextmanager
-def watched(title: str, unit: str, total: int | None) -> Iterator[Any]:
+def watch_progress(title: str, unit: str, total: int | None) -> Iterator[ProgressHandle]:
     """Show progress while the body runs.
 
     Args:
         title: what is going on.
-        unit: the counter that moves the bar, for example "tracks".
+        unit: counter that moves the bar, for example "tracks".
         total: its end, if known.
 
     Yields:
-        A handle to pass to stages; `handle.add.remote({...})` counts.
+        The counters, to hand to stages.
     """
-    # With the driver: a node that dies must not take the counts of the others with it.
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    counts: Any = ray.remote(Counts)
-    handle = counts.options(num_cpus=0, scheduling_strategy=here).remote()
+    progress = ProgressHandle.start()
     stop = threading.Event()
 
-    def follow(show: Any) -> None:
-        while not stop.wait(0.5):
-            with contextlib.suppress(ray.exceptions.RayError):
-                show(*ray.get(handle.read.remote(), timeout=5))
+    def follow(draw: Draw) -> None:
+        while not stop.wait(_READ_EVERY_SECONDS):
+            with contextlib.suppress(RayError):
+                draw(*progress.read())
 
-    with shown(title, unit, total) as show:
-        thread = threading.Thread(target=follow, args=(show,), daemon=True)
+    with show_progress(title, unit, total) as draw:
+        thread = threading.Thread(target=follow, args=(draw,), daemon=True)
         thread.start()
         try:
-            yield handle
+            yield progress
         finally:
             stop.set()
-            thread.join(timeout=10)
-            with contextlib.suppress(ray.exceptions.RayError):
-                show(*ray.get(handle.read.remote(), timeout=5))
+            thread.join(timeout=2 * _PATIENCE_SECONDS)
+            with contextlib.suppress(RayError):
+                draw(*progress.read())
+
+
+def show_progress(title: str, unit: str, total: int | None) -> contextlib.AbstractContextManager[Draw]:
+    """Show a progress bar on a terminal, or plain lines elsewhere. Yields `draw(counts, figures, already_done)`.
+
+    Args:
+        title: what is going on.
+        unit: counter that moves the bar, for example "tracks".
+        total: its end, if known.
+    """
+    return _show_bar(title, unit, total) if sys.stderr.isatty() else _show_lines(title, unit, total)
 
 
 @contextlib.contextmanager
-def shown(title: str, unit: str, total: int | None) -> Iterator[Any]:
-    """A bar or lines; yields a function of counts, figures and what of the counts is no work of now, that redraws."""
-    started = time.monotonic()
-    rate = _Rate(started)
-    if sys.stderr.isatty():
-        bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn(unit + " {task.fields[facts]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-        )
-        task = bar.add_task(title, total=total, facts="")
-        skipped = [0]
+def _show_bar(title: str, unit: str, total: int | None) -> Iterator[Draw]:
+    rate = _Rate(time.monotonic())
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit + " {task.fields[facts]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+    task = bar.add_task(title, total=total, facts="")
+    skipped = 0
 
-        def draw(counts: dict[str, int], figures: dict[str, float], before: Mapping[str, int] = NOTHING) -> None:
-            done, not_ours = counts.get(unit, 0), before.get(unit, 0)
-            if not_ours != skipped[0]:
-                # What was done before says nothing about how long the rest takes.
-                skipped[0] = not_ours
-                bar.reset(task, completed=done)
-            bar.update(task, completed=done, facts=_facts(counts, figures, unit, rate(done - not_ours)))
+    def draw(
+        counts: Mapping[str, int], figures: Mapping[str, float], already_done: Mapping[str, int] = NOTHING
+    ) -> None:
+        nonlocal skipped
+        done, before = counts.get(unit, 0), already_done.get(unit, 0)
+        if before != skipped:
+            # Work that was done before says nothing about how long the rest takes.
+            skipped = before
+            bar.reset(task, completed=done)
+        bar.update(task, completed=done, facts=_facts(counts, figures, unit, rate(done - before)))
 
-        with bar:
-            yield draw
-        return
+    with bar:
+        yield draw
 
-    last = [started, -1]
 
-    def line(counts: dict[str, int], figures: dict[str, float], before: Mapping[str, int], final: bool = False) -> None:
-        now, done = time.monotonic(), counts.get(unit, 0)
-        worked = done - before.get(unit, 0)
-        recent = rate(worked)
-        if (now - last[0] >= LINE_EVERY_SECONDS or final) and done != last[1]:
-            last[:] = [now, done]
-            of = f"/{total}" if total else ""
-            shown_rate = worked / max(now - started, 1e-9) if final else recent
-            print(
-                f"{title}: {done}{of} {unit} {_facts(counts, figures, unit, shown_rate)}", file=sys.stderr, flush=True
-            )
-
-    newest: list[tuple[dict[str, int], dict[str, float], Mapping[str, int]]] = [({}, {}, NOTHING)]
-
-    def remember(counts: dict[str, int], figures: dict[str, float], before: Mapping[str, int] = NOTHING) -> None:
-        newest[0] = (counts, figures, before)
-        line(counts, figures, before)
-
+@contextlib.contextmanager
+def _show_lines(title: str, unit: str, total: int | None) -> Iterator[Draw]:
+    lines = _Lines(title, unit, total)
     try:
-        yield remember
+        yield lines
     finally:
-        line(*newest[0], final=True)
+        lines.finish()
+
+
+class _Lines:
+    """Prints a line every ten seconds while the work moves, and one at the end.
+
+    Args:
+        title: what is going on.
+        unit: counter that the line begins with.
+        total: its end, if known.
+    """
+
+    def __init__(self, title: str, unit: str, total: int | None) -> None:
+        self._title, self._unit, self._of = title, unit, f"/{total}" if total else ""
+        self._started = self._printed_at = time.monotonic()
+        self._printed = -1
+        self._rate = _Rate(self._started)
+        self._newest: tuple[Mapping[str, int], Mapping[str, float], Mapping[str, int]] = ({}, {}, NOTHING)
+
+    def __call__(
+        self, counts: Mapping[str, int], figures: Mapping[str, float], already_done: Mapping[str, int] = NOTHING
+    ) -> None:
+        """Print a line if one is due."""
+        self._newest = (counts, figures, already_done)
+        recent = self._rate(counts.get(self._unit, 0) - already_done.get(self._unit, 0))
+        if time.monotonic() - self._printed_at >= LINE_EVERY_SECONDS:
+            self._print(recent)
+
+    def finish(self) -> None:
+        """Print the last line, with the rate of the whole run."""
+        counts, _, before = self._newest
+        done = counts.get(self._unit, 0) - before.get(self._unit, 0)
+        self._print(done / max(time.monotonic() - self._started, 1e-9))
+
+    def _print(self, rate: float) -> None:
+        counts, figures, _ = self._newest
+        done = counts.get(self._unit, 0)
+        if done == self._printed:
+            return
+        self._printed, self._printed_at = done, time.monotonic()
+        facts = _facts(counts, figures, self._unit, rate)
+        print(f"{self._title}: {done}{self._of} {self._unit} {facts}", file=sys.stderr, flush=True)
 
 
 class _Rate:
-    """How much is done a second of late.
+    """Work per second over the last `RECENT_SECONDS`.
 
     Args:
-        started: when, on the monotonic clock.
+        started: time of the start, on the monotonic clock.
     """
 
     def __init__(self, started: float) -> None:
         self._seen: deque[tuple[float, int]] = deque([(started, 0)])
 
     def __call__(self, done: int) -> float:
-        """The rate now.
-
-        Args:
-            done: so far.
-        """
+        """Return the present rate, given how much is done so far."""
         now = time.monotonic()
         self._seen.append((now, done))
         while len(self._seen) > 2 and now - self._seen[1][0] > RECENT_SECONDS:
             self._seen.popleft()
-        # What came before the first that was done is the start of the workers.
+        # The time before the first work was done is the start of the workers.
         while len(self._seen) > 2 and not self._seen[1][1]:
             self._seen.popleft()
         then, before = self._seen[0]
         return (done - before) / max(now - then, 1e-9)
 
 
-def _facts(counts: dict[str, int], figures: dict[str, float], unit: str, rate: float) -> str:
+def _facts(counts: Mapping[str, int], figures: Mapping[str, float], unit: str, rate: float) -> str:
     parts = [f"{rate:.1f}/s"]
     parts += [
         f"{count} {name.removesuffix('s') if count == 1 else name}"

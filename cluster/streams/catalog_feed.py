@@ -1,118 +1,144 @@
-"""Training clips of tracks that nobody has prepared: fetched, decoded and turned into features anew in each epoch."""
+"""Training clips of tracks that nobody has prepared: each epoch fetches, decodes and computes features again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray
 from ray.data import Dataset
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.session.epoch_counter import AskEpoch
+from cluster.session.driver_actor import DriverActor
 from cluster.session.profiles import Profile
+from cluster.session.progress import ProgressHandle
 from cluster.storage import files
 from cluster.storage.uri import join
 from cluster.streams.clip_source import BLOCK_BYTES
-from cluster.streams.feed import side
+from cluster.streams.feed import EpochDraw
 from cluster.streams.feed_rows import Side
-from cluster.streams.listening import heard
-from cluster.streams.order import Order
+from cluster.streams.listening import ListenRequest, listen_to_plan
 from cluster.streams.sinks import clips_of
 from mgc import schema
 from mgc.datasets.splits import TRAIN
 from mgc.experiment import Experiment
 
 PLAN_ROWS: Final = 65_536
-"""Tracks of a file of the plan: a task reads one file."""
+"""Tracks of one file of the plan: a task reads one file."""
 
 
-class Failed:
-    """Tracks that gave no features, and why; as a Ray actor, those of a whole training. Each counts once."""
+class _ErrorKinds:
+    """Kinds of error by track id, held by an actor."""
 
     def __init__(self) -> None:
         self._kinds: dict[str, str] = {}
 
-    def add(self, kinds: dict[str, str]) -> None:
-        """Kinds of error by track id."""
+    def add(self, kinds: Mapping[str, str]) -> None:
         self._kinds.update(kinds)
 
     def read(self) -> dict[str, str]:
-        """All of them."""
         return self._kinds
 
 
-def start_failed() -> Any:
-    """A handle of a `Failed` that lives as long as the handle, with the driver."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    actor: Any = ray.remote(Failed)
-    return actor.options(num_cpus=0, scheduling_strategy=here).remote()
+class FailedTracks:
+    """Tracks of a training that gave no features, and why. A track counts once, however many epochs it fails in.
+
+    It can be pickled; all copies write to the same list.
+    """
+
+    def __init__(self, actor: DriverActor[_ErrorKinds]) -> None:
+        self._actor = actor
+
+    @classmethod
+    def start(cls) -> FailedTracks:
+        """Start an empty list."""
+        return cls(DriverActor.start(_ErrorKinds))
+
+    def add(self, kinds: Mapping[str, str]) -> None:
+        """Add kinds of error by track id, without waiting."""
+        self._actor.tell(_ErrorKinds.add, kinds)
+
+    def read(self) -> dict[str, str]:
+        """Return all kinds of error by track id."""
+        return self._actor.ask(_ErrorKinds.read)
 
 
 class ClipsOfSide:
-    """Stage: from heard tracks to the rows of a feed.
+    """Stage: tracks with features → the rows of a feed.
 
     Args:
-        clip_bytes: of the features of a clip.
-        rows: which of them, and how often.
-        failed: a handle of `start_failed`.
+        clip_bytes: size of the features of a clip.
+        rows: stage that picks the rows and repeats them.
+        failed: list to which tracks that failed are added.
     """
 
-    def __init__(self, clip_bytes: int, rows: Side, failed: Any) -> None:
+    def __init__(self, clip_bytes: int, rows: Side, failed: FailedTracks) -> None:
         self._clip_bytes = clip_bytes
         self._rows = rows
         self._failed = failed
 
     def __call__(self, tracks: pa.Table) -> Iterator[pa.Table]:
-        """Clips; none of tracks that failed, which are noted."""
+        """Yield the clips of tracks that did not fail."""
         well = tracks["error_kind"].is_null()
         lost = tracks.filter(tracks["error_kind"].is_valid())
         if lost.num_rows:
             names, kinds = lost["track_id"].to_pylist(), lost["error_kind"].to_pylist()
-            self._failed.add.remote(dict(zip(names, kinds, strict=True)))
+            self._failed.add(dict(zip(names, kinds, strict=True)))
         yield from self._rows(clips_of(tracks.filter(well), self._clip_bytes))
 
 
 def write_plan(uri: str, tracks: pa.Table) -> None:
-    """Write the tracks to be heard as a few Parquet files; the same ones when it is called again."""
+    """Write the tracks to listen to as a few Parquet files. A second call writes the same files."""
     for number, start in enumerate(range(0, tracks.num_rows, PLAN_ROWS)):
         sink = pa.BufferOutputStream()
         pq.write_table(tracks.slice(start, PLAN_ROWS), sink)
         files.write_bytes(join(uri, f"part-{number:05}.parquet"), sink.getvalue().to_pybytes())
 
 
-def heard_feed(
-    plan_uri: str,
-    tracks: int,
-    clip_bytes: int,
-    profile: Profile,
-    counts: dict[str, int],
-    experiment: Experiment,
-    progress: Any,
-    failed: Any,
-    epoch: Any,
-) -> Dataset:
-    """The training clips of a plan's tracks, as `feed` gives those of a features table.
+@dataclass(frozen=True)
+class CatalogFeed:
+    """What a training on a catalog reads in each epoch.
+
+    Attributes:
+        plan_uri: folder that `write_plan` wrote.
+        tracks: number of tracks in it.
+        clip_bytes: size of the features of a clip.
+        experiment: front end, listening plan, protocol, balance and seed.
+        draw: how the stream changes from epoch to epoch; its counts may be estimates.
+        failed: list to which tracks that failed are added.
+    """
+
+    plan_uri: str
+    tracks: int
+    clip_bytes: int
+    experiment: Experiment
+    draw: EpochDraw
+    failed: FailedTracks
+
+
+def feed_catalog(request: CatalogFeed, profile: Profile, progress: ProgressHandle | None) -> Dataset:
+    """Stream the training clips of a plan's tracks, with the columns of `feed`.
 
     Args:
-        plan_uri: from `write_plan`.
-        tracks: how many there are.
-        clip_bytes: of the features of a clip.
-        profile: how many are decoded at once.
-        counts: clips of each genre, about.
-        experiment: front end, listening plan, protocol, balance and seed.
-        progress: a handle of `progress.watched`, or None.
-        failed: a handle of `start_failed`.
-        epoch: a handle of `epochs.start`.
+        request: what to read.
+        profile: how many tracks are decoded at once.
+        progress: counters of the job; None counts nothing.
     """
-    order = Order(experiment.training.seed, AskEpoch(epoch))
-    stage = ClipsOfSide(clip_bytes, side(TRAIN, counts, experiment, None, epoch), failed)
-    # What is heard at a time decides how many clips wait: the stage behind gets small blocks.
-    rows = heard(plan_uri, tracks, schema.CATALOG, experiment, profile, progress, order=order)
-    clips: Dataset = rows.map_batches(
-        stage, batch_format="pyarrow", batch_size=None, num_cpus=profile.io_cpus, zero_copy_batch=True
+    experiment, draw = request.experiment, request.draw
+    listened = listen_to_plan(
+        ListenRequest(request.plan_uri, request.tracks, schema.CATALOG, experiment, order=draw.order(experiment)),
+        profile,
+        progress,
+    )
+    side = Side(TRAIN, experiment.protocol, None, draw.resample(experiment))
+    # Listening works on few tracks at a time, so the stage behind it gets small blocks.
+    clips: Dataset = listened.map_batches(
+        ClipsOfSide(request.clip_bytes, side, request.failed),
+        batch_format="pyarrow",
+        batch_size=None,
+        num_cpus=profile.io_cpus,
+        zero_copy_batch=True,
     )
     clips.context.target_max_block_size = BLOCK_BYTES
     return clips

@@ -20,7 +20,7 @@ import pyarrow.dataset as pads
 from ray.data import DataContext, Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
-from cluster.streams.order import Order
+from cluster.streams.order import EpochOrder
 from cluster.tables.parquet import FOOTERS_AT_ONCE
 from mgc.training.sampling import Resample
 
@@ -59,7 +59,7 @@ class ClipRows(Datasource):
     """
 
     def __init__(
-        self, dataset: pads.FileSystemDataset, columns: Sequence[str], stage: Stage, order: Order | None
+        self, dataset: pads.FileSystemDataset, columns: Sequence[str], stage: Stage, order: EpochOrder | None
     ) -> None:
         super().__init__()
         fragments = list(dataset.get_fragments())

@@ -5,7 +5,8 @@ Axes: B batch, F mel bins, T frames.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
@@ -13,61 +14,71 @@ import ray
 from ray.data import Dataset
 
 from cluster.session.connect import data_context
-from cluster.session.epoch_counter import AskEpoch
+from cluster.session.epoch_counter import EpochCounter
 from cluster.session.profiles import Profile
 from cluster.streams.clip_source import BLOCK_BYTES, ClipRows
 from cluster.streams.feed_rows import FEED, Side
-from cluster.streams.order import Order
+from cluster.streams.order import EpochOrder
 from cluster.tables.features import columns_of
 from mgc.experiment import Experiment
 from mgc.training.sampling import Resample
 
 
-def side(
-    split: str,
-    counts: dict[str, int] | None,
-    experiment: Experiment,
-    only: pc.Expression | None = None,
-    epoch: Any = None,
-) -> Side:
-    """The stage that makes a feed of rows. See `feed` for the arguments."""
-    training = experiment.training
-    if counts is None or (training.balance == "natural" and not training.head_epochs):
-        return Side(split, experiment.protocol, only)
-    resample = Resample(training.sampling(counts), training.seed, AskEpoch(epoch))
-    return Side(split, experiment.protocol, only, resample)
+@dataclass(frozen=True)
+class EpochDraw:
+    """How a training stream changes from epoch to epoch.
+
+    Attributes:
+        class_counts: clips of each genre, by which rows are repeated for balance.
+        epoch: counter that seeds the order of the clips and the repeats.
+    """
+
+    class_counts: Mapping[str, int]
+    epoch: EpochCounter
+
+    def order(self, experiment: Experiment) -> EpochOrder:
+        """Return the order of the pieces of a table in each epoch."""
+        return EpochOrder(experiment.training.seed, self.epoch.current)
+
+    def resample(self, experiment: Experiment) -> Resample | None:
+        """Return how often each row is given; None if every row is given once."""
+        training = experiment.training
+        if training.balance == "natural" and not training.head_epochs:
+            return None
+        return Resample(training.sampling(dict(self.class_counts)), training.seed, self.epoch.current)
 
 
 def feed(
     dataset: pads.FileSystemDataset,
     split: str,
     profile: Profile,
-    counts: dict[str, int] | None,
     experiment: Experiment,
     only: pc.Expression | None = None,
-    epoch: Any = None,
+    draw: EpochDraw | None = None,
 ) -> Dataset:
-    """The clips of a split: `track_id`, `clip_index`, `genre_top`, `features`, and `artist_id`, "" where unknown.
+    """Stream the clips of a split.
 
     Args:
-        dataset: a features table.
-        split: which rows, as the protocol of the experiment divides them.
+        dataset: features table.
+        split: rows to read, as the protocol of the experiment divides them.
         profile: resources of the reading tasks.
-        counts: of the genres, for a training stream: its row groups come in another order in each epoch, and its rows
-            are repeated for balance. None for a plain one.
         experiment: protocol, balance and seed.
-        only: what else must hold of a row; see `Roster.only`.
-        epoch: a handle of `epochs.start`, for a training stream.
+        only: condition that rows must also meet; see `Roster.only`.
+        draw: for a training stream: another order in each epoch, and rows repeated for balance. None reads each row
+            once, in the table's order.
+
+    Returns:
+        `track_id`, `clip_index`, `genre_top`, `features`, and `artist_id`, which is "" where unknown.
     """
     data_context(profile)
-    order = None if counts is None else Order(experiment.training.seed, AskEpoch(epoch))
     columns = list(dict.fromkeys([*columns_of(dataset), *FEED]))
-    source = ClipRows(dataset, columns, side(split, counts, experiment, only, epoch), order)
-    # There are as many blocks as tasks and BLOCK_BYTES make; of more blocks that are asked for Ray makes smaller ones.
+    stage = Side(split, experiment.protocol, only, None if draw is None else draw.resample(experiment))
+    source = ClipRows(dataset, columns, stage, None if draw is None else draw.order(experiment))
+    # Ray makes as many blocks as tasks and BLOCK_BYTES give; asking for more blocks makes them smaller.
     at_once = min(max(2, profile.cores), max(1, source.tasks))
     rows: Dataset = ray.data.read_datasource(
         source, num_cpus=profile.io_cpus, concurrency=at_once, override_num_blocks=1
     )
-    # Of this stream alone.
+    # For this stream alone.
     rows.context.target_max_block_size = BLOCK_BYTES
     return rows

@@ -1,4 +1,4 @@
-"""In which order the pieces of a table come in an epoch: seed and epoch alone decide."""
+"""The order in which the pieces of a table come in an epoch: seed and epoch alone decide."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from mgc.training.seeds import derive_seed
 
 
 @dataclass(frozen=True)
-class Order:
-    """In which order pieces come: by chance, another one in each epoch.
+class EpochOrder:
+    """A random order of pieces, a different one in each epoch.
 
     Attributes:
         seed: of the training.
-        epoch: asked at the beginning of each pass.
+        epoch: function that is asked for the epoch when a pass begins.
     """
 
     seed: int
     epoch: Callable[[], int]
 
     def of(self, names: Sequence[str]) -> list[int]:
-        """Places of the names, in the order of this pass."""
+        """Return the places of the names in the order of this pass."""
         seed = derive_seed(self.seed, self.epoch())
         return sorted(range(len(names)), key=lambda number: place(names[number], seed))

@@ -17,7 +17,7 @@ from ray.data import DataContext, Datasink, Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
 from cluster.storage.uri import locate
-from cluster.streams.order import Order
+from cluster.streams.order import EpochOrder
 from cluster.tables.features import FeaturesWriter
 from cluster.tables.parquet import open_parquet, write_part
 from mgc import schema
@@ -31,7 +31,7 @@ class PlanRows(Datasource):
     whatever it is told: on nodes of two CPUs, beside the actors that hold them, those wait for ever.
     """
 
-    def __init__(self, uri: str, order: Order | None = None) -> None:
+    def __init__(self, uri: str, order: EpochOrder | None = None) -> None:
         super().__init__()
         self._uri = uri
         self._order = order
@@ -55,7 +55,7 @@ class PlanRows(Datasource):
         ]
 
 
-def _plan_rows(uri: str, order: Order | None, file: str) -> list[pa.Table]:
+def _plan_rows(uri: str, order: EpochOrder | None, file: str) -> list[pa.Table]:
     rows = pq.read_table(file, filesystem=locate(uri).filesystem, partitioning=None)
     return [rows if order is None else rows.take(order.of(rows["track_id"].to_pylist()))]
 

@@ -11,13 +11,13 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
-import ray
 import torch
+from ray.exceptions import RayError
 from ray.util import metrics
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from cluster.session.driver_actor import DriverActor
 from cluster.storage.uri import join
 from cluster.training.mlflow import MlflowRun
 from cluster.training.tensorboard import EventFiles
@@ -238,12 +238,12 @@ class Pen:
     """What the training loop tells the journal with.
 
     Args:
-        journal: a handle of `start`, a `Journal` in this process, or None to tell nothing.
+        journal: on the driver's node or in this process; None to tell nothing.
         rank: of this worker; only the first one tells.
         workers: that train together.
     """
 
-    def __init__(self, journal: Any, rank: int = 0, workers: int = 1) -> None:
+    def __init__(self, journal: Journal | JournalHandle | None, rank: int = 0, workers: int = 1) -> None:
         self._journal = None if rank else journal
         self._workers = workers
         self._begun = False
@@ -267,7 +267,8 @@ class Pen:
         self._from = self._started = self._last = time.monotonic()
         if not self._begun:
             self._begun = True
-            self._tell("begin", self._place() + 1)
+            if self._journal is not None:
+                self._journal.begin(self._place() + 1)
 
     def step(self, clips: int, loss: float, optimizer: torch.optim.Optimizer | None = None) -> None:
         """A step was done.
@@ -291,7 +292,7 @@ class Pen:
         rate = float(optimizer.param_groups[0]["lr"]) if optimizer else None
         speed = self._clips / max(seconds, 1e-9)
         mean = self._loss_sum / self._since
-        self._tell("note", Point(self._place(), self._since, self._clips, mean, rate, speed))
+        self._journal.note(Point(self._place(), self._since, self._clips, mean, rate, speed))
         self._from, self._since, self._clips, self._loss_sum = now, 0, 0, 0.0
 
     def end(self, row: Row, held: EpochFigures) -> None:
@@ -301,56 +302,62 @@ class Pen:
             row: of the history.
             held: figures of the validation clips of all workers.
         """
+        if self._journal is None:
+            return
         speed = self._epoch_clips / max(self._last - self._started, 1e-9)
-        self._tell("epoch", row, self._place(), speed, held.confusion_GG.tolist() if held.clips else None)
+        self._journal.epoch(row, self._place(), speed, held.confusion_GG.tolist() if held.clips else None)
 
     def _place(self) -> int:
         """The last step, by the expected lengths of the epochs: they must not overlap in a picture."""
         return self._first + min(self._done, self._expected)
 
-    def _tell(self, what: str, *facts: Any) -> None:
-        if self._journal is not None:
-            method = getattr(self._journal, what)
-            getattr(method, "remote", method)(*facts)
 
+class JournalHandle:
+    """A `Journal` on the driver's node. It can be pickled; the journal ends when the last copy is gone."""
 
-def start(plan: JournalPlan) -> Any:
-    """A handle of a `Journal` that lives as long as the handle, on the driver's node."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    actor: Any = ray.remote(Journal)
-    options: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": here}
-    # The driver's address and credentials: the node may know none, or others.
-    variables = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
-    if plan.mlflow is not None and variables:
-        options["runtime_env"] = {"env_vars": variables}
-    return actor.options(**options).remote(plan)
+    def __init__(self, actor: DriverActor[Journal]) -> None:
+        self._actor = actor
 
+    @classmethod
+    def start(cls, plan: JournalPlan) -> JournalHandle:
+        """Start a journal."""
+        # The driver's address and credentials: the node may know none, or others.
+        variables = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
+        return cls(DriverActor.start(Journal, plan, environment=variables if plan.mlflow is not None else {}))
 
-def finish(
-    journal: Any, row: Row | None, tags: Mapping[str, str] | None = None, patience_seconds: float = 60.0
-) -> list[str]:
-    """Close a journal that `start` began; what went wrong with it, a line each.
+    def begin(self, step: int) -> None:
+        """Pass on `Journal.begin` without waiting."""
+        self._actor.tell(Journal.begin, step)
 
-    Args:
-        journal: the handle.
-        row: of the epoch that is kept; None where the training failed.
-        tags: see `Journal.close`.
-        patience_seconds: so long is waited for a server that does not answer.
-    """
-    try:
-        lines: list[str] = ray.get(journal.close.remote(row, tags), timeout=patience_seconds)
-    except ray.exceptions.RayError as error:
-        return [f"the training's journal is not complete: {' '.join(str(error).split())[:200]}"]
-    return lines
+    def note(self, point: Point) -> None:
+        """Pass on `Journal.note` without waiting."""
+        self._actor.tell(Journal.note, point)
 
+    def epoch(self, row: Row, step: int, clips_per_second: float, confusion_GG: list[list[int]] | None) -> None:
+        """Pass on `Journal.epoch` without waiting."""
+        self._actor.tell(Journal.epoch, row, step, clips_per_second, confusion_GG)
 
-def problems(journal: Any, patience_seconds: float = 30.0) -> list[str]:
-    """What went wrong with a journal so far, a line each; none where it cannot say so in time."""
-    try:
-        lines: list[str] = ray.get(journal.problems.remote(), timeout=patience_seconds)
-    except ray.exceptions.RayError:
-        return []
-    return lines
+    def close(
+        self, row: Row | None, tags: Mapping[str, str] | None = None, patience_seconds: float = 60.0
+    ) -> list[str]:
+        """Close the journal; return what went wrong with it, a line each.
+
+        Args:
+            row: of the epoch that is kept; None where the training failed.
+            tags: see `Journal.close`.
+            patience_seconds: time to wait for a server that does not answer.
+        """
+        try:
+            return self._actor.ask_within(patience_seconds, Journal.close, row, tags)
+        except RayError as error:
+            return [f"the training's journal is not complete: {' '.join(str(error).split())[:200]}"]
+
+    def problems(self, patience_seconds: float = 30.0) -> list[str]:
+        """Return what went wrong with the journal so far, a line each; nothing if it does not answer in time."""
+        try:
+            return self._actor.ask_within(patience_seconds, Journal.problems)
+        except RayError:
+            return []
 
 
 def settings_of(experiment: Experiment) -> dict[str, bool | float | str]:

@@ -20,9 +20,12 @@ from ray.train.v2._internal.constants import (
     WORKER_GROUP_START_TIMEOUT_S_ENV_VAR,
 )
 
+from cluster.session.epoch_counter import EpochCounter
 from cluster.session.profiles import KEEPS_MEMORY, Profile
+from cluster.session.progress import ProgressSink
 from cluster.storage.uri import is_remote, locate
 from cluster.training.job import TrainingJob
+from cluster.training.journal import JournalHandle
 from cluster.training.worker import work
 from mgc.bundle import Bundle
 from mgc.errors import FeaturesError, ResourceError
@@ -40,9 +43,9 @@ def train(
     profile: Profile,
     checkpoints_uri: str,
     run_name: str,
-    progress: Any = None,
-    epoch: Any = None,
-    journal: Any = None,
+    progress: ProgressSink | None = None,
+    epoch: EpochCounter | None = None,
+    journal: JournalHandle | None = None,
     callbacks: Sequence[Any] = (),
 ) -> tuple[Bundle, list[Row]]:
     """Train, and return the best model by validation (`training.select`) with the history of all epochs.
@@ -60,9 +63,9 @@ def train(
         profile: workers and their resources.
         checkpoints_uri: folder of the checkpoints of all runs.
         run_name: names this run.
-        progress: a handle of `progress.watched`, or None.
-        epoch: the handle that the training stream was given.
-        journal: a handle of `training_journal.start`, or None.
+        progress: counters of the job, if anybody watches.
+        epoch: counter that the training stream asks.
+        journal: is told of each step and epoch.
         callbacks: Ray Train's `UserCallback`s, told what the workers report.
 
     Raises:
@@ -106,7 +109,7 @@ def train(
             ),
         ),
         datasets={"train": training} if validation is None else {"train": training, "validation": validation},
-        dataset_config=Dealt(),
+        dataset_config=EqualShards(),
     )
     with _interruptible():
         result = trainer.fit()
@@ -144,7 +147,7 @@ def _interruptible() -> Iterator[None]:
             signal.signal(signal.SIGINT, handler)
 
 
-class Dealt(ray.train.DataConfig):
+class EqualShards(ray.train.DataConfig):
     """Both streams are dealt out to the workers as they come.
 
     Of the training stream all get the same number of rows, in the same order after a resume: the last few are dropped.

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import ray
 import ray.train
 import torch
 from ray.data import DataIterator
@@ -17,6 +16,8 @@ from ray.train import CheckpointUploadMode
 from ray.train.torch import get_device, prepare_model
 from torch import distributed, nn
 
+from cluster.session.epoch_counter import EpochCounter
+from cluster.session.progress import ProgressSink
 from cluster.training.batches import VALIDATION_BATCH, batches, training_batches
 from cluster.training.job import TrainingJob
 from cluster.training.journal import Pen
@@ -35,12 +36,13 @@ def work(config: dict[str, Any]) -> None:
     is saved as the end of the course, and nothing is raised that Ray Train would try once more.
 
     Args:
-        config: `job`, a `TrainingJob`; `progress`, a handle of `progress.watched` or None; `epoch`, the handle that the
-            training stream was given or None; `validates`, whether there is a validation stream; `journal`, a handle of
-            `training_journal.start` or None.
+        config: `job`, a `TrainingJob`; `progress`, a `ProgressSink` or None; `epoch`, the `EpochCounter` that the
+            training stream asks, or None; `validates`, whether there is a validation stream; `journal`, a
+            `JournalHandle` or None.
     """
     job: TrainingJob = config["job"]
-    progress = config["progress"]
+    progress: ProgressSink | None = config["progress"]
+    counter: EpochCounter | None = config["epoch"]
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     device = get_device()
@@ -56,18 +58,18 @@ def work(config: dict[str, Any]) -> None:
 
     def on_step(clips: int, loss: float) -> None:
         if progress is not None:
-            progress.add.remote({"clips": clips}, {"loss": loss})
+            progress.add({"clips": clips}, {"loss": loss})
         pen.step(clips, loss, course.learner.optimizer)
 
     pen = Pen(config["journal"], rank, world)
     while (epoch := course.begin()) is not None:
-        if config["epoch"] is not None and rank == 0:
-            ray.get(config["epoch"].begin.remote(epoch))
+        if counter is not None and rank == 0:
+            counter.begin(epoch)
         before = sum(map(job.steps, range(epoch)))
         pen.begin(before, job.steps(epoch))
         if progress is not None and rank == 0:
             done = (before + course.begun()[0]) * job.training.batch_size
-            progress.stand.remote({"clips": done, "epochs": epoch})
+            progress.set_counts({"clips": done, "epochs": epoch})
         try:
             figures = _train_epoch(course, job, shard, epoch, rank, world, on_step)
         except TrainingError as error:
@@ -82,7 +84,7 @@ def work(config: dict[str, Any]) -> None:
         if progress is not None and rank == 0:
             names = {"validation accuracy": "validation_accuracy", "validation macro-F1": "validation_macro_f1"}
             shown = {words: row[name] for words, name in names.items() if name in row}
-            progress.add.remote({"epochs": 1}, shown)
+            progress.add({"epochs": 1}, shown)
         _report({**course.reported(), "workers": world, "precision": course.learner.precision}, course, rank)
 
 

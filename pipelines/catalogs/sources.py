@@ -11,7 +11,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.dataset as pads
 
-from cluster.session.progress import shown
+from cluster.session.progress import show_progress
 from cluster.storage import files
 from cluster.storage.failures import redact
 from cluster.storage.listing import FileFact, list_audio
@@ -52,7 +52,7 @@ def stream(source: str, parts_uri: str, limit: int | None = None) -> tuple[Itera
         The rows, and counts by extension that are complete when the rows are.
     """
     if limit is None and is_remote(source):
-        with shown("listing", "files", None) as draw:
+        with show_progress("listing", "files", None) as draw:
             listing = list_in_parts(source, parts_uri, lambda keys: draw({"files": keys}, {}))
         if listing.expired_parts:
             say(f"{listing.expired_parts} parts of a listing that did not end are older than a day: listed again")
@@ -105,7 +105,7 @@ def open_tracks(source_or_catalog: str) -> tuple[pa.Table, tuple[str, ...]]:
 
 
 def _tables(facts: Iterator[FileFact], limit: int | None) -> Iterator[pa.Table]:
-    with shown("listing", "files", None) as draw:
+    with show_progress("listing", "files", None) as draw:
         rows: list[FileFact] = []
         total = 0
         for fact in facts:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from cluster.session.connect import connect, data_context
 from cluster.session.profiles import Profile
-from cluster.session.progress import watched
+from cluster.session.progress import ProgressHandle, watch_progress
 from mgc.configuration import short_hash, to_json
 from mgc.datasets.synthetic import SYNTHETIC_NOTICE, SyntheticConfig, TrackPlan, encode, metadata_table, plan_corpus
 from mgc.errors import ConfigError
@@ -50,7 +50,7 @@ class SynthesisRequest:
 class _Render:
     """Stage: plans of tracks → files on disk."""
 
-    def __init__(self, folder: str, progress: Any) -> None:
+    def __init__(self, folder: str, progress: ProgressHandle) -> None:
         self._folder = Path(folder)
         self._progress = progress
 
@@ -60,7 +60,7 @@ class _Render:
             path = self._folder / plan.path
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(encode(plan))
-            self._progress.add.remote({"files": 1})
+            self._progress.add({"files": 1})
         return {"path": [row["path"] for row in batch["plan"]]}
 
 
@@ -117,7 +117,7 @@ def make_corpus(folder: Path, config: SyntheticConfig, limit: int | None, profil
         say(f"the synthetic corpus is there already: {len(plans)} files in {folder / 'audio'}")
         return 0
     folder.mkdir(parents=True, exist_ok=True)
-    with watched("making MP3s", "files", len(plans)) as progress:
+    with watch_progress("making MP3s", "files", len(plans)) as progress:
         data_context(profile)
         rows = ray.data.from_items(
             [{"plan": dataclasses.asdict(plan)} for plan in plans], override_num_blocks=profile.cores * 4

@@ -7,11 +7,11 @@ import pyarrow.parquet as pq
 
 from cluster.session.connect import connect
 from cluster.session.profiles import Profile
-from cluster.session.progress import watched
+from cluster.session.progress import watch_progress
 from cluster.storage import files
 from cluster.storage.failures import redact
 from cluster.storage.uri import join
-from cluster.streams import listening
+from cluster.streams.listening import ListenRequest, write_features
 from cluster.tables.duckdb import query
 from cluster.tables.features import FeaturesWriter, features_done
 from cluster.tables.parquet import open_parquet
@@ -67,8 +67,9 @@ def build(
             sink = pa.BufferOutputStream()
             pq.write_table(missing, sink)
             files.write_bytes(plan_uri, sink.getvalue().to_pybytes())
-            with watched("preparing", "tracks", missing.num_rows) as progress:
-                listening.prepare(plan_uri, missing.num_rows, schema.CATALOG, experiment, writer, at, progress)
+            with watch_progress("preparing", "tracks", missing.num_rows) as progress:
+                request = ListenRequest(plan_uri, missing.num_rows, schema.CATALOG, experiment)
+                write_features(request, writer, at, progress)
             missing = todo(tracks, out, front_end_id)
             if not missing.num_rows:
                 return

@@ -9,14 +9,15 @@ from typing import Any, Final
 
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
-import ray
 from ray.data import Dataset
 
+from cluster.session.epoch_counter import EpochCounter
 from cluster.session.profiles import Profile
+from cluster.session.progress import ProgressHandle
 from cluster.storage.failures import redact
 from cluster.storage.uri import join
-from cluster.streams import catalog_feed
-from cluster.streams.feed import feed
+from cluster.streams.catalog_feed import CatalogFeed, FailedTracks, feed_catalog, write_plan
+from cluster.streams.feed import EpochDraw, feed
 from cluster.tables.catalog import write_catalog
 from cluster.tables.features import read_features, read_roster
 from cluster.tables.parquet import ROW_GROUP
@@ -46,22 +47,21 @@ class Opened:
         measured: features from which the normalization is taken; of a catalog, those of a sample.
         facts: of the features.
         counts: training clips of each genre; of a catalog, about.
-        training: gives the stream of training clips for a handle of `epochs.start` and one of `progress.watched`.
+        training: function that returns the stream of training clips.
         validation: stream of validation clips.
-        failed: handle of the tracks that gave no features; None where all were prepared before.
+        failed: tracks that gave no features; None where all were prepared before.
     """
 
     measured: pads.Dataset
     facts: FeaturesFacts
     counts: dict[str, int]
-    training: Callable[[Any, Any], Dataset]
+    training: Callable[[EpochCounter, ProgressHandle], Dataset]
     validation: Dataset
-    failed: Any = None
+    failed: FailedTracks | None = None
 
     def quarantined(self) -> dict[str, str]:
         """Why a track gave no features, by its id."""
-        found: dict[str, str] = {} if self.failed is None else ray.get(self.failed.read.remote())
-        return found
+        return {} if self.failed is None else self.failed.read()
 
 
 class Source(abc.ABC):
@@ -133,25 +133,25 @@ class PreparedFeatures(Source):
 
     def plain(self, split: str, at: Profile) -> Dataset:
         """The clips of a side, each once, as they lie."""
-        return feed(self._dataset, split, at, None, self._experiment, self._only[split])
+        return feed(self._dataset, split, at, self._experiment, self._only[split])
 
-    def streams(self, job: TrainingJob, epoch: Any) -> tuple[Dataset, Dataset]:
+    def streams(self, job: TrainingJob, epoch: EpochCounter) -> tuple[Dataset, Dataset]:
         """Of training and validation, for a job that trains on these clips in a way of its own.
 
         Args:
             job: with its experiment and its profile.
-            epoch: a handle of `epochs.start`.
+            epoch: counter of the training.
         """
         counts = self.roster.class_counts(TRAIN)
-        training = feed(self._dataset, TRAIN, job.profile, counts, job.experiment, self._only[TRAIN], epoch)
+        training = feed(self._dataset, TRAIN, job.profile, job.experiment, self._only[TRAIN], EpochDraw(counts, epoch))
         return training, self.plain(VALIDATION, job.profile)
 
     def open(self, at: Profile, folder: str) -> Opened:
         """The streams."""
         dataset, only, counts = self._dataset, self._only, self.roster.class_counts(TRAIN)
 
-        def training(epoch: Any, progress: Any) -> Dataset:
-            return feed(dataset, TRAIN, at, counts, self._experiment, only[TRAIN], epoch)
+        def training(epoch: EpochCounter, progress: ProgressHandle) -> Dataset:
+            return feed(dataset, TRAIN, at, self._experiment, only[TRAIN], EpochDraw(counts, epoch))
 
         return Opened(
             dataset if only[TRAIN] is None else dataset.filter(only[TRAIN]),
@@ -217,16 +217,15 @@ class UnpreparedCatalog(Source):
         }
         mine = tracks.filter(on_side(tracks, TRAIN, experiment.protocol)).filter(self.roster.only(TRAIN))
         plan = join(folder, "tracks")
-        catalog_feed.write_plan(plan, mine)
+        write_plan(plan, mine)
         clip_bytes = facts.clip_bytes
-        failed = catalog_feed.start_failed()
+        failed = FailedTracks.start()
 
-        def training(epoch: Any, progress: Any) -> Dataset:
-            return catalog_feed.heard_feed(
-                plan, mine.num_rows, clip_bytes, at, counts, experiment, progress, failed, epoch
-            )
+        def training(epoch: EpochCounter, progress: ProgressHandle) -> Dataset:
+            draw = EpochDraw(counts, epoch)
+            return feed_catalog(CatalogFeed(plan, mine.num_rows, clip_bytes, experiment, draw, failed), at, progress)
 
-        validation = feed(dataset, VALIDATION, at, None, experiment)
+        validation = feed(dataset, VALIDATION, at, experiment)
         return Opened(dataset, facts, counts, training, validation, failed)
 
 

@@ -14,13 +14,12 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-import ray
 import torch
 from deltalake import DeltaTable
 from safetensors.torch import load_file
 
 from cluster.labels.table import LabelsTable
-from cluster.session import epoch_counter
+from cluster.session.epoch_counter import EpochCounter
 from cluster.session.profiles import Profile
 from cluster.storage import files
 from cluster.storage.fetch import Fetch
@@ -182,7 +181,7 @@ def test_one_pass_gives_logits_embeddings_and_noisy_logits(trained: str, ray_ses
     dataset, facts = read_features(f"{trained}/features")
     bundle = evaluate.open_bundle(f"{trained}/bundle")
     shape = facts.shape
-    rows = feed(dataset, "train", ray_session, None, bundle.experiment)
+    rows = feed(dataset, "train", ray_session, bundle.experiment)
     stored = {row["track_id"]: row["features"] for row in rows.take_all()}
     shown = sorted(stored)[:10]
     clips = clip_answers(rows, bundle, shape, ray_session, shown, (0.5,))
@@ -211,23 +210,22 @@ def test_a_catalog_is_heard_on_the_way_to_the_same_clips(trained: str, ray_sessi
     natural = replace(made, training=replace(made.training, balance="natural"))
     mine = tracks.filter(pc.equal(tracks["split"], "train"))
     catalog_feed.write_plan(f"{trained}/plan", mine)
-    failed, epoch = catalog_feed.start_failed(), epoch_counter.start()
+    failed, epoch = catalog_feed.FailedTracks.start(), EpochCounter.start()
     clip_bytes = math.prod(facts.shape)
 
     def heard(profile: Profile) -> list[tuple[Any, ...]]:
-        stream = catalog_feed.heard_feed(
-            f"{trained}/plan", mine.num_rows, clip_bytes, profile, counts, natural, None, failed, epoch
-        )
-        return [tuple(row.values()) for row in stream.iter_rows()]
+        draw = catalog_feed.EpochDraw(counts, epoch)
+        request = catalog_feed.CatalogFeed(f"{trained}/plan", mine.num_rows, clip_bytes, natural, draw, failed)
+        return [tuple(row.values()) for row in catalog_feed.feed_catalog(request, profile, None).iter_rows()]
 
-    prepared = [tuple(row.values()) for row in feed(dataset, "train", ray_session, None, made).iter_rows()]
+    prepared = [tuple(row.values()) for row in feed(dataset, "train", ray_session, made).iter_rows()]
     first = heard(ray_session)
     assert sorted(first) == sorted(prepared)
-    ray.get(epoch.begin.remote(1))
+    epoch.begin(1)
     second = heard(ray_session)
     assert sorted(second) == sorted(prepared)
     assert [row[0] for row in first] != [row[0] for row in second]
-    lost = ray.get(failed.read.remote())
+    lost = failed.read()
     assert lost.keys() == set(mine["track_id"].to_pylist()) - {row[0] for row in prepared}
     assert lost
     assert set(lost.values()) <= set(ErrorKind)

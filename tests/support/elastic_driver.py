@@ -6,9 +6,9 @@ import json
 import sys
 from dataclasses import replace
 
-from cluster.session import epoch_counter
 from cluster.session.connect import connect
-from cluster.streams.feed import feed
+from cluster.session.epoch_counter import EpochCounter
+from cluster.streams.feed import EpochDraw, feed
 from cluster.tables.features import read_features, read_roster
 from cluster.training.job import plan_training
 from cluster.training.trainer import train
@@ -33,10 +33,10 @@ def main(features: str, checkpoints: str, workers: int) -> None:
         profile = replace(at, train_cpus=1.2, fewest_workers=1)
         dataset, facts = read_features(features)
         counts = read_roster(dataset, EXACT.protocol).class_counts(TRAIN)
-        epoch = epoch_counter.start()
+        epoch = EpochCounter.start()
         streams = (
-            feed(dataset, TRAIN, profile, counts, EXACT, None, epoch),
-            feed(dataset, VALIDATION, profile, None, EXACT),
+            feed(dataset, TRAIN, profile, EXACT, None, EpochDraw(counts, epoch)),
+            feed(dataset, VALIDATION, profile, EXACT),
         )
         job = plan_training(dataset, facts, counts, EXACT, profile)
         bundle, history = train(job, *streams, profile, checkpoints, "run", None, epoch)

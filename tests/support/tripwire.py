@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 
 
 class Tripwire:
-    """Stands where a training's progress handle stands, and raises in a chosen step of a chosen epoch.
+    """Stands in for a training's counters, and raises in a chosen step of a chosen epoch.
 
     Args:
         flag: a file that is there once it has been tripped.
@@ -25,17 +26,10 @@ class Tripwire:
         self._done = 0
         self._taken = 0
 
-    @property
-    def add(self) -> Tripwire:
-        """As an actor's method."""
-        return self
+    def set_counts(self, counts: Mapping[str, int]) -> None:
+        """Do nothing: no step is taken here."""
 
-    @property
-    def stand(self) -> Tripwire:
-        """As an actor's method; whatever is said to it, no step is taken."""
-        return self
-
-    def remote(self, counts: dict[str, int], figures: dict[str, float] | None = None) -> None:
+    def add(self, counts: Mapping[str, int], figures: Mapping[str, float] | None = None) -> None:
         """Count, or fall."""
         if figures is None:
             return

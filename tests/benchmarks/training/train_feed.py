@@ -21,17 +21,16 @@ from typing import Any, Final
 import click
 import numpy as np
 import pyarrow as pa
-import ray
 
-from cluster.session import epoch_counter
 from cluster.session.connect import connect
+from cluster.session.epoch_counter import EpochCounter
 from cluster.session.profiles import Profile
-from cluster.session.progress import Counts
-from cluster.streams.feed import feed
+from cluster.session.progress import ProgressHandle
+from cluster.streams.feed import EpochDraw, feed
 from cluster.tables.features import FeaturesWriter, read_features, read_roster
-from cluster.training import journal, trainer, worker
+from cluster.training import trainer, worker
 from cluster.training.job import plan_training
-from cluster.training.journal import JournalPlan
+from cluster.training.journal import JournalHandle, JournalPlan
 from mgc import schema
 from mgc.datasets.splits import TRAIN, VALIDATION
 from mgc.experiment import Experiment
@@ -94,7 +93,7 @@ def work(config: dict[str, Any]) -> None:
         for batch in stream(shard, job, epoch, *rest):
             if not steps[0]:
                 cached[:] = [batch]
-                progress.add.remote({}, {str(epoch): time.perf_counter() - begun})
+                progress.add({}, {str(epoch): time.perf_counter() - begun})
             steps[0] += 1
             yield batch
 
@@ -108,18 +107,17 @@ def measure(at: Profile, folder: Path, experiment: Experiment, features: str) ->
     roster = read_roster(dataset, experiment.protocol)
     counts = roster.class_counts(TRAIN)
     job = plan_training(dataset, facts, counts, experiment, at)
-    epoch = epoch_counter.start()
-    training = feed(dataset, TRAIN, at, counts, experiment, None, epoch)
-    validation = feed(dataset, VALIDATION, at, None, experiment)
+    epoch = EpochCounter.start()
+    training = feed(dataset, TRAIN, at, experiment, None, EpochDraw(counts, epoch))
+    validation = feed(dataset, VALIDATION, at, experiment)
     plan = JournalPlan("feed", "feed", {}, (), str(folder / "runs"))
-    told = journal.start(plan)
-    counts_actor: Any = ray.remote(Counts)
-    progress = counts_actor.options(num_cpus=0).remote()
+    told = JournalHandle.start(plan)
+    progress = ProgressHandle.start()
     trainer.work = work
     trainer.train(job, training, validation, at, str(folder / "checkpoints"), "feed", progress, epoch, told)
-    for problem in journal.finish(told, None):
+    for problem in told.close(None):
         say(problem)
-    _, first_batch, _ = ray.get(progress.read.remote())
+    _, first_batch, _ = progress.read()
     rates = [rate for _, rate in events.read(f"{plan.tensorboard}/{plan.name}").scalars["epoch/clips_per_second"]]
     for number, rate in enumerate(rates):
         kind = "cached" if number % 2 else f"streamed (first batch after {first_batch[str(number)]:.2f} s)"

@@ -20,7 +20,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def test_a_line_now_and_then_with_the_rate_of_late(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     """The workers take 20 s to start: what is left is not estimated by them; the last line is of the whole."""
-    with progress.shown("training", "clips", 400) as show:
+    with progress.show_progress("training", "clips", 400) as show:
         for second in range(1, 61):
             clock[0] = 100.0 + second
             done = max(0, 5 * (second - 20))
@@ -38,7 +38,7 @@ def test_a_line_now_and_then_with_the_rate_of_late(clock: list[float], capsys: p
 
 
 def test_a_stand_still_shows(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
-    with progress.shown("training", "clips", None) as show:
+    with progress.show_progress("training", "clips", None) as show:
         for second in range(1, 200):
             clock[0] = 100.0 + second
             show({"clips": min(second, 60)}, {})
@@ -53,12 +53,12 @@ def test_a_stand_still_shows(clock: list[float], capsys: pytest.CaptureFixture[s
 def test_what_was_done_before_shows_and_has_no_rate(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     """A training goes on from its checkpoint; later a worker is killed, and some of its clips come again."""
     counts = progress.Counts()
-    counts.stand({"clips": 200, "epochs": 2})
-    with progress.shown("training", "clips", 400) as show:
+    counts.set_counts({"clips": 200, "epochs": 2})
+    with progress.show_progress("training", "clips", 400) as show:
         for second in range(1, 41):
             clock[0] = 100.0 + second
             if second == 31:
-                counts.stand({"clips": 250, "epochs": 2})
+                counts.set_counts({"clips": 250, "epochs": 2})
             counts.add({"clips": 5})
             show(*counts.read())
     assert capsys.readouterr().err.splitlines() == [
@@ -78,7 +78,7 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "140")
-    with progress.shown("training", "clips", 400) as show:
+    with progress.show_progress("training", "clips", 400) as show:
         show({"clips": 100, "epochs": 2}, {"loss": 1.25, "validation accuracy": 0.5}, {"clips": 90})
     assert "100/400" in screen.getvalue()
     assert "2 epochs, loss 1.250, validation accuracy 0.500" in screen.getvalue()

@@ -9,8 +9,8 @@ import pytest
 
 from cluster.labels.table import PLAN, LabelsTable
 from cluster.session.profiles import Profile
-from cluster.session.progress import watched
-from cluster.streams import listening
+from cluster.session.progress import watch_progress
+from cluster.streams.listening import ListenRequest, stage_labels
 from mgc.bundle import load_bundle
 from mgc.labeling.rows import Lineage
 from pipelines.catalogs.sources import listed
@@ -42,11 +42,11 @@ def test_each_treacherous_file_is_quarantined_alone(ray_session: Profile, tmp_pa
     plan = table.plan(tracks, bundle.id, bundle.features_id, {}, None)
     uri = table.run(plan).freeze()
     lineage = Lineage(bundle.id, bundle.features_id, plan.key)
-    with watched("labeling", "tracks", plan.todo.num_rows) as progress:
-        listening.label(
-            uri, plan.todo.num_rows, PLAN, bundle, lineage, table.run(plan).staged_uri, ray_session, progress,
-            decoders=[treacherous], patience_seconds=4.0,
-        )  # fmt: skip
+    with watch_progress("labeling", "tracks", plan.todo.num_rows) as progress:
+        request = ListenRequest(
+            uri, plan.todo.num_rows, PLAN, bundle.experiment, decoders=[treacherous], patience_seconds=4.0
+        )
+        stage_labels(request, bundle, lineage, table.run(plan).staged_uri, ray_session, progress)
     table.commit(plan, plan.key, datetime.now(UTC))
     rows = {row["track_id"]: row for row in table.dataset().to_table().to_pylist()}
     assert {name: row["error_kind"] for name, row in rows.items()} == wanted

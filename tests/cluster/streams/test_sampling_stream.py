@@ -13,13 +13,13 @@ import pytest
 import ray
 from scipy.stats import chi2
 
-from cluster.session import epoch_counter
+from cluster.session.epoch_counter import EpochCounter
 from cluster.session.profiles import Profile
-from cluster.streams.feed import feed
+from cluster.streams.feed import EpochDraw, feed
 from cluster.tables.features import FeaturesWriter, read_features
 from cluster.training.batches import training_batches
 from cluster.training.job import TrainingJob, plan_training
-from cluster.training.trainer import Dealt
+from cluster.training.trainer import EqualShards
 from mgc import schema
 from mgc.datasets.splits import TRAIN
 from mgc.experiment import Experiment
@@ -73,14 +73,14 @@ class Ranks:
     def __init__(self, features: str, profile: Profile, made: Experiment, world: int) -> None:
         dataset, facts = read_features(features)
         self._world = world
-        self._epoch = epoch_counter.start()
-        stream = feed(dataset, TRAIN, profile, COUNTS, made, None, self._epoch)
+        self._epoch = EpochCounter.start()
+        stream = feed(dataset, TRAIN, profile, made, None, EpochDraw(COUNTS, self._epoch))
         self._job = plan_training(dataset, facts, COUNTS, made, replace(profile, train_workers=world))
-        self._shards = [shard["train"] for shard in Dealt().configure({"train": stream}, world)]
+        self._shards = [shard["train"] for shard in EqualShards().configure({"train": stream}, world)]
 
     def read(self, epoch: int) -> list[list[list[str]]]:
         """Of each worker the tracks of its batches."""
-        ray.get(self._epoch.begin.remote(epoch))
+        self._epoch.begin(epoch)
         read: list[list[list[str]]] = ray.get(
             [_read.remote(shard, self._job, epoch, rank, self._world) for rank, shard in enumerate(self._shards)]
         )

@@ -19,9 +19,9 @@ import ray
 import torch
 from safetensors.torch import load_file
 
-from cluster.session import epoch_counter
+from cluster.session.epoch_counter import EpochCounter
 from cluster.session.profiles import Profile
-from cluster.streams.feed import feed
+from cluster.streams.feed import EpochDraw, feed
 from cluster.tables.features import FeaturesWriter, read_features, read_roster
 from cluster.training.job import plan_training
 from cluster.training.trainer import train
@@ -90,8 +90,8 @@ def test_each_epoch_s_stream_is_what_the_stage_alone_gives(features: str, ray_se
     made = experiment(**{"training.epochs": "4", "training.head_epochs": "1"})
     dataset, _ = read_features(features)
     counts = read_roster(dataset, made.protocol).class_counts(TRAIN)
-    epoch = epoch_counter.start()
-    stream = feed(dataset, TRAIN, ray_session, counts, made, None, epoch)
+    epoch = EpochCounter.start()
+    stream = feed(dataset, TRAIN, ray_session, made, None, EpochDraw(counts, epoch))
     whole = dataset.to_table(columns=["track_id", "clip_index", "genre_top"], filter=pc.field("split") == TRAIN)
     batch = {name: np.array(whole[name].to_pylist(), dtype=object) for name in whole.column_names}
 
@@ -101,14 +101,14 @@ def test_each_epoch_s_stream_is_what_the_stage_alone_gives(features: str, ray_se
 
     # After a resume the first pass is of a later epoch.
     for number in (2, 0):
-        ray.get(epoch.begin.remote(number))
+        epoch.begin(number)
         assert seen(stream.iter_rows()) == alone(number)
     assert set(alone(0).values()) == {1}
     assert sum(alone(0).values()) == sum(COUNTS.values())
     assert alone(2) != alone(3)
 
     # Dealt out to two workers.
-    ray.get(epoch.begin.remote(3))
+    epoch.begin(3)
     first, second = stream.streaming_split(2, equal=False)
     parts = ray.get([_read.remote(first), _read.remote(second)])
     assert parts[0] + parts[1] == alone(3)
@@ -124,10 +124,10 @@ def trained(
 ) -> tuple[Any, list[dict[str, Any]]]:
     dataset, facts = read_features(features)
     counts = read_roster(dataset, made.protocol).class_counts(TRAIN)
-    epoch = epoch_counter.start()
+    epoch = EpochCounter.start()
     streams = (
-        feed(dataset, TRAIN, profile, counts, made, None, epoch),
-        feed(dataset, VALIDATION, profile, None, made),
+        feed(dataset, TRAIN, profile, made, None, EpochDraw(counts, epoch)),
+        feed(dataset, VALIDATION, profile, made),
     )
     job = plan_training(dataset, facts, counts, made, profile)
     assert job.class_counts == tuple(COUNTS.values())

@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cluster.session import epoch_counter
+from cluster.session.epoch_counter import EpochCounter
 from cluster.session.profiles import Profile
 from cluster.storage import files
-from cluster.streams.feed import feed
+from cluster.streams.feed import EpochDraw, feed
 from cluster.tables.features import read_features, read_roster
 from cluster.training.job import plan_training
 from cluster.training.trainer import check_room, train
@@ -51,10 +51,10 @@ def trained(
     dataset, facts = read_features(features)
     counts = read_roster(dataset, made.protocol).class_counts(TRAIN)
     assert sum(counts.values()) == TRAIN_CLIPS
-    epoch = epoch_counter.start()
+    epoch = EpochCounter.start()
     streams = (
-        feed(dataset, TRAIN, profile, counts, made, None, epoch),
-        feed(dataset, VALIDATION, profile, None, made),
+        feed(dataset, TRAIN, profile, made, None, EpochDraw(counts, epoch)),
+        feed(dataset, VALIDATION, profile, made),
     )
     job = plan_training(dataset, facts, counts, made, profile)
     return train(job, *streams, profile, checkpoints, "run", progress, epoch)
