@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test drills check bench lock clean
+.PHONY: help setup demo test drills check docs pictures bench lock clean
 
 help: ## list these words
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile
@@ -30,13 +30,21 @@ test: $(READY) ## the tests, object store included
 drills: $(READY) ## kill a worker, a node, the driver, at three moments each, and other long proofs; prints what was done twice
 	@$(BIN)/python -m pytest tests -m "drill or kill" $(ARGS)
 
-check: $(READY) ## style, types, import contracts, pinned versions, the files in infra/
+check: $(READY) ## style, types, import contracts, pinned versions, the files in infra/, the documentation
 	@$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python infra/lock.py --check
 	$(BIN)/python -m infra.check
+	$(MAKE) docs VENV=$(VENV)
+
+docs: $(READY) ## build the documentation site into build/docs; a warning is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build --strict $(ARGS)
+	echo "$(CURDIR)/build/docs/index.html"
+
+pictures: $(READY) ## take the pictures in docs/images anew; needs Chromium
+	@$(BIN)/python -m tests.support.pictures docs/images
 
 bench: $(READY) ## speed and memory: front end, label job, excerpts, planning a night; writes bench.json (half an hour)
 	@$(BIN)/python -m tests.benchmarks.bench $(ARGS)
