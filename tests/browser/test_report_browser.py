@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import functools
 import html
-import os
 import re
-import shutil
-import signal
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +29,7 @@ from mgc.evaluation.report import EpochRow, ReportContent, render_report
 from mgc.evaluation.robustness import Robustness, RobustnessPoint
 from mgc.evaluation.scores import score
 from mgc.evaluation.shots import shot_scores
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+from tests.support.browser import CHROMIUM, open_page, take_picture
 
 pytestmark = [
     pytest.mark.browser,
@@ -143,34 +138,12 @@ def night(quarantine: list[QuarantineRow]) -> LabelsRun:
     )  # fmt: skip
 
 
-def chromium(tmp_path: Path, document: str, *options: str) -> tuple[str, str]:
-    """Open a document without network and give what Chromium wrote to stdout and stderr."""
-    file = tmp_path / "page.html"
-    file.write_text(document, encoding="utf-8")
-    command = [
-        str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-        "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}", *options, file.as_uri(),
-    ]  # fmt: skip
-    # A session of its own, so that a browser that hangs goes with all its processes.
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
-        try:
-            out, log = process.communicate(timeout=90)
-        except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
-    assert process.returncode == 0, log
-    return out, log
-
-
 def console(log: str) -> list[str]:
     return [line for line in log.splitlines() if ":CONSOLE" in line]
 
 
 def test_the_browser_builds_every_section_without_complaint(tmp_path: Path) -> None:
-    dom, log = chromium(tmp_path, page(), "--dump-dom")
+    dom, log = open_page(tmp_path, page(), "--dump-dom")
     sections = re.findall(r'<section id="([^"]+)"', dom)
     assert sections == [
         "labels", "mix", "confidence", "flips", "overrides", "quarantine", "scores", "genres", "confusion",
@@ -190,7 +163,7 @@ def test_the_browser_builds_every_section_without_complaint(tmp_path: Path) -> N
 
 def test_a_script_that_got_in_would_not_run(tmp_path: Path) -> None:
     broken = page().replace("</body>", "<script>document.title = 'owned'</script></body>")
-    dom, log = chromium(tmp_path, broken, "--dump-dom")
+    dom, log = open_page(tmp_path, broken, "--dump-dom")
     assert "<title>Ten genres</title>" in dom
     assert any("Content Security Policy" in line for line in console(log)), log
 
@@ -205,7 +178,7 @@ def test_the_page_fits_wide_and_narrow_windows(tmp_path: Path) -> None:
         "<script>onload = () => { document.title = [...document.querySelectorAll('iframe')].map(frame => "
         "frame.contentDocument.documentElement.scrollWidth + ' of ' + frame.clientWidth + ' px').join(', ') }</script>"
     )
-    dom, _ = chromium(tmp_path, f"<title>not measured</title>{script}{frames}", "--dump-dom")
+    dom, _ = open_page(tmp_path, f"<title>not measured</title>{script}{frames}", "--dump-dom")
     measured = re.search(r"<title>(.*?)</title>", dom)
     assert measured is not None
     # 15 px of each frame are its vertical scroll bar.
@@ -214,10 +187,7 @@ def test_the_page_fits_wide_and_narrow_windows(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("scheme", "brightness"), [("light", (180, 255)), ("dark", (10, 75))])
 def test_the_screenshot_shows_a_page(tmp_path: Path, scheme: str, brightness: tuple[int, int]) -> None:
-    picture = tmp_path / "page.png"
-    # Blink's own numbers: 0 is dark, 1 is light.
-    chosen = f"--blink-settings=preferredColorScheme={int(scheme == 'light')}"
-    chromium(tmp_path, page(), "--window-size=1280,1600", "--hide-scrollbars", chosen, f"--screenshot={picture}")
+    picture = take_picture(tmp_path, page(), (1280, 1600), scheme)
     with Image.open(picture) as image:
         assert image.format == "PNG"
         assert image.size == (1280, 1600)

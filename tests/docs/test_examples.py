@@ -1,0 +1,51 @@
+"""The examples of the docs that need no Ray, run as they stand there."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from mgc.errors import ErrorKind
+from tests.support.doc_examples import PAGES, Example, examples
+from tests.support.nights import NOW, night
+
+FOLDERS = ("empty", "song", "labels")
+ON_RAY = ("music", "bucket", "corpus")
+
+
+def song(folder: Path) -> None:
+    """Twelve seconds of a trembling tone."""
+    seconds = np.arange(22050 * 12) / 22050
+    tone = 0.3 * np.sin(2 * np.pi * 220 * seconds) * (1 + np.sin(2 * np.pi * 2 * seconds))
+    soundfile.write(folder / "song.mp3", tone, 22050)
+
+
+def labels(folder: Path) -> None:
+    """A table of two nights: in the second d.mp3 is gone, and b.mp3 has changed and failed."""
+    uri = str(folder / "outputs" / "labels")
+    night(uri, {"a.mp3": "1", "b.mp3": "1", "c.mp3": "1", "d.mp3": "1"})
+    night(uri, {"a.mp3": "1", "b.mp3": "2", "c.mp3": "1"}, {"b.mp3": ErrorKind.TIMEOUT}, NOW + timedelta(days=1))
+
+
+@pytest.mark.parametrize("example", examples(FOLDERS), ids=str)
+def test_an_example_runs(
+    example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if example.folder != "empty":
+        {"song": song, "labels": labels}[example.folder](tmp_path)
+    monkeypatch.chdir(tmp_path)
+    example.run()
+    printed = capsys.readouterr().out
+    for pattern in example.prints:
+        assert re.search(pattern, printed), printed
+
+
+def test_every_example_is_run_by_a_test() -> None:
+    text = "".join(Path(__file__).parents[2].joinpath(page).read_text(encoding="utf-8") for page in PAGES)
+    marked = len(re.findall(r"^<!-- example:", text, re.MULTILINE))
+    assert marked == len(examples(FOLDERS)) + len(examples(ON_RAY)) > 8

@@ -1,0 +1,61 @@
+"""The examples of the docs that run whole jobs, as they stand there: on a real Ray, some over a real object store."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.csv
+import pytest
+
+from cluster.session.profiles import Profile
+from cluster.storage import files
+from mgc.datasets.synthetic import SyntheticConfig, encode, metadata_table, plan_corpus
+from tests.support.doc_examples import Example, examples
+
+pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]
+
+
+def corpus(folder: Path, tracks: int | None = None) -> None:
+    """MP3s of four seconds in `corpus`, and their metadata in genres.csv."""
+    plans = plan_corpus(
+        SyntheticConfig(
+            seed=5, largest_genre_tracks=4, smallest_genre_tracks=4, shortest_seconds=4.0, longest_seconds=4.0,
+            damaged_tracks=0,
+        )
+    )[:tracks]  # fmt: skip
+    for plan in plans:
+        path = folder / "corpus" / plan.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode(plan))
+    metadata = metadata_table(plans)
+    kept = [name for name in ("track_id", "genre_top", "artist_id") if name in metadata.column_names]
+    pyarrow.csv.write_csv(metadata.select(kept), folder / "genres.csv")
+
+
+def music(folder: Path) -> None:
+    """Three MP3s."""
+    corpus(folder, 3)
+    (folder / "corpus").rename(folder / "music")
+
+
+PREPARE: dict[str, Callable[[Path], None]] = {"music": music, "bucket": music, "corpus": corpus}
+
+
+@pytest.mark.parametrize("example", examples(tuple(PREPARE)), ids=str)
+def test_an_example_runs(
+    example: Example,
+    ray_session: Profile,
+    bucket_uri: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    PREPARE[example.folder](tmp_path)
+    files.copy_tree(str(tmp_path), bucket_uri)
+    monkeypatch.chdir(tmp_path)
+    example.run(bucket_uri)
+    printed = capsys.readouterr().out
+    for pattern in example.prints:
+        assert re.search(pattern, printed), printed
