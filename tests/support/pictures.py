@@ -77,14 +77,14 @@ def night_page() -> str:
 def evaluation_page() -> str:
     """Return the evaluation report of the model shipped with mgc."""
     from mgc.bundle import load_bundle
-    from mgc.bundle_facts import bundle_scores, model_facts
+    from mgc.bundle_facts import describe_model, read_scores
 
     bundle = load_bundle()
-    scores, split, description = bundle_scores(bundle)
+    scores, split, description = read_scores(bundle)
     return render_report(
         ReportContent(
             title="The model shipped with mgc",
-            model=model_facts(bundle),
+            model=describe_model(bundle),
             scores=scores,
             split_name=split,
             split_description=description,
