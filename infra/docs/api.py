@@ -6,7 +6,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Iterator, Mapping
-from enum import EnumType
+from enum import Enum, EnumType
 from types import FunctionType
 from typing import Final
 
@@ -71,7 +71,8 @@ def _entry(name: str, found: object) -> Iterator[str]:
     yield f"## {name}"
     if isinstance(found, EnumType):
         yield _markdown(inspect.getdoc(found) or "")
-        yield "\n".join(f"- `{member.name}`: `{member.value}`" for member in found)
+        members: Mapping[str, Enum] = found.__members__
+        yield "\n".join(f"- `{key}`: `{member.value}`" for key, member in members.items())
     elif inspect.isclass(found):
         yield _signature(found.__name__, found)
         yield _markdown(inspect.getdoc(found) or "")
