@@ -7,13 +7,13 @@ from pathlib import Path
 
 from cluster.storage import files
 from cluster.storage.failures import redact
-from cluster.storage.uri import is_remote, join, locate
+from cluster.storage.uri import Uri, is_remote, join, locate
 from mgc.bundle import Bundle, load_bundle
 from mgc.bundle_files import FILES, TRAINED_ON
 from mgc.errors import BundleError
 
 
-def open_bundle(uri: str) -> Bundle:
+def open_bundle(uri: Uri | str) -> Bundle:
     """A bundle from the same storage that the jobs use.
 
     Raises:
@@ -21,14 +21,14 @@ def open_bundle(uri: str) -> Bundle:
         StorageError: the place cannot be reached.
     """
     if not is_remote(uri):
-        return load_bundle(uri)
+        return load_bundle(uri.path if isinstance(uri, Uri) else uri)
     location = locate(uri)
     if not files.exists(uri):
-        raise BundleError(f"{redact(uri)}: there is no bundle here. Train one with `mgc train --out BUNDLE`.")
+        raise BundleError(f"{redact(str(uri))}: there is no bundle here. Train one with `mgc train --out BUNDLE`.")
     return load_bundle(location.path, location.filesystem)
 
 
-def save_bundle(bundle: Bundle, uri: str) -> str:
+def save_bundle(bundle: Bundle, uri: Uri | str) -> str:
     """Write a bundle to any URI; returns its id."""
     with tempfile.TemporaryDirectory() as folder:
         bundle_id = bundle.save(folder)

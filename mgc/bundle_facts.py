@@ -31,7 +31,7 @@ def describe_model(bundle: Bundle) -> dict[str, str]:
         "features": f"{bundle.features_id} ({bundle.experiment.front_end.kind})",
         "parameters": f"{parameter_count(bundle.model):,}",
         "genres": ", ".join(bundle.taxonomy.names),
-        "trained on": json.dumps(training.data.clips).strip("{}").replace('"', ""),
+        "trained on": json.dumps(training.data.totals).strip("{}").replace('"', ""),
         **course,
         "protocol": name_of(bundle.experiment.protocol),
         "made with": ", ".join(f"{name} {value}" for name, value in training.made_with.to_json().items()),

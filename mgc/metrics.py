@@ -72,9 +72,11 @@ class DataFacts(Facts):
 
     Attributes:
         features: URI, without credentials.
-        clips: clips of each side and those left out, such as `train_clips`.
+        clips: clips of each side and tracks left out, such as `train_clips`, where features were prepared before.
+        tracks: tracks of each side and those left out, such as `train_tracks`, where a catalog was decoded on the way.
         genres_without_validation: genres of the training side that validation lacks.
-        genre_clips: training clips of each genre.
+        genre_clips: training clips of each genre, where features were prepared before.
+        genre_tracks: training tracks of each genre, where a catalog was decoded on the way.
         genre_share: the same as shares of 1.
         protocol: name of the protocol that divided the rows.
         sides: size of each side.
@@ -83,12 +85,24 @@ class DataFacts(Facts):
 
     features: str | None = None
     clips: dict[str, int] = Field(default_factory=dict)
+    tracks: dict[str, int] = Field(default_factory=dict)
     genres_without_validation: tuple[str, ...] = ()
     genre_clips: dict[str, int] = Field(default_factory=dict)
+    genre_tracks: dict[str, int] = Field(default_factory=dict)
     genre_share: dict[str, float] = Field(default_factory=dict)
     protocol: str | None = None
     sides: dict[str, SideFacts] = Field(default_factory=dict)
     leakage: DivisionLeakage | None = None
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """Clips or tracks of each side, whichever were counted."""
+        return self.clips or self.tracks
+
+    @property
+    def genre_counts(self) -> dict[str, int]:
+        """Training clips or tracks of each genre, whichever were counted."""
+        return self.genre_clips or self.genre_tracks
 
 
 class AdjustmentFacts(Facts):

@@ -15,10 +15,15 @@ from cluster.storage.uri import Uri
 from mgc.bundle_files import DEFAULT
 from mgc.datasets.synthetic import SYNTHETIC_NOTICE, SyntheticConfig, plan_corpus
 from mgc.recipes.house import house
-from pipelines import catalog, evaluate, label, prepare, show, train
+from pipelines import catalog, label, show
 from pipelines.catalogs.metadata import from_file
 from pipelines.catalogs.synthesis import make_corpus
 from pipelines.command.job import OVERRIDES, URI, Summary, describe, main, overrides, say
+from pipelines.evaluation.evaluate import evaluate_bundle
+from pipelines.evaluation.requests import EvaluateRequest
+from pipelines.training.prepared import prepare_features
+from pipelines.training.requests import PrepareRequest, TrainRequest
+from pipelines.training.train import train_bundle
 
 CORPUS: Final = SyntheticConfig(seed=1, shortest_seconds=8.0, longest_seconds=12.0)
 
@@ -47,14 +52,16 @@ def build(out: Uri, limit: int | None, fields: dict[str, str], dry_run: bool) ->
         known = from_file(str(corpus / "metadata.parquet"))
         catalog.build(str(corpus / "audio"), table, known, notices=(SYNTHETIC_NOTICE,))
         step(3, "prepare: decode, log-mel, features")
-        prepare.build(table, features, experiment, profile)
+        prepare_features(PrepareRequest(Uri.parse(table), Uri.parse(features), experiment, profile))
         step(4, "train: a small CNN, every genre seen equally often")
-        trained = train.build(experiment, features, bundle, profile=profile, overwrite=True)
+        trained = train_bundle(
+            TrainRequest(experiment, Uri.parse(bundle), Uri.parse(features), profile=profile, overwrite=True)
+        )
         step(5, "evaluate: score it on artists that it has never heard")
         if trained.status == "up_to_date":
             say("scored already")
         else:
-            evaluate.build(bundle, features, profile=profile)
+            evaluate_bundle(EvaluateRequest(Uri.parse(bundle), Uri.parse(features), profile=profile))
         step(6, "label: every file of the catalog, in one commit")
         labeled = label.build(table, labels, bundle, profile)
     say("")

@@ -5,17 +5,16 @@ from __future__ import annotations
 import click
 
 from cluster.storage.uri import Uri
-from mgc.recipes.catalogue import find
 from pipelines.command.job import OVERRIDES, PROFILE, URI, Summary, main, overrides
-from pipelines.training.prepared import build
+from pipelines.training.requests import PrepareRequest
 
 
 @click.command("prepare", context_settings=OVERRIDES)
 @click.argument("catalog", type=URI)
 @click.option("--out", type=URI, required=True, help="Folder of the features.")
-@click.option("--recipe", default="house", show_default=True, help="Whose front end computes them.")
+@click.option("--recipe", default="house", show_default=True, help="Recipe whose front end computes the features.")
 @PROFILE
-@click.option("--limit", type=click.IntRange(1), help="Only the first N tracks.")
+@click.option("--limit", type=click.IntRange(1), help="Take only the first N tracks.")
 @click.option("--dry-run", is_flag=True, help="Print the configuration and what would be done.")
 @click.argument("fields", nargs=-1, type=click.UNPROCESSED)
 def command(
@@ -27,11 +26,26 @@ def command(
     dry_run: bool,
     fields: tuple[str, ...],
 ) -> Summary:
-    """Compute the features of a catalog's tracks (or of SOURCE, listed now) for training.
+    """Compute the features of a catalog's tracks for training.
 
-    Any field of the recipe can be set by its dotted name, for example --front_end.n_mels 96.
+    Instead of a catalog, name a SOURCE of tracks, which is listed now. Set any field of the recipe by its dotted
+    name, for example --front_end.n_mels 96.
     """
-    return build(catalog.text, out.text, find(recipe).build().override(overrides(fields)), profile, limit, dry_run)
+    changes = overrides(fields)
+
+    from mgc.recipes.catalogue import find
+    from pipelines.training.prepared import prepare_features
+
+    return prepare_features(
+        PrepareRequest(
+            catalog=catalog,
+            out=out,
+            experiment=find(recipe).build().override(changes),
+            profile=profile,
+            limit=limit,
+            dry_run=dry_run,
+        )
+    )
 
 
 if __name__ == "__main__":

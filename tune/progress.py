@@ -1,4 +1,4 @@
-"""A search as it runs: a live table on a terminal, a plain line for each trial that ends elsewhere; both on stderr."""
+"""A search as it runs: a live table on a terminal, or a plain line for each trial that ends; both on stderr."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ray.tune import Callback
+from ray.tune.experiment import Trial
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -18,18 +19,27 @@ from rich.text import Text
 
 from cluster.session.progress import LINE_EVERY_SECONDS
 from mgc.recipes.space import Space, shown
-from tune.spaces import point_of
+from tune.spaces import to_point
 
 REDRAW_SECONDS: Final = 0.5
 ROWS: Final = 20
-"""Trials that a terminal shows: those that run, then the best."""
+"""Trials that a terminal shows: running ones first, then the best."""
 
 _WORDS: Final = {"PENDING": "waits", "RUNNING": "runs", "PAUSED": "paused", "TERMINATED": "ended", "ERROR": "failed"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """What is shown of a trial: its number, Ray's status, epochs, seconds, score and point."""
+    """One trial as it is shown.
+
+    Attributes:
+        number: number of the trial from 1.
+        status: Ray's word for its state.
+        epochs: number of finished epochs.
+        seconds: time that it trained.
+        score: its score; None before the first epoch.
+        point: value of each dimension, as text.
+    """
 
     number: int
     status: str
@@ -40,20 +50,20 @@ class Row:
 
 
 class Board:
-    """What is shown of a search.
+    """Shows a search on stderr.
 
     Args:
-        metric: what the score is.
-        score: its name in what trials report.
-        falls: whether a lower score is the better one.
-        total: trials there will be, where that is known.
+        metric: name of the score for people.
+        score: name of the score in what trials report.
+        falls: whether a lower score is better.
+        total: number of trials, if known.
 
     Attributes:
-        trials: Tune's own, as they were last.
+        trials: Tune's own trials, as they were last seen.
     """
 
     def __init__(self, metric: str, score: str, falls: bool, total: int | None) -> None:
-        self.trials: list[Any] = []
+        self.trials: list[Trial] = []
         self.score = score
         self._metric = metric
         self._falls = falls
@@ -86,7 +96,7 @@ class Board:
             print(f"search: {self._summary()}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Draw for the last time."""
+        """Draw the last state and stop."""
         self.update(self._rows, last=True)
         if self._live is not None:
             self._live.stop()
@@ -112,10 +122,10 @@ class Board:
         return f"{len(self._rows)}{of} trials: {counted}{found}; {time.monotonic() - self._began:.0f} s"
 
     def _table(self) -> Group:
-        # As wide as the terminal: what is too wide for it would take the place of the first column.
+        # As wide as the terminal: a wider table would push out the first column.
         table = Table(box=None, pad_edge=False, header_style="dim", expand=True)
         for name in ("trial", "", "epochs", "seconds", self._metric):
-            # What is not narrowed: the point gets what is left.
+            # These columns keep their width; the point gets the rest.
             table.add_column(name, justify="left" if not name else "right", no_wrap=True, min_width=len(name) or 6)
         table.add_column("point", no_wrap=True, overflow="ellipsis", ratio=1)
         ordered = sorted(self._rows, key=lambda row: (row.status != "RUNNING", self._worth(row), row.number))
@@ -131,17 +141,17 @@ _BOARD: ContextVar[Board | None] = ContextVar("board", default=None)
 
 
 @contextlib.contextmanager
-def watched(metric: str, score: str, falls: bool, total: int | None) -> Iterator[list[Any]]:
+def watch_search(metric: str, score: str, falls: bool, total: int | None) -> Iterator[list[Trial]]:
     """Show the search that runs in the body.
 
     Args:
-        metric: what the score is.
-        score: its name in what trials report.
-        falls: whether a lower score is the better one.
-        total: trials there will be, where that is known.
+        metric: name of the score for people.
+        score: name of the score in what trials report.
+        falls: whether a lower score is better.
+        total: number of trials, if known.
 
     Yields:
-        A list that holds Tune's trials, as they are when the search is over.
+        A list that holds Tune's trials when the search is over.
     """
     board = Board(metric, score, falls, total)
     token = _BOARD.set(board)
@@ -152,8 +162,8 @@ def watched(metric: str, score: str, falls: bool, total: int | None) -> Iterator
         board.close()
 
 
-class Watch(Callback):
-    """Tells the board of `watched` how a search goes. It holds no board itself: Ray saves it with the search.
+class WatchTrials(Callback):
+    """Tells the board of `watch_search` how a search goes. It holds no board itself, because Ray saves it.
 
     Args:
         space: what is searched.
@@ -162,30 +172,28 @@ class Watch(Callback):
     def __init__(self, space: Space) -> None:
         self._space = space
 
-    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """After each of Tune's steps."""
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Show the trials after each of Tune's steps."""
         self._show(trials)
 
-    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
-        """At the end."""
+    def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
+        """Show the trials at the end."""
         self._show(trials)
 
-    def _show(self, trials: list[Any]) -> None:
+    def _show(self, trials: list[Trial]) -> None:
         board = _BOARD.get()
         if board is None:
             return
         board.trials[:] = trials
-        rows = []
-        for number, trial in enumerate(trials, 1):
-            last = trial.last_result or {}
-            rows.append(
-                Row(
-                    number,
-                    trial.status,
-                    int(last.get("epoch", 0)),
-                    float(last.get("time_total_s", 0.0)),
-                    last.get(board.score),
-                    shown(point_of(self._space, trial.config)),
-                )
-            )
-        board.update(rows)
+        board.update([self._row(number, trial, board.score) for number, trial in enumerate(trials, 1)])
+
+    def _row(self, number: int, trial: Trial, score: str) -> Row:
+        last = trial.last_result or {}
+        return Row(
+            number=number,
+            status=trial.status,
+            epochs=int(last.get("epoch", 0)),
+            seconds=float(last.get("time_total_s", 0.0)),
+            score=last.get(score),
+            point=shown(to_point(self._space, trial.config)),
+        )

@@ -1,4 +1,4 @@
-"""What a search leaves: its trials as records, as a table for machines and as JSON."""
+"""What a search leaves behind: its trials as records, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.storage import files
-from cluster.storage.uri import join
+from cluster.storage.uri import Uri
 from mgc.recipes.space import AnyDimension, Integer, LogUniform, Space, Uniform
 
 FORMAT_VERSION: Final = 1
 """Version of search.json and trials.parquet."""
 
 Status = Literal["done", "stopped", "failed", "unfinished"]
-"""`done`: trained to its end; `stopped`: by the scheduler, which had better ones; `failed`: with a reason;
-`unfinished`: the time was over."""
+"""How a trial ended: `done` to its last epoch, `stopped` by the scheduler, `failed` with a reason, or `unfinished` when
+the time was over."""
+
+EpochScores = dict[str, Any]
+"""Figures of one epoch: `epoch`, counted from 1, numbers by name, and `score` of the epoch kept until then."""
 
 _MEASURED: Final = (
     "train_loss",
@@ -33,7 +36,7 @@ _MEASURED: Final = (
 )
 
 HISTORY: Final = pa.list_(pa.struct([("epoch", pa.int64()), *((name, pa.float64()) for name in _MEASURED)]))
-"""What is measured after each epoch, as it stands in the table."""
+"""Figures of each epoch, as a column of the table."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +44,16 @@ class TrialRecord:
     """One trial.
 
     Attributes:
-        number: counted from 1, in the order in which they were drawn.
-        trial_id: Ray's.
-        point: values by dimension.
-        status: how it ended.
-        reason: why it failed, one line; else empty.
-        score: the search's metric at the epoch that was kept; None where no epoch was finished.
-        epochs: finished.
-        seconds: that it trained, on one machine.
-        history: what was measured after each epoch, with the score of the epoch kept until then.
-        checkpoint: URI of its last checkpoint, which has the best weights; None where there is none.
+        number: number of the trial from 1, in the order in which trials were drawn.
+        trial_id: Ray's name of the trial.
+        point: value of each dimension.
+        status: how the trial ended.
+        reason: why it failed, in one line; empty if it did not.
+        score: metric of the search at the epoch that was kept; None if no epoch was finished.
+        epochs: number of finished epochs.
+        seconds: time that it trained.
+        history: figures of each epoch.
+        checkpoint: its last checkpoint, which holds the best weights; None if there is none.
     """
 
     number: int
@@ -61,8 +64,12 @@ class TrialRecord:
     score: float | None = None
     epochs: int = 0
     seconds: float = 0.0
-    history: Sequence[Mapping[str, Any]] = ()
-    checkpoint: str | None = None
+    history: Sequence[EpochScores] = ()
+    checkpoint: Uri | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return {**asdict(self), "checkpoint": self.checkpoint and self.checkpoint.text}
 
 
 @dataclass(frozen=True)
@@ -70,16 +77,16 @@ class SearchRecord:
     """A whole search.
 
     Attributes:
-        recipe: what was searched.
-        space: over what.
-        metric: of the validation split, by which trials are compared: `macro_f1`, `accuracy` or `loss`.
+        recipe: recipe that was searched.
+        space: fields that were searched.
+        metric: validation figure by which trials are compared: `macro_f1`, `accuracy` or `loss`.
         searcher: how points were drawn.
         scheduler: what ended trials early.
-        key: that of the run.
-        trials: all, in order.
-        seconds: that the search took, over all submissions; trials ran side by side.
-        facts: what else a reader needs, name → text.
-        notices: what goes with every figure made from these features.
+        key: name of the search.
+        trials: all trials, in order.
+        seconds: time of the last run of the search; trials ran side by side.
+        facts: what else a reader needs, as text by name.
+        notices: notices that go with every figure made from these features.
     """
 
     recipe: str
@@ -95,21 +102,21 @@ class SearchRecord:
 
     @property
     def falls(self) -> bool:
-        """Whether a lower score is the better one."""
+        """Whether a lower score is better."""
         return self.metric == "loss"
 
     @property
     def ranked(self) -> list[TrialRecord]:
-        """The trials from the best to the worst; those without a score last."""
+        """Trials from the best to the worst; those without a score come last."""
         return sorted(self.trials, key=lambda trial: (_rank(trial.score, self.falls), trial.number))
 
     @property
     def best(self) -> TrialRecord | None:
-        """The trial of the best score that has a checkpoint; None where there is none."""
+        """Trial with the best score among those that have a checkpoint; None if there is none."""
         return next((trial for trial in self.ranked if trial.score is not None and trial.checkpoint), None)
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-ready values."""
+        """Return JSON-ready values."""
         best = self.best
         return {
             "format_version": FORMAT_VERSION,
@@ -123,11 +130,11 @@ class SearchRecord:
             "best": best and best.number,
             "facts": dict(self.facts),
             "notices": list(self.notices),
-            "trials": [asdict(trial) for trial in self.trials],
+            "trials": [trial.to_json() for trial in self.trials],
         }
 
     def table(self) -> pa.Table:
-        """One row a trial: the record's fields, and a column for each dimension, named as it is."""
+        """Return one row a trial: the fields of the record, and a column for each dimension under its name."""
         columns: dict[str, pa.Array] = {
             "number": pa.array([trial.number for trial in self.trials], pa.int64()),
             "trial_id": pa.array([trial.trial_id for trial in self.trials], pa.string()),
@@ -143,18 +150,18 @@ class SearchRecord:
         metadata = {"mgc_search": json.dumps({"key": self.key, "recipe": self.recipe, "metric": self.metric})}
         return pa.table(columns).replace_schema_metadata(metadata)
 
-    def write(self, uri: str, more: Mapping[str, Any] | None = None) -> None:
+    def write(self, folder: Uri, more: Mapping[str, Any] | None = None) -> None:
         """Write `trials.parquet` and `search.json` into a folder.
 
         Args:
-            uri: of the folder.
+            folder: where to.
             more: entries of the JSON besides the record's own.
         """
         buffer = io.BytesIO()
         pq.write_table(self.table(), buffer)
-        files.write_bytes(join(uri, "trials.parquet"), buffer.getvalue())
+        files.write_bytes(folder / "trials.parquet", buffer.getvalue())
         text = json.dumps({**self.to_json(), **(more or {})}, indent=2, allow_nan=False)
-        files.write_bytes(join(uri, "search.json"), f"{text}\n".encode())
+        files.write_bytes(folder / "search.json", f"{text}\n".encode())
 
 
 def _rank(score: float | None, falls: bool) -> float:
@@ -164,7 +171,7 @@ def _rank(score: float | None, falls: bool) -> float:
 
 
 def _column(dimension: AnyDimension, values: Sequence[Any]) -> pa.Array:
-    """Numbers as numbers where all are; else words, or JSON text."""
+    """Return values as numbers if all of them are; otherwise as words, or JSON text."""
     match dimension:
         case Integer():
             return pa.array(values, pa.int64())

@@ -1,20 +1,23 @@
-"""A typed space as Ray Tune takes it, and spaces in files.
+"""A recipe's space as Ray Tune takes it, and spaces in files.
 
-Values that are no plain numbers or words (lists of widths) travel as their JSON text: Ray's searchers and Optuna want
-to hash a category.
+Values that are neither numbers nor words, such as lists of widths, travel as their JSON text, because Ray's
+searchers and Optuna hash each category.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import yaml
+from pydantic import JsonValue
 from ray import tune
+from ray.tune.search.sample import Domain
 
 from cluster.storage import files
-from cluster.storage.failures import redact
+from cluster.storage.uri import Uri
 from mgc.errors import ConfigError
 from mgc.recipes.space import Alternatives, AnyDimension, Choice, Integer, LogUniform, Space, Uniform, fields_of
 
@@ -32,30 +35,33 @@ MUTABLE: Final = (
     "training.augment.",
     "model.dropout",
 )
-"""Fields that may change in the middle of a training: neither weights nor the optimizer's state depend on them."""
+"""Fields that may change during a training: neither the weights nor the optimizer's state depend on them."""
+
+Category = str | bool | int | float
+"""A value of a choice as Ray holds it."""
 
 
-def read_space(uri: str) -> Space:
-    """A space from a JSON or YAML file.
+def read_space(uri: Uri) -> Space:
+    """Return the space of a JSON or YAML file.
 
     Raises:
-        ConfigError: the file is neither, or no space; one line.
-        StorageError: it cannot be read.
+        ConfigError: the file is neither, or holds no space; one line.
+        StorageError: the file cannot be read.
     """
-    text, where = files.read_text(uri), redact(uri)
+    text, where = files.read_text(uri), str(uri)
     try:
-        value = json.loads(text) if uri.lower().endswith(".json") else yaml.load(text, _Loader)
+        value = json.loads(text) if uri.name.lower().endswith(".json") else yaml.load(text, _Loader)
     except json.JSONDecodeError as error:
-        raise ConfigError(f"{where}: no JSON (line {error.lineno}: {error.msg}).") from None
+        raise ConfigError(f"{where}: this is not JSON (line {error.lineno}: {error.msg}).") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" (line {mark.line + 1}: {getattr(error, 'problem', '')})" if mark else ""
-        raise ConfigError(f"{where}: no YAML{line}.") from None
+        raise ConfigError(f"{where}: this is not YAML{line}.") from None
     return Space.from_json(value, where)
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain values only, and 1e-3 is a number: YAML 1.1 wants a dot in it and would make it text."""
+    """Reads plain values only, and 1e-3 as a number: YAML 1.1 wants a dot in it and would read text."""
 
 
 _Loader.add_implicit_resolver(
@@ -63,47 +69,58 @@ _Loader.add_implicit_resolver(
 )
 
 
-def for_ray(space: Space, grid: bool = False) -> dict[str, Any]:
-    """Ray Tune's parameter space.
+RayDomain = Domain | dict[str, Iterable[Any]]
+"""One dimension as Ray Tune takes it: a distribution, or all values of a grid."""
+
+
+def to_ray_space(space: Space, grid: bool = False) -> dict[str, RayDomain]:
+    """Return a space as Ray Tune takes it.
 
     Args:
         space: what to search.
-        grid: whether every point is wanted; the space is then finite (`Space.points` says so if not).
+        grid: take every point. The space must then be finite, which `Space.points` checks.
     """
-    return {name: _for_ray(dimension, grid) for name, dimension in space.dimensions.items()}
+    return {name: _to_ray(dimension, grid) for name, dimension in space.dimensions.items()}
 
 
-def _for_ray(dimension: AnyDimension, grid: bool) -> Any:
+def _to_ray(dimension: AnyDimension, grid: bool) -> RayDomain:
     match dimension:
         case Choice() | Alternatives():
             categories = categories_of(dimension)
             return tune.grid_search(categories) if grid else tune.choice(categories)
+        case Integer() if grid:
+            return tune.grid_search(list(range(dimension.low, dimension.high + 1)))
+        case _:
+            return _to_domain(dimension)
+
+
+def _to_domain(dimension: Integer | Uniform | LogUniform) -> Domain:
+    match dimension:
         case Integer():
-            whole = range(dimension.low, dimension.high + 1)
-            return tune.grid_search(list(whole)) if grid else tune.randint(dimension.low, dimension.high + 1)
+            return tune.randint(dimension.low, dimension.high + 1)
         case Uniform():
             return tune.uniform(dimension.low, dimension.high)
         case LogUniform():
             return tune.loguniform(dimension.low, dimension.high)
 
 
-def categories_of(dimension: Choice | Alternatives) -> list[Any]:
-    """The values of a choice as Ray holds them."""
+def categories_of(dimension: Choice | Alternatives) -> list[Category]:
+    """Return the values of a choice as Ray holds them."""
     if isinstance(dimension, Alternatives):
         return list(dimension.options)
-    return [_encoded(value) for value in dimension.values]
+    return [_encode(value) for value in dimension.values]
 
 
-def _encoded(value: Any) -> Any:
+def _encode(value: JsonValue) -> Category:
     return value if isinstance(value, str | bool | int | float) else json.dumps(value)
 
 
-def point_of(space: Space, config: dict[str, Any]) -> dict[str, Any]:
-    """The point that a trial's configuration of Ray's stands for."""
-    return {name: _decoded(dimension, config[name]) for name, dimension in space.dimensions.items()}
+def to_point(space: Space, config: Mapping[str, Any]) -> dict[str, JsonValue]:
+    """Return the point that a trial's configuration of Ray's stands for."""
+    return {name: _decode(dimension, config[name]) for name, dimension in space.dimensions.items()}
 
 
-def _decoded(dimension: AnyDimension, value: Any) -> Any:
+def _decode(dimension: AnyDimension, value: Any) -> JsonValue:
     match dimension:
         case Choice():
             return dimension.values[categories_of(dimension).index(value)]
@@ -115,27 +132,30 @@ def _decoded(dimension: AnyDimension, value: Any) -> Any:
             return min(max(float(value), dimension.low), dimension.high)
 
 
-def mutations(space: Space) -> dict[str, Any]:
-    """The dimensions that population-based training may change, as it takes them.
+def mutations(space: Space) -> dict[str, Domain | list[Category]]:
+    """Return the dimensions that population-based training may change, as it takes them.
 
     Raises:
         ConfigError: there are none.
     """
-    found = {
-        name: categories_of(dimension) if isinstance(dimension, Choice | Alternatives) else _for_ray(dimension, False)
+    found: dict[str, Domain | list[Category]] = {
+        name: categories_of(dimension) if isinstance(dimension, Choice | Alternatives) else _to_domain(dimension)
         for name, dimension in space.dimensions.items()
         if all(field.startswith(MUTABLE) for field in fields_of(name, dimension))
     }
     if not found:
         raise ConfigError(
-            "space: population-based training changes fields in the middle of a training, and none of "
-            f"{', '.join(space.dimensions)} may change there; it may be {', '.join(MUTABLE)}."
+            f"space: population-based training changes fields during a training, and none of "
+            f"{', '.join(space.dimensions)} may change then; these may: {', '.join(MUTABLE)}."
         )
     return found
 
 
-def kept_inside(space: Space, config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration whose numbers lie in their ranges: population-based training multiplies them by 0.8 or 1.2."""
+def keep_inside(space: Space, config: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration with all numbers inside their ranges.
+
+    Population-based training multiplies them by 0.8 or 1.2.
+    """
     inside = dict(config)
     for name, dimension in space.dimensions.items():
         if isinstance(dimension, Integer | Uniform | LogUniform):

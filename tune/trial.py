@@ -1,34 +1,37 @@
-"""What a trial does: train at one point of the space, and tell Tune of each epoch.
+"""What a trial does: train at one point of the space, and report each epoch to Ray Tune.
 
-With one worker it is a plain function that trains in Tune's own process: four times quicker than a trainer inside of a
-trial, which starts a controller and workers of its own. With several it is a driver of that trainer.
+A trial of one worker is a plain function that trains in Tune's own process. It is four times quicker than a trainer
+inside a trial, which starts a controller and workers of its own. A trial of several workers drives such a trainer.
 """
 
 from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray.train
 from ray import tune
 from ray.data import Dataset
+from ray.train.v2._internal.execution.context import TrainRunContext
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from cluster.session.epoch_counter import EpochCounter
+from cluster.storage.uri import Uri
 from cluster.training.in_memory import HeldClips, follow
 from cluster.training.job import TrainingJob
 from cluster.training.trainer import train
 from mgc.recipes.space import Space
 from mgc.training.course import Course
-from tune.spaces import point_of
+from tune.spaces import to_point
 
 
 @dataclass(frozen=True)
-class Held:
-    """Trials of one worker, on clips in the object store.
+class InMemoryData:
+    """Clips in the object store, for trials of one worker.
 
     Attributes:
         training: clips to train on.
@@ -40,30 +43,39 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Streamed:
-    """Trials of several workers, each with a trainer of its own that streams the features.
+class StreamedData:
+    """Clips that are streamed, for trials of several workers, each with a trainer of its own.
 
     Attributes:
-        streams: gives those of training and validation for a job and its epochs.
+        streams: makes the training and validation streams from a job and its epoch counter.
         checkpoints: folder of the trainers' checkpoints.
     """
 
     streams: Callable[[TrainingJob, EpochCounter], tuple[Dataset, Dataset]]
-    checkpoints: str
+    checkpoints: Uri
 
 
-class WholeEpochs(TuneReportCallback):
-    """Tells Tune what a trainer reports of whole epochs: only these have the figures that trials are compared by."""
+class ReportEpochs(TuneReportCallback):
+    """Tells Tune what a trainer reports at the end of an epoch. Only these reports have the figures to compare by."""
 
-    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        """Called by the trainer, with what each worker reports."""
+    def after_report(
+        self, run_context: TrainRunContext, metrics: list[dict[str, Any]], checkpoint: ray.train.Checkpoint | None
+    ) -> None:
+        """Pass on the workers' reports; the trainer calls this."""
         if "over" in metrics[0]:
             super().after_report(run_context, metrics, checkpoint)
 
 
-def alone(config: dict[str, Any], space: Space, job: TrainingJob, data: Held) -> None:
-    """A trial of one worker."""
-    job = job.of(space.apply(job.experiment, point_of(space, config)))
+def train_alone(config: Mapping[str, Any], space: Space, job: TrainingJob, data: InMemoryData) -> None:
+    """Run a trial of one worker.
+
+    Args:
+        config: Ray Tune's configuration of the trial.
+        space: what is searched.
+        job: job of the recipe as it is.
+        data: clips.
+    """
+    job = job.of(space.apply(job.experiment, to_point(space, config)))
     checkpoint = tune.get_checkpoint()
     with checkpoint.as_directory() if checkpoint else contextlib.nullcontext() as folder:
         follow(job, data.training, data.validation, Path(folder) if folder else None, _report)
@@ -75,10 +87,10 @@ def _report(course: Course) -> None:
         tune.report(course.reported(), checkpoint=tune.Checkpoint.from_directory(folder))
 
 
-def together(config: dict[str, Any], space: Space, job: TrainingJob, data: Streamed) -> None:
-    """A trial of several workers."""
-    job = job.of(space.apply(job.experiment, point_of(space, config)))
+def train_together(config: Mapping[str, Any], space: Space, job: TrainingJob, data: StreamedData) -> None:
+    """Run a trial of several workers. See `train_alone` for the arguments."""
+    job = job.of(space.apply(job.experiment, to_point(space, config)))
     epoch = EpochCounter.start()
     training, validation = data.streams(job, epoch)
     name = tune.get_context().get_trial_id()
-    train(job, training, validation, job.profile, data.checkpoints, name, epoch=epoch, callbacks=[WholeEpochs()])
+    train(job, training, validation, job.profile, data.checkpoints.text, name, epoch=epoch, callbacks=[ReportEpochs()])

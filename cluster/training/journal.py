@@ -18,7 +18,7 @@ from ray.exceptions import RayError
 from ray.util import metrics
 
 from cluster.session.driver_actor import DriverActor
-from cluster.storage.uri import join
+from cluster.storage.uri import Uri
 from cluster.training.mlflow import MlflowRun
 from cluster.training.tensorboard import EventFiles
 from mgc.errors import StorageError
@@ -57,7 +57,7 @@ class JournalPlan:
     key: str
     settings: Mapping[str, bool | float | str] = field(default_factory=dict)
     genres: tuple[str, ...] = ()
-    tensorboard: str | None = None
+    tensorboard: Uri | None = None
     mlflow: str | None = None
 
 
@@ -92,7 +92,7 @@ class Journal:
     def __init__(self, plan: JournalPlan) -> None:
         self._plan = plan
         self._problem: str | None = None
-        self._events = None if plan.tensorboard is None else EventFiles(join(plan.tensorboard, plan.name))
+        self._events = None if plan.tensorboard is None else EventFiles(plan.tensorboard / plan.name)
         self._mlflow = None if plan.mlflow is None else MlflowRun(plan.mlflow, plan.name, plan.key, plan.settings)
         self._counters = _Counters(plan.name)
         self._written_at = time.monotonic()

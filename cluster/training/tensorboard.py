@@ -1,6 +1,6 @@
-"""Event files of TensorBoard under any URI.
+"""TensorBoard event files under any URI.
 
-What is noted is held in memory until `flush`, which writes one file of its own: an object store has no appending, and
+Events stay in memory until `flush` writes them as a file of their own. An object store cannot append to a file, and
 TensorBoard reads the files of a folder one after another, in the order of their names.
 """
 
@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,44 +17,44 @@ from tensorboardX import SummaryWriter
 from tensorboardX.summary import hparams
 
 from cluster.storage import files
-from cluster.storage.uri import join
+from cluster.storage.uri import Uri
 
 
 class EventFiles:
     """The events of one run.
 
     Args:
-        uri: folder of the run, local or `s3://`; TensorBoard calls the run by its last part.
+        uri: folder of the run. TensorBoard calls the run by the name of the folder.
     """
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: Uri) -> None:
         self.uri = uri
         self._purge: int | None = None
-        self._events: list[Callable[[SummaryWriter], Any]] = []
+        self._events: list[Callable[[SummaryWriter], object]] = []
 
     def purge(self, step: int) -> None:
-        """Hide what the run has from a step on, in files that are written by now: it is done again.
+        """Hide what earlier files of the run hold from a step on, because the training repeats it.
 
         Args:
-            step: the first one that is done again.
+            step: first step that is repeated.
         """
         self._purge = step
 
     def scalar(self, tag: str, value: float, step: int) -> None:
-        """Note a number at a step, as of now."""
+        """Add a number at a step, at the present time."""
         now = time.time()
         self._events.append(lambda writer: writer.add_scalar(tag, value, step, now))
 
     def image(self, tag: str, image_HWC: npt.NDArray[np.uint8], step: int) -> None:
-        """Note a picture at a step."""
+        """Add a picture at a step. `image_HWC` is uint8 with three channels."""
         self._events.append(lambda writer: writer.add_image(tag, image_HWC, step, dataformats="HWC"))
 
     def parameters(self, values: Mapping[str, bool | float | str], metrics: Mapping[str, float]) -> None:
-        """Note what the run was set to, for TensorBoard's HParams.
+        """Add the settings of the run, for TensorBoard's HParams.
 
         Args:
-            values: name → setting.
-            metrics: tag of a scalar → its value in the end. HParams shows the last scalar of each of these tags.
+            values: settings by name.
+            metrics: last value of a scalar by its tag. HParams shows the last scalar of each of these tags.
         """
 
         def write(writer: SummaryWriter) -> None:
@@ -65,20 +64,20 @@ class EventFiles:
         self._events.append(write)
 
     def flush(self) -> None:
-        """Write what was noted since the last time; nothing where there is nothing.
+        """Write the events since the last flush, if there are any.
 
         Raises:
-            StorageError: the folder cannot be written. What was noted is kept for the next time.
+            StorageError: the folder cannot be written. The events are kept for the next flush.
         """
         if not self._events:
             return
-        # Before it the writer puts the second; files of the same second are in order too, whoever writes them.
+        # The writer puts the second in front, so files of the same second are in order too, whoever writes them.
         suffix = f".{time.time_ns()}"
         with tempfile.TemporaryDirectory(prefix="mgc-events-") as folder:
             with SummaryWriter(folder, purge_step=self._purge, filename_suffix=suffix) as writer:
                 for write in self._events:
                     write(writer)
             for path in Path(folder).iterdir():
-                files.write_bytes(join(self.uri, path.name), path.read_bytes())
+                files.write_bytes(self.uri / path.name, path.read_bytes())
         self._purge = None
         self._events.clear()

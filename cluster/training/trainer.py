@@ -26,11 +26,11 @@ from cluster.session.progress import ProgressSink
 from cluster.storage.uri import is_remote, locate
 from cluster.training.job import TrainingJob
 from cluster.training.journal import JournalHandle
+from cluster.training.trained import load_trained
 from cluster.training.worker import work
 from mgc.bundle import Bundle
 from mgc.errors import FeaturesError, ResourceError
-from mgc.metrics import MadeWith, TrainingFacts
-from mgc.training.course import Row, read_best
+from mgc.training.course import Row
 
 FAILURES: Final = 4
 """Times that workers may die before a training is given up; it can be submitted again then."""
@@ -115,18 +115,9 @@ def train(
         result = trainer.fit()
     if result.checkpoint is None:
         raise FeaturesError("training ended without a checkpoint; nothing was learned.")
+    workers = int((result.metrics or {}).get("workers", profile.train_workers))
     with result.checkpoint.as_directory() as folder:
-        weights, history = read_best(Path(folder))
-    model = job.model()
-    model.load_state_dict(weights)
-    reported = result.metrics or {}
-    made_with = MadeWith(
-        workers=reported.get("workers", profile.train_workers),
-        accumulation=profile.accumulation,
-        precision=reported.get("precision"),
-    )
-    training_facts = TrainingFacts(made_with=made_with)
-    return Bundle(job.experiment, job.taxonomy, job.normalization, model.eval(), training_facts), history
+        return load_trained(Path(folder), job, workers)
 
 
 def _start_seconds() -> float:

@@ -85,7 +85,7 @@ def work(config: dict[str, Any]) -> None:
             names = {"validation accuracy": "validation_accuracy", "validation macro-F1": "validation_macro_f1"}
             shown = {words: row[name] for words, name in names.items() if name in row}
             progress.add({"epochs": 1}, shown)
-        _report({**course.reported(), "workers": world, "precision": course.learner.precision}, course, rank)
+        _report({**course.reported(), "workers": world}, course, rank)
 
 
 def _train_epoch(

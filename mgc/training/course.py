@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -151,6 +152,7 @@ class Course:
             "steps": self._steps,
             "figures": self._figures.to_json() if self._figures else None,
             "fault": self._fault,
+            "precision": self.learner.precision,
         }
         (folder / _STATE).write_text(json.dumps(state))
 
@@ -193,8 +195,23 @@ def kept_row(config: TrainingConfig, history: Sequence[Row]) -> Row:
     return max(final, key=config.validation_score)
 
 
-def read_best(folder: Path) -> tuple[dict[str, torch.Tensor], list[Row]]:
-    """The best weights and the history of a folder that `Course.save` wrote.
+@dataclass(frozen=True)
+class BestModel:
+    """The best model of a course.
+
+    Attributes:
+        weights: tensors by their names.
+        history: one row for each epoch of the course.
+        precision: number format in which the course computed; None where an earlier version saved it.
+    """
+
+    weights: dict[str, torch.Tensor]
+    history: list[Row]
+    precision: str | None
+
+
+def read_best(folder: Path) -> BestModel:
+    """Return the best model of a folder that `Course.save` wrote.
 
     Raises:
         TrainingError: the course failed; says why.
@@ -202,8 +219,7 @@ def read_best(folder: Path) -> tuple[dict[str, torch.Tensor], list[Row]]:
     state = json.loads((folder / _STATE).read_text())
     if state["fault"] is not None:
         raise TrainingError(state["fault"])
-    history: list[Row] = state["history"]
-    return load_file(folder / _BEST), history
+    return BestModel(load_file(folder / _BEST), state["history"], state.get("precision"))
 
 
 def _weights(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -1,1 +1,1 @@
-"""What a training reads, and what it leaves behind."""
+"""Trainings from end to end: features, searches, comparisons of balance methods, and the bundles that come of them."""

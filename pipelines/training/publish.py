@@ -1,11 +1,10 @@
-"""What a trained model is told of itself before it is saved: adjustment, sides and leaks, figures, versions."""
+"""From a trained model to a saved bundle: adjust its logits, and note its data, leaks, figures and versions."""
 
 from __future__ import annotations
 
 import dataclasses
 import platform
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,36 +12,39 @@ from ray.data import Dataset
 
 import mgc
 from cluster.bundles import save_bundle
+from cluster.storage.uri import Uri
 from cluster.streams.scoring import clip_answers
 from cluster.training.job import TrainingJob
 from mgc.bundle import Bundle
 from mgc.configuration import to_json
-from mgc.datasets.protocols import SIDES, name_of
+from mgc.datasets.protocols import SIDES, ProtocolConfig, name_of
 from mgc.datasets.roster import Roster
 from mgc.datasets.splits import TRAIN, VALIDATION
 from mgc.evaluation.answers import answers
-from mgc.evaluation.leakage import TrainedGroups, find_crossing, measure_overlap, warn_of_overlap
+from mgc.evaluation.leakage import Overlap, TrainedGroups, find_crossing, measure_overlap, warn_of_overlap
 from mgc.experiment import Experiment
 from mgc.labeling.adjust import PriorAdjustment, macro_f1_by_tau
 from mgc.metrics import AdjustmentFacts, DataFacts, DivisionLeakage, SideFacts
 from mgc.training.course import Row, kept_row
 from pipelines.command.job import say
-from pipelines.training.source import Source
+from pipelines.training.source import TrainingData
 
 
-def adjusted(bundle: Bundle, validation: Dataset, job: TrainingJob) -> Bundle:
-    """The bundle with the adjustment of its logits that the experiment asks for, see `TrainingConfig.adjust_after`.
+def adjust_logits(bundle: Bundle, validation: Dataset, job: TrainingJob) -> Bundle:
+    """Return the bundle with the adjustment of its logits that the experiment asks for.
+
+    See `TrainingConfig.adjust_after`.
 
     Args:
-        bundle: not adjusted.
-        validation: its clips, see `feed`.
-        job: the training of the bundle.
+        bundle: bundle without an adjustment.
+        validation: stream of validation clips, see `feed`.
+        job: training that the bundle comes from.
     """
     taus, counts = bundle.experiment.training.adjust_after, job.class_counts
     if not taus:
         return bundle
     if bundle.experiment.protocol.refit:
-        # There is one value, and no validation to try it on.
+        # The one value is taken: there is no validation to try others on.
         return _adjust(bundle, taus[0], counts, {})
     clips = clip_answers(validation, bundle, job.shape, job.profile)
     given = answers(clips, bundle.taxonomy, bundle.experiment.protocol.unit)
@@ -64,8 +66,8 @@ def _adjust(bundle: Bundle, tau: float, counts: Sequence[int], tried: Mapping[fl
     )
 
 
-def division(roster: Roster, experiment: Experiment) -> dict[str, str]:
-    """What stands on each side of a protocol, and what leaks, in words."""
+def describe_sides(roster: Roster, experiment: Experiment) -> dict[str, str]:
+    """Return what stands on each side of the protocol, and what leaks, in words."""
     trained_on = TrainedGroups.of(roster)
     lines = {"protocol": name_of(experiment.protocol)}
     for split in SIDES:
@@ -81,48 +83,31 @@ def division(roster: Roster, experiment: Experiment) -> dict[str, str]:
     return {**lines, "on more than one side": f"{tracks.count} tracks, {artists.count} artists"}
 
 
-def publish(
-    bundle: Bundle, history: Sequence[Row], source: Source, key: str, totals: Mapping[str, Any], out: str
+def publish_bundle(
+    bundle: Bundle, history: Sequence[Row], data: TrainingData, key: str, totals: Mapping[str, int], out: Uri
 ) -> tuple[Row, str]:
-    """Note in a trained bundle what it was trained on and what that gave, and save it.
+    """Note in a trained bundle what it was trained on and what came of it, and save it.
 
     Args:
-        bundle: trained, adjusted; it says with how many workers it was made.
-        history: of its training.
-        source: what it was trained on.
-        key: names the training.
-        totals: of the source, and how much of it failed.
+        bundle: trained and adjusted bundle; it says with how many workers it was made.
+        history: rows of the training, one for each epoch.
+        data: what the bundle was trained on.
+        key: name of the training.
+        totals: totals of the data, and how many tracks failed.
         out: folder of the bundle.
 
     Returns:
         The row of the epoch that was kept, and the bundle's id.
     """
-    protocol, roster, counts = bundle.experiment.protocol, source.roster, source.counts
-    trained_on = TrainedGroups.of(roster)
-    overlap = measure_overlap(roster, VALIDATION, trained_on)
+    trained_on = TrainedGroups.of(data.roster)
+    overlap = measure_overlap(data.roster, VALIDATION, trained_on)
     best = kept_row(bundle.experiment.training, history)
-    total = sum(counts[TRAIN].values())
     training = bundle.training.updated(
         training_key=key,
         history=tuple(history),
         validation=best,
-        data=DataFacts(
-            features=source.where,
-            clips=dict(totals),
-            genres_without_validation=tuple(source.unvalidated),
-            genre_clips=counts[TRAIN],
-            genre_share={genre: count / total for genre, count in counts[TRAIN].items()},
-            protocol=name_of(protocol),
-            sides={split: SideFacts.from_json(to_json(roster.size(split))) for split in SIDES},
-            leakage=DivisionLeakage(
-                asked_for=protocol.leak,
-                tracks_on_two_sides=find_crossing(roster, "track").count,
-                artists_on_two_sides=find_crossing(roster, "artist").count,
-                validation=overlap,
-                says=warn_of_overlap(overlap, VALIDATION, protocol.unit),
-            ),
-        ),
-        notices=tuple(source.notices),
+        data=_describe_data(bundle.experiment.protocol, data, totals, overlap),
+        notices=tuple(data.notices),
         made_with=bundle.training.made_with.updated(
             mgc=mgc.__version__, torch=torch.__version__, machine=platform.machine()
         ),
@@ -131,7 +116,32 @@ def publish(
     return best, save_bundle(bundle, out)
 
 
-def figures_of(row: Row) -> dict[str, Any]:
-    """The figures of an epoch that a summary has; none where nothing was held out."""
+def _describe_data(
+    protocol: ProtocolConfig, data: TrainingData, totals: Mapping[str, int], overlap: Overlap
+) -> DataFacts:
+    """Return what a bundle says of its training data, in the unit that the data count."""
+    genres, roster = data.counts[TRAIN], data.roster
+    total = sum(genres.values())
+    facts = DataFacts(
+        features=data.where,
+        genres_without_validation=tuple(data.unvalidated),
+        genre_share={genre: count / total for genre, count in genres.items()},
+        protocol=name_of(protocol),
+        sides={split: SideFacts.from_json(to_json(roster.size(split))) for split in SIDES},
+        leakage=DivisionLeakage(
+            asked_for=protocol.leak,
+            tracks_on_two_sides=find_crossing(roster, "track").count,
+            artists_on_two_sides=find_crossing(roster, "artist").count,
+            validation=overlap,
+            says=warn_of_overlap(overlap, VALIDATION, protocol.unit),
+        ),
+    )
+    if data.unit == "tracks":
+        return facts.updated(tracks=dict(totals), genre_tracks=genres)
+    return facts.updated(clips=dict(totals), genre_clips=genres)
+
+
+def validation_figures(row: Row) -> dict[str, float]:
+    """Return the figures of an epoch for a summary; none where nothing was held out."""
     names = ("validation_accuracy", "validation_macro_f1")
     return {name: round(row[name], 4) for name in names if name in row}

@@ -1,11 +1,11 @@
-"""What a training reads: features that were prepared, or a catalog whose tracks are heard on the way."""
+"""What a training reads: prepared features, or a catalog whose tracks are decoded on the way."""
 
 from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final, Literal
 
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
@@ -14,8 +14,7 @@ from ray.data import Dataset
 from cluster.session.epoch_counter import EpochCounter
 from cluster.session.profiles import Profile
 from cluster.session.progress import ProgressHandle
-from cluster.storage.failures import redact
-from cluster.storage.uri import join
+from cluster.storage.uri import Uri
 from cluster.streams.catalog_feed import CatalogFeed, FailedTracks, feed_catalog, write_plan
 from cluster.streams.feed import EpochDraw, feed
 from cluster.tables.catalog import write_catalog
@@ -33,47 +32,48 @@ from mgc.features.front_end import describe_features, features_id
 from mgc.schema import FeaturesFacts
 from pipelines.catalogs.sources import open_tracks
 from pipelines.command.job import say
-from pipelines.training import prepared
+from pipelines.training.prepared import prepare_features
+from pipelines.training.requests import PrepareRequest
 
 SAMPLE_TRACKS: Final = 512
-"""Training tracks of a catalog that are heard before the training, to measure normalization and clips a track."""
+"""Training tracks of a catalog that are decoded before the training, to measure normalization and clips a track."""
 
 
 @dataclass(frozen=True)
-class Opened:
-    """What there is to train on.
+class TrainingStreams:
+    """The clips of a training, in an open Ray session.
 
     Attributes:
-        measured: features from which the normalization is taken; of a catalog, those of a sample.
-        facts: of the features.
-        counts: training clips of each genre; of a catalog, about.
-        training: function that returns the stream of training clips.
+        sample: features from which the normalization is measured; for a catalog, those of some tracks.
+        facts: facts of the features, as `read_features` returns them.
+        counts: training clips of each genre; for a catalog, an estimate.
+        start_training: makes the stream of training clips from the training's epoch counter and its progress.
         validation: stream of validation clips.
-        failed: tracks that gave no features; None where all were prepared before.
+        failed: tracks that gave no features; None where all tracks were prepared before.
     """
 
-    measured: pads.Dataset
+    sample: pads.Dataset
     facts: FeaturesFacts
     counts: dict[str, int]
-    training: Callable[[EpochCounter, ProgressHandle], Dataset]
+    start_training: Callable[[EpochCounter, ProgressHandle], Dataset]
     validation: Dataset
     failed: FailedTracks | None = None
 
-    def quarantined(self) -> dict[str, str]:
-        """Why a track gave no features, by its id."""
+    def read_failed(self) -> dict[str, str]:
+        """Return the kind of error of each track that gave no features, by track id."""
         return {} if self.failed is None else self.failed.read()
 
 
-class Source(abc.ABC):
-    """What a training reads, before Ray is there.
+class TrainingData(abc.ABC):
+    """What a training reads, known before Ray starts.
 
     Attributes:
-        where: for messages.
-        facts: of the features, as `read_features` gives them.
-        notices: go with every figure.
-        fingerprint: of what is read.
-        roster: who stands on which side.
-        unit: what it counts, `clips` or `tracks`.
+        where: its place, for messages.
+        facts: facts of the features, as `read_features` returns them.
+        notices: notices that go with every figure.
+        fingerprint: hash of what is read.
+        roster: sides on which the tracks stand.
+        unit: unit of `counts` and `totals`. The clips of a catalog's tracks are not known beforehand.
     """
 
     where: str
@@ -81,46 +81,46 @@ class Source(abc.ABC):
     notices: list[str]
     fingerprint: str
     roster: Roster
-    unit: str
+    unit: Literal["clips", "tracks"]
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
-        """Of what it counts, by genre, of training and of validation."""
+        """Clips or tracks by split and genre, of training and validation."""
         return {split: self.roster.class_counts(split) for split in (TRAIN, VALIDATION)}
 
     @property
-    def totals(self) -> dict[str, Any]:
-        """The same of all genres, for a summary."""
+    def totals(self) -> dict[str, int]:
+        """Clips or tracks of all genres, named `train_clips` and so on."""
         return {f"{split}_{self.unit}": sum(found.values()) for split, found in self.counts.items()}
 
     @property
     def unvalidated(self) -> list[str]:
-        """Genres trained on, but missing from a validation that there is: nothing says how well they do."""
+        """Genres of the training that the validation lacks, if there is a validation: no score covers them."""
         counts = self.counts
         return sorted(set(counts[TRAIN]) - set(counts[VALIDATION])) if counts[VALIDATION] else []
 
     @abc.abstractmethod
-    def open(self, at: Profile, folder: str) -> Opened:
-        """The streams.
+    def open(self, profile: Profile, folder: Uri) -> TrainingStreams:
+        """Return the streams.
 
         Args:
-            at: of the session.
-            folder: for what has to be written first.
+            profile: resources of the session.
+            folder: folder for what has to be written first.
         """
 
 
-class PreparedFeatures(Source):
-    """What `mgc prepare` wrote.
+class PreparedFeatures(TrainingData):
+    """Features that `mgc prepare` wrote.
 
     Args:
-        uri: where.
+        uri: folder of the features.
         experiment: protocol and seed.
-        limit: most tracks of each side.
+        limit: number of tracks of each side; None for all.
     """
 
-    def __init__(self, uri: str, experiment: Experiment, limit: int | None) -> None:
-        self.where = redact(uri)
-        self._dataset, self.facts = read_features(uri)
+    def __init__(self, uri: Uri, experiment: Experiment, limit: int | None) -> None:
+        self.where = str(uri)
+        self._dataset, self.facts = read_features(uri.text)
         self._experiment = experiment
         self.notices = list(schema.notices_of(self._dataset.schema))
         # Names of feature files are unique: the same names are the same features.
@@ -131,57 +131,57 @@ class PreparedFeatures(Source):
         }
         self.unit = "clips"
 
-    def plain(self, split: str, at: Profile) -> Dataset:
-        """The clips of a side, each once, as they lie."""
-        return feed(self._dataset, split, at, self._experiment, self._only[split])
+    def stream_split(self, split: str, profile: Profile) -> Dataset:
+        """Return the clips of a split, each once, in the order of the files."""
+        return feed(self._dataset, split, profile, self._experiment, self._only[split])
 
-    def streams(self, job: TrainingJob, epoch: EpochCounter) -> tuple[Dataset, Dataset]:
-        """Of training and validation, for a job that trains on these clips in a way of its own.
+    def stream_job(self, job: TrainingJob, epoch: EpochCounter) -> tuple[Dataset, Dataset]:
+        """Return the training and validation streams of a job that trains on these clips in its own way.
 
         Args:
-            job: with its experiment and its profile.
-            epoch: counter of the training.
+            job: job with its experiment and its profile.
+            epoch: epoch counter of its training.
         """
         counts = self.roster.class_counts(TRAIN)
         training = feed(self._dataset, TRAIN, job.profile, job.experiment, self._only[TRAIN], EpochDraw(counts, epoch))
-        return training, self.plain(VALIDATION, job.profile)
+        return training, self.stream_split(VALIDATION, job.profile)
 
-    def open(self, at: Profile, folder: str) -> Opened:
-        """The streams."""
+    def open(self, profile: Profile, folder: Uri) -> TrainingStreams:
+        """Return the streams. Nothing is written."""
         dataset, only, counts = self._dataset, self._only, self.roster.class_counts(TRAIN)
 
-        def training(epoch: EpochCounter, progress: ProgressHandle) -> Dataset:
-            return feed(dataset, TRAIN, at, self._experiment, only[TRAIN], EpochDraw(counts, epoch))
+        def start_training(epoch: EpochCounter, progress: ProgressHandle) -> Dataset:
+            return feed(dataset, TRAIN, profile, self._experiment, only[TRAIN], EpochDraw(counts, epoch))
 
-        return Opened(
+        return TrainingStreams(
             dataset if only[TRAIN] is None else dataset.filter(only[TRAIN]),
             self.facts,
             counts,
-            training,
-            self.plain(VALIDATION, at),
+            start_training,
+            self.stream_split(VALIDATION, profile),
         )
 
 
-class UnpreparedCatalog(Source):
-    """A catalog, of which only the validation tracks and a sample of the others are prepared.
+class UnpreparedCatalog(TrainingData):
+    """A catalog of which only the validation tracks and a sample of the training tracks get prepared.
 
     Args:
-        uri: where.
+        uri: the catalog.
         experiment: front end, listening plan, protocol and seed.
-        limit: most tracks of each side.
+        limit: number of tracks of each side; None for all.
 
     Raises:
         ConfigError: the protocol divides clips, which are not known yet.
     """
 
-    def __init__(self, uri: str, experiment: Experiment, limit: int | None) -> None:
+    def __init__(self, uri: Uri, experiment: Experiment, limit: int | None) -> None:
         if experiment.protocol.kind == "clip_random":
             raise ConfigError(
-                "protocol.kind clip_random divides clips, and a track's are not known before it is heard: prepare the "
-                "features (`mgc prepare`), or take another protocol."
+                "protocol.kind clip_random divides clips, and the clips of a track are not known before it is "
+                "decoded; prepare the features (`mgc prepare`), or choose another protocol."
             )
-        self.where = redact(uri)
-        self._tracks, notices = open_tracks(uri)
+        self.where = str(uri)
+        self._tracks, notices = open_tracks(uri.text)
         self._experiment = experiment
         self.notices = list(notices)
         self.facts = describe_features(experiment.front_end)
@@ -191,46 +191,61 @@ class UnpreparedCatalog(Source):
         self.roster = count_rows(batches, experiment.protocol).limited(limit, (TRAIN, VALIDATION))
         self.unit = "tracks"
 
-    def open(self, at: Profile, folder: str) -> Opened:
-        """Hear what has to be known first, then the streams."""
-        experiment, tracks = self._experiment, self._tracks
-        first, catalog = join(folder, "first"), join(folder, "first.parquet")
+    def open(self, profile: Profile, folder: Uri) -> TrainingStreams:
+        """Decode the validation tracks and a sample of the training tracks, then return the streams.
+
+        Raises:
+            FeaturesError: none of the tracks of a split gave features.
+        """
+        experiment = self._experiment
         sample = self.roster.limited(SAMPLE_TRACKS, (TRAIN,))
-        before = tracks.filter(sample.only(TRAIN) | self.roster.only(VALIDATION))
-        say(
-            f"hearing {self.roster.size(VALIDATION).tracks} validation tracks, and {sample.size(TRAIN).tracks} of the "
-            f"training tracks to measure; all {self.roster.size(TRAIN).tracks} of these are heard in each epoch"
-        )
-        write_catalog(catalog, [before.cast(schema.CATALOG)], self.notices)
-        prepared.build(catalog, first, experiment, at)
-        dataset, facts = read_features(first)
+        dataset, facts = self._prepare_first(sample, profile, folder)
         found = read_roster(dataset, experiment.protocol)
         for split in (TRAIN, VALIDATION):
             if self.roster.class_counts(split) and not found.class_counts(split):
                 raise FeaturesError(
-                    f"{self.where}: none of the {split} tracks that were heard gave features; see why in "
-                    f"{redact(first)}/rejects."
+                    f"{self.where}: none of the decoded {split} tracks gave features; the reasons are in "
+                    f"{folder / 'first' / 'rejects'}."
                 )
         clips_a_track = found.size(TRAIN).clips / sample.size(TRAIN).tracks
         counts = {
             genre: max(1, round(count * clips_a_track)) for genre, count in self.roster.class_counts(TRAIN).items()
         }
-        mine = tracks.filter(on_side(tracks, TRAIN, experiment.protocol)).filter(self.roster.only(TRAIN))
-        plan = join(folder, "tracks")
-        write_plan(plan, mine)
+        tracks = self._tracks.filter(on_side(self._tracks, TRAIN, experiment.protocol))
+        tracks = tracks.filter(self.roster.only(TRAIN))
+        plan = (folder / "tracks").text
+        write_plan(plan, tracks)
         clip_bytes = facts.clip_bytes
         failed = FailedTracks.start()
 
-        def training(epoch: EpochCounter, progress: ProgressHandle) -> Dataset:
+        def start_training(epoch: EpochCounter, progress: ProgressHandle) -> Dataset:
             draw = EpochDraw(counts, epoch)
-            return feed_catalog(CatalogFeed(plan, mine.num_rows, clip_bytes, experiment, draw, failed), at, progress)
+            catalog_feed = CatalogFeed(plan, tracks.num_rows, clip_bytes, experiment, draw, failed)
+            return feed_catalog(catalog_feed, profile, progress)
 
-        validation = feed(dataset, VALIDATION, at, experiment)
-        return Opened(dataset, facts, counts, training, validation, failed)
+        validation = feed(dataset, VALIDATION, profile, experiment)
+        return TrainingStreams(dataset, facts, counts, start_training, validation, failed)
+
+    def _prepare_first(
+        self, sample: Roster, profile: Profile, folder: Uri
+    ) -> tuple[pads.FileSystemDataset, FeaturesFacts]:
+        """Prepare the training tracks of a sample and all validation tracks; return their features."""
+        validation, training = self.roster.size(VALIDATION).tracks, self.roster.size(TRAIN).tracks
+        say(
+            f"decoding {validation} validation tracks, and {sample.size(TRAIN).tracks} of {training} training tracks "
+            f"to measure; every epoch decodes all {training}"
+        )
+        catalog, features = folder / "first.parquet", folder / "first"
+        tracks = self._tracks.filter(sample.only(TRAIN) | self.roster.only(VALIDATION))
+        write_catalog(catalog.text, [tracks.cast(schema.CATALOG)], self.notices)
+        prepare_features(PrepareRequest(catalog, features, self._experiment, profile))
+        return read_features(features.text)
 
 
-def open_source(features: str | None, catalog: str | None, experiment: Experiment, limit: int | None) -> Source:
-    """What `--features` or `--catalog` names.
+def open_training_data(
+    features: Uri | None, catalog: Uri | None, experiment: Experiment, limit: int | None
+) -> TrainingData:
+    """Return what `--features` or `--catalog` names.
 
     Raises:
         ConfigError: both are given, or neither.
@@ -242,21 +257,20 @@ def open_source(features: str | None, catalog: str | None, experiment: Experimen
     raise ConfigError("give --features FEATURES (from `mgc prepare`), or --catalog CATALOG to decode on the way.")
 
 
-def check(source: Source, experiment: Experiment) -> None:
-    """Refuse features that do not fit the recipe, or cannot be trained on; say which genres validation lacks.
+def check_training_data(data: TrainingData, experiment: Experiment) -> None:
+    """Refuse data that do not fit the recipe or cannot be trained on, and say which genres the validation lacks.
 
     Raises:
-        FeaturesError: says which and what to do.
+        FeaturesError: says what is wrong and what to do.
     """
-    facts, counts, where = source.facts, source.counts, source.where
+    facts, counts, where = data.facts, data.counts, data.where
     wanted = features_id(experiment.front_end)
     if facts.features_id != wanted:
+        kind = facts.front_end.get("kind")
         raise FeaturesError(
-            f"{where}: these features were computed by another front end ({facts.front_end.get('kind')} "
-            f"{facts.features_id}) than "
-            f"recipe {experiment.recipe} has ({experiment.front_end.kind} {wanted}); prepare features with this "
-            f"recipe, or set its "
-            f"--front_end fields (for example --front_end.kind {facts.front_end.get('kind')})."
+            f"{where}: these features come from another front end ({kind} {facts.features_id}) than that of recipe "
+            f"{experiment.recipe} ({experiment.front_end.kind} {wanted}); prepare features with this recipe, or set "
+            f"its --front_end fields (for example --front_end.kind {kind})."
         )
     for split, found in counts.items():
         if not found and not (split == VALIDATION and experiment.protocol.refit):
@@ -268,14 +282,13 @@ def check(source: Source, experiment: Experiment) -> None:
             protocol = name_of(experiment.protocol)
             raise FeaturesError(f"{where}: no labelled clips in the split {split!r} (protocol {protocol}); {way_out}.")
     if len(counts[TRAIN]) < 2:
-        raise FeaturesError(
-            f"{where}: only one genre ({', '.join(counts[TRAIN])}) to train on; two at least are needed."
-        )
+        raise FeaturesError(f"{where}: there is only one genre to train on ({', '.join(counts[TRAIN])}); add another.")
     strange = sorted(set(counts[VALIDATION]) - set(counts[TRAIN]))
     if strange:
         raise FeaturesError(
             f"{where}: the genre(s) {', '.join(strange)} are in validation, but not in train; add training tracks of "
             "them, or leave them out of the catalog."
         )
-    if unheld := source.unvalidated:
-        say(f"{where}: no validation {source.unit} of {', '.join(unheld)}: the best epoch is chosen without them.")
+    if data.unvalidated:
+        genres = ", ".join(data.unvalidated)
+        say(f"{where}: there are no validation {data.unit} of {genres}; the best epoch is chosen without them.")

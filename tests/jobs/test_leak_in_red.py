@@ -11,13 +11,16 @@ from pathlib import Path
 import pytest
 
 from cluster.session.profiles import Profile
+from cluster.storage.uri import Uri
 from cluster.tables.features import read_features, read_roster
 from mgc.bundle import load_bundle
 from mgc.datasets.protocols import ClipRandom, GivenSplits
 from mgc.datasets.splits import TRAIN
 from mgc.errors import ConfigError, LeakageError
-from pipelines import compare_balance, evaluate
+from pipelines import compare_balance
 from pipelines.command.job import run
+from pipelines.evaluation.evaluate import evaluate_bundle
+from pipelines.evaluation.requests import EvaluateRequest
 from tests.support import tiny_features
 
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]
@@ -128,7 +131,14 @@ def test_a_leak_that_was_asked_for_is_red_in_the_report(
     assert found["leakage"]["tracks_heard"] > 0.8 * found["leakage"]["tracks"]
 
     with pytest.raises(LeakageError, match="trained"):
-        evaluate.build(str(compared.bundle), features, profile=ray_session, fields={"protocol.kind": "given"})
+        evaluate_bundle(
+            EvaluateRequest(
+                str(compared.bundle),
+                Uri.parse(features),
+                profile=ray_session,
+                fields={"protocol.kind": "given"},
+            )
+        )
 
 
 def test_a_bundle_that_does_not_say_what_it_was_trained_on_is_scored_with_a_notice(
@@ -136,7 +146,9 @@ def test_a_bundle_that_does_not_say_what_it_was_trained_on_is_scored_with_a_noti
 ) -> None:
     out = str(tmp_path)
     tiny_features.bundle(tiny_features.under(GivenSplits()), None).save(out)
-    assert evaluate.build(out, features, profile=ray_session, limit=4).counts["tracks"] == 4
+    assert (
+        evaluate_bundle(EvaluateRequest(out, Uri.parse(features), profile=ray_session, limit=4)).counts["tracks"] == 4
+    )
     page = (tmp_path / "report.html").read_text()
     assert "Leakage could not be checked" in page
     assert "LEAK" not in page

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 
+from cluster.storage.uri import Uri
 from mgc.recipes.space import Alternatives, Choice, Integer, LogUniform, Space, Uniform
 from tune.records import SearchRecord, Status, TrialRecord
 
@@ -65,7 +66,7 @@ def search(trials: int = 24, metric: str = "macro_f1") -> SearchRecord:
                 epochs,
                 4.0 * epochs,
                 history,
-                f"/checkpoints/{number}",
+                Uri.of_path(f"/checkpoints/{number}"),
             )
         )
     return SearchRecord(

@@ -15,11 +15,12 @@ import pytest
 from cluster.bundles import open_bundle
 from cluster.session.profiles import Profile
 from cluster.storage import files
-from cluster.storage.uri import join
+from cluster.storage.uri import Uri, join
 from mgc.recipes.space import Choice, LogUniform, Space
-from pipelines.tune import Order, build
+from pipelines.training.requests import SearchRequest
+from pipelines.training.search import search_recipe
 from tests.support import tiny_features
-from tune.search import Scheduler, SearchConfig, Searcher
+from tune.config import Scheduler, SearchConfig, Searcher
 
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]
 
@@ -44,10 +45,11 @@ def test_a_grid_becomes_a_bundle_though_a_trial_fails(
     # A batch of more clips than there are is no experiment's fault, but this data's: it is found when the trial begins.
     space = Space({"training.batch_size": Choice((8, 1000))})
     out = f"{bucket_uri}/search"
-    order = Order(
-        tiny_features.EXPERIMENT, space, SearchConfig(searcher="grid", scheduler="fifo"), features, out, test=True
+    config = SearchConfig(searcher="grid", scheduler="fifo")
+    request = SearchRequest(
+        tiny_features.EXPERIMENT, space, config, Uri.parse(features), Uri.parse(out), test=True, profile=ray_session
     )
-    summary = build(order, ray_session)
+    summary = search_recipe(request)
     assert summary.status == "done"
     found, rows = read(out)
     assert [row["training.batch_size"] for row in rows] == [8, 1000]
@@ -67,6 +69,8 @@ def test_a_grid_becomes_a_bundle_though_a_trial_fails(
     assert bundle.experiment.training.batch_size == best["training.batch_size"]
     assert bundle.training.validation["validation_macro_f1"] == best["score"]
     assert bundle.training.search.trial == best["number"]
+    made = bundle.training.made_with
+    assert (made.workers, made.accumulation, made.precision) == (1, 1, "float32")
     assert bundle.trained_on is not None
     assert bundle.evaluation.read_scores().tracks == 8
     assert "test_macro_f1" in summary.counts
@@ -83,7 +87,7 @@ def test_a_grid_becomes_a_bundle_though_a_trial_fails(
     # Stdout is kept for the summary.
     assert not [line for line in printed.out.splitlines() if line.strip() and "(raylet)" not in line]
     # The same command again finds it done.
-    assert build(order, ray_session).status == "up_to_date"
+    assert search_recipe(request).status == "up_to_date"
 
 
 SEARCHES: list[tuple[Searcher, Scheduler]] = [
@@ -102,7 +106,9 @@ def test_every_searcher_and_scheduler_searches(
     trials = 6 if scheduler in ("hyperband", "pbt") else 4
     config = SearchConfig(searcher=searcher, scheduler=scheduler, trials=trials, metric="loss", reduction=2)
     experiment = tiny_features.EXPERIMENT.override({"training.epochs": "4"})
-    summary = build(Order(experiment, RATES, config, features, str(tmp_path)), ray_session)
+    summary = search_recipe(
+        SearchRequest(experiment, RATES, config, Uri.parse(features), Uri.of_path(tmp_path), profile=ray_session)
+    )
     found, rows = read(str(tmp_path))
     assert summary.counts["best_trial"] == found["best"]
     assert len(rows) == trials
@@ -121,9 +127,19 @@ def test_every_searcher_and_scheduler_searches(
 @pytest.mark.drill
 def test_trials_of_two_workers_train_inside_of_a_trainer(features: str, ray_session: Profile, tmp_path: Path) -> None:
     config = SearchConfig(scheduler="asha", trials=2)
-    order = Order(tiny_features.EXPERIMENT, RATES, config, features, str(tmp_path), workers=2)
-    # What a trainer reports inside of an epoch has no figures, and is not Tune's business.
-    build(order, replace(ray_session, train_workers=2, checkpoint_steps=3))
+    # What a trainer reports inside an epoch has no figures, and is not Tune's business.
+    profile = replace(ray_session, train_workers=2, checkpoint_steps=3)
+    search_recipe(
+        SearchRequest(
+            tiny_features.EXPERIMENT,
+            RATES,
+            config,
+            Uri.parse(features),
+            Uri.of_path(tmp_path),
+            workers=2,
+            profile=profile,
+        )
+    )
     _, rows = read(str(tmp_path))
     assert len(rows) == 2
     assert any(row["status"] == "done" and row["epochs"] == 2 for row in rows)
@@ -133,7 +149,17 @@ def test_trials_of_two_workers_train_inside_of_a_trainer(features: str, ray_sess
 @pytest.mark.drill
 def test_the_best_is_trained_again_with_validation(features: str, ray_session: Profile, tmp_path: Path) -> None:
     config = SearchConfig(trials=2, scheduler="fifo")
-    build(Order(tiny_features.EXPERIMENT, RATES, config, features, str(tmp_path), refit=True), ray_session)
+    search_recipe(
+        SearchRequest(
+            tiny_features.EXPERIMENT,
+            RATES,
+            config,
+            Uri.parse(features),
+            Uri.of_path(tmp_path),
+            refit=True,
+            profile=ray_session,
+        )
+    )
     bundle = open_bundle(str(tmp_path / "bundle"))
     assert bundle.experiment.protocol.refit
     assert bundle.training.data.clips == {"train_clips": 160, "validation_clips": 0}

@@ -26,6 +26,7 @@ from cluster.session.connect import connect
 from cluster.session.epoch_counter import EpochCounter
 from cluster.session.profiles import Profile
 from cluster.session.progress import ProgressHandle
+from cluster.storage.uri import Uri
 from cluster.streams.feed import EpochDraw, feed
 from cluster.tables.features import FeaturesWriter, read_features, read_roster
 from cluster.training import trainer, worker
@@ -110,7 +111,7 @@ def measure(at: Profile, folder: Path, experiment: Experiment, features: str) ->
     epoch = EpochCounter.start()
     training = feed(dataset, TRAIN, at, experiment, None, EpochDraw(counts, epoch))
     validation = feed(dataset, VALIDATION, at, experiment)
-    plan = JournalPlan("feed", "feed", {}, (), str(folder / "runs"))
+    plan = JournalPlan("feed", "feed", {}, (), Uri.of_path(folder / "runs"))
     told = JournalHandle.start(plan)
     progress = ProgressHandle.start()
     trainer.work = work

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from cluster.session.connect import connect
+from cluster.storage.uri import Uri
 from cluster.tables.features import FeaturesWriter
 from mgc import schema
 from mgc.audio.excerpts import ListeningPlan
@@ -26,7 +27,8 @@ from mgc.features.front_end import describe_features
 from mgc.features.mel import LogMelConfig
 from mgc.models.guess import GuessConfig
 from mgc.training.config import TrainingConfig
-from pipelines import train
+from pipelines.training.requests import TrainRequest
+from pipelines.training.train import train_bundle
 from tests.benchmarks.result import Result
 
 CLIP = (128, 128)
@@ -102,10 +104,15 @@ def measure(gibibytes: float = 2.0) -> list[Result]:
         with connect(train_workers=WORKERS) as profile:
             watch.start()
             started = time.monotonic()
-            train.build(
-                EXPERIMENT, str(Path(folder) / "features"), str(Path(folder) / "bundle"), profile=profile,
-                workers=WORKERS,
-            )  # fmt: skip
+            train_bundle(
+                TrainRequest(
+                    EXPERIMENT,
+                    Uri.of_path(Path(folder) / "bundle"),
+                    Uri.of_path(Path(folder) / "features"),
+                    workers=WORKERS,
+                    profile=profile,
+                )
+            )
             seconds = time.monotonic() - started
             watch.done.set()
     shown = "; ".join(f"{name} {own:.0f} + {watch.shared[name]:.0f}" for name, own in sorted(watch.own.items()))

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cluster.storage.uri import Uri
 from cluster.training.journal import STEPS_NOTED, Journal, JournalPlan, Pen, settings_of
 from cluster.training.tensorboard import EventFiles
 from mgc.errors import StorageError
@@ -26,7 +27,7 @@ STEPS = 25
 
 @pytest.fixture
 def plan(tmp_path: Path) -> JournalPlan:
-    return JournalPlan("tiny-0123", "0123", settings_of(EXPERIMENT), GENRES, str(tmp_path / "runs"))
+    return JournalPlan("tiny-0123", "0123", settings_of(EXPERIMENT), GENRES, Uri.of_path(tmp_path / "runs"))
 
 
 def figures(clips: int, right: int) -> EpochFigures:
@@ -151,7 +152,7 @@ def test_only_the_first_worker_tells(plan: JournalPlan) -> None:
 
 def test_a_folder_that_cannot_be_written_ends_nothing(plan: JournalPlan, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    journal = Journal(replace(plan, tensorboard=str(tmp_path / "file")))
+    journal = Journal(replace(plan, tensorboard=Uri.of_path(tmp_path / "file")))
     epoch(Pen(journal), 0)
     [line] = journal.close(None)
     assert "TensorBoard" in line
@@ -159,7 +160,7 @@ def test_a_folder_that_cannot_be_written_ends_nothing(plan: JournalPlan, tmp_pat
 
 
 def test_a_file_that_could_not_be_written_is_written_with_the_next(tmp_path: Path) -> None:
-    files = EventFiles(str(tmp_path / "runs" / "one"))
+    files = EventFiles(Uri.of_path(tmp_path / "runs" / "one"))
     (tmp_path / "runs").write_text("in the way")
     files.scalar("a", 1.0, 1)
     with pytest.raises(StorageError):
@@ -168,13 +169,13 @@ def test_a_file_that_could_not_be_written_is_written_with_the_next(tmp_path: Pat
     files.scalar("a", 2.0, 2)
     files.flush()
     files.flush()
-    found = events.read(files.uri)
+    found = events.read(files.uri.text)
     assert (found.files, found.scalars) == (1, {"a": [(1, 1.0), (2, 2.0)]})
 
 
 @pytest.mark.cluster
 def test_the_object_store_takes_event_files(plan: JournalPlan, bucket_uri: str) -> None:
-    journal = Journal(replace(plan, tensorboard=f"{bucket_uri}/runs"))
+    journal = Journal(replace(plan, tensorboard=Uri.parse(f"{bucket_uri}/runs")))
     epoch(Pen(journal), 0)
     epoch(Pen(journal), 1)
     assert journal.close(None) == []

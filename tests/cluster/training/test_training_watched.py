@@ -38,7 +38,7 @@ def watched(ray_session: Profile, s3_environment: Any, tmp_path_factory: pytest.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         said: list[str] = []
-        patch.setattr(train, "say", said.append)
+        patch.setattr("pipelines.training.train.say", said.append)
         code = run(train.command, arguments)
     bundle = load_bundle(folder / "bundle")
     return {"code": code, "said": said, "runs": runs, "bundle": bundle, "folder": folder}

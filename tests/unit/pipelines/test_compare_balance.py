@@ -15,11 +15,12 @@ from mgc.evaluation.shots import LIU_THRESHOLDS
 from mgc.metrics import EvaluationFacts
 from mgc.training.losses import LossKind
 from mgc.training.sampling import Balance
-from pipelines.compare_balance import METHODS, experiments, markdown, result
+from pipelines.training.balance import plan_experiments, render_markdown, tabulate
+from pipelines.training.balance_methods import METHODS
 
 
 def test_every_method_can_be_trained_and_no_two_are_the_same() -> None:
-    made = experiments("house-thumbnail", list(METHODS), [3, 4], {"training.epochs": "2"})
+    made = plan_experiments("house-thumbnail", list(METHODS), [3, 4], {"training.epochs": "2"})
     assert list(made) == [(method, seed) for seed in (3, 4) for method in METHODS]
     configurations = [experiment.training for experiment in made.values()]
     assert len({repr(each) for each in configurations}) == len(made)
@@ -28,7 +29,7 @@ def test_every_method_can_be_trained_and_no_two_are_the_same() -> None:
 
 
 def test_all_that_can_be_chosen_is_compared() -> None:
-    trained = [experiment.training for experiment in experiments("house", list(METHODS), [0], {}).values()]
+    trained = [experiment.training for experiment in plan_experiments("house", list(METHODS), [0], {}).values()]
     assert {each.balance for each in trained} == set(get_args(Balance))
     assert {each.loss.kind for each in trained} == set(get_args(LossKind))
     assert any(each.loss.beta for each in trained)
@@ -37,17 +38,17 @@ def test_all_that_can_be_chosen_is_compared() -> None:
 
 
 def test_methods_change_nothing_but_the_balance() -> None:
-    plain = experiments("house", ["natural"], [0], {})["natural", 0]
-    for experiment in experiments("house", list(METHODS), [0], {}).values():
+    plain = plan_experiments("house", ["natural"], [0], {})["natural", 0]
+    for experiment in plan_experiments("house", list(METHODS), [0], {}).values():
         same = {"balance": "natural", "loss": plain.training.loss, "head_epochs": 0, "adjust_after": ()}
         assert replace(experiment, training=replace(experiment.training, **same)) == plain
 
 
 def test_what_cannot_be_compared_is_one_line() -> None:
     with pytest.raises(ConfigError, match=r"magic.*\bnatural\b"):
-        experiments("house", ["natural", "magic"], [0], {})
+        plan_experiments("house", ["natural", "magic"], [0], {})
     with pytest.raises(ConfigError, match=r"training\.balance.*\bnatural\b"):
-        experiments("house", ["natural"], [0], {"training.balance": "square_root"})
+        plan_experiments("house", ["natural"], [0], {"training.balance": "square_root"})
 
 
 def scored() -> Bundle:
@@ -63,15 +64,15 @@ def scored() -> Bundle:
 def test_a_row_has_the_scores_by_shots() -> None:
     bundle = scored()
     counts = dict(zip(bundle.taxonomy.names, (800, 400, 150, 101, 60, 30, 20, 8), strict=True))
-    row = result(bundle, "natural", 5, counts, None)
+    row = tabulate(bundle, "natural", 5, counts, None)
     assert (row["method"], row["seed"], row["split"], row["tracks"]) == ("natural", 5, "test", 16)
     assert row["accuracy"] == pytest.approx(4 / 16)
     assert (row["many"], row["medium"], row["few"]) == pytest.approx((1 / 3, 0.0, 0.5))
     assert row["bundle_id"] == bundle.id
     assert [group["genres"] for group in row["shots"]] == [list(bundle.taxonomy.names[at : at + 3]) for at in (0, 3, 6)]
-    assert result(bundle, "natural", 5, counts, LIU_THRESHOLDS)["few"] == 1.0
+    assert tabulate(bundle, "natural", 5, counts, LIU_THRESHOLDS)["few"] == 1.0
     with pytest.raises(ConfigError, match="score"):
-        result(replace(bundle, evaluation=None), "natural", 5, counts, None)
+        tabulate(replace(bundle, evaluation=None), "natural", 5, counts, None)
 
 
 def test_the_table() -> None:
@@ -81,7 +82,7 @@ def test_the_table() -> None:
         {"method": "focal", "seed": 0, "accuracy": 0.5, **figures},
         {"method": "natural", "seed": 1, "accuracy": 0.6, **figures},
     ]
-    assert markdown(rows).splitlines() == [
+    assert render_markdown(rows).splitlines() == [
         "| method | seed | accuracy | macro_f1 | many | medium | few |",
         "| --- | --- | --- | --- | --- | --- | --- |",
         "| natural | 0 | 0.400 | 0.500 | 0.250 | 0.500 | - |",

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cluster.bundles import open_bundle, save_bundle
+from cluster.storage.uri import Uri
 from cluster.tables.features import read_features, read_roster
 from mgc.datasets.protocols import ByGroup, ClipRandom, GivenSplits, ProtocolConfig
 from mgc.errors import ConfigError, FeaturesError, LeakageError
 from mgc.evaluation.leakage import TrainedGroups
-from pipelines import evaluate, train
+from pipelines.command.job import Summary
+from pipelines.evaluation.evaluate import evaluate_bundle
+from pipelines.evaluation.requests import EvaluateRequest
+from pipelines.training.requests import TrainRequest
+from pipelines.training.train import train_bundle
 from tests.support import tiny_features
 
 
@@ -22,8 +27,12 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> str:
     return tiny_features.write(tmp_path_factory.mktemp("features"))
 
 
-def dry_run(protocol: ProtocolConfig, features: str, **options: Any) -> Any:
-    return train.build(tiny_features.under(protocol), features, "/nowhere", dry_run=True, **options)
+def request(protocol: ProtocolConfig, features: str) -> TrainRequest:
+    return TrainRequest(tiny_features.under(protocol), Uri.parse("/nowhere"), Uri.parse(features))
+
+
+def dry_run(protocol: ProtocolConfig, features: str, limit: int | None = None) -> Summary:
+    return train_bundle(replace(request(protocol, features), limit=limit, dry_run=True))
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
@@ -56,7 +65,7 @@ def test_a_leak_is_shown_and_refused_unless_it_is_asked_for(features: str, capsy
     assert tracks == 0 < artists
     # The same without a dry run, before Ray is asked for anything.
     with pytest.raises(LeakageError):
-        train.build(tiny_features.under(ByGroup(**by_track)), features, "/nowhere")
+        train_bundle(request(ByGroup(**by_track), features))
     dry_run(ByGroup(**by_track, leak="artist"), features)
     dry_run(ClipRandom(0.25, 0.25, leak="track"), features)
     dry_run(ByGroup(0.25, 0.25, seed=1), features)
@@ -88,9 +97,9 @@ def saved(folder: Path, features: str, protocol: ProtocolConfig, noted: bool = T
     return save_bundle(tiny_features.bundle(tiny_features.under(protocol), trained_on), str(folder)) and str(folder)
 
 
-def score(bundle: str, features: str, split: str = "test", **fields: str) -> Any:
+def score(bundle: str, features: str, split: str = "test", **fields: str) -> Summary:
     dotted = {f"protocol.{name}": value for name, value in fields.items()}
-    return evaluate.build(bundle, features, split, dry_run=True, fields=dotted)
+    return evaluate_bundle(EvaluateRequest(bundle, Uri.parse(features), split, fields=dotted, dry_run=True))
 
 
 def test_what_was_trained_on_is_not_scored(features: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,7 +135,7 @@ def test_without_a_note_nothing_is_refused(features: str, tmp_path: Path, capsys
 def test_only_the_protocol_of_a_bundle_can_be_set(features: str, tmp_path: Path) -> None:
     bundle = saved(tmp_path / "b", features, GivenSplits())
     with pytest.raises(ConfigError, match=r"training\.epochs"):
-        evaluate.build(bundle, features, dry_run=True, fields={"training.epochs": "3"})
+        evaluate_bundle(EvaluateRequest(bundle, Uri.parse(features), fields={"training.epochs": "3"}, dry_run=True))
 
 
 def test_a_bundle_saved_over_another_leaves_no_note_of_the_other(features: str, tmp_path: Path) -> None:

@@ -9,13 +9,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from cluster.storage.uri import Uri
 from cluster.tables.features import FeaturesWriter
 from mgc import schema
 from mgc.errors import ConfigError, FeaturesError
 from mgc.features.front_end import describe_features
 from pipelines import train
 from pipelines.command.job import MISUSED, run
-from pipelines.training.source import open_source
+from pipelines.training.requests import TrainRequest
+from pipelines.training.source import open_training_data
+from pipelines.training.train import train_bundle
 from tests.support import tiny_features
 from tests.support.tiny_features import EXPERIMENT
 
@@ -32,10 +35,15 @@ def of(split: str, genre: str) -> pc.Expression:
     return (pc.field("split") == split) & (pc.field("genre_top") == genre)
 
 
+def plan(features: str) -> None:
+    """A dry run: what is refused is refused before Ray starts."""
+    train_bundle(TrainRequest(EXPERIMENT, Uri.parse("/nowhere"), Uri.parse(features), dry_run=True))
+
+
 def test_a_genre_without_training_clips_is_refused(tmp_path: Path) -> None:
     features = written(tmp_path, of("train", "rock"))
     with pytest.raises(FeaturesError, match="genre"):
-        train.build(EXPERIMENT, features, "/nowhere", dry_run=True)
+        plan(features)
     three = tiny_features.rows()
     place = three.schema.get_field_index("genre_top")
     validation = pc.and_(pc.equal(three["split"], "validation"), pc.equal(three["genre_top"], "rock"))
@@ -43,12 +51,12 @@ def test_a_genre_without_training_clips_is_refused(tmp_path: Path) -> None:
     writer = FeaturesWriter(str(tmp_path / "jazz"), describe_features(EXPERIMENT.front_end))
     writer.write(three.set_column(place, schema.FEATURES.field("genre_top"), jazz), schema.REJECTS.empty_table())
     with pytest.raises(FeaturesError, match=r"jazz.*validation.*train"):
-        train.build(EXPERIMENT, str(tmp_path / "jazz"), "/nowhere", dry_run=True)
+        plan(str(tmp_path / "jazz"))
 
 
 def test_a_genre_without_validation_clips_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     features = written(tmp_path, of("validation", "rock"))
-    train.build(EXPERIMENT, features, "/nowhere", dry_run=True)
+    plan(features)
     said = [line for line in capsys.readouterr().err.splitlines() if "validation" in line]
     [line] = said
     assert line.startswith(f"{features}: ")
@@ -63,6 +71,6 @@ def test_zero_workers_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_features_or_a_catalog_but_not_both() -> None:
-    for features, catalog in ((None, None), ("a", "b")):
+    for features, catalog in ((None, None), (Uri.parse("/a"), Uri.parse("/b"))):
         with pytest.raises(ConfigError, match="--features"):
-            open_source(features, catalog, EXPERIMENT, None)
+            open_training_data(features, catalog, EXPERIMENT, None)

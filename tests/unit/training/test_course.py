@@ -82,10 +82,11 @@ def test_resumed_is_the_same_as_uninterrupted(change: dict[str, Any], done: int,
     second = course(config, tmp_path / "saved")
     go(second)
     assert contents(second, tmp_path / "second") == contents(through, tmp_path / "through")
-    weights, history = read_best(tmp_path / "second")
-    assert history == through.history
-    assert [row["epoch"] for row in history] == sorted({row["epoch"] for row in history})
-    assert weights.keys() == through.model.state_dict().keys()
+    best = read_best(tmp_path / "second")
+    assert best.history == through.history
+    assert [row["epoch"] for row in best.history] == sorted({row["epoch"] for row in best.history})
+    assert best.weights.keys() == through.model.state_dict().keys()
+    assert best.precision == "float32"
 
 
 @pytest.mark.parametrize(("select", "pick"), [("macro_f1", max), ("loss", min), ("last", None)])
@@ -174,7 +175,7 @@ def test_a_course_that_failed_says_so_to_whoever_wants_its_best(tmp_path: Path) 
     training = course(replace(CONFIG, epochs=2))
     go(training, 1)
     contents(training, tmp_path / "well")
-    assert read_best(tmp_path / "well")[1] == training.history
+    assert read_best(tmp_path / "well").history == training.history
     training.fail("the loss became nan (tracks a, b)")
     contents(training, tmp_path / "failed")
     with pytest.raises(TrainingError, match="the loss became nan"):

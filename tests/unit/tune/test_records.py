@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cluster.storage.uri import Uri
 from tests.support.searches import search
 from tune.importance import FEWEST_TRIALS, importance
 
@@ -28,7 +29,7 @@ def test_the_best_trial_is_that_of_the_best_score() -> None:
 
 def test_the_table_has_a_row_a_trial_and_a_column_a_dimension(tmp_path: Path) -> None:
     found = search()
-    found.write(str(tmp_path), {"finished": {"test": True}})
+    found.write(Uri.of_path(tmp_path), {"finished": {"test": True}})
     table = pq.read_table(tmp_path / "trials.parquet")
     assert table.num_rows == len(found.trials)
     assert table.schema.field("training.learning_rate").type == pa.float64()

@@ -1,0 +1,83 @@
+"""What the evaluation jobs are asked to do. A command line makes these, so this module imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from cluster.session.profiles import Profile
+    from cluster.storage.uri import Uri
+
+MAP_TRACKS: Final = 1000
+"""Most tracks on the map of an evaluation."""
+
+
+@dataclass(frozen=True)
+class EvaluateRequest:
+    """Score a bundle on a split of prepared features and write its report.
+
+    Attributes:
+        bundle: the bundle, or "default".
+        features: prepared features.
+        split: split that is scored.
+        out: folder of the report; None for the bundle's own.
+        profile: profile of an open Ray session, or the name of one; None takes what there is.
+        limit: number of tracks, spread over the split; None for all.
+        fields: fields of the protocol by dotted name, to divide the rows in another way than the bundle's.
+        draw_map: draw a t-SNE map of the tracks.
+        robustness: score again with parts of the features zeroed.
+        dry_run: only print what would be done.
+    """
+
+    bundle: Uri | str
+    features: Uri
+    split: str = "test"
+    out: Uri | None = None
+    profile: Profile | str | None = None
+    limit: int | None = None
+    fields: Mapping[str, str] = field(default_factory=dict)
+    draw_map: bool = True
+    robustness: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class CompareRequest:
+    """Compare two bundles on the same tracks.
+
+    Attributes:
+        bundles: both bundles; either may be "default".
+        features: prepared features of both bundles: one folder, or one for each where their front ends differ.
+        split: split whose tracks are compared, as the first bundle's protocol divides the rows.
+        out: JSON file to write; None for none.
+        profile: profile of an open Ray session, or the name of one; None takes what there is.
+        fields: fields of the protocol by dotted name.
+        dry_run: only print what would be done.
+    """
+
+    bundles: tuple[Uri | str, Uri | str]
+    features: tuple[Uri, Uri]
+    split: str = "test"
+    out: Uri | None = None
+    profile: Profile | str | None = None
+    fields: Mapping[str, str] = field(default_factory=dict)
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class EnsembleRequest:
+    """Join several bundles into one.
+
+    Attributes:
+        bundles: members, at least two.
+        out: folder of the bundle.
+        overwrite: replace another bundle at `out`.
+        dry_run: only check that the members fit together.
+    """
+
+    bundles: Sequence[Uri | str]
+    out: Uri
+    overwrite: bool = False
+    dry_run: bool = False

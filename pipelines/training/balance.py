@@ -1,0 +1,166 @@
+"""Train one recipe with every method for unbalanced genres, score each model, and tabulate the scores."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import click
+
+from cluster.bundles import open_bundle
+from cluster.session.connect import connect
+from cluster.session.profiles import Profile
+from cluster.storage import files
+from cluster.tables.features import read_features, read_roster
+from mgc import schema
+from mgc.bundle import Bundle
+from mgc.bundle_facts import read_scores
+from mgc.datasets.splits import TRAIN
+from mgc.errors import ConfigError
+from mgc.evaluation.shots import GROUPS, LIU_THRESHOLDS, shot_scores, shots_to_json
+from mgc.experiment import Experiment
+from mgc.recipes.catalogue import find
+from pipelines.command.job import Summary, describe, say
+from pipelines.evaluation.evaluate import evaluate_bundle
+from pipelines.evaluation.requests import EvaluateRequest
+from pipelines.training.balance_methods import METHODS
+from pipelines.training.requests import BalanceRequest, TrainRequest
+from pipelines.training.train import train_bundle
+
+_FIGURES: Final = ("accuracy", "macro_f1", *GROUPS)
+
+
+def plan_experiments(
+    recipe: str, methods: Sequence[str], seeds: Sequence[int], fields: Mapping[str, str]
+) -> dict[tuple[str, int], Experiment]:
+    """Return what to train, by method and seed: all methods of one seed, then those of the next.
+
+    Args:
+        recipe: name of the recipe.
+        methods: names from `METHODS`.
+        seeds: seeds of each method.
+        fields: fields of the recipe that are set for all methods, by dotted name.
+
+    Raises:
+        ConfigError: a method or a field is unknown, or a method sets one of `fields` itself.
+    """
+    strange = sorted(set(methods) - METHODS.keys())
+    if strange:
+        raise ConfigError(f"there is no method {', '.join(strange)}; the methods are {', '.join(METHODS)}.")
+    found: dict[tuple[str, int], Experiment] = {}
+    for seed in seeds:
+        for method in methods:
+            own = {**METHODS[method], "training.seed": str(seed)}
+            both = sorted(own.keys() & fields.keys())
+            if both:
+                raise ConfigError(f"option {', '.join(both)}: the method {method} sets it.")
+            found[method, seed] = find(recipe).build().override({**fields, **own})
+    return found
+
+
+def tabulate(
+    bundle: Bundle, method: str, seed: int, counts: Mapping[str, int], thresholds: tuple[int, int] | None
+) -> dict[str, Any]:
+    """Return a scored bundle as a row of the table, JSON-ready. Shares are 0 to 1, or None for a group without tracks.
+
+    Args:
+        bundle: bundle with its scores.
+        method: one of `METHODS`.
+        seed: seed of its training.
+        counts: training clips of each genre.
+        thresholds: bounds of the groups, see `shot_scores`.
+
+    Raises:
+        ConfigError: the bundle has no scores.
+    """
+    scores, split, _ = read_scores(bundle)
+    if scores is None:
+        raise ConfigError(f"method {method}, seed {seed}: the bundle was never scored; run the same command again.")
+    shots = shot_scores(scores.confusion, scores.genres, [counts.get(name, 0) for name in scores.genres], thresholds)
+    return {
+        "method": method,
+        "seed": seed,
+        "split": split,
+        "tracks": scores.tracks,
+        "accuracy": scores.accuracy,
+        "macro_f1": scores.macro_f1,
+        **{each.group: each.accuracy for each in shots},
+        "shots": shots_to_json(shots),
+        "bundle_id": bundle.id,
+    }
+
+
+def render_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the table with a line for each method and seed, and the mean and deviation of several seeds below."""
+    lines = [f"| method | seed | {' | '.join(_FIGURES)} |", "| --- " * (len(_FIGURES) + 2) + "|"]
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    for method in methods:
+        mine = [row for row in rows if row["method"] == method]
+        for row in mine:
+            lines.append(f"| {method} | {row['seed']} | {' | '.join(_share(row[name]) for name in _FIGURES)} |")
+        if len(mine) > 1:
+            spread = [_spread([row[name] for row in mine]) for name in _FIGURES]
+            lines.append(f"| {method} | mean of {len(mine)} ± deviation | {' | '.join(spread)} |")
+    return "\n".join(lines) + "\n"
+
+
+def compare_balance(request: BalanceRequest) -> Summary:
+    """Train and score the models that are not there yet, and write the table.
+
+    Connects to Ray unless the request has the profile of an open session.
+    """
+    dataset, _ = read_features(request.features.text)
+    # Methods and seeds leave the protocol as it is.
+    protocol = next(iter(request.experiments.values())).protocol
+    counts = read_roster(dataset, protocol).limited(request.limit, (TRAIN,)).class_counts(TRAIN)
+    totals: dict[str, Any] = {"models": len(request.experiments), "train_clips": sum(counts.values())}
+    if request.dry_run:
+        models = {f"{method}, seed {seed}": METHODS[method] for method, seed in request.experiments}
+        describe({**models, "genres": counts})
+        return Summary("dry_run", totals)
+    thresholds = LIU_THRESHOLDS if request.shots == "liu" else None
+    facts = {"features": str(request.features), "notices": schema.notices_of(dataset.schema), "genres": counts}
+    rows: list[dict[str, Any]] = []
+    with connect(train_workers=request.workers, profile=request.profile) as profile:
+        for method, seed in request.experiments:
+            say(f"{method}, seed {seed} ({len(rows) + 1} of {len(request.experiments)})")
+            bundle = _train_scored(request, method, seed, profile)
+            rows.append(tabulate(bundle, method, seed, counts, thresholds))
+            # After each model: a table of those that are done is worth having.
+            text = json.dumps({**facts, "rows": rows}, indent=2)
+            files.write_bytes(request.out / "results.json", f"{text}\n".encode())
+            files.write_bytes(request.out / "results.md", render_markdown(rows).encode())
+    click.echo(render_markdown(rows))
+    return Summary("done", totals, {"results": str(request.out / "results.json")})
+
+
+def _train_scored(request: BalanceRequest, method: str, seed: int, profile: Profile) -> Bundle:
+    """Return the bundle of a method and seed, trained and scored now if it was not before."""
+    out = request.out / f"{method}-{seed}"
+    train_bundle(
+        TrainRequest(
+            experiment=request.experiments[method, seed],
+            out=out,
+            features=request.features,
+            workers=request.workers,
+            limit=request.limit,
+            profile=profile,
+        )
+    )
+    scores, split, _ = read_scores(open_bundle(out))
+    if scores is None or split != request.split:
+        evaluate_bundle(
+            EvaluateRequest(out, request.features, request.split, profile=profile, limit=request.limit, draw_map=False)
+        )
+    return open_bundle(out)
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _spread(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{statistics.mean(known):.3f} ± {statistics.stdev(known):.3f}" if len(known) > 1 else "-"

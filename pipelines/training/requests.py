@@ -1,0 +1,175 @@
+"""What the training jobs are asked to do. A command line makes these, so this module imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from cluster.session.profiles import Profile
+    from cluster.storage.uri import Uri
+    from mgc.experiment import Experiment
+    from mgc.recipes.space import Space
+    from tune.config import SearchConfig
+
+
+@dataclass(frozen=True)
+class PrepareRequest:
+    """Compute the features of a catalog's tracks.
+
+    Attributes:
+        catalog: catalog, or a source of tracks that is listed now.
+        out: folder of the features.
+        experiment: front end and listening plan.
+        profile: profile of an open Ray session, or the name of one; None takes what there is.
+        limit: number of tracks to take, the first ones; None for all.
+        dry_run: only print what would be done.
+    """
+
+    catalog: Uri
+    out: Uri
+    experiment: Experiment
+    profile: Profile | str | None = None
+    limit: int | None = None
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class ImportRequest:
+    """Turn a Parquet file of FMA-small mels into features.
+
+    Attributes:
+        source: the file.
+        out: folder of the features.
+        limit: number of tracks to take, the first ones; None for all.
+        ratio: tracks of the most frequent genre for one of the rarest, to which training tracks are thinned; None
+            keeps all.
+        dry_run: only print what would be done.
+    """
+
+    source: Uri
+    out: Uri
+    limit: int | None = None
+    ratio: float | None = None
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """Train a model and save it as a bundle. The training reads `features`, or else `catalog`.
+
+    Attributes:
+        experiment: what to train.
+        out: folder of the bundle.
+        features: prepared features.
+        catalog: catalog whose tracks are decoded during the training.
+        checkpoints: folder of the checkpoints, which is kept; None for one inside `out`, deleted at the end.
+        tensorboard: folder of event files; None for one inside `out`.
+        mlflow: URI of an MLflow server; None for none.
+        workers: data-parallel workers.
+        limit: number of tracks of each split; None for all.
+        profile: profile of an open Ray session, or the name of one; None takes what there is.
+        fewest_workers: workers with which training goes on when nodes are lost; None leaves the profile's.
+        accumulation: parts in which a worker computes its share of a batch; 1 leaves the profile's.
+        float32: compute in float32 whatever the recipe allows.
+        compile: compile the network.
+        prefetch_batches: batches that a worker fetches ahead; None leaves the profile's.
+        overwrite: replace another bundle at `out`.
+        dry_run: only print what would be done.
+    """
+
+    experiment: Experiment
+    out: Uri
+    features: Uri | None = None
+    catalog: Uri | None = None
+    checkpoints: Uri | None = None
+    tensorboard: Uri | None = None
+    mlflow: str | None = None
+    workers: int = 1
+    limit: int | None = None
+    profile: Profile | str | None = None
+    fewest_workers: int | None = None
+    accumulation: int = 1
+    float32: bool = False
+    compile: bool = False
+    prefetch_batches: int | None = None
+    overwrite: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class SearchRequest:
+    """Search the fields of a recipe and save the best trial as a bundle.
+
+    Attributes:
+        experiment: the recipe as it is outside the space.
+        space: fields that are searched.
+        config: how to search.
+        features: prepared features.
+        out: folder of the report and the trials; the bundle lies in `bundle/`, Ray Tune's own files in `trials/`.
+        workers: data-parallel workers of each trial.
+        at_once: trials that run at the same time; None for as many as fit.
+        limit: number of tracks of each split; None for all.
+        refit: train the best trial once more, on training and validation tracks together.
+        test: score the bundle on the test split.
+        profile: profile of an open Ray session, or the name of one; None takes what there is.
+        overwrite: replace another search at `out`.
+        dry_run: only print what would be done.
+    """
+
+    experiment: Experiment
+    space: Space
+    config: SearchConfig
+    features: Uri
+    out: Uri
+    workers: int = 1
+    at_once: int | None = None
+    limit: int | None = None
+    refit: bool = False
+    test: bool = False
+    profile: Profile | str | None = None
+    overwrite: bool = False
+    dry_run: bool = False
+
+    @property
+    def bundle(self) -> Uri:
+        """Folder of the best bundle."""
+        return self.out / "bundle"
+
+    @property
+    def trials(self) -> Uri:
+        """Folder of Ray Tune's own files."""
+        return self.out / "trials"
+
+    @property
+    def expected_trials(self) -> int | None:
+        """Number of trials, or None where the space has no end."""
+        return self.config.trials or self.space.size
+
+
+@dataclass(frozen=True)
+class BalanceRequest:
+    """Train one recipe with each balance method, score each, and tabulate them.
+
+    Attributes:
+        experiments: what to train, by method and seed.
+        features: prepared features.
+        out: folder of the bundles, one each, and of the results.
+        split: split that is scored.
+        shots: groups of genres: `thirds` of them, or those of `liu` by their number of clips.
+        workers: data-parallel workers.
+        limit: number of tracks of each split; None for all.
+        profile: profile of an open Ray session, or the name of one; None takes what there is.
+        dry_run: only print what would be done.
+    """
+
+    experiments: Mapping[tuple[str, int], Experiment]
+    features: Uri
+    out: Uri
+    split: str = "test"
+    shots: Literal["thirds", "liu"] = "thirds"
+    workers: int = 1
+    limit: int | None = None
+    profile: Profile | str | None = None
+    dry_run: bool = False

@@ -1,0 +1,187 @@
+"""Train a model and save it as a bundle."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+
+import mgc
+from cluster.bundles import open_bundle
+from cluster.session.connect import connect
+from cluster.session.epoch_counter import EpochCounter
+from cluster.session.profiles import Profile
+from cluster.session.progress import watch_progress
+from cluster.storage import files
+from cluster.storage.uri import Uri
+from cluster.training.job import TrainingJob, check_batch, plan_training
+from cluster.training.journal import JournalHandle, JournalPlan, settings_of
+from cluster.training.trainer import check_room, train
+from mgc.bundle import Bundle
+from mgc.configuration import short_hash
+from mgc.datasets.splits import TRAIN, VALIDATION
+from mgc.errors import BundleError
+from mgc.evaluation.leakage import check_division
+from mgc.models.blocks import parameter_count
+from mgc.taxonomy import Taxonomy
+from mgc.training.course import Row, kept_row
+from pipelines.command.job import Summary, describe, say
+from pipelines.training.publish import adjust_logits, describe_sides, publish_bundle, validation_figures
+from pipelines.training.requests import TrainRequest
+from pipelines.training.source import TrainingData, check_training_data, open_training_data
+
+
+def train_bundle(request: TrainRequest) -> Summary:
+    """Train a model, unless the same one lies there already, and save it as a bundle.
+
+    Connects to Ray unless the request has the profile of an open session.
+
+    Raises:
+        BundleError: another bundle lies there.
+        ConfigError: the request cannot be trained.
+        FeaturesError: the features do not fit the recipe.
+        LeakageError: the sides leak more than the protocol allows.
+    """
+    experiment, out = request.experiment, request.out
+    data = open_training_data(request.features, request.catalog, experiment, request.limit)
+    check_training_data(data, experiment)
+    key = _training_key(request, data)
+    if request.dry_run:
+        sides = describe_sides(data.roster, experiment)
+        facts = {**experiment.dotted(), **data.totals, "genres": data.counts[TRAIN], **sides}
+        describe({**facts, "run": key, "would write": str(out)})
+    check_division(data.roster, experiment.protocol.leak, experiment.protocol.kind, data.where)
+    if request.dry_run:
+        return Summary("dry_run", data.totals)
+    outputs = {"bundle": str(out)}
+    if _is_trained(request, key):
+        say(f"{out}: this model is already trained.")
+        return Summary("up_to_date", data.totals, outputs)
+    events = request.tensorboard or out / "tensorboard"
+    checkpoints = request.checkpoints or out / "_checkpoints"
+    plan = JournalPlan(
+        name=f"{experiment.recipe}-{key}",
+        key=key,
+        settings=settings_of(experiment),
+        genres=Taxonomy.flat(data.counts[TRAIN]).names,
+        tensorboard=events,
+        mlflow=request.mlflow,
+    )
+    with connect(train_workers=request.workers, profile=request.profile) as profile:
+        bundle, history = _train_watched(request, data, plan, checkpoints, _adapt_profile(profile, request))
+    totals = dict(data.totals)
+    if bundle.training.quarantined is not None:
+        totals["quarantined"] = sum(bundle.training.quarantined.values())
+    best, bundle_id = publish_bundle(bundle, history, data, key, totals, out)
+    if request.checkpoints is None:
+        files.delete(checkpoints)
+    figures = validation_figures(best)
+    _say_result(request, best, figures)
+    counts = {**totals, "epochs": len(history), **figures}
+    return Summary("done", counts, {**outputs, "bundle_id": bundle_id, "tensorboard": str(events)})
+
+
+def _training_key(request: TrainRequest, data: TrainingData) -> str:
+    """Return a name for the training; the same training has the same name."""
+    parts = [request.experiment.to_json(), data.fingerprint, request.limit, request.workers]
+    # Accumulation changes a training only above 1; without it a training keeps the key that it had before.
+    if request.accumulation > 1:
+        parts.append(request.accumulation)
+    return short_hash(parts)
+
+
+def _is_trained(request: TrainRequest, key: str) -> bool:
+    """Return whether the bundle at `out` is this training's.
+
+    Raises:
+        BundleError: it is another one, which the request does not overwrite.
+    """
+    if not files.exists(request.out / "experiment.json"):
+        return False
+    if open_bundle(request.out).training.training_key == key:
+        return True
+    if request.overwrite:
+        return False
+    raise BundleError(f"{request.out}: another bundle lies here; choose another --out, or replace it with --overwrite.")
+
+
+def _adapt_profile(profile: Profile, request: TrainRequest) -> Profile:
+    """Return the profile with the settings that the request changes."""
+    if request.fewest_workers is not None:
+        profile = replace(profile, fewest_workers=request.fewest_workers)
+    if request.accumulation > 1:
+        profile = replace(profile, accumulation=request.accumulation)
+    if request.float32:
+        profile = replace(profile, precision="float32")
+    if request.compile:
+        profile = replace(profile, compile=True)
+    if request.prefetch_batches is not None:
+        profile = replace(profile, prefetch_batches=request.prefetch_batches)
+    return profile
+
+
+def _train_watched(
+    request: TrainRequest, data: TrainingData, plan: JournalPlan, checkpoints: Uri, profile: Profile
+) -> tuple[Bundle, list[Row]]:
+    """Train in an open session, and keep the journal.
+
+    Args:
+        request: what to train.
+        data: clips to train on.
+        plan: plan of the journal; its key names the run below the checkpoints.
+        checkpoints: folder of the checkpoints.
+        profile: resources of the session.
+
+    Returns:
+        The bundle, its logits adjusted, and the history.
+    """
+    experiment = request.experiment
+    check_batch(experiment, profile)
+    check_room(profile)
+    journal = JournalHandle.start(plan)
+    streams = data.open(profile, checkpoints / f"{plan.key}-data")
+    job = plan_training(streams.sample, streams.facts, streams.counts, experiment, profile)
+    _say_start(job, data, plan)
+    for problem in journal.problems():
+        say(f"{problem} Training goes on.")
+    epoch = EpochCounter.start()
+    try:
+        with watch_progress("training", "clips", job.clips()) as progress:
+            training = streams.start_training(epoch, progress)
+            validation = streams.validation if data.counts[VALIDATION] else None
+            bundle, history = train(
+                job, training, validation, profile, checkpoints.text, plan.key, progress, epoch, journal
+            )
+        bundle = adjust_logits(bundle, streams.validation, job)
+    except BaseException:
+        journal.close(None, patience_seconds=10.0)
+        raise
+    tags = {"bundle_id": bundle.id, "mgc": mgc.__version__}
+    for problem in journal.close(kept_row(experiment.training, history), tags):
+        say(problem)
+    failed = streams.read_failed()
+    if failed:
+        kinds = dict(sorted(Counter(failed.values()).items()))
+        bundle = replace(bundle, training=bundle.training.updated(quarantined=kinds))
+        named = ", ".join(sorted(failed)[:3]) + (", …" if len(failed) > 3 else "")
+        say(f"{len(failed)} training tracks gave no features ({named}): {json.dumps(kinds)}")
+    return bundle, history
+
+
+def _say_start(job: TrainingJob, data: TrainingData, plan: JournalPlan) -> None:
+    experiment = job.experiment
+    say(
+        f"training {experiment.recipe}: {parameter_count(job.model()):,} parameters, "
+        f"{data.totals[f'{TRAIN}_{data.unit}']} {data.unit}, {len(job.taxonomy)} genres, "
+        f"up to {experiment.training.epochs} epochs of {job.steps(0)} steps, {job.profile.train_workers} worker(s)"
+    )
+    if plan.tensorboard:
+        say(f"to watch: tensorboard --logdir {plan.tensorboard}")
+
+
+def _say_result(request: TrainRequest, best: Row, figures: dict[str, float]) -> None:
+    which = "last" if request.experiment.training.select == "last" else "best"
+    score = "; no score, because the validation tracks were trained on too"
+    if figures:
+        score = ": validation accuracy {:.3f} of clips, macro-F1 {:.3f}".format(*figures.values())
+    say(f"{which} epoch {best['epoch']}{score} -> {request.out}")
