@@ -13,9 +13,10 @@ from pydantic import JsonValue
 from mgc.credentials import without_credentials
 from mgc.errors import BundleError, ConfigError, shorten
 from mgc.facts import JsonObject
+from mgc.shipped_bundle import ShippedBundle
 
-DEFAULT: Final = "default"
-"""Name of the bundle that is shipped with the program."""
+DEFAULT: Final = ShippedBundle.DEFAULT.value
+"""The word for the bundle that is shipped with mgc."""
 
 WEIGHTS: Final = "model.safetensors"
 TAXONOMY: Final = "taxonomy.json"
@@ -30,8 +31,6 @@ TRAINED_ON: Final = "trained_on.safetensors"
 """Written beside these where it is known. It and the calibration may be missing when a bundle is read."""
 
 WAY_OUT: Final = "Copy it again, or train it again."
-
-_DEFAULT_DIRECTORY: Final = Path(__file__).parent / "default_bundle"
 
 Parsed = TypeVar("Parsed")
 
@@ -58,7 +57,7 @@ class BundleFiles:
             elif "://" in str(uri):
                 filesystem, path = fs.FileSystem.from_uri(str(uri))
             else:
-                directory = _DEFAULT_DIRECTORY if str(uri) == DEFAULT else Path(uri)
+                directory = ShippedBundle.DEFAULT.directory if str(uri) == DEFAULT else Path(uri)
                 filesystem, path = fs.LocalFileSystem(), str(directory.expanduser().absolute())
             self._filesystem, self._path = filesystem, path.rstrip("/")
             found = filesystem.get_file_info(self._path).type

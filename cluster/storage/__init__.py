@@ -1,1 +1,1 @@
-"""Where files lie and how they get here: URIs, S3 and the local disk, listing and fetching."""
+"""Files on the local disk and in S3: URIs, reading and writing, listing and fetching."""

@@ -1,4 +1,4 @@
-"""Whole files under any URI: looked up, read, written, listed, deleted; one clear line for whatever fails."""
+"""Look up, read, write, list and delete whole files under any URI. Each failure is a StorageError of one line."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import os
 import secrets
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from botocore.exceptions import ClientError
 
 from cluster.storage import s3
@@ -20,11 +23,15 @@ from cluster.storage.uri import Uri
 from mgc.errors import StorageError
 
 PAGE_KEYS: Final = 1000
-"""What S3 lists, or deletes, in one request at most."""
+"""The most keys that S3 lists, or deletes, in one request."""
 
 
 def exists(uri: Uri | str) -> bool:
-    """Whether a file or a folder is there. A missing bucket is an error, since nothing could be written there."""
+    """Return whether a file or a folder is there.
+
+    Raises:
+        StorageError: also for a missing bucket, since nothing could be written there.
+    """
     uri = Uri.parse(uri)
     with explain(uri, "look up"):
         if not uri.is_remote:
@@ -34,17 +41,16 @@ def exists(uri: Uri | str) -> bool:
 
 
 def read_bytes(uri: Uri | str) -> bytes:
-    """A whole file."""
+    """Read a whole file."""
     uri = Uri.parse(uri)
     with explain(uri, "read"):
         if not uri.is_remote:
             return uri.local.read_bytes()
-        body: bytes = s3.client(uri.text).get_object(Bucket=uri.bucket, Key=uri.key)["Body"].read()
-        return body
+        return s3.client(uri).get_object(Bucket=uri.bucket, Key=uri.key)["Body"].read()
 
 
 def read_text(uri: Uri | str) -> str:
-    """A whole file of UTF-8 text."""
+    """Read a whole file of UTF-8 text."""
     uri = Uri.parse(uri)
     data = read_bytes(uri)
     try:
@@ -54,31 +60,70 @@ def read_text(uri: Uri | str) -> str:
 
 
 def write_bytes(uri: Uri | str, data: bytes) -> None:
-    """Write a whole file at once: a reader finds the old one or the new one, never half. Makes local folders."""
+    """Write a whole file, and the local folders above it.
+
+    A reader finds the old file or the new one, never half.
+    """
     uri = Uri.parse(uri)
     with explain(uri, "write"):
         if uri.is_remote:
-            s3.client(uri.text).put_object(Bucket=uri.bucket, Key=uri.key, Body=data)
+            s3.client(uri).put_object(Bucket=uri.bucket, Key=uri.key, Body=data)
             return
         with replacing(uri.local) as temporary:
             temporary.write_bytes(data)
 
 
-def list_uris(prefix: Uri | str) -> list[str]:
-    """All files below a folder, in order of their paths; none if there is no such folder."""
+def write_table(uri: Uri | str, table: pa.Table, row_group_rows: int | None = None) -> None:
+    """Write a table as one Parquet file, compressed with zstd; a reader finds the old file or the new one.
+
+    Args:
+        uri: the file.
+        table: its rows, all in memory.
+        row_group_rows: rows in a row group; pyarrow's default without it.
+    """
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", row_group_size=row_group_rows)
+    write_bytes(uri, sink.getvalue().to_pybytes())
+
+
+@contextlib.contextmanager
+def writing(uri: Uri | str) -> Iterator[Path]:
+    """Yield a local path to write to; what lies there at the end becomes the file `uri`, whole.
+
+    A local file is written beside its place and renamed. An object waits in the folder for temporary files and is
+    uploaded in parts, which the store puts together at the end. After an error nothing is left.
+
+    Raises:
+        StorageError: the file cannot be written, by the block or at the end.
+    """
+    uri = Uri.parse(uri)
+    with explain(uri, "write"):
+        if not uri.is_remote:
+            with replacing(uri.local) as path:
+                yield path
+            return
+        with tempfile.TemporaryDirectory(prefix="mgc-upload-") as folder:
+            path = Path(folder, "file")
+            yield path
+            with path.open("rb") as file:
+                s3.client(uri).upload_fileobj(file, uri.bucket, uri.key)
+
+
+def list_uris(prefix: Uri | str) -> list[Uri]:
+    """List all files below a folder, in order of their text; none if there is no such folder."""
     prefix = Uri.parse(prefix)
     with explain(prefix, "list"):
         if prefix.is_remote:
             keys = sorted(key for key in _keys(prefix) if not key.endswith("/"))
-            return [Uri.of_key(prefix.bucket, key).text for key in keys]
+            return [Uri.of_key(prefix.bucket, key) for key in keys]
         found: list[str] = []
         for folder, _, names in os.walk(prefix.path, onerror=_raise):
             found.extend(f"{folder.rstrip('/')}/{name}" for name in names)
-        return sorted(Uri.of_path(path).text for path in found)
+        return sorted(map(Uri.of_path, found), key=lambda uri: uri.text)
 
 
 def delete(uri: Uri | str) -> None:
-    """Delete a file or a whole folder; nothing happens if there is none.
+    """Delete a file or a whole folder, if there is one.
 
     Raises:
         StorageError: also for a whole bucket or the root of the disk, which are never meant.
@@ -99,7 +144,7 @@ def delete(uri: Uri | str) -> None:
         doomed = [*_keys(uri), uri.key]
         for first in range(0, len(doomed), PAGE_KEYS):
             request = {"Objects": [{"Key": each} for each in doomed[first : first + PAGE_KEYS]], "Quiet": True}
-            answer = s3.client(uri.text).delete_objects(Bucket=uri.bucket, Delete=request)
+            answer = s3.client(uri).delete_objects(Bucket=uri.bucket, Delete=request)
             for refusal in answer.get("Errors", ()):
                 raise ClientError({"Error": refusal}, "DeleteObjects")
 
@@ -111,7 +156,7 @@ def copy_tree(source: Uri | str, target: Uri | str) -> None:
         StorageError: also when there is nothing to copy.
     """
     source, target = Uri.parse(source), Uri.parse(target)
-    files = [Uri.parse(text) for text in list_uris(source)]
+    files = list_uris(source)
     for uri in files:
         write_bytes(target / uri.path.removeprefix(source.path), read_bytes(uri))
     if not files:
@@ -120,12 +165,12 @@ def copy_tree(source: Uri | str, target: Uri | str) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to, which becomes the file `path` at once at the end, and nothing after an error.
+    """Yield a path to write to, which is renamed to `path` at the end and deleted after an error.
 
-    Makes the folder. What was written is on the disk before the file has its name.
+    Makes the folder. The bytes are on the disk before the file has its name.
 
     Raises:
-        IsADirectoryError: `path` is something that a rename would put a file in place of: a folder, a device, a pipe.
+        IsADirectoryError: `path` is a folder, a device or a pipe, which the rename would replace.
     """
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISREG(path.stat().st_mode):
@@ -144,7 +189,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def _is_object(uri: Uri) -> bool:
     try:
-        s3.client(uri.text).head_object(Bucket=uri.bucket, Key=uri.key)
+        s3.client(uri).head_object(Bucket=uri.bucket, Key=uri.key)
     except ClientError as error:
         if error_code(error) in ("404", "NoSuchKey", "NotFound"):
             return False
@@ -153,9 +198,9 @@ def _is_object(uri: Uri) -> bool:
 
 
 def _keys(uri: Uri, limit: int | None = None) -> Iterator[str]:
-    """The keys below a folder, `limit` at a time."""
+    """Yield the keys below a folder, `limit` a request."""
     prefix = uri.key + "/" if uri.key else ""
-    pages = s3.client(uri.text).get_paginator("list_objects_v2")
+    pages = s3.client(uri).get_paginator("list_objects_v2")
     for page in pages.paginate(Bucket=uri.bucket, Prefix=prefix, PaginationConfig={"PageSize": limit or PAGE_KEYS}):
         yield from (each["Key"] for each in page.get("Contents", ()))
 

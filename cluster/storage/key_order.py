@@ -1,4 +1,4 @@
-"""Keys of object storage in their order: that of their UTF-8 bytes, which is that of Python's strings."""
+"""The order of keys in object storage: that of their UTF-8 bytes, which is also that of Python's strings."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ UNICODE_END: Final = 0x10FFFF
 
 
 def between(low: str, high: str, usual: Collection[str] = ()) -> str | None:
-    """A text between two others in the order of their characters, about half way; None if none is easily found.
+    """Find a text about half way between two others; None if none is easily found.
 
-    Beyond the place where they part, ASCII is tried before the rest of Unicode, which keys seldom use.
+    Behind the characters that both share, ASCII comes before the rest of Unicode, which keys seldom use.
 
     Args:
-        low: the lesser.
-        high: the greater.
-        usual: characters of which such texts mostly consist, preferred.
+        low: the lesser text.
+        high: the greater text.
+        usual: the characters to prefer, because such texts mostly consist of them.
     """
     if low >= high:
         return None
@@ -28,7 +28,7 @@ def between(low: str, high: str, usual: Collection[str] = ()) -> str | None:
         if top - floor < 2:
             continue
         fitting = sorted(each for each in usual if floor < ord(each) < top)
-        # Where a digit stood there are digits.
+        # A digit most likely stands among digits, a letter among letters.
         alike = [each for each in fitting if _kind(each) == _kind(chr(floor))]
         if alike:
             return low[:depth] + alike[len(alike) // 2]
@@ -37,7 +37,7 @@ def between(low: str, high: str, usual: Collection[str] = ()) -> str | None:
         if fitting:
             return low[:depth] + fitting[len(fitting) // 2]
         middle = (floor + top) // 2
-        # Neither halves of surrogate pairs nor what is no character can stand in a key.
+        # No key holds half a surrogate pair or a noncharacter.
         while 0xD800 <= middle <= 0xDFFF or middle & 0xFFFE == 0xFFFE:
             middle -= 1
         if middle > floor:
@@ -50,7 +50,7 @@ def _kind(character: str) -> tuple[bool, bool, bool]:
 
 
 def shared(one: str, other: str) -> int:
-    """With how many characters two texts begin alike."""
+    """Count the characters with which two texts begin alike."""
     return next(
         (at for at, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), min(len(one), len(other))
     )

@@ -1,9 +1,10 @@
-"""SOURCE → audio files: a folder, a single file, an `s3://` prefix or a single object, streamed in order of track id.
+"""List the audio files of SOURCE (a folder, a file, an `s3://` prefix or an object) in order of track id.
 
-One request after another; `cluster.storage.listing_s3` lists a large prefix side by side, with the same outcome.
+Requests to S3 go one after another here. `cluster.storage.listing_s3` lists a large prefix in parallel, with the same
+outcome.
 
-Audio is told by the file name; what is no audio after all is found, and quarantined with its reason, when it is
-decoded. `.mp4` is left out, since it mostly holds video; it is counted with the ignored files.
+The file name says what is audio. A file that is not audio after all is quarantined with its reason when it is decoded.
+`.mp4` counts as ignored, since it mostly holds video.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ import stat
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Final
 
 from botocore.exceptions import ClientError
 
 from cluster.storage import files, s3
-from cluster.storage.failures import error_code, explain, redact
-from cluster.storage.uri import is_remote, local_path, local_uri, split_s3
+from cluster.storage.failures import error_code, explain
+from cluster.storage.uri import Uri
 from mgc.errors import StorageError
 
 AUDIO_EXTENSIONS: Final = frozenset(
@@ -29,10 +30,10 @@ AUDIO_EXTENSIONS: Final = frozenset(
 """Compared without regard to case."""
 
 HIDDEN: Final = "hidden"
-"""Counted under this name: files whose name, or whose folder's, begins with a dot; a hidden folder counts once."""
+"""The name for files and folders that begin with a dot; a hidden folder counts once."""
 
 NOT_A_FILE: Final = "not a file"
-"""Counted under this name: links that lead nowhere or into SOURCE itself, pipes, sockets, devices."""
+"""The name for links that lead nowhere or into SOURCE itself, pipes, sockets and devices."""
 
 NO_EXTENSION: Final = "no extension"
 
@@ -44,8 +45,8 @@ class FileFact:
     Attributes:
         track_id: the path below SOURCE, with `/` between folders; for a single file its name. Bytes of a local name
             that are not UTF-8 are written as `\xNN`.
-        uri: where to fetch it.
-        size_bytes: zero for an empty file, which is listed too: it ends in quarantine as `empty`.
+        uri: where to fetch it, as text: that is how it goes into the catalog, by the million.
+        size_bytes: zero for an empty file, which is listed too and ends in quarantine as `empty`.
         content_tag: changes when the bytes change. On S3 the ETag, locally the modification time in nanoseconds and
             the size, both in hexadecimal.
     """
@@ -56,32 +57,33 @@ class FileFact:
     content_tag: str
 
 
-def list_audio(source: str, ignored: Counter[str] | None = None) -> Iterator[FileFact]:
+def list_audio(source: Uri | str, ignored: Counter[str] | None = None) -> Iterator[FileFact]:
     """Stream the audio files of SOURCE, sorted by track id.
 
     Links to folders are followed, each folder once, unless they lead back into SOURCE.
 
     Args:
         source: a local folder or file, an `s3://` prefix or object.
-        ignored: filled on the way: how many files were passed over, by extension in lower case (`.jpg`) or as
+        ignored: counts, filled on the way, of the files passed over: by extension in lower case (`.jpg`), or as
             `HIDDEN`, `NOT_A_FILE`, `NO_EXTENSION`.
 
     Raises:
-        StorageError: nothing is there, or a part of it cannot be listed; a catalog with a part missing would look
+        StorageError: nothing is there, or a part of it cannot be listed. A catalog that lacks a part would look
             complete.
     """
     counts: Counter[str] = Counter() if ignored is None else ignored
+    source = Uri.parse(source)
     with explain(source, "list"):
-        yield from _list_s3(source, counts) if is_remote(source) else _list_local(source, counts)
+        yield from _list_s3(source, counts) if source.is_remote else _list_local(source, counts)
 
 
 def content_tag(status: os.stat_result) -> str:
-    """The content tag of a local file."""
+    """Return the content tag of a local file."""
     return f"{status.st_mtime_ns:x}-{status.st_size:x}"
 
 
 def etag(quoted: str) -> str:
-    """The content tag of an S3 object from its ETag header."""
+    """Return the content tag of an S3 object from its ETag header."""
     return quoted.strip('"')
 
 
@@ -93,24 +95,24 @@ def _is_audio(name: str, ignored: Counter[str]) -> bool:
     return False
 
 
-def _list_local(source: str, ignored: Counter[str]) -> Iterator[FileFact]:
-    root = local_path(source)
-    status = Path(root).stat()
+def _list_local(source: Uri, ignored: Counter[str]) -> Iterator[FileFact]:
+    root = source.path
+    status = source.local.stat()
     if stat.S_ISDIR(status.st_mode):
-        # Links back into SOURCE are told by the real path, links to one folder outside twice by its identity.
+        # The real path tells links back into SOURCE, the identity tells two links to one folder outside.
         yield from _walk(root, "", os.path.realpath(root), {(status.st_dev, status.st_ino)}, ignored)
     elif not stat.S_ISREG(status.st_mode):
-        raise StorageError(f"cannot list {redact(source)}: it is neither a folder nor a file; name a folder of music.")
+        raise StorageError(f"cannot list {source}: it is neither a folder nor a file; name a folder of music.")
     elif _is_audio(root, ignored):
-        yield FileFact(_shown(Path(root).name), local_uri(root), status.st_size, content_tag(status))
+        yield FileFact(_shown(source.name), source.text, status.st_size, content_tag(status))
 
 
 def _walk(
     folder: str, prefix: str, real_root: str, seen: set[tuple[int, int]], ignored: Counter[str]
 ) -> Iterator[FileFact]:
-    """The files of one folder and those below it; `prefix` is the folder's part of the track ids."""
+    """Yield the files below a folder; `prefix` is the folder's part of the track ids."""
     found: list[tuple[str, os.DirEntry[str], os.stat_result]] = []
-    with explain(local_uri(folder), "list"), os.scandir(folder) as entries:
+    with explain(Uri.of_path(folder), "list"), os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 ignored[HIDDEN] += 1
@@ -118,7 +120,7 @@ def _walk(
             try:
                 status = entry.stat()
             except OSError as error:
-                # A link to nowhere, in a circle or to where we may not look; or a file that is gone by now.
+                # A link to nowhere, in a circle or to a forbidden place; or a file that is gone by now.
                 if not (entry.is_symlink() or isinstance(error, FileNotFoundError)):
                     raise
                 ignored[NOT_A_FILE] += 1
@@ -137,11 +139,11 @@ def _walk(
         elif not stat.S_ISREG(status.st_mode):
             ignored[NOT_A_FILE] += 1
         elif _is_audio(entry.name, ignored):
-            yield FileFact(prefix + shown, local_uri(entry.path), status.st_size, content_tag(status))
+            yield FileFact(prefix + shown, Uri.of_path(entry.path).text, status.st_size, content_tag(status))
 
 
 def _overlap(one: str, other: str) -> bool:
-    """Whether one of two real paths lies in the other."""
+    """Return whether one of two real paths lies in the other."""
     return os.path.commonpath([one, other]) in (one, other)
 
 
@@ -150,13 +152,13 @@ def _shown(name: str) -> str:
 
 
 class Sieve:
-    """Tells tracks from what is passed over among the keys of an S3 prefix, which come in order.
+    """Tells tracks from other keys of an S3 prefix. The keys come in order.
 
     Attributes:
         prefix: of the keys: empty, or ending in a slash.
-        ignored: how many keys were passed over, as in `list_audio`.
-        hidden: the first and the last hidden file or folder met, None where there was none. Of two stretches of keys
-            that were sieved apart the second counts one too many if it begins with what the first ended with.
+        ignored: counts of the other keys, as in `list_audio`.
+        hidden: the first and the last hidden file or folder met, or None. When two stretches of keys are sieved apart,
+            the second counts one too many if it begins with the one that the first ended with.
     """
 
     def __init__(self, prefix: str, ignored: Counter[str] | None = None) -> None:
@@ -165,10 +167,10 @@ class Sieve:
         self.hidden: tuple[str, str] | None = None
 
     def track_id(self, key: str) -> str | None:
-        """The track id of an audio file; None for any other key, which is counted."""
+        """Return the track id of an audio file. Any other key gives None and is counted."""
         track_id = key[len(self.prefix) :]
         if not track_id or track_id.endswith("/"):
-            return None  # the marker that some programs leave for an empty folder
+            return None  # some programs leave a marker for an empty folder
         hidden = _hidden_part(track_id)
         if hidden is not None:
             if self.hidden is None:
@@ -180,15 +182,13 @@ class Sieve:
         return track_id if _is_audio(track_id, self.ignored) else None
 
 
-def key_prefix(source: str) -> tuple[str, str]:
-    """The bucket of an `s3://` SOURCE, and what the keys below it begin with: nothing, or a folder with its slash."""
-    bucket, key = split_s3(source)
-    return bucket, key.rstrip("/") + "/" if key.strip("/") else ""
+def key_prefix(folder: Uri) -> str:
+    """Return what the keys below an `s3://` folder begin with: nothing, or the folder with its slash."""
+    return folder.key.rstrip("/") + "/" if folder.key.strip("/") else ""
 
 
-def _list_s3(source: str, ignored: Counter[str]) -> Iterator[FileFact]:
-    bucket, prefix = key_prefix(source)
-    key = split_s3(source)[1]
+def _list_s3(source: Uri, ignored: Counter[str]) -> Iterator[FileFact]:
+    bucket, key, prefix = source.bucket, source.key, key_prefix(source)
     client = s3.client(source)
     sieve = Sieve(prefix, ignored)
     anything = False
@@ -206,14 +206,14 @@ def _list_s3(source: str, ignored: Counter[str]) -> Iterator[FileFact]:
     except ClientError as error:
         if error_code(error) != "404":
             raise
-        raise StorageError(f"cannot list {redact(source)}: no object is there; check the prefix.") from None
+        raise StorageError(f"cannot list {source}: no object is there; check the prefix.") from None
     name = key.rpartition("/")[2]
     if _is_audio(name, ignored):
         yield FileFact(name, f"s3://{bucket}/{key}", head["ContentLength"], etag(head["ETag"]))
 
 
 def _hidden_part(track_id: str) -> str | None:
-    """The path up to its first hidden part, or None."""
+    """Return the path up to its first hidden part, or None."""
     if not track_id.startswith(".") and "/." not in track_id:
         return None
     parts = track_id.split("/")

@@ -1,4 +1,4 @@
-"""Parts of a large listing: Parquet files that each cover a stretch of keys, so that a killed listing goes on."""
+"""The parts of a large listing. Each is a Parquet file that covers a stretch of keys, so a killed listing can go on."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ import pyarrow.parquet as pq
 from cluster.storage import files
 from cluster.storage.failures import explain
 from cluster.storage.listing import HIDDEN, Sieve
-from cluster.storage.uri import join, locate
+from cluster.storage.uri import Uri
 from mgc import schema
 
 MAX_AGE_SECONDS: Final = 24 * 3600.0
-"""Parts listed longer ago are listed again: the bucket has changed meanwhile."""
+"""Older parts are listed again, since the bucket may have changed."""
 
 FACTS: Final = pa.schema([schema.CATALOG.field(name) for name in schema.CATALOG_REQUIRED])
-"""Columns of a part."""
+"""The columns of a part."""
 
 _KEY: Final = b"mgc_listing"
 _AT_ONCE: Final = 8
@@ -32,20 +32,20 @@ _AT_ONCE: Final = 8
 
 @dataclass(frozen=True)
 class Part:
-    """What one file of a listing covers.
+    """A file of a listing and the stretch of keys that it covers.
 
     Attributes:
-        uri: of the Parquet file; it holds the required columns of a catalog.
-        after: the keys covered come after this one.
-        until: the last key covered, None for all that follow.
-        listed_at: when its first page was asked for, in seconds since 1970.
-        keys: seen, of whatever kind.
-        tracks: rows.
-        ignored: keys passed over.
+        uri: the Parquet file; it holds the required columns of a catalog.
+        after: the key before the first one covered.
+        until: the last key covered, or None for all that follow.
+        listed_at: the time of its first request, in seconds since 1970.
+        keys: the number of keys seen, of whatever kind.
+        tracks: the number of rows.
+        ignored: counts of the other keys.
         hidden: see `Sieve.hidden`.
     """
 
-    uri: str
+    uri: Uri
     after: str
     until: str | None
     listed_at: float
@@ -56,41 +56,39 @@ class Part:
 
 
 def write_part(
-    folder_uri: str, rows: pa.Table, after: str, until: str | None, listed_at: float, keys: int, sieve: Sieve
+    folder: Uri, rows: pa.Table, after: str, until: str | None, listed_at: float, keys: int, sieve: Sieve
 ) -> Part:
-    """Write a part; it is there whole or not at all.
+    """Write a part, whole or not at all.
 
     Args:
-        folder_uri: of the listing.
+        folder: the folder of the listing.
         rows: the tracks, with the columns `FACTS`.
         after: see `Part`, as for the next three.
         until: the last key covered.
-        listed_at: when.
-        keys: how many.
-        sieve: that all keys of the part, and no others, have passed.
+        listed_at: the time of the first request.
+        keys: the number of keys.
+        sieve: the sieve that all keys of the part, and no others, have passed.
     """
-    uri = join(folder_uri, f"part-{uuid.uuid4().hex}.parquet")
+    uri = folder / f"part-{uuid.uuid4().hex}.parquet"
     part = Part(uri, after, until, listed_at, keys, rows.num_rows, {**sieve.ignored}, sieve.hidden)
-    sink = pa.BufferOutputStream()
-    told = {_KEY: json.dumps(asdict(part)).encode()}
-    pq.write_table(rows.replace_schema_metadata(told), sink, compression="zstd")
-    files.write_bytes(uri, sink.getvalue().to_pybytes())
+    facts = {name: value for name, value in asdict(part).items() if name != "uri"}
+    files.write_table(uri, rows.replace_schema_metadata({_KEY: json.dumps(facts).encode()}))
     return part
 
 
-def trusted_parts(folder_uri: str) -> tuple[list[Part], int]:
-    """The parts in a folder, and how many others were deleted since they are too old."""
-    location = locate(folder_uri)
+def trusted_parts(folder: Uri) -> tuple[list[Part], int]:
+    """Read the parts in a folder and delete those that are too old; return the others, and how many were deleted."""
+    filesystem = folder.filesystem
 
-    def told(uri: str) -> Part | None:
-        with explain(uri, "read"), location.filesystem.open_input_file(locate(uri).path) as file:
+    def read(uri: Uri) -> Part | None:
+        with explain(uri, "read"), filesystem.open_input_file(uri.path) as file:
             facts = json.loads((pq.read_schema(file).metadata or {}).get(_KEY, b"null"))
         hidden = facts and facts["hidden"] and tuple(facts["hidden"])
         return Part(**{**facts, "uri": uri, "hidden": hidden}) if facts else None
 
     with ThreadPoolExecutor(_AT_ONCE) as threads:
-        uris = [uri for uri in files.list_uris(folder_uri) if uri.endswith(".parquet")]
-        found = [part for part in threads.map(told, uris) if part is not None]
+        uris = [uri for uri in files.list_uris(folder) if uri.name.endswith(".parquet")]
+        found = [part for part in threads.map(read, uris) if part is not None]
     now = time.time()
     old = [part for part in found if not 0 <= now - part.listed_at <= MAX_AGE_SECONDS]
     for part in old:
@@ -99,7 +97,7 @@ def trusted_parts(folder_uri: str) -> tuple[list[Part], int]:
 
 
 def read_parts(parts: Sequence[Part]) -> Iterator[pa.Table]:
-    """The rows of parts, one after the other, with all columns of `schema.CATALOG`; some are read ahead."""
+    """Yield the rows of each part in turn, with all columns of `schema.CATALOG`. Some parts are read ahead."""
     filled = [part for part in parts if part.tracks]
     with ThreadPoolExecutor(_AT_ONCE) as threads:
         for first in range(0, len(filled), _AT_ONCE):
@@ -107,7 +105,7 @@ def read_parts(parts: Sequence[Part]) -> Iterator[pa.Table]:
 
 
 def fit(parts: Sequence[Part]) -> tuple[list[Part], list[tuple[str, str | None]]]:
-    """Parts in order of keys, without those that overlap another, and the stretches that they leave out."""
+    """Return parts in order of keys, without those that overlap another, and the stretches that they leave out."""
     kept: list[Part] = []
     gaps: list[tuple[str, str | None]] = []
     covered: str | None = ""
@@ -124,7 +122,7 @@ def fit(parts: Sequence[Part]) -> tuple[list[Part], list[tuple[str, str | None]]
 
 
 def ignored_in(parts: Sequence[Part]) -> Counter[str]:
-    """The sum over parts in order; a hidden folder that goes on in the next part counts once."""
+    """Sum the ignored keys of parts in order; a hidden folder that goes on in the next part counts once."""
     total: Counter[str] = Counter()
     last = None
     for part in parts:
@@ -137,10 +135,9 @@ def ignored_in(parts: Sequence[Part]) -> Counter[str]:
 
 
 def _read(part: Part) -> pa.Table:
-    """The rows of a part with all columns of a catalog."""
+    """Read the rows of a part, with all columns of a catalog."""
     with explain(part.uri, "read"):
-        location = locate(part.uri)
-        rows = pq.read_table(location.path, filesystem=location.filesystem, partitioning=None, schema=FACTS)
+        rows = pq.read_table(part.uri.path, filesystem=part.uri.filesystem, partitioning=None, schema=FACTS)
     columns = [
         rows[each.name] if each.name in FACTS.names else pa.nulls(rows.num_rows, each.type) for each in schema.CATALOG
     ]

@@ -1,12 +1,11 @@
-"""A large `s3://` SOURCE listed side by side, kept in parts while it goes on.
+"""List a large `s3://` SOURCE in parallel, and keep what is listed in parts.
 
-S3 lists keys in their order, at most a thousand a request, beginning after any key one names. So the keys are divided
-into stretches, each listed by a thread: first at the folders that a delimiter shows; later, whenever a thread has
-nothing to do, a long stretch is halved at a key found by a probe, so that one huge folder, or a bucket without any, is
-shared out too. Where a stretch is cut has no bearing on what is found.
+S3 lists keys in order, at most a thousand a request, from any key on. Threads therefore list stretches of keys. The
+first stretches end at the folders that a delimiter shows. Later, whenever a thread is idle, it halves a long stretch at
+a key that it finds with probes; so the threads share one huge folder, or a bucket without folders, too. The outcome
+does not depend on the cuts.
 
-What is listed is written as parts, Parquet files that say which stretch of keys they cover. A listing that was killed
-goes on where they leave off.
+The parts are Parquet files that say which stretch of keys they cover. A killed listing goes on where they end.
 """
 
 from __future__ import annotations
@@ -18,37 +17,41 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final, Literal
 
 import pyarrow as pa
 
 from cluster.storage import files, s3
-from cluster.storage.failures import explain, redact
+from cluster.storage.boto_types import ListedObject, Page, S3Client
+from cluster.storage.failures import explain
 from cluster.storage.key_order import ASCII_END, UNICODE_END, between, shared
 from cluster.storage.listing import Sieve, etag, key_prefix
 from cluster.storage.listing_parts import FACTS, Part, fit, ignored_in, read_parts, trusted_parts, write_part
-from cluster.storage.uri import is_remote
+from cluster.storage.uri import Uri
 from mgc.errors import StorageError
 
 LISTERS: Final = 16
-"""Requests under way at a time. Amazon allows 5,500 a second; the parsing of one core keeps up with about 50."""
+"""Requests at a time. Amazon allows 5,500 a second; one core parses about 50 answers a second."""
 
 PART_PAGES: Final = 20
-"""Pages of keys in a part: with `LISTERS` threads a kill loses at most 320 requests, of the 10,000 for ten million."""
+"""Pages of keys in a part. A kill loses at most 320 requests of `LISTERS` threads; ten million keys take 10,000."""
 
 _SPLIT_AFTER_PAGES: Final = 2
-"""A stretch is halved once so many pages were listed since it began or was last looked at."""
+"""A stretch may be halved when so many pages were listed since it began or was last examined."""
 _PROBES: Final = 24
-"""Requests of one key each in search of the place where to halve; the next search goes on with what they told."""
+"""Requests of one key in one search for a middle; the next search starts from what they found."""
 _PAGES_A_PROBE: Final = 5
-"""What the search for places to halve may cost: beyond the first few, one probe for so many pages."""
+"""Pages listed for each further probe: the searches must stay cheap."""
 _USUAL: Final = 256
-"""Characters of keys that are remembered; in Chinese there would be thousands."""
+"""The most characters of keys to remember; Chinese keys would give thousands."""
 _FOLDER_LEVELS: Final = 8
 
 
-# Nine tenths of the time to read a page go into its dates. A `<` in a key is written `%3C` or `&lt;`.
+# boto3 spends nine tenths of its time for a page on the dates. A `<` in a key is written `%3C` or `&lt;`.
 _UNREAD: Final = re.compile(rb"<(LastModified|StorageClass|ChecksumType|ChecksumAlgorithm|Owner)>.*?</\1>", re.DOTALL)
+
+
+_Kind = Literal["page", "folders", "probe"]
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,12 @@ class Listing:
     """A complete listing.
 
     Attributes:
-        parts: in order of keys; together they cover the whole prefix.
-        ignored: as `list_audio` counts.
-        kept_keys: how many keys an earlier, unfinished listing had seen.
-        kept_since: when the oldest of those was listed, in seconds since 1970.
-        expired_parts: how many parts were too old to be trusted.
-        requests: made now, by kind: `page`, `folders`, `probe`.
+        parts: the parts in order of keys; together they cover the whole prefix.
+        ignored: counts as in `list_audio`.
+        kept_keys: the number of keys that an earlier, unfinished listing had seen.
+        kept_since: the time at which the oldest of them was listed, in seconds since 1970.
+        expired_parts: the number of parts that were too old to be trusted.
+        requests: the requests of this run by kind: `page`, `folders`, `probe`.
     """
 
     parts: tuple[Part, ...]
@@ -69,49 +72,40 @@ class Listing:
     kept_keys: int
     kept_since: float | None
     expired_parts: int
-    requests: Counter[str]
+    requests: Counter[_Kind]
 
     @property
     def keys(self) -> int:
-        """All keys below SOURCE."""
+        """The number of keys below SOURCE."""
         return sum(part.keys for part in self.parts)
 
     def tables(self) -> Iterator[pa.Table]:
-        """The tracks in order of track id, as rows of `schema.CATALOG`, a part at a time."""
+        """Yield the tracks in order of track id as rows of `schema.CATALOG`, a part at a time."""
         return read_parts(self.parts)
 
 
-def list_in_parts(source: str, folder_uri: str, progress: Callable[[int], object] | None = None) -> Listing:
-    """List an `s3://` prefix, side by side, into a folder of parts; go on with the parts that lie there.
+def list_in_parts(source: Uri | str, folder: Uri | str, progress: Callable[[int], object] | None = None) -> Listing:
+    """List an `s3://` prefix in parallel into a folder of parts, and go on with the parts that lie there.
 
     Args:
         source: the prefix. A single object has no keys below it: see `list_audio`.
-        folder_uri: of this listing alone; whoever has read the listing removes it.
-        progress: called with the number of keys seen so far.
+        folder: a folder for this listing alone. The caller removes it after reading the listing.
+        progress: a function that is called with the number of keys seen so far.
 
     Raises:
         StorageError: a part of it cannot be listed. The parts stay.
     """
-    bucket, prefix = key_prefix(source)
+    source, folder = Uri.parse(source), Uri.parse(folder)
     client = s3.client(source)
     client.meta.events.register("before-parse.s3.ListObjectsV2", _leave_out, unique_id="mgc-listing")
-    trusted, expired = trusted_parts(folder_uri)
+    trusted, expired = trusted_parts(folder)
     kept, gaps = fit(trusted)
-    own_bucket, own = key_prefix(folder_uri) if is_remote(folder_uri) else ("", "")
-    lister = _Lister(
-        client,
-        bucket,
-        prefix,
-        folder_uri,
-        own if own_bucket == bucket else None,
-        sum(part.keys for part in kept),
-        progress,
-    )
+    lister = _Lister(client, source, folder, sum(part.keys for part in kept), progress)
     with explain(source, "list"):
         added = lister.run(gaps, fresh=not kept) if gaps else []
     parts, left = fit([*kept, *added])
     if left or len(parts) != len(kept) + len(added):
-        raise StorageError(f"cannot list {redact(source)}: keys are left over; this is an error in mgc.")
+        raise StorageError(f"cannot list {source}: keys are left over; this is an error in mgc.")
     return Listing(
         tuple(parts),
         ignored_in(parts),
@@ -124,14 +118,14 @@ def list_in_parts(source: str, folder_uri: str, progress: Callable[[int], object
 
 @dataclass(eq=False)
 class _Stretch:
-    """Keys after `after` up to `until`, being listed by one thread; changed under the lister's lock.
+    """The keys after `after` up to `until`, which one thread lists. It changes under the lister's lock only.
 
     Attributes:
         first: the first key listed.
         position: the last key listed.
-        ceiling: no key of the stretch was found above it: where to look for its middle.
-        pages: listed since it began or was last looked at for halving.
-        halving: another thread looks for its middle.
+        ceiling: a text above which no key of the stretch was found; the middle lies below it.
+        pages: the pages listed since it began or was last examined for halving.
+        halving: whether another thread looks for its middle.
     """
 
     after: str
@@ -151,7 +145,7 @@ class _Stretch:
 
 @dataclass(eq=False)
 class _Gathered:
-    """What a thread has listed and not yet written."""
+    """The keys that a thread has listed and not yet written."""
 
     after: str
     sieve: Sieve
@@ -162,20 +156,15 @@ class _Gathered:
 
 
 class _Lister:
-    """Threads that list stretches of keys until none is left."""
+    """Runs the threads that list stretches of keys until none is left."""
 
     def __init__(
-        self,
-        client: Any,
-        bucket: str,
-        prefix: str,
-        folder_uri: str,
-        own: str | None,
-        seen: int,
-        progress: Callable[[int], object] | None,
+        self, client: S3Client, source: Uri, folder: Uri, seen: int, progress: Callable[[int], object] | None
     ) -> None:
-        self.requests: Counter[str] = Counter()
-        self._client, self._bucket, self._prefix, self._folder_uri, self._own = client, bucket, prefix, folder_uri, own
+        self.requests: Counter[_Kind] = Counter()
+        self._client, self._bucket, self._prefix, self._folder = client, source.bucket, key_prefix(source), folder
+        # Keys of our own parts, where CATALOG lies in SOURCE.
+        self._own = key_prefix(folder) if folder.bucket == source.bucket else None
         self._seen, self._progress = seen, progress
         self._turn = threading.Condition()
         self._waiting: list[_Stretch] = []
@@ -187,7 +176,7 @@ class _Lister:
         self._error: BaseException | None = None
 
     def run(self, gaps: Sequence[tuple[str, str | None]], fresh: bool) -> list[Part]:
-        """List the gaps; `fresh` if they are the whole prefix, whose folders are then looked up first."""
+        """List the gaps. If they are the whole prefix (`fresh`), look up its folders first."""
         self._waiting = [self._stretch(after, until) for after, until in gaps]
         self._fresh = fresh
         with ThreadPoolExecutor(LISTERS, thread_name_prefix="mgc-list") as threads:
@@ -195,7 +184,7 @@ class _Lister:
                 for done in [threads.submit(self._work) for _ in range(LISTERS)]:
                     done.result()
             except BaseException:
-                # An interrupt: what is listed so far is written, then the threads end.
+                # After an interrupt the threads write what they have listed, then they end.
                 self._stop(None)
                 raise
         if self._error is not None:
@@ -219,7 +208,7 @@ class _Lister:
             self._stop(error)
 
     def _next(self) -> _Stretch | None:
-        """A stretch that waits, or half of one that another thread lists; None when nothing is left to do."""
+        """Return a waiting stretch, or half of one that another thread lists; None when nothing is left to do."""
         while True:
             with self._turn:
                 while True:
@@ -238,7 +227,7 @@ class _Lister:
             middle = self._middle(whole)
             with self._turn:
                 whole.halving, whole.pages = False, 0
-                # Its own thread may be past that place by now.
+                # Its own thread may have passed that place by now.
                 if middle is not None and whole in self._listed and whole.position <= middle and whole.holds(middle):
                     half = _Stretch(middle, whole.until, whole.ceiling)
                     whole.until = whole.ceiling = middle
@@ -246,7 +235,7 @@ class _Lister:
                     return half
 
     def _middle(self, stretch: _Stretch) -> str | None:
-        """A place within the rest of a stretch that has a key after it; None if none was found."""
+        """Find a place within the rest of a stretch that has a key after it, or None."""
         self._find_end(stretch)
         for _ in range(_PROBES):
             middle = between(stretch.position, stretch.ceiling, self._usual)
@@ -258,7 +247,7 @@ class _Lister:
         return None
 
     def _find_end(self, stretch: _Stretch) -> None:
-        """Lower the ceiling of a stretch without an end to that of the folder, or beginning of names, of its keys."""
+        """Lower the ceiling of a stretch without an end to the end of the prefix that its keys share."""
         if stretch.until is not None or stretch.ceiling != self._prefix + chr(UNICODE_END):
             return
         common = stretch.position[: shared(stretch.first, stretch.position)]
@@ -275,14 +264,14 @@ class _Lister:
             common = common[: shared(common, key)]
 
     def _probe(self, stretch: _Stretch, after: str) -> str | None:
-        """The first key of a stretch after a place."""
+        """Return the first key of a stretch after a place."""
         page = self._ask("probe", StartAfter=after, MaxKeys=1)
         return next((item["Key"] for item in page.get("Contents", ()) if stretch.holds(item["Key"])), None)
 
     def _list(self, stretch: _Stretch) -> None:
-        """List a stretch to its end, which may come nearer meanwhile."""
+        """List a stretch to its end, which other threads may bring nearer."""
         gathered = _Gathered(stretch.after, Sieve(self._prefix))
-        place: dict[str, Any] = {"StartAfter": stretch.after} if stretch.after else {}
+        place = {"StartAfter": stretch.after} if stretch.after else {}
         done = False
         while not done:
             page = self._ask("page", MaxKeys=files.PAGE_KEYS, **place)
@@ -317,20 +306,20 @@ class _Lister:
                 self._divide(stretch)
             if done or stopped or gathered.pages >= PART_PAGES:
                 until = stretch.until if done else stretch.position
-                # Where a stretch was cut off just behind what is written already, nothing is left: a part of no keys
-                # would begin where that of its other half does, and not fit beside it.
+                # A stretch that was cut just behind its last written key has nothing left. A part without keys would
+                # begin where that of the other half begins, and not fit beside it.
                 if until != gathered.after:
                     self._write(gathered, until)
                 gathered = _Gathered(stretch.position, Sieve(self._prefix))
             if stopped:
                 return
-            place = {"ContinuationToken": page.get("NextContinuationToken")}
+            place = {"ContinuationToken": page["NextContinuationToken"]}
 
-    def _gather(self, gathered: _Gathered, items: Sequence[dict[str, Any]]) -> None:
+    def _gather(self, gathered: _Gathered, items: Sequence[ListedObject]) -> None:
         kept = []
         for item in items:
             if self._own is not None and item["Key"].startswith(self._own):
-                continue  # our own parts, where CATALOG lies in SOURCE
+                continue
             track_id = gathered.sieve.track_id(item["Key"])
             if track_id is not None:
                 kept.append((track_id, item))
@@ -346,14 +335,12 @@ class _Lister:
 
     def _write(self, gathered: _Gathered, until: str | None) -> None:
         rows = pa.concat_tables(gathered.rows).combine_chunks()
-        part = write_part(
-            self._folder_uri, rows, gathered.after, until, gathered.listed_at, gathered.keys, gathered.sieve
-        )
+        part = write_part(self._folder, rows, gathered.after, until, gathered.listed_at, gathered.keys, gathered.sieve)
         with self._turn:
             self._parts.append(part)
 
     def _divide(self, first: _Stretch) -> None:
-        """Cut the rest of the first stretch at folders: of the top, or of the first level that has enough of them."""
+        """Cut the rest of the first stretch at folders: at those of the first level that has enough, or at all."""
         level, folders = [self._prefix], set[str]()
         with ThreadPoolExecutor(LISTERS) as threads:
             for _ in range(_FOLDER_LEVELS):
@@ -365,7 +352,7 @@ class _Lister:
                 if not level or len(folders) >= LISTERS:
                     break
         wanted = 4 * LISTERS
-        # Not one stretch a folder: a thousand small folders would be a thousand requests in place of a few.
+        # One stretch a folder would turn a few requests into a thousand for a thousand small folders.
         ends = sorted(folders)
         ends = [ends[at * len(ends) // wanted] for at in range(wanted)] if len(ends) > wanted else ends
         with self._turn:
@@ -376,17 +363,14 @@ class _Lister:
                 self._waiting += [self._stretch(after, until) for after, until in zip(ends, edges[1:], strict=True)]
                 self._turn.notify_all()
 
-    def _ask(self, kind: str, **arguments: Any) -> dict[str, Any]:
+    def _ask(self, kind: _Kind, **arguments: str | int) -> Page:
         with self._turn:
             self.requests[kind] += 1
-        page: dict[str, Any] = self._client.list_objects_v2(
-            **({"Bucket": self._bucket, "Prefix": self._prefix} | arguments)
-        )
-        return page
+        return self._client.list_objects_v2(Bucket=self._bucket, **({"Prefix": self._prefix} | arguments))
 
 
-def _leave_out(response_dict: dict[str, Any], **_: Any) -> None:
-    """Take out of a page, before boto3 reads it, what nobody asks for."""
+def _leave_out(response_dict: dict[str, object], **_: object) -> None:
+    """Drop the fields of a page that nobody uses before boto3 parses them."""
     body = response_dict.get("body")
     if isinstance(body, bytes):
         response_dict["body"] = _UNREAD.sub(b"", body)

@@ -1,47 +1,49 @@
-"""Catalogs as Parquet."""
+"""Write and read catalogs as Parquet."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
-from cluster.storage.failures import redact
-from cluster.storage.uri import join, locate
+from cluster.storage import files
+from cluster.storage.uri import Uri
 from cluster.tables.duckdb import bounded_duckdb
-from cluster.tables.parquet import ROW_GROUP, is_parquet, open_parquet, reading, whole_file
+from cluster.tables.parquet import ROW_GROUP, is_parquet, open_parquet, reading
 from mgc import schema
 from mgc.errors import CatalogError
 
 _WRITE_CATALOG: Final = "Write a catalog with `mgc catalog SOURCE --out CATALOG`."
 
 SOURCE_KEY: Final = b"mgc_source"
-"""Where the metadata of a catalog say what was listed; its rows are then in order of track id."""
+"""The entry of a catalog's metadata that says what was listed. Its rows are then in order of track id."""
 
 
-def write_catalog(uri: str, tables: Iterable[pa.Table], notices: Sequence[str] = (), source: str | None = None) -> int:
-    """Write a catalog as one Parquet file, a row group at a time; returns its rows.
+def write_catalog(
+    uri: Uri | str, tables: Iterable[pa.Table], notices: Sequence[str] = (), source: Uri | str | None = None
+) -> int:
+    """Write a catalog as one Parquet file, a row group at a time, and return the number of rows.
 
-    A reader finds the old file or the new one. A writer that fails leaves nothing behind. On its way to object storage
-    the file lies in the folder for temporary files.
+    A reader finds the old file or the new one, and a writer that fails leaves nothing behind: see `files.writing`.
 
     Args:
         uri: a file ending in .parquet, or a folder that will hold `catalog.parquet`.
         tables: rows with the schema `schema.CATALOG`.
-        notices: to be shown with every figure made from this catalog.
+        notices: sentences to show with every figure made from this catalog.
         source: what was listed, for `cluster.tables.catalog_changes`; then the rows come in order of track id.
     """
-    target = uri if is_parquet(uri) else join(uri, "catalog.parquet")
+    uri = Uri.parse(uri)
+    target = uri if is_parquet(uri) else uri / "catalog.parquet"
     columns = schema.with_notices(schema.CATALOG, notices)
     if source is not None:
-        columns = columns.with_metadata({**columns.metadata, SOURCE_KEY: locate(source).uri.encode()})
+        columns = columns.with_metadata({**columns.metadata, SOURCE_KEY: Uri.parse(source).text.encode()})
     rows = 0
-    with whole_file(target) as path, pq.ParquetWriter(path, columns, compression="zstd") as writer:
+    with files.writing(target) as path, pq.ParquetWriter(path, columns, compression="zstd") as writer:
         for table in _regrouped(tables):
             writer.write_table(table.cast(columns), row_group_size=ROW_GROUP)
             rows += table.num_rows
@@ -49,7 +51,7 @@ def write_catalog(uri: str, tables: Iterable[pa.Table], notices: Sequence[str] =
 
 
 def _regrouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """The same rows, at least `ROW_GROUP` at a time."""
+    """Yield the same rows, at least `ROW_GROUP` at a time."""
     gathered: list[pa.Table] = []
     for table in tables:
         gathered.append(table)
@@ -60,15 +62,18 @@ def _regrouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         yield pa.concat_tables(gathered)
 
 
-def read_catalog(uri: str) -> pads.Dataset:
-    """A checked catalog, with every column of `schema.CATALOG` (null where it has none) and its notices, and no others.
+def read_catalog(uri: Uri | str) -> pads.Dataset:
+    """Open a catalog and check it.
 
-    What must not be null is read through only where the file does not rule nulls out; the track ids are, always. If
-    they come in order, as `mgc catalog` writes them, that is one pass with no memory to speak of.
+    The dataset has the columns of `schema.CATALOG` (null where the file has none), no others, and the notices.
+
+    The check reads a column that must not be null only if its file does not rule nulls out. It always reads the track
+    ids. If they come in order, as `mgc catalog` writes them, that is one pass with little memory.
 
     Raises:
-        CatalogError: it is not there or no Parquet, a needed column is missing or null, a track id stands in it twice,
-            or it holds no track: a labels table that follows an empty catalog would mark every track as removed.
+        CatalogError: the catalog is missing or not Parquet, a required column is missing or null, a track id stands in
+            several rows, or there is no track. (A labels table that follows an empty catalog would mark every track as
+            removed.)
     """
     notices: dict[str, None] = {}
     doubtful: dict[str, None] = {}
@@ -80,7 +85,8 @@ def read_catalog(uri: str) -> pads.Dataset:
             if found.field(name).nullable or found.field(name).type != schema.CATALOG.field(name).type:
                 doubtful[name] = None
 
-    where = redact(uri)
+    uri = Uri.parse(uri)
+    where = str(uri)
     dataset = open_parquet(uri, _WRITE_CATALOG, CatalogError, schema.CATALOG, check)
     dataset = dataset.replace_schema(schema.with_notices(schema.CATALOG, [*notices]))
     with reading(uri, _WRITE_CATALOG, CatalogError):
@@ -102,7 +108,7 @@ def read_catalog(uri: str) -> pads.Dataset:
 
 
 def _in_order(dataset: pads.Dataset) -> bool:
-    """Whether each track id is greater than the one before."""
+    """Return whether each track id is greater than the one before."""
     last = None
     for batch in dataset.to_batches(columns=["track_id"], batch_size=ROW_GROUP):
         ids = batch.column(0)
@@ -116,17 +122,18 @@ def _in_order(dataset: pads.Dataset) -> bool:
     return True
 
 
-def _repeated(dataset: pads.Dataset) -> list[Any]:
-    """The first track id that stands in several rows, with their number."""
+def _repeated(dataset: pads.Dataset) -> list[tuple[str, int]]:
+    """Return the first track id that stands in several rows, with their number."""
     with bounded_duckdb() as connection:
         connection.register("catalog", dataset)
-        return connection.sql(
+        found: list[tuple[str, int]] = connection.sql(
             "SELECT track_id, count(*) AS n FROM catalog GROUP BY track_id HAVING n > 1 ORDER BY track_id LIMIT 1"
         ).fetchall()
+    return found
 
 
-def catalog_table(dataset: pads.Dataset, limit: int | None = None) -> pa.Table:
-    """Rows of a checked catalog as `schema.CATALOG`, in order of track id."""
+def load_catalog(dataset: pads.Dataset, limit: int | None = None) -> pa.Table:
+    """Load the rows of a checked catalog as `schema.CATALOG`, in order of track id."""
     with reading("the catalog", _WRITE_CATALOG, CatalogError):
         table = dataset.replace_schema(schema.CATALOG).to_table()
         ids = table["track_id"]

@@ -1,4 +1,4 @@
-"""Two sorted tables beside each other, a piece at a time: what a catalog's last listing had, what metadata know."""
+"""Read two sorted tables side by side, piece by piece: a listing and the one before, or a listing and its metadata."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cluster.storage import files
-from cluster.storage.uri import locate
+from cluster.storage.uri import Uri
 from cluster.tables.catalog import SOURCE_KEY
 from cluster.tables.parquet import ROW_GROUP, reading
 from mgc.errors import CatalogError
 
 
 class Beside:
-    """Tables in order of `track_id`, no id twice, taken piece by piece.
+    """Hands out tables in order of `track_id`, without repeated ids, piece by piece.
 
     Args:
-        tables: with a column `track_id` and others.
+        tables: tables with a column `track_id` and others.
 
     Raises:
-        CatalogError: while they are taken, if they are not in order.
+        CatalogError: the rows, as they are taken, are not in order.
     """
 
     def __init__(self, tables: Iterator[pa.Table]) -> None:
@@ -32,7 +32,7 @@ class Beside:
         self._last = ""
 
     def up_to(self, track_id: str | None) -> pa.Table | None:
-        """The rows not taken yet whose id is at most `track_id`, or all of the next table for None; None at the end."""
+        """Take the rows up to and with `track_id`, or for None the whole next table. Returns None at the end."""
         taken = []
         while self._rest is not None:
             ids = self._rest["track_id"]
@@ -59,7 +59,7 @@ class Beside:
 
 
 class Changes:
-    """Counts what is new, changed, gone and the same since an earlier listing.
+    """Counts the tracks that are new, changed, gone and the same since an earlier listing.
 
     Attributes:
         counts: `new`, `changed`, `gone`, `same`.
@@ -70,7 +70,7 @@ class Changes:
         self._earlier = Beside(earlier)
 
     def add(self, tracks: pa.Table) -> None:
-        """Go on with the next rows of the new listing, which come in order of track id."""
+        """Count the next rows of the new listing, which come in order of track id."""
         if not tracks.num_rows:
             return
         old = self._earlier.up_to(tracks["track_id"][-1].as_py())
@@ -83,32 +83,33 @@ class Changes:
         self.counts.update(new=len(place) - found, changed=found - same, same=same, gone=old.num_rows - found)
 
     def end(self) -> None:
-        """The new listing is complete: what is left of the earlier one is gone."""
+        """End the new listing: the rest of the earlier one is gone."""
         while (old := self._earlier.up_to(None)) is not None:
             self.counts["gone"] += old.num_rows
 
 
-def earlier_listing(catalog_uri: str, source: str) -> Changes | None:
-    """What a catalog holds, to compare a listing of `source` with; None if it is not the whole listing of that source.
+def earlier_listing(catalog: Uri | str, source: Uri | str) -> Changes | None:
+    """Open a catalog to compare a new listing with; None if it is not a whole listing of the same source.
 
     Args:
-        catalog_uri: of a Parquet file that need not be there.
+        catalog: a Parquet file, which may be missing.
         source: what is listed now.
 
     Raises:
-        CatalogError: then and while it is read: it is no Parquet, or not in order.
+        CatalogError: at once or while it is read: it is not Parquet, or not in order.
         StorageError: it cannot be read.
     """
-    if not files.exists(catalog_uri):
+    catalog = Uri.parse(catalog)
+    if not files.exists(catalog):
         return None
-    location = locate(catalog_uri)
-    with reading(catalog_uri, "", CatalogError):
-        stated = (pq.read_schema(location.path, filesystem=location.filesystem).metadata or {}).get(SOURCE_KEY)
-    if stated != locate(source).uri.encode():
+    path, filesystem = catalog.path, catalog.filesystem
+    with reading(catalog, "", CatalogError):
+        stated = (pq.read_schema(path, filesystem=filesystem).metadata or {}).get(SOURCE_KEY)
+    if stated != Uri.parse(source).text.encode():
         return None
 
     def tables() -> Iterator[pa.Table]:
-        with reading(catalog_uri, "", CatalogError), location.filesystem.open_input_file(location.path) as file:
+        with reading(catalog, "", CatalogError), filesystem.open_input_file(path) as file:
             for batch in pq.ParquetFile(file).iter_batches(ROW_GROUP, columns=["track_id", "content_tag"]):
                 yield pa.Table.from_batches([batch])
 

@@ -1,34 +1,35 @@
-"""DuckDB as our tables need it: queries over Arrow tables and datasets."""
+"""DuckDB set up for queries over our Arrow tables and datasets."""
 
 from __future__ import annotations
 
 import contextlib
 import tempfile
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 import duckdb
 import pyarrow as pa
+import pyarrow.dataset as pads
 
-from cluster.storage.failures import redact
+from cluster.storage.redaction import redact
 from mgc.errors import ResourceError
 
 MEMORY_LIMIT: Final = "2GB"
-"""What a query over a whole table may hold in memory; what is more goes to the temporary folder."""
+"""The most memory of a query over a whole table; the rest spills into the temporary folder."""
 
 AS_WRITTEN: Final = "build_side_probe_side"
-"""Without this optimizer tables are joined as written. DuckDB does not know how many rows a dataset holds, takes it for
-small, and would keep the larger side of a join in memory."""
+"""The optimizer to switch off so that tables are joined as written. DuckDB does not know how many rows a dataset has,
+assumes few, and would keep the larger side of a join in memory."""
 
 
 def open_duckdb(*without: str) -> duckdb.DuckDBPyConnection:
-    """A DuckDB that filters Arrow datasets itself, and keeps its progress bar off our stdout.
+    """Open a DuckDB that filters Arrow datasets itself and shows no progress bar on stdout.
 
-    A filter on text handed down to a Delta dataset fails where a file's statistics say that a column has only one
-    value: pyarrow 25 compares no `string` with DuckDB's `string_view`.
+    DuckDB may not push filters down. A filter on text fails in a Delta dataset if the statistics of a file say that a
+    column has only one value, because pyarrow 25 cannot compare a `string` with DuckDB's `string_view`.
 
     Args:
-        without: other optimizers to do without, by DuckDB's names.
+        without: other optimizers to switch off, by DuckDB's names.
     """
     connection = duckdb.connect()
     connection.execute("SET enable_progress_bar = false")
@@ -36,8 +37,8 @@ def open_duckdb(*without: str) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def query(sql: str, **tables: Any) -> pa.Table:
-    """The answer of a DuckDB query over Arrow tables and datasets, named as in the query."""
+def query(sql: str, **tables: pa.Table | pads.Dataset) -> pa.Table:
+    """Run a query over Arrow tables and datasets, each given under its name in the query."""
     with open_duckdb() as connection:
         for name, table in tables.items():
             connection.register(name, table)
@@ -47,13 +48,13 @@ def query(sql: str, **tables: Any) -> pa.Table:
 
 @contextlib.contextmanager
 def bounded_duckdb(*without: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB for queries over whole tables: of bounded memory, spilling into the system's temporary folder.
+    """Open a DuckDB for queries over whole tables: its memory is bounded, the rest spills into the temporary folder.
 
     Args:
         without: see `open_duckdb`.
 
     Raises:
-        ResourceError: there is no room left to spill to.
+        ResourceError: no room is left to spill to.
     """
     with tempfile.TemporaryDirectory(prefix="mgc-duckdb-") as folder, open_duckdb(*without) as connection:
         connection.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")

@@ -1,4 +1,4 @@
-"""Features as Parquet: written in parts, read with what they say of themselves."""
+"""Write features as Parquet in parts, and read them with their facts."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 
 from cluster.storage import files
-from cluster.storage.failures import redact
-from cluster.storage.uri import join
+from cluster.storage.uri import Uri
 from cluster.tables.parquet import ROW_GROUP, is_parquet, open_parquet, reading, write_part
 from mgc import schema
 from mgc.datasets.protocols import ProtocolConfig
@@ -23,30 +22,29 @@ from mgc.schema import FeaturesFacts
 _WRITE_FEATURES: Final = "Write features with `mgc prepare CATALOG --out FEATURES`."
 
 CLIPS_OF_A_ROW_GROUP: Final = 256
-"""Row groups come in random order in training, a corpus's clips often genre by genre: small ones mix it, 4 MiB each."""
+"""Training reads row groups in random order. Small ones, of 4 MiB, mix a corpus that comes genre by genre."""
 
 
 class FeaturesWriter:
-    """Writes features and rejects under a URI, one file at a time, each complete or absent.
+    """Writes features and rejects into a folder, one file at a time, each whole or absent.
 
     OUT/features/*.parquet holds `schema.FEATURES` with the front end in the metadata, OUT/rejects/*.parquet
-    `schema.REJECTS`. A file is named after its rows. A task that wrote them and is run again, since its node was lost,
-    puts the same file in the same place. And training, in which names decide the order, is the same over tracks that
-    were prepared anew.
+    `schema.REJECTS`. A file is named after its rows. So a task that runs again because its node was lost writes the same
+    file to the same place. And training, where names decide the order, does not change when tracks are prepared anew.
     """
 
-    def __init__(self, uri: str, facts: FeaturesFacts, notices: Sequence[str] = ()) -> None:
-        self._uri = uri
+    def __init__(self, uri: Uri | str, facts: FeaturesFacts, notices: Sequence[str] = ()) -> None:
+        self._uri = Uri.parse(uri)
         self._features_id = facts.features_id
         self.clip_bytes = facts.clip_bytes
         self._schema = schema.with_notices(schema.features_schema(facts), notices)
 
     def write(self, features: pa.Table, rejects: pa.Table) -> None:
-        """Append rows: a file for the features, one for the rejects, where there are any."""
+        """Write one file for the features and one for the rejects, where there are any."""
         for name, table, columns in (("features", features, self._schema), ("rejects", rejects, schema.REJECTS)):
             if table.num_rows:
                 rows = table.cast(columns)
-                write_part(join(self._uri, name), rows, CLIPS_OF_A_ROW_GROUP, self._name(rows))
+                write_part(self._uri / name, rows, CLIPS_OF_A_ROW_GROUP, self._name(rows))
 
     def _name(self, rows: pa.Table) -> str:
         keys = [name for name in ("track_id", "content_tag", "clip_index") if name in rows.column_names]
@@ -54,7 +52,7 @@ class FeaturesWriter:
         return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
 
 
-def read_features(uri: str) -> tuple[pads.Dataset, FeaturesFacts]:
+def read_features(uri: Uri | str) -> tuple[pads.Dataset, FeaturesFacts]:
     """Open a features table, and return it with what it says of its features.
 
     The dataset has every column of `schema.FEATURES` (null where the files have none), and the notices of all files.
@@ -65,10 +63,11 @@ def read_features(uri: str) -> tuple[pads.Dataset, FeaturesFacts]:
     Raises:
         FeaturesError: there is none, it is of another format, or files of several front ends lie together.
     """
-    folder = join(uri, "features")
+    uri = Uri.parse(uri)
+    folder = uri / "features"
     inside = not is_parquet(uri) and files.exists(folder)
-    if not inside and files.exists(join(uri, "rejects")):
-        raise FeaturesError(f"{redact(uri)} holds rejects only: no track gave features. See why in its rejects.")
+    if not inside and files.exists(uri / "rejects"):
+        raise FeaturesError(f"{uri} holds rejects only: no track gave features. See why in its rejects.")
     seen: list[tuple[FeaturesFacts, str]] = []
     notices: dict[str, None] = {}
 
@@ -89,22 +88,23 @@ def read_features(uri: str) -> tuple[pads.Dataset, FeaturesFacts]:
     return dataset.replace_schema(columns), facts
 
 
-def features_done(uri: str, features_id: str) -> pa.Table | None:
-    """`track_id`, `content_tag` of every track that features or rejects under a URI hold; None if nothing is there.
+def features_done(uri: Uri | str, features_id: str) -> pa.Table | None:
+    """Return `track_id`, `content_tag` of every track in the features and rejects of a folder; None if there are none.
 
     Raises:
-        FeaturesError: what lies there is of another front end.
+        FeaturesError: the features there are of another front end.
     """
+    uri = Uri.parse(uri)
     parts = []
     for name, columns in (("features", schema.FEATURES), ("rejects", schema.REJECTS)):
-        folder = join(uri, name)
+        folder = uri / name
         if not any(map(is_parquet, files.list_uris(folder))):
             continue
         if name == "features":
             dataset, facts = read_features(uri)
             if facts.features_id != features_id:
                 raise FeaturesError(
-                    f"{redact(uri)} holds features {facts.features_id} of the front end "
+                    f"{uri} holds features {facts.features_id} of the front end "
                     f"{json.dumps(dict(facts.front_end))}, not {features_id}; give another --out, or remove it."
                 )
         else:
@@ -115,11 +115,11 @@ def features_done(uri: str, features_id: str) -> pa.Table | None:
 
 
 def columns_of(dataset: pads.Dataset) -> list[str]:
-    """Those columns that decide on which side a row stands; others who write features may leave some out."""
+    """Return the columns that decide the side of a row. Features of other programs may lack some."""
     return [name for name in COLUMNS if name in dataset.schema.names]
 
 
 def read_roster(dataset: pads.Dataset, protocol: ProtocolConfig) -> Roster:
-    """Which tracks of a features table stand on which side, in one pass over its small columns."""
+    """Read which tracks of a features table stand on which side, in one pass over its small columns."""
     with reading("the features", _WRITE_FEATURES, FeaturesError):
         return count_rows(dataset.to_batches(columns=columns_of(dataset), batch_size=ROW_GROUP), protocol)

@@ -17,7 +17,7 @@ from cluster.storage.failures import redact
 from cluster.storage.listing import FileFact, list_audio
 from cluster.storage.listing_s3 import list_in_parts
 from cluster.storage.uri import is_remote, join
-from cluster.tables.catalog import catalog_table, read_catalog
+from cluster.tables.catalog import load_catalog, read_catalog
 from cluster.tables.parquet import is_parquet
 from mgc import schema
 from mgc.errors import CatalogError
@@ -101,7 +101,7 @@ def open_catalog(source_or_catalog: str) -> tuple[pads.Dataset | pa.Table, tuple
 def open_tracks(source_or_catalog: str) -> tuple[pa.Table, tuple[str, ...]]:
     """The same, all rows in memory, in order of track id."""
     tracks, notices = open_catalog(source_or_catalog)
-    return (catalog_table(tracks) if isinstance(tracks, pads.Dataset) else tracks), notices
+    return (load_catalog(tracks) if isinstance(tracks, pads.Dataset) else tracks), notices
 
 
 def _tables(facts: Iterator[FileFact], limit: int | None) -> Iterator[pa.Table]:

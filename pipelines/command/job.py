@@ -25,6 +25,7 @@ from cluster.session.profiles import PROFILES
 from cluster.storage.redaction import redact
 from cluster.storage.uri import Uri
 from mgc.errors import ConfigError, cause
+from mgc.shipped_bundle import ShippedBundle
 
 FAILED: Final = 1
 MISUSED: Final = 2
@@ -89,14 +90,24 @@ class UriType(click.ParamType[Uri]):
 URI: Final = UriType()
 
 
-class BundleType(click.ParamType[str]):
-    """The folder of a bundle, or the word for the one that is shipped with mgc."""
+class BundleType(click.ParamType[Uri | ShippedBundle]):
+    """The folder of a bundle, or the word for the bundle that is shipped with mgc.
+
+    Only this type knows the word: options that take a plain URI read it as the name of a folder.
+    """
 
     name = "URI"
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the word as it is, a URI as its text."""
-        return "default" if value == "default" else URI.convert(value, param, ctx).text
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Uri | ShippedBundle:
+        """Parse a path, a URI or the word. A default value may be parsed already.
+
+        Raises:
+            StorageError: see `Uri.parse`.
+        """
+        if isinstance(value, ShippedBundle):
+            return value
+        shipped = ShippedBundle.DEFAULT
+        return shipped if value == shipped.value else URI.convert(value, param, ctx)
 
 
 BUNDLE: Final = BundleType()

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.storage.uri import join
-from cluster.tables.catalog import catalog_table, read_catalog, write_catalog
+from cluster.tables.catalog import load_catalog, read_catalog, write_catalog
 from cluster.tables.catalog_changes import Beside, Changes, earlier_listing
 from mgc import schema
 from mgc.datasets import jamendo
@@ -140,7 +140,7 @@ class TestJob:
         facts = job(capsys, music, "--out", out)
         assert facts["counts"] == expected
         assert re.search(r"\b1 new\b.*\b1 changed\b.*\b1 gone\b.*\b1\b", facts["stderr"])
-        assert catalog_table(read_catalog(str(out)))["track_id"].to_pylist() == ["a/1.mp3", "a/2.mp3", "new.mp3"]
+        assert load_catalog(read_catalog(str(out)))["track_id"].to_pylist() == ["a/1.mp3", "a/2.mp3", "new.mp3"]
 
     @pytest.mark.parametrize("damage", ["no Parquet", "pages"])
     def test_a_damaged_catalog_is_replaced(
@@ -187,8 +187,8 @@ def test_corpora_in_a_bucket(bucket_uri: str, capsys: pytest.CaptureFixture[str]
     metadata = f"{bucket_uri}/fma_metadata/"
     facts = job(capsys, f"{bucket_uri}/fma/", "--corpus", "fma", "--metadata", metadata, "--out", out)
     assert [facts["counts"][name] for name in ("tracks", "known", "unknown", "missing")] == [2, 1, 1, 1]
-    assert catalog_table(read_catalog(out))["genre_top"].to_pylist() == ["Rock", None]
+    assert load_catalog(read_catalog(out))["genre_top"].to_pylist() == ["Rock", None]
     metadata = f"{bucket_uri}/split-0"
     facts = job(capsys, f"{bucket_uri}/jamendo", "--corpus", "jamendo-low", "--metadata", metadata, "--out", out)
     assert [facts["counts"][name] for name in ("tracks", "known", "unknown", "missing")] == [1, 1, 0, 0]
-    assert catalog_table(read_catalog(out))["split"].to_pylist() == ["test"]
+    assert load_catalog(read_catalog(out))["split"].to_pylist() == ["test"]

@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.tables.catalog import catalog_table, read_catalog, write_catalog
+from cluster.tables.catalog import load_catalog, read_catalog, write_catalog
 from cluster.tables.catalog_changes import earlier_listing
 from mgc import schema
 from pipelines.catalog import add_splits, counted
@@ -80,7 +80,7 @@ STEPS: dict[str, Callable[[str, int], Any]] = {
     "metadata": lambda folder, rows: metadata(rows).num_rows,
     "write": write,
     "check": lambda folder, rows: read_catalog(folder).count_rows(),
-    "table": lambda folder, rows: catalog_table(read_catalog(folder)).num_rows,
+    "table": lambda folder, rows: load_catalog(read_catalog(folder)).num_rows,
     "write_unsorted": lambda folder, rows: write_catalog(
         f"{folder}/other/catalog.parquet", reversed([*tracks(rows, 0)])
     ),

@@ -15,7 +15,7 @@ import pytest
 
 from cluster.storage import files
 from cluster.storage.uri import join
-from cluster.tables.catalog import catalog_table, read_catalog, write_catalog
+from cluster.tables.catalog import load_catalog, read_catalog, write_catalog
 from cluster.tables.features import FeaturesWriter, features_done, read_features, read_roster
 from cluster.tables.parquet import is_parquet, open_parquet, write_part
 from mgc import schema
@@ -106,12 +106,12 @@ class TestCatalog:
         for where in (uri, join(uri, "catalog.parquet"), uri + "/"):
             dataset = read_catalog(where)
             assert schema.notices_of(dataset.schema) == ("Synthetic.",)
-            table = catalog_table(dataset)
+            table = load_catalog(dataset)
             assert table.schema.equals(schema.CATALOG)
             assert table["track_id"].to_pylist() == ["a", "b", "ä"]
             assert table["genres"].to_pylist() == [["Rock", "Folk"], None, None]
-            assert catalog_table(dataset, 2)["track_id"].to_pylist() == ["a", "b"]
-            assert catalog_table(dataset, 9).num_rows == 3
+            assert load_catalog(dataset, 2)["track_id"].to_pylist() == ["a", "b"]
+            assert load_catalog(dataset, 9).num_rows == 3
 
     def test_a_file_of_any_name(self, tmp_path: Path) -> None:
         uri = str(tmp_path / "my songs.PARQUET")
@@ -155,7 +155,7 @@ class TestCatalog:
     )
     def test_what_others_write_is_read(self, other: dict[str, pa.Array], tmp_path: Path) -> None:
         """Types of pandas, Polars and DuckDB, and columns of their own."""
-        table = catalog_table(read_catalog(put(str(tmp_path / "c.parquet"), pa.table(REQUIRED | other))))
+        table = load_catalog(read_catalog(put(str(tmp_path / "c.parquet"), pa.table(REQUIRED | other))))
         assert table.schema.equals(schema.CATALOG)
         assert table.select(list(REQUIRED)).to_pylist() == [
             {"track_id": "a", "uri": "s3://m/a.mp3", "size_bytes": 1, "content_tag": "1"},
@@ -168,7 +168,7 @@ class TestCatalog:
         put(str(tmp_path / "deep" / "2.pq"), pa.table(more | {"size_bytes": pa.array([3], pa.int32())}))
         for hidden in ("_tmp/x.parquet", ".x.parquet", "notes.txt"):
             files.write_bytes(str(tmp_path / hidden), b"not Parquet")
-        table = catalog_table(read_catalog(str(tmp_path)))
+        table = load_catalog(read_catalog(str(tmp_path)))
         assert table["track_id"].to_pylist() == ["a", "b", "c"]
         assert table["genre_top"].to_pylist() == [None, None, "c"]
         put(str(tmp_path / "3.parquet"), pa.table({"track_id": ["d"]}))

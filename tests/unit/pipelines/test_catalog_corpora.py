@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from cluster.storage.listing import list_audio
-from cluster.tables.catalog import catalog_table, read_catalog
+from cluster.tables.catalog import load_catalog, read_catalog
 from mgc import schema
 from mgc.audio.decode import decode
 from mgc.audio.excerpts import ListeningPlan
@@ -45,7 +45,7 @@ def audio(root: Path, *names: str) -> Path:
 
 
 def rows(target: Path) -> dict[str, dict[str, Any]]:
-    return {row["track_id"]: row for row in catalog_table(read_catalog(str(target))).to_pylist()}
+    return {row["track_id"]: row for row in load_catalog(read_catalog(str(target))).to_pylist()}
 
 
 class TestFma:

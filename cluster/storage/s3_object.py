@@ -1,0 +1,152 @@
+"""An object of S3 as a source of bytes: its beginning at once, the rest by ranges."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import re
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import obstore
+from botocore.exceptions import BotoCoreError
+
+from cluster.storage import s3
+from cluster.storage.boto_types import ObjectHead
+from cluster.storage.listing import etag
+from cluster.storage.uri import Uri
+from mgc.audio.source import ByteRange
+from mgc.errors import AudioError, ErrorKind
+
+FIRST_BYTES: Final = 1 << 16
+"""The first request for an object of which not all bytes may be needed."""
+
+COALESCED_BYTES: Final = 1 << 16
+"""Ranges nearer to each other than this are one request."""
+
+PIECE_BYTES: Final = 1 << 24
+"""The most bytes of one request: a large object whose transfer breaks off is not read from its beginning again."""
+
+
+class S3Object:
+    """Reads the first bytes of an object at once and the others by ranges, many at a time.
+
+    obstore takes a fraction of boto3's processor time (BENCHMARKS.md, ranged reads). It retries requests, and goes on
+    where a body broke off if the ETag is still the same. boto3 reads the few keys that obstore cannot spell.
+
+    Every answer names its bytes by an ETag, and each is compared with the tag of the catalog.
+    """
+
+    def __init__(
+        self, uri: Uri, tag: str, expected_bytes: int | None, partly: bool, threads: ThreadPoolExecutor
+    ) -> None:
+        """Read the beginning, or all of a small object.
+
+        Args:
+            uri: the object.
+            tag: the content tag that it must have; "" takes that of the first answer.
+            expected_bytes: its size in the catalog.
+            partly: whether some of its bytes may not be needed.
+            threads: the threads that read ranges.
+
+        Raises:
+            AudioError: the object has another tag.
+        """
+        self._uri = uri
+        self._tag, self._threads = tag, threads
+        self._plain = _PLAIN_KEY.fullmatch(uri.key) is not None
+        self.size_bytes = -1
+        # An empty object has no first byte to ask for, so a small one is requested whole.
+        most = FIRST_BYTES if partly else PIECE_BYTES
+        self._begin = bytes(self._get(ByteRange(0, most) if (expected_bytes or 0) > most else None))
+
+    def read(self, ranges: Sequence[ByteRange]) -> list[bytes]:
+        """Read the bytes of each range."""
+        here = len(self._begin)
+        wanted = [(max(start, here), min(stop, self.size_bytes)) for start, stop in ranges]
+        spans = _spans([ByteRange(start, stop) for start, stop in wanted if start < stop])
+        parts = self._threads.map(self._get, spans) if len(spans) > 1 else map(self._get, spans)
+        held: list[tuple[int, bytes | memoryview]] = [(0, self._begin)]
+        held += [(span.start, memoryview(part)) for span, part in zip(spans, parts, strict=True)]
+        return [
+            # At most one copy: join and slice return a single bytes object itself.
+            b"".join(
+                [data[max(start - at, 0) : stop - at] for at, data in held if at < stop and start < at + len(data)]
+            )
+            for start, stop in ranges
+        ]
+
+    def _get(self, piece: ByteRange | None) -> bytes | obstore.Bytes:
+        """Read a range; or, for None, the whole object, but nothing if it is larger than a piece."""
+        data = self._get_by_obstore(piece) if self._plain else self._get_by_boto3(piece)
+        if piece is not None and len(data) != min(piece.stop, self.size_bytes) - piece.start:
+            raise AudioError(ErrorKind.FETCH_FAILED, f"the store gave {len(data)} of {piece.size_bytes} bytes")
+        return data
+
+    def _get_by_obstore(self, piece: ByteRange | None) -> bytes | obstore.Bytes:
+        answer = obstore.get(
+            s3.ranges(self._uri.bucket, self._uri), self._uri.key, options={} if piece is None else {"range": piece}
+        )
+        self._recognise(answer.meta["e_tag"], answer.meta["size"])
+        return b"" if piece is None and self.size_bytes > PIECE_BYTES else answer.bytes()
+
+    def _get_by_boto3(self, piece: ByteRange | None) -> bytes:
+        span = {} if piece is None else {"Range": f"bytes={piece.start}-{piece.stop - 1}"}
+        for left in reversed(range(s3.ATTEMPTS)):
+            answer = s3.client(self._uri).get_object(Bucket=self._uri.bucket, Key=self._uri.key, **span)
+            with contextlib.closing(answer["Body"]) as body:
+                self._recognise(answer.get("ETag"), _whole_size(answer))
+                try:
+                    data = b"" if piece is None and self.size_bytes > PIECE_BYTES else body.read()
+                except BotoCoreError:
+                    # botocore retries requests, but not a body that breaks off.
+                    if not left:
+                        raise
+                    time.sleep(random.uniform(0.1, 2.0))
+                else:
+                    return data
+        raise AssertionError("the last try returns or raises")
+
+    def _recognise(self, found_etag: str | None, size_bytes: int) -> None:
+        """Check, before its body is read, that an answer is about the right object."""
+        found = etag(found_etag or "")
+        refusal = tag_refusal(found, self._tag)
+        if self.size_bytes >= 0 and (refusal or size_bytes != self.size_bytes):
+            refusal = "it was replaced while it was read; make the catalog anew"
+        if refusal:
+            raise AudioError(ErrorKind.FETCH_FAILED, refusal)
+        self._tag, self.size_bytes = found, size_bytes
+
+
+_PLAIN_KEY: Final = re.compile(r"(?:(?!\.{1,2}(?:/|$))[^/\x00-\x1f\x7f]+(?:/(?!$)|$))+")
+"""Keys that obstore reads as they are. It refuses others (`a//b`) or reads another object (`a` for `/a`)."""
+
+
+def _spans(pieces: list[ByteRange]) -> list[ByteRange]:
+    """Return the requests for pieces: near ones joined, large ones cut, in order."""
+    joined: list[ByteRange] = []
+    for piece in sorted(pieces):
+        if joined and piece.start - joined[-1].stop <= COALESCED_BYTES:
+            joined[-1] = ByteRange(joined[-1].start, max(joined[-1].stop, piece.stop))
+        else:
+            joined.append(piece)
+    return [
+        ByteRange(start, min(start + PIECE_BYTES, whole.stop))
+        for whole in joined
+        for start in range(whole.start, whole.stop, PIECE_BYTES)
+    ]
+
+
+def tag_refusal(found_tag: str, tag: str) -> str | None:
+    """Return why a file is not the one that the catalog lists, or None; an empty `tag` accepts any file."""
+    if tag and found_tag != tag:
+        return f"it was replaced since the catalog was made (catalog {tag}, now {found_tag}); make the catalog anew"
+    return None
+
+
+def _whole_size(answer: ObjectHead) -> int:
+    """Return the size of the whole object from an answer about all of it or its beginning."""
+    content_range: str = answer.get("ContentRange", "")
+    return int(content_range.rpartition("/")[2]) if content_range else int(answer["ContentLength"])
