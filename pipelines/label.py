@@ -19,12 +19,12 @@ from cluster.session.profiles import Profile
 from cluster.session.progress import ProgressHandle, watch_progress
 from cluster.storage import files
 from cluster.storage.failures import redact
-from cluster.storage.uri import join
+from cluster.storage.uri import Uri, join
 from cluster.streams.listening import ListenRequest, stage_labels
-from mgc.bundle_files import DEFAULT
 from mgc.errors import LabelsError, MgcError
 from mgc.evaluation.alarms import Thresholds, thresholds
 from mgc.labeling.rows import Lineage
+from mgc.shipped_bundle import ShippedBundle
 from pipelines.command.job import PROFILE, Summary, describe, main, say
 from pipelines.nights.plan import Night, Wanted, describe_night, night_options, open_night
 from pipelines.nights.report import labels_run, write_report
@@ -39,12 +39,12 @@ _MOST_PASSES: Final = 3
 def build(
     source: str,
     labels: str,
-    bundle_uri: str = DEFAULT,
+    bundle: Uri | ShippedBundle | str = ShippedBundle.DEFAULT,
     profile: Profile | str | None = None,
     limit: int | None = None,
 ) -> Summary:
     """Bring the labels table up to date; connects to Ray unless it is given the profile of a session."""
-    return label(Wanted(source, labels, bundle_uri, limit), profile)
+    return label(Wanted(source, labels, bundle, limit), profile)
 
 
 def label(

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import secrets
-import tempfile
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 import duckdb
@@ -17,9 +12,9 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from cluster.labels.table import LabelsTable
+from cluster.storage import files
 from cluster.storage.failures import explain, redact
-from cluster.storage.s3 import s3_client
-from cluster.storage.uri import is_remote, local_path, locate, split_s3
+from cluster.storage.uri import locate
 from cluster.tables.duckdb import bounded_duckdb
 from cluster.tables.parquet import reading
 from mgc import schema
@@ -78,7 +73,7 @@ def write_rows(relation: duckdb.DuckDBPyRelation, columns: pa.Schema, kind: str,
         source_uri: what the query reads, for the message.
     """
     rows = 0
-    with whole_file(out) as path, explain(out, "write"), path.open("wb") as sink:
+    with files.writing(out) as path, path.open("wb") as sink:
         writer = pacsv.CSVWriter if kind == CSV else partial(pq.ParquetWriter, compression="zstd")
         with writer(sink, columns) as file:
             for batch in _batches(relation, source_uri):
@@ -92,34 +87,6 @@ def _batches(relation: duckdb.DuckDBPyRelation, source_uri: str) -> Iterator[pa.
     """What fails in here is about the table, and not about the file that is written."""
     with reading(source_uri, _REMEDY, LabelsError):
         yield from relation.to_arrow_reader(ROWS_AT_ONCE)
-
-
-@contextlib.contextmanager
-def whole_file(uri: str) -> Iterator[Path]:
-    """A local path to write to, which becomes the file of a URI when the block ends well, and else leaves nothing.
-
-    A local file is renamed, beside its place; an object is uploaded in parts, which the store puts together at the end.
-    """
-    if is_remote(uri):
-        bucket, key = split_s3(uri)
-        with tempfile.TemporaryDirectory(prefix="mgc-export-") as folder:
-            path = Path(folder, "rows")
-            yield path
-            with explain(uri, "write"), path.open("rb") as file:
-                s3_client(uri).upload_fileobj(file, bucket, key)
-        return
-    target = Path(local_path(uri))
-    temporary = target.with_name(f".mgc-{secrets.token_hex(8)}.tmp")
-    with explain(uri, "write"):
-        target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        yield temporary
-        with explain(uri, "write"):
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def refuse_target(out: str, table_uri: str, overwrite: bool) -> None:

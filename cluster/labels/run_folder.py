@@ -16,7 +16,6 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
-import pyarrow.parquet as pq
 
 from cluster.labels.plan import Plan, plan_rows
 from cluster.labels.rows import USABLE
@@ -130,7 +129,7 @@ class RunFolder:
         runs = locate(self._runs).uri
         try:
             files.delete(self.uri)
-            names = {uri.removeprefix(runs + "/").partition("/")[0] for uri in files.list_uris(runs)}
+            names = {uri.text.removeprefix(runs + "/").partition("/")[0] for uri in files.list_uris(runs)}
             for name in names:
                 number = name.partition("-")[0]
                 # One planned from the same version may be at work still, and is to find out by itself.
@@ -145,7 +144,5 @@ class _UnreadableError(LabelsError):
 
 
 def _write_plan(uri: str, rows: pa.Table) -> str:
-    sink = pa.BufferOutputStream()
-    pq.write_table(rows, sink, compression="zstd")
-    files.write_bytes(uri, sink.getvalue().to_pybytes())
+    files.write_table(uri, rows)
     return uri

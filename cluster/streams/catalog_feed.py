@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from ray.data import Dataset
 
 from cluster.session.driver_actor import DriverActor
@@ -91,9 +90,7 @@ class ClipsOfSide:
 def write_plan(uri: str, tracks: pa.Table) -> None:
     """Write the tracks to listen to as a few Parquet files. A second call writes the same files."""
     for number, start in enumerate(range(0, tracks.num_rows, PLAN_ROWS)):
-        sink = pa.BufferOutputStream()
-        pq.write_table(tracks.slice(start, PLAN_ROWS), sink)
-        files.write_bytes(join(uri, f"part-{number:05}.parquet"), sink.getvalue().to_pybytes())
+        files.write_table(join(uri, f"part-{number:05}.parquet"), tracks.slice(start, PLAN_ROWS))
 
 
 @dataclass(frozen=True)

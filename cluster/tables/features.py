@@ -29,8 +29,9 @@ class FeaturesWriter:
     """Writes features and rejects into a folder, one file at a time, each whole or absent.
 
     OUT/features/*.parquet holds `schema.FEATURES` with the front end in the metadata, OUT/rejects/*.parquet
-    `schema.REJECTS`. A file is named after its rows. So a task that runs again because its node was lost writes the same
-    file to the same place. And training, where names decide the order, does not change when tracks are prepared anew.
+    `schema.REJECTS`. A file is named after its rows. So a task that runs again because its node was lost
+    writes the same file to the same place. And training, where names decide the order, does not change when tracks are
+    prepared anew.
     """
 
     def __init__(self, uri: Uri | str, facts: FeaturesFacts, notices: Sequence[str] = ()) -> None:

@@ -241,7 +241,11 @@ def _fma(uri: str, genres_uri: str | None, subset: fma.Subset | None) -> Metadat
 def _jamendo(uris: Sequence[str], low: bool) -> Metadata:
     lists: list[str] = []
     for uri in uris:
-        inside = [uri] if uri.lower().endswith(".tsv") else list(filter(_JAMENDO_FILE.search, files.list_uris(uri)))
+        inside = (
+            [uri]
+            if uri.lower().endswith(".tsv")
+            else [each.text for each in files.list_uris(uri) if _JAMENDO_FILE.search(each.text)]
+        )
         if not inside:
             raise CatalogError(
                 f"{redact(uri)}: no autotagging_genre-train.tsv, -validation.tsv or -test.tsv is there; name "

@@ -21,7 +21,7 @@ from cluster.session.profiles import Profile, laptop
 from cluster.storage.failures import redact
 from cluster.storage.uri import Uri
 from mgc.bundle import Bundle
-from mgc.bundle_files import DEFAULT
+from mgc.shipped_bundle import ShippedBundle
 from mgc.units import format_bytes, format_duration
 from pipelines.catalogs.sources import open_catalog
 from pipelines.command.job import BUNDLE, URI, describe, say
@@ -56,7 +56,7 @@ class Wanted:
 
     source: str
     labels: str
-    bundle: str = DEFAULT
+    bundle: Uri | ShippedBundle | str = ShippedBundle.DEFAULT
     limit: int | None = None
     gone: Gone = "mark"
     retry_all: bool = False
@@ -179,7 +179,7 @@ def _with_night_options(command: Callable[..., Any], needed: bool) -> Callable[.
             click.option(
                 "--bundle",
                 type=BUNDLE,
-                default=DEFAULT,
+                default=ShippedBundle.DEFAULT,
                 show_default=True,
                 help="Folder of the model; `default` is shipped with mgc.",
             ),

@@ -22,12 +22,12 @@ from cluster.storage.uri import split_s3
 from mgc import schema
 from mgc.audio.recording import SMALL_BYTES
 from mgc.bundle import Bundle
-from mgc.bundle_files import DEFAULT
 from mgc.features.front_end import build_front_end
 from mgc.features.normalization import Normalization
 from mgc.models.architecture import build_model
 from mgc.models.house import HouseCnnConfig
 from mgc.recipes.house import house
+from mgc.shipped_bundle import ShippedBundle
 from mgc.taxonomy import Taxonomy
 from pipelines import catalog, label
 from pipelines.command.job import Summary, run
@@ -74,7 +74,7 @@ class Nights:
     def make_catalog(self) -> None:
         assert run(catalog.command, [f"{self.uri}/audio", "--out", f"{self.uri}/catalog.parquet"]) == 0
 
-    def label(self, days: float = 0, bundle: str = DEFAULT) -> Counter[str]:
+    def label(self, days: float = 0, bundle: str | ShippedBundle = ShippedBundle.DEFAULT) -> Counter[str]:
         """One night, so many days from now; how often each track was asked for."""
         self.proxy.forget()
         with self.patch.context() as patch:

@@ -253,7 +253,7 @@ def test_a_catalog_is_trained_on_without_being_prepared(
 
 
 def test_training_leaves_safetensors_and_json_only(trained: str) -> None:
-    saved = [uri.rsplit("/", 1)[1] for uri in files.list_uris(f"{trained}/checkpoints") if "/checkpoint_" in uri]
+    saved = [uri.name for uri in files.list_uris(f"{trained}/checkpoints") if "/checkpoint_" in uri.path]
     assert {
         "model.safetensors",
         "best.safetensors",
@@ -262,7 +262,7 @@ def test_training_leaves_safetensors_and_json_only(trained: str) -> None:
         "state.json",
     } <= set(saved)
     assert not [name for name in saved if name.endswith((".pkl", ".pickle", ".pt", ".pth"))]
-    bundle = [uri.rsplit("/", 1)[1] for uri in files.list_uris(f"{trained}/bundle")]
+    bundle = [uri.name for uri in files.list_uris(f"{trained}/bundle")]
     assert {"model.safetensors", "experiment.json", "taxonomy.json", "normalization.json", "metrics.json"} <= set(
         bundle
     )

@@ -184,7 +184,7 @@ def staged_rows(labels: str) -> int:
     """Tracks with a staged row."""
     found: set[str] = set()
     for uri in files.list_uris(join(labels, "_runs")):
-        if "/staged/" in uri:
+        if "/staged/" in uri.path:
             data = pa.BufferReader(files.read_bytes(uri))
             found.update(pq.read_table(data, columns=["track_id"])["track_id"].to_pylist())
     return len(found)

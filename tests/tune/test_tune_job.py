@@ -75,7 +75,7 @@ def test_a_grid_becomes_a_bundle_though_a_trial_fails(
     assert bundle.evaluation.read_scores().tracks == 8
     assert "test_macro_f1" in summary.counts
     # Tune's own files lie there too: checkpoints, and events with hyperparameters for TensorBoard.
-    names = [uri.rpartition("/")[2] for uri in files.list_uris(join(out, "trials"))]
+    names = [uri.name for uri in files.list_uris(join(out, "trials"))]
     assert "best.safetensors" in names
     assert sum(name.startswith("events.out.tfevents") for name in names) >= 1
     page = files.read_text(join(out, "report.html"))

@@ -12,7 +12,7 @@ import pytest
 from deltalake import DeltaTable
 
 from cluster.labels.diff import track_rows
-from cluster.labels.export import PARQUET, export, whole_file
+from cluster.labels.export import PARQUET, export
 from cluster.labels.history import commits, find_version, vacuum
 from cluster.labels.table import LabelsTable
 from cluster.storage import files
@@ -210,6 +210,6 @@ def test_in_the_object_store(bucket_uri: str, mgc_labels: Run) -> None:
 
 
 def write_half(uri: str) -> None:
-    with whole_file(uri) as path:
+    with files.writing(uri) as path:
         path.write_bytes(b"half")
         raise LabelsError("out of luck")

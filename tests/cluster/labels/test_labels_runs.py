@@ -122,7 +122,7 @@ class TestGoingOn:
         tracks = {f"{number:04d}": "1" for number in range(500)}
         plan = planned(table, tracks)
         stage(table, plan)
-        victim = Path(files.list_uris(table.run(plan).staged_uri)[0])
+        victim = files.list_uris(table.run(plan).staged_uri)[0].local
         data = victim.read_bytes()
         # A column that only the commit reads, when it has begun to write.
         group = pq.read_metadata(victim).row_group(0)

@@ -70,7 +70,7 @@ class TestVacuum:
         table.run(plan).freeze()
         # Another one, whose writer has written its rows and has not come to commit them.
         write_part(uri, heard(plan.todo, plan))
-        [written] = [each for each in files.list_uris(uri) if "/_" not in each and "/part-00000-" not in each]
+        [written] = [each for each in files.list_uris(uri) if "/_" not in each.path and "/part-00000-" not in each.path]
         enter = LabelsTable._enter
 
         def after_the_vacuum(self: LabelsTable, *args: Any, **options: Any) -> None:

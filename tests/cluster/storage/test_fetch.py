@@ -16,7 +16,7 @@ import numpy as np
 import pydantic
 import pytest
 
-from cluster.storage import fetch, files, s3
+from cluster.storage import files, s3, s3_object
 from cluster.storage.fetch import Fetch, FetchConfig
 from cluster.storage.listing import list_audio
 from cluster.storage.uri import join, locate, split_s3
@@ -309,7 +309,7 @@ class TestFaults:
     def test_a_large_object_is_read_in_pieces(
         self, bucket_uri: str, store_proxy: Proxy, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(fetch, "PIECE_BYTES", 100_000)
+        monkeypatch.setattr(s3_object, "PIECE_BYTES", 100_000)
         data = secrets.token_bytes(350_000)
         put(bucket_uri, large=data, small=b"x")
         for batch in (sized_batch_of(bucket_uri), batch_of(bucket_uri)):

@@ -23,7 +23,7 @@ from cluster.storage.key_order import between
 from cluster.storage.listing import list_audio
 from cluster.storage.listing_parts import Part, fit
 from cluster.storage.listing_s3 import Listing, list_in_parts
-from cluster.storage.uri import join, split_s3
+from cluster.storage.uri import Uri, join, split_s3
 from cluster.tables.catalog import load_catalog, read_catalog
 from mgc import schema
 from mgc.errors import StorageError
@@ -352,7 +352,7 @@ def test_a_killed_job_goes_on(
     assert int(told.group(1)) >= 10 * (before - 3 * listing_s3.LISTERS) / 2
     assert pages() - before < 150
     assert load_catalog(read_catalog(out))["track_id"].to_pylist() == keys
-    assert files.list_uris(out) == [join(out, "catalog.parquet")]
+    assert files.list_uris(out) == [Uri.parse(out) / "catalog.parquet"]
     assert facts["counts"] == {"tracks": 1500, "bytes": 1500 * 8_000_000, "ignored": 0}
     enter(s3_environment, bucket, ["a.mp3", "track_5.mp3", "z.mp3", "z.txt"])
     enter(s3_environment, bucket, keys[700:702], deleted=True)

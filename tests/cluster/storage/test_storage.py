@@ -13,10 +13,9 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from cluster.storage import files
-from cluster.storage.failures import redact
-from cluster.storage.s3 import delta_options
-from cluster.storage.uri import is_remote, join, locate
-from mgc.errors import StorageError
+from cluster.storage.redaction import redact
+from cluster.storage.uri import Uri, join
+from mgc.errors import LabelsError, StorageError
 
 TABLE = pa.table({"track_id": ["a", "b"]})
 ODD_NAMES = ["plain.bin", "with space/ä ü.bin", "hash#percent%41 ?query=1&x.bin", "日本/曲.bin"]
@@ -28,21 +27,27 @@ def base(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(tmp_path) if request.param == "local" else request.getfixturevalue("bucket_uri")
 
 
+def write_half(uri: Uri) -> None:
+    with files.writing(uri) as path:
+        path.write_bytes(b"half")
+        raise LabelsError("out of luck")
+
+
 class TestPaths:
     def test_local_forms_are_one(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("HOME", str(tmp_path))
         wanted = str(tmp_path / "a b" / "c#d")
         for uri in ("a b/c#d", "./x/../a b/c#d", "~/a b/c#d", f"file://{tmp_path}/a%20b/c%23d", wanted + "/"):
-            location = locate(uri)
-            assert (location.uri, location.path) == (wanted, wanted)
-            assert location.filesystem == pyarrow.fs.LocalFileSystem()
+            place = Uri.parse(uri)
+            assert (place.text, place.path) == (wanted, wanted)
+            assert place.filesystem == pyarrow.fs.LocalFileSystem()
 
     def test_a_name_that_is_not_utf8_survives(self, tmp_path: Path) -> None:
         Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")).write_bytes(b"x")
         (uri,) = files.list_uris(str(tmp_path))
-        assert uri == f"file://{tmp_path}/caf%E9"
-        assert locate(uri).uri == uri
+        assert uri.text == f"file://{tmp_path}/caf%E9"
+        assert Uri.parse(uri.text) == uri
         assert files.read_bytes(uri) == b"x"
 
     @pytest.mark.parametrize(
@@ -50,20 +55,29 @@ class TestPaths:
     )
     def test_other_uris_are_refused(self, uri: str) -> None:
         with pytest.raises(StorageError) as caught:
-            locate(uri)
+            Uri.parse(uri)
         assert "\0" not in str(caught.value)
 
     @pytest.mark.parametrize("uri", ["s3://AKIA:se/cr+et@bucket/key", "s3://AKIA:secret/key", "s3://secret@bucket/key"])
     def test_credentials_in_a_uri_are_refused_and_not_shown(self, uri: str) -> None:
         with pytest.raises(StorageError, match="no credentials") as caught:
-            locate(uri)
+            Uri.parse(uri)
         assert not any(part in str(caught.value) for part in ("secret", "se/cr", "AKIA"))
 
-    def test_join(self) -> None:
-        assert join("s3://b/x/", "y", "z.json") == "s3://b/x/y/z.json"
-        assert join("s3://b", "/y/", "") == "s3://b/y"
-        assert join("out", "labels") == "out/labels"
-        assert join("/", "labels") == "/labels"
+    @pytest.mark.parametrize(
+        ("uri", "below", "text"),
+        [
+            ("s3://b/x/", "y/z.json", "s3://b/x/y/z.json"),
+            ("s3://b", "/y/", "s3://b/y"),
+            ("s3://b/x", "", "s3://b/x"),
+            ("/", "labels", "/labels"),
+        ],
+    )
+    def test_a_place_below(self, uri: str, below: str, text: str) -> None:
+        place = Uri.parse(uri) / below
+        assert place.text == text
+        assert place == Uri.parse(text)
+        assert place.path == Uri.parse(text).path
 
     @pytest.mark.parametrize(
         ("text", "shown"),
@@ -94,8 +108,8 @@ class TestFiles:
         assert files.exists(folder + "/")
         assert not files.exists(join(base, "fold"))
         found = files.list_uris(folder)
-        assert found == sorted(join(folder, name) for name in ODD_NAMES)
-        assert [locate(uri).uri for uri in found] == found
+        assert found == [Uri.parse(folder) / name for name in sorted(ODD_NAMES)]
+        assert [Uri.parse(uri.text) for uri in found] == found
 
     def test_nothing_there(self, base: str) -> None:
         uri = join(base, "none")
@@ -115,14 +129,25 @@ class TestFiles:
         for name in ("run/a", "run/b/c", "run-2/a", "run.txt"):
             files.write_bytes(join(base, name), b"x")
         files.delete(join(base, "run"))
-        assert files.list_uris(base) == [join(base, name) for name in ("run-2/a", "run.txt")]
+        assert files.list_uris(base) == [Uri.parse(base) / name for name in ("run-2/a", "run.txt")]
         files.delete(join(base, "run.txt"))
-        assert files.list_uris(base) == [join(base, "run-2/a")]
+        assert files.list_uris(base) == [Uri.parse(base) / "run-2/a"]
 
     def test_whole_buckets_and_disks_are_not_deleted(self) -> None:
         for uri in ("/", "s3://bucket", "s3://bucket/"):
             with pytest.raises(StorageError, match="will not delete"):
                 files.delete(uri)
+
+    def test_a_file_that_is_written_by_name_appears_whole_or_not_at_all(self, base: str) -> None:
+        uri = Uri.parse(base) / "folder" / "rows.csv"
+        with files.writing(uri) as path:
+            path.write_bytes(b"whole")
+            assert not files.exists(uri)
+        assert files.read_bytes(uri) == b"whole"
+        with pytest.raises(LabelsError):
+            write_half(uri)
+        assert files.list_uris(base) == [uri]
+        assert files.read_bytes(uri) == b"whole"
 
     @pytest.mark.cluster
     def test_trees_go_up_and_down(self, tmp_path: Path, bucket_uri: str) -> None:
@@ -131,9 +156,8 @@ class TestFiles:
         files.copy_tree(str(tmp_path / "bundle"), join(bucket_uri, "up/bundle"))
         files.copy_tree(join(bucket_uri, "up/bundle"), join(bucket_uri, "side"))
         files.copy_tree(join(bucket_uri, "side") + "/", str(tmp_path / "down"))
-        assert {uri.removeprefix(f"{tmp_path}/down/") for uri in files.list_uris(str(tmp_path / "down"))} == set(
-            ODD_NAMES
-        )
+        found = files.list_uris(str(tmp_path / "down"))
+        assert {uri.path.removeprefix(f"{tmp_path}/down/") for uri in found} == {*ODD_NAMES}
         assert all((tmp_path / "down" / name).read_bytes() == name.encode() for name in ODD_NAMES)
         files.copy_tree(join(bucket_uri, "side/plain.bin"), str(tmp_path / "one.bin"))
         assert (tmp_path / "one.bin").read_bytes() == b"plain.bin"
@@ -148,15 +172,15 @@ class TestFiles:
         assert files.list_uris(bucket_uri) == []
 
     def test_parquet_through_the_filesystem(self, base: str) -> None:
-        location = pickle.loads(pickle.dumps(locate(join(base, "table ü#1.parquet"))))  # noqa: S301
-        pq.write_table(TABLE, location.path, filesystem=location.filesystem)
-        assert pq.read_table(location.path, filesystem=location.filesystem) == TABLE
-        assert files.list_uris(base) == [location.uri]
+        uri = pickle.loads(pickle.dumps(Uri.parse(base) / "table ü#1.parquet"))  # noqa: S301
+        files.write_table(uri, TABLE)
+        assert pq.read_table(uri.path, filesystem=uri.filesystem) == TABLE
+        assert files.list_uris(base) == [uri]
 
     def test_delta(self, base: str) -> None:
-        uri = join(base, "labels")
-        options = delta_options(uri)
-        assert (options is None) is not is_remote(uri)
+        uri = Uri.parse(base) / "labels"
+        options = uri.storage_options
+        assert (options is None) is not uri.is_remote
         for version in range(2):
-            write_deltalake(uri, TABLE, mode="append", storage_options=options)
-            assert DeltaTable(uri, storage_options=options).version() == version
+            write_deltalake(uri.text, TABLE, mode="append", storage_options=options)
+            assert DeltaTable(uri.text, storage_options=options).version() == version

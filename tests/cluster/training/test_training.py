@@ -101,7 +101,7 @@ def test_one_worker_or_two_in_parts_one_of_them_killed_have_the_same_losses(
     assert flag.exists()
     close(together, alone)
     assert bundle.training.made_with.to_json() == {"workers": 2, "accumulation": 2, "precision": "float32"}
-    kept = {uri.split("/")[-2] for uri in files.list_uris(bucket_uri) if uri.endswith("/model.safetensors")}
+    kept = {uri.parent.name for uri in files.list_uris(bucket_uri) if uri.name == "model.safetensors"}
     assert len(kept) == 2
 
 
