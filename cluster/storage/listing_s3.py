@@ -313,7 +313,7 @@ class _Lister:
                 gathered = _Gathered(stretch.position, Sieve(self._prefix))
             if stopped:
                 return
-            place = {"ContinuationToken": page["NextContinuationToken"]}
+            place = {"ContinuationToken": page.get("NextContinuationToken", "")}
 
     def _gather(self, gathered: _Gathered, items: Sequence[ListedObject]) -> None:
         kept = []
