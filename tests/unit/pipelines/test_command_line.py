@@ -7,12 +7,18 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
 
+from cluster.bundles import open_bundle
+from cluster.storage.uri import Uri
+from mgc.bundle import load_bundle
+from mgc.errors import BundleError
+from mgc.shipped_bundle import ShippedBundle
 from pipelines.cli import JOBS, find
-from pipelines.command.job import Summary, run
+from pipelines.command.job import BUNDLE, URI, Summary, run
 
 
 @pytest.mark.parametrize("word", JOBS)
@@ -86,6 +92,32 @@ def test_a_submitted_job_refuses_relative_paths(
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     assert run(find("catalog"), ["music", "--out", "/tmp/c.parquet"]) == 2
     assert "relative" in capsys.readouterr().err
+
+
+def test_the_word_for_the_shipped_bundle_is_known_to_bundle_options_alone(tmp_path: Path) -> None:
+    assert BUNDLE.convert("default", None, None) is ShippedBundle.DEFAULT
+    assert BUNDLE.convert(ShippedBundle.DEFAULT, None, None) is ShippedBundle.DEFAULT
+    assert BUNDLE.convert("./default", None, None) == URI.convert("default", None, None) == Uri.parse("default")
+    assert open_bundle(ShippedBundle.DEFAULT).id == load_bundle().id
+    with pytest.raises(BundleError):
+        open_bundle(Uri.of_path(tmp_path / "default"))
+
+
+def test_a_submitted_job_takes_the_shipped_bundle_but_no_relative_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    assert BUNDLE.convert("default", None, None) is ShippedBundle.DEFAULT
+    with pytest.raises(click.BadParameter):
+        BUNDLE.convert("bundle", None, None)
+
+
+@pytest.mark.parametrize(
+    ("job", "names"),
+    [("compare", ["first", "second"]), ("ensemble", ["bundles"])]
+    + [(job, ["bundle"]) for job in ("evaluate", "label", "plan")],
+)
+def test_every_job_that_reads_a_bundle_knows_the_word(job: str, names: list[str]) -> None:
+    types = {parameter.name: parameter.type for parameter in find(job).params}
+    assert [types[name] for name in names] == [BUNDLE] * len(names)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
