@@ -148,7 +148,7 @@ def test_the_same_as_one_by_one(keys: set[str], prefix: str, page: int, seed: in
         lost = random.Random(seed)
         gone = [part for part in listing.parts if lost.random() < 0.4]
         for part in gone:
-            Path(part.uri).unlink()
+            part.uri.local.unlink()
         bucket.asked.clear()
         again = list_in_parts(source, parts)
         assert rows(again) == expected
@@ -161,7 +161,7 @@ def test_a_stretch_cut_off_just_behind_what_is_written(tmp_path: Path, monkeypat
     """Another thread takes all that is left, and is done before the first one hears of it."""
     monkeypatch.setattr(files, "PAGE_KEYS", 1)
     bucket = Bucket({f"{number}.mp3" for number in range(8)})
-    lister = listing_s3._Lister(bucket, "b", "", str(tmp_path), None, 0, None)
+    lister = listing_s3._Lister(bucket, Uri.parse("s3://b"), Uri.of_path(tmp_path), 0, None)
     whole = lister._stretch("", None)
     ask = lister._ask
 
