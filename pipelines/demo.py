@@ -12,9 +12,9 @@ import click
 
 from cluster.session.connect import connect
 from cluster.storage.uri import Uri
-from mgc.bundle_files import DEFAULT
 from mgc.datasets.synthetic import SYNTHETIC_NOTICE, SyntheticConfig, plan_corpus
 from mgc.recipes.house import house
+from mgc.shipped_bundle import ShippedBundle
 from pipelines import catalog, label, show
 from pipelines.catalogs.metadata import from_file
 from pipelines.catalogs.synthesis import make_corpus
@@ -68,7 +68,7 @@ def build(out: Uri, limit: int | None, fields: dict[str, str], dry_run: bool) ->
     show.build(labels, 8, rows=False)
     click.echo(
         f"\nThis corpus is synthetic: its figures say nothing about real music. With the model shipped in mgc "
-        f"(`--bundle {DEFAULT}`),"
+        f"(`--bundle {ShippedBundle.DEFAULT}`),"
     )
     click.echo("label your own:  mgc label ~/Music --labels ./outputs/labels")
     click.echo(f"labels table  {labels}\nHTML report   {root / 'labels' / '_reports' / 'latest.html'}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cluster.storage import files
 from cluster.storage.uri import Uri
@@ -157,9 +155,7 @@ class SearchRecord:
             folder: where to.
             more: entries of the JSON besides the record's own.
         """
-        buffer = io.BytesIO()
-        pq.write_table(self.table(), buffer)
-        files.write_bytes(folder / "trials.parquet", buffer.getvalue())
+        files.write_table(folder / "trials.parquet", self.table())
         text = json.dumps({**self.to_json(), **(more or {})}, indent=2, allow_nan=False)
         files.write_bytes(folder / "search.json", f"{text}\n".encode())
 

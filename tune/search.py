@@ -264,7 +264,7 @@ class Search:
 
 def _is_begun(root: Uri) -> bool:
     """Return whether there is a search to continue. One that was killed before it saved anything begins again."""
-    names = [each.rpartition("/")[2] for each in files.list_uris(root)]
+    names = [each.name for each in files.list_uris(root)]
     return "tuner.pkl" in names and any(name.startswith("experiment_state-") for name in names)
 
 

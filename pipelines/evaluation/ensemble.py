@@ -8,7 +8,6 @@ from typing import Any
 
 from cluster.bundles import open_bundle, save_bundle
 from cluster.storage import files
-from cluster.storage.failures import redact
 from mgc.bundle import Bundle
 from mgc.configuration import to_json
 from mgc.errors import BundleError
@@ -26,7 +25,7 @@ def join_bundles(request: EnsembleRequest) -> Summary:
     """
     out, count = request.out, len(request.bundles)
     bundles = [open_bundle(uri) for uri in request.bundles]
-    joined = join_models(bundles, [redact(str(uri)) for uri in request.bundles])
+    joined = join_models(bundles, [str(each) for each in request.bundles])
     counts = {"members": count}
     outputs = {"bundle": str(out)}
     if files.exists(out / "experiment.json"):

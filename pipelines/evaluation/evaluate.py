@@ -20,7 +20,6 @@ from cluster.tables.features import read_features, read_roster
 from mgc import schema
 from mgc.bundle import Bundle
 from mgc.bundle_facts import describe_model, list_history, list_leaks, override_protocol
-from mgc.bundle_files import DEFAULT
 from mgc.datasets.protocols import name_of
 from mgc.datasets.roster import Roster
 from mgc.errors import FeaturesError
@@ -34,6 +33,7 @@ from mgc.evaluation.scores import Scores
 from mgc.evaluation.shots import shot_scores, shots_to_json
 from mgc.experiment import Experiment
 from mgc.metrics import EvaluationFacts, EvaluationLeakage
+from mgc.shipped_bundle import ShippedBundle
 from pipelines.command.job import Summary, describe, say
 from pipelines.evaluation.requests import MAP_TRACKS, EvaluateRequest
 
@@ -148,9 +148,9 @@ def _choose_target(request: EvaluateRequest) -> Uri:
     """Return the folder of the report."""
     if request.out is not None:
         return request.out
-    if request.bundle == DEFAULT:
+    if isinstance(request.bundle, ShippedBundle):
         raise FeaturesError("the default bundle is part of the program; give --out for its report.")
-    return Uri.parse(request.bundle)
+    return request.bundle
 
 
 def _answer_clips(task: _Task, request: EvaluateRequest, profile: Profile) -> pa.Table:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from cluster.session.profiles import Profile
     from cluster.storage.uri import Uri
+    from mgc.shipped_bundle import ShippedBundle
 
 MAP_TRACKS: Final = 1000
 """Most tracks on the map of an evaluation."""
@@ -19,7 +20,7 @@ class EvaluateRequest:
     """Score a bundle on a split of prepared features and write its report.
 
     Attributes:
-        bundle: the bundle, or "default".
+        bundle: folder of the bundle, or the one that is shipped with mgc.
         features: prepared features.
         split: split that is scored.
         out: folder of the report; None for the bundle's own.
@@ -31,7 +32,7 @@ class EvaluateRequest:
         dry_run: only print what would be done.
     """
 
-    bundle: Uri | str
+    bundle: Uri | ShippedBundle
     features: Uri
     split: str = "test"
     out: Uri | None = None
@@ -48,7 +49,7 @@ class CompareRequest:
     """Compare two bundles on the same tracks.
 
     Attributes:
-        bundles: both bundles; either may be "default".
+        bundles: folders of both bundles; either may be the one that is shipped with mgc.
         features: prepared features of both bundles: one folder, or one for each where their front ends differ.
         split: split whose tracks are compared, as the first bundle's protocol divides the rows.
         out: JSON file to write; None for none.
@@ -57,7 +58,7 @@ class CompareRequest:
         dry_run: only print what would be done.
     """
 
-    bundles: tuple[Uri | str, Uri | str]
+    bundles: tuple[Uri | ShippedBundle, Uri | ShippedBundle]
     features: tuple[Uri, Uri]
     split: str = "test"
     out: Uri | None = None
@@ -77,7 +78,7 @@ class EnsembleRequest:
         dry_run: only check that the members fit together.
     """
 
-    bundles: Sequence[Uri | str]
+    bundles: Sequence[Uri | ShippedBundle]
     out: Uri
     overwrite: bool = False
     dry_run: bool = False

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cluster.session.connect import connect
 from cluster.session.profiles import Profile
@@ -90,9 +89,7 @@ def _write_missing(
     out, plan = request.out, request.out / "_plan.parquet"
     front_end_id = features_id(request.experiment.front_end)
     for _ in range(_MOST_PASSES):
-        sink = pa.BufferOutputStream()
-        pq.write_table(missing, sink)
-        files.write_bytes(plan, sink.getvalue().to_pybytes())
+        files.write_table(plan, missing)
         rows = missing.num_rows
         with watch_progress("preparing", "tracks", rows) as progress:
             listen = ListenRequest(plan.text, rows, schema.CATALOG, request.experiment)
