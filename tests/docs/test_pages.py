@@ -38,6 +38,17 @@ def test_links_lead_somewhere(page: str) -> None:
             assert anchor in slugs, target
 
 
+@pytest.mark.parametrize("page", TEXTS)
+def test_files_that_a_page_names_are_there(page: str) -> None:
+    # Results and the changelog speak of the files of their time.
+    if page in ("RESULTS.md", "CHANGELOG.md", "docs/log.md"):
+        return
+    for path in re.findall(r"`((?:mgc|cluster|tune|pipelines|tests|infra|docs)/[\w./-]+(?:\.\w+|/))`", read(page)):
+        # Names in capitals are the reader's to choose.
+        if not re.search("[A-Z]{4}", path):
+            assert (ROOT / path).exists(), path
+
+
 def test_the_readme_is_short() -> None:
     assert len(read("README.md").splitlines()) <= 110
 
