@@ -133,7 +133,7 @@ def test_a_leak_that_was_asked_for_is_red_in_the_report(
     with pytest.raises(LeakageError, match="trained"):
         evaluate_bundle(
             EvaluateRequest(
-                str(compared.bundle),
+                Uri.of_path(compared.bundle),
                 Uri.parse(features),
                 profile=ray_session,
                 fields={"protocol.kind": "given"},
@@ -147,7 +147,10 @@ def test_a_bundle_that_does_not_say_what_it_was_trained_on_is_scored_with_a_noti
     out = str(tmp_path)
     tiny_features.bundle(tiny_features.under(GivenSplits()), None).save(out)
     assert (
-        evaluate_bundle(EvaluateRequest(out, Uri.parse(features), profile=ray_session, limit=4)).counts["tracks"] == 4
+        evaluate_bundle(EvaluateRequest(Uri.parse(out), Uri.parse(features), profile=ray_session, limit=4)).counts[
+            "tracks"
+        ]
+        == 4
     )
     page = (tmp_path / "report.html").read_text()
     assert "Leakage could not be checked" in page

@@ -21,12 +21,6 @@ TABLE = pa.table({"track_id": ["a", "b"]})
 ODD_NAMES = ["plain.bin", "with space/ä ü.bin", "hash#percent%41 ?query=1&x.bin", "日本/曲.bin"]
 
 
-@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.cluster)])
-def base(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty place: a folder, or a bucket."""
-    return str(tmp_path) if request.param == "local" else request.getfixturevalue("bucket_uri")
-
-
 def write_half(uri: Uri) -> None:
     with files.writing(uri) as path:
         path.write_bytes(b"half")

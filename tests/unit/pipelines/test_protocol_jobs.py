@@ -99,7 +99,7 @@ def saved(folder: Path, features: str, protocol: ProtocolConfig, noted: bool = T
 
 def score(bundle: str, features: str, split: str = "test", **fields: str) -> Summary:
     dotted = {f"protocol.{name}": value for name, value in fields.items()}
-    return evaluate_bundle(EvaluateRequest(bundle, Uri.parse(features), split, fields=dotted, dry_run=True))
+    return evaluate_bundle(EvaluateRequest(Uri.parse(bundle), Uri.parse(features), split, fields=dotted, dry_run=True))
 
 
 def test_what_was_trained_on_is_not_scored(features: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,7 +135,9 @@ def test_without_a_note_nothing_is_refused(features: str, tmp_path: Path, capsys
 def test_only_the_protocol_of_a_bundle_can_be_set(features: str, tmp_path: Path) -> None:
     bundle = saved(tmp_path / "b", features, GivenSplits())
     with pytest.raises(ConfigError, match=r"training\.epochs"):
-        evaluate_bundle(EvaluateRequest(bundle, Uri.parse(features), fields={"training.epochs": "3"}, dry_run=True))
+        evaluate_bundle(
+            EvaluateRequest(Uri.parse(bundle), Uri.parse(features), fields={"training.epochs": "3"}, dry_run=True)
+        )
 
 
 def test_a_bundle_saved_over_another_leaves_no_note_of_the_other(features: str, tmp_path: Path) -> None:
