@@ -40,11 +40,6 @@ OTHER = [
 PASSED_OVER = Counter({".jpg": 2, ".txt": 1, NO_EXTENSION: 1, HIDDEN: 2})
 
 
-@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.cluster)])
-def base(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return str(tmp_path) if request.param == "local" else request.getfixturevalue("bucket_uri")
-
-
 def fill(base: str) -> str:
     for name in (*MUSIC, *OTHER):
         files.write_bytes(join(base, "my music", name), b"" if name == "empty.wav" else name.encode())
