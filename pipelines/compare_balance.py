@@ -16,7 +16,9 @@ from pipelines.training.requests import BalanceRequest
 @click.command("compare-balance", context_settings=OVERRIDES)
 @click.option("--features", type=URI, required=True, help="Folder of features with an unbalanced training split.")
 @click.option("--out", type=URI, required=True, help="Folder of the bundles, one each, and of results.json.")
-@click.option("--recipe", default="house-thumbnail", show_default=True, help="Recipe to train; see `mgc recipes`.")
+@click.option(
+    "--recipe", default="house-thumbnail", show_default=True, help="Recipe to train; `mgc recipes` lists them."
+)
 @click.option("--methods", default=",".join(METHODS), show_default=True, help="Methods, separated by commas.")
 @click.option("--seeds", default="0", show_default=True, help="Seeds of each method, separated by commas.")
 @click.option("--split", default="test", show_default=True, help="Split to score.")

@@ -20,7 +20,7 @@ def _check_recipe(ctx: click.Context, param: click.Parameter, name: str | None) 
 
 
 @click.command("doctor")
-@click.option("--address", help="Address of a Ray cluster.  [default: RAY_ADDRESS, else this machine alone]")
+@click.option("--address", help="Address of a Ray cluster. The default is RAY_ADDRESS, or else this machine alone.")
 @click.option("--uri", "uris", type=URI, multiple=True, help="Folder or s3:// place to read; may be repeated.")
 @click.option("--profile", type=click.Choice(list(PROFILES)), help="Profile that must fit.")
 @click.option("--recipe", metavar="RECIPE", callback=_check_recipe, help="Recipe that must fit.")

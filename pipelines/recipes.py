@@ -8,7 +8,7 @@ from pipelines.command.job import Summary, main
 
 
 @click.command("recipes")
-@click.option("--limit", type=click.IntRange(1), help="List only the first N recipes.")
+@click.option("--limit", type=click.IntRange(1), help="Take only the first N recipes.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array on stdout, and nothing else.")
 def command(limit: int | None, as_json: bool) -> Summary:
     """List the recipes with their paper, input, parameters, what the paper reported and what ours reached.

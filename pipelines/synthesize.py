@@ -21,7 +21,7 @@ from pipelines.command.job import Summary, main
     "--seconds", type=(float, float), default=(10.0, 15.0), show_default=True, help="Shortest and longest duration."
 )
 @click.option("--damaged", type=int, default=6, show_default=True, help="Additional tracks whose files are damaged.")
-@click.option("--limit", type=click.IntRange(1), help="Make only the first N tracks of the corpus.")
+@click.option("--limit", type=click.IntRange(1), help="Take only the first N tracks of the corpus.")
 @click.option("--dry-run", is_flag=True, help="Print what would be made.")
 def command(
     out: Path,

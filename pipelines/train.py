@@ -43,7 +43,7 @@ from pipelines.training.requests import TrainRequest
 @click.option(
     "--mlflow",
     envvar="MLFLOW_TRACKING_URI",
-    help="MLflow server to log to [default: MLFLOW_TRACKING_URI, else none]. Needs the extra mgc[mlflow].",
+    help="MLflow server to log to. The default is MLFLOW_TRACKING_URI, if it is set. Needs the extra mgc[mlflow].",
 )
 @click.option("--overwrite", is_flag=True, help="Replace another bundle at --out.")
 @click.option("--dry-run", is_flag=True, help="Print the configuration and what would be done.")

@@ -70,7 +70,9 @@ from tune.config import DEFAULT_TRIALS, Metric, Scheduler, SearchConfig, Searche
     help="Seed of the points. The seed of the trainings is --training.seed.",
 )
 @click.option(
-    "--at-once", type=click.IntRange(1), help="Trials that run at the same time. The default is one a core or a GPU."
+    "--at-once",
+    type=click.IntRange(1),
+    help="Trials that run at the same time. The default is one for each core or GPU.",
 )
 @click.option(
     "--workers", type=click.IntRange(1), default=1, show_default=True, help="Data-parallel workers of each trial."

@@ -115,7 +115,7 @@ BUNDLE: Final = BundleType()
 PROFILE: Final = click.option(
     "--profile",
     type=click.Choice(list(PROFILES)),
-    help="How to share out the machine or cluster; `mgc doctor` says which fit.  [default: by what there is]",
+    help="How to share out the machine or cluster; `mgc doctor` says which fit. The default takes what there is.",
 )
 
 OVERRIDES: Final[dict[str, bool]] = {"ignore_unknown_options": True, "allow_extra_args": True}
