@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.storage.uri import join
 from cluster.tables.catalog import load_catalog, read_catalog, write_catalog
 from cluster.tables.catalog_changes import Beside, Changes, earlier_listing
 from mgc import schema
@@ -182,7 +181,7 @@ def test_corpora_in_a_bucket(bucket_uri: str, capsys: pytest.CaptureFixture[str]
         "split-0/autotagging-test.tsv": b"not read",
     }
     for name, data in files.items():
-        files.write_bytes(join(bucket_uri, name), data)
+        files.write_bytes(f"{bucket_uri}/{name}", data)
     out = f"{bucket_uri}/c.parquet"
     metadata = f"{bucket_uri}/fma_metadata/"
     facts = job(capsys, f"{bucket_uri}/fma/", "--corpus", "fma", "--metadata", metadata, "--out", out)

@@ -18,7 +18,7 @@ from cluster.labels.table import LabelsTable
 from cluster.session.profiles import Profile
 from cluster.storage import files
 from cluster.storage.listing import list_audio
-from cluster.storage.uri import split_s3
+from cluster.storage.uri import Uri
 from mgc import schema
 from mgc.audio.recording import SMALL_BYTES
 from mgc.bundle import Bundle
@@ -65,7 +65,7 @@ class Nights:
 
     @property
     def bucket(self) -> str:
-        return split_s3(self.uri)[0]
+        return Uri.parse(self.uri).bucket
 
     def put(self, tracks: dict[str, bytes]) -> None:
         with ThreadPoolExecutor(8) as pool:

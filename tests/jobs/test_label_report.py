@@ -19,7 +19,6 @@ from cluster.labels.overrides import OVERRIDES
 from cluster.labels.rates import Measured
 from cluster.labels.table import LabelsTable, Plan, Policy
 from cluster.storage import files
-from cluster.storage.uri import join
 from cluster.tables.parquet import write_part
 from mgc import schema
 from mgc.bundle import Bundle, load_bundle
@@ -177,7 +176,7 @@ def distance(these: dict[str, int], those: dict[str, float]) -> float:
 
 def check(uri: str, run: LabelsRun) -> dict[str, Any]:
     """Hold the report that lies there against the table's rows."""
-    said = json.loads(files.read_bytes(join(uri, "_reports", "latest.json")))
+    said = json.loads(files.read_bytes(f"{uri}/_reports/latest.json"))
     after = rows_of(uri, said["table_version"])
     before = {} if said["previous_version"] is None else rows_of(uri, said["previous_version"])
     every = list(after.values())
@@ -341,7 +340,7 @@ def test_a_night_with_nothing_to_hear(tmp_path: Path, bundle: Bundle) -> None:
     assert run.flips.compared == 0
     assert run.alarms == []
     write_report(uri, run, bundle, [])
-    page = files.read_bytes(join(uri, "_reports", "latest.html")).decode()
+    page = files.read_bytes(f"{uri}/_reports/latest.html").decode()
     assert 'id="flips"' not in page
 
 

@@ -23,8 +23,7 @@ from cluster.session.epoch_counter import EpochCounter
 from cluster.session.profiles import Profile
 from cluster.storage import files
 from cluster.storage.fetch import Fetch
-from cluster.storage.s3 import delta_options
-from cluster.storage.uri import locate
+from cluster.storage.uri import Uri
 from cluster.streams import catalog_feed
 from cluster.streams.feed import feed
 from cluster.streams.scoring import clip_answers
@@ -154,7 +153,7 @@ def test_labels_through_the_object_store(
     assert first["counts"]["quarantined"] >= 1
 
     rows = LabelsTable(labels).dataset().to_table()
-    known = pq.read_table(locate(f"{trained}/catalog.parquet").path, filesystem=locate(trained).filesystem)
+    known = pq.read_table(Uri.parse(f"{trained}/catalog.parquet").path, filesystem=Uri.parse(trained).filesystem)
     assert sorted(rows["track_id"].to_pylist()) == sorted(known["track_id"].to_pylist())
     assert rows.schema.names == schema.LABELS.names
     tags = dict(zip(known["track_id"].to_pylist(), known["content_tag"].to_pylist(), strict=True))
@@ -162,7 +161,7 @@ def test_labels_through_the_object_store(
         assert row["content_tag"] == tags[row["track_id"]]
         assert (row["genre_top"] is None) == (row["error_kind"] is not None)
         assert (row["status"] == schema.LABELED) == (row["error_kind"] is None)
-    assert len(DeltaTable(labels, storage_options=delta_options(labels)).history()) == 1
+    assert len(DeltaTable(labels, storage_options=Uri.parse(labels).storage_options).history()) == 1
 
     job(label.command, f"{trained}/catalog.parquet", "--bundle", f"{trained}/bundle", "--labels", labels)
     again = summary(capsys)
@@ -298,7 +297,7 @@ def test_jobs_that_have_nothing_to_do_say_so(trained: str, capsys: pytest.Captur
 def test_a_for_loop_gives_the_same_labels(trained: str, labelled: tuple[str, dict[str, Any]]) -> None:
     """The stages called in this process answer as they do in Ray's actors."""
     rows = {row["track_id"]: row for row in LabelsTable(labelled[0]).dataset().to_table().to_pylist()}
-    location = locate(f"{trained}/bundle")
+    location = Uri.parse(f"{trained}/bundle")
     bundle = load_bundle(location.path, location.filesystem)
     tracks, _ = catalog.open_tracks(f"{trained}/catalog.parquet")
     fetch, extract, predict = (
@@ -318,7 +317,7 @@ def test_a_for_loop_gives_the_same_labels(trained: str, labelled: tuple[str, dic
 
 
 def test_one_file_from_python(trained: str, corpus: Path) -> None:
-    location = locate(f"{trained}/bundle")
+    location = Uri.parse(f"{trained}/bundle")
     bundle = load_bundle(location.path, location.filesystem)
     good = next(plan for plan in plan_corpus(CORPUS) if plan.damage is None)
     answer = bundle.label(corpus / "audio" / good.path)

@@ -29,7 +29,6 @@ from cluster.labels.table import LabelsTable
 from cluster.session.local_cluster import LocalCluster, descendants, still_there
 from cluster.storage import files
 from cluster.storage.listing import etag
-from cluster.storage.uri import join
 from cluster.tables.catalog import write_catalog
 from mgc import schema
 from mgc.datasets.synthetic import SyntheticConfig, plan_corpus, render
@@ -183,7 +182,7 @@ def rows_of(labels: str) -> list[dict[str, Any]]:
 def staged_rows(labels: str) -> int:
     """Tracks with a staged row."""
     found: set[str] = set()
-    for uri in files.list_uris(join(labels, "_runs")):
+    for uri in files.list_uris(f"{labels}/_runs"):
         if "/staged/" in uri.path:
             data = pa.BufferReader(files.read_bytes(uri))
             found.update(pq.read_table(data, columns=["track_id"])["track_id"].to_pylist())
@@ -295,7 +294,7 @@ def drill(
     assert (result["code"], result.get("status")) == (0, "done"), job.said
     assert rows_of(labels) == undisturbed
     assert len(LabelsTable(labels).delta.history()) == 1
-    assert not files.list_uris(join(labels, "_runs"))
+    assert not files.list_uris(f"{labels}/_runs")
     reads = [request.key for request in proxy.requests("GET", key="audio/*", bucket=music.bucket)]
     assert len(set(reads)) == music.tracks
     return Drill(

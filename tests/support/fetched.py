@@ -8,7 +8,7 @@ import numpy as np
 
 from cluster.storage import files
 from cluster.storage.listing import list_audio
-from cluster.storage.uri import join, split_s3
+from cluster.storage.uri import Uri
 from mgc.audio.cuts import Cuts
 from mgc.audio.excerpts import ListeningPlan
 from mgc.audio.recording import record
@@ -65,7 +65,7 @@ def check_cuts(fetched: dict[str, np.ndarray]) -> None:
 
 def put(base: str, **contents: bytes) -> None:
     for name, data in contents.items():
-        files.write_bytes(join(base, f"{name}.mp3"), data)
+        files.write_bytes(f"{base}/{name}.mp3", data)
 
 
 @functools.cache
@@ -76,7 +76,7 @@ def long_mp3() -> bytes:
 
 
 def bucket_of(batch: dict[str, np.ndarray]) -> str:
-    return split_s3(batch["uri"][0])[0]
+    return Uri.parse(batch["uri"][0]).bucket
 
 
 def only(track_id: str, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 from deltalake import CommitProperties, write_deltalake
 
 from cluster.labels.table import LabelsTable
-from cluster.storage.s3 import delta_options
+from cluster.storage.uri import Uri
 from mgc import schema
 from tests.support.nights import NOW
 
@@ -38,7 +38,7 @@ def write(uri: str, *rows: dict[str, Any], **facts: str) -> int:
         table,
         mode="overwrite",
         commit_properties=CommitProperties(custom_metadata=facts),
-        storage_options=delta_options(uri),
+        storage_options=Uri.parse(uri).storage_options,
     )
     return LabelsTable(uri).version
 

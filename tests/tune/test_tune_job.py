@@ -15,7 +15,7 @@ import pytest
 from cluster.bundles import open_bundle
 from cluster.session.profiles import Profile
 from cluster.storage import files
-from cluster.storage.uri import Uri, join
+from cluster.storage.uri import Uri
 from mgc.recipes.space import Choice, LogUniform, Space
 from pipelines.training.requests import SearchRequest
 from pipelines.training.search import search_recipe
@@ -34,8 +34,8 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def read(out: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """A search's JSON and its table."""
-    found: dict[str, Any] = json.loads(files.read_text(join(out, "search.json")))
-    table = pq.read_table(io.BytesIO(files.read_bytes(join(out, "trials.parquet"))))
+    found: dict[str, Any] = json.loads(files.read_text(f"{out}/search.json"))
+    table = pq.read_table(io.BytesIO(files.read_bytes(f"{out}/trials.parquet")))
     return found, table.to_pylist()
 
 
@@ -65,7 +65,7 @@ def test_a_grid_becomes_a_bundle_though_a_trial_fails(
     best = rows[0]
     assert found["best"] == best["number"] == summary.counts["best_trial"]
     # The bundle is that trial's, says what it was trained on, and was scored once.
-    bundle = open_bundle(join(out, "bundle"))
+    bundle = open_bundle(f"{out}/bundle")
     assert bundle.experiment.training.batch_size == best["training.batch_size"]
     assert bundle.training.validation["validation_macro_f1"] == best["score"]
     assert bundle.training.search.trial == best["number"]
@@ -75,10 +75,10 @@ def test_a_grid_becomes_a_bundle_though_a_trial_fails(
     assert bundle.evaluation.read_scores().tracks == 8
     assert "test_macro_f1" in summary.counts
     # Tune's own files lie there too: checkpoints, and events with hyperparameters for TensorBoard.
-    names = [uri.name for uri in files.list_uris(join(out, "trials"))]
+    names = [uri.name for uri in files.list_uris(f"{out}/trials")]
     assert "best.safetensors" in names
     assert sum(name.startswith("events.out.tfevents") for name in names) >= 1
-    page = files.read_text(join(out, "report.html"))
+    page = files.read_text(f"{out}/report.html")
     assert page.count("<svg") == 3
     printed = capsys.readouterr()
     assert re.search(r"trial 1/2\b.*macro_f1", printed.err)

@@ -25,10 +25,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cluster.storage import files
+from cluster.storage import files, s3
 from cluster.storage.listing import list_audio
 from cluster.storage.listing_s3 import LISTERS, list_in_parts
-from cluster.storage.s3 import s3_client
 from tests.support.object_store import ObjectStore, running
 
 MILLIONS = 10_000_000
@@ -83,7 +82,7 @@ def asked(uri: str, latency_seconds: float) -> Iterator[list[str]]:
         seen.append(request.url)
         time.sleep(latency_seconds)
 
-    events = s3_client(uri).meta.events
+    events = s3.client(uri).meta.events
     events.register("before-send.s3.ListObjectsV2", wait, unique_id="listing-speed")
     try:
         yield seen

@@ -18,8 +18,8 @@ import obstore
 from rich.console import Console
 from rich.table import Table
 
-from cluster.storage import files
-from cluster.storage.s3 import s3_client, s3_ranges
+from cluster.storage import files, s3
+from cluster.storage.uri import Uri
 from tests.support.object_store import running
 
 SIZE_BYTES, RANGE_BYTES, RANGES, ROUNDS = 8_000_000, 100_000, 8, 20
@@ -34,7 +34,7 @@ def main() -> None:
         files.write_bytes(uri, data)
         starts = [number * SIZE_BYTES // RANGES + 1_000 for number in range(RANGES)]
         ends = [start + RANGE_BYTES for start in starts]
-        client, view = s3_client(uri), s3_ranges(uri)
+        client, view = s3.client(uri), s3.ranges(Uri.parse(uri).bucket, uri)
 
         def one(number: int) -> bytes:
             span = f"bytes={starts[number]}-{ends[number] - 1}"

@@ -15,7 +15,7 @@ import pytest
 from cluster.storage import files
 from cluster.storage.fetch import Fetch, FetchConfig
 from cluster.storage.listing import list_audio
-from cluster.storage.uri import join, locate
+from cluster.storage.uri import Uri
 from mgc.audio.cuts import Cuts
 from mgc.audio.recording import record
 from mgc.audio.source import Held
@@ -36,13 +36,13 @@ class TestEverywhere:
         names = ["a b.mp3", "#1.mp3", "50%41?.mp3", "日本.mp3", "empty.mp3"]
         data: dict[str, bytes | str] = {name: b"" if name == "empty.mp3" else secrets.token_bytes(8) for name in names}
         for name in names:
-            files.write_bytes(join(base, name), data[name])
+            files.write_bytes(f"{base}/{name}", data[name])
         check(Fetch()(batch_of(base)), data)
 
     def test_a_missing_a_replaced_and_a_large_file_are_rows(self, base: str) -> None:
         put(base, good=b"x" * 100, gone=b"x", replaced=b"before", large=b"x" * 101)
         batch = batch_of(base)
-        files.delete(join(base, "gone.mp3"))
+        files.delete(f"{base}/gone.mp3")
         put(base, replaced=b"behind")
         check(
             Fetch(FetchConfig(max_bytes=100))(batch),
@@ -58,7 +58,7 @@ class TestEverywhere:
         put(base, a=b"x", b=b"x")
         batch = batch_of(base)
         for name in ("a", "b"):
-            files.delete(join(base, f"{name}.mp3"))
+            files.delete(f"{base}/{name}.mp3")
         check(Fetch()(batch), {"a.mp3": "there", "b.mp3": "there"})
 
     def test_without_a_tag_there_is_nothing_to_compare(self, base: str) -> None:
@@ -104,11 +104,11 @@ class TestLocal:
 class TestS3:
     def test_objects_in_parts(self, bucket_uri: str) -> None:
         """pyarrow writes large objects in parts, whose ETag is no MD5 of the bytes; list and get must agree on it."""
-        location = locate(f"{bucket_uri}/large.mp3")
+        location = Uri.parse(f"{bucket_uri}/large.mp3")
         data = secrets.token_bytes(1 << 20) * 11
         with location.filesystem.open_output_stream(location.path) as file:
             file.write(data)
-        (fact,) = list_audio(location.uri)
+        (fact,) = list_audio(location.text)
         assert "-" in fact.content_tag
         check(Fetch()(batch_of(bucket_uri)), {"large.mp3": data})
 

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.storage import files, listing
+from cluster.storage import files, listing, s3
 from cluster.storage.listing import HIDDEN, NO_EXTENSION, NOT_A_FILE, list_audio
-from cluster.storage.s3 import s3_client
-from cluster.storage.uri import join, split_s3
+from cluster.storage.uri import Uri
 from mgc.errors import StorageError
 from tests.support.object_store import ObjectStore
 
@@ -42,8 +41,8 @@ PASSED_OVER = Counter({".jpg": 2, ".txt": 1, NO_EXTENSION: 1, HIDDEN: 2})
 
 def fill(base: str) -> str:
     for name in (*MUSIC, *OTHER):
-        files.write_bytes(join(base, "my music", name), b"" if name == "empty.wav" else name.encode())
-    return join(base, "my music")
+        files.write_bytes(f"{base}/my music/{name}", b"" if name == "empty.wav" else name.encode())
+    return f"{base}/my music"
 
 
 def ids(source: str, ignored: Counter[str] | None = None) -> list[str]:
@@ -55,7 +54,7 @@ class TestEverywhere:
         source, ignored = fill(base), Counter[str]()
         facts = list(list_audio(source, ignored))
         assert [fact.track_id for fact in facts] == sorted(MUSIC)
-        assert [fact.uri for fact in facts] == [join(source, fact.track_id) for fact in facts]
+        assert [fact.uri for fact in facts] == [f"{source}/{fact.track_id}" for fact in facts]
         sizes = {fact.track_id: fact.size_bytes for fact in facts}
         assert sizes == {name: 0 if name == "empty.wav" else len(name.encode()) for name in MUSIC}
         assert all(files.read_bytes(fact.uri) == fact.track_id.encode() for fact in facts if fact.size_bytes)
@@ -67,7 +66,7 @@ class TestEverywhere:
         assert list(list_audio(source)) == list(list_audio(source + "/"))
 
     def test_the_tag_changes_with_the_bytes(self, base: str) -> None:
-        uri = join(base, "a.mp3")
+        uri = f"{base}/a.mp3"
         files.write_bytes(uri, b"one")
         (before,) = list_audio(base)
         (same,) = list_audio(base)
@@ -78,7 +77,7 @@ class TestEverywhere:
 
     def test_a_single_file(self, base: str) -> None:
         source = fill(base)
-        one = join(source, "Album #1/01 50% off?.MP3")
+        one = f"{source}/Album #1/01 50% off?.MP3"
         (fact,) = list_audio(one)
         (same,) = (other for other in list_audio(source) if other.uri == one)
         assert fact.track_id == "01 50% off?.MP3"
@@ -86,17 +85,17 @@ class TestEverywhere:
 
     def test_a_single_file_that_is_no_audio(self, base: str) -> None:
         ignored = Counter[str]()
-        assert ids(join(fill(base), "Album/cover.JPG"), ignored) == []
+        assert ids(f"{fill(base)}/Album/cover.JPG", ignored) == []
         assert ignored == {".jpg": 1}
 
     def test_a_folder_is_not_a_prefix_of_names(self, base: str) -> None:
-        assert ids(join(fill(base), "Album")) == ["04 日本.m4a"]
+        assert ids(f"{fill(base)}/Album") == ["04 日本.m4a"]
 
     def test_nothing_there(self, base: str) -> None:
         with pytest.raises(
             StorageError, match=r"^cannot list \S+/none: (nothing|no object) is there; check the \w+\.$"
         ):
-            ids(join(base, "none"))
+            ids(f"{base}/none")
 
     def test_an_empty_place_has_no_tracks(self, base: str) -> None:
         assert ids(base) == []
@@ -110,7 +109,7 @@ class TestS3:
 
     def test_folder_markers_are_neither_tracks_nor_ignored(self, bucket_uri: str) -> None:
         files.write_bytes(f"{bucket_uri}/music/a.mp3", b"x")
-        client, bucket = s3_client(bucket_uri), split_s3(bucket_uri)[0]
+        client, bucket = s3.client(bucket_uri), Uri.parse(bucket_uri).bucket
         for marker in ("music/", "music/empty/", "music/empty.mp3/", "lonely/"):
             client.put_object(Bucket=bucket, Key=marker, Body=b"")
         ignored = Counter[str]()
@@ -119,7 +118,7 @@ class TestS3:
         assert not ignored
 
     def test_keys_with_empty_parts(self, bucket_uri: str) -> None:
-        s3_client(bucket_uri).put_object(Bucket=split_s3(bucket_uri)[0], Key="music//a.mp3", Body=b"x")
+        s3.client(bucket_uri).put_object(Bucket=Uri.parse(bucket_uri).bucket, Key="music//a.mp3", Body=b"x")
         (fact,) = list_audio(f"{bucket_uri}/music")
         assert (fact.track_id, files.read_bytes(fact.uri)) == ("/a.mp3", b"x")
 

@@ -23,7 +23,7 @@ from cluster.storage.key_order import between
 from cluster.storage.listing import list_audio
 from cluster.storage.listing_parts import Part, fit
 from cluster.storage.listing_s3 import Listing, list_in_parts
-from cluster.storage.uri import Uri, join, split_s3
+from cluster.storage.uri import Uri
 from cluster.tables.catalog import load_catalog, read_catalog
 from mgc import schema
 from mgc.errors import StorageError
@@ -266,7 +266,7 @@ class TestStore:
 
     def test_both_ways_agree(self, bucket_uri: str, s3_environment: ObjectStore) -> None:
         """2,500 keys in small pages; and the arithmetic of ten million."""
-        bucket = split_s3(bucket_uri)[0]
+        bucket = Uri.parse(bucket_uri).bucket
         keys = [*folders(2400), *(f"music/{number}/{name}" for number in range(11) for name in ODD), "z.mp3"]
         enter(s3_environment, bucket, keys)
         found = measure(bucket_uri, 2500, 50, 0.0)
@@ -289,7 +289,7 @@ class TestStore:
     ) -> None:  # fmt: skip
         """Asked again when it is busy; when a page fails for good the job does, and goes on from there."""
         monkeypatch.setattr(files, "PAGE_KEYS", 20)
-        bucket = split_s3(bucket_uri)[0]
+        bucket = Uri.parse(bucket_uri).bucket
         enter(s3_environment, bucket, flat(1000))
         with store_proxy.armed(Faults((Fault.SLOW_DOWN,), key="", bucket=bucket, nth={2, 9, 20})):
             listing = list_in_parts(bucket_uri, str(tmp_path / "one"))
@@ -321,7 +321,7 @@ def test_a_killed_job_goes_on(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     """And ends in the catalog of an undisturbed one; the next listing says what has changed since."""
-    bucket, keys = split_s3(bucket_uri)[0], flat(1500)
+    bucket, keys = Uri.parse(bucket_uri).bucket, flat(1500)
     enter(s3_environment, bucket, keys)
     out = f"s3://{s3_environment.make_bucket()}/catalog"
     killed = threading.Event()
@@ -341,8 +341,8 @@ def test_a_killed_job_goes_on(
         )  # fmt: skip
         assert killed.wait(120)
     before = pages()
-    assert files.list_uris(join(out, "_listing"))
-    assert not files.exists(join(out, "catalog.parquet"))
+    assert files.list_uris(f"{out}/_listing")
+    assert not files.exists(f"{out}/catalog.parquet")
     monkeypatch.setattr(files, "PAGE_KEYS", 10)
     monkeypatch.setattr(listing_s3, "PART_PAGES", 2)
     facts = job(capsys, bucket_uri, out)

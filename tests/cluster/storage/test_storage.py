@@ -14,7 +14,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from cluster.storage import files
 from cluster.storage.redaction import redact
-from cluster.storage.uri import Uri, join
+from cluster.storage.uri import Uri
 from mgc.errors import LabelsError, StorageError
 
 TABLE = pa.table({"track_id": ["a", "b"]})
@@ -91,22 +91,22 @@ class TestPaths:
 class TestFiles:
     def test_there_and_back(self, base: str) -> None:
         for name in ODD_NAMES:
-            uri = join(base, "folder", name)
+            uri = f"{base}/folder/{name}"
             assert not files.exists(uri)
             files.write_bytes(uri, b"one")
             files.write_bytes(uri, "zwölf".encode())
             assert files.exists(uri)
             assert files.read_text(uri) == "zwölf"
-        folder = join(base, "folder")
+        folder = f"{base}/folder"
         assert files.exists(folder)
         assert files.exists(folder + "/")
-        assert not files.exists(join(base, "fold"))
+        assert not files.exists(f"{base}/fold")
         found = files.list_uris(folder)
         assert found == [Uri.parse(folder) / name for name in sorted(ODD_NAMES)]
         assert [Uri.parse(uri.text) for uri in found] == found
 
     def test_nothing_there(self, base: str) -> None:
-        uri = join(base, "none")
+        uri = f"{base}/none"
         assert files.exists(base)
         assert files.list_uris(uri) == []
         files.delete(uri)
@@ -115,16 +115,16 @@ class TestFiles:
                 action(uri)
 
     def test_text_that_is_none(self, base: str) -> None:
-        files.write_bytes(uri := join(base, "x.json"), b"ab\xff")
+        files.write_bytes(uri := f"{base}/x.json", b"ab\xff")
         with pytest.raises(StorageError, match=r"x\.json: not UTF-8 text \(byte 2\)"):
             files.read_text(uri)
 
     def test_delete_takes_what_is_below_and_no_more(self, base: str) -> None:
         for name in ("run/a", "run/b/c", "run-2/a", "run.txt"):
-            files.write_bytes(join(base, name), b"x")
-        files.delete(join(base, "run"))
+            files.write_bytes(f"{base}/{name}", b"x")
+        files.delete(f"{base}/run")
         assert files.list_uris(base) == [Uri.parse(base) / name for name in ("run-2/a", "run.txt")]
-        files.delete(join(base, "run.txt"))
+        files.delete(f"{base}/run.txt")
         assert files.list_uris(base) == [Uri.parse(base) / "run-2/a"]
 
     def test_whole_buckets_and_disks_are_not_deleted(self) -> None:
@@ -146,14 +146,14 @@ class TestFiles:
     @pytest.mark.cluster
     def test_trees_go_up_and_down(self, tmp_path: Path, bucket_uri: str) -> None:
         for name in ODD_NAMES:
-            files.write_bytes(join(str(tmp_path / "bundle"), name), name.encode())
-        files.copy_tree(str(tmp_path / "bundle"), join(bucket_uri, "up/bundle"))
-        files.copy_tree(join(bucket_uri, "up/bundle"), join(bucket_uri, "side"))
-        files.copy_tree(join(bucket_uri, "side") + "/", str(tmp_path / "down"))
+            files.write_bytes(Uri.of_path(tmp_path / "bundle") / name, name.encode())
+        files.copy_tree(str(tmp_path / "bundle"), f"{bucket_uri}/up/bundle")
+        files.copy_tree(f"{bucket_uri}/up/bundle", f"{bucket_uri}/side")
+        files.copy_tree(f"{bucket_uri}/side" + "/", str(tmp_path / "down"))
         found = files.list_uris(str(tmp_path / "down"))
         assert {uri.path.removeprefix(f"{tmp_path}/down/") for uri in found} == {*ODD_NAMES}
         assert all((tmp_path / "down" / name).read_bytes() == name.encode() for name in ODD_NAMES)
-        files.copy_tree(join(bucket_uri, "side/plain.bin"), str(tmp_path / "one.bin"))
+        files.copy_tree(f"{bucket_uri}/side/plain.bin", str(tmp_path / "one.bin"))
         assert (tmp_path / "one.bin").read_bytes() == b"plain.bin"
 
     @pytest.mark.cluster

@@ -23,8 +23,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from cluster.storage import files, s3
 from cluster.storage.failures import explain
-from cluster.storage.s3 import delta_options, s3_client
-from cluster.storage.uri import join, locate, split_s3
+from cluster.storage.uri import Uri
 from mgc.errors import StorageError
 from tests.support.object_store import ObjectStore
 
@@ -70,9 +69,9 @@ def as_ordinary_user() -> Iterator[None]:
 @pytest.mark.cluster
 class TestCredentials:
     def test_none_in_what_is_handed_on(self, bucket_uri: str, secret: str, s3_environment: ObjectStore) -> None:
-        location = locate(bucket_uri)
+        location = Uri.parse(bucket_uri)
         assert secret.encode() not in pickle.dumps(location)
-        assert secret not in repr(location) + repr(delta_options(bucket_uri))
+        assert secret not in repr(location) + repr(Uri.parse(bucket_uri).storage_options)
         assert secret not in repr(s3_environment)
 
     def test_a_profile_serves_all_three_clients(
@@ -90,10 +89,10 @@ class TestCredentials:
         monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
         monkeypatch.setenv("AWS_PROFILE", "music")
         files.write_bytes(f"{bucket_uri}/a", b"x")
-        location = locate(bucket_uri)
+        location = Uri.parse(bucket_uri)
         names = [info.path for info in location.filesystem.get_file_info(pyarrow.fs.FileSelector(location.path))]
         assert names == [f"{location.path}/a"]
-        write_deltalake(f"{bucket_uri}/t", TABLE, storage_options=delta_options(bucket_uri))
+        write_deltalake(f"{bucket_uri}/t", TABLE, storage_options=Uri.parse(bucket_uri).storage_options)
 
     @pytest.mark.parametrize("how", ["boto3", "pyarrow", "delta"])
     def test_wrong_secret(
@@ -122,9 +121,10 @@ class TestCredentials:
     ) -> None:
         monkeypatch.delenv("AWS_ACCESS_KEY_ID")
         monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-        actions = [locate, files.exists, delta_options, files.list_uris, files.read_bytes]
-        for action in actions:
-            line = failure(lambda action=action: action(bucket_uri), caplog)
+        uri = Uri.parse(bucket_uri)
+        plain = [lambda each=each: each(uri) for each in (files.exists, files.list_uris, files.read_bytes)]
+        for action in (lambda: uri.filesystem, lambda: uri.storage_options, *plain):
+            line = failure(action, caplog)
             assert "no credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE)" in line
 
     @pytest.mark.parametrize(
@@ -144,26 +144,26 @@ class TestCredentials:
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         monkeypatch.setenv(variable, value)
-        assert says in failure(lambda: locate(bucket_uri), caplog)
+        assert says in failure(lambda: Uri.parse(bucket_uri).filesystem, caplog)
 
 
 def reach(how: str, uri: str) -> None:
     """Look at a place through one of the three clients."""
     with explain(uri, "reach"):
         if how == "boto3":
-            s3_client(uri).list_objects_v2(Bucket=split_s3(uri)[0])
+            s3.client(uri).list_objects_v2(Bucket=Uri.parse(uri).bucket)
         elif how == "pyarrow":
-            location = locate(uri)
+            location = Uri.parse(uri)
             location.filesystem.get_file_info(pyarrow.fs.FileSelector(location.path))
         else:
-            DeltaTable(join(uri, "t"), storage_options=delta_options(uri))
+            DeltaTable(f"{uri}/t", storage_options=Uri.parse(uri).storage_options)
 
 
 @pytest.mark.cluster
 class TestStoreFailures:
     def test_missing_bucket(self, secret: str, s3_environment: ObjectStore, caplog: pytest.LogCaptureFixture) -> None:
         uri = "s3://no-such-bucket-here/x"
-        location = locate(uri)
+        location = Uri.parse(uri)
 
         def parquet() -> None:
             with explain(uri, "write"):
@@ -175,7 +175,7 @@ class TestStoreFailures:
 
         def delta() -> None:
             with explain(uri, "write"):
-                write_deltalake(uri, TABLE, storage_options=delta_options(uri))
+                write_deltalake(uri, TABLE, storage_options=Uri.parse(uri).storage_options)
 
         actions = [parquet, folder, delta, *(lambda a=action: a(uri) for action in PLAIN_ACTIONS)]
         for action in actions:
@@ -249,14 +249,14 @@ class TestDiskFailures:
         folder.mkdir()
         (folder / "x").write_bytes(b"x")
         folder.chmod(0)
-        location = locate(str(folder / "x"))
+        location = Uri.parse(str(folder / "x"))
 
         def parquet() -> None:
-            with explain(location.uri, "write"):
+            with explain(location.text, "write"):
                 pq.write_table(TABLE, location.path, filesystem=location.filesystem)
 
         def delta() -> None:
-            with explain(location.uri, "write"):
+            with explain(location.text, "write"):
                 write_deltalake(str(folder / "table"), TABLE)
 
         with as_ordinary_user():
@@ -312,13 +312,13 @@ import pyarrow as pa, pyarrow.parquet as pq
 from deltalake import DeltaTable, write_deltalake
 from cluster.storage import files
 from cluster.storage.failures import explain
-from cluster.storage.uri import locate
+from cluster.storage.uri import Uri
 from mgc.errors import StorageError
 disk, said = sys.argv[1], {}
 big = os.urandom(1 << 20)
 files.write_bytes(disk + "/x", b"old")
 write_deltalake(disk + "/delta", pa.table({"a": [1]}))
-location = locate(disk + "/p.parquet")
+location = Uri.parse(disk + "/p.parquet")
 def write(): files.write_bytes(disk + "/x", big)
 def parquet(): pq.write_table(pa.table({"a": [big]}), location.path, filesystem=location.filesystem)
 def delta(): write_deltalake(disk + "/delta", pa.table({"a": list(range(10**6))}), mode="append")

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.storage import files
-from cluster.storage.uri import Uri, join
+from cluster.storage.uri import Uri
 from cluster.tables.catalog import load_catalog, read_catalog, write_catalog
 from mgc import schema
 from mgc.errors import CatalogError, StorageError
@@ -20,7 +20,7 @@ from tests.support.table_files import FULL, REQUIRED, put, refusal
 
 class TestCatalog:
     def test_there_and_back(self, anywhere: str) -> None:
-        uri = join(anywhere, "catalog")
+        uri = f"{anywhere}/catalog"
         row = {"uri": "u", "size_bytes": 7, "content_tag": "t"}
         first = pa.Table.from_pylist([{"track_id": "b", **row}, {"track_id": "ä", **row}], schema=schema.CATALOG)
         last = pa.Table.from_pylist(
@@ -28,7 +28,7 @@ class TestCatalog:
         )
         assert write_catalog(uri, iter([first, last]), ["Synthetic."]) == 3
         assert files.list_uris(anywhere) == [Uri.parse(uri) / "catalog.parquet"]
-        for where in (uri, join(uri, "catalog.parquet"), uri + "/"):
+        for where in (uri, f"{uri}/catalog.parquet", uri + "/"):
             dataset = read_catalog(where)
             assert schema.notices_of(dataset.schema) == ("Synthetic.",)
             table = load_catalog(dataset)
@@ -49,7 +49,7 @@ class TestCatalog:
             yield FULL.take(pa.array([0] * 140_000))
             raise CatalogError("listing broke off.")
 
-        uri = join(anywhere, "c.parquet")
+        uri = f"{anywhere}/c.parquet"
         refusal(write_catalog, uri, tables())
         assert files.list_uris(anywhere) == []
         write_catalog(uri, [FULL])
@@ -101,10 +101,10 @@ class TestCatalog:
         assert line.startswith(f"{tmp_path}/3.parquet: a catalog needs the column(s) uri, size_bytes, content_tag")
 
     def test_nothing_there(self, anywhere: str) -> None:
-        uri = join(anywhere, "none")
+        uri = f"{anywhere}/none"
         line = refusal(read_catalog, uri)
         assert line == f"{uri}: there is nothing here. Write a catalog with `mgc catalog SOURCE --out CATALOG`."
-        files.write_bytes(join(uri, "a.mp3"), b"x")
+        files.write_bytes(f"{uri}/a.mp3", b"x")
         assert refusal(read_catalog, uri).startswith(f"{uri}: no Parquet file in this folder. Write a catalog")
 
     @pytest.mark.cluster
@@ -168,7 +168,7 @@ class TestCatalog:
 
     @pytest.mark.parametrize("damage", ["text", "empty", "half", "footer", "pages"])
     def test_no_parquet(self, damage: str, anywhere: str) -> None:
-        uri = put(join(anywhere, "c.parquet"), pa.table(REQUIRED))
+        uri = put(f"{anywhere}/c.parquet", pa.table(REQUIRED))
         data = files.read_bytes(uri)
         damaged = {
             "text": b"track_id,uri\na,b\n",

@@ -10,7 +10,6 @@ from pathlib import Path
 import pyarrow as pa
 
 from cluster.storage import files
-from cluster.storage.uri import join
 from cluster.tables.features import FeaturesWriter, features_done, read_features, read_roster
 from mgc import schema
 from mgc.datasets.protocols import GivenSplits
@@ -59,7 +58,7 @@ NONE = rejects()
 
 class TestFeatures:
     def test_there_and_back(self, anywhere: str) -> None:
-        uri = join(anywhere, "features of mine")
+        uri = f"{anywhere}/features of mine"
         assert features_done(uri, "f1") is None
         writer = FeaturesWriter(uri, FACTS, ["Synthetic."])
         writer.write(clips(("a", "1", "Rock", "training"), ("a", "1", "Rock", "training")), NONE)
@@ -67,7 +66,7 @@ class TestFeatures:
         writer.write(clips(), NONE)
         names = [each.parent.name for each in files.list_uris(uri)]
         assert names == ["features", "features", "rejects"]
-        for where in (uri, join(uri, "features")):
+        for where in (uri, f"{uri}/features"):
             dataset, facts = read_features(where)
             assert facts == FACTS
             assert schema.notices_of(dataset.schema) == ("Synthetic.",)

@@ -7,7 +7,6 @@ from pathlib import Path
 import pyarrow as pa
 
 from cluster.storage import files
-from cluster.storage.uri import join
 from cluster.tables.parquet import is_parquet, open_parquet, write_part
 from mgc.errors import LabelsError
 from tests.support.table_files import REQUIRED, refusal
@@ -15,7 +14,7 @@ from tests.support.table_files import REQUIRED, refusal
 
 class TestParts:
     def test_each_part_is_a_file_of_its_own(self, anywhere: str) -> None:
-        folder = join(anywhere, "staged")
+        folder = f"{anywhere}/staged"
         for _ in range(3):
             write_part(folder, pa.table(REQUIRED))
         assert len(files.list_uris(folder)) == 3
