@@ -14,11 +14,11 @@ from hypothesis import settings
 
 from cluster.session.connect import connect
 from cluster.session.profiles import Profile
+from tests.schedule import LongestFirst
 from tests.support import fault_proxy
 from tests.support.object_store import ObjectStore, running
 from tests.support.ray_head import RayHead
 from tests.support.ray_head import running as running_ray
-from tests.support.schedule import LongestFirst
 
 # The time that an example takes depends on how busy the machine is.
 settings.register_profile("mgc", deadline=None)

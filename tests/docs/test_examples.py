@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from mgc.errors import ErrorKind
-from tests.support.doc_examples import PAGES, Example, examples
+from tests.docs.doc_examples import PAGES, Example, examples
 from tests.support.nights import NOW, night
 
 FOLDERS = ("empty", "song", "labels")

@@ -12,7 +12,7 @@ import pytest
 from cluster.session.profiles import Profile
 from cluster.storage import files
 from mgc.datasets.synthetic import SyntheticConfig, encode, metadata_table, plan_corpus
-from tests.support.doc_examples import Example, examples
+from tests.docs.doc_examples import Example, examples
 
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mgc.audio.waveform import Waveform
 from mgc.features.handcrafted import Handcrafted, HandcraftedConfig
-from tests.support.sounds import music
+from tests.golden.sounds import music
 
 CONFIGS: list[dict[str, Any]] = [
     {},

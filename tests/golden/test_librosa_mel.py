@@ -15,7 +15,7 @@ from mgc.features.mel import LogMel, LogMelConfig, MelConfig
 from mgc.features.mel_means import MelMeans, MelMeansConfig
 from mgc.features.mel_power import mel_filters
 from mgc.features.thumbnail import Thumbnail, ThumbnailConfig
-from tests.support.sounds import music
+from tests.golden.sounds import music
 
 
 @pytest.fixture(autouse=True)

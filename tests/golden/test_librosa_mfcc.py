@@ -13,7 +13,7 @@ from mgc.audio.waveform import Waveform
 from mgc.features.mfcc import CepstralConfig, Mfcc, MfccConfig, cosine_transform
 from mgc.features.mfcc_statistics import MfccStatistics, MfccStatisticsConfig
 from mgc.features.stack import MelMfcc, MelMfccConfig
-from tests.support.sounds import music
+from tests.golden.sounds import music
 
 HALF_PRECISION = 2.0**-11
 """float16 rounds to 11 bits."""

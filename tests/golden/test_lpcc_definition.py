@@ -13,7 +13,7 @@ from scipy.signal import lfilter
 
 from mgc.audio.waveform import Waveform
 from mgc.features.lpcc import Lpcc, LpccConfig, cepstrum, linear_predictor
-from tests.support.sounds import music
+from tests.golden.sounds import music
 
 CONFIGS: list[dict[str, Any]] = [
     {},

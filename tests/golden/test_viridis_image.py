@@ -12,7 +12,7 @@ from mgc.audio.waveform import Waveform
 from mgc.features.image import MelImage, MelImageConfig
 from mgc.features.mel import LogMel, LogMelConfig
 from mgc.features.viridis import viridis
-from tests.support.sounds import music
+from tests.golden.sounds import music
 
 
 def test_the_colours_are_those_of_matplotlib() -> None:

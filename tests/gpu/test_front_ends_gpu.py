@@ -17,7 +17,7 @@ from mgc.features.mel_means import MelMeansConfig
 from mgc.features.mfcc import MfccConfig
 from mgc.features.mfcc_statistics import MfccStatisticsConfig
 from mgc.features.stack import MelMfccConfig
-from tests.support.sounds import music
+from tests.golden.sounds import music
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 

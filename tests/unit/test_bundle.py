@@ -24,7 +24,7 @@ from mgc.metrics import TrainingFacts
 from mgc.models.architecture import build_model
 from mgc.taxonomy import Genre, Taxonomy
 from mgc.training.config import TrainingConfig
-from tests.support.small_bundle import ADJUSTMENT, EXPERIMENT, TAXONOMY, TRAINING, bundle, clips, sound
+from tests.unit.small_bundle import ADJUSTMENT, EXPERIMENT, TAXONOMY, TRAINING, bundle, clips, sound
 
 
 @pytest.fixture

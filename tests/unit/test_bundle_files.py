@@ -15,7 +15,7 @@ from mgc.bundle_files import FILES
 from mgc.errors import BundleError, StorageError
 from mgc.features.mel import LogMel
 from mgc.features.normalization import Normalization
-from tests.support.small_bundle import ADJUSTMENT, bundle
+from tests.unit.small_bundle import ADJUSTMENT, bundle
 
 
 @pytest.fixture

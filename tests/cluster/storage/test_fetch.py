@@ -20,7 +20,7 @@ from mgc.audio.cuts import Cuts
 from mgc.audio.recording import record
 from mgc.audio.source import Held
 from mgc.errors import StorageError
-from tests.support.fetched import (
+from tests.cluster.storage.fetched import (
     EIGHT,
     batch_of,
     check,

@@ -14,8 +14,7 @@ from cluster.storage import s3, s3_object
 from cluster.storage.fetch import Fetch, FetchConfig
 from mgc.audio.excerpts import ListeningPlan
 from mgc.errors import StorageError
-from tests.support.fault_proxy import TRANSIENT, Fault, Faults, Proxy
-from tests.support.fetched import (
+from tests.cluster.storage.fetched import (
     CHECKED,
     EIGHT,
     batch_of,
@@ -27,6 +26,7 @@ from tests.support.fetched import (
     put,
     sized_batch_of,
 )
+from tests.support.fault_proxy import TRANSIENT, Fault, Faults, Proxy
 from tests.support.object_store import ObjectStore
 
 SEVERAL = (*TRANSIENT, Fault.SILENCE, Fault.STALL)

@@ -14,7 +14,7 @@ from cluster.streams.listening import ListenRequest, stage_labels
 from mgc.bundle import load_bundle
 from mgc.labeling.rows import Lineage
 from pipelines.catalogs.sources import listed
-from tests.support.decoders import DIES, EATS, HANGS, treacherous
+from tests.cluster.streams.decoders import DIES, EATS, HANGS, treacherous
 from tests.support.good_files import good_files
 
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]

@@ -14,8 +14,8 @@ from cluster.storage.uri import Uri
 from cluster.tables.catalog import load_catalog, read_catalog, write_catalog
 from mgc import schema
 from mgc.errors import CatalogError, StorageError
+from tests.cluster.tables.table_files import FULL, REQUIRED, put, refusal
 from tests.support.object_store import ObjectStore
-from tests.support.table_files import FULL, REQUIRED, put, refusal
 
 
 class TestCatalog:

@@ -15,7 +15,7 @@ from mgc import schema
 from mgc.datasets.protocols import GivenSplits
 from mgc.errors import FeaturesError
 from mgc.schema import FeaturesFacts
-from tests.support.table_files import put, refusal
+from tests.cluster.tables.table_files import put, refusal
 
 FRONT_END = {"kind": "mel", "n_mels": 2}
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 from cluster.storage import files
 from cluster.tables.parquet import is_parquet, open_parquet, write_part
 from mgc.errors import LabelsError
-from tests.support.table_files import REQUIRED, refusal
+from tests.cluster.tables.table_files import REQUIRED, refusal
 
 
 class TestParts:

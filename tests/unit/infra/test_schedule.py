@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.support.schedule import SECONDS
+from tests.schedule import SECONDS
 
 ROOT = Path(__file__).parents[3]
 

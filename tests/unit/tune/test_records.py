@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.storage.uri import Uri
-from tests.support.searches import search
+from tests.unit.tune.searches import search
 from tune.importance import FEWEST_TRIALS, importance
 
 

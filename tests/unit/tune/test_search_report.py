@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from tests.support.searches import search
+from tests.unit.tune.searches import search
 from tune.report import render_search
 
 
