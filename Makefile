@@ -40,7 +40,7 @@ check: $(READY) ## style, types, import contracts, pinned versions, the files in
 	$(MAKE) docs VENV=$(VENV)
 
 docs: $(READY) ## build the documentation site into build/docs; a warning is an error
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build --strict $(ARGS)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict $(ARGS)
 	echo "$(CURDIR)/build/docs/index.html"
 
 pictures: $(READY) ## take the pictures in docs/images anew; needs Chromium

@@ -48,11 +48,12 @@ def _options(command: click.Command, context: click.Context) -> str:
     """Return the table of a command's options."""
     rows = ["| option | |", "| --- | --- |"]
     for parameter in command.get_params(context):
-        record = parameter.get_help_record(context)
-        if record is not None:
-            option, text = (" ".join(part.split()).replace("|", "\\|") for part in record)
-            # GitHub and Python-Markdown both take `\|` inside of code in a table for a plain bar.
-            rows.append(f"| `{option}` | {_text(text)} |")
+        option, text = parameter.get_help_record(context) or ("", "")
+        if text:
+            # A bar in a cell needs a backslash, but not inside of code.
+            rows.append(
+                f"| `{' '.join(option.split())}` | {_text(' '.join(text.split())).replace('|', chr(92) + '|')} |"
+            )
     return "\n".join(rows)
 
 

@@ -41,7 +41,9 @@ GENERATED: Final[dict[str, Callable[[], str]]] = {
 }
 """Pages that are made from the code."""
 
-_LINK: Final = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
+_TARGET: Final = re.compile(r"(?<=\]\()[^()\s]+(?=\))")
+_NO_PAGE: Final = "no-page:"
+_LINK_TO_NO_PAGE: Final = re.compile(rf"\[([^\[\]]*)\]\({_NO_PAGE}\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -69,19 +71,17 @@ def mend(markdown: str, place: str) -> str:
     source = ELSEWHERE.get(place, f"docs/{place}")
     pages = {origin: page for page, origin in ELSEWHERE.items()}
 
-    def link(match: re.Match[str]) -> str:
-        picture, text, target = match.groups()
-        path, _, anchor = target.partition("#")
+    def target(match: re.Match[str]) -> str:
+        path, _, anchor = match[0].partition("#")
         if not path or "://" in path:
             return match[0]
         origin = posixpath.normpath(posixpath.join(posixpath.dirname(source), path))
         page = pages.get(origin) or (origin.removeprefix("docs/") if origin.startswith("docs/") else None)
         if page is None:
             # MkDocs says what does not exist.
-            return text if (ROOT / origin).exists() else match[0]
-        target = posixpath.relpath(page, posixpath.dirname(place)) + (f"#{anchor}" if anchor else "")
-        return f"{picture}[{text}]({target})"
+            return _NO_PAGE if (ROOT / origin).exists() else match[0]
+        return posixpath.relpath(page, posixpath.dirname(place)) + (f"#{anchor}" if anchor else "")
 
     parts = re.split(r"(^```.*?^```$)", markdown, flags=re.MULTILINE | re.DOTALL)
-    parts[::2] = [_LINK.sub(link, part) for part in parts[::2]]
+    parts[::2] = [_LINK_TO_NO_PAGE.sub(r"\1", _TARGET.sub(target, part)) for part in parts[::2]]
     return "".join(parts)

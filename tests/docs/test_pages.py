@@ -53,18 +53,37 @@ def test_the_readme_is_short() -> None:
     assert len(read("README.md").splitlines()) <= 110
 
 
-def test_the_command_line_page_has_every_option_of_every_job() -> None:
-    def options(command: click.Command) -> list[str]:
-        own = [option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)]
-        names = [option for option in own if option.startswith("--")]
-        below = command.commands.values() if isinstance(command, click.Group) else ()
-        return names + [name for subcommand in below for name in options(subcommand)]
+def options_of(command: click.Command) -> list[str]:
+    """The long options of a command and of its subcommands."""
+    own = [option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)]
+    names = [option for option in own if option.startswith("--")]
+    below = command.commands.values() if isinstance(command, click.Group) else ()
+    return names + [name for subcommand in below for name in options_of(subcommand)]
 
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_commands_that_a_page_shows_have_such_options(page: str) -> None:
+    blocks = re.findall(r"^```sh\n(.*?)^```$", read(page), re.MULTILINE | re.DOTALL)
+    # What the text names, in code, counts too.
+    spans = [" ".join(span.split()) for span in re.findall(r"(?<!`)`([^`]+)`(?!`)", read(page))]
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    for line in lines + spans:
+        words = re.split(r"\s+#\s|\s-- ", line.strip())[0].split()
+        if words[:1] != ["mgc"] or len(words) < 2 or words[1] in ("JOB", "--help"):
+            continue
+        assert words[1] in JOBS, line
+        for word in words[2:]:
+            option = word.partition("=")[0]
+            if option.startswith("--") and "." not in option:
+                assert option in (*options_of(find(words[1])), "--help"), line
+
+
+def test_the_command_line_page_has_every_option_of_every_job() -> None:
     page = cli.page()
     for word in JOBS:
         section = page.partition(f"\n## mgc {word}\n")[2].partition("\n## ")[0]
         assert section, word
-        for option in options(find(word)):
+        for option in options_of(find(word)):
             assert option in section, f"{word} {option}"
 
 
@@ -128,4 +147,5 @@ def test_links_become_links_between_pages() -> None:
     assert site.mend("[figures](../RESULTS.md#a-search)", "training.md") == "[figures](results.md#a-search)"
     assert site.mend("[house](../../ARCHITECTURE.md)", "adr/0004-rooms.md") == "[house](../architecture.md)"
     assert site.mend("```sh\n[a](docs/nights.md)\n```", "index.md") == "```sh\n[a](docs/nights.md)\n```"
+    assert site.mend("[![a](docs/images/a.png)](docs/nights.md)", "index.md") == "[![a](images/a.png)](nights.md)"
     assert site.mend("[gone](docs/none.md)", "index.md") == "[gone](none.md)"
