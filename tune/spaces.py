@@ -95,13 +95,15 @@ def _to_ray(dimension: AnyDimension, grid: bool) -> RayDomain:
 
 
 def _to_domain(dimension: Integer | Uniform | LogUniform) -> Domain:
+    domain: Domain
     match dimension:
         case Integer():
-            return tune.randint(dimension.low, dimension.high + 1)
+            domain = tune.randint(dimension.low, dimension.high + 1)
         case Uniform():
-            return tune.uniform(dimension.low, dimension.high)
+            domain = tune.uniform(dimension.low, dimension.high)
         case LogUniform():
-            return tune.loguniform(dimension.low, dimension.high)
+            domain = tune.loguniform(dimension.low, dimension.high)
+    return domain
 
 
 def categories_of(dimension: Choice | Alternatives) -> list[Category]:
