@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import json
-import logging
 import re
 import shlex
 import shutil
@@ -141,12 +140,12 @@ def command_line(command: str) -> list[str]:
 def ray_up(file: Path) -> list[str]:
     """Check the configuration of `ray up`: Ray completes and validates it."""
     import jsonschema
-    from ray.autoscaler._private.util import prepare_config, validate_config
 
-    logging.getLogger("ray.autoscaler._private.util").setLevel(logging.WARNING)
+    from cluster.session import ray_internals
+
     try:
         config = yaml.safe_load(file.read_text(encoding="utf-8"))
-        validate_config(prepare_config(config))
+        ray_internals.check_autoscaler_config(config)
     except jsonschema.ValidationError as error:
         return [f"{'.'.join(map(str, error.path))}: {error.message[:200]}"]
     except (ValueError, RuntimeError, KeyError, TypeError) as error:
@@ -311,10 +310,9 @@ def own_metrics() -> frozenset[str]:
 @cache
 def ray_metrics() -> frozenset[str]:
     """Return the names that Ray's own dashboards ask for."""
-    import ray
+    from cluster.session import ray_internals
 
-    folder = Path(ray.__file__).parent / "dashboard" / "modules" / "metrics" / "dashboards"
-    text = "\n".join(file.read_text(encoding="utf-8") for file in folder.glob("*_panels.py"))
+    text = "\n".join(file.read_text(encoding="utf-8") for file in ray_internals.dashboard_panels())
     return frozenset(re.findall(r"\b(ray_\w+)", text))
 
 

@@ -9,7 +9,7 @@ from typing import Final
 import click
 
 import mgc
-from pipelines.command.job import run
+from pipelines.command.job import run_and_exit
 
 JOBS: Final = {
     "catalog": "Index the audio files of a folder or a bucket.",
@@ -54,7 +54,7 @@ def main() -> None:
     if word not in JOBS:
         click.echo(f"mgc: there is no job {word!r}; there are {', '.join(JOBS)}.", err=True)
         sys.exit(2)
-    sys.exit(run(find(word), arguments, f"mgc {word}"))
+    run_and_exit(find(word), arguments, f"mgc {word}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Connect to Ray: the cluster that the environment names, or a local one of our own."""
+"""Connect to Ray: to the cluster that the environment names, or to a local one of our own."""
 
 from __future__ import annotations
 
@@ -12,27 +12,24 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Final, TypeVar
 
 import ray
-from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
-from ray._private.state import state
 from ray.data import DataContext
 from ray.data.exceptions import ExecutionTimeoutError
+from ray.exceptions import RayError
 from ray.train import ControllerError, TrainingFailedError, WorkerGroupError
-from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from cluster.session import ray_internals
 from cluster.session.profiles import NodeResources, Profile, Resources, choose, find, laptop, machine_cores
 from mgc.errors import ConfigError, ResourceError
 
-_QUIET = ("ray", "ray.data", "ray.train", "ray.tune", "ray._private.authentication.authentication_token_setup")
+_MANY_NODES: Final = 100
+"""Nodes to count on if an autoscaler has no limit."""
 
-_MANY_NODES = 100
-"""Taken for an autoscaler that knows no bound."""
-
-_LOOK_SECONDS = 60.0
-_KNOCK_SECONDS = 10.0
+_LOOK_SECONDS: Final = 60.0
+_KNOCK_SECONDS: Final = 10.0
 
 Found = TypeVar("Found")
 
@@ -45,19 +42,19 @@ def connect(
     dashboard: bool = False,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[Profile]:
-    """Connect, and disconnect at the end.
+    """Connect to Ray, and disconnect at the end.
 
     Args:
-        address: of a running cluster; by default what `RAY_ADDRESS` says, which Ray sets inside a submitted job.
-            Without either, a local Ray is started and ended with the job.
-        train_workers: data-parallel workers that the job wants.
-        profile: a name of `profiles.PROFILES`; without it the job takes what there is. That of a session which is open
-            already is given back as it is.
+        address: of a running cluster; by default `RAY_ADDRESS`, which Ray sets inside a submitted job. Without either,
+            a local Ray is started, and ended with the job.
+        train_workers: number of data-parallel workers that the job wants.
+        profile: a name in `profiles.PROFILES`; None takes what there is. The profile of an open connection is yielded
+            as it is.
         dashboard: start a local Ray with its dashboard.
-        environment: variables for all processes of the job; those of a session that is open already stay as they are.
+        environment: variables for all processes of the job. An open connection keeps its own.
 
     Yields:
-        The profile that fits what was connected to.
+        The profile that fits the cluster.
 
     Raises:
         ConfigError: the machine or the cluster has less than the profile or the workers ask for.
@@ -67,74 +64,83 @@ def connect(
         yield profile
         return
     if profile is not None:
-        # An unknown name is known before Ray starts.
+        # Refuse an unknown name before Ray starts.
         find(profile)
     address = address or os.environ.get("RAY_ADDRESS") or None
     if ray.is_initialized():
-        # A caller's session (tests, the demo): use it, and leave it open.
-        chosen = _patient(choose(profile, at_hand("the cluster"), train_workers))
-        with _stalls_said(chosen):
+        # A caller's connection (tests, the demo) is used and left open.
+        with _profiled("the cluster", profile, train_workers) as chosen:
             yield chosen
         return
-    if address:
-        _knock(address)
-    # Reports reach the controller within a fifth of a second instead of two.
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-    # Ray Data shares the cluster out among the streams that ask for it every ten seconds. That of a driver that was
-    # killed keeps its share until this time is over. With Ray's three minutes a job that is submitted again at once has
-    # half of the cluster, and on two nodes of one CPU it stages nothing before all is heard.
-    os.environ.setdefault("RAY_DATA_AUTOSCALING_REQUEST_EXPIRE_TIME_S", "30")
-    # Ray's own usage report would go to the internet.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # The core's own warnings name things that are Ray Data's business; they stay in Ray's log files.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    # Workers see the devices they were given, also where they were given none.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    local = laptop()
-    if address:
-        # For the dashboard's Train page; a local Ray of ours has no dashboard.
-        os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1")
-    # As many workers as logical CPUs may start at once; more, and Ray warns that there are too many for the cores.
-    os.environ.setdefault("RAY_worker_maximum_startup_concurrency", str(int(local.logical_cpus)))
-    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
-    if environment:
-        options["runtime_env"] = {"env_vars": dict(environment)}
-    # Ray puts a handler of its own in place of the job's: a terminated job would end without its line and its summary.
-    handler = signal.getsignal(signal.SIGTERM)
+    _set_up(address)
     try:
-        with _core_silenced():
-            if address:
-                # A head takes the token that lies in ~/.ray, where there is one; a driver must be told to show it.
-                maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
-                ray.init(address=address, ignore_reinit_error=False, **options)
-            else:
-                ray.init(
-                    address="local",
-                    num_cpus=int(local.logical_cpus),
-                    include_dashboard=local.dashboard or dashboard,
-                    object_store_memory=object_store_bytes(),
-                    **options,
-                )
+        _start(address, dashboard, environment or {})
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise _no_answer(address, str(error)) from None
-    finally:
-        signal.signal(signal.SIGTERM, handler)
     try:
-        for name in _QUIET:
-            logging.getLogger(name).setLevel(logging.ERROR)
-        have = at_hand("the cluster" if address else "this machine")
-        chosen = _patient(choose(profile, have, train_workers))
-        with _stalls_said(chosen):
+        with _profiled("the cluster" if address else "this machine", profile, train_workers) as chosen:
             yield chosen
     finally:
         ray.shutdown()
 
 
-def _knock(address: str) -> None:
-    """Whether anything listens there at all: Ray itself tries for more than two minutes.
+def _set_up(address: str | None) -> None:
+    """Set Ray's settings, unless the environment sets them.
 
     Raises:
-        ResourceError: nothing does. Words such as `auto` are left to Ray.
+        ResourceError: nothing listens at the address.
+    """
+    if address:
+        _knock(address)
+        # A local Ray of ours has no dashboard with a Train page.
+        os.environ.setdefault(ray_internals.TRACKED_TRAINING, "1")
+    for name, value in ray_internals.DRIVER_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault(ray_internals.STARTUP_CONCURRENCY, str(int(laptop().logical_cpus)))
+
+
+def _start(address: str | None, dashboard: bool, environment: Mapping[str, str]) -> None:
+    """Join a cluster, or start a local one, without a word on the terminal."""
+    runtime = {"env_vars": dict(environment)} if environment else None
+    # Ray replaces the job's handler: a terminated job would end without its message and its summary.
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        with _core_silenced():
+            if address:
+                ray_internals.enable_token()
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime)
+            else:
+                local = laptop()
+                ray.init(
+                    address="local",
+                    num_cpus=int(local.logical_cpus),
+                    include_dashboard=local.dashboard or dashboard,
+                    object_store_memory=object_store_bytes(),
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    runtime_env=runtime,
+                )
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    for name in ray_internals.QUIET_LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+@contextlib.contextmanager
+def _profiled(place: str, profile: str | None, train_workers: int) -> Iterator[Profile]:
+    """Yield the profile that fits the connected Ray, and explain an error that is a lack of resources."""
+    chosen = _patient(choose(profile, at_hand(place), train_workers))
+    with _explained_stalls(chosen):
+        yield chosen
+
+
+def _knock(address: str) -> None:
+    """Check that something listens at an address, because Ray itself tries for more than two minutes.
+
+    Words such as `auto` are left to Ray.
+
+    Raises:
+        ResourceError: nothing listens there.
     """
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not (colon and port.isdigit()):
@@ -153,36 +159,35 @@ def _no_answer(address: str | None, reason: str) -> ResourceError:
 
 
 def data_context(profile: Profile) -> DataContext:
-    """Ray Data's settings for our jobs, on the current context."""
+    """Set Ray Data's settings for our jobs on the current context, and return it."""
     context = DataContext.get_current()
-    # Bars and lines are ours (progress.py): Ray's go to its log files.
+    # Progress is shown by progress.py; Ray's goes to its log files.
     context.enable_progress_bars = False
     context.execution_no_progress_timeout_s = profile.stall_seconds
     return context
 
 
 def at_hand(place: str) -> Resources:
-    """What the Ray that is connected to has, and may yet start where it grows by itself.
+    """Return what the connected Ray has, and what its autoscaler may still start.
 
     Args:
-        place: for messages.
+        place: name of the cluster, for messages.
 
     Raises:
         ResourceError: there are no CPUs.
     """
     found = [_node(node["Resources"]) for node in ray.nodes() if node["Alive"]]
     alive = Counter(node for node in found if node.cpus > 0)
-    # What an autoscaler may start comes in kinds of nodes, of which some may be there already.
-    config = state.get_cluster_config()
-    for group in config.node_group_configs if config else ():
+    # An autoscaler starts nodes of several kinds; some of them may be up already.
+    for group in ray_internals.node_groups():
         node = _node(group.resources)
         if node.cpus > 0:
-            alive[node] = max(alive[node], group.max_count if group.max_count >= 0 else _MANY_NODES)
+            alive[node] = max(alive[node], group.most if group.most >= 0 else _MANY_NODES)
     nodes = tuple(alive.elements())
     if not nodes:
         raise ResourceError("the Ray cluster has no CPUs: start its head with `ray start --head --num-cpus N`.")
     logical = max(1, int(sum(node.cpus for node in nodes)))
-    # A head on one small machine may have been given more logical CPUs than it has cores, as we advise.
+    # A head on a small machine may have more logical CPUs than cores, as we advise.
     cores = min(logical, machine_cores()) if len(nodes) == 1 else logical
     return Resources(place, cores, nodes)
 
@@ -191,47 +196,47 @@ def _node(resources: Mapping[str, float]) -> NodeResources:
     return NodeResources(float(resources.get("CPU", 0.0)), int(resources.get("GPU", 0)))
 
 
-def looked_at(look: Callable[[], Found]) -> dict[str, Found | str]:
-    """What a function finds on each node of the cluster that is connected to, at most a minute long.
+def look_at_nodes(look: Callable[[], Found]) -> dict[str, Found | str]:
+    """Run a function on each node of the connected cluster, for at most a minute.
 
     Args:
-        look: that can be pickled.
+        look: function that can be pickled.
 
     Returns:
-        Its results by node, or in a line why there is none.
+        Its result by node, or the reason in one line why there is none.
     """
-    remote: Any = ray.remote(look)
-    tasks: dict[str, Any] = {}
+    remote = ray.remote(look)
+    tasks: dict[str, ray.ObjectRef[Found]] = {}
     for node in ray.nodes():
         if node["Alive"]:
-            # None of the node's CPUs: what is busy can be looked at too.
+            # The task takes no CPU, so a busy node can be looked at too.
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             task = remote.options(num_cpus=0, max_retries=0, scheduling_strategy=there)
             tasks[f"node {node['NodeManagerAddress']}"] = task.remote()
     ray.wait(list(tasks.values()), num_returns=len(tasks), timeout=_LOOK_SECONDS)
     found: dict[str, Found | str] = {}
-    for name, task in tasks.items():
+    for name, result in tasks.items():
         try:
-            found[name] = ray.get(task, timeout=0)
-        except (ray.exceptions.RayError, ImportError) as error:
-            # The last line of what a worker raised is the reason.
+            found[name] = ray.get(result, timeout=0)
+        except (RayError, ImportError) as error:
+            # The reason is the last line of what a worker raised.
             found[name] = str(error).strip().splitlines()[-1][:300] if str(error).strip() else type(error).__name__
     return found
 
 
 def _patient(profile: Profile) -> Profile:
-    """With the user's own patience: a cluster that grows may need longer for its first node."""
+    """Return the profile with the user's own patience: a growing cluster may need longer for its first node."""
     text = os.environ.get("MGC_STALL_SECONDS")
     if text is None:
         return profile
     if not text.isdecimal() or not int(text):
-        raise ConfigError(f"MGC_STALL_SECONDS is {text!r}; it is a whole number of seconds above 0.")
+        raise ConfigError(f"MGC_STALL_SECONDS is {text!r}; it must be a whole number of seconds above 0.")
     return replace(profile, stall_seconds=float(text))
 
 
 @contextlib.contextmanager
-def _stalls_said(profile: Profile) -> Iterator[None]:
-    """One line for a job that waits for resources in vain: they are taken by other work, as a rule."""
+def _explained_stalls(profile: Profile) -> Iterator[None]:
+    """Explain in one line that a job waited for resources in vain. As a rule, other work has taken them."""
     try:
         yield
     except (ExecutionTimeoutError, TrainingFailedError) as error:
@@ -239,16 +244,16 @@ def _stalls_said(profile: Profile) -> Iterator[None]:
             raise
         free = ray.available_resources()
         raise ResourceError(
-            f"nothing moved for {profile.stall_seconds:g} s: of the cluster's {profile.logical_cpus:g} CPUs and "
+            f"nothing moved for {profile.stall_seconds:g} s. Of the cluster's {profile.logical_cpus:g} CPUs and "
             f"{profile.gpus} GPUs, {free.get('CPU', 0.0):g} and {free.get('GPU', 0.0):g} are free. Other work may hold "
-            "them (`ray status`): run the job again when it has ended, or add nodes."
+            "the rest (`ray status`): run the job again when that work has ended, or add nodes."
         ) from None
 
 
 def _is_stall(error: Exception) -> bool:
-    """Whether it is resources that were missing: for a stream, for training workers, or for a stream inside of one."""
+    """Return whether resources were missing: for a stream, for training workers, or for a stream in a training."""
     if isinstance(error, ControllerError):
-        return isinstance(error.controller_failure, WorkerGroupStartupTimeoutError)
+        return ray_internals.is_worker_start_timeout(error.controller_failure)
     if isinstance(error, WorkerGroupError):
         return any(ExecutionTimeoutError.__name__ in str(failure) for failure in error.worker_failures.values())
     return isinstance(error, ExecutionTimeoutError)
@@ -256,7 +261,7 @@ def _is_stall(error: Exception) -> bool:
 
 @contextlib.contextmanager
 def _core_silenced() -> Iterator[None]:
-    """Keep what Ray's C++ core prints while it starts off the terminal; what fails is raised as an exception anyway."""
+    """Keep the messages of Ray's C++ core off the terminal while it starts. Failures still raise exceptions."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:
@@ -270,6 +275,9 @@ def _core_silenced() -> Iterator[None]:
 
 
 def object_store_bytes() -> int:
-    """A tenth of the memory, between 128 MiB and 2 GiB: our blocks are small, and shared memory is often scarce."""
+    """Return a size for the object store: a tenth of the memory, from 128 MiB to 2 GiB.
+
+    Our blocks are small, and shared memory is often scarce.
+    """
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return int(min(max(total // 10, 128 * 2**20), 2 * 2**30))

@@ -19,6 +19,7 @@ from typing import Any, Final
 import numpy as np
 from pydantic.dataclasses import dataclass
 
+from cluster.session import ray_internals
 from cluster.session.connect import object_store_bytes
 from cluster.session.profiles import machine_cores
 from cluster.storage import files
@@ -114,12 +115,9 @@ def cores() -> Finding:
 
 
 def memory_bytes() -> tuple[int, int]:
-    """All of it, and what is free; those of the container, where there is one."""
-    from ray._common.utils import get_system_memory
-    from ray._private.utils import get_used_memory
-
-    total = int(get_system_memory())
-    return total, max(0, total - int(get_used_memory()))
+    """Return the memory of this machine or container, and how much of it is free, in bytes."""
+    total, used = ray_internals.memory_bytes()
+    return total, max(0, total - used)
 
 
 def memory(total: int, free: int) -> Finding:

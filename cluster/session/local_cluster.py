@@ -16,32 +16,20 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cluster.session import ray_internals
+from cluster.session.interrupts import hold_back_signals
 from mgc.errors import ResourceError
 
 START_SECONDS: Final = 60.0
 START_TRIES: Final = 2
 
 _OBJECT_STORE_BYTES: Final = 500_000_000
-
-_UP: Final = b"Ray runtime started"
-
-_SETTINGS: Final = {
-    "RAY_AUTH_MODE": "token",
-    "OMP_NUM_THREADS": "1",
-    # A dead node is missed after 2 s, not after 20: the same, sooner.
-    "RAY_health_check_initial_delay_ms": "1000",
-    "RAY_health_check_period_ms": "500",
-    "RAY_health_check_timeout_ms": "2000",
-    "RAY_health_check_failure_threshold": "3",
-    # More workers than a node has CPUs start at once, and Ray warns of that in the job's output.
-    "RAY_worker_maximum_startup_concurrency": "8",
-}
 
 _NOT_INHERITED: Final = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 """They would lead to another cluster, or into it with another token."""
@@ -60,6 +48,23 @@ def answers(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False
+
+
+@dataclass(frozen=True)
+class LocalClusterSpec:
+    """A cluster to start on this machine.
+
+    Attributes:
+        environment: variables for the head and the nodes, to which Ray's own are added.
+        nodes: number of nodes beside the head.
+        cpus: logical CPUs of each node.
+        dashboard: start Ray's dashboard too, which takes submitted jobs.
+    """
+
+    environment: Mapping[str, str]
+    nodes: int = 2
+    cpus: int = 2
+    dashboard: bool = False
 
 
 class Node:
@@ -90,7 +95,7 @@ class Node:
             ResourceError: it ended instead, or takes too long.
         """
         deadline = time.monotonic() + START_SECONDS
-        while _UP not in self._log.read_bytes() or (port is not None and not answers(port)):
+        while not ray_internals.has_started(self._log.read_bytes()) or (port is not None and not answers(port)):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 said = " ".join(self._log.read_text(errors="replace").split())[-1500:]
                 raise ResourceError(f"a Ray node did not start on this machine (`mgc doctor` looks at it): {said}")
@@ -107,7 +112,7 @@ class Node:
     def titles(self) -> dict[int, str]:
         """What Ray calls the processes of its actors and tasks, by their ids."""
         commands = {pid: _file(pid, "cmdline").rstrip(b"\0").decode(errors="replace") for pid in self.processes()}
-        return {pid: command for pid, command in commands.items() if command.startswith("ray::")}
+        return {pid: command for pid, command in commands.items() if ray_internals.is_worker_title(command)}
 
     def workers(self, name: str) -> list[int]:
         """Ids of those processes whose title holds a name."""
@@ -132,65 +137,70 @@ class LocalCluster:
     """A head and its nodes.
 
     Attributes:
-        environment: that of a driver: it names the cluster, and the file with its token.
+        environment: variables for a driver; they name the cluster and the file with its token.
         address: where drivers connect.
-        jobs_url: of the dashboard, where jobs are submitted; None without one.
-        scraped: the file in which the head keeps where Prometheus finds the metrics of all nodes.
-        nodes: beside the head.
+        jobs_url: address of the dashboard, where jobs are submitted; None without one.
+        scraped: file in which the head lists the metrics ports of all nodes, for Prometheus.
+        head: the head.
+        nodes: the other nodes.
     """
 
-    def __init__(
-        self, folder: Path, ray_folder: str, nodes: int, cpus: int, environment: Mapping[str, str], dashboard: bool
-    ) -> None:
-        """Start the head. See `running`, which calls this."""
-        self._folder, self._ray_folder, self._wanted, self._cpus = folder, ray_folder, nodes, cpus
+    def __init__(self, spec: LocalClusterSpec, folder: Path, ray_folder: Path) -> None:
+        """Start the head, without waiting for it.
+
+        Args:
+            spec: what to start.
+            folder: for logs.
+            ray_folder: for Ray's own files.
+        """
+        self._spec, self._folder, self._ray_folder = spec, folder, ray_folder
         self._numbers = itertools.count(1)
         self.nodes: list[Node] = []
-        ray = Path(sys.executable).with_name("ray")
-        token = Path(ray_folder, "token")
+        token = ray_folder / "token"
         token.touch(mode=0o600)
         token.write_text(secrets.token_hex(32))
-        self.environment = {
-            **{name: value for name, value in environment.items() if name not in _NOT_INHERITED},
-            **_SETTINGS,
+        port, self._web_port = free_port(), free_port() if spec.dashboard else None
+        self.address = f"127.0.0.1:{port}"
+        self.jobs_url = f"http://127.0.0.1:{self._web_port}" if self._web_port else None
+        self.scraped = ray_internals.prometheus_targets(ray_folder / "0")
+        self._node_environment = {
+            **{name: value for name, value in spec.environment.items() if name not in _NOT_INHERITED},
+            **ray_internals.QUICK_NODE_CHECKS,
+            "RAY_AUTH_MODE": "token",
+            "OMP_NUM_THREADS": "1",
             "RAY_AUTH_TOKEN_PATH": str(token),
-            # The Python of submitted jobs is that on the head's path.
-            "PATH": f"{ray.parent}:{environment['PATH']}",
+            # Submitted jobs run the Python that is first on the head's path.
+            "PATH": f"{Path(sys.executable).parent}:{spec.environment['PATH']}",
         }
-        port, web = free_port(), free_port() if dashboard else None
+        self.environment = {**self._node_environment, "RAY_ADDRESS": self.address}
         self.head = Node(
             [
                 "--head", "--num-cpus=0", "--num-gpus=0", "--node-ip-address=127.0.0.1", f"--port={port}",
-                f"--include-dashboard={str(dashboard).lower()}", *([f"--dashboard-port={web}"] if web else []),
+                f"--include-dashboard={str(spec.dashboard).lower()}",
+                *([f"--dashboard-port={self._web_port}"] if self._web_port else []),
                 f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}",
                 f"--temp-dir={ray_folder}/0", f"--object-store-memory={_OBJECT_STORE_BYTES}", "--disable-usage-stats",
             ],
-            self.environment,
+            self._node_environment,
             folder / "head.log",
         )  # fmt: skip
-        try:
-            self.head.wait(web)
-        except BaseException:
-            self.head.stop()
-            raise
-        self.address = self.environment["RAY_ADDRESS"] = f"127.0.0.1:{port}"
-        self.jobs_url = f"http://127.0.0.1:{web}" if web else None
-        self.scraped = Path(ray_folder, "0", "prom_metrics_service_discovery.json")
 
     def fill(self) -> None:
-        """Start the nodes that are wanted and not there, and wait for them.
+        """Wait for the head, then start the nodes that are missing and wait for them.
 
         Raises:
             ResourceError: one does not start.
         """
+        self.head.wait(self._web_port)
         for attempt in range(START_TRIES):
-            while len(self.nodes) < self._wanted:
-                self.nodes.append(self._start())
+            while len(self.nodes) < self._spec.nodes:
+                with hold_back_signals():
+                    self.nodes.append(self._start())
             for node in list(self.nodes):
                 try:
                     node.wait()
                 except ResourceError:
-                    # Two that start at once may reach for the same port.
+                    # Two nodes that start at once may reach for the same port.
                     node.stop()
                     self.nodes.remove(node)
                     if attempt + 1 == START_TRIES:
@@ -199,65 +209,49 @@ class LocalCluster:
     def _start(self) -> Node:
         number = next(self._numbers)
         arguments = [
-            f"--address={self.address}", f"--num-cpus={self._cpus}", "--num-gpus=0",
+            f"--address={self.address}", f"--num-cpus={self._spec.cpus}", "--num-gpus=0",
             f"--node-ip-address=127.0.0.{number + 1}", f"--object-store-memory={_OBJECT_STORE_BYTES}",
             "--disable-usage-stats",
-            # In a folder that they share, two that start at once take the same sockets.
+            # In a shared folder, two nodes that start at once take the same sockets.
             f"--temp-dir={self._ray_folder}/{number}",
         ]  # fmt: skip
-        without = {name: value for name, value in self.environment.items() if name != "RAY_ADDRESS"}
-        return Node(arguments, without, self._folder / f"node-{number}.log")
+        return Node(arguments, self._node_environment, self._folder / f"node-{number}.log")
 
     def kill(self, node: Node) -> list[int]:
-        """Kill a node; returns all that it had running."""
+        """Kill a node. Returns the ids of all its processes."""
         self.nodes.remove(node)
         return node.kill()
 
     def stop(self) -> None:
-        """End all nodes, the head last. A second Ctrl-C does not disturb it: it would leave processes behind."""
-        with _undisturbed():
-            for node in [*self.nodes, self.head]:
-                node.stop()
+        """End all nodes, the head last."""
+        for node in [*self.nodes, self.head]:
+            node.stop()
 
 
 @contextlib.contextmanager
-def running(
-    folder: Path, environment: Mapping[str, str], nodes: int = 2, cpus: int = 2, dashboard: bool = False
-) -> Iterator[LocalCluster]:
-    """A cluster whose workers have this environment; ended with all its processes.
+def running(spec: LocalClusterSpec, folder: Path) -> Iterator[LocalCluster]:
+    """Run a cluster. At the end all its processes are ended, however many signals arrive meanwhile.
 
     Args:
+        spec: what to start.
         folder: for logs.
-        environment: of the head and the nodes, to which Ray's own is added.
-        nodes: beside the head.
-        cpus: logical ones, of each node.
-        dashboard: start Ray's dashboard too, which takes submitted jobs.
 
     Raises:
         ResourceError: a node does not start.
     """
-    with (
-        # Sockets have short names: Ray's folder must not lie deep.
-        tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as ray_folder,
-        contextlib.ExitStack() as ending,
-    ):
-        cluster = LocalCluster(folder, ray_folder, nodes, cpus, environment, dashboard)
-        ending.callback(cluster.stop)
+    cluster = None
+    # Sockets need short names, so Ray's folder must not lie deep.
+    ray_folder = tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True)
+    try:
+        with hold_back_signals():
+            cluster = LocalCluster(spec, folder, Path(ray_folder.name))
         cluster.fill()
         yield cluster
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        with hold_back_signals():
+            if cluster is not None:
+                cluster.stop()
+            ray_folder.cleanup()
 
 
 def descendants(pid: int) -> list[int]:

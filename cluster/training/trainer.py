@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -12,14 +11,10 @@ from typing import Any, Final
 
 import ray
 import ray.train
-from ray._private.state import state
 from ray.data import Dataset, ExecutionOptions
 from ray.train.torch import TorchConfig, TorchTrainer
-from ray.train.v2._internal.constants import (
-    DEFAULT_WORKER_GROUP_START_TIMEOUT_S,
-    WORKER_GROUP_START_TIMEOUT_S_ENV_VAR,
-)
 
+from cluster.session import ray_internals
 from cluster.session.epoch_counter import EpochCounter
 from cluster.session.profiles import KEEPS_MEMORY, Profile
 from cluster.session.progress import ProgressSink
@@ -77,7 +72,7 @@ def train(
     location = locate(checkpoints_uri)
     if not is_remote(checkpoints_uri):
         Path(location.path).mkdir(parents=True, exist_ok=True)
-    waits = int(profile.stall_seconds / _start_seconds())
+    waits = int(profile.stall_seconds / ray_internals.worker_start_seconds())
     trainer = TorchTrainer(
         work,
         train_loop_config={
@@ -120,22 +115,25 @@ def train(
         return load_trained(Path(folder), job, workers)
 
 
-def _start_seconds() -> float:
-    """How long Ray Train waits for its workers to start before it tries again."""
-    return float(os.environ.get(WORKER_GROUP_START_TIMEOUT_S_ENV_VAR, DEFAULT_WORKER_GROUP_START_TIMEOUT_S))
-
-
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ray Train's own handler of SIGINT aborts the run, ends the process with 0, and stays: not the way of a job."""
+    """Turn Ray Train's way of ending on SIGINT into that of a job.
+
+    Its own handler aborts the run, exits the process with 0, and stays installed.
+    """
     handler = signal.getsignal(signal.SIGINT)
+    interrupted = False
     try:
         yield
     except SystemExit:
-        raise KeyboardInterrupt from None
+        interrupted = True
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, handler)
+    if interrupted:
+        # The job's own handler has to know: it keeps a second Ctrl-C from disturbing the clean-up.
+        signal.raise_signal(signal.SIGINT)
+        raise KeyboardInterrupt
 
 
 class EqualShards(ray.train.DataConfig):
@@ -156,7 +154,7 @@ class EqualShards(ray.train.DataConfig):
         shards: list[dict[str, Any]] = [{} for _ in range(world_size)]
         for name, dataset in datasets.items():
             stream = dataset.copy(dataset)
-            stream.context.execution_options = self._resolve_execution_options(name)
+            stream.context.execution_options = ray_internals.execution_options(self, name)
             for shard, part in zip(shards, stream.streaming_split(world_size, equal=name == "train"), strict=True):
                 shard[name] = part
         return shards
@@ -175,8 +173,7 @@ def check_room(profile: Profile) -> None:
         raise ResourceError(
             f"at least {fewest} workers are more than the {profile.train_workers} asked for; lower --fewest-workers."
         )
-    config = state.get_cluster_config()
-    if config is not None and config.node_group_configs:
+    if ray_internals.node_groups():
         return
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     places = [int(node.get("CPU", 0.0) / profile.train_cpus + 1e-9) for node in nodes]

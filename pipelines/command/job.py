@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Final, NoReturn
@@ -21,6 +21,7 @@ from typing import Final, NoReturn
 import click
 from pydantic import JsonValue
 
+from cluster.session import ray_internals
 from cluster.session.profiles import PROFILES
 from cluster.storage.redaction import redact
 from cluster.storage.uri import Uri
@@ -59,7 +60,7 @@ class Summary:
 
 def submitted() -> bool:
     """Return whether this process is the driver of a submitted Ray job."""
-    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    return ray_internals.is_submitted_job()
 
 
 class UriType(click.ParamType[Uri]):
@@ -168,10 +169,32 @@ def run(command: click.Command, arguments: Sequence[str] | None = None, program:
         arguments: words of the command line; None takes those of this process.
         program: how a person called the job, for messages and help.
     """
+    interrupts = _Interrupts()
+    interrupts.install()
+    try:
+        return _run(command, arguments, program, interrupts)
+    finally:
+        interrupts.restore()
+
+
+def run_and_exit(command: click.Command, arguments: Sequence[str] | None, program: str) -> NoReturn:
+    """Run a job as this process, and exit. See `run` for the arguments and the exit codes.
+
+    Once a signal has ended the job, later ones do not change the exit code, however slowly Python shuts down.
+    """
+    interrupts = _Interrupts()
+    interrupts.install()
+    code = _run(command, arguments, program, interrupts)
+    if not interrupts.received:
+        interrupts.restore()
+    sys.exit(code)
+
+
+def _run(command: click.Command, arguments: Sequence[str] | None, program: str | None, interrupts: _Interrupts) -> int:
+    """Run a job, print its summary and return its exit code."""
     name = program or f"mgc {command.name}"
     started = time.monotonic()
-    with _interrupting() as received:
-        outcome = _perform(command, arguments, name, received)
+    outcome = _perform(command, arguments, name, interrupts)
     if isinstance(outcome, int):
         return outcome
     summary = outcome.summary
@@ -198,36 +221,61 @@ def run(command: click.Command, arguments: Sequence[str] | None = None, program:
     return outcome.code
 
 
-@contextlib.contextmanager
-def _interrupting() -> Iterator[list[int]]:
-    """Raise KeyboardInterrupt on SIGINT and SIGTERM. Yields the signals that arrived."""
-    received: list[int] = []
+class _Interrupts:
+    """SIGINT and SIGTERM of a job. The first one raises KeyboardInterrupt.
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        raise KeyboardInterrupt
+    Later ones are only counted: an exception inside the clean-up would leave processes behind. So is a first one that
+    arrives when the command is over, because its outcome stands.
 
-    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
+    Attributes:
+        received: the signals that arrived.
+    """
+
+    def __init__(self) -> None:
+        self.received: list[int] = []
+        self._running = False
+        self._previous: dict[int, signal.Handlers | Callable[[int, FrameType | None], object] | int | None] = {}
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal."""
+        self.received.append(number)
+        if self._running and len(self.received) == 1:
+            raise KeyboardInterrupt
+
+    def install(self) -> None:
+        """Handle signals from now on."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self)
+
+    @contextlib.contextmanager
+    def raising(self) -> Iterator[None]:
+        """Let the first signal raise while the body runs."""
+        self._running = True
+        try:
+            yield
+        finally:
+            self._running = False
+
+    def restore(self) -> None:
+        """Put the previous handlers back."""
+        for number, handler in self._previous.items():
             signal.signal(number, handler)
 
 
 def _perform(
-    command: click.Command, arguments: Sequence[str] | None, name: str, received: Sequence[int]
+    command: click.Command, arguments: Sequence[str] | None, name: str, interrupts: _Interrupts
 ) -> _Outcome | int:
     """Run the command to an outcome, or to an exit code if click itself answered (`--help`)."""
     try:
-        result = command.main(list(arguments) if arguments is not None else None, name, standalone_mode=False)
+        with interrupts.raising():
+            result = command.main(list(arguments) if arguments is not None else None, name, standalone_mode=False)
     except click.ClickException as error:
         return _failed(MISUSED, error.format_message())
     except (KeyboardInterrupt, click.Abort):
         return _failed(INTERRUPTED, _INTERRUPTED_LINE)
     except Exception as error:  # noqa: BLE001
         # A signal can end a query of DuckDB's with an error of its own in place of the interrupt.
-        if received:
+        if interrupts.received:
             return _failed(INTERRUPTED, _INTERRUPTED_LINE)
         # Ray wraps what a worker raised; our own line is inside. Anything else is a bug and shows its traceback.
         found = cause(error)
@@ -262,7 +310,7 @@ def _publish(job: str, outcome: _Outcome, seconds: float) -> None:
 
 def main(command: click.Command) -> NoReturn:
     """Run a job as `python -m pipelines.X`, and exit."""
-    sys.exit(run(command, program=f"python -m pipelines.{(command.name or '').replace('-', '_')}"))
+    run_and_exit(command, None, f"python -m pipelines.{(command.name or '').replace('-', '_')}")
 
 
 def describe(facts: Mapping[str, object]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import JsonValue
 
 from cluster.session import inventory
-from cluster.session.connect import at_hand, connect, looked_at
+from cluster.session.connect import at_hand, connect, look_at_nodes
 from cluster.session.inventory import Finding, State, fails, guarded, lacks
 from cluster.session.profiles import PROFILES, Resources, choose, this_machine
 from cluster.storage.redaction import redact
@@ -78,7 +78,7 @@ def _look(request: DiagnosisRequest, address: str | None) -> list[Finding]:
         try:
             with connect(address):
                 have = at_hand("the cluster")
-                nodes = looked_at(inventory.machine)
+                nodes = look_at_nodes(inventory.machine)
             findings += _describe_cluster(have, nodes)
         except MgcError as error:
             findings.append(fails("cluster", redact(address), str(error)))

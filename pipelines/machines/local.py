@@ -15,7 +15,8 @@ from typing import Final
 import click
 
 from cluster.session import local_cluster
-from cluster.session.local_cluster import LocalCluster
+from cluster.session.interrupts import hold_back_signals
+from cluster.session.local_cluster import LocalCluster, LocalClusterSpec
 from mgc.errors import ResourceError
 from pipelines.command.job import ALARMED, Summary, say
 
@@ -51,17 +52,18 @@ def keep_cluster(request: LocalClusterRequest) -> Summary:
     """
     say(f"starting a head and {request.nodes} nodes of {request.cpus} logical CPUs (about 15 s)")
     counts = {"nodes": request.nodes, "cpus": request.nodes * request.cpus}
+    spec = LocalClusterSpec(os.environ, request.nodes, request.cpus, request.dashboard)
     with (
         tempfile.TemporaryDirectory(prefix="mgc-cluster-") as folder,
-        local_cluster.running(Path(folder), os.environ, request.nodes, request.cpus, request.dashboard) as cluster,
+        local_cluster.running(spec, Path(folder)) as cluster,
     ):
         if request.words:
             return Summary(counts=counts, alarms=_run(request.words, cluster.environment))
-        say(f"the cluster is up; its logs are in {folder}. In another shell:\n")
-        click.echo("export " + " ".join(f"{name}={cluster.environment[name]}" for name in _EXPORTED))
-        if cluster.jobs_url:
-            say(f"\nThen `mgc …` runs on it, and so does `ray job submit --address {cluster.jobs_url} …`.")
         try:
+            say(f"the cluster is up; its logs are in {folder}. In another shell:\n")
+            click.echo("export " + " ".join(f"{name}={cluster.environment[name]}" for name in _EXPORTED))
+            if cluster.jobs_url:
+                say(f"\nThen `mgc …` runs on it, and so does `ray job submit --address {cluster.jobs_url} …`.")
             say("Ctrl-C ends it.")
             _watch(cluster)
         except KeyboardInterrupt:
@@ -77,23 +79,29 @@ def _watch(cluster: LocalCluster) -> None:
 
 def _run(words: Sequence[str], environment: Mapping[str, str]) -> list[str]:
     """Run a command to its end. Returns an alarm if the command raised alarms."""
+    process = None
     try:
-        # In a process group of its own, the command gets Ctrl-C once, and from here.
-        process = subprocess.Popen(list(words), env=dict(environment), process_group=0)
+        with hold_back_signals():
+            # In a process group of its own, the command gets Ctrl-C once, and from here.
+            process = subprocess.Popen(list(words), env=dict(environment), process_group=0)
+        code = process.wait()
     except OSError as error:
         raise ResourceError(f"cannot run {words[0]!r}: {error.strerror}.") from None
-    try:
-        code = process.wait()
     except KeyboardInterrupt:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(_ENDING_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        if process is not None:
+            _end(process)
         raise
     if code == ALARMED:
         return [f"{words[0]} raised alarms, see above"]
     if code:
         raise ResourceError(f"{words[0]} ended with exit code {code}, see above; the cluster was stopped.")
     return []
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(_ENDING_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

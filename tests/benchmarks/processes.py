@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
+from cluster.session import ray_internals
+
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -77,7 +79,7 @@ class MemoryWatch:
                     self.peak_mb[pid] = max(resident, self.peak_mb.get(pid, 0.0))
                     name = _name(pid)
                     # An idle worker's name says so; the work it did is what matters.
-                    if name and not (name.startswith("ray::IDLE") and pid in self.names):
+                    if name and not (ray_internals.is_idle_title(name) and pid in self.names):
                         self.names[pid] = name
 
 

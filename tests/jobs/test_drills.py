@@ -14,7 +14,7 @@ import pytest
 
 from cluster.labels.table import LabelsTable
 from cluster.session import local_cluster
-from cluster.session.local_cluster import LocalCluster
+from cluster.session.local_cluster import LocalCluster, LocalClusterSpec
 from cluster.session.profiles import Profile
 from mgc import schema
 from pipelines import label
@@ -37,7 +37,7 @@ OTHERS = [(kind, moment) for kind in drills.KINDS for moment in drills.MOMENTS i
 def nodes(s3_environment: ObjectStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """A cluster of a head and two nodes, whose workers know the object store."""
     environment = {**os.environ, "PYTHONWARNINGS": "default"}
-    with local_cluster.running(tmp_path_factory.mktemp("nodes"), environment, cpus=1) as cluster:
+    with local_cluster.running(LocalClusterSpec(environment, cpus=1), tmp_path_factory.mktemp("nodes")) as cluster:
         yield cluster
 
 

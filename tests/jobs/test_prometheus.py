@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.session import local_cluster
-from cluster.session.local_cluster import LocalCluster, free_port
+from cluster.session import local_cluster, ray_internals
+from cluster.session.local_cluster import LocalCluster, LocalClusterSpec, free_port
 from mgc.datasets.synthetic import SyntheticConfig, encode, plan_corpus
 
 pytestmark = [pytest.mark.cluster, pytest.mark.drill, pytest.mark.filterwarnings("default")]
@@ -32,8 +32,8 @@ TRACKS = 120
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[LocalCluster]:
     """Of two nodes, which report what they count every second instead of every ten."""
-    settings = {"PYTHONWARNINGS": "default", "RAY_metrics_report_interval_ms": "1000", "PYTHONPATH": str(ROOT)}
-    with local_cluster.running(tmp_path, {**os.environ, **settings}, nodes=2, cpus=2, dashboard=True) as found:
+    settings = {"PYTHONWARNINGS": "default", ray_internals.METRICS_INTERVAL_MS: "1000", "PYTHONPATH": str(ROOT)}
+    with local_cluster.running(LocalClusterSpec({**os.environ, **settings}, dashboard=True), tmp_path) as found:
         yield found
 
 

@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.labels.table import LabelsTable
+from cluster.session import ray_internals
 from cluster.session.local_cluster import LocalCluster, descendants, still_there
 from cluster.storage import files
 from cluster.storage.listing import etag
@@ -307,7 +308,7 @@ def _kill(kind: str, moment: str, cluster: LocalCluster, job: Job) -> list[int]:
     if kind == "driver":
         return job.kill()
     # A task that is writing rows, or an actor that is hearing tracks: the title holds the method that it runs.
-    name = "Write" if moment == "late" else "Listen)).submit"
+    name = ray_internals.WRITE_TASK if moment == "late" else ray_internals.busy_map_worker("Listen")
     found = [(node, worker) for node in cluster.nodes for worker in node.workers(name)]
     assert found, [title for node in cluster.nodes for title in node.titles()]
     node, worker = found[0]

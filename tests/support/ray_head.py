@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from ray._raylet import Config
 
+from cluster.session import ray_internals
 from cluster.session.local_cluster import Node, free_port
 
 
@@ -43,10 +43,10 @@ def running(folder: Path) -> Iterator[RayHead]:
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
         # Counters reach Prometheus after two seconds instead of ten; the node's own figures are not needed so often.
-        patch.setenv("RAY_metrics_report_interval_ms", "2000")
-        patch.setenv("REPORTER_UPDATE_INTERVAL_MS", "30000")
+        patch.setenv(ray_internals.METRICS_INTERVAL_MS, "2000")
+        patch.setenv(ray_internals.NODE_REPORT_INTERVAL_MS, "30000")
         # Ray read its settings when it was imported.
-        Config.initialize("")
+        ray_internals.read_settings_again()
         head = Node(
             [
                 "--head", "--num-cpus=8", "--node-ip-address=127.0.0.1", f"--port={port}",

@@ -24,13 +24,14 @@ from deltalake import DeltaTable
 from rich.console import Console
 from rich.table import Table
 
+from cluster.session import ray_internals
 from tests.benchmarks.processes import MemoryWatch
 from tests.support.damage import damaged_files
 from tests.support.good_files import good_files
 
 GOOD = "good"
 GOOD_SHARE = 0.1
-LISTEN = "ray::MapWorker(MapBatches(Listen"
+LISTEN = ray_internals.map_worker_title("Listen")
 """How Ray names the processes that decode."""
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from cluster.session import ray_internals
 from cluster.session.connect import connect
 from cluster.storage.uri import Uri
 from cluster.tables.features import FeaturesWriter
@@ -81,13 +82,13 @@ class Watch(threading.Thread):
                     continue
                 try:
                     title = (entry / "cmdline").read_bytes().rstrip(b"\0").decode(errors="replace")
-                    if not title.startswith("ray::"):
+                    if not ray_internals.is_worker_title(title):
                         continue
                     lines = (entry / "status").read_text().splitlines()
                 except OSError:
                     continue
                 found = {name: value for name, _, value in (line.partition(":") for line in lines)}
-                name = title.removeprefix("ray::").partition("(")[0].partition(".")[0].strip()
+                name = ray_internals.worker_name(title)
                 self.own[name] = max(self.own[name], _mebibytes(found, "RssAnon"))
                 self.shared[name] = max(self.shared[name], _mebibytes(found, "RssShmem"))
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from cluster.session import ray_internals
 from cluster.session.local_cluster import descendants, still_there
 
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]
@@ -20,52 +23,90 @@ ROOT = Path(__file__).parents[3]
 START_SECONDS = 90.0
 
 LOOK = (
-    "import os, ray; from cluster.session.connect import connect, at_hand, looked_at\n"
+    "import os, ray; from cluster.session.connect import connect, at_hand, look_at_nodes\n"
     "with connect(environment={'HUE': 'blue'}):\n"
     "    have = at_hand('the cluster')\n"
     "    stores = [node['Resources'].get('object_store_memory', 0) > 0 for node in ray.nodes()]\n"
     "    print('saw', [node.cpus for node in have.nodes], len(stores), all(stores), "
-    "list(looked_at(lambda: os.environ['HUE']).values()))"
+    "list(look_at_nodes(lambda: os.environ['HUE']).values()))"
 )
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_with_all_its_processes(number: signal.Signals, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    with log.open("wb") as output:
+INT, TERM = signal.SIGINT, signal.SIGTERM
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`mgc cluster` with a head and two nodes, that writes to the file `log`."""
+    with (tmp_path / "log").open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "pipelines.cluster", "--nodes", "2", "--cpus", "1", "--no-dashboard"],
             cwd=ROOT, stdout=output, stderr=output, start_new_session=True,
-            env={**os.environ, "PYTHONWARNINGS": "default", "PYTHONPATH": str(ROOT)},
+            env={**without_ray(), "PYTHONWARNINGS": "default", "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
-    try:
-        wait_for(log, "Ctrl-C", process)
-        started = descendants(process.pid)
-        # A head and two nodes, each with a raylet.
-        assert sum(b"raylet/raylet" in command(pid) for pid in started) == 3
-        if number is signal.SIGINT:
-            exports = re.search(r"^export (.*)$", log.read_text(), re.MULTILINE)
-            assert exports
-            told = dict(pair.split("=", 1) for pair in exports[1].split())
-            assert Path(told["RAY_AUTH_TOKEN_PATH"]).stat().st_mode & 0o077 == 0
-            saw = subprocess.run(
-                [sys.executable, "-c", LOOK], cwd=ROOT, capture_output=True, text=True, timeout=90, check=False,
-                env={**without_ray(), **told, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"},
-            )  # fmt: skip
-            assert saw.returncode == 0, saw.stderr
-            assert "saw [1.0, 1.0] 3 True ['blue', 'blue', 'blue']" in saw.stdout
+    yield process
+    for pid in descendants(process.pid):
+        kill(pid)
+    process.wait(timeout=10)
+
+
+def send(process: subprocess.Popen[bytes], signals: Sequence[tuple[float, signal.Signals]]) -> None:
+    """Send signals, each after a pause; those that come after the end reach nobody."""
+    for pause, number in signals:
+        time.sleep(pause)
         process.send_signal(number)
-        time.sleep(0.5)
-        # An impatient person; it must not be left half ended.
-        process.send_signal(number)
-        assert process.wait(timeout=60) == 0, log.read_text()
-        assert '"status": "done"' in log.read_text().splitlines()[-1]
-        assert not still_there(started, 5.0)
-    finally:
-        for pid in descendants(process.pid):
-            kill(pid)
-    ray_folder = Path(told["RAY_AUTH_TOKEN_PATH"]).parent if number is signal.SIGINT else tmp_path / "none"
-    assert not ray_folder.exists()
+
+
+@pytest.mark.parametrize(
+    "signals",
+    [
+        pytest.param([(0.0, TERM), (0.5, TERM)], id="TERM, half a second, TERM"),
+        pytest.param(
+            [(0.0, INT), (0.0, TERM), (0.05, INT), (0.05, INT), (0.5, TERM), (0.5, INT), (0.5, TERM)], id="mixed"
+        ),
+    ],
+)
+def test_signals_end_it_with_all_its_processes(
+    signals: list[tuple[float, signal.Signals]], started: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    wait_for(log, "Ctrl-C ends it", started)
+    processes = descendants(started.pid)
+    # A head and two nodes, each with a raylet.
+    assert sum(ray_internals.RAYLET in command(pid) for pid in processes) == 3
+    exports = re.search(r"^export (.*)$", log.read_text(), re.MULTILINE)
+    assert exports
+    told = dict(pair.split("=", 1) for pair in exports[1].split())
+    token = Path(told["RAY_AUTH_TOKEN_PATH"])
+    assert token.stat().st_mode & 0o077 == 0
+    if signals[0][1] is TERM:
+        saw = subprocess.run(
+            [sys.executable, "-c", LOOK], cwd=ROOT, capture_output=True, text=True, timeout=90, check=False,
+            env={**without_ray(), **told, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"},
+        )  # fmt: skip
+        assert saw.returncode == 0, saw.stderr
+        assert "saw [1.0, 1.0] 3 True ['blue', 'blue', 'blue']" in saw.stdout
+    send(started, signals)
+    assert started.wait(timeout=60) == 0, log.read_text()
+    assert json.loads(log.read_text().splitlines()[-1])["status"] == "done"
+    assert not still_there(processes, 5.0)
+    assert not token.parent.exists()
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.05, 0.5, 4.0])
+def test_signals_before_it_is_up_leave_nothing(pause: float, started: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    """Some of them arrive while a node is being started."""
+    log = tmp_path / "log"
+    wait_for(log, "starting a head", started)
+    time.sleep(pause)
+    seen = set(descendants(started.pid))
+    send(started, [(0.0, TERM), (0.0, INT), (0.05, TERM), (0.5, INT)])
+    while started.poll() is None:
+        seen |= set(descendants(started.pid))
+        time.sleep(0.05)
+    assert started.returncode == 130, log.read_text()
+    assert json.loads(log.read_text().splitlines()[-1])["status"] == "interrupted"
+    assert not still_there(sorted(seen), 5.0)
 
 
 def test_it_ends_with_a_command(tmp_path: Path) -> None:

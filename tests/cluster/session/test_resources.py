@@ -12,9 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import ray
-from ray.core.generated import autoscaler_pb2
-from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_put
 
+from cluster.session import ray_internals
 from cluster.session.connect import at_hand, connect
 from cluster.session.profiles import Profile, choose
 from cluster.tables.features import FeaturesWriter
@@ -57,7 +56,7 @@ def features(tmp_path: Path) -> str:
 def busy(ray_session: Profile, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Other work holds all but half a CPU: enough to read, too little to decode or train."""
     monkeypatch.setenv("MGC_STALL_SECONDS", "4")
-    monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "4")
+    monkeypatch.setenv(ray_internals.WORKER_START_SECONDS, "4")
     hog = ray.remote(num_cpus=ray_session.logical_cpus - 0.5)(Hog).remote()
     ray.get(hog.hold.remote())
     yield
@@ -116,17 +115,8 @@ def test_a_profile_that_does_not_fit_fails_at_once(
 
 def test_what_an_autoscaler_may_start_counts(ray_session: Profile) -> None:
     """An autoscaler leaves its configuration with the head; here the test does."""
-    where = (
-        ray._raylet.GCS_AUTOSCALER_CLUSTER_CONFIG_KEY.encode(),
-        ray._raylet.GCS_AUTOSCALER_STATE_NAMESPACE.encode(),
-    )
-    group = autoscaler_pb2.NodeGroupConfig(name="gpus", resources={"CPU": 4, "GPU": 1}, max_count=3)
-    config = autoscaler_pb2.ClusterConfig(node_group_configs=[group])
-    _internal_kv_put(where[0], config.SerializeToString(), overwrite=True, namespace=where[1])
-    try:
+    with ray_internals.announced_node_groups([ray_internals.NodeGroup("gpus", {"CPU": 4, "GPU": 1}, 3)]):
         have = at_hand("the cluster")
-    finally:
-        _internal_kv_del(where[0], namespace=where[1])
     assert (have.cpus, have.gpus, have.decoder_cpus) == (20, 3, 8)
     profile = choose("decoders-and-gpus", have, 3)
     assert profile.train_workers == 3

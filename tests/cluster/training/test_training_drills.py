@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from cluster.session import local_cluster
-from cluster.session.local_cluster import LocalCluster, descendants
+from cluster.session import local_cluster, ray_internals
+from cluster.session.local_cluster import LocalCluster, LocalClusterSpec, descendants
 from cluster.storage import files
 from tests.support import tiny_features
 from tests.support.drills import Moment
@@ -40,7 +40,7 @@ FIELDS = [
 def nodes(s3_environment: ObjectStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """A cluster of a head and two nodes, whose workers know the object store."""
     environment = {**os.environ, "PYTHONWARNINGS": "default"}
-    with local_cluster.running(tmp_path_factory.mktemp("nodes"), environment) as cluster:
+    with local_cluster.running(LocalClusterSpec(environment), tmp_path_factory.mktemp("nodes")) as cluster:
         yield cluster
 
 
@@ -64,7 +64,7 @@ class Driver:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={**cluster.environment, "MGC_STALL_SECONDS": "60", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20"},
+                env={**cluster.environment, "MGC_STALL_SECONDS": "60", ray_internals.WORKER_START_SECONDS: "20"},
             )
 
     @property
@@ -115,7 +115,7 @@ def kill(kind: str, cluster: LocalCluster, job: Driver) -> None:
     if kind == "driver":
         job.kill()
         return
-    found = [(node, worker) for node in cluster.nodes for worker in node.workers("RayTrainWorker")]
+    found = [(node, worker) for node in cluster.nodes for worker in node.workers(ray_internals.TRAIN_WORKER)]
     assert found, [title for node in cluster.nodes for title in node.titles().values()]
     node, worker = found[0]
     if kind == "node":

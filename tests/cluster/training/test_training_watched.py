@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import ray
 
+from cluster.session import ray_internals
 from cluster.session.profiles import Profile
 from mgc.bundle import load_bundle
 from pipelines import train
@@ -106,7 +107,8 @@ def test_prometheus_finds_the_counters_of_training(watched: dict[str, Any]) -> N
 def test_the_dashboard_lists_it(watched: dict[str, Any], ray_head: RayHead) -> None:
     """Its Train page shows what this address answers."""
     request = urllib.request.Request(
-        f"{ray_head.jobs_url}/api/train/v2/runs/v1", headers={"Authorization": f"Bearer {os.environ['RAY_AUTH_TOKEN']}"}
+        f"{ray_head.jobs_url}{ray_internals.TRAIN_RUNS_PATH}",
+        headers={"Authorization": f"Bearer {os.environ['RAY_AUTH_TOKEN']}"},
     )
     with urllib.request.urlopen(request, timeout=30) as answer:
         runs = json.loads(answer.read())["train_runs"]

@@ -13,6 +13,7 @@ import click
 import pytest
 
 from cluster.bundles import open_bundle
+from cluster.session import ray_internals
 from cluster.storage.uri import Uri
 from mgc.bundle import load_bundle
 from mgc.errors import BundleError
@@ -89,7 +90,7 @@ def test_a_wrong_option_is_one_line_and_a_summary(capsys: pytest.CaptureFixture[
 def test_a_submitted_job_refuses_relative_paths(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    monkeypatch.setenv(ray_internals.JOB_MARK, "{}")
     assert run(find("catalog"), ["music", "--out", "/tmp/c.parquet"]) == 2
     assert "relative" in capsys.readouterr().err
 
@@ -140,3 +141,46 @@ def test_a_signal_ends_a_job_as_interrupted_whatever_a_library_makes_of_it(
     printed = capsys.readouterr()
     assert json.loads(printed.out.splitlines()[-1])["status"] == "interrupted"
     assert printed.err.startswith("mgc label: ")
+
+
+def test_further_signals_do_not_disturb_the_clean_up(capsys: pytest.CaptureFixture[str]) -> None:
+    cleaned: list[str] = []
+
+    @click.command("label")
+    def command() -> Summary:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+                os.kill(os.getpid(), number)
+                cleaned.append("a process")
+        return Summary()
+
+    assert run(command, []) == 130
+    assert len(cleaned) == 3
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["status"] == "interrupted"
+
+
+LEAVING = """
+import os, signal, sys, atexit, click
+from pipelines.command.job import Summary, run_and_exit
+def late():
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("left")
+atexit.register(late)
+@click.command("cluster")
+def command():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except KeyboardInterrupt:
+        return Summary()
+run_and_exit(command, [], "mgc cluster")
+"""
+
+
+def test_a_signal_while_python_shuts_down_does_not_change_the_exit_code() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LEAVING], cwd=Path(__file__).parents[3], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "left"

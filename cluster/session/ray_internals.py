@@ -1,0 +1,257 @@
+"""Every private or undocumented name of Ray 2.60 that this project touches.
+
+Nothing else imports a private module of Ray or names its private settings, process titles and files. After an upgrade
+of Ray, mend what the contract test of this module reports. Only the functions that need Ray import it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from ray.data import ExecutionOptions
+    from ray.train import DataConfig
+
+# Settings: environment variables that Ray's documentation does not list.
+
+DRIVER_SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        # Reports reach the controller within a fifth of a second instead of two.
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+        # Every ten seconds, Ray Data divides the cluster among the streams that ask for it. A killed driver's stream
+        # keeps its share for this long. With Ray's three minutes, a job that is submitted again at once gets half of
+        # the cluster; on two nodes of one CPU it then stages nothing until everything is decoded.
+        "RAY_DATA_AUTOSCALING_REQUEST_EXPIRE_TIME_S": "30",
+        # Ray's usage report would go to the internet.
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # The C++ core's warnings are about Ray Data's own business. They stay in Ray's log files.
+        "RAY_BACKEND_LOG_LEVEL": "fatal",
+        # Workers see only the GPUs they were given, even if they were given none.
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    }
+)
+"""Settings of every driver."""
+
+TRACKED_TRAINING: Final = "RAY_TRAIN_ENABLE_STATE_TRACKING"
+"""Set to 1, the dashboard's Train page lists trainings."""
+
+STARTUP_CONCURRENCY: Final = "RAY_worker_maximum_startup_concurrency"
+"""Number of workers that start at once. Ray warns if more are needed than the machine has cores."""
+
+METRICS_INTERVAL_MS: Final = "RAY_metrics_report_interval_ms"
+"""Milliseconds between a worker's reports of its counters."""
+
+NODE_REPORT_INTERVAL_MS: Final = "REPORTER_UPDATE_INTERVAL_MS"
+"""Milliseconds between a node's reports of its own CPU and memory."""
+
+WORKER_START_SECONDS: Final = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
+"""Seconds that Ray Train waits for its workers to start before it tries again."""
+
+QUICK_NODE_CHECKS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        # A dead node is noticed after 2 s instead of 20.
+        "RAY_health_check_initial_delay_ms": "1000",
+        "RAY_health_check_period_ms": "500",
+        "RAY_health_check_timeout_ms": "2000",
+        "RAY_health_check_failure_threshold": "3",
+        STARTUP_CONCURRENCY: "8",
+    }
+)
+"""Settings of nodes that share one machine."""
+
+JOB_MARK: Final = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Ray sets this in the driver of a submitted job."""
+
+QUIET_LOGGERS: Final = (
+    "ray",
+    "ray.data",
+    "ray.train",
+    "ray.tune",
+    "ray._private.authentication.authentication_token_setup",
+)
+"""Loggers that print to the terminal of a driver."""
+
+TRAIN_RUNS_PATH: Final = "/api/train/v2/runs/v1"
+"""Path at which the dashboard answers with its trainings, as JSON."""
+
+# Processes: their titles and what they print.
+
+_TITLE: Final = "ray::"
+_STARTED: Final = b"Ray runtime started"
+
+TRAIN_WORKER: Final = "RayTrainWorker"
+"""Part of the title of a worker of Ray Train."""
+
+WRITE_TASK: Final = "Write"
+"""Part of the title of a task that writes blocks."""
+
+RAYLET: Final = b"raylet/raylet"
+"""Part of the command line of a node's raylet."""
+
+
+def is_worker_title(title: str) -> bool:
+    """Return whether a process is an actor, a task or an idle worker of Ray, by its title."""
+    return title.startswith(_TITLE)
+
+
+def is_idle_title(title: str) -> bool:
+    """Return whether a process is an idle worker, by its title."""
+    return title.startswith(f"{_TITLE}IDLE")
+
+
+def worker_name(title: str) -> str:
+    """Return the class or function that a worker runs, by its title."""
+    return title.removeprefix(_TITLE).partition("(")[0].partition(".")[0].strip()
+
+
+def map_worker_title(stage: str) -> str:
+    """Return how the title of an actor begins that runs a stage of Ray Data."""
+    return f"{_TITLE}MapWorker(MapBatches({stage}"
+
+
+def busy_map_worker(stage: str) -> str:
+    """Return what the title of such an actor holds while it works on a batch."""
+    return f"{stage})).submit"
+
+
+def has_started(output: bytes) -> bool:
+    """Return whether `ray start` has printed that its node is up."""
+    return _STARTED in output
+
+
+def prometheus_targets(ray_folder: Path) -> Path:
+    """Return the file in a head's folder that lists the metrics ports of all nodes."""
+    return ray_folder / "prom_metrics_service_discovery.json"
+
+
+def is_submitted_job() -> bool:
+    """Return whether this process is the driver of a submitted job."""
+    return JOB_MARK in os.environ
+
+
+# Ray Core.
+
+
+def enable_token() -> None:
+    """Let this driver show the token in ~/.ray, if there is one. A head takes it by itself."""
+    from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+
+    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+
+
+def read_settings_again() -> None:
+    """Read Ray's settings from the environment once more; Ray reads them when it is imported."""
+    from ray import _raylet
+
+    raylet: Any = _raylet
+    raylet.Config.initialize("")
+
+
+def memory_bytes() -> tuple[int, int]:
+    """Return the memory of this machine or container, and how much of it is in use, in bytes."""
+    from ray._common.utils import get_system_memory
+    from ray._private.utils import get_used_memory
+
+    return int(get_system_memory()), int(get_used_memory())
+
+
+@dataclass(frozen=True)
+class NodeGroup:
+    """Nodes that an autoscaler may start.
+
+    Attributes:
+        name: of the group.
+        resources: of one node, such as `CPU` and `GPU`.
+        most: greatest number of them; negative for no limit.
+    """
+
+    name: str
+    resources: Mapping[str, float]
+    most: int
+
+
+def node_groups() -> Sequence[NodeGroup]:
+    """Return what the connected cluster's autoscaler may start; nothing if there is no autoscaler."""
+    from ray._private.state import state
+
+    config = state.get_cluster_config()
+    groups = config.node_group_configs if config else ()
+    return [NodeGroup(group.name, dict(group.resources), int(group.max_count)) for group in groups]
+
+
+@contextlib.contextmanager
+def announced_node_groups(groups: Sequence[NodeGroup]) -> Iterator[None]:
+    """Tell the connected head what could be started, as an autoscaler does; for tests."""
+    from ray import _raylet
+    from ray.core.generated import autoscaler_pb2
+    from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_put
+
+    # mypy does not know the names in compiled and generated modules.
+    raylet: Any = _raylet
+    messages: Any = autoscaler_pb2
+    key = raylet.GCS_AUTOSCALER_CLUSTER_CONFIG_KEY.encode()
+    namespace = raylet.GCS_AUTOSCALER_STATE_NAMESPACE.encode()
+    config = messages.ClusterConfig(
+        node_group_configs=[
+            messages.NodeGroupConfig(name=group.name, resources=dict(group.resources), max_count=group.most)
+            for group in groups
+        ]
+    )
+    _internal_kv_put(key, config.SerializeToString(), overwrite=True, namespace=namespace)
+    try:
+        yield
+    finally:
+        _internal_kv_del(key, namespace=namespace)
+
+
+# Ray Train.
+
+
+def worker_start_seconds() -> float:
+    """Return how long Ray Train waits for its workers to start before it tries again, in seconds."""
+    from ray.train.v2._internal.constants import DEFAULT_WORKER_GROUP_START_TIMEOUT_S
+
+    return float(os.environ.get(WORKER_START_SECONDS, DEFAULT_WORKER_GROUP_START_TIMEOUT_S))
+
+
+def is_worker_start_timeout(error: BaseException | None) -> bool:
+    """Return whether training workers did not start in time."""
+    from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+
+    return isinstance(error, WorkerGroupStartupTimeoutError)
+
+
+def execution_options(config: DataConfig, stream: str) -> ExecutionOptions:
+    """Return the options with which a training runs one of its streams."""
+    return config._resolve_execution_options(stream)
+
+
+# Files and checks of the distribution, for infra.
+
+
+def check_autoscaler_config(config: Mapping[str, object]) -> None:
+    """Complete and validate the configuration of `ray up`.
+
+    Raises:
+        jsonschema.ValidationError: a field is wrong.
+        ValueError, RuntimeError, KeyError, TypeError: anything else is.
+    """
+    import logging
+
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    logging.getLogger("ray.autoscaler._private.util").setLevel(logging.WARNING)
+    validate_config(prepare_config(dict(config)))
+
+
+def dashboard_panels() -> Sequence[Path]:
+    """Return the files that define the panels of Ray's own Grafana dashboards."""
+    import ray
+
+    return sorted((Path(ray.__file__).parent / "dashboard/modules/metrics/dashboards").glob("*_panels.py"))
