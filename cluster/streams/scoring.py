@@ -18,6 +18,7 @@ from mgc.bundle import Bundle
 from mgc.evaluation.answers import logits_column
 from mgc.evaluation.embedding_map import sketch
 from mgc.evaluation.robustness import zero_pixels
+from mgc.features.stored import read_clips
 
 
 class Score:
@@ -50,8 +51,7 @@ class Score:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """One row a clip: see `clip_answers`."""
-        joined = np.frombuffer(b"".join(batch["features"].to_pylist()), self._predict.dtype)
-        clips_NFT = joined.reshape(-1, *self._shape)
+        clips_NFT = read_clips(batch["features"], self._shape, self._predict.dtype)
         wanted = [track in self._embedded for track in batch["track_id"].to_pylist()]
         logits_NG = np.empty((len(clips_NFT), self._genres), np.float32)
         embeddings: list[bytes | None] = [None] * len(clips_NFT)

@@ -15,6 +15,7 @@ import torch
 from ray.data import DataIterator
 
 from cluster.training.job import TrainingJob
+from mgc.features.stored import read_clips
 from mgc.training.batch import Batch
 from mgc.training.seeds import derive_seed
 
@@ -33,8 +34,8 @@ def batches(tables: Iterable[pa.Table], job: TrainingJob) -> Iterator[Batch]:
     """Rows of a feed as batches of tensors."""
     index = {name: number for number, name in enumerate(job.taxonomy.names)}
     for table in tables:
-        joined = bytearray(b"".join(table["features"].to_pylist()))
-        features_BFT = torch.frombuffer(joined, dtype=getattr(torch, job.dtype)).reshape(-1, *job.shape)
+        # A copy: the clips of a block are read-only, and augmentation writes.
+        features_BFT = torch.from_numpy(read_clips(table["features"], job.shape, job.dtype).copy())
         genre_B = torch.tensor([index[name] for name in table["genre_top"].to_pylist()])
         yield Batch(features_BFT, genre_B, table["track_id"].to_pylist())
 

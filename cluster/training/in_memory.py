@@ -9,7 +9,6 @@ Axes: B batch, N clips, F mel bins, T frames.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from ray.data import Dataset
 
 from cluster.training.batches import VALIDATION_BATCH
 from cluster.training.job import TrainingJob
-from mgc.errors import FeaturesError
+from mgc.features.stored import read_clips
 from mgc.models.blocks import Classifier
 from mgc.training.batch import Batch
 from mgc.training.course import Course, epoch_row
@@ -78,7 +77,7 @@ class Clips:
                 for name, found in columns.items():
                     found.append(part[name].to_numpy(zero_copy_only=False))
                 where.append(np.stack([np.full(part.num_rows, len(self._views)), np.arange(part.num_rows)]))
-                self._views.append(_pictures(part["features"], job))
+                self._views.append(read_clips(part["features"], job.shape, job.dtype))
         together = {name: np.concatenate(found) for name, found in columns.items()}
         order = np.lexsort((together["clip_index"], together["track_id"].astype(str)))
         self._rows = {name: values[order] for name, values in together.items()}
@@ -114,20 +113,6 @@ class Clips:
         )
         genre_B = torch.from_numpy(self._genres[rows_B])
         return Batch(torch.from_numpy(features_BFT), genre_B, self._rows["track_id"][rows_B].tolist())
-
-
-def _pictures(features: pa.Array, job: TrainingJob) -> np.ndarray:
-    """The features of a block without copying them: (N, *shape)."""
-    dtype = np.dtype(job.dtype)
-    size = math.prod(job.shape) * dtype.itemsize
-    large = pa.types.is_large_binary(features.type)
-    _, ends, data = features.buffers()
-    width = np.int64 if large else np.int32
-    ends_N = np.frombuffer(ends, width, len(features) + 1, features.offset * np.dtype(width).itemsize)
-    if features.null_count or (np.diff(ends_N) != size).any():
-        side = " x ".join(map(str, job.shape))
-        raise FeaturesError(f"features: a clip is not {side} numbers of {dtype}, as their metadata says.")
-    return np.frombuffer(data, dtype, len(features) * math.prod(job.shape), int(ends_N[0])).reshape(-1, *job.shape)
 
 
 def follow(

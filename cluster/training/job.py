@@ -14,9 +14,10 @@ from cluster.session.profiles import Profile
 from cluster.tables.features import columns_of
 from mgc.datasets.roster import on_side
 from mgc.datasets.splits import TRAIN
-from mgc.errors import ConfigError, FeaturesError
+from mgc.errors import ConfigError
 from mgc.experiment import Experiment
 from mgc.features.normalization import Normalization, extremes
+from mgc.features.stored import read_clips
 from mgc.models.architecture import build_model
 from mgc.models.blocks import Classifier
 from mgc.models.guess import Guess
@@ -155,13 +156,10 @@ def plan_training(
     for batch in dataset.to_batches(columns=["features", *columns_of(dataset)]):
         rows = pa.Table.from_batches([batch])
         mine = rows["features"].filter(on_side(rows, TRAIN, experiment.protocol))
-        found = [mine[place].as_py() for place in range(-seen % stride, len(mine), stride)]
+        found = mine.take(pa.array(range(-seen % stride, len(mine), stride), pa.int64()))
         seen += len(mine)
-        if any(len(clip) != facts.clip_bytes for clip in found):
-            side = " x ".join(map(str, shape))
-            raise FeaturesError(f"features: a clip is not {side} numbers of {dtype}, as their metadata says.")
-        if found:
-            part = np.frombuffer(b"".join(found), dtype).reshape(-1, *shape)
+        if len(found):
+            part = read_clips(found, shape, dtype)
             sample.append(extremes(part) if whole else part)
     normalization = Normalization.measure(np.concatenate(sample), experiment.scaling)
     taxonomy = Taxonomy.flat(counts)
