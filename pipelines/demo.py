@@ -15,12 +15,15 @@ from cluster.storage.uri import Uri
 from mgc.datasets.synthetic import SYNTHETIC_NOTICE, SyntheticConfig, plan_corpus
 from mgc.recipes.house import house
 from mgc.shipped_bundle import ShippedBundle
-from pipelines import catalog, label, show
-from pipelines.catalogs.metadata import from_file
+from pipelines.catalogs.index import index_source
+from pipelines.catalogs.requests import CatalogRequest, MetadataRequest
 from pipelines.catalogs.synthesis import make_corpus
 from pipelines.command.job import OVERRIDES, URI, Summary, describe, main, overrides, say
 from pipelines.evaluation.evaluate import evaluate_bundle
 from pipelines.evaluation.requests import EvaluateRequest
+from pipelines.nights.label import label
+from pipelines.nights.requests import LabelRequest, NightRequest, ShowRequest
+from pipelines.nights.show import show
 from pipelines.training.prepared import prepare_features
 from pipelines.training.requests import PrepareRequest, TrainRequest
 from pipelines.training.train import train_bundle
@@ -33,8 +36,8 @@ def build(out: Uri, limit: int | None, fields: dict[str, str], dry_run: bool) ->
     root = out.local
     # A small corpus makes short epochs: twice as many of them.
     experiment = house().override({"training.epochs": "16", **fields})
-    corpus, features, bundle = root / "corpus", str(root / "features"), str(root / "bundle")
-    labels = str(root / "labels")
+    corpus, table = root / "corpus", out / "catalog.parquet"
+    features, bundle, labels = out / "features", out / "bundle", out / "labels"
     if dry_run:
         describe({**experiment.dotted(), "tracks": len(plan_corpus(CORPUS)[:limit]), "would write": str(root)})
         return Summary("dry_run")
@@ -48,24 +51,28 @@ def build(out: Uri, limit: int | None, fields: dict[str, str], dry_run: bool) ->
         step(1, f"a small synthetic corpus of MP3 files. {SYNTHETIC_NOTICE}")
         made = make_corpus(corpus, CORPUS, limit, profile)
         step(2, "catalog: index the files")
-        table = str(root / "catalog.parquet")
-        known = from_file(str(corpus / "metadata.parquet"))
-        catalog.build(str(corpus / "audio"), table, known, notices=(SYNTHETIC_NOTICE,))
-        step(3, "prepare: decode, log-mel, features")
-        prepare_features(PrepareRequest(Uri.parse(table), Uri.parse(features), experiment, profile))
-        step(4, "train: a small CNN, every genre seen equally often")
-        trained = train_bundle(
-            TrainRequest(experiment, Uri.parse(bundle), Uri.parse(features), profile=profile, overwrite=True)
+        index_source(
+            CatalogRequest(
+                Uri.of_path(corpus / "audio"),
+                table,
+                MetadataRequest((Uri.of_path(corpus / "metadata.parquet"),)),
+                notices=(SYNTHETIC_NOTICE,),
+            )
         )
+        step(3, "prepare: decode, log-mel, features")
+        prepare_features(PrepareRequest(table, features, experiment, profile))
+        step(4, "train: a small CNN, every genre seen equally often")
+        trained = train_bundle(TrainRequest(experiment, bundle, features, profile=profile, overwrite=True))
         step(5, "evaluate: score it on artists that it has never heard")
         if trained.status == "up_to_date":
             say("scored already")
         else:
-            evaluate_bundle(EvaluateRequest(Uri.parse(bundle), Uri.parse(features), profile=profile))
+            evaluate_bundle(EvaluateRequest(bundle, features, profile=profile))
         step(6, "label: every file of the catalog, in one commit")
-        labeled = label.build(table, labels, bundle, profile)
+        night = NightRequest(table, labels, bundle)
+        labeled = label(LabelRequest(night, profile))
     say("")
-    show.build(labels, 8, rows=False)
+    show(ShowRequest(labels, 8, rows=False))
     click.echo(
         f"\nThis corpus is synthetic: its figures say nothing about real music. With the model shipped in mgc "
         f"(`--bundle {ShippedBundle.DEFAULT}`),"
@@ -74,7 +81,7 @@ def build(out: Uri, limit: int | None, fields: dict[str, str], dry_run: bool) ->
     click.echo(f"labels table  {labels}\nHTML report   {root / 'labels' / '_reports' / 'latest.html'}")
     if labeled.status == "up_to_date":
         click.echo("Everything was up to date: no track was labelled anew.")
-    outputs = {"catalog": table, "features": features, "bundle": bundle, **labeled.outputs}
+    outputs = {"catalog": str(table), "features": str(features), "bundle": str(bundle), **labeled.outputs}
     return Summary(labeled.status, {"files_made": made, **labeled.counts}, outputs)
 
 

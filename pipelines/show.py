@@ -1,111 +1,25 @@
-"""`mgc show LABELS`: the labels table for a person to read."""
+"""`mgc show LABELS`: print a labels table."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
-import duckdb
-from rich.table import Table
 
-from cluster.labels.table import LabelsTable
-from cluster.storage.failures import redact
 from cluster.storage.uri import Uri
-from cluster.tables.duckdb import open_duckdb
-from pipelines.command.console import open_console, plain
-from pipelines.command.job import URI, Summary, describe, main
-
-
-def build(labels: str, limit: int = 20, genre: str | None = None, rows: bool = True, dry_run: bool = False) -> Summary:
-    """Print counts by genre, some rows, and the quarantined tracks with their reasons."""
-    table = LabelsTable(labels)
-    connection = open_duckdb()
-    connection.register("labels", table.dataset())
-    present = "FROM labels WHERE removed_at IS NULL"
-    counts: dict[str, Any] = {"labeled": 0, "quarantined": 0}
-    counts |= dict(connection.sql(f"SELECT status, count(*) {present} GROUP BY 1").fetchall())
-    counts["version"] = table.version
-    if dry_run:
-        describe({"would show": redact(labels), **counts})
-        return Summary("dry_run", counts)
-    console = open_console()
-    console.print(_genres(connection, present, redact(labels), table.version))
-    if rows:
-        console.print(_rows(connection, present, limit, genre))
-    if counts["quarantined"]:
-        console.print(_quarantine(connection, present, limit, counts["quarantined"]))
-    return Summary("done", counts, {"labels": redact(labels)})
-
-
-def _genres(connection: duckdb.DuckDBPyConnection, present: str, where: str, version: int) -> Table:
-    found = connection.sql(
-        f"SELECT genre_top, count(*) AS n, avg(confidence) {present} AND status = 'labeled' GROUP BY 1 ORDER "
-        f"BY n DESC, 1"
-    ).fetchall()
-    total = sum(count for _, count, _ in found)
-    table = Table(title=f"{where}, version {version}: {total} tracks by genre", title_justify="left")
-    table.add_column("genre")
-    table.add_column("tracks", justify="right")
-    table.add_column("share", justify="right")
-    table.add_column("mean confidence", justify="right")
-    table.add_column("")
-    most = max((count for _, count, _ in found), default=1)
-    for genre, count, confidence in found:
-        bar = "█" * max(1, round(24 * count / most))
-        mean = "" if confidence is None else f"{confidence:.2f}"
-        table.add_row(plain(genre), str(count), f"{count / total:.1%}", mean, bar)
-    return table
-
-
-def _rows(connection: duckdb.DuckDBPyConnection, present: str, limit: int, genre: str | None) -> Table:
-    wanted = " AND genre_top = $genre" if genre else ""
-    found = connection.sql(
-        f"SELECT track_id, genre_top, confidence, top_k, duration_seconds, damage {present} AND status = "
-        f"'labeled'{wanted} "
-        f"ORDER BY track_id LIMIT {limit}",
-        params={"genre": genre} if genre else {},
-    ).fetchall()
-    table = Table(
-        title=f"the first {len(found)} labelled tracks" + (f" of {genre}" if genre else ""), title_justify="left"
-    )
-    table.add_column("track", overflow="fold")
-    table.add_column("genre")
-    table.add_column("confidence", justify="right")
-    table.add_column("then")
-    table.add_column("seconds", justify="right")
-    table.add_column("damage")
-    for track, top, confidence, top_k, seconds, damage in found:
-        others = ", ".join(f"{item['genre']} {item['probability']:.2f}" for item in (top_k or [])[1:])
-        # A track that a curator gave a genre may never have been heard.
-        numbers = [
-            "" if value is None else f"{value:{form}}" for value, form in ((confidence, ".2f"), (seconds, ".1f"))
-        ]
-        table.add_row(plain(track), plain(top), numbers[0], plain(others), numbers[1], plain(damage or ""))
-    return table
-
-
-def _quarantine(connection: duckdb.DuckDBPyConnection, present: str, limit: int, total: int) -> Table:
-    found = connection.sql(
-        f"SELECT track_id, error_kind, error_message {present} AND status = 'quarantined' ORDER BY track_id "
-        f"LIMIT {limit}"
-    ).fetchall()
-    table = Table(title=f"{len(found)} of {total} quarantined tracks", title_justify="left")
-    table.add_column("track", overflow="fold")
-    table.add_column("reason")
-    table.add_column("message", overflow="fold")
-    for track, kind, message in found:
-        table.add_row(plain(track), plain(kind), plain(message))
-    return table
+from pipelines.command.job import URI, Summary, main
+from pipelines.nights.requests import ShowRequest
 
 
 @click.command("show")
 @click.argument("labels", type=URI)
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Rows of each table.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Rows of each printed table.")
 @click.option("--genre", help="Only tracks of this genre.")
 @click.option("--dry-run", is_flag=True, help="Only count.")
 def command(labels: Uri, limit: int, genre: str | None, dry_run: bool) -> Summary:
-    """Print a labels table: counts by genre, tracks, and the quarantined ones with their reasons."""
-    return build(labels.text, limit, genre, True, dry_run)
+    """Print a labels table: tracks by genre, some tracks, and quarantined tracks with their reasons."""
+    request = ShowRequest(labels, limit, genre, dry_run=dry_run)
+    from pipelines.nights.show import show
+
+    return show(request)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What differs between two versions of the labels table, and what the versions said of one track.
+"""What differs between two versions of the labels table, and what the versions say about one track.
 
-Versions share most of their files, and a track stands in one row of a version, so that only files are read that the
-other version does not have: a night of new tracks only compares nothing but those.
+Two versions share most of their files, and a track has one row in a version. So a comparison reads only the files that
+the other version does not have: after a night of new tracks these are the new tracks' files.
 """
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
-from cluster.labels.export import refuse_target, write_rows
+from cluster.labels.export import FileKind, refuse_target, write_rows
 from cluster.labels.history import Commit, changes, data_files, open_version
 from cluster.labels.table import LabelsTable
-from cluster.storage.failures import redact
+from cluster.storage.uri import Uri
 from cluster.tables.duckdb import bounded_duckdb
 from cluster.tables.parquet import reading
 from mgc import schema
 from mgc.errors import LabelsError
 
 KINDS: Final = ("flipped", "newly_labeled", "newly_quarantined", "corrected", "added", "back", "gone")
-"""How a track may differ; one kind each, the first that holds of the order in `_KIND`."""
+"""How a track may differ. Each track has one kind: the first in the order of `_KIND` that holds."""
+
+Row = dict[str, Any]
+"""A row by column. The columns have types of their own."""
 
 DIFFERENCES: Final = pa.schema(
     [
@@ -40,10 +43,10 @@ DIFFERENCES: Final = pa.schema(
         pa.field("override_reason", pa.string()),
     ]
 )
-"""Columns of the file that `diff --out` writes, one row a track that differs."""
+"""Columns of the file that `diff --out` writes, with one row for each track that differs."""
 
 SIMILAR_IDS: Final = 3
-"""Track ids offered in place of one that is unknown."""
+"""Number of track ids suggested in place of an unknown one."""
 
 _REMEDY: Final = "Choose other versions; `mgc labels history` lists them."
 
@@ -52,7 +55,7 @@ _READ: Final = (
     "removed_at IS NOT NULL AS removed"
 )
 
-# `corrected`: there is a correction, and it is new or another one. One that was lifted is a flip, if the genre flips.
+# `corrected`: the track has a correction that is new or changed. A withdrawn correction is a flip if the genre changes.
 _KIND: Final = """
     CASE WHEN a.track_id IS NULL THEN CASE WHEN b.removed THEN NULL ELSE 'added' END
          WHEN a.removed THEN CASE WHEN NOT b.removed THEN 'back' END
@@ -77,57 +80,67 @@ _DIFFERENCES: Final = f"""
 
 @dataclass(frozen=True)
 class Difference:
-    """Two versions compared.
+    """What differs between two versions.
 
     Attributes:
-        counts: tracks by each of `KINDS`, and `same`: those in both with the same answer.
+        counts: tracks of each of `KINDS`, and `same`: tracks in both versions with the same answer.
         flips: (genre before, genre after, tracks, mean confidence before, mean confidence after), most tracks first.
-        examples: rows of `DIFFERENCES`, for each of `KINDS` the most confident first.
-        written: rows in the file; None without one.
+        examples: rows of `DIFFERENCES` for each of `KINDS`, most confident first.
+        written: number of rows in the file; None where none was written.
     """
 
     counts: dict[str, int]
     flips: list[tuple[str, str, int, float, float]]
-    examples: dict[str, list[dict[str, Any]]]
+    examples: dict[str, list[Row]]
     written: int | None
 
 
 @dataclass(frozen=True)
 class TrackRow:
-    """What a stretch of versions says of a track.
+    """What a range of versions says about a track.
 
     Attributes:
-        row: of `schema.LABELS`; None where there is none.
-        commit: the one that made it so, or the oldest that could be read.
-        exact: whether that commit is known to have made it so.
+        row: row of `schema.LABELS`; None where the track has none.
+        commit: commit that wrote the row, or the oldest that could be read.
+        exact: whether that commit is known to have written the row.
     """
 
-    row: dict[str, Any] | None
+    row: Row | None
     commit: Commit
     exact: bool
 
 
-def diff(
-    uri: str, before: int, after: int, limit: int = 10, out: str | None = None, kind: str = "parquet",
-    overwrite: bool = False,
-) -> Difference:  # fmt: skip
-    """Compare two versions of a table; of bounded memory, whatever their size.
+@dataclass(frozen=True)
+class DifferenceFile:
+    """A file that takes all differences.
+
+    Attributes:
+        uri: file to write, outside of the table's folder.
+        kind: format of the file.
+        overwrite: whether to replace an existing file.
+    """
+
+    uri: Uri
+    kind: FileKind = "parquet"
+    overwrite: bool = False
+
+
+def diff(uri: Uri, before: int, after: int, limit: int = 10, out: DifferenceFile | None = None) -> Difference:
+    """Compare two versions of a table, in bounded memory.
 
     Args:
-        uri: of the table.
+        uri: folder of the labels table.
         before: a version.
-        after: another one, not necessarily a later one.
-        limit: examples of each kind, and flips.
-        out: file that takes all differences.
-        kind: its format.
-        overwrite: replace what is there.
+        after: another version, not necessarily a later one.
+        limit: largest number of examples of each kind, and of flips.
+        out: file to write all differences to.
 
     Raises:
-        LabelsError: a version cannot be read, or there is something at `out` already.
+        LabelsError: a version cannot be read, or the file exists.
         StorageError: storage fails.
     """
     if out is not None:
-        refuse_target(out, uri, overwrite)
+        refuse_target(out.uri, uri, out.overwrite)
     tables = [open_version(uri, before), open_version(uri, after)]
     files = [data_files(table) for table in tables]
     with bounded_duckdb() as connection, reading(uri, _REMEDY, LabelsError):
@@ -147,24 +160,24 @@ def diff(
         written = None
         if out is not None:
             everything = connection.sql("FROM differences ORDER BY kind, track_id")
-            written = write_rows(everything, DIFFERENCES, kind, out, uri)
+            written = write_rows(everything, DIFFERENCES, out.kind, out.uri, uri)
     return Difference(counts, flips, examples, written)
 
 
-def track_rows(uri: str, track_id: str, log: Sequence[Commit], limit: int) -> list[TrackRow]:
-    """What the table says of a track, and what it said before: each time that the row changed, newest first.
+def track_rows(uri: Uri, track_id: str, log: Sequence[Commit], limit: int) -> list[TrackRow]:
+    """Return what the table says about a track, and each earlier row that differs, newest first.
 
     Args:
-        uri: of the table.
-        track_id: of the track.
-        log: of the table.
-        limit: changes to look back at.
+        uri: folder of the labels table.
+        track_id: id of the track.
+        log: the table's log, newest first.
+        limit: largest number of rows to return.
 
     Raises:
-        LabelsError: no version that can be read knows the track; names similar ids.
+        LabelsError: no version that can be read has the track. The message suggests similar ids.
     """
     found: list[TrackRow] = []
-    seen: dict[str, dict[str, Any] | None] = {}
+    seen: dict[str, Row | None] = {}
     for commit in changes(log):
         try:
             row = _row(uri, commit.version, track_id, seen)
@@ -183,18 +196,18 @@ def track_rows(uri: str, track_id: str, log: Sequence[Commit], limit: int) -> li
         found.append(TrackRow(row, commit, exact))
     if all(each.row is None for each in found):
         raise _unknown(uri, track_id)
-    # That it was not there before it came is no news.
+    # That the track was absent before it first came is no news.
     return found[:-1] if found[-1].row is None else found
 
 
-def _row(uri: str, version: int, track_id: str, seen: dict[str, dict[str, Any] | None]) -> dict[str, Any] | None:
-    """The row of a track in a version; `seen` keeps what the files said, so that none is read for two versions."""
+def _row(uri: Uri, version: int, track_id: str, seen: dict[str, Row | None]) -> Row | None:
+    """Return the row of a track in a version. `seen` keeps what each file says, so that no file is read twice."""
     table = open_version(uri, version)
     files = data_files(table)
     unseen = files - seen.keys()
     with reading(uri, _REMEDY, LabelsError):
         wanted = pc.field("track_id").cast(pa.string()) == track_id
-        # The other columns only of the file that has the track.
+        # The other columns are read only from the file that has the track.
         holding = _some_files(table, unseen).to_table(columns=["__filename"], filter=wanted)
         rows = {
             name: _some_files(table, {name}).to_table(filter=wanted).to_pylist()[0]
@@ -205,7 +218,7 @@ def _row(uri: str, version: int, track_id: str, seen: dict[str, dict[str, Any] |
 
 
 def _some_files(table: LabelsTable, names: set[str]) -> pads.Dataset:
-    """The rows of some of a version's files."""
+    """Return the rows of some of a version's files."""
     whole = table.dataset()
     fragments = [
         whole.format.make_fragment(fragment.path, whole.filesystem)
@@ -221,17 +234,17 @@ def _rows_present(connection: duckdb.DuckDBPyConnection, rows: pads.Dataset) -> 
     return int(count)
 
 
-def _examples(connection: duckdb.DuckDBPyConnection, kind: str, limit: int) -> list[dict[str, Any]]:
+def _examples(connection: duckdb.DuckDBPyConnection, kind: str, limit: int) -> list[Row]:
     rows = connection.sql(
         "FROM differences WHERE kind = $kind "
         f"ORDER BY coalesce(confidence_after, confidence_before) DESC NULLS LAST, track_id LIMIT {limit}",
         params={"kind": kind},
     )
-    answer: list[dict[str, Any]] = rows.to_arrow_table().to_pylist()
+    answer: list[Row] = rows.to_arrow_table().to_pylist()
     return answer
 
 
-def _unknown(uri: str, track_id: str) -> LabelsError:
+def _unknown(uri: Uri, track_id: str) -> LabelsError:
     with bounded_duckdb() as connection, reading(uri, _REMEDY, LabelsError):
         connection.register("labels", LabelsTable(uri).dataset())
         similar = connection.sql(
@@ -240,4 +253,4 @@ def _unknown(uri: str, track_id: str) -> LabelsError:
             params={"wanted": track_id},
         ).fetchall()
     hint = f"; similar ids: {', '.join(repr(name) for (name,) in similar)}" if similar else ""
-    return LabelsError(f"{redact(uri)}: no version knows the track {track_id!r}{hint}.")
+    return LabelsError(f"{uri}: no version has the track {track_id!r}{hint}.")

@@ -1,10 +1,10 @@
-"""Rows as one Parquet or CSV file, streamed, complete or absent: for readers that know no Delta."""
+"""Rows of a labels table as one Parquet or CSV file, for readers without Delta. The file is complete or absent."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Final
+from typing import Final, Literal
 
 import duckdb
 import pyarrow as pa
@@ -13,48 +13,50 @@ import pyarrow.parquet as pq
 
 from cluster.labels.table import LabelsTable
 from cluster.storage import files
-from cluster.storage.failures import explain, redact
-from cluster.storage.uri import locate
+from cluster.storage.failures import explain
+from cluster.storage.uri import Uri
 from cluster.tables.duckdb import bounded_duckdb
 from cluster.tables.parquet import reading
 from mgc import schema
 from mgc.errors import LabelsError
 
-PARQUET: Final = "parquet"
-CSV: Final = "csv"
+FileKind = Literal["parquet", "csv"]
 
 ROWS_AT_ONCE: Final = 100_000
-"""Rows in memory together, and in one row group of a Parquet file: about 30 MB."""
+"""Rows in memory at a time, and in one row group of a Parquet file: about 30 MB."""
+
+_AS_JSON: Final = ("top_k", "genres")
+"""Columns that a CSV file holds as JSON text."""
 
 _REMEDY: Final = "Choose another version; `mgc labels history` lists them."
 
 
-def export(table: LabelsTable, kind: str, out: str, limit: int | None = None, overwrite: bool = False) -> int:
-    """Write the rows of the tracks that the catalog has, as one file; returns how many.
+def export(table: LabelsTable, kind: FileKind, out: Uri, limit: int | None = None, overwrite: bool = False) -> int:
+    """Write the rows of tracks that are in the catalog as one file. Returns the number of rows.
 
     Args:
-        table: of any version.
-        kind: `PARQUET`, with the columns of `schema.LABELS`; or `CSV`, with `top_k` and `genres` as JSON text and times
-            in UTC.
-        out: URI of the file, outside of the table's folder.
-        limit: rows to write at most.
-        overwrite: replace what is there.
+        table: labels table, of any version.
+        kind: "parquet" for the columns of `schema.LABELS`; "csv" for the same with `top_k` and `genres` as JSON text
+            and times in UTC.
+        out: file to write, outside of the table's folder.
+        limit: largest number of rows to write.
+        overwrite: whether to replace an existing file.
 
     Raises:
-        LabelsError: something is there, `out` lies in the table's folder, or the table cannot be read.
-        StorageError: the file cannot be written; it is absent, or as it was.
+        LabelsError: the file exists, `out` lies in the table's folder, or the table cannot be read.
+        StorageError: the file cannot be written. It is absent, or unchanged.
     """
     refuse_target(out, table.uri, overwrite)
+    as_json = _AS_JSON if kind == "csv" else ()
     columns = ", ".join(
-        f"to_json({name})::VARCHAR AS {name}" if kind == CSV and name in ("top_k", "genres") else name
-        for name in schema.LABELS.names
+        f"to_json({name})::VARCHAR AS {name}" if name in as_json else name for name in schema.LABELS.names
     )
     some = "" if limit is None else f" LIMIT {limit}"
     wanted = schema.LABELS
-    for name in ("top_k", "genres") if kind == CSV else ():
+    for name in as_json:
         wanted = wanted.set(wanted.get_field_index(name), pa.field(name, pa.string()))
     with bounded_duckdb() as connection:
-        # As a stream of its own: read as a dataset, several of its files are decoded whole ahead of the writer.
+        # As a single stream: read as a dataset, several of its files would be decoded whole ahead of the writer.
         few = {"batch_size": ROWS_AT_ONCE, "batch_readahead": 1, "fragment_readahead": 1}
         with reading(table.uri, _REMEDY, LabelsError):
             connection.register("labels", table.dataset().scanner(**few).to_reader())
@@ -62,46 +64,44 @@ def export(table: LabelsTable, kind: str, out: str, limit: int | None = None, ov
         return write_rows(relation, wanted, kind, out, table.uri)
 
 
-def write_rows(relation: duckdb.DuckDBPyRelation, columns: pa.Schema, kind: str, out: str, source_uri: str) -> int:
-    """Write the rows of a query as one file; returns how many.
+def write_rows(relation: duckdb.DuckDBPyRelation, columns: pa.Schema, kind: FileKind, out: Uri, source: Uri) -> int:
+    """Write the rows of a query as one file. Returns the number of rows.
 
     Args:
         relation: the query.
-        columns: of the file.
-        kind: `PARQUET` or `CSV`.
-        out: URI of the file.
-        source_uri: what the query reads, for the message.
+        columns: schema of the file.
+        kind: format of the file.
+        out: file to write.
+        source: table that the query reads, for messages.
     """
     rows = 0
     with files.writing(out) as path, path.open("wb") as sink:
-        writer = pacsv.CSVWriter if kind == CSV else partial(pq.ParquetWriter, compression="zstd")
+        writer = pacsv.CSVWriter if kind == "csv" else partial(pq.ParquetWriter, compression="zstd")
         with writer(sink, columns) as file:
-            for batch in _batches(relation, source_uri):
+            for batch in _batches(relation, source):
                 cast = [batch.column(field.name).cast(field.type) for field in columns]
                 file.write_batch(pa.record_batch(cast, schema=columns))
                 rows += batch.num_rows
     return rows
 
 
-def _batches(relation: duckdb.DuckDBPyRelation, source_uri: str) -> Iterator[pa.RecordBatch]:
-    """What fails in here is about the table, and not about the file that is written."""
-    with reading(source_uri, _REMEDY, LabelsError):
+def _batches(relation: duckdb.DuckDBPyRelation, source: Uri) -> Iterator[pa.RecordBatch]:
+    """Read the query. Errors in here are about the table, not about the file that is written."""
+    with reading(source, _REMEDY, LabelsError):
         yield from relation.to_arrow_reader(ROWS_AT_ONCE)
 
 
-def refuse_target(out: str, table_uri: str, overwrite: bool) -> None:
-    """Refuse a file that is there, a folder, or a place inside the table, which a vacuum would clean away.
+def refuse_target(out: Uri, table_uri: Uri, overwrite: bool) -> None:
+    """Refuse to write over an existing file or folder, or inside the table, where a vacuum would delete the file.
 
     Raises:
-        LabelsError: one of these.
+        LabelsError: the target is one of these.
     """
-    target, folder = locate(out), locate(table_uri).uri
-    shown = redact(out)
-    if target.uri == folder or target.uri.startswith(folder.rstrip("/") + "/"):
-        raise LabelsError(f"{shown}: this lies in the labels table's folder; name another --out.")
+    if out.text == table_uri.text or out.text.startswith(table_uri.text.rstrip("/") + "/"):
+        raise LabelsError(f"{out}: this lies in the labels table's folder; name another --out.")
     with explain(out, "look up"):
-        kind = target.filesystem.get_file_info(target.path).type.name
+        kind = out.filesystem.get_file_info(out.path).type.name
     if kind == "Directory":
-        raise LabelsError(f"{shown} is a folder; --out names the file to write.")
+        raise LabelsError(f"{out} is a folder; --out names the file to write.")
     if kind != "NotFound" and not overwrite:
-        raise LabelsError(f"{shown}: there is something already; name another --out, or add --overwrite.")
+        raise LabelsError(f"{out} exists already; name another --out, or add --overwrite.")

@@ -1,12 +1,12 @@
-"""What a run of the label job has to do: the catalog compared with the labels table, in one pass of a query."""
+"""What a run of the label job has to do: one query compares the catalog with the labels table."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
-from typing import Any, Final, Literal
+from datetime import UTC, datetime
+from enum import IntEnum
+from typing import Final
 
 import duckdb
 import numpy as np
@@ -14,15 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
+from cluster.labels.counts import PlanCounts
 from cluster.labels.overrides import OVERRIDES
+from cluster.labels.policy import Policy
 from cluster.tables.duckdb import open_duckdb
 from mgc import schema
 from mgc.configuration import short_hash
 from mgc.errors import LabelsError
 from mgc.labeling.retries import MOST_TRIES, worth_another_try
-
-Gone = Literal["keep", "mark", "prune"]
-"""What becomes of rows whose track is no longer in the catalog: left alone, given a `removed_at`, or deleted."""
 
 PLAN: Final = pa.schema(
     [
@@ -31,29 +30,54 @@ PLAN: Final = pa.schema(
         pa.field("tries", pa.int32(), nullable=False),
     ]
 )
-"""One row a track to label. `reason`: new, changed, stale, retry. `tries`: the failed ones before a retry, else 0."""
+"""One row for each track to label. `reason` is one of `TODO`. `tries` counts failed tries before a retry, else 0."""
 
-REASONS: Final = ("up_to_date", "new", "changed", "stale", "retry", "waiting", "removed")
-"""What may be said of a track. `waiting`: quarantined, and its time has not come."""
 
-TODO: Final = ("new", "changed", "stale", "retry")
+class Verdict(IntEnum):
+    """What the night's query says about a track. `NEW` to `RETRY` are to be labelled.
+
+    The numbers stand in the query's text and count the places of an array; nothing stores them.
+    """
+
+    UP_TO_DATE = 0
+    NEW = 1
+    CHANGED = 2
+    STALE = 3
+    RETRY = 4
+    WAITING = 5
+    REMOVED = 6
+    LONG_REMOVED = 7
+
+    @property
+    def reason(self) -> str:
+        """The verdict's name in plans and counts."""
+        return self.name.lower()
+
+
+TODO: Final = tuple(verdict.reason for verdict in Verdict if Verdict.NEW <= verdict <= Verdict.RETRY)
+"""Reasons to label a track."""
 
 TRACK_ID: Final = pa.schema([("track_id", pa.string())])
 
-# The labels' side of the join is what is held in memory, so it is made narrow: of place and content a hash. (A changed
-# track whose hash is the same, 1 in 2^64, would be passed over until it changes again.) One text, since a hash of
-# several columns is blind to two that swap contents. Every row comes out, but of those that are up to date next to
-# nothing does.
-_JUDGED: Final = """
+# How a known track stands with its tries, in the query below.
+_SETTLED, _WAITS, _DUE = 0, 1, 2
+
+_IS_TODO: Final = f"verdict BETWEEN {Verdict.NEW:d} AND {Verdict.RETRY:d}"
+
+# DuckDB holds the labels' side of the join in memory, so that side is narrow: it keeps a hash of place and content. A
+# changed track whose 64-bit hash happens to be the same is missed until it changes again. The columns are joined into
+# one text first, because a hash of several columns does not change when two of them swap their contents. Every track
+# yields a row; for up-to-date tracks all columns but the verdict and the snapshot are NULL.
+_JUDGED: Final = f"""
     WITH known AS (
         SELECT track_id, hash(concat_ws(chr(31), uri, content_tag)) AS content,
             removed_at IS NOT NULL AS removed,
             model_id <> $model OR features_id <> $features AS stale,
-            CASE WHEN error_kind IS NULL THEN 0
-                 WHEN $retry_all THEN 2
-                 WHEN NOT list_contains($again, error_kind) OR tries >= $most THEN 0
-                 WHEN next_try_at > CAST($at AS TIMESTAMPTZ) THEN 1
-                 ELSE 2 END AS again,
+            CASE WHEN error_kind IS NULL THEN {_SETTLED}
+                 WHEN $retry_all THEN {_DUE}
+                 WHEN NOT list_contains($again, error_kind) OR tries >= $most THEN {_SETTLED}
+                 WHEN next_try_at > CAST($at AS TIMESTAMPTZ) THEN {_WAITS}
+                 ELSE {_DUE} END AS again,
             tries
         FROM labels
     ), wanted AS (
@@ -61,52 +85,49 @@ _JUDGED: Final = """
         FROM catalog
     ), judged AS (
         SELECT w.*, k.track_id AS known_id, k.tries AS failed,
-            CASE WHEN w.track_id IS NULL THEN CASE WHEN removed AND NOT $prune THEN 7 ELSE 6 END
-                 WHEN k.track_id IS NULL OR removed THEN 1
-                 WHEN k.content <> w.content THEN 2
-                 WHEN stale THEN 3
-                 WHEN again = 2 THEN 4
-                 WHEN again = 1 THEN 5
-                 ELSE 0 END AS verdict
+            CASE WHEN w.track_id IS NULL
+                     THEN CASE WHEN removed AND NOT $prune THEN {Verdict.LONG_REMOVED:d} ELSE {Verdict.REMOVED:d} END
+                 WHEN k.track_id IS NULL OR removed THEN {Verdict.NEW:d}
+                 WHEN k.content <> w.content THEN {Verdict.CHANGED:d}
+                 WHEN stale THEN {Verdict.STALE:d}
+                 WHEN again = {_DUE} THEN {Verdict.RETRY:d}
+                 WHEN again = {_WAITS} THEN {Verdict.WAITING:d}
+                 ELSE {Verdict.UP_TO_DATE:d} END AS verdict
         FROM wanted w FULL JOIN known k ON w.track_id = k.track_id
     )
     SELECT CAST(verdict AS UTINYINT) AS verdict,
-        CASE WHEN verdict BETWEEN 1 AND 4 THEN track_id WHEN verdict = 6 THEN known_id END AS track_id,
-        CASE WHEN verdict BETWEEN 1 AND 4 THEN uri END AS uri,
-        CASE WHEN verdict BETWEEN 1 AND 4 THEN size_bytes END AS size_bytes,
-        CASE WHEN verdict BETWEEN 1 AND 4 THEN content_tag END AS content_tag,
-        CASE WHEN verdict = 4 THEN failed ELSE 0 END AS tries,
-        CASE WHEN verdict < 6 THEN hash(concat_ws(chr(31), track_id, uri, size_bytes, content_tag)) END AS snapshot
+        CASE WHEN {_IS_TODO} THEN track_id WHEN verdict = {Verdict.REMOVED:d} THEN known_id END AS track_id,
+        CASE WHEN {_IS_TODO} THEN uri END AS uri,
+        CASE WHEN {_IS_TODO} THEN size_bytes END AS size_bytes,
+        CASE WHEN {_IS_TODO} THEN content_tag END AS content_tag,
+        CASE WHEN verdict = {Verdict.RETRY:d} THEN failed ELSE 0 END AS tries,
+        CASE WHEN verdict < {Verdict.REMOVED:d}
+             THEN hash(concat_ws(chr(31), track_id, uri, size_bytes, content_tag)) END AS snapshot
     FROM judged
 """
-
-_LONG_GONE: Final = 7
-"""Verdict on a row that was marked as removed before: nothing to say."""
 
 _ROWS_AT_ONCE: Final = 100_000
 
 
 @dataclass(frozen=True)
-class Policy:
-    """What a night is told to do beyond the new and the changed.
+class PlanRequest:
+    """What a plan is made for.
 
     Attributes:
-        gone: what becomes of rows whose track is no longer in the catalog.
-        retry_all: try every quarantined track again, whatever its error and however often it failed.
-        overrides: a curator's corrections (`OVERRIDES`), which are then exactly those of the table; None leaves those
-            that the table has.
+        model_id: id of the bundle.
+        features_id: id of its front end.
+        limit: number of catalog rows to look at; then no track counts as removed.
+        options: JSON-ready values of whatever else changes what the run does; part of the plan's key.
+        policy: what the night does beyond labelling new and changed tracks.
+        at: the present, aware. Quarantined tracks whose `next_try_at` is later wait.
     """
 
-    gone: Gone = "mark"
-    retry_all: bool = False
-    overrides: pa.Table | None = None
-
-    def facts(self) -> dict[str, Any]:
-        """What of it determines a plan, as JSON-ready values."""
-        digest = None
-        if self.overrides is not None:
-            digest = hashlib.sha256(repr(self.overrides.to_pylist()).encode()).hexdigest()
-        return {"gone": self.gone, "retry_all": self.retry_all, "overrides": digest}
+    model_id: str
+    features_id: str
+    limit: int | None = None
+    options: Mapping[str, object] = field(default_factory=dict)
+    policy: Policy = field(default_factory=Policy)
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 @dataclass(frozen=True)
@@ -115,20 +136,19 @@ class Plan:
 
     Attributes:
         todo: rows of `PLAN`, in order of track id.
-        removed: ids of tracks that the table has and the catalog no longer, as far as something is to be done.
-        corrected: ids of tracks that are not to do, but whose override changes.
-        counts: tracks by `REASONS`, and `pending` (left out by a limit), `corrected`, `unknown_overrides` (of tracks
-            that neither the table nor the catalog has).
-        version: of the table planned against; -1 where there is none yet.
-        key: names the run.
-        model_id: the model asked for.
-        features_id: its front end.
-        policy: what it was told.
+        removed: ids of tracks that left the catalog and on which the policy acts.
+        corrected: ids of tracks that are not in `todo` but whose correction changes.
+        counts: tracks by what the plan does with them.
+        version: version of the table that was planned against; -1 where there is no table yet.
+        key: name of the run.
+        model_id: id of the bundle.
+        features_id: id of its front end.
+        policy: what the night does beyond labelling new and changed tracks.
     """
 
     todo: pa.Table
     removed: pa.Table
-    counts: dict[str, int]
+    counts: PlanCounts
     version: int
     key: str
     model_id: str
@@ -141,10 +161,30 @@ class Plan:
         """Whether there is nothing to do."""
         return not (self.todo.num_rows or self.removed.num_rows or self.corrected.num_rows)
 
+    def without(self, missing: pa.Table) -> Plan:
+        """Return the plan without the tracks that a run did not reach; those count as pending."""
+        todo = self.todo.filter(pc.invert(pc.is_in(self.todo["track_id"], missing["track_id"].combine_chunks())))
+        counts = replace(self.counts, **count_todo(todo), pending=self.counts.pending + missing.num_rows)
+        return replace(self, todo=todo, counts=counts)
 
-@dataclass
+    def frozen_as(self, todo: pa.Table) -> Plan:
+        """Return the plan with the rows that an earlier submission froze. Tracks that became due since then wait."""
+        found = count_todo(todo)
+        waiting = self.counts.waiting + self.counts.retry - found["retry"]
+        return replace(self, todo=todo, counts=replace(self.counts, **found, waiting=waiting))
+
+
+@dataclass(frozen=True)
 class _Judged:
-    """The verdicts on all tracks: only what is to be done is kept."""
+    """The verdicts on all tracks.
+
+    Attributes:
+        todo: rows of `PLAN`.
+        removed: ids of tracks that left the catalog.
+        counts: tracks by reason.
+        rows: number of catalog rows that the query saw.
+        snapshot: hash of those rows, whatever their order.
+    """
 
     todo: pa.Table
     removed: pa.Table
@@ -154,35 +194,22 @@ class _Judged:
 
 
 def make_plan(
-    catalog: pads.Dataset | pa.Table,
-    labels: pads.Dataset | pa.Table,
-    where: str,
-    version: int,
-    model_id: str,
-    features_id: str,
-    options: Mapping[str, Any],
-    limit: int | None,
-    at: datetime,
-    policy: Policy,
+    catalog: pads.Dataset | pa.Table, labels: pads.Dataset | pa.Table, where: str, version: int, request: PlanRequest
 ) -> Plan:
-    """Catalog minus what the labels already hold for the same bytes, model and front end.
+    """Return the catalog minus what the labels already hold for the same bytes, model and front end.
 
     Args:
-        catalog: see `LabelsTable.plan`, as for the others below.
+        catalog: rows of `schema.CATALOG`.
         labels: rows of `schema.LABELS`.
-        where: they lie, for the message.
-        version: of the table that they are.
-        model_id: the bundle's id.
-        features_id: of its front end.
-        options: become part of the key.
-        limit: rows of the catalog to look at.
-        at: the present, aware: quarantined tracks whose `next_try_at` is later wait.
-        policy: what it is told.
+        where: place of the labels table, for messages.
+        version: version of the labels table.
+        request: what the plan is made for.
 
     Raises:
         LabelsError: the labels hold a track more than once.
     """
-    asked: dict[str, Any] = {"model": model_id, "features": features_id, "most": MOST_TRIES}
+    limit, policy = request.limit, request.policy
+    asked = {"model": request.model_id, "features": request.features_id, "most": MOST_TRIES}
     asked |= {"again": worth_another_try(), "retry_all": policy.retry_all, "prune": policy.gone == "prune"}
     total = catalog.count_rows() if isinstance(catalog, pads.Dataset) else catalog.num_rows
     considered = total if limit is None else min(limit, total)
@@ -190,62 +217,63 @@ def make_plan(
         connection.execute("SET preserve_insertion_order = false")
         connection.register("all_tracks", catalog)
         connection.register("labels", labels)
-        # Of a catalog that is in order already this takes the beginning.
+        # A catalog is in order of track id, so this takes its beginning.
         part = "" if limit is None else f"ORDER BY track_id LIMIT {limit}"
         connection.execute(
             f"CREATE TEMP VIEW catalog AS SELECT {', '.join(schema.CATALOG_REQUIRED)} FROM all_tracks {part}"
         )
-        judged = _judge(connection, asked | {"at": at.isoformat()}, limit is None and policy.gone != "keep")
+        judged = _judge(connection, asked | {"at": request.at.isoformat()}, limit is None and policy.gone != "keep")
         if judged.rows != considered:
             raise LabelsError(
-                f"{where}: the labels table holds a track more than once, which no run of mgc leaves behind; restore a "
-                "version from before, or choose another --labels."
+                f"{where}: the labels table holds a track more than once, which no run of mgc leaves behind. Restore "
+                "an earlier version, or choose another --labels."
             )
         connection.register("todo", judged.todo)
         connection.register("removed", judged.removed)
         corrected, unknown = _corrections(connection, policy)
-    counts = judged.counts | {"pending": total - considered}
-    counts |= {"corrected": corrected.num_rows, "unknown_overrides": unknown}
+    counts = PlanCounts(
+        **judged.counts, pending=total - considered, corrected=corrected.num_rows, unknown_overrides=unknown
+    )
     snapshot = [considered, judged.snapshot]
-    key = short_hash([schema.FORMAT_VERSION, *snapshot, asked, policy.facts(), version, dict(options)])
-    return Plan(judged.todo, judged.removed, counts, version, key, model_id, features_id, corrected, policy)
+    key = short_hash([schema.FORMAT_VERSION, *snapshot, asked, policy.facts(), version, dict(request.options)])
+    ids = (request.model_id, request.features_id)
+    return Plan(judged.todo, judged.removed, counts, version, key, *ids, corrected, policy)
 
 
 def plan_rows(table: pa.Table) -> pa.Table:
-    """Rows that came out of a query as `PLAN`."""
+    """Return rows that came out of a query with the schema `PLAN`."""
     return table.select(PLAN.names).cast(PLAN)
 
 
-def counted(todo: pa.Table) -> dict[str, int]:
-    """Tracks to do by reason."""
+def count_todo(todo: pa.Table) -> dict[str, int]:
+    """Count the tracks to label by reason."""
     found = todo["reason"].value_counts().to_pylist()
     return dict.fromkeys(TODO, 0) | {each["values"]: each["counts"] for each in found}
 
 
-def _judge(connection: duckdb.DuckDBPyConnection, asked: Mapping[str, Any], removing: bool) -> _Judged:
-    """Judge every track, in one pass."""
-    verdicts = np.zeros(_LONG_GONE + 1, np.int64)
+def _judge(connection: duckdb.DuckDBPyConnection, asked: Mapping[str, object], removing: bool) -> _Judged:
+    """Judge every track in one pass. Only rows with something to do are kept."""
+    verdicts = np.zeros(len(Verdict), np.int64)
     snapshot = np.uint64(0)
     todo: list[pa.RecordBatch] = []
     removed: list[pa.RecordBatch] = []
     for batch in _batches(connection, asked):
         verdict = batch["verdict"].to_numpy()
-        verdicts += np.bincount(verdict, minlength=_LONG_GONE + 1)
+        verdicts += np.bincount(verdict, minlength=len(Verdict))
         snapshot ^= np.bitwise_xor.reduce(batch["snapshot"].fill_null(0).to_numpy())
-        planned = (verdict >= 1) & (verdict <= len(TODO))
+        planned = (verdict >= Verdict.NEW) & (verdict <= Verdict.RETRY)
         if planned.any():
             todo.append(batch.filter(pa.array(planned)))
-        if removing and (verdict == REASONS.index("removed")).any():
-            removed.append(batch.filter(pa.array(verdict == REASONS.index("removed"))).select(["track_id"]))
-    counts = {reason: int(verdicts[place]) for place, reason in enumerate(REASONS)}
+        if removing and (verdict == Verdict.REMOVED).any():
+            removed.append(batch.filter(pa.array(verdict == Verdict.REMOVED)).select(["track_id"]))
+    counts = {each.reason: int(verdicts[each]) for each in Verdict if each != Verdict.LONG_REMOVED}
     if not removing:
         counts["removed"] = 0
     gone = pa.Table.from_batches(removed).cast(TRACK_ID).sort_by("track_id") if removed else TRACK_ID.empty_table()
-    rows = int(verdicts[: REASONS.index("removed")].sum())
-    return _Judged(_todo(todo), gone, counts, rows, int(snapshot))
+    return _Judged(_todo(todo), gone, counts, int(verdicts[: Verdict.REMOVED].sum()), int(snapshot))
 
 
-def _batches(connection: duckdb.DuckDBPyConnection, asked: Mapping[str, Any]) -> Iterator[pa.RecordBatch]:
+def _batches(connection: duckdb.DuckDBPyConnection, asked: Mapping[str, object]) -> Iterator[pa.RecordBatch]:
     yield from connection.sql(_JUDGED, params=dict(asked)).to_arrow_reader(_ROWS_AT_ONCE)
 
 
@@ -253,17 +281,17 @@ def _todo(batches: list[pa.RecordBatch]) -> pa.Table:
     if not batches:
         return PLAN.empty_table()
     table = pa.Table.from_batches(batches)
-    reasons = pa.array(REASONS).take(table["verdict"].combine_chunks())
+    reasons = pa.array([verdict.reason for verdict in Verdict]).take(table["verdict"].combine_chunks())
     table = table.append_column("reason", reasons)
     return plan_rows(table.take(pc.sort_indices(table["track_id"])))
 
 
 def _corrections(connection: duckdb.DuckDBPyConnection, policy: Policy) -> tuple[pa.Table, int]:
-    """Tracks not to do whose override changes, and how many overrides are of unknown tracks."""
+    """Return the tracks not to label whose correction changes, and the number of corrections of unknown tracks."""
     if policy.overrides is None:
         return TRACK_ID.empty_table(), 0
     connection.register("overrides", policy.overrides.cast(OVERRIDES))
-    # Few rows on one side: the whole table only streams past.
+    # There are few corrections, so the whole table only streams past them.
     connection.execute(
         "CREATE TEMP TABLE overridden AS "
         "SELECT track_id, genre_top, override_by, override_reason FROM labels "
@@ -275,7 +303,7 @@ def _corrections(connection: duckdb.DuckDBPyConnection, policy: Policy) -> tuple
         "OR l.override_reason IS DISTINCT FROM o.reason OR (o.track_id IS NOT NULL AND l.genre_top <> o.genre))"
     )
     connection.register("changed", changed.to_arrow_table())
-    # Rows of both are written anew in any case.
+    # The rows of `todo` and `removed` are written anew in any case.
     corrected = connection.sql(
         "FROM changed ANTI JOIN todo USING (track_id) ANTI JOIN removed USING (track_id) ORDER BY track_id"
     )
@@ -284,11 +312,3 @@ def _corrections(connection: duckdb.DuckDBPyConnection, policy: Policy) -> tuple
     )
     [(count,)] = unknown.fetchall()
     return corrected.to_arrow_table().cast(TRACK_ID), count
-
-
-def without(plan: Plan, missing: pa.Table) -> Plan:
-    """The plan less the tracks that a run did not reach, which are then pending."""
-    todo = plan.todo.filter(pc.invert(pc.is_in(plan.todo["track_id"], missing["track_id"].combine_chunks())))
-    counts = plan.counts | counted(todo)
-    counts["pending"] += missing.num_rows
-    return replace(plan, todo=todo, counts=counts)

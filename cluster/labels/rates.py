@@ -1,64 +1,24 @@
-"""What a run of the label job took, and what the next one will take by it.
+"""What past runs of the label job took, and what the next one will take by these rates.
 
-Each run's figures stand in its commit, so a table carries the rates at which it was made.
+Each commit records what its run took, so a table carries its own rates.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 from cluster.labels.table import RUN, LabelsTable
 from cluster.session.profiles import Profile
+from mgc.labeling.throughput import Throughput
 
 FEW_TRACKS: Final = 100
-"""A run of fewer tells of a start more than of a rate: it counts only where there is no larger one."""
+"""Runs smaller than this mostly measure start-up time; they are used only if there are no larger ones."""
 
 RUNS_LOOKED_AT: Final = 5
-"""Newest runs that an estimate is made from: machines and catalogs change."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What a run took. Seconds of stages are summed over the processes that work side by side.
-
-    Attributes:
-        tracks: heard.
-        seconds: wall-clock, from the first track to the last.
-        startup_seconds: wall-clock, before the first track.
-        cores: that worked.
-        gpus: that worked.
-        size_bytes: of the tracks' files.
-        bytes_read: of these.
-        audio_seconds: length of the tracks, as far as known.
-        heard_seconds: decoded of that.
-        fetch_seconds: of waiting for storage.
-        listen_seconds: of decoding and features.
-        predict_seconds: of the network.
-    """
-
-    tracks: int = 0
-    seconds: float = 0.0
-    startup_seconds: float = 0.0
-    cores: int = 1
-    gpus: int = 0
-    size_bytes: int = 0
-    bytes_read: int = 0
-    audio_seconds: float = 0.0
-    heard_seconds: float = 0.0
-    fetch_seconds: float = 0.0
-    listen_seconds: float = 0.0
-    predict_seconds: float = 0.0
-
-    def plus(self, other: Measured) -> Measured:
-        """Both, one after the other, on the machines of the later one."""
-        summed = {name: getattr(self, name) + getattr(other, name) for name in _SUMMED}
-        return Measured(**summed, cores=other.cores, gpus=other.gpus)
-
-
-_SUMMED: Final = tuple(each.name for each in fields(Measured) if each.name not in ("cores", "gpus"))
+"""Number of runs, newest first, that an estimate uses. Machines and catalogs change."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +26,12 @@ class Estimate:
     """What a run would take.
 
     Attributes:
-        bytes_read: of audio.
-        cpu_hours: of one core.
-        gpu_hours: of one GPU; 0 where the network runs on the CPU.
-        seconds: wall-clock, the start included, on the cores of a profile.
-        runs: past runs that it rests on.
-        tracks: in these.
+        bytes_read: bytes of audio to download.
+        cpu_hours: hours of one core.
+        gpu_hours: hours of one GPU; 0 where the network runs on the CPU.
+        seconds: wall-clock time on the cores of a profile, start-up included.
+        runs: number of past runs behind the estimate.
+        tracks: number of tracks in those runs.
     """
 
     bytes_read: int
@@ -82,23 +42,25 @@ class Estimate:
     tracks: int
 
 
-def past_runs(table: LabelsTable, features_id: str, model_id: str) -> list[Measured]:
-    """The last runs of a table, newest first; those of the same model or at least the same front end, if there are.
+def past_runs(table: LabelsTable, features_id: str, model_id: str) -> list[Throughput]:
+    """Return what the last runs of a table took, newest first.
+
+    These are runs of the same model if there are any, else of the same front end, else of any model.
 
     Args:
-        table: may have no commit yet.
-        features_id: of the front end asked for.
-        model_id: asked for.
+        table: labels table, which may have no commit yet.
+        features_id: id of the front end.
+        model_id: id of the bundle.
     """
     if not table.exists:
         return []
-    found: list[tuple[Measured, Mapping[str, Any]]] = []
+    found: list[tuple[Throughput, Mapping[str, object]]] = []
     for entry in table.delta.history():
         try:
             about = json.loads(entry.get(RUN, "{}"))
-            measured = Measured(**about["measured"])
+            measured = Throughput(**about["measured"])
         except (ValueError, TypeError, KeyError):
-            # Of another kind, or by another version of mgc.
+            # Not a label run, or one by another version of mgc.
             continue
         if measured.tracks > 0:
             found.append((measured, about))
@@ -110,16 +72,16 @@ def past_runs(table: LabelsTable, features_id: str, model_id: str) -> list[Measu
     return []
 
 
-def estimate(tracks: int, size_bytes: int, past: Sequence[Measured], profile: Profile) -> Estimate | None:
-    """What a run over so many tracks would take; None where there is no past run to go by.
+def estimate(tracks: int, size_bytes: int, past: Sequence[Throughput], profile: Profile) -> Estimate | None:
+    """Estimate what a run would take; None where there is no past run.
 
-    Work per track as it was, spread over the profile's cores as evenly as it was over those of the past runs.
+    Assumes the same work per track as in the past runs, spread as evenly over the profile's cores as over theirs.
 
     Args:
-        tracks: to label.
-        size_bytes: of their files.
-        past: `past_runs`.
-        profile: at hand.
+        tracks: number of tracks to label.
+        size_bytes: total size of their files.
+        past: what `past_runs` returned.
+        profile: machines at hand.
     """
     heard = sum(run.tracks for run in past)
     if not heard:
@@ -140,8 +102,3 @@ def estimate(tracks: int, size_bytes: int, past: Sequence[Measured], profile: Pr
         runs=len(past),
         tracks=heard,
     )
-
-
-def as_facts(measured: Measured) -> dict[str, Any]:
-    """JSON-ready, seconds to the millisecond."""
-    return {name: round(value, 3) if isinstance(value, float) else value for name, value in asdict(measured).items()}

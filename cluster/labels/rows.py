@@ -1,6 +1,6 @@
-"""The rows that a commit enters: what was staged, who is gone, what a curator corrected, as one query.
+"""The rows that a commit writes, as one query: staged rows, removed tracks, corrected tracks.
 
-It runs where `staged`, `todo`, `finished`, `removed`, `corrected`, `labels` and `overriding` are tables.
+The query expects the tables `staged`, `todo`, `finished`, `removed`, `corrected`, `labels` and `overriding`.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from cluster.labels.plan import Plan
 from mgc import schema
 
 ROWS_AT_ONCE: Final = 50_000
-"""Rows of a commit in memory together, about 20 MB."""
+"""Rows of a commit in memory at a time, about 20 MB."""
 
 FORMAT_KEY: Final = "mgc_format_version"
 COMMITTED: Final = schema.LABELS.set(0, schema.LABELS.field(0).with_metadata({FORMAT_KEY: str(schema.FORMAT_VERSION)}))
-"""`schema.LABELS` as the table keeps it. deltalake refuses table properties that it does not know and drops metadata of
-the schema, so the format version stands in that of the first column, where appends and merges leave it."""
+"""`schema.LABELS` as the table stores it. The format version is in the metadata of the first column, because deltalake
+refuses table properties that it does not know and drops the schema's metadata. Appends and merges keep a column's."""
 
 USABLE: Final = "staged SEMI JOIN todo USING (track_id, uri, content_tag)"
-"""Staged rows that are of the plan, with its content."""
+"""Staged rows of planned tracks whose content is the planned one."""
 
 _COLUMNS: Final = ", ".join(schema.LABELS.names)
-# A task that Ray ran twice staged its rows twice. Only these few are sorted; all others stream.
+# Ray may run a task twice, which stages its rows twice. Only these few rows are sorted; all others stream.
 _STAGED: Final = f"""
     SELECT {_COLUMNS} FROM {USABLE} ANTI JOIN (FROM finished WHERE times > 1) USING (track_id)
     UNION ALL
@@ -38,7 +38,7 @@ _REMOVED: Final = f"""
     FROM labels SEMI JOIN removed USING (track_id)
 """
 _CORRECTED: Final = f"SELECT {_COLUMNS} FROM labels SEMI JOIN corrected USING (track_id)"
-# The model's own answer stays in `top_k`, its failure in `error_kind`: a correction can be withdrawn.
+# The model's answer stays in `top_k` and its failure in `error_kind`, so that a correction can be withdrawn.
 _OVERRIDDEN: Final = {
     "genre_top": "coalesce(o.genre, CASE WHEN m.override_by IS NULL THEN m.genre_top ELSE m.top_k[1].genre END)",
     "status": f"CASE WHEN o.genre IS NOT NULL OR m.error_kind IS NULL THEN '{schema.LABELED}' "
@@ -50,7 +50,7 @@ _FINAL: Final = ", ".join(f"{_OVERRIDDEN.get(name, 'm.' + name)} AS {name}" for 
 
 
 def rows_of(plan: Plan) -> str:
-    """The query of a commit's rows; the whole table is looked through only for what is to be found there."""
+    """Return the query of a commit's rows. It scans the whole table only where the plan needs rows from it."""
     parts = [_STAGED]
     parts += [_REMOVED] if plan.removed.num_rows else []
     parts += [_CORRECTED] if plan.corrected.num_rows else []
@@ -58,14 +58,18 @@ def rows_of(plan: Plan) -> str:
 
 
 class Rows:
-    """Rows of a query as labels, streamed; keeps what went wrong, of which delta-rs passes on the text only."""
+    """A stream of a query's rows as labels.
+
+    Attributes:
+        fault: what went wrong while the rows were read, if anything. delta-rs passes on only the error's text.
+    """
 
     def __init__(self, relation: duckdb.DuckDBPyRelation) -> None:
         self._relation = relation
         self.fault: Exception | None = None
 
     def reader(self) -> pa.RecordBatchReader:
-        """The rows as `COMMITTED`; may be read once."""
+        """Return a reader of the rows as `COMMITTED`. It can be read once."""
         return pa.RecordBatchReader.from_batches(COMMITTED, self._batches())
 
     def _batches(self) -> Iterator[pa.RecordBatch]:

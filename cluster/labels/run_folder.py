@@ -1,7 +1,7 @@
-"""The folder of a run of the label job: its frozen plan and the rows that are finished, until they are committed.
+"""The folder of a run of the label job: its frozen plan and its finished rows, until they are committed.
 
-It lies inside of the labels table, under a key that is a hash of what the run depends on: submitted again after it was
-killed, a run finds both there and does only what is missing.
+The folder lies inside the labels table, under a key that is a hash of what the run depends on. A run that was killed
+and is submitted again finds both there, and labels only the tracks that are missing.
 """
 
 from __future__ import annotations
@@ -20,75 +20,76 @@ import pyarrow.dataset as pads
 from cluster.labels.plan import Plan, plan_rows
 from cluster.labels.rows import USABLE
 from cluster.storage import files
-from cluster.storage.uri import join, locate
+from cluster.storage.uri import Uri
 from cluster.tables.duckdb import AS_WRITTEN, open_duckdb
 from cluster.tables.parquet import is_parquet, open_parquet, reading
 from mgc import schema
 from mgc.errors import LabelsError, StorageError
 
 ROWS_OF_A_PORTION: Final = 100_000
-"""Rows in one file of what is to be streamed, about 15 MB in memory."""
+"""Rows in one file of tracks to stream, about 15 MB in memory."""
 
-_STAGED_REMEDY: Final = "Remove that file and submit the job again: its tracks are run again."
+_STAGED_REMEDY: Final = "Remove that file and submit the job again: its tracks are labelled again."
 
 
 class RunFolder:
     """What the run of a plan keeps until it is committed.
 
     Args:
-        table_uri: of the labels table.
-        plan: of the run.
+        table_uri: folder of the labels table.
+        plan: plan of the run.
 
     Attributes:
-        uri: of the folder. Readers of Delta tables and their vacuum leave names alone that begin with `_`.
-        staged_uri: of the finished rows.
+        uri: the run's folder. Readers of Delta tables, and their vacuum, ignore names that begin with `_`.
+        staged_uri: folder of the finished rows.
     """
 
-    def __init__(self, table_uri: str, plan: Plan) -> None:
+    def __init__(self, table_uri: Uri, plan: Plan) -> None:
         self._plan = plan
-        self._runs = join(table_uri, "_runs")
-        self.uri = join(self._runs, f"{plan.version + 1}-{plan.key}")
-        self._plan_uri = join(self.uri, "plan.parquet")
-        self.staged_uri = join(self.uri, "staged")
+        self._runs = table_uri / "_runs"
+        self.uri = self._runs / f"{plan.version + 1}-{plan.key}"
+        self._plan_uri = self.uri / "plan.parquet"
+        self.staged_uri = self.uri / "staged"
 
     def frozen(self) -> pa.Table | None:
-        """The rows to do as an earlier submission has written them down, or None."""
+        """Return the rows to label that an earlier submission wrote, or None."""
         uri = self._plan_uri
         return open_parquet(uri, "Remove it.", LabelsError).to_table() if files.exists(uri) else None
 
-    def freeze(self) -> str:
-        """Write the plan down; returns the URI of the rows to do. The same plan, already there, is kept."""
-        uri, frozen = self._plan_uri, self.frozen()
-        return uri if frozen is not None and frozen.equals(self._plan.todo) else _write_plan(uri, self._plan.todo)
+    def freeze(self) -> Uri:
+        """Write the rows to label, unless the same rows are already there. Returns their URI."""
+        frozen = self.frozen()
+        if frozen is None or not frozen.equals(self._plan.todo):
+            files.write_table(self._plan_uri, self._plan.todo)
+        return self._plan_uri
 
-    def portion(self, rows: pa.Table) -> str:
-        """Write the rows that are still to do for a stream to read; returns the URI of their folder.
+    def portion(self, rows: pa.Table) -> Uri:
+        """Write the rows that are still to label, for a stream to read. Returns the URI of their folder.
 
-        Several files, each small enough to come as one block, which Ray then cuts evenly.
+        There are several files. Each is small enough to be one block, which Ray then splits evenly.
         """
-        uri = join(self.uri, f"rest-{uuid.uuid4().hex}")
+        uri = self.uri / f"rest-{uuid.uuid4().hex}"
         for first in range(0, rows.num_rows, ROWS_OF_A_PORTION):
-            _write_plan(join(uri, f"{first:09}.parquet"), rows.slice(first, ROWS_OF_A_PORTION))
+            files.write_table(uri / f"{first:09}.parquet", rows.slice(first, ROWS_OF_A_PORTION))
         return uri
 
     def staged(self) -> pads.Dataset | None:
-        """The rows so far that are finished and of the planned model and front end, or None.
+        """Return the finished rows of the planned model and front end, or None if there are no files.
 
-        A file among them that is no Parquet fails whoever reads the dataset; one with other columns has no usable row.
+        Reading the dataset fails if one of its files is not Parquet. A file with other columns has no usable row.
         """
-        uri = self.staged_uri
-        if not any(map(is_parquet, files.list_uris(uri))):
+        if not any(map(is_parquet, files.list_uris(self.staged_uri))):
             return None
         labeled = (pc.field("status") == schema.LABELED) & pc.field("genre_top").is_valid()
         quarantined = (pc.field("status") == schema.QUARANTINED) & pc.field("error_kind").is_valid()
         complete = (pc.field("model_id") == self._plan.model_id) & (pc.field("features_id") == self._plan.features_id)
         for field in schema.LABELS:
             complete = complete if field.nullable else complete & pc.field(field.name).is_valid()
-        staged = open_parquet(uri, _STAGED_REMEDY, LabelsError, schema.LABELS)
+        staged = open_parquet(self.staged_uri, _STAGED_REMEDY, LabelsError, schema.LABELS)
         return staged.filter((labeled | quarantined) & complete)
 
     def missing(self) -> pa.Table:
-        """Planned rows that are not staged yet with the planned content.
+        """Return the planned rows that have no staged row with the planned content.
 
         Raises:
             LabelsError: a staged file cannot be read.
@@ -101,13 +102,17 @@ class RunFolder:
 
     @contextmanager
     def finished(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection with `todo`, `staged` and `finished`: the planned tracks that have staged rows, and how many.
+        """Open a connection with the tables `todo`, `staged` and `finished`.
 
-        `labeled`: one of them at least is a label.
+        `finished` has a row for each planned track with staged rows: `times` counts them, and `labeled` says whether
+        one of them is a label.
+
+        Raises:
+            LabelsError: a staged file cannot be read. The message names it.
         """
         staged = self.staged()
         try:
-            # As written: the staged rows stream past the others, which are narrow.
+            # Joined as written, the staged rows stream past the other tables, which are narrow.
             opened = open_duckdb(AS_WRITTEN)
             with reading(self.staged_uri, _STAGED_REMEDY, _UnreadableError), opened as connection:
                 connection.register("todo", self._plan.todo)
@@ -125,24 +130,22 @@ class RunFolder:
             raise
 
     def sweep(self) -> None:
-        """Delete the run's folder, and those that killed runs left behind which can no longer commit."""
-        runs = locate(self._runs).uri
+        """Delete the run's folder, and the folders of killed runs that can no longer commit.
+
+        A failure is logged and not raised, since the run is committed.
+        """
         try:
             files.delete(self.uri)
-            names = {uri.text.removeprefix(runs + "/").partition("/")[0] for uri in files.list_uris(runs)}
+            below = self._runs.path + "/"
+            names = {uri.path.removeprefix(below).partition("/")[0] for uri in files.list_uris(self._runs)}
             for name in names:
                 number = name.partition("-")[0]
-                # One planned from the same version may be at work still, and is to find out by itself.
+                # A run planned from the same version may still be at work. It finds out by itself.
                 if number.isdecimal() and int(number) < self._plan.version + 1:
-                    files.delete(join(runs, name))
+                    files.delete(self._runs / name)
         except StorageError as error:
-            logging.getLogger(__name__).warning("The run is committed, but its folder is still there: %s", error)
+            logging.getLogger(__name__).warning("The run is committed, but its folder could not be deleted: %s", error)
 
 
 class _UnreadableError(LabelsError):
     """Staged rows cannot be read."""
-
-
-def _write_plan(uri: str, rows: pa.Table) -> str:
-    files.write_table(uri, rows)
-    return uri

@@ -1,38 +1,39 @@
-"""A night on a large cluster that is not here: nodes against hours and cost, by rates measured on one machine.
+"""Forecast a night on a large cluster: hours and cost by number of nodes, from rates measured on one machine.
 
 The model is a closed queueing network, solved by mean value analysis (Reiser and Lavenberg, Journal of the ACM 27,
-1980; exact for exponential service, so a little pessimistic for our steadier blocks). What goes round in it is blocks
-of tracks: each core of each node has one at a time, and takes the next when it is staged. On its way a block
+1980). The analysis is exact for exponential service times, so it is slightly pessimistic for our steadier blocks.
+Blocks of tracks circulate in the network. Each core of each node works on one block at a time and takes the next one
+when the block is staged. A block
 
-- waits for storage, as long as latency and the speed of a connection make it: a batch of tracks is fetched at once, and
-  the core does nothing else meanwhile;
-- takes its core for decoding, features and, where nodes have no GPU, the network's answer, divided by the efficiency
-  that the label job was measured to have;
-- queues for its node's network card, and its node's GPUs, where there are any: with the other blocks of the node;
-- queues for the bucket's requests, the bucket's bytes and the driver: with all blocks of the cluster. The driver deals
-  with one event after the other, whatever the number of nodes.
+- waits for storage, as long as latency and connection speed require. A batch of tracks is fetched at once, and the core
+  is idle meanwhile;
+- uses its core for decoding, features and, where nodes have no GPU, the network, divided by the measured efficiency of
+  the label job;
+- queues for its node's network card and GPUs, behind the other blocks of the node;
+- queues for the bucket's requests, the bucket's bandwidth and the driver, behind all blocks of the cluster. The driver
+  handles one event at a time, however many nodes there are.
 
-Before that stand the start of the nodes and the plan, behind it the tail (the slowest of the last blocks, while other
-cores have no more work) and the commit, which one machine does alone. A share of the work is done twice, for nodes that
-are lost. What costs is every node from its start to the commit, and the requests.
+Before the stream come the start of the nodes and the plan. After it come the tail (the slowest of the last blocks,
+while other cores are idle) and the commit, which one machine does alone. A share of the work is done twice, because
+nodes are lost. The cost covers every node from its start to the commit, and the requests.
 
-Left out: spilling, autoscaling, cores that slow each other by memory (rates must be measured with all cores at work),
-actors that start later on many nodes, throttled requests that come again.
+The model leaves out spilling, autoscaling, cores that slow each other down through memory (so rates must be measured
+with all cores busy), actors that start later on many nodes, and throttled requests that are repeated.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from cluster.labels.rates import Measured
 from mgc.audio.excerpts import ListeningPlan
 from mgc.configuration import STRICT
 from mgc.errors import ConfigError
+from mgc.labeling.throughput import Throughput
 from mgc.units import GIB
 
 Positive = Annotated[float, Field(gt=0.0)]
@@ -42,16 +43,16 @@ Share = Annotated[float, Field(gt=0.0, le=1.0)]
 
 @dataclass(frozen=True, config=STRICT)
 class Workload:
-    """What is to be labelled.
+    """The tracks to label.
 
     Attributes:
-        name: for the table.
-        tracks: how many.
-        size_bytes: of a track, on average.
-        duration_seconds: of a track, on average.
-        heard_seconds: of a track, on average, by the listening plan.
-        windows: stretches in which they are heard, each a request.
-        known_rows: of the labels table before; 0 for a first night.
+        name: name of the workload, for the table.
+        tracks: number of tracks.
+        size_bytes: average size of a track.
+        duration_seconds: average length of a track.
+        heard_seconds: average number of seconds that mgc listens to.
+        windows: number of windows that mgc listens to; each is one request.
+        known_rows: rows of the labels table before the night; 0 for a first night.
     """
 
     name: str
@@ -63,37 +64,38 @@ class Workload:
     known_rows: Annotated[int, Field(ge=0)] = 0
 
     def heard_by(self, plan: ListeningPlan) -> Workload:
-        """The same tracks heard by a plan, as if each were of the average length."""
+        """Return the same tracks with another listening plan, as if each had the average length."""
         excerpts = plan.excerpts(self.duration_seconds)
         heard_seconds = sum(each.seconds for each in excerpts)
         return dataclasses.replace(self, heard_seconds=heard_seconds, windows=len(excerpts))
 
 
 FMA_FULL: Final = Workload("FMA-full", tracks=106_574, size_bytes=879 * GIB / 106_574, duration_seconds=270.0)
-"""879 GiB of untrimmed tracks (Defferrard et al., ISMIR 2017), heard in eight excerpts of 3 s."""
+"""879 GiB of untrimmed tracks (Defferrard et al., ISMIR 2017); mgc listens to eight excerpts of 3 s."""
 
 TEN_MILLION: Final = dataclasses.replace(FMA_FULL, name="ten million tracks", tracks=10_000_000)
-"""Tracks as those of FMA-full, ten million of them."""
+"""Ten million tracks like those of FMA-full."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class Rates:
-    """What a core was measured to do. The defaults are those of BENCHMARKS.md, and `make bench` measures them.
+    """Measured rates of one core. The defaults are those of BENCHMARKS.md, which `make bench` measures.
 
     Attributes:
-        listen_seconds: of a core, for decoding and features of a second that is heard (`excerpt_speedup`: 24.9 ms for
+        listen_seconds: core seconds for decoding and features, per second of audio (`excerpt_speedup`: 24.9 ms for
             eight excerpts of 3 s).
-        predict_seconds: of a core, for the network's answer to a second that is heard: 10 ms for the ten clips of 30 s.
-        gpu_predict_seconds: of a GPU, for the same; None where it was not measured.
-        efficiency: share of a core's time that the stages get of Ray (`label_efficiency`).
-        read_overhead: bytes read over the heard share of the file's (`excerpt_bytes_share`: 0.117 for 0.100).
-        plan_seconds_per_million: for each million rows of the catalog (`plan_10m_seconds`).
-        commit_seconds_per_million: for each million rows, those copied included (`commit_10m_seconds`).
-        driver_seconds_per_block: of the driver, for all of a block's tasks: five, at 2 ms a call.
-        tracks_per_block: as the label job cuts a long catalog.
-        tracks_per_batch: fetched together.
-        redone_share: of the work, done a second time.
-        straggler_factor: the slowest of the last blocks over an average one.
+        predict_seconds: core seconds of the network, per second of audio (10 ms for the ten clips of 30 s).
+        gpu_predict_seconds: GPU seconds for the same; None where not measured.
+        efficiency: share of a core's time that Ray leaves to the stages (`label_efficiency`).
+        read_overhead: share of a file's bytes that is read, over the share of its seconds that is decoded
+            (`excerpt_bytes_share`: 0.117 for 0.100).
+        plan_seconds_per_million: seconds for each million rows of the catalog (`plan_10m_seconds`).
+        commit_seconds_per_million: seconds for each million rows, copied rows included (`commit_10m_seconds`).
+        driver_seconds_per_block: driver seconds for the tasks of a block: five calls of 2 ms.
+        tracks_per_block: number of tracks in a block of a long catalog.
+        tracks_per_batch: number of tracks fetched together.
+        redone_share: share of the work that is done twice.
+        straggler_factor: time of the slowest of the last blocks over the average.
     """
 
     listen_seconds: Positive = 0.0249 / 24
@@ -109,44 +111,53 @@ class Rates:
     redone_share: NotNegative = 0.01
     straggler_factor: Annotated[float, Field(ge=1.0)] = 3.0
 
-    def calibrated(self, runs: Sequence[Measured]) -> Rates:
-        """With what past runs of the label job took in place of the benchmarks; unchanged where they say nothing.
+    def calibrated(self, runs: Sequence[Throughput]) -> Rates:
+        """Return these rates, replaced by those of past runs of the label job wherever the runs measured them.
 
         Args:
-            runs: of the same model, on cores like those of the cluster.
+            runs: runs of the same model, on cores like those of the cluster.
         """
         heard = sum(run.heard_seconds for run in runs)
         cores = sum(run.seconds * run.cores for run in runs)
         if not heard or not cores:
             return self
         listen = sum(run.listen_seconds for run in runs) / heard
-        predict = {gpu: [run for run in runs if bool(run.gpus) == gpu] for gpu in (False, True)}
-        changes: dict[str, Any] = {"listen_seconds": listen} if listen else {}
-        for gpu, name in ((False, "predict_seconds"), (True, "gpu_predict_seconds")):
-            there = sum(run.heard_seconds for run in predict[gpu])
-            if there:
-                changes[name] = sum(run.predict_seconds for run in predict[gpu]) / there
-        # Of runs with a GPU too: what waits there is not the core's.
+        cpu_predict, gpu_predict = (
+            _predict_seconds([run for run in runs if bool(run.gpus) == gpu]) for gpu in (False, True)
+        )
+        # In runs with a GPU, the core does not do the predicting.
         busy = sum(run.fetch_seconds + run.listen_seconds + (0 if run.gpus else run.predict_seconds) for run in runs)
-        if busy:
-            changes["efficiency"] = min(1.0, busy / cores)
         sizes, audio = sum(run.size_bytes for run in runs), sum(run.audio_seconds for run in runs)
+        overhead = self.read_overhead
         if sizes and audio:
             share = sum(run.bytes_read for run in runs) / sizes
-            changes["read_overhead"] = max(1.0, share / min(1.0, heard / audio))
-        return dataclasses.replace(self, **changes)
+            overhead = max(1.0, share / min(1.0, heard / audio))
+        return dataclasses.replace(
+            self,
+            listen_seconds=listen or self.listen_seconds,
+            predict_seconds=self.predict_seconds if cpu_predict is None else cpu_predict,
+            gpu_predict_seconds=self.gpu_predict_seconds if gpu_predict is None else gpu_predict,
+            efficiency=min(1.0, busy / cores) if busy else self.efficiency,
+            read_overhead=overhead,
+        )
+
+
+def _predict_seconds(runs: Sequence[Throughput]) -> float | None:
+    """Return the network's seconds for each second of audio, or None where the runs decoded nothing."""
+    heard = sum(run.heard_seconds for run in runs)
+    return sum(run.predict_seconds for run in runs) / heard if heard else None
 
 
 @dataclass(frozen=True, config=STRICT)
 class Machine:
-    """One of the cluster's nodes, all alike.
+    """One of the cluster's nodes, which are all alike.
 
     Attributes:
-        cores: each as fast as the one that the rates were measured on.
-        gpus: for the network.
-        network_bytes_per_second: of its card.
-        start_seconds: from the order to the first track, for all nodes side by side.
-        price_per_hour: an example price; give your own.
+        cores: number of cores, each as fast as the one that the rates were measured on.
+        gpus: number of GPUs.
+        network_bytes_per_second: speed of the network card.
+        start_seconds: time from the request for nodes to the first track; all nodes start in parallel.
+        price_per_hour: example price; give your own.
     """
 
     cores: Annotated[int, Field(ge=1)] = 16
@@ -161,12 +172,12 @@ class Store:
     """The bucket. The defaults are orders of magnitude that S3 documents for one prefix, and example prices.
 
     Attributes:
-        requests_per_second: of all nodes together: 5,500 for each prefix by which the store has divided the keys.
-        bytes_per_second: to all nodes together.
-        latency_seconds: from a request to its first byte.
-        connection_bytes_per_second: of one request.
-        round_trips: one after the other for a track: first its headers, then the excerpts, side by side.
-        price_per_million_requests: an example price; give your own.
+        requests_per_second: limit for all nodes together; 5,500 for each prefix by which the store divides the keys.
+        bytes_per_second: bandwidth to all nodes together.
+        latency_seconds: time from a request to its first byte.
+        connection_bytes_per_second: speed of one request.
+        round_trips: number of sequential requests for a track: its headers, then all excerpts in parallel.
+        price_per_million_requests: example price; give your own.
     """
 
     requests_per_second: Positive = 5_500.0
@@ -179,18 +190,18 @@ class Store:
 
 @dataclass(frozen=True, config=STRICT)
 class Forecast:
-    """A night on so many nodes.
+    """A night on a given number of nodes.
 
     Attributes:
-        nodes: how many.
-        hours: from the order of the nodes to the commit.
-        cost: of nodes and requests, in the currency of the prices.
-        limit: what is busiest, or what takes longest: see `utilisation`; or `start and commit`.
-        tracks_per_second: while it streams.
-        start_hours: until the first track, the plan included.
-        stream_hours: of that, with the tail.
-        commit_hours: at the end.
-        utilisation: share of time that each resource works while tracks stream.
+        nodes: number of nodes.
+        hours: time from the request for nodes to the commit.
+        cost: price of nodes and requests, in the currency of the prices.
+        limit: the busiest resource of `utilisation`, or `start and commit` where these take longer than the stream.
+        tracks_per_second: rate of the stream.
+        start_hours: time until the first track, the plan included.
+        stream_hours: time of the stream, the tail included.
+        commit_hours: time of the commit.
+        utilisation: share of time that each resource is busy while tracks stream.
     """
 
     nodes: int
@@ -206,15 +217,15 @@ class Forecast:
 
 @dataclass(frozen=True, config=STRICT)
 class _Block:
-    """What a block asks of each resource, in seconds of it.
+    """What a block needs of each resource, in seconds.
 
     Attributes:
-        fetch: of waiting for storage, if there were no queue.
-        core: of its core.
-        own: of resources of which each node has its own, by name.
-        shared: of those of which there is one.
-        tracks: in it.
-        requests: to the bucket.
+        fetch: wait for storage without a queue.
+        core: time of its core.
+        own: time of each resource that every node has, by name.
+        shared: time of each resource that the cluster has once, by name.
+        tracks: number of tracks in the block.
+        requests: number of requests to the bucket.
     """
 
     fetch: float
@@ -228,20 +239,20 @@ class _Block:
 def simulate(
     workload: Workload, rates: Rates, machines: Machine, nodes: Sequence[int], store: Store | None = None
 ) -> list[Forecast]:
-    """Hours and cost of a night for each number of nodes.
+    """Forecast hours and cost of a night for each number of nodes.
 
     Args:
-        workload: what is to be labelled.
-        rates: of one core.
-        machines: the nodes.
-        nodes: numbers of them, each at least 1.
+        workload: tracks to label.
+        rates: rates of one core.
+        machines: one of the nodes.
+        nodes: numbers of nodes, each at least 1.
         store: the bucket.
 
     Raises:
-        ConfigError: no node, or GPUs whose speed was not measured.
+        ConfigError: a number of nodes is below 1, or the nodes have GPUs whose speed was not measured.
     """
     if any(count < 1 for count in nodes):
-        raise ConfigError(f"a cluster has one node at least, not {min(nodes)}.")
+        raise ConfigError(f"a cluster has at least one node, not {min(nodes)}.")
     store = store or Store()
     block = _block(workload, rates, machines, store)
     return [_forecast(workload, rates, machines, store, block, count) for count in nodes]
@@ -255,7 +266,7 @@ def _block(workload: Workload, rates: Rates, machine: Machine, store: Store) -> 
     predict, own = rates.predict_seconds, {"network": tracks * track_bytes / machine.network_bytes_per_second}
     if machine.gpus:
         if rates.gpu_predict_seconds is None:
-            raise ConfigError("how long a GPU takes was not measured: give gpu_predict_seconds, or nodes without GPUs.")
+            raise ConfigError("the speed of a GPU was not measured: give gpu_predict_seconds, or nodes without GPUs.")
         predict, own["gpu"] = 0.0, tracks * heard * rates.gpu_predict_seconds / machine.gpus
     batches = -(-tracks // rates.tracks_per_batch)
     each_batch = store.round_trips * store.latency_seconds + track_bytes / store.connection_bytes_per_second
@@ -275,7 +286,7 @@ def _block(workload: Workload, rates: Rates, machine: Machine, store: Store) -> 
 
 def _forecast(workload: Workload, rates: Rates, machine: Machine, store: Store, block: _Block, nodes: int) -> Forecast:
     blocks = -(-workload.tracks // block.tracks) * (1.0 + rates.redone_share)
-    # More cores than blocks have nothing to do.
+    # Cores beyond the number of blocks are idle.
     busy = max(1, min(nodes * machine.cores, int(blocks)))
     per_second = throughput(block.fetch + block.core, block.own, block.shared, nodes, busy)
     alone = block.fetch + block.core + sum(block.own.values()) + sum(block.shared.values())
@@ -308,16 +319,16 @@ def _forecast(workload: Workload, rates: Rates, machine: Machine, store: Store, 
 def throughput(
     delay: float, own: Mapping[str, float], shared: Mapping[str, float], nodes: int, population: int
 ) -> float:
-    """Blocks a second that go round in a closed network, by exact mean value analysis.
+    """Return the blocks per second of a closed network, by exact mean value analysis.
 
     Args:
-        delay: seconds a block spends where it meets no other.
-        own: seconds of each resource of which every node has one; a block needs that of its own node.
-        shared: seconds of each resource of which there is one.
-        nodes: how many.
-        population: blocks in the network.
+        delay: seconds that a block spends without meeting other blocks.
+        own: seconds of each resource that every node has; a block uses that of its node.
+        shared: seconds of each resource that the cluster has once.
+        nodes: number of nodes.
+        population: number of blocks in the network.
     """
-    # A node sees its share of the blocks. As all nodes are alike, one queue stands for that of each.
+    # A node sees its share of the blocks. All nodes are alike, so one queue stands for the queue of each.
     demands = [(demand, nodes) for demand in own.values()] + [(demand, 1) for demand in shared.values()]
     queues = [0.0] * len(demands)
     rate = 0.0

@@ -1,15 +1,18 @@
-"""The labels table: a Delta table in which one run is one commit.
+"""The labels table: a Delta table in which each run is one commit.
 
-A run first freezes its plan as Parquet under a key that is a hash of what it depends on, stages its rows beside it, and
-enters them all in one commit. Submitted again after it was killed, it finds plan and rows under the same key and does
-only what is missing. What readers see is the table before the run or after it.
+A run freezes its plan as Parquet under a key that is a hash of what the run depends on. It stages its rows beside the
+plan and enters them all in one commit. A killed run that is submitted again finds its plan and rows under the same key
+and labels only what is missing. Readers see the table before the run or after it, never in between.
 
-Two runs from one version cannot both commit. delta-rs refuses a commit when another one with a transaction of the same
-application came after the version that was planned against, so each commit carries `Transaction(APPLICATION, …)`. It
-does not look at those before, and a creating commit that loses the race would enter itself as version 1: hence the
-commit checks the version that it found, and creates without a retry. Not every store's conditional put is atomic: two
-at the same moment may both be told that they made it (seen with Swift; the later replaces the earlier, so that the
-table is that of one of them). Hence a commit looks in the end whether it is in the log.
+Two runs planned from the same version cannot both commit:
+
+- Every commit carries `Transaction(APPLICATION, ...)`. delta-rs refuses a commit if another one with a transaction of
+  the same application came after the version that was planned against.
+- delta-rs does not look at transactions before that version, and a commit that loses the race to create the table would
+  enter itself as version 1. So the commit checks the version that it finds, and creates a table without retries.
+- Some stores' conditional put is not atomic: two writers at the same moment may both be told that they succeeded. This
+  was seen with Swift, where the later one replaces the earlier one's log entry. So the commit finally checks whether it
+  is in the log.
 """
 
 from __future__ import annotations
@@ -18,231 +21,217 @@ import json
 import re
 import uuid
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
+from cluster.labels.counts import RunCounts
 from cluster.labels.overrides import OVERRIDES
-from cluster.labels.plan import PLAN, Plan, Policy, counted, make_plan
+from cluster.labels.plan import Plan, PlanRequest, make_plan
 from cluster.labels.rows import COMMITTED, FORMAT_KEY, Rows, rows_of
 from cluster.labels.run_folder import RunFolder
 from cluster.storage import files
 from cluster.storage.failures import explain, redact
-from cluster.storage.s3 import delta_options
-from cluster.storage.uri import is_remote, locate
+from cluster.storage.uri import Uri
 from cluster.tables.parquet import reading
 from mgc import schema
 from mgc.errors import LabelsError, StorageError
 
-__all__ = ["APPLICATION", "PLAN", "RUN", "LabelsTable", "Plan", "Policy"]
-
 APPLICATION: Final = "mgc-label"
-"""Name of our transactions in the table's log."""
+"""Name of mgc's transactions in the table's log."""
 
 RUN: Final = "mgc.run"
-"""Key of what a commit says of its run: JSON with `counts` and whatever the job measured."""
+"""Key under which a commit describes its run: JSON with `counts` and what the job measured."""
 
 _ATTEMPT: Final = "mgc.attempt"
 
 
+@dataclass(frozen=True)
+class CommittedRun:
+    """What a commit did.
+
+    Attributes:
+        version: version of the table that the commit made.
+        counts: tracks by what the run did with them, as the commit records them.
+    """
+
+    version: int
+    counts: RunCounts
+
+
 class LabelsTable:
-    """The labels table under a URI, which may not exist yet: as it is now, until this object commits.
+    """The labels table under a URI, where there may be none yet. It is read once, and again after a commit.
 
     Args:
-        uri: its folder.
-        version: an earlier one to read instead of the last.
+        uri: the table's folder.
+        version: version to read; the newest by default.
+
+    Attributes:
+        uri: the table's folder.
 
     Raises:
         LabelsError: what lies there cannot be read, or there is no such version.
     """
 
-    def __init__(self, uri: str, version: int | None = None) -> None:
-        self.uri = uri
-        self._where = redact(uri)
+    def __init__(self, uri: Uri | str, version: int | None = None) -> None:
+        self.uri = Uri.parse(uri)
         self._table = self._open(version)
 
     def _open(self, version: int | None = None) -> DeltaTable | None:
-        location, delta_uri = locate(self.uri), _delta_uri(self.uri)
+        delta_uri = _delta_uri(self.uri)
         try:
             with explain(self.uri, "open the labels table at"):
-                # Through our own client first: it tells a missing bucket and wrong credentials from a missing table.
+                # Our own client tells a missing bucket and wrong credentials from a missing table; deltalake does not.
                 if not files.exists(self.uri):
                     return None
-                if location.filesystem.get_file_info(location.path).type.name == "File":
-                    raise LabelsError(f"{self._where} is a file; a labels table is a folder, named by --labels.")
+                if self.uri.filesystem.get_file_info(self.uri.path).type.name == "File":
+                    raise LabelsError(f"{self.uri} is a file; a labels table is a folder, named by --labels.")
                 try:
-                    table = DeltaTable(delta_uri, version, storage_options=delta_options(self.uri))
+                    table = DeltaTable(delta_uri, version, storage_options=self.uri.storage_options)
                 except TableNotFoundError:
                     return None
         except DeltaError as error:
             raise LabelsError(
-                f"{self._where}: the labels table cannot be opened ({_one_line(error)}); restore its _delta_log, or "
+                f"{self.uri}: the labels table cannot be opened ({_one_line(error)}). Restore its _delta_log, or "
                 "choose another --labels."
             ) from None
+        self._check_format(table)
+        return table
+
+    def _check_format(self, table: DeltaTable) -> None:
         fields = {field.name: field for field in table.schema().fields}
         missing = [name for name in schema.LABELS.names if name not in fields]
         first = fields.get(COMMITTED.names[0])
         version = int(first.metadata.get(FORMAT_KEY, 1)) if first else 1
         if version > schema.FORMAT_VERSION:
             raise LabelsError(
-                f"{self._where}: format version {version}, this mgc reads up to {schema.FORMAT_VERSION}; upgrade mgc."
+                f"{self.uri}: format version {version}, this mgc reads up to {schema.FORMAT_VERSION}; upgrade mgc."
             )
         if missing:
             raise LabelsError(
-                f"{self._where} is a Delta table, but no labels table of mgc: it lacks {', '.join(missing[:5])}; "
-                "choose another --labels."
+                f"{self.uri} is a Delta table, but not a labels table of mgc: it lacks {', '.join(missing[:5])}. "
+                "Choose another --labels."
             )
-        return table
 
     @property
     def exists(self) -> bool:
-        """Whether a first run has been committed."""
+        """Whether there is a table."""
         return self._table is not None
 
     @property
     def version(self) -> int:
-        """Number of the last commit; -1 before the first."""
+        """Version of the table that was read; -1 where there is none."""
         return -1 if self._table is None else int(self._table.version())
 
     @property
     def _last_run(self) -> int | None:
-        """The transaction of the last run, which other commits to the table (a vacuum, say) leave as it is."""
+        """The transaction of the last run. Other commits (a vacuum, say) do not change it."""
         return None if self._table is None else self._table.transaction_version(APPLICATION)
 
     @property
     def delta(self) -> DeltaTable:
-        """The table as deltalake sees it.
+        """The table for deltalake.
 
         Raises:
-            LabelsError: nothing was committed yet.
+            LabelsError: there is no table yet.
         """
         if self._table is None:
             raise LabelsError(
-                f"{self._where}: there is no labels table here; `mgc label CATALOG --labels {self._where}` makes one."
+                f"{self.uri}: there is no labels table here; `mgc label CATALOG --labels {self.uri}` makes one."
             )
         return self._table
 
     def dataset(self) -> pads.Dataset:
-        """The committed rows, those of removed tracks included.
+        """Return the committed rows, including those of removed tracks.
 
         Raises:
-            LabelsError: nothing was committed yet.
+            LabelsError: there is no table yet.
         """
         return self.delta.to_pyarrow_dataset()
 
     def _rows(self) -> pads.Dataset | pa.Table:
         return schema.LABELS.empty_table() if self._table is None else self.dataset()
 
-    def plan(
-        self,
-        catalog: pads.Dataset | pa.Table,
-        model_id: str,
-        features_id: str,
-        options: Mapping[str, Any],
-        limit: int | None,
-        *,
-        at: datetime | None = None,
-        policy: Policy | None = None,
-    ) -> Plan:
-        """Catalog minus what the table already holds for the same bytes, model and front end.
+    def plan(self, catalog: pads.Dataset | pa.Table, request: PlanRequest) -> Plan:
+        """Return the catalog minus what the table already holds for the same bytes, model and front end.
 
-        A quarantined track is tried again when its bytes, the model or the front end change; one that failed for a
-        passing reason also without that, when its `next_try_at` has come (`mgc.labeling.retries`). A track that was
-        removed and is back counts as new. With a limit, only the first so many rows of the catalog are looked at, and
-        nothing counts as removed. The plan of a run that was frozen and has not committed is taken as it is.
+        A quarantined track is tried again when its bytes, the model or the front end change. If its error may pass, it
+        is also tried again once its `next_try_at` has come (`mgc.labeling.retries`). A removed track that is back
+        counts as new. If an earlier submission froze the same plan and did not commit, that plan is returned.
 
         Args:
-            catalog: all rows as `schema.CATALOG`.
-            model_id: the bundle's id.
-            features_id: of its front end.
-            options: whatever else changes what the run does, as JSON-ready values; becomes part of its key.
-            limit: see above.
-            at: the present, aware; by default that of the clock.
-            policy: what is done beyond the new and the changed.
+            catalog: rows of `schema.CATALOG`.
+            request: what the plan is made for.
 
         Raises:
             LabelsError: the table holds a track more than once.
         """
-        at, policy = at or datetime.now(UTC), policy or Policy()
         rows = self._rows()
-        with reading(self.uri, "Restore a version from before, or choose another --labels.", LabelsError):
-            plan = make_plan(
-                catalog, rows, self._where, self.version, model_id, features_id, options, limit, at, policy
-            )
-        return self._as_frozen(plan)
-
-    def _as_frozen(self, plan: Plan) -> Plan:
-        """The plan as an earlier submission has frozen it: since then, more tracks may have become due."""
+        with reading(self.uri, "Restore an earlier version, or choose another --labels.", LabelsError):
+            plan = make_plan(catalog, rows, str(self.uri), self.version, request)
         frozen = self.run(plan).frozen()
-        if frozen is None or frozen.equals(plan.todo):
-            return plan
-        counts = plan.counts | counted(frozen)
-        counts["waiting"] += plan.counts["retry"] - counts["retry"]
-        return replace(plan, todo=frozen, counts=counts)
+        return plan if frozen is None or frozen.equals(plan.todo) else plan.frozen_as(frozen)
 
     def run(self, plan: Plan) -> RunFolder:
-        """What the run of a plan keeps until it is committed."""
+        """Return the folder that keeps the run of a plan until it is committed."""
         return RunFolder(self.uri, plan)
 
-    def commit(self, plan: Plan, run_id: str, finished_at: datetime, about: Mapping[str, Any] | None = None) -> int:
-        """Check the invariant and enter the run in one commit; returns the table's version.
+    def commit(
+        self, plan: Plan, run_id: str, finished_at: datetime, about: Mapping[str, object] | None = None
+    ) -> CommittedRun:
+        """Check that every planned track has one row, and enter the run in one commit.
+
+        Afterwards this object is the newest table: other commits may have come in the meantime.
 
         Args:
-            plan: with a staged row for each of its tracks.
-            run_id: for the table's history.
-            finished_at: aware time, the `removed_at` of tracks that the catalog no longer has.
-            about: what else the table's history is to say of the run, JSON-ready; `counts` are added.
+            plan: the run's plan; each of its tracks has a staged row.
+            run_id: the run's name in the table's history.
+            finished_at: aware time; the `removed_at` of tracks that left the catalog.
+            about: JSON-ready values that the table's history keeps with the run, beside its `counts`.
 
         Raises:
             LabelsError: a planned track has no row, a staged file cannot be read, or another run has committed since
-                the plan was made; the table is as it was.
-            StorageError: the table cannot be written; it is as it was.
+                the plan was made. The table is unchanged.
+            StorageError: the table cannot be written. It is unchanged.
         """
         if plan.empty:
-            return self.version
+            return CommittedRun(self.version, RunCounts(**plan.counts.to_json()))
         self._refuse_overtaken(plan)
         attempt = uuid.uuid4().hex
         try:
-            self._check_and_enter(plan, {"mgc.run_id": run_id, _ATTEMPT: attempt}, finished_at, dict(about or {}))
+            counts = self._check_and_enter(plan, {"mgc.run_id": run_id, _ATTEMPT: attempt}, finished_at, about or {})
         except (LabelsError, StorageError):
-            # Another run that has committed is the reason for much: it may also have swept our rows away.
+            # Another run that has committed explains many errors: it may have deleted our rows, too.
             self._refuse_overtaken(plan)
             raise
         self.run(plan).sweep()
-        self._table = self._open()
-        version = _version_of(self._table, attempt)
+        latest = self._open()
+        version = _version_of(latest, attempt)
         if version is None:
-            raise self._overtaken(self.version)
-        return version
+            raise self._overtaken(-1 if latest is None else int(latest.version()))
+        self._table = latest
+        return CommittedRun(version, counts)
 
-    def _check_and_enter(self, plan: Plan, facts: dict[str, str], finished_at: datetime, about: dict[str, Any]) -> None:
+    def _check_and_enter(
+        self, plan: Plan, facts: Mapping[str, str], finished_at: datetime, about: Mapping[str, object]
+    ) -> RunCounts:
         with self.run(plan).finished() as connection:
-            [(finished, labeled)] = connection.sql(
-                "SELECT count(*), count(*) FILTER (WHERE labeled) FROM finished"
-            ).fetchall()
-            if finished != plan.todo.num_rows:
-                raise LabelsError(
-                    f"{self._where}: {plan.todo.num_rows} tracks were planned, {finished} have a row; nothing was "
-                    "committed. Submit the job again to finish them."
-                )
             connection.register("removed", plan.removed)
             connection.register("corrected", plan.corrected)
             connection.register("labels", self._rows())
             connection.register("overriding", self._overriding(plan))
-            overridden = "SELECT count(*) FROM overriding SEMI JOIN todo USING (track_id)"
-            [(corrections,)] = connection.sql(overridden).fetchall()
-            about["counts"] = plan.counts | {"labeled": labeled, "quarantined": finished - labeled}
-            about["counts"]["overridden"] = corrections
-            facts = facts | {RUN: json.dumps(about)}
-            changing = plan.todo.num_rows > plan.counts["new"] or plan.removed.num_rows or plan.corrected.num_rows
+            counts = self._count(connection, plan)
+            facts = {**facts, RUN: json.dumps({**about, "counts": counts.to_json()})}
+            changing = plan.todo.num_rows > plan.counts.new or plan.removed.num_rows or plan.corrected.num_rows
             if not changing:
-                # A track that was removed and is back counts as new, and has a row.
+                # A removed track that is back counts as new, and has a row.
                 back = connection.sql("SELECT count(*) FROM labels SEMI JOIN todo USING (track_id)")
                 [(changing,)] = back.fetchall()
             at = {"at": finished_at.astimezone(UTC).isoformat()} if plan.removed.num_rows else {}
@@ -253,37 +242,52 @@ class LabelsTable:
             except (DeltaError, StorageError) as error:
                 if rows.fault is not None:
                     raise rows.fault from None
-                # Its answer may have been lost, or what comes after it have failed.
+                # Only the store's answer may have been lost, or a step after the commit may have failed.
                 if _version_of(self._open(), facts[_ATTEMPT]) is not None:
-                    return
+                    return counts
                 if isinstance(error, StorageError):
                     raise
                 raise LabelsError(
-                    f"{self._where}: the commit failed and the table is as it was ({_one_line(error)}); submit the job "
+                    f"{self.uri}: the commit failed and the table is unchanged ({_one_line(error)}). Submit the job "
                     "again."
                 ) from None
+        return counts
+
+    def _count(self, connection: duckdb.DuckDBPyConnection, plan: Plan) -> RunCounts:
+        [(finished, labeled)] = connection.sql(
+            "SELECT count(*), count(*) FILTER (WHERE labeled) FROM finished"
+        ).fetchall()
+        if finished != plan.todo.num_rows:
+            raise LabelsError(
+                f"{self.uri}: {plan.todo.num_rows} tracks were planned, but {finished} have a row; nothing was "
+                "committed. Submit the job again to finish them."
+            )
+        overridden = "SELECT count(*) FROM overriding SEMI JOIN todo USING (track_id)"
+        [(corrections,)] = connection.sql(overridden).fetchall()
+        done = {"labeled": labeled, "quarantined": finished - labeled, "overridden": corrections}
+        return RunCounts(**plan.counts.to_json(), **done)
 
     def _overriding(self, plan: Plan) -> pa.Table:
-        """The corrections that hold: those of the file or, without one, those that the table has."""
+        """Return the corrections that hold: those of the given file or, without one, those of the table."""
         if plan.policy.overrides is not None:
             return plan.policy.overrides.cast(OVERRIDES)
         rows = self._rows()
-        # Arrow passes over what has none by the files' statistics.
+        # By their statistics, Arrow skips files without corrections.
         corrected = rows.filter(pc.field("override_by").is_valid())
         columns = ["track_id", "genre_top", "override_by", "override_reason"]
         table = corrected.select(columns) if isinstance(corrected, pa.Table) else corrected.to_table(columns=columns)
         return table.rename_columns(OVERRIDES.names).cast(OVERRIDES)
 
     def _enter(self, rows: pa.RecordBatchReader, facts: dict[str, str], plan: Plan, blind: bool) -> None:
-        """The commit. `blind`: no row is in the table yet, so that what is there need not be read."""
+        """Write the commit. `blind`: none of the rows is in the table yet, so the table need not be read."""
         properties = CommitProperties(
             custom_metadata=facts,
             app_transactions=[Transaction(APPLICATION, plan.version + 1)],
-            # After a creation that lost the race a retry would append: two rows a track.
+            # If another writer creates the table first, a retry would append: two rows for each track.
             max_commit_retries=0 if self._table is None else None,
         )
         if self._table is None:
-            options = delta_options(self.uri)
+            options = self.uri.storage_options
             write_deltalake(
                 _delta_uri(self.uri), rows, name="mgc labels", storage_options=options, commit_properties=properties
             )
@@ -308,25 +312,24 @@ class LabelsTable:
 
     def _overtaken(self, version: int) -> LabelsError:
         return LabelsError(
-            f"{self._where}: another run has committed version {version} since this one was planned; nothing of this "
-            "one was entered. Submit it again: it plans anew."
+            f"{self.uri}: another run has committed version {version} since this one was planned; nothing of this "
+            "one was committed. Submit it again: it plans anew."
         )
 
 
 def _version_of(table: DeltaTable | None, attempt: str) -> int | None:
-    """The version that an attempt to commit made, if it did."""
+    """Return the version that an attempt to commit made, or None if it made none."""
     history = [] if table is None else table.history(50)
     return next((int(entry["version"]) for entry in history if entry.get(_ATTEMPT) == attempt), None)
 
 
-def _delta_uri(uri: str) -> str:
-    """The place as deltalake wants it named, which for some characters fails, or opens another place without a word."""
-    location = locate(uri)
-    name = location.uri if is_remote(uri) else location.path
+def _delta_uri(uri: Uri) -> str:
+    """Return the place as deltalake wants it named. For some characters deltalake fails, or opens another place."""
+    name = uri.text if uri.is_remote else uri.path
     odd = re.search(r"[%#?\[\]\\^|\x00-\x1f\ud800-\udfff]", name)
     if odd:
         raise LabelsError(
-            f"{redact(uri)}: a Delta table cannot lie in a folder with {odd[0]!r} in its name; choose another --labels."
+            f"{uri}: a Delta table cannot lie in a folder with {odd[0]!r} in its name; choose another --labels."
         )
     return name
 

@@ -21,11 +21,12 @@ import io
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mgc.datasets.fma_subsets import SUBSETS, Subset
 from mgc.datasets.fma_tracks import ALBUM, ARTIST, DURATION, GENRE_TOP, SPLIT, SUBSET, Tracks
 from mgc.datasets.metadata import metadata_table as checked_table
 from mgc.datasets.splits import TEST, TRAIN, VALIDATION
@@ -50,10 +51,6 @@ NOTICE: Final = (
 
 ARTISTS_APART: Final = True
 """The authors' notebook puts all tracks of an artist on one side."""
-
-Subset = Literal["small", "medium", "large", "full"]
-SUBSETS: Final[tuple[Subset, ...]] = get_args(Subset)
-"""From the smallest to the largest. `full` has the tracks of `large`, untrimmed."""
 
 CLIP_SECONDS: Final = 30.0
 """Length of the clips of small, medium and large, cut from the middle; of a shorter track all."""

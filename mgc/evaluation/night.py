@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mgc.evaluation.alarms import Alarm, Observed, Thresholds, alarms, watched
+from mgc.labeling.throughput import Throughput
 
 CONFIDENCE_BINS: Final = 20
 """Equal bins of a confidence histogram over 0 to 1; each holds its lower edge, the last one also 1."""
@@ -56,55 +57,6 @@ class QuarantineRow:
     uri: str
     error_kind: str
     error_message: str
-
-
-@dataclass(frozen=True)
-class Throughput:
-    """What a run heard, and where the time went.
-
-    Attributes:
-        tracks: that went through the stages, heard or not.
-        seconds: wall-clock time of the stages, without start-up and commit.
-        startup_seconds: wall-clock time before the first track.
-        cores: CPU cores that worked.
-        gpus: GPUs that worked.
-        size_bytes: of the tracks' files.
-        bytes_read: of these.
-        audio_seconds: durations of the tracks.
-        heard_seconds: how much of that was decoded.
-        fetch_seconds: summed over workers: reading bytes.
-        listen_seconds: summed over workers: decoding and features.
-        predict_seconds: summed over workers: the model.
-    """
-
-    tracks: int
-    seconds: float
-    startup_seconds: float
-    cores: int
-    gpus: int
-    size_bytes: int
-    bytes_read: int
-    audio_seconds: float
-    heard_seconds: float
-    fetch_seconds: float
-    listen_seconds: float
-    predict_seconds: float
-
-    @property
-    def tracks_per_second(self) -> float:
-        """Tracks over wall-clock time."""
-        return self.tracks / self.seconds if self.seconds > 0 else 0.0
-
-    @property
-    def stages(self) -> dict[str, tuple[float, float]]:
-        """Stage → its seconds, summed over workers, and its share of all stages, 0 to 1."""
-        seconds = {
-            "fetch": self.fetch_seconds,
-            "decode and features": self.listen_seconds,
-            "predict": self.predict_seconds,
-        }
-        total = sum(seconds.values())
-        return {name: (spent, spent / total if total > 0 else 0.0) for name, spent in seconds.items()}
 
 
 @dataclass(frozen=True)

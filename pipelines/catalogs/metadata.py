@@ -1,9 +1,9 @@
-"""What is known of a catalog's tracks: from a CSV or Parquet file, a corpus's own files, or the tracks' paths."""
+"""Metadata of a catalog's tracks: from a CSV or Parquet file, a corpus's own files, or the tracks' paths."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,37 +13,32 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from cluster.storage import files
-from cluster.storage.failures import redact
-from cluster.storage.uri import join
+from cluster.storage.uri import Uri
 from cluster.tables.catalog_changes import Beside
 from cluster.tables.parquet import is_parquet
 from mgc import schema
 from mgc.datasets import fma, folder, gtzan, jamendo
+from mgc.datasets.fma_subsets import Subset
 from mgc.datasets.metadata import FACTS, metadata_table
 from mgc.errors import CatalogError
-
-CORPORA: Final = ("fma", "jamendo", "jamendo-low", "gtzan", "folder")
-"""Corpora whose own files, or paths, `mgc catalog --corpus` reads."""
-
-FROM_PATHS: Final = ("gtzan", "folder")
-"""Those of them that have no files of metadata."""
+from pipelines.catalogs.requests import MetadataRequest
 
 _JAMENDO_FILE: Final = re.compile(r"(?:^|/)autotagging_genre-(?:train|validation|test)\.tsv$")
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What is known of tracks; used for one listing, from its first row to its last.
+    """Metadata of tracks, for one listing from its first row to its last.
 
     Attributes:
-        of: the ids of some tracks, which rise from call to call → a table of those known with `track_id` and facts in
-            the same order, and of others perhaps; None where none is.
-        where: it is known from, for messages.
-        tracks: how many tracks it tells of; None where it tells of any path.
-        example: of a track id.
-        subsets: only tracks whose `subset` is one of these become rows; None lets every file become one.
-        faulty: the ids of some tracks → those whose file the corpus is known to have broken.
-        notices: to be shown with every figure made from the tracks.
+        of: function from the ids of some tracks, which rise from call to call, to a table with `track_id` and facts in
+            the same order. The table has the known tracks, and may have others; None where no track is known.
+        where: place of the metadata, for messages.
+        tracks: number of tracks with metadata; None where every path has them.
+        example: a track id, for messages.
+        subsets: values of `subset` whose tracks become rows; None makes a row of every file.
+        faulty: function from the ids of some tracks to those whose file is known to be broken in this corpus.
+        notices: notices to show with every figure made from the tracks.
     """
 
     of: Callable[[pa.ChunkedArray], pa.Table | None]
@@ -55,25 +50,29 @@ class Metadata:
     notices: tuple[str, ...] = ()
 
 
-def read_metadata(uri: str, renamed: dict[str, str]) -> pa.Table:
-    """What a file tells of tracks: `track_id` (the path below SOURCE) and any of `FACTS`.
+def read_request(request: MetadataRequest) -> Metadata:
+    """Read the metadata that a request names."""
+    if request.corpus is None:
+        return from_file(request.uris[0], request.renamed)
+    return from_corpus(request.corpus, request.uris, request.genres, request.subset)
+
+
+def read_metadata(uri: Uri, renamed: Mapping[str, str]) -> pa.Table:
+    """Read a file of metadata. Returns `track_id` (the path below SOURCE) and any of `FACTS`, in order of track id.
 
     Args:
-        uri: of a CSV or Parquet file.
-        renamed: wanted name → name in the file.
+        uri: CSV or Parquet file.
+        renamed: wanted column → its name in the file.
 
     Raises:
-        CatalogError: no `track_id`, none of the other columns, or a track twice.
-
-    Returns:
-        In order of track id.
+        CatalogError: the file has no `track_id`, none of the other columns, or a track twice.
     """
-    where = redact(uri)
-    data = pa.py_buffer(files.read_bytes(uri))
+    where, parquet = str(uri), is_parquet(uri)
+    data = pa.BufferReader(pa.py_buffer(files.read_bytes(uri)))
     try:
-        table = pq.read_table(pa.BufferReader(data)) if is_parquet(uri) else pa.csv.read_csv(pa.BufferReader(data))
+        table = pq.read_table(data) if parquet else pa.csv.read_csv(data)
     except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
-        raise CatalogError(f"{where}: cannot be read as {'Parquet' if is_parquet(uri) else 'CSV'}: {error}") from None
+        raise CatalogError(f"{where}: cannot be read as {'Parquet' if parquet else 'CSV'}: {error}") from None
     for wanted, name in renamed.items():
         if name not in table.column_names:
             raise CatalogError(f"{where}: there is no column {name}; there are {', '.join(table.column_names)}.")
@@ -81,16 +80,15 @@ def read_metadata(uri: str, renamed: dict[str, str]) -> pa.Table:
     names = [name for name in FACTS if name in table.column_names]
     if "track_id" not in table.column_names or not names:
         raise CatalogError(
-            f"{where}: metadata needs track_id and one of {', '.join(FACTS)}; there are "
-            f"{', '.join(table.column_names)}. "
-            "Name them with `--column track_id=NAME`, or their corpus with `--corpus`."
+            f"{where}: metadata needs track_id and one of {', '.join(FACTS)}; the columns are "
+            f"{', '.join(table.column_names)}. Name them with `--column track_id=NAME`, or the corpus with `--corpus`."
         )
     return metadata_table({name: table[name] for name in ("track_id", *names)}, where, names)
 
 
-def from_file(uri: str, renamed: dict[str, str] | None = None) -> Metadata:
-    """What `read_metadata` finds, for a listing."""
-    return from_table(read_metadata(uri, renamed or {}), redact(uri))
+def from_file(uri: Uri, renamed: Mapping[str, str] | None = None) -> Metadata:
+    """Return the metadata of a CSV or Parquet file. See `read_metadata`."""
+    return from_table(read_metadata(uri, renamed or {}), str(uri))
 
 
 def from_table(
@@ -100,29 +98,29 @@ def from_table(
     faulty: Callable[[Iterable[str]], list[str]] | None = None,
     notices: tuple[str, ...] = (),
 ) -> Metadata:
-    """Metadata that lie in a table in order of track id, as `read_metadata` gives it."""
+    """Return the metadata of a table in order of track id. For the arguments see `Metadata`."""
     beside = Beside(iter([known]))
-    counted = known if subsets is None else known.filter(_inside(known, subsets))
-    example = counted["track_id"][0].as_py() if counted.num_rows else "(none)"
+    wanted = known if subsets is None else known.filter(_inside(known, subsets))
+    example = wanted["track_id"][0].as_py() if wanted.num_rows else "(none)"
     return Metadata(
-        lambda ids: beside.up_to(ids[-1].as_py()), where, counted.num_rows, example, subsets, faulty, notices
+        lambda ids: beside.up_to(ids[-1].as_py()), where, wanted.num_rows, example, subsets, faulty, notices
     )
 
 
 def from_corpus(
-    corpus: str, uris: Sequence[str] = (), genres_uri: str | None = None, subset: fma.Subset | None = None
+    corpus: str, uris: Sequence[Uri] = (), genres_uri: Uri | None = None, subset: Subset | None = None
 ) -> Metadata:
-    """What a corpus tells of its tracks.
+    """Return a corpus's own metadata.
 
     Args:
         corpus: one of `CORPORA`.
-        uris: of its files: for FMA tracks.csv or its folder, for MTG-Jamendo TSV files or folders with those of the
-            genres; none for those that `FROM_PATHS` names.
+        uris: files of the corpus: tracks.csv or its folder for FMA; TSV files, or folders with those of the genres, for
+            MTG-Jamendo; none for the corpora of `FROM_PATHS`.
         genres_uri: FMA's genres.csv; beside tracks.csv by default.
-        subset: of FMA.
+        subset: subset of FMA.
 
     Raises:
-        CatalogError: a file is not what it should be, or not there.
+        CatalogError: a file is missing, or is not what it should be.
     """
     if corpus == "fma":
         return _fma(uris[0], genres_uri, subset)
@@ -146,17 +144,17 @@ def from_corpus(
 
 
 def join_metadata(tables: Iterable[pa.Table], metadata: Metadata, counts: dict[str, int]) -> Iterator[pa.Table]:
-    """Catalog rows with what is known of them.
+    """Yield catalog rows with their metadata.
 
     Args:
         tables: catalog rows in order of track id.
-        metadata: from one of the functions above, not used yet.
-        counts: gets `known` and `unknown`, how many tracks are; where only some subsets are wanted, `other_subsets`,
-            how many known ones are in none of these and left out, as the unknown ones are; and where the corpus has
-            files known to be broken, `faulty`, how many of them there are.
+        metadata: metadata that no listing has used yet.
+        counts: gets `known` and `unknown`, the numbers of tracks with and without metadata. If only some subsets are
+            wanted, it gets `other_subsets`, the number of known tracks outside of them; those and the unknown tracks
+            are left out. If the corpus has files known to be broken, it gets their number as `faulty`.
 
     Raises:
-        CatalogError: none is known and wanted.
+        CatalogError: no track is both known and wanted.
     """
     counts.update(known=0, unknown=0)
     counts.update({"other_subsets": 0} if metadata.subsets is not None else {})
@@ -187,27 +185,30 @@ def join_metadata(tables: Iterable[pa.Table], metadata: Metadata, counts: dict[s
     if first is not None and not counts["known"]:
         wanted = "" if metadata.subsets is None else f" of the subset(s) {', '.join(metadata.subsets)}"
         raise CatalogError(
-            f"{metadata.where}: no track_id of it{wanted} is in SOURCE; it has for example {metadata.example!r}, "
+            f"{metadata.where}: none of its track ids{wanted} is in SOURCE. It has {metadata.example!r}, for example; "
             f"SOURCE has {first!r}."
         )
 
 
-def said(metadata: Metadata, counts: dict[str, int]) -> list[str]:
-    """What a person should know of a join that is done, a line each; `missing` may be in `counts` too."""
+def describe_join(metadata: Metadata, counts: Mapping[str, int]) -> list[str]:
+    """Return what a person should know of a finished join, one line each.
+
+    Args:
+        metadata: metadata that were joined.
+        counts: counts of `join_metadata`, and `missing` where it is known.
+    """
     left_out = metadata.subsets is not None
-    lines = [f"{counts['known']} tracks are known to {metadata.where}"]
+    lines = [f"{counts['known']} tracks have metadata in {metadata.where}"]
     if counts["unknown"]:
-        lines.append(
-            f"{counts['unknown']} files are not known to it: {'left out' if left_out else 'kept, without genre'}"
-        )
+        lines.append(f"{counts['unknown']} files have none there: {'left out' if left_out else 'kept, without genre'}")
     if counts.get("other_subsets"):
-        lines.append(f"{counts['other_subsets']} files are of other subsets: left out")
+        lines.append(f"{counts['other_subsets']} files belong to other subsets: left out")
     if counts.get("missing"):
-        lines.append(f"{counts['missing']} tracks that it knows have no file in SOURCE")
+        lines.append(f"{counts['missing']} tracks with metadata have no file in SOURCE")
     if counts.get("faulty"):
         lines.append(
-            f"{counts['faulty']} files are known to be short or broken in this corpus: kept; what cannot be heard is "
-            "quarantined with its reason"
+            f"{counts['faulty']} files are known to be short or broken in this corpus: kept; those that cannot be "
+            "decoded are quarantined with their reason"
         )
     return lines
 
@@ -216,41 +217,38 @@ def _inside(table: pa.Table, subsets: tuple[str, ...]) -> pa.ChunkedArray:
     return pc.is_in(table["subset"], value_set=pa.array(subsets, pa.string()))
 
 
-def _fma(uri: str, genres_uri: str | None, subset: fma.Subset | None) -> Metadata:
-    tracks_uri = uri if uri.lower().endswith(".csv") else join(uri, "tracks.csv")
-    head, slash, _ = tracks_uri.rpartition("/")
-    beside = f"{head}{slash}genres.csv"
+def _fma(uri: Uri, genres_uri: Uri | None, subset: Subset | None) -> Metadata:
+    tracks_uri = uri if uri.name.lower().endswith(".csv") else uri / "tracks.csv"
+    beside = tracks_uri.parent / "genres.csv"
     if genres_uri is None and not files.exists(beside):
         raise CatalogError(
-            f"{redact(beside)}: not there. It names FMA's genres and lies beside tracks.csv in "
-            "fma_metadata.zip; put it there, or give `--genres`."
+            f"{beside}: this file is missing. It names FMA's genres and comes with tracks.csv in fma_metadata.zip. Put "
+            "it there, or give `--genres`."
         )
     genres_uri = genres_uri or beside
-    genres = fma.read_genres(files.read_bytes(genres_uri), redact(genres_uri))
-    where = redact(tracks_uri)
+    genres = fma.read_genres(files.read_bytes(genres_uri), str(genres_uri))
+    where = str(tracks_uri)
     return from_table(
         fma.metadata_table(files.read_bytes(tracks_uri), genres, where, subset),
         where,
         None if subset is None else fma.subset_names(subset),
-        # The untrimmed tracks are whole.
+        # The untrimmed tracks have no such faults.
         None if subset == "full" else fma.faulty,
         (fma.NOTICE,),
     )
 
 
-def _jamendo(uris: Sequence[str], low: bool) -> Metadata:
-    lists: list[str] = []
+def _jamendo(uris: Sequence[Uri], low: bool) -> Metadata:
+    lists: list[Uri] = []
     for uri in uris:
-        inside = (
-            [uri]
-            if uri.lower().endswith(".tsv")
-            else [each.text for each in files.list_uris(uri) if _JAMENDO_FILE.search(each.text)]
-        )
+        inside = [uri]
+        if not uri.name.lower().endswith(".tsv"):
+            inside = [each for each in files.list_uris(uri) if _JAMENDO_FILE.search(each.path)]
         if not inside:
             raise CatalogError(
-                f"{redact(uri)}: no autotagging_genre-train.tsv, -validation.tsv or -test.tsv is there; name "
-                "the folder of one split of MTG-Jamendo, or its files."
+                f"{uri}: there is no autotagging_genre-train.tsv, -validation.tsv or -test.tsv here. Name the folder "
+                "of one split of MTG-Jamendo, or its files."
             )
         lists += inside
-    known = jamendo.metadata_table({redact(uri): files.read_bytes(uri) for uri in lists}, low)
-    return from_table(known, ", ".join(map(redact, uris)), notices=(jamendo.NOTICE,))
+    known = jamendo.metadata_table({str(uri): files.read_bytes(uri) for uri in lists}, low)
+    return from_table(known, ", ".join(map(str, uris)), notices=(jamendo.NOTICE,))

@@ -1,4 +1,4 @@
-"""What a job is given as CATALOG-or-SOURCE: a catalog as Parquet, or audio files that are listed now."""
+"""CATALOG-or-SOURCE of a job: a catalog as Parquet, or audio files that are listed now."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ import pyarrow.dataset as pads
 
 from cluster.session.progress import show_progress
 from cluster.storage import files
-from cluster.storage.failures import redact
 from cluster.storage.listing import FileFact, list_audio
 from cluster.storage.listing_s3 import list_in_parts
-from cluster.storage.uri import is_remote, join
+from cluster.storage.uri import Uri
 from cluster.tables.catalog import load_catalog, read_catalog
 from cluster.tables.parquet import is_parquet
 from mgc import schema
@@ -26,80 +25,80 @@ from pipelines.command.job import say
 _ROWS_AT_ONCE: Final = 20_000
 
 
-def listed(source: str, limit: int | None = None) -> tuple[pa.Table, Counter[str]]:
-    """The audio files of SOURCE as catalog rows, and how many other files were passed over, by extension.
+def list_source(source: Uri, limit: int | None = None) -> tuple[pa.Table, Counter[str]]:
+    """List the audio files of SOURCE. Returns catalog rows, and the number of ignored files by extension.
 
     Raises:
         CatalogError: there is no audio file.
     """
     with tempfile.TemporaryDirectory(prefix="mgc-listing-") as folder:
-        tables, ignored = stream(source, folder, limit)
-        found = list(not_empty(tables, ignored, source))
+        tables, ignored = stream(source, Uri.parse(folder), limit)
+        found = list(refuse_empty(tables, ignored, source))
     return pa.concat_tables(found), ignored
 
 
-def stream(source: str, parts_uri: str, limit: int | None = None) -> tuple[Iterator[pa.Table], Counter[str]]:
-    """The audio files of SOURCE as catalog rows in order of track id, and what is passed over.
+def stream(source: Uri, parts: Uri, limit: int | None = None) -> tuple[Iterator[pa.Table], Counter[str]]:
+    """List the audio files of SOURCE as a stream of catalog rows in order of track id.
 
-    A whole `s3://` prefix is listed side by side before the first rows come, a folder or a beginning on the way.
+    A whole `s3://` prefix is listed in parallel before the first rows come. A folder, or the beginning of a prefix, is
+    listed while rows are taken.
 
     Args:
-        source: as for `list_audio`.
-        parts_uri: of the folder for the parts of a listing of `s3://`, which goes on with those that lie there.
-        limit: of audio files, from the beginning.
+        source: folder, file or `s3://` prefix.
+        parts: folder for the parts of a listing of `s3://`. The listing goes on with parts that are there.
+        limit: number of audio files to take, the first ones.
 
     Returns:
-        The rows, and counts by extension that are complete when the rows are.
+        The rows, and the number of ignored files by extension, which is complete when the rows are.
     """
-    if limit is None and is_remote(source):
+    if limit is None and source.is_remote:
         with show_progress("listing", "files", None) as draw:
-            listing = list_in_parts(source, parts_uri, lambda keys: draw({"files": keys}, {}))
+            listing = list_in_parts(source, parts, lambda keys: draw({"files": keys}, {}))
         if listing.expired_parts:
-            say(f"{listing.expired_parts} parts of a listing that did not end are older than a day: listed again")
+            say(f"{listing.expired_parts} parts of an unfinished listing are older than a day: listed again")
         if listing.kept_since is not None:
             began = datetime.fromtimestamp(listing.kept_since).astimezone().strftime("%H:%M %Z")
-            say(
-                f"went on with a listing begun at {began}: {listing.kept_keys} of {listing.keys} keys are as they were "
-                "then"
-            )
+            say(f"went on with a listing begun at {began}: {listing.kept_keys} of {listing.keys} keys are as of then")
         if listing.keys:
             return listing.tables(), listing.ignored
     ignored: Counter[str] = Counter()
     return _tables(list_audio(source, ignored), limit), ignored
 
 
-def not_empty(tables: Iterable[pa.Table], ignored: Counter[str], source: str) -> Iterator[pa.Table]:
-    """The same rows.
+def refuse_empty(tables: Iterable[pa.Table], ignored: Counter[str], source: Uri) -> Iterator[pa.Table]:
+    """Yield the same rows.
 
     Raises:
-        CatalogError: there are none.
+        CatalogError: there are no rows.
     """
     anything = False
     for table in tables:
         anything = anything or table.num_rows > 0
         yield table
     if not anything:
-        passed = f"; {sum(ignored.values())} other files were passed over" if ignored else ""
-        raise CatalogError(
-            f"{redact(source)}: no audio file here{passed}. SOURCE is a folder, a file or an s3:// prefix."
-        )
+        others = f"; {sum(ignored.values())} other files were ignored" if ignored else ""
+        raise CatalogError(f"{source}: no audio file here{others}. SOURCE is a folder, a file or an s3:// prefix.")
 
 
-def open_catalog(source_or_catalog: str) -> tuple[pads.Dataset | pa.Table, tuple[str, ...]]:
-    """A catalog, which is not held in memory, with its notices; or, where there is none, SOURCE listed now.
+def open_catalog(source_or_catalog: Uri | str) -> tuple[pads.Dataset | pa.Table, tuple[str, ...]]:
+    """Open a catalog with its notices, or list SOURCE now where there is no catalog.
 
     Args:
-        source_or_catalog: a Parquet file, a folder with `catalog.parquet` in it, or what `catalog` takes as SOURCE.
+        source_or_catalog: Parquet file, folder with a `catalog.parquet`, or SOURCE as `mgc catalog` takes it.
+
+    Returns:
+        The catalog as a dataset, which is not held in memory, or the listed rows; and the notices.
     """
-    inside = join(source_or_catalog, "catalog.parquet")
-    if is_parquet(source_or_catalog) or files.exists(inside):
-        dataset = read_catalog(source_or_catalog if is_parquet(source_or_catalog) else inside)
+    place = Uri.parse(source_or_catalog)
+    catalog = place if is_parquet(place) else place / "catalog.parquet"
+    if catalog == place or files.exists(catalog):
+        dataset = read_catalog(catalog)
         return dataset.replace_schema(schema.CATALOG), schema.notices_of(dataset.schema)
-    return listed(source_or_catalog)[0], ()
+    return list_source(place)[0], ()
 
 
-def open_tracks(source_or_catalog: str) -> tuple[pa.Table, tuple[str, ...]]:
-    """The same, all rows in memory, in order of track id."""
+def open_tracks(source_or_catalog: Uri | str) -> tuple[pa.Table, tuple[str, ...]]:
+    """Open a catalog as `open_catalog` does, with all rows in memory, in order of track id."""
     tracks, notices = open_catalog(source_or_catalog)
     return (load_catalog(tracks) if isinstance(tracks, pads.Dataset) else tracks), notices
 

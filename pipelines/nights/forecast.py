@@ -1,53 +1,89 @@
-"""The part of `mgc plan` that looks at clusters which are not here: nodes against hours and cost."""
+"""`mgc plan`: the plan of a night, and a forecast of it on clusters that are not here."""
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
-from rich.console import Console
+import click
+from pydantic import JsonValue
 from rich.table import Table
 
-from cluster.labels.rates import Measured
+from cluster.bundles import open_bundle
+from cluster.labels.rates import past_runs
 from cluster.labels.simulation import FMA_FULL, TEN_MILLION, Forecast, Machine, Rates, Workload, simulate
+from cluster.labels.table import LabelsTable
 from mgc.bundle import Bundle
 from mgc.errors import ConfigError
+from mgc.labeling.throughput import Throughput
+from pipelines.command.console import open_console
+from pipelines.command.job import Summary
+from pipelines.nights.plan import describe_night, open_night
+from pipelines.nights.requests import LARGE_CATALOGS, NightRequest, PlanRequest
 
-WORKLOADS: Final[Mapping[str, Workload]] = {"fma-full": FMA_FULL, "ten-million": TEN_MILLION}
-THIS_PLAN: Final = "this"
-NODES: Final = "1,2,4,8,16,32,64,128"
-
-
-def forecast(
-    workload: Workload, bundle: Bundle, past: Sequence[Measured], machine: Machine, nodes: Sequence[int]
-) -> list[Forecast]:
-    """Simulate a night with the bundle's listening plan, by the rates of past runs or else those of BENCHMARKS.md."""
-    rates = Rates().calibrated(past)
-    return simulate(workload.heard_by(bundle.experiment.listening), rates, machine, nodes)
+WORKLOADS: Final[Mapping[str, Workload]] = dict(zip(LARGE_CATALOGS, (FMA_FULL, TEN_MILLION), strict=True))
 
 
-def workload_of(tracks: int, size_bytes: int, past: Sequence[Measured], known_rows: int) -> Workload:
-    """What a plan has to label; the length of tracks as in past runs.
+def plan(request: PlanRequest) -> Summary:
+    """Print the plan of a night, a forecast of a workload, or both.
 
     Raises:
-        ConfigError: there is nothing to label, or no past run that tells how long tracks are.
+        ConfigError: a forecast of this plan has nothing to go by.
+    """
+    if request.simulate is not None and request.simulate in WORKLOADS:
+        bundle = open_bundle(request.bundle)
+        past = past_runs(LabelsTable(request.labels), bundle.features_id, bundle.id) if request.labels else []
+        return Summary("dry_run", _forecast(WORKLOADS[request.simulate], request, bundle, past))
+    if request.night is None:
+        raise ConfigError("a plan needs CATALOG-or-SOURCE and --labels.")
+    return _plan_night(request.night, request)
+
+
+def _plan_night(asked: NightRequest, request: PlanRequest) -> Summary:
+    night = open_night(asked)
+    counts = describe_night(night)
+    if request.simulate is None:
+        return Summary("dry_run", {**counts})
+    past = past_runs(night.table, night.bundle.features_id, night.bundle.id)
+    known = night.table.dataset().count_rows() if night.table.exists else 0
+    workload = workload_of(night.plan.todo.num_rows, int(counts["size_bytes"]), past, known)
+    click.echo()
+    return Summary("dry_run", {**counts, **_forecast(workload, request, night.bundle, past)})
+
+
+def _forecast(
+    workload: Workload, request: PlanRequest, bundle: Bundle, past: Sequence[Throughput]
+) -> dict[str, JsonValue]:
+    """Simulate a night by the rates of past runs or else those of BENCHMARKS.md, and print it."""
+    machine = Machine(cores=request.cores, gpus=request.gpus, price_per_hour=request.price_per_hour)
+    rates = Rates().calibrated(past)
+    forecasts = simulate(workload.heard_by(bundle.experiment.listening), rates, machine, request.nodes)
+    open_console().print(_table(workload, forecasts, machine, past))
+    return {
+        "forecasts": [
+            {"nodes": each.nodes, "hours": round(each.hours, 4), "cost": round(each.cost, 2), "limit": each.limit}
+            for each in forecasts
+        ]
+    }
+
+
+def workload_of(tracks: int, size_bytes: int, past: Sequence[Throughput], known_rows: int) -> Workload:
+    """Return what a plan has to label. The average length of its tracks is that of past runs.
+
+    Raises:
+        ConfigError: there is nothing to label, or no past run with the length of its tracks.
     """
     heard = sum(run.tracks for run in past)
     audio = sum(run.audio_seconds for run in past)
     if not tracks or not audio:
         raise ConfigError(
-            "a simulation of this plan needs tracks to label and a past run of the table, which tells how long tracks "
-            f"are; `--simulate {next(iter(WORKLOADS))}` needs neither."
+            "a simulation of this plan needs tracks to label, and a past run of the table for the length of tracks; "
+            f"`--simulate {LARGE_CATALOGS[0]}` needs neither."
         )
     return Workload("this plan", tracks, size_bytes / tracks, audio / heard, known_rows=known_rows)
 
 
-def print_forecasts(
-    workload: Workload, forecasts: Sequence[Forecast], machine: Machine, past: Sequence[Measured]
-) -> list[dict[str, Any]]:
-    """A table for a person; returns its rows as JSON-ready values."""
+def _table(workload: Workload, forecasts: Sequence[Forecast], machine: Machine, past: Sequence[Throughput]) -> Table:
     gpus = f", {machine.gpus} GPUs" if machine.gpus else ""
     source = f"{len(past)} past run{'' if len(past) == 1 else 's'}" if past else "the rates of BENCHMARKS.md"
     table = Table(
@@ -68,10 +104,4 @@ def print_forecasts(
             *(f"{hours * 60:.1f} min" for hours in parts),
             each.limit,
         )
-    # A pipe has no width: give it one that the table fits into.
-    width = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", "120"))
-    Console(width=width, highlight=False).print(table)
-    return [
-        {"nodes": each.nodes, "hours": round(each.hours, 4), "cost": round(each.cost, 2), "limit": each.limit}
-        for each in forecasts
-    ]
+    return table

@@ -1,11 +1,11 @@
-"""The morning after: what a run of `mgc label` did and left, as a page and as JSON beside the table.
+"""The report of a night: what a run of `mgc label` did, and the table that it left, as a page and as JSON.
 
-Counted by DuckDB over the table as it is now and as it was before the run: one pass over each for all counts, and one
-more each for flips, quarantined tracks and overrides, where there are any. DuckDB's memory is limited: a join too large
-for it, after a change of the model, spills to disk.
+DuckDB counts the table as the run left it and as it was before: one pass over each for all counts, and one more for
+each of flips, quarantined tracks and overrides, where there are any. DuckDB's memory is limited. After a change of the
+model the join of the two versions may not fit, and spills to disk.
 
-`LABELS/_reports/RUN_ID.html` and `.json`, and both again as `latest`. The JSON holds what the page shows; its fields
-are listed at `mgc.evaluation.report.report_json`.
+The report is written to `LABELS/_reports/RUN_ID.html` and `.json`, and again as `latest`. The JSON holds what the page
+shows; `mgc.evaluation.report.report_json` lists its fields.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import dataclasses
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -23,11 +23,10 @@ import duckdb
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
-from cluster.labels.rates import Measured
-from cluster.labels.table import LabelsTable, Plan
+from cluster.labels.plan import Plan
+from cluster.labels.table import LabelsTable
 from cluster.storage import files
-from cluster.storage.failures import redact
-from cluster.storage.uri import join
+from cluster.storage.uri import Uri
 from cluster.tables.duckdb import AS_WRITTEN, bounded_duckdb
 from cluster.tables.parquet import reading
 from mgc import schema
@@ -44,25 +43,25 @@ from mgc.evaluation.night import (
     Override,
     Overrides,
     QuarantineRow,
-    Throughput,
     TrackCounts,
 )
 from mgc.evaluation.report import ReportContent, render_report, report_json
+from mgc.labeling.throughput import Throughput
 
 QUARANTINE_SHOWN: Final = 200
-"""Quarantined tracks listed in a report."""
+"""Number of quarantined tracks that a report lists."""
 
 EXAMPLES: Final = 5
-"""Quarantined tracks of each kind named in a report."""
+"""Number of quarantined tracks of each kind that a report names."""
 
 PAIRS_SHOWN: Final = 20
-"""Pairs of genres, and examples of them, listed for flips and for overrides."""
+"""Number of pairs of genres, and of examples, that a report lists for flips and for overrides."""
 
-_PLANNED: Final = ("new", "changed", "stale")
-_AS_COUNTED: Final = ("up_to_date", "pending", "removed", "waiting", "corrected", "unknown_overrides")
+Row = dict[str, Any]
+"""A row of a query by column. The columns have types of their own."""
 
-# A table of ten million rows becomes a few thousand groups. `tries` counts this one too. A correction makes a track
-# that could not be heard `labeled`, and leaves its error.
+# A table of ten million rows has a few thousand groups. `tries` includes this run's try. A correction makes a track
+# that could not be decoded `labeled`, and keeps its error.
 _GROUPS: Final = f"""
     SELECT run_id = $run AS own, status, genre_top AS genre, error_kind AS kind,
         override_by IS NOT NULL AS overridden, tries = 1 AS first,
@@ -72,8 +71,7 @@ _GROUPS: Final = f"""
     FROM labels WHERE removed_at IS NULL GROUP BY ALL
 """
 
-# The run's rows, of which there are few on most nights, are the side that is held in memory; texts of any length are
-# hashed there.
+# The run's rows, few on most nights, are the side that is held in memory. Texts of any length are hashed there.
 _FLIPS: Final = f"""
     WITH mine AS (
         SELECT track_id, genre_top, confidence, hash(content_tag) AS content FROM labels
@@ -112,32 +110,37 @@ _OVERRIDES: Final = f"""
 """
 
 
-def labels_run(
-    table: LabelsTable,
-    plan: Plan,
-    counts: Mapping[str, Any],
-    source: str,
-    started: datetime,
-    bundle: Bundle,
-    measured: Measured | None,
-    limits: Thresholds | None = None,
-) -> LabelsRun:
-    """What a report says about a run and the table that it left.
+@dataclass(frozen=True)
+class RunFacts:
+    """What a report says about a run beside what the table holds.
+
+    Attributes:
+        plan: the run's plan, without the tracks that it did not reach.
+        source: what was labelled.
+        started: aware time at which the job began.
+        measured: what the run took; None where nothing went through the stages.
+        limits: thresholds of the alarms.
+    """
+
+    plan: Plan
+    source: Uri
+    started: datetime
+    measured: Throughput | None = None
+    limits: Thresholds = field(default_factory=Thresholds)
+
+
+def summarize_run(table: LabelsTable, bundle: Bundle, facts: RunFacts) -> LabelsRun:
+    """Return what a report says about a run and the table that it left.
 
     Args:
-        table: as the run left it.
-        plan: of the run.
-        counts: tracks by reason, as the run's commit keeps them; what is not in it counts as none.
-        source: what was labeled.
-        started: when the job began, aware.
+        table: labels table as the run left it.
         bundle: the model.
-        measured: how the stages went; None where nothing went through them.
-        limits: thresholds of the alarms.
+        facts: what else to say about the run.
 
     Raises:
         LabelsError: the table, or its version before the run, cannot be read.
     """
-    labels = table.dataset()
+    labels, plan, measured = table.dataset(), facts.plan, facts.measured
     remedy = "The labels are committed; only the report is missing."
     with reading(table.uri, remedy, LabelsError), bounded_duckdb(AS_WRITTEN) as connection:
         now = _Counted.of(connection, labels, plan.key)
@@ -145,26 +148,19 @@ def labels_run(
         if plan.version >= 0:
             previous = LabelsTable(table.uri, plan.version).dataset()
             before = _Counted.of(connection, previous, plan.key)
-            flips = _flips(connection, labels, previous, plan.key)
-        quarantine = _quarantine(connection, labels, plan.key) if now.quarantined else {}
-        overrides = _overrides(connection, labels) if now.overridden else None
+            flips = _count_flips(connection, labels, previous, plan.key)
+        quarantine = _list_quarantine(connection, labels, plan.key) if now.quarantined else {}
+        overrides = _count_overrides(connection, labels) if now.overridden else None
     finished = datetime.now(UTC)
-    tracks = {name: int(counts.get(name, 0)) for name in (*_PLANNED, *_AS_COUNTED, "retry")}
     return LabelsRun(
         run_id=plan.key,
-        started_at=started.isoformat(timespec="seconds"),
+        started_at=facts.started.isoformat(timespec="seconds"),
         finished_at=finished.isoformat(timespec="seconds"),
-        seconds=(finished - started).total_seconds(),
-        catalog_uri=redact(source),
-        labels_uri=redact(table.uri),
+        seconds=(finished - facts.started).total_seconds(),
+        catalog_uri=str(facts.source),
+        labels_uri=str(table.uri),
         table_version=table.version,
-        counts=TrackCounts(
-            planned=sum(tracks[name] for name in (*_PLANNED, "retry")),
-            labeled=now.run_genres.total(),
-            quarantined=now.run_quarantined.total(),
-            retried=tracks["retry"],
-            **{name: tracks[name] for name in (*_PLANNED, *_AS_COUNTED)},
-        ),
+        counts=_track_counts(plan, now),
         genre_counts=_ranked(now.genres),
         training_genre_share=bundle.training.data.genre_share or None,
         quarantine_by_kind=_ranked(now.quarantined),
@@ -176,24 +172,35 @@ def labels_run(
         first_tries=_ranked(now.first_tries),
         run_quarantine_by_kind=_ranked(now.run_quarantined),
         quarantine_examples={kind: _rows(quarantine[kind], EXAMPLES) for kind in _ranked(now.quarantined)},
-        throughput=_throughput(measured) if measured is not None and measured.tracks else None,
+        throughput=measured if measured is not None and measured.tracks else None,
         confidence=now.confidence,
         run_confidence=now.run_confidence,
         previous_confidence=None if before is None else before.confidence,
         flips=flips,
         overrides=overrides,
-        limits=limits or Thresholds(),
+        limits=facts.limits,
     )
 
 
-def write_report(labels: str, run: LabelsRun, bundle: Bundle, notices: Sequence[str]) -> None:
-    """The run's page and its JSON, beside the table, under its id and as `latest`.
+def report_uri(labels: Uri, name: str, ending: str) -> Uri:
+    """Return the place of a report.
 
     Args:
         labels: folder of the labels table.
-        run: to be reported.
+        name: id of the run, or `latest`.
+        ending: `html` or `json`.
+    """
+    return labels / "_reports" / f"{name}.{ending}"
+
+
+def write_report(labels: Uri, run: LabelsRun, bundle: Bundle, notices: Sequence[str]) -> None:
+    """Write the run's page and its JSON beside the table, under the run's id and as `latest`.
+
+    Args:
+        labels: folder of the labels table.
+        run: the run to report.
         bundle: the model.
-        notices: shown at the top; repetitions are left out.
+        notices: notices at the top of the page; repeated ones are left out.
 
     Raises:
         StorageError: a file cannot be written.
@@ -217,12 +224,31 @@ def write_report(labels: str, run: LabelsRun, bundle: Bundle, notices: Sequence[
     }
     for name in (run.run_id, "latest"):
         for ending, text in reports.items():
-            files.write_bytes(join(labels, "_reports", f"{name}.{ending}"), text.encode())
+            files.write_bytes(report_uri(labels, name, ending), text.encode())
 
 
-@dataclass
+def _track_counts(plan: Plan, now: _Counted) -> TrackCounts:
+    counts = plan.counts
+    return TrackCounts(
+        planned=counts.to_label,
+        labeled=now.run_genres.total(),
+        quarantined=now.run_quarantined.total(),
+        up_to_date=counts.up_to_date,
+        pending=counts.pending,
+        removed=counts.removed,
+        new=counts.new,
+        changed=counts.changed,
+        stale=counts.stale,
+        retried=counts.retry,
+        waiting=counts.waiting,
+        corrected=counts.corrected,
+        unknown_overrides=counts.unknown_overrides,
+    )
+
+
+@dataclass(frozen=True)
 class _Counted:
-    """Counts of one version of the table; those that begin with `run` are of the rows of the run."""
+    """Counts of one version of the table. The fields that begin with `run` count the run's rows."""
 
     genres: Counter[str]
     run_genres: Counter[str]
@@ -235,11 +261,12 @@ class _Counted:
 
     @classmethod
     def of(cls, connection: duckdb.DuckDBPyConnection, rows: pads.Dataset, run_id: str) -> _Counted:
+        """Count the rows of a version."""
         connection.register("labels", rows)
         genres, run_genres, quarantined, run_quarantined, first_tries = (Counter[str]() for _ in range(5))
         overridden = 0
-        sure: list[dict[str, Any]] = []
-        for group in _fetched(connection, _GROUPS, run=run_id):
+        sure: list[Row] = []
+        for group in _fetch(connection, _GROUPS, run=run_id):
             own, labeled = group["own"], group["status"] == schema.LABELED
             key, tracks = group["genre"] if labeled else group["kind"], group["tracks"]
             (genres if labeled else quarantined)[key] += tracks
@@ -253,11 +280,18 @@ class _Counted:
                 sure.append(group)
         mine = [group for group in sure if group["own"]]
         return cls(
-            genres, run_genres, quarantined, run_quarantined, first_tries, overridden, _sureness(sure), _sureness(mine)
+            genres,
+            run_genres,
+            quarantined,
+            run_quarantined,
+            first_tries,
+            overridden,
+            _confidence(sure),
+            _confidence(mine),
         )
 
 
-def _sureness(groups: Sequence[Mapping[str, Any]]) -> Confidence:
+def _confidence(groups: Sequence[Row]) -> Confidence:
     counts = [0] * CONFIDENCE_BINS
     for group in groups:
         counts[group["bin"]] += group["tracks"]
@@ -265,10 +299,12 @@ def _sureness(groups: Sequence[Mapping[str, Any]]) -> Confidence:
     return Confidence(tuple(counts), total / sum(counts) if any(counts) else None)
 
 
-def _flips(connection: duckdb.DuckDBPyConnection, labels: pads.Dataset, previous: pads.Dataset, run_id: str) -> Flips:
+def _count_flips(
+    connection: duckdb.DuckDBPyConnection, labels: pads.Dataset, previous: pads.Dataset, run_id: str
+) -> Flips:
     connection.register("labels", labels)
     connection.register("previous", previous)
-    groups = _fetched(connection, _FLIPS, run=run_id)
+    groups = _fetch(connection, _FLIPS, run=run_id)
     pairs: Counter[tuple[str, str]] = Counter()
     for group in groups:
         if group["before"] != group["after"]:
@@ -289,25 +325,23 @@ def _flips(connection: duckdb.DuckDBPyConnection, labels: pads.Dataset, previous
     )
 
 
-def _quarantine(
-    connection: duckdb.DuckDBPyConnection, labels: pads.Dataset, run_id: str
-) -> dict[str, list[dict[str, Any]]]:
-    # Texts are compared by DuckDB: see `_connection`.
+def _list_quarantine(connection: duckdb.DuckDBPyConnection, labels: pads.Dataset, run_id: str) -> dict[str, list[Row]]:
+    """Return some quarantined tracks by kind of error."""
     connection.register("labels", labels.filter(pc.field("error_kind").is_valid()))
-    return {group["kind"]: group["rows"] for group in _fetched(connection, _QUARANTINED, run=run_id)}
+    return {group["kind"]: group["rows"] for group in _fetch(connection, _QUARANTINED, run=run_id)}
 
 
-def _rows(quarantined: Sequence[dict[str, Any]], most: int) -> list[QuarantineRow]:
-    """The first so many tracks, those of the run before earlier ones."""
+def _rows(quarantined: Sequence[Row], most: int) -> list[QuarantineRow]:
+    """Return the first `most` tracks, those of the run before earlier ones."""
     ranked = sorted(quarantined, key=lambda row: (row["earlier"], row["track_id"]))[:most]
-    names = [field.name for field in dataclasses.fields(QuarantineRow)]
+    names = [each.name for each in dataclasses.fields(QuarantineRow)]
     return [QuarantineRow(**{name: row[name] or "" for name in names}) for row in ranked]
 
 
-def _overrides(connection: duckdb.DuckDBPyConnection, labels: pads.Dataset) -> Overrides:
-    # `top_k` is wide, corrections are few: most files have none, as their statistics say.
+def _count_overrides(connection: duckdb.DuckDBPyConnection, labels: pads.Dataset) -> Overrides:
+    # `top_k` is wide and corrections are few: by their statistics, Arrow skips files without one.
     connection.register("labels", labels.filter(pc.field("override_by").is_valid()))
-    groups = _fetched(connection, _OVERRIDES)
+    groups = _fetch(connection, _OVERRIDES)
     pairs: Counter[tuple[str, str]] = Counter()
     examples: list[Override] = []
     agreed = unanswered = 0
@@ -330,20 +364,16 @@ def _overrides(connection: duckdb.DuckDBPyConnection, labels: pads.Dataset) -> O
     )
 
 
-def _fetched(connection: duckdb.DuckDBPyConnection, sql: str, **values: str) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = connection.sql(sql, params=values).to_arrow_table().to_pylist()
+def _fetch(connection: duckdb.DuckDBPyConnection, sql: str, **values: str) -> list[Row]:
+    rows: list[Row] = connection.sql(sql, params=values).to_arrow_table().to_pylist()
     return rows
 
 
 def _ranked(counts: Counter[str]) -> dict[str, int]:
-    """Most frequent first."""
+    """Return the counts, most frequent first."""
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _ranked_pairs(pairs: Counter[tuple[str, str]]) -> list[tuple[str, str, int]]:
     ranked = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))
     return [(before, after, tracks) for (before, after), tracks in ranked[:PAIRS_SHOWN]]
-
-
-def _throughput(measured: Measured) -> Throughput:
-    return Throughput(**{field.name: getattr(measured, field.name) for field in dataclasses.fields(Throughput)})

@@ -1,21 +1,23 @@
-"""Tables of `mgc labels` for a person to read: history, differences, the lineage of a track."""
+"""Tables that `mgc labels` prints: history, differences, the lineage of a track."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from datetime import datetime
+from typing import Final
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cluster.labels.diff import KINDS, Difference, TrackRow
+from cluster.labels.diff import KINDS, Difference, Row, TrackRow
 from cluster.labels.history import ROLLBACK, RUN, VACUUM, Commit, given_up
+from cluster.storage.uri import Uri
 from mgc.units import format_bytes
 from pipelines.command.console import plain
 
 _DONE: Final = ("new", "changed", "stale", "retry", "removed", "corrected", "labeled", "quarantined", "pending")
-"""Counts of a run in the order in which they are told; those of what it left alone are not."""
+"""Counts of a run, in the order in which they are printed. Tracks that it left alone are not printed."""
 
 _TITLES: Final = {
     "flipped": "another genre",
@@ -28,8 +30,8 @@ _TITLES: Final = {
 }
 
 
-def history_table(log: Sequence[Commit], where: str, limit: int) -> Group:
-    """The newest commits. The two that a vacuum makes are one line."""
+def history_table(log: Sequence[Commit], labels: Uri, limit: int) -> Group:
+    """Return a table of the newest commits. The two commits of a vacuum are one line."""
     table = _table("version", "when (UTC)", "what", "tracks", "model", right=(0,))
     kept = given_up(log)
     shown = 0
@@ -38,7 +40,7 @@ def history_table(log: Sequence[Commit], where: str, limit: int) -> Group:
         commit = log[place]
         version, merged = str(commit.version), commit
         below = log[place + 1] if place + 1 < len(log) else None
-        # The later entry says that it is done, the earlier one how much there was to do.
+        # The later entry says only that the vacuum ended, the earlier one how much it deleted.
         if commit.what == VACUUM and not commit.counts.get("bytes") and below is not None and below.what == VACUUM:
             version, merged = f"{below.version}-{commit.version}", below
             place += 1
@@ -46,16 +48,24 @@ def history_table(log: Sequence[Commit], where: str, limit: int) -> Group:
         table.add_row(version, _time(commit.at), plain(what), plain(_tracks(merged)), plain(merged.model_id))
         shown += 1
         place += 1
-    return Group(_title(f"{where}: {shown} newest versions"), table)
+    return Group(_title(f"{labels}: {shown} newest versions"), table)
 
 
-def difference_tables(found: Difference, before: int, after: int, where: str, limit: int) -> Group:
-    """Counts, flips by genre, and examples of each kind."""
+def difference_tables(found: Difference, versions: tuple[int, int], labels: Uri, limit: int) -> Group:
+    """Return tables of counts, flips by genre, and examples of each kind.
+
+    Args:
+        found: what differs.
+        versions: the versions before and after.
+        labels: folder of the labels table.
+        limit: number of examples that were asked for.
+    """
+    before, after = versions
     counts = _table("", "tracks", right=(1,))
     for name in KINDS:
         counts.add_row(_TITLES[name], str(found.counts[name]))
     counts.add_row("same answer", str(found.counts["same"]))
-    parts: list[RenderableType] = [_title(f"{where}: version {before} against version {after}"), counts]
+    parts: list[RenderableType] = [_title(f"{labels}: version {before} against version {after}"), counts]
     if found.flips:
         columns = ("from", "to", "tracks", "mean confidence before", "after")
         flips = _table(*columns, right=(2, 3, 4))
@@ -82,13 +92,13 @@ def difference_tables(found: Difference, before: int, after: int, where: str, li
     return Group(*parts)
 
 
-def track_tables(track_id: str, rows: Sequence[TrackRow], where: str) -> Group:
-    """The row as it is now, field by field, and what earlier versions said."""
+def track_tables(track_id: str, rows: Sequence[TrackRow], labels: Uri) -> Group:
+    """Return a table of the track's row, field by field, and one of what earlier versions say."""
     newest = rows[0]
     table = _table("", "")
     for name, value in _facts(newest):
         table.add_row(name, plain(value))
-    parts: list[RenderableType] = [_title(f"{where}: {track_id}"), table]
+    parts: list[RenderableType] = [_title(f"{labels}: {track_id}"), table]
     if len(rows) > 1:
         earlier = _table("since version", "when (UTC)", "answer", "why", "model", "run")
         for each in rows[1:]:
@@ -101,7 +111,7 @@ def track_tables(track_id: str, rows: Sequence[TrackRow], where: str) -> Group:
                 plain(row.get("model_id", "")),
                 plain(row.get("run_id", "")),
             )
-        parts += [_title("what earlier versions said"), earlier]
+        parts += [_title("what earlier versions say"), earlier]
     return Group(*parts)
 
 
@@ -109,7 +119,7 @@ def _facts(newest: TrackRow) -> list[tuple[str, str]]:
     row, commit = newest.row, newest.commit
     written = f"version {_since(newest)}, {_time(commit.at)}, {_what(commit)}"
     if row is None:
-        return [("status", "not in the table any more"), ("since", written)]
+        return [("status", "no longer in the table"), ("since", written)]
     top_k = ", ".join(f"{each['genre']} {each['probability']:.3f}" for each in row["top_k"] or [])
     error = f"{row['error_kind']}: {row['error_message']}" if row["error_kind"] else ""
     if error and row["error_offset"] is not None:
@@ -143,19 +153,19 @@ def _since(each: TrackRow) -> str:
     return f"{each.commit.version}{'' if each.exact else ' or before'}"
 
 
-def _state(row: dict[str, Any] | None) -> str:
+def _state(row: Row | None) -> str:
     if row is None:
         return "not in the table"
     gone = f", gone from the catalog since {_time(row['removed_at'])}" if row["removed_at"] else ""
     if row["status"] == "labeled":
         by = f", by {row['override_by']}" if row["override_by"] else ""
-        # The confidence is the model's in its own answer.
+        # The confidence is about the model's answer, not the curator's.
         confidence = "" if by or row["confidence"] is None else f" {row['confidence']:.2f}"
         return f"labeled {row['genre_top']}{confidence}{by}{gone}"
     return f"{row['status']} ({row['error_kind']}){gone}"
 
 
-def _answer(row: dict[str, Any], when: str) -> str:
+def _answer(row: Row, when: str) -> str:
     if row[f"status_{when}"] is None:
         return ""
     labeled = row[f"status_{when}"] == "labeled"
@@ -166,7 +176,7 @@ def _what(commit: Commit) -> str:
     if commit.what == ROLLBACK:
         return f"{ROLLBACK} to version {commit.target}" if commit.target is not None else ROLLBACK
     if commit.what == RUN:
-        partial = ", stopped in time" if commit.status == "partial" else ""
+        partial = ", stopped at the time" if commit.status == "partial" else ""
         return f"{RUN} {commit.run_id}{partial}"
     return commit.what
 
@@ -182,7 +192,7 @@ def _tracks(commit: Commit) -> str:
 
 
 def _title(text: str) -> RenderableType:
-    """A line of its own: a table's title is broken to the table's width."""
+    """Return a title on a line of its own: rich wraps a table's title to the table's width."""
     return Text.from_markup(plain(text), style="italic")
 
 
@@ -193,7 +203,7 @@ def _table(*columns: str, right: Sequence[int] = ()) -> Table:
     return table
 
 
-def _time(at: Any) -> str:
+def _time(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S}"
 
 

@@ -12,13 +12,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cluster.storage import files
+from cluster.storage.uri import Uri
 from cluster.tables.catalog import load_catalog, read_catalog, write_catalog
 from cluster.tables.catalog_changes import Beside, Changes, earlier_listing
 from mgc import schema
 from mgc.datasets import jamendo
 from mgc.datasets.splits import split_of
-from mgc.errors import CatalogError
-from pipelines.catalog import add_splits, command
+from mgc.errors import CatalogError, StorageError
+from pipelines.catalog import command
+from pipelines.catalogs.index import add_splits
 from pipelines.catalogs.metadata import from_table, join_metadata, read_metadata
 from pipelines.command.job import run
 from tests.support.fma_files import Row, genres_csv, tracks_csv
@@ -42,7 +45,7 @@ def job(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -
 class TestMetadata:
     def known(self, folder: Path, table: pa.Table) -> pa.Table:
         pq.write_table(table, folder / "m.parquet")
-        return read_metadata(str(folder / "m.parquet"), {})
+        return read_metadata(Uri.of_path(folder / "m.parquet"), {})
 
     def test_joined_piece_by_piece(self, tmp_path: Path) -> None:
         """Whatever the sizes of the pieces, and wherever the known tracks lie among them."""
@@ -154,6 +157,18 @@ class TestJob:
         assert "same" not in facts["counts"]
         assert read_catalog(str(target)).count_rows() == 3
 
+    def test_parts_that_cannot_be_deleted_do_not_undo_the_catalog(
+        self, music: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(uri: Uri) -> None:
+            raise StorageError(f"cannot delete {uri}: permission is denied; change it.")
+
+        monkeypatch.setattr(files, "delete", refuse)
+        facts = job(capsys, music, "--out", tmp_path / "c.parquet")
+        assert (facts["status"], facts["counts"]["tracks"]) == ("done", 3)
+        assert "cannot delete" in facts["stderr"]
+        assert read_catalog(str(tmp_path / "c.parquet")).count_rows() == 3
+
     def test_no_audio_leaves_the_catalog_as_it_was(
         self, music: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -162,7 +177,7 @@ class TestJob:
         for path in music.rglob("*.mp3"):
             path.unlink()
         facts = job(capsys, music, "--out", target, code=1)
-        assert "no audio file here; 1 other files were passed over" in facts["error"]
+        assert "no audio file here; 1 other files" in facts["error"]
         assert read_catalog(str(target)).count_rows() == 3
 
 

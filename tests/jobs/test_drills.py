@@ -16,9 +16,10 @@ from cluster.labels.table import LabelsTable
 from cluster.session import local_cluster
 from cluster.session.local_cluster import LocalCluster, LocalClusterSpec
 from cluster.session.profiles import Profile
+from cluster.storage.uri import Uri
 from mgc import schema
-from pipelines import label
-from pipelines.nights.plan import Wanted
+from pipelines.nights.label import label
+from pipelines.nights.requests import LabelRequest, NightRequest
 from tests.support import drills
 from tests.support.drills import Drill, Music
 from tests.support.fault_proxy import Proxy
@@ -50,7 +51,8 @@ def music(request: pytest.FixtureRequest, s3_environment: ObjectStore) -> Music:
 @pytest.fixture(scope="module")
 def undisturbed(ray_session: Profile, music: Music) -> list[dict[str, Any]]:
     """The rows that a run leaves which nothing disturbs: on the session's head, whose workers are there already."""
-    summary = label.label(Wanted(music.catalog, music.labels("undisturbed")), ray_session)
+    night = NightRequest(Uri.parse(music.catalog), Uri.parse(music.labels("undisturbed")))
+    summary = label(LabelRequest(night, ray_session))
     assert summary.status == "done"
     rows = drills.rows_of(music.labels("undisturbed"))
     assert [row["track_id"] for row in rows] == [f"{number:04}.mp3" for number in range(music.tracks)]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,10 +28,11 @@ from mgc.models.house import HouseCnnConfig
 from mgc.recipes.house import house
 from mgc.shipped_bundle import ShippedBundle
 from mgc.taxonomy import Taxonomy
-from pipelines import catalog, label
+from pipelines import catalog
 from pipelines.command.job import Summary, run
 from pipelines.labels import command as labels_words
-from pipelines.nights.plan import Wanted
+from pipelines.nights.label import label
+from pipelines.nights.requests import LabelRequest, NightRequest
 from tests.support.damage import damaged_files
 from tests.support.fault_proxy import TRANSIENT, Fault, Faults, Proxy
 from tests.support.good_files import good_files
@@ -74,14 +74,15 @@ class Nights:
     def make_catalog(self) -> None:
         assert run(catalog.command, [f"{self.uri}/audio", "--out", f"{self.uri}/catalog.parquet"]) == 0
 
-    def label(self, days: float = 0, bundle: str | ShippedBundle = ShippedBundle.DEFAULT) -> Counter[str]:
+    def label(self, days: float = 0, bundle: Uri | ShippedBundle = ShippedBundle.DEFAULT) -> Counter[str]:
         """One night, so many days from now; how often each track was asked for."""
         self.proxy.forget()
         with self.patch.context() as patch:
             at = datetime.now(UTC) + timedelta(days=days)
-            patch.setattr(LabelsTable, "plan", functools.partialmethod(LabelsTable.plan, at=at))
-            wanted = Wanted(f"{self.uri}/catalog.parquet", f"{self.uri}/labels", bundle)
-            self.summaries.append(label.label(wanted, self.profile))
+            plan = LabelsTable.plan
+            patch.setattr(LabelsTable, "plan", lambda table, rows, asked: plan(table, rows, replace(asked, at=at)))
+            night = NightRequest(Uri.parse(f"{self.uri}/catalog.parquet"), Uri.parse(f"{self.uri}/labels"), bundle)
+            self.summaries.append(label(LabelRequest(night, self.profile)))
         return Counter(request.key.removeprefix("audio/") for request in self.asked())
 
     def asked(self) -> list[Any]:
@@ -221,7 +222,7 @@ def test_a_third_night_with_another_model_and_the_way_back(
     )
     other.save(tmp_path / "bundle")
     version = LabelsTable(labels).version
-    asked = nights.label(days=2, bundle=str(tmp_path / "bundle"))
+    asked = nights.label(days=2, bundle=Uri.of_path(tmp_path / "bundle"))
     assert asked == Counter(nights.tags().keys())
     third = nights.rows()
     assert {row["model_id"] for row in third.values() if row["removed_at"] is None} == {other.id}
@@ -233,7 +234,7 @@ def test_a_third_night_with_another_model_and_the_way_back(
         if row["removed_at"] is None and row["status"] == schema.LABELED == second[name]["status"]
         if row["genre_top"] != second[name]["genre_top"]
     )
-    found = diff(labels, version, LabelsTable(labels).version, limit=100)
+    found = diff(Uri.parse(labels), version, LabelsTable(labels).version, limit=100)
     assert {(before, after): tracks for before, after, tracks, _, _ in found.flips} == flipped
     assert found.counts["flipped"] == flipped.total() > 0
     for each in found.examples["flipped"]:

@@ -15,11 +15,13 @@ import ray
 
 from cluster.labels.table import LabelsTable
 from cluster.session.profiles import Profile
+from cluster.storage.uri import Uri
 from mgc import schema
-from pipelines import label, plan
+from pipelines import label as label_job
+from pipelines import plan
 from pipelines.command.job import run
-from pipelines.label import Moment
-from pipelines.nights.plan import Wanted
+from pipelines.nights.label import label
+from pipelines.nights.requests import LabelRequest, NightRequest, TimeOfDay
 from tests.support.good_files import good_files
 
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]
@@ -42,17 +44,17 @@ def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def labelled(ray_session: Profile, music: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A table over all of it, made in a night that was too short and one that was not."""
     uri = str(tmp_path_factory.mktemp("table") / "labels")
-    wanted = Wanted(str(music), uri)
-    over = label.label(wanted, ray_session, until=datetime.now(UTC))
+    night = NightRequest(Uri.of_path(music), Uri.parse(uri))
+    over = label(LabelRequest(night, ray_session, datetime.now(UTC)))
     assert over.status == "partial"
     assert over.counts["pending"] == TRACKS
     assert not LabelsTable(uri).exists
     # How far this comes depends on the machine; that nothing is lost does not.
-    short = label.label(wanted, ray_session, until=datetime.now(UTC) + timedelta(seconds=5))
+    short = label(LabelRequest(night, ray_session, datetime.now(UTC) + timedelta(seconds=5)))
     held = LabelsTable(uri).dataset().count_rows() if LabelsTable(uri).exists else 0
     assert held + short.counts["pending"] == TRACKS
     assert short.status == ("partial" if held < TRACKS else "done")
-    last = label.label(wanted, ray_session)
+    last = label(LabelRequest(night, ray_session))
     assert last.status == ("done" if held < TRACKS else "up_to_date")
     assert last.counts["up_to_date"] == held
     return uri
@@ -80,7 +82,7 @@ def test_an_estimate_rests_on_the_runs_before(labelled: str, music: Path, capsys
     assert counts["cpu_hours"] >= 0
     assert counts["estimated_seconds"] > 0
     assert any(line.startswith("would take") and "cores" in line for line in printed)
-    assert run(label.command, [str(music), "--labels", labelled, "--retry-all", "--dry-run"]) == 0
+    assert run(label_job.command, [str(music), "--labels", labelled, "--retry-all", "--dry-run"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["counts"] == counts
     assert sorted(Path(labelled).rglob("*")) == before
 
@@ -109,9 +111,9 @@ def test_prometheus_finds_the_counters(labelled: str) -> None:
     assert any("mgc_errors_total" in line and 'kind="not_audio"' in line for line in lines)
 
 
-class TestMoment:
+class TestTimeOfDay:
     def parsed(self, text: str) -> Any:
-        return Moment().convert(text, None, None)
+        return TimeOfDay().convert(text, None, None)
 
     def test_a_clock_time_is_the_next_one(self) -> None:
         now = datetime.now().astimezone()

@@ -15,10 +15,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from cluster.labels.counts import PlanCounts
 from cluster.labels.overrides import OVERRIDES
-from cluster.labels.rates import Measured
-from cluster.labels.table import LabelsTable, Plan, Policy
+from cluster.labels.plan import Plan, PlanRequest
+from cluster.labels.policy import Policy
+from cluster.labels.table import LabelsTable
 from cluster.storage import files
+from cluster.storage.uri import Uri
 from cluster.tables.parquet import write_part
 from mgc import schema
 from mgc.bundle import Bundle, load_bundle
@@ -26,16 +29,18 @@ from mgc.errors import ErrorKind, StorageError
 from mgc.evaluation.alarms import Thresholds
 from mgc.evaluation.night import LabelsRun
 from mgc.evaluation.report import report_json
-from pipelines.nights.report import EXAMPLES, PAIRS_SHOWN, labels_run, write_report
+from mgc.labeling.throughput import Throughput
+from pipelines.nights.report import EXAMPLES, PAIRS_SHOWN, RunFacts, report_uri, summarize_run, write_report
 
 GENRES = ("Folk", "Jazz", "Pop", "Rock", "Soul")
 KINDS = (ErrorKind.TRUNCATED, ErrorKind.FETCH_FAILED, ErrorKind.NOT_AUDIO)
 STARTED = datetime(2026, 3, 1, 2, 0, tzinfo=UTC)
-MEASURED = Measured(
+MEASURED = Throughput(
     tracks=300, seconds=60.0, startup_seconds=5.0, cores=2, gpus=0, size_bytes=4000, bytes_read=1000,
     audio_seconds=7200.0, heard_seconds=900.0, fetch_seconds=10.0, listen_seconds=70.0, predict_seconds=20.0,
 )  # fmt: skip
 SECRET = "s3://key:SECRET@music"
+SOURCE = Uri.parse("s3://music/catalog.parquet?token=SECRET")
 
 
 @pytest.fixture(scope="module")
@@ -100,20 +105,22 @@ def night(
         for track, genre in sorted((corrections or {}).items())
     ]
     overrides = None if corrections is None else pa.Table.from_pylist(rows, schema=OVERRIDES)
-    plan = table.plan(catalog(tags), model, "features-1", {}, None, at=at, policy=Policy(overrides=overrides))
+    asked = PlanRequest(model, "features-1", policy=Policy(overrides=overrides), at=at)
+    plan = table.plan(catalog(tags), asked)
     table.run(plan).freeze()
     if plan.todo.num_rows:
         write_part(table.run(plan).staged_uri, heard(plan, at))
     table.commit(plan, plan.key, at)
-    run = labels_run(table, plan, plan.counts, f"{SECRET}/catalog.parquet", STARTED, bundle, MEASURED, limits)
-    write_report(uri, run, bundle, ["A notice.", "A notice."])
+    facts = RunFacts(plan, SOURCE, STARTED, MEASURED, limits or Thresholds())
+    run = summarize_run(table, bundle, facts)
+    write_report(table.uri, run, bundle, ["A notice.", "A notice."])
     return run
 
 
 def plan_of(run: LabelsRun) -> Plan:
     """As much of a run's plan as a report needs."""
     version = -1 if run.previous_version is None else run.previous_version
-    return Plan(pa.table({}), pa.table({}), {}, version, run.run_id, "model-1", "features-1")
+    return Plan(pa.table({}), pa.table({}), PlanCounts(), version, run.run_id, "model-1", "features-1")
 
 
 def rows_of(uri: str, version: int) -> dict[str, dict[str, Any]]:
@@ -176,7 +183,7 @@ def distance(these: dict[str, int], those: dict[str, float]) -> float:
 
 def check(uri: str, run: LabelsRun) -> dict[str, Any]:
     """Hold the report that lies there against the table's rows."""
-    said = json.loads(files.read_bytes(f"{uri}/_reports/latest.json"))
+    said = json.loads(files.read_bytes(report_uri(Uri.parse(uri), "latest", "json")))
     after = rows_of(uri, said["table_version"])
     before = {} if said["previous_version"] is None else rows_of(uri, said["previous_version"])
     every = list(after.values())
@@ -276,7 +283,7 @@ def test_examples_and_the_list_begin_with_tracks_of_the_run(
         assert ours == [place < by_kind.get(kind, 0) for place in range(len(examples))]
     assert [row.track_id for row in run.quarantine] == mine + earlier
     monkeypatch.setattr("pipelines.nights.report.QUARANTINE_SHOWN", len(mine) + 1)
-    run = labels_run(LabelsTable(uri), plan_of(run), {}, "catalog", STARTED, bundle, None)
+    run = summarize_run(LabelsTable(uri), bundle, RunFacts(plan_of(run), SOURCE, STARTED))
     assert [row.track_id for row in run.quarantine] == [*mine, earlier[0]]
     assert run.quarantine_total == len(mine) + len(earlier)
 
@@ -330,17 +337,17 @@ def test_a_night_with_nothing_to_hear(tmp_path: Path, bundle: Bundle) -> None:
     night(uri, tags, bundle)
     table = LabelsTable(uri)
     gone = {track: tag for track, tag in tags.items() if track != "c"}
-    plan = table.plan(catalog(gone), "model-1", "features-1", {}, None, at=STARTED)
+    plan = table.plan(catalog(gone), PlanRequest("model-1", "features-1", at=STARTED))
     table.commit(plan, plan.key, STARTED)
-    run = labels_run(table, plan, plan.counts, "catalog", STARTED, bundle, Measured())
+    run = summarize_run(table, bundle, RunFacts(plan, SOURCE, STARTED, Throughput()))
     assert run.throughput is None
     assert run.counts.removed == 1
     assert run.counts.labeled == run.counts.quarantined == 0
     assert run.flips is not None
     assert run.flips.compared == 0
     assert run.alarms == []
-    write_report(uri, run, bundle, [])
-    page = files.read_bytes(f"{uri}/_reports/latest.html").decode()
+    write_report(table.uri, run, bundle, [])
+    page = files.read_bytes(report_uri(table.uri, "latest", "html")).decode()
     assert 'id="flips"' not in page
 
 
@@ -351,4 +358,4 @@ def test_data_files_that_are_gone(tmp_path: Path, bundle: Bundle) -> None:
         path.unlink()
     table = LabelsTable(uri)
     with pytest.raises(StorageError, match=uri):
-        labels_run(table, plan_of(run), {}, "catalog", STARTED, bundle, None)
+        summarize_run(table, bundle, RunFacts(plan_of(run), SOURCE, STARTED))

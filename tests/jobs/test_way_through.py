@@ -37,6 +37,7 @@ from mgc.evaluation.robustness import zero_pixels
 from mgc.features.extract import Extract
 from mgc.recipes.catalogue import find
 from pipelines import catalog, evaluate, label, prepare, recipes, show, train
+from pipelines.catalogs.sources import open_tracks
 from pipelines.command.job import run
 
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]
@@ -203,7 +204,7 @@ def test_one_pass_gives_logits_embeddings_and_noisy_logits(trained: str, ray_ses
 def test_a_catalog_is_heard_on_the_way_to_the_same_clips(trained: str, ray_session: Profile) -> None:
     """What is decoded in an epoch is what was prepared; tracks that fail are noted, each once."""
     made = find("house").build()
-    tracks, _ = catalog.open_tracks(f"{trained}/catalog.parquet")
+    tracks, _ = open_tracks(f"{trained}/catalog.parquet")
     dataset, facts = read_features(f"{trained}/features")
     counts = read_roster(dataset, made.protocol).class_counts("train")
     natural = replace(made, training=replace(made.training, balance="natural"))
@@ -299,7 +300,7 @@ def test_a_for_loop_gives_the_same_labels(trained: str, labelled: tuple[str, dic
     rows = {row["track_id"]: row for row in LabelsTable(labelled[0]).dataset().to_table().to_pylist()}
     location = Uri.parse(f"{trained}/bundle")
     bundle = load_bundle(location.path, location.filesystem)
-    tracks, _ = catalog.open_tracks(f"{trained}/catalog.parquet")
+    tracks, _ = open_tracks(f"{trained}/catalog.parquet")
     fetch, extract, predict = (
         Fetch(),
         Extract(bundle.experiment.front_end, bundle.experiment.listening),

@@ -11,7 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cluster.labels.table import LabelsTable, Plan
+from cluster.labels.plan import Plan, PlanRequest
+from cluster.labels.policy import Policy
+from cluster.labels.table import LabelsTable
+from cluster.storage.uri import Uri
 from cluster.tables.parquet import write_part
 from mgc import schema
 from mgc.errors import LabelsError, MgcError
@@ -33,10 +36,10 @@ def catalog(tracks: dict[str, str], folder: str = "s3://music") -> pa.Table:
 
 
 def planned(table: LabelsTable, tracks: dict[str, str], model: str = MODEL, **options: Any) -> Plan:
-    """A plan; `limit`, `features`, `at` and `policy` are those of `LabelsTable.plan`, other options go into its key."""
+    """A plan; `limit`, `features`, `at` and `policy` are those of `PlanRequest`, other options go into its key."""
     limit, features = options.pop("limit", None), options.pop("features", FEATURES)
-    at, policy = options.pop("at", None), options.pop("policy", None)
-    return table.plan(catalog(tracks), model, features, options, limit, at=at, policy=policy)
+    at, policy = options.pop("at", None) or datetime.now(UTC), options.pop("policy", None) or Policy()
+    return table.plan(catalog(tracks), PlanRequest(model, features, limit, options, policy, at))
 
 
 def heard(rows: pa.Table, plan: Plan, outcomes: dict[str, str] | None = None, at: datetime = NOW) -> pa.Table:
@@ -77,7 +80,7 @@ def stage(
 
 
 def night(
-    uri: str, tracks: dict[str, str], outcomes: dict[str, str] | None = None, at: datetime = NOW, **options: Any
+    uri: Uri, tracks: dict[str, str], outcomes: dict[str, str] | None = None, at: datetime = NOW, **options: Any
 ) -> Plan:
     """A whole run, labelled and finished at one time; planned at `planned_at`, by default when no track waits."""
     table = LabelsTable(uri)
@@ -89,7 +92,7 @@ def night(
     return plan
 
 
-def held(uri: str) -> dict[str, dict[str, Any]]:
+def held(uri: Uri) -> dict[str, dict[str, Any]]:
     """The table's rows by track; each track stands there once."""
     rows = LabelsTable(uri).dataset().to_table().to_pylist()
     by_track = {row["track_id"]: row for row in rows}

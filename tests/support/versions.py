@@ -30,24 +30,24 @@ def row(track: str, genre: str | None = "Rock", confidence: float | None = 0.75,
     return plain | others
 
 
-def write(uri: str, *rows: dict[str, Any], **facts: str) -> int:
+def write(uri: Uri, *rows: dict[str, Any], **facts: str) -> int:
     """A version that holds these rows, written by whatever program."""
     table = pa.Table.from_pylist([{**dict.fromkeys(schema.LABELS.names), **each} for each in rows], schema.LABELS)
     write_deltalake(
-        uri,
+        uri.text,
         table,
         mode="overwrite",
         commit_properties=CommitProperties(custom_metadata=facts),
-        storage_options=Uri.parse(uri).storage_options,
+        storage_options=uri.storage_options,
     )
     return LabelsTable(uri).version
 
 
-def contents(uri: str, version: int | None = None) -> list[dict[str, Any]]:
+def contents(uri: Uri, version: int | None = None) -> list[dict[str, Any]]:
     return LabelsTable(uri, version).dataset().to_table().sort_by("track_id").to_pylist()
 
 
-def nights(uri: str, count: int = 4) -> list[list[dict[str, Any]]]:
+def nights(uri: Uri, count: int = 4) -> list[list[dict[str, Any]]]:
     """So many versions, each of other rows; what they held."""
     for number in range(count):
         model = f"model-{number}"

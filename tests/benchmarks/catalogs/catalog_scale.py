@@ -24,10 +24,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cluster.storage.uri import Uri
 from cluster.tables.catalog import load_catalog, read_catalog, write_catalog
 from cluster.tables.catalog_changes import earlier_listing
 from mgc import schema
-from pipelines.catalog import add_splits, counted
+from pipelines.catalogs.index import add_splits, count_rows
 from pipelines.catalogs.metadata import from_table, join_metadata
 
 SOURCE = "/catalog-of-music/audio"
@@ -69,7 +70,7 @@ def metadata(rows: int) -> pa.Table:
 def write(folder: str, rows: int) -> dict[str, int]:
     """The second night's catalog over the first's."""
     target, counts = f"{folder}/catalog.parquet", dict[str, int]()
-    listed = counted(tracks(rows, 1), counts, earlier_listing(target, SOURCE), target)
+    listed = count_rows(tracks(rows, 1), counts, earlier_listing(target, SOURCE), Uri.parse(target))
     joined = join_metadata(listed, from_table(metadata(rows), "metadata"), counts)
     write_catalog(target, (add_splits(table, "artist_id", 0) for table in joined), source=SOURCE)
     return counts

@@ -26,11 +26,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import write_deltalake
 
-from cluster.labels.table import LabelsTable, Plan
+from cluster.labels.plan import Plan
+from cluster.labels.table import LabelsTable
+from cluster.storage.uri import Uri
 from cluster.tables.catalog import write_catalog
 from mgc import schema
 from mgc.bundle import load_bundle
-from pipelines.nights.plan import Wanted, open_night
+from pipelines.nights.plan import open_night
+from pipelines.nights.requests import NightRequest
 from tests.benchmarks.apart import facts_of, peak_bytes
 from tests.benchmarks.result import Result, hand_over, say
 
@@ -105,13 +108,13 @@ def _labels(folder: Path) -> str:
 
 def plan_night(catalog: str, labels: str) -> tuple[LabelsTable, Plan]:
     """What the label job does before it asks Ray for anything."""
-    night = open_night(Wanted(catalog, labels))
+    night = open_night(NightRequest(Uri.parse(catalog), Uri.parse(labels)))
     return night.table, night.plan
 
 
 def commit_night(table: LabelsTable, plan: Plan) -> int:
     """What the label job does once every row is staged."""
-    return table.commit(plan, plan.key, datetime.now(UTC))
+    return table.commit(plan, plan.key, datetime.now(UTC)).version
 
 
 # The steps, each in a process of its own
@@ -140,7 +143,7 @@ def plan(folder: Path, rows: int) -> dict[str, Any]:
     begun = time.perf_counter()
     _, planned = plan_night(_catalog(folder), _labels(folder))
     seconds = time.perf_counter() - begun
-    if not planned.empty or planned.counts["up_to_date"] != rows:
+    if not planned.empty or planned.counts.up_to_date != rows:
         raise ValueError(f"{rows} tracks should be up to date: {planned.counts}")
     return {"seconds": seconds, "imports_bytes": imports, "peak_bytes": peak_bytes()}
 
@@ -163,11 +166,11 @@ def commit(folder: Path, rows: int) -> dict[str, Any]:
     """Plan the changed catalog, stage a row for each track to do, and commit."""
     table, planned = plan_night(_catalog(folder), _labels(folder))
     todo = planned.todo
-    if not 0.5 * CHANGED_SHARE < todo.num_rows / rows < 2 * CHANGED_SHARE or planned.counts["changed"] != todo.num_rows:
+    if not 0.5 * CHANGED_SHARE < todo.num_rows / rows < 2 * CHANGED_SHARE or planned.counts.changed != todo.num_rows:
         raise ValueError(f"{CHANGED_SHARE:.0%} of {rows} tracks should have changed: {planned.counts}")
     table.run(planned).freeze()
     staged = _staged(planned)
-    folder_of_rows = Path(table.run(planned).staged_uri)
+    folder_of_rows = table.run(planned).staged_uri.local
     folder_of_rows.mkdir(parents=True)
     for number, start in enumerate(range(0, todo.num_rows, ROWS_A_FILE)):
         pq.write_table(staged.slice(start, ROWS_A_FILE), folder_of_rows / f"part-{number}.parquet", compression="zstd")
@@ -176,7 +179,7 @@ def commit(folder: Path, rows: int) -> dict[str, Any]:
     version = commit_night(table, planned)
     seconds = time.perf_counter() - begun
     _, next_night = plan_night(_catalog(folder), _labels(folder))
-    if version < 1 or not next_night.empty or next_night.counts["up_to_date"] != rows:
+    if version < 1 or not next_night.empty or next_night.counts.up_to_date != rows:
         raise ValueError(f"the commit of version {version} left something to do: {next_night.counts}")
     return {"seconds": seconds, "rows": todo.num_rows, "before_bytes": before, "peak_bytes": peak_bytes()}
 

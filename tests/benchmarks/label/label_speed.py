@@ -29,9 +29,10 @@ import pyarrow.dataset as pads
 
 from cluster.labels.table import LabelsTable
 from cluster.storage import files
+from cluster.storage.uri import Uri
 from cluster.tables.catalog import write_catalog
 from mgc.bundle_files import DEFAULT
-from pipelines.catalogs.sources import listed
+from pipelines.catalogs.sources import list_source
 from tests.benchmarks import music
 from tests.benchmarks.apart import ALL_CORES, facts_of
 from tests.benchmarks.label.daft_environment import NoDaftError, python_with_daft
@@ -155,7 +156,7 @@ def make_catalog(folder: Path, files: Sequence[bytes], tracks: int) -> Catalog:
 
 
 def _indexed(source: str, uri: str, tracks: int) -> Catalog:
-    table, _ = listed(source)
+    table, _ = list_source(Uri.parse(source))
     if table.num_rows != tracks:
         raise ValueError(f"{source}: {table.num_rows} of {tracks} tracks listed")
     write_catalog(uri, [table])

@@ -11,13 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.labels.diff import DIFFERENCES, KINDS, diff
+from cluster.storage.uri import Uri
 from mgc.errors import ResourceError
 from tests.support.nights import NOW, night, refusal
 from tests.support.versions import Run, row, write
 
 
 class TestDiff:
-    def test_every_kind_of_difference(self, uri: str, mgc_labels: Run, tmp_path: Path) -> None:
+    def test_every_kind_of_difference(self, uri: Uri, mgc_labels: Run, tmp_path: Path) -> None:
         gone = NOW + timedelta(days=1)
         curator = {"override_by": "ann", "override_reason": "heard it"}
         write(
@@ -60,7 +61,7 @@ class TestDiff:
         assert (back["added"], back["gone"], back["back"], back["same"]) == (1, 2, 1, 3)
         assert not any(diff(uri, 1, 1).counts[kind] for kind in KINDS)
 
-    def test_files_that_both_versions_have_are_not_compared(self, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_files_that_both_versions_have_are_not_compared(self, uri: Uri, monkeypatch: pytest.MonkeyPatch) -> None:
         night(uri, {f"{number:03d}": "1" for number in range(100)})
         night(uri, {f"{number:03d}": "1" for number in range(103)})
         scanned: list[int] = []
@@ -74,7 +75,7 @@ class TestDiff:
         # Shared, before, after, and the last counted once more.
         assert scanned == [100, 0, 3, 3]
 
-    def test_as_csv_and_not_over_a_file(self, uri: str, tmp_path: Path, mgc_labels: Run) -> None:
+    def test_as_csv_and_not_over_a_file(self, uri: Uri, tmp_path: Path, mgc_labels: Run) -> None:
         write(uri, row("a"))
         write(uri, row("a", 'Jazz, "cool"'))
         out = str(tmp_path / "d.csv")
@@ -85,7 +86,7 @@ class TestDiff:
         assert "--overwrite" in said
         assert mgc_labels("diff", uri, "--out", out, "--overwrite")[0] == 0
 
-    def test_text_that_a_terminal_would_obey(self, uri: str, mgc_labels: Run) -> None:
+    def test_text_that_a_terminal_would_obey(self, uri: Uri, mgc_labels: Run) -> None:
         write(uri, row("\x1b[31ma[/b]"))
         write(uri, row("\x1b[31ma[/b]", "Jazz"))
         code, _, printed, _ = mgc_labels("diff", uri)
@@ -93,7 +94,7 @@ class TestDiff:
         assert "\x1b[31m" not in printed
         assert "[31ma[/b]" in printed
 
-    def test_more_than_the_memory(self, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_more_than_the_memory(self, uri: Uri, monkeypatch: pytest.MonkeyPatch) -> None:
         """A query that does not fit is one line; one that fits on the disk goes there."""
         many = [row(f"{number:05d}" * 8) for number in range(3000)]
         write(uri, *many)

@@ -12,8 +12,9 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.labels.export import CSV, PARQUET, export
+from cluster.labels.export import export
 from cluster.labels.table import LabelsTable
+from cluster.storage.uri import Uri
 from mgc import schema
 from mgc.errors import StorageError
 from tests.support.nights import NOW, refusal
@@ -21,11 +22,11 @@ from tests.support.versions import Run, nights, row, write
 
 
 class TestExport:
-    def table(self, uri: str) -> LabelsTable:
+    def table(self, uri: Uri) -> LabelsTable:
         write(uri, row("a", "Rock, hard"), row("b", None), row("c", removed_at=NOW), row("d", genres=["Jazz", "Soul"]))
         return LabelsTable(uri)
 
-    def test_parquet(self, uri: str, tmp_path: Path, mgc_labels: Run) -> None:
+    def test_parquet(self, uri: Uri, tmp_path: Path, mgc_labels: Run) -> None:
         table = self.table(uri)
         out = tmp_path / "new" / "labels.parquet"
         code, summary, _, said = mgc_labels("export", uri, "--out", str(out))
@@ -38,9 +39,9 @@ class TestExport:
         assert found.sort_by("track_id").equals(kept.sort_by("track_id"))
         assert [path.name for path in out.parent.iterdir()] == ["labels.parquet"]
 
-    def test_csv(self, uri: str, tmp_path: Path) -> None:
+    def test_csv(self, uri: Uri, tmp_path: Path) -> None:
         out = tmp_path / "labels.csv"
-        assert export(self.table(uri), CSV, str(out)) == 3
+        assert export(self.table(uri), "csv", Uri.of_path(out)) == 3
         strings = pacsv.ConvertOptions(
             column_types={"top_k": pa.string(), "genres": pa.string()}, strings_can_be_null=True
         )
@@ -51,26 +52,26 @@ class TestExport:
         assert rows["b"]["genre_top"] is None
         assert rows["a"]["labeled_at"] == NOW
 
-    def test_an_earlier_version_and_a_limit(self, uri: str, tmp_path: Path, mgc_labels: Run) -> None:
+    def test_an_earlier_version_and_a_limit(self, uri: Uri, tmp_path: Path, mgc_labels: Run) -> None:
         nights(uri, 2)
         out = str(tmp_path / "o.parquet")
         mgc_labels("export", uri, "--out", out, "--version", "latest-1")
         assert set(pq.read_table(out)["model_id"].to_pylist()) == {"model-0"}
         assert mgc_labels("export", uri, "--out", out, "--limit", "1", "--overwrite")[1]["counts"]["rows"] == 1
 
-    def test_what_is_there_stays(self, uri: str, tmp_path: Path) -> None:
+    def test_what_is_there_stays(self, uri: Uri, tmp_path: Path) -> None:
         table = self.table(uri)
         out = tmp_path / "o.parquet"
         out.write_bytes(b"mine")
-        assert "--overwrite" in refusal(export, table, PARQUET, str(out))
+        assert "--overwrite" in refusal(export, table, "parquet", Uri.of_path(out))
         assert out.read_bytes() == b"mine"
-        assert export(table, PARQUET, str(out), overwrite=True) == 3
-        assert "folder" in refusal(export, table, PARQUET, str(tmp_path))
-        for inside in (uri, f"{uri}/x.parquet", f"{uri}/../labels/x.parquet"):
-            assert "table's folder" in refusal(export, table, PARQUET, inside)
+        assert export(table, "parquet", Uri.of_path(out), overwrite=True) == 3
+        assert "folder" in refusal(export, table, "parquet", Uri.of_path(tmp_path))
+        for inside in (str(uri), f"{uri}/x.parquet", f"{uri}/../labels/x.parquet"):
+            assert "table's folder" in refusal(export, table, "parquet", Uri.parse(inside))
 
     def test_what_fails_half_way_leaves_nothing(
-        self, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, uri: Uri, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         many = [row(f"{number:04d}") for number in range(5000)]
         write(uri, *many)
@@ -87,20 +88,21 @@ class TestExport:
 
         with monkeypatch.context() as patch:
             patch.setattr(pq.ParquetWriter, "write_batch", full)
-            line = refusal(export, LabelsTable(uri), PARQUET, str(out), error=StorageError)
+            line = refusal(export, LabelsTable(uri), "parquet", Uri.of_path(out), error=StorageError)
         assert str(out) in line
         assert "disk" in line
         assert written
         assert list(out.parent.iterdir()) == []
         # A damaged table is not the fault of the file.
-        for path in Path(uri).glob("*.parquet"):
+        for path in uri.local.glob("*.parquet"):
             path.write_bytes(path.read_bytes()[:2000] + b"PAR1")
-        line = refusal(export, LabelsTable(uri), PARQUET, str(out))
+        line = refusal(export, LabelsTable(uri), "parquet", Uri.of_path(out))
         assert line.startswith(f"{uri}: ")
         assert "Parquet" in line
         assert list(out.parent.iterdir()) == []
 
-    def test_a_place_that_cannot_be_written(self, uri: str, tmp_path: Path) -> None:
+    def test_a_place_that_cannot_be_written(self, uri: Uri, tmp_path: Path) -> None:
         (tmp_path / "file").write_bytes(b"")
-        line = refusal(export, self.table(uri), PARQUET, str(tmp_path / "file" / "o.parquet"), error=StorageError)
+        out = Uri.of_path(tmp_path / "file" / "o.parquet")
+        line = refusal(export, self.table(uri), "parquet", out, error=StorageError)
         assert f"{tmp_path}/file/o.parquet: " in line

@@ -17,6 +17,7 @@ from deltalake.exceptions import DeltaError
 
 from cluster.labels.table import LabelsTable
 from cluster.storage import files
+from cluster.storage.uri import Uri
 from cluster.tables.parquet import write_part
 from mgc.errors import StorageError
 from tests.support.nights import NOW, held, night, planned, refusal, stage
@@ -48,22 +49,22 @@ class TestNoRoom:
     def test_a_folder_that_is_shut(self) -> None:
         # Not in pytest's own folder, into which an ordinary user cannot even look.
         with tempfile.TemporaryDirectory() as folder:
-            uri = f"{folder}/labels"
+            uri = Uri.parse(folder) / "labels"
             night(uri, {"a": "1"})
             table = LabelsTable(uri)
             plan = planned(table, {"a": "2"})
             stage(table, plan)
-            for path in (Path(folder), Path(uri), Path(uri, "_delta_log")):
+            for path in (Path(folder), uri.local, uri.local / "_delta_log"):
                 path.chmod(0o555)
             with as_ordinary_user():
                 line = refusal(table.commit, plan, plan.key, NOW, error=StorageError)
-            for path in (Path(folder), Path(uri), Path(uri, "_delta_log")):
+            for path in (Path(folder), uri.local, uri.local / "_delta_log"):
                 path.chmod(0o755)
             assert f"{uri}: permission" in line
             assert held(uri)["a"]["content_tag"] == "1"
-            assert table.commit(plan, plan.key, NOW) == 1
+            assert table.commit(plan, plan.key, NOW).version == 1
 
-    def test_a_write_that_fails_half_way(self, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_write_that_fails_half_way(self, uri: Uri, monkeypatch: pytest.MonkeyPatch) -> None:
         """Data files are written, the log is not: readers see yesterday, and the next submission commits."""
         night(uri, {"a": "1"})
         tracks = {"a": "2", "b": "1"}
@@ -100,10 +101,11 @@ ON_A_SMALL_DISK = """
 import json, os, sys
 from pathlib import Path
 from cluster.labels.table import LabelsTable
+from cluster.storage.uri import Uri
 from mgc.errors import MgcError
 from tests.support.nights import NOW, held, night, planned, stage
 disk, elsewhere = sys.argv[1], sys.argv[2]
-uri, said = disk + "/labels", {}
+uri, said = Uri.parse(disk) / "labels", {}
 night(uri, {"a": "1"})
 def attempt(step, action):
     try:
@@ -127,6 +129,6 @@ attempt("commit", lambda: table.commit(few, few.key, NOW))
 latest = LabelsTable(uri)
 said["tracks"], said["version"] = sorted(held(uri)), latest.version
 filler.unlink()
-said["with room again"] = table.commit(few, few.key, NOW)
+said["with room again"] = table.commit(few, few.key, NOW).version
 print(json.dumps(said))
 """

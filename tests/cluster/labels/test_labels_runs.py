@@ -15,10 +15,10 @@ import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from cluster.labels.table import PLAN, LabelsTable, Plan
+from cluster.labels.plan import PLAN, Plan
+from cluster.labels.table import LabelsTable
 from cluster.storage import files
-from cluster.storage.s3 import delta_options
-from cluster.storage.uri import join, locate
+from cluster.storage.uri import Uri
 from cluster.tables.parquet import write_part
 from mgc import schema
 from mgc.errors import ErrorKind, MgcError, StorageError
@@ -28,7 +28,7 @@ from tests.support.nights import NOW, heard, held, night, planned, reasons, refu
 class TestGoingOn:
     """A run that was killed and is submitted again."""
 
-    def test_finds_its_plan_and_its_rows(self, anywhere: str) -> None:
+    def test_finds_its_plan_and_its_rows(self, anywhere: Uri) -> None:
         uri = anywhere
         tracks = {"a": "1", "b": "1", "c": "1"}
         table = LabelsTable(uri)
@@ -42,26 +42,25 @@ class TestGoingOn:
         before = files.read_bytes(frozen)
         assert again.run(same).freeze() == frozen
         assert files.read_bytes(frozen) == before
-        location = locate(frozen)
-        assert pq.read_table(location.path, filesystem=location.filesystem).equals(plan.todo)
+        assert pq.read_table(frozen.path, filesystem=frozen.filesystem).equals(plan.todo)
         missing = again.run(same).missing()
         assert missing["track_id"].to_pylist() == ["a", "c"]
         assert missing.schema.equals(PLAN)
-        rest = locate(again.run(same).portion(missing))
+        rest = again.run(same).portion(missing)
         assert pq.read_table(rest.path, filesystem=rest.filesystem).equals(missing)
         stage(again, same)
         again.commit(same, same.key, NOW)
         assert sorted(held(uri)) == ["a", "b", "c"]
 
     def test_a_frozen_plan_of_other_rows_is_written_anew(self, tmp_path: Path) -> None:
-        table = LabelsTable(str(tmp_path))
+        table = LabelsTable(Uri.of_path(tmp_path))
         plan = planned(table, {"a": "1", "b": "1"})
         frozen = table.run(plan).freeze()
-        pq.write_table(plan.todo.slice(1), frozen)
+        pq.write_table(plan.todo.slice(1), frozen.local)
         assert table.run(plan).freeze() == frozen
-        assert pq.read_table(frozen, partitioning=None).equals(plan.todo)
+        assert pq.read_table(frozen.local, partitioning=None).equals(plan.todo)
 
-    def test_rows_staged_twice_enter_once_and_the_label_wins(self, uri: str) -> None:
+    def test_rows_staged_twice_enter_once_and_the_label_wins(self, uri: Uri) -> None:
         tracks = {"a": "1", "b": "1", "c": "1"}
         table = LabelsTable(uri)
         plan = planned(table, tracks)
@@ -76,7 +75,7 @@ class TestGoingOn:
         assert rows["b"]["labeled_at"] == NOW + timedelta(hours=1)
 
     def test_rows_that_do_not_answer_the_plan_do_not_count(self, tmp_path: Path) -> None:
-        uri = str(tmp_path)
+        uri = Uri.of_path(tmp_path)
         table = LabelsTable(uri)
         tracks = {"a": "1", "b": "1"}
         plan = planned(table, tracks)
@@ -98,13 +97,13 @@ class TestGoingOn:
         write_part(table.run(plan).staged_uri, pa.table({"something": [1.5]}))
         assert table.run(plan).missing().equals(plan.todo)
         line = refusal(table.commit, plan, plan.key, NOW)
-        assert re.match(rf"{re.escape(uri)}: .*\b2 tracks\b.*\b0\b", line)
+        assert re.match(rf"{re.escape(str(uri))}: .*\b2 tracks\b.*\b0\b", line)
         stage(table, plan)
         table.commit(plan, plan.key, NOW)
         assert {row["content_tag"] for row in held(uri).values()} == {"1"}
         assert sorted(held(uri)) == ["a", "b"]
 
-    def test_a_planned_track_without_a_row_is_no_commit(self, uri: str) -> None:
+    def test_a_planned_track_without_a_row_is_no_commit(self, uri: Uri) -> None:
         night(uri, {"a": "1"})
         table = LabelsTable(uri)
         plan = planned(table, {"a": "2", "b": "1", "c": "1"})
@@ -117,7 +116,7 @@ class TestGoingOn:
 
     @pytest.mark.parametrize("damage", ["truncated", "empty", "other", "one column"])
     def test_a_staged_file_that_cannot_be_read_is_named(self, damage: str, tmp_path: Path) -> None:
-        uri = str(tmp_path)
+        uri = Uri.of_path(tmp_path)
         table = LabelsTable(uri)
         tracks = {f"{number:04d}": "1" for number in range(500)}
         plan = planned(table, tracks)
@@ -148,20 +147,20 @@ class TestGoingOn:
         assert len(held(uri)) == 500
 
     def test_the_leavings_of_a_killed_writer_do_no_harm(self, tmp_path: Path) -> None:
-        table = LabelsTable(str(tmp_path))
+        table = LabelsTable(Uri.of_path(tmp_path))
         plan = planned(table, {"a": "1"})
-        leaving = Path(table.run(plan).staged_uri) / ".mgc-0123456789abcdef.tmp"
+        leaving = table.run(plan).staged_uri.local / ".mgc-0123456789abcdef.tmp"
         leaving.parent.mkdir(parents=True)
         leaving.write_bytes(b"half")
         assert table.run(plan).staged() is None
         assert table.run(plan).missing().equals(plan.todo)
         stage(table, plan)
-        assert table.commit(plan, plan.key, NOW) == 0
+        assert table.commit(plan, plan.key, NOW).version == 0
 
 
 class TestTwoRuns:
     @pytest.mark.parametrize("first", [{}, {"a": "0", "c": "0"}], ids=["creating", "later"])
-    def test_one_after_the_other_from_one_version(self, first: dict[str, str], uri: str) -> None:
+    def test_one_after_the_other_from_one_version(self, first: dict[str, str], uri: Uri) -> None:
         if first:
             night(uri, first)
         tables = [LabelsTable(uri), LabelsTable(uri)]
@@ -169,7 +168,7 @@ class TestTwoRuns:
         assert plans[0].version == plans[1].version
         for table, plan in zip(tables, plans, strict=True):
             stage(table, plan)
-        done = tables[0].commit(plans[0], "one", NOW)
+        done = tables[0].commit(plans[0], "one", NOW).version
         line = refusal(tables[1].commit, plans[1], "two", NOW)
         assert line.startswith(f"{uri}: ")
         assert f"version {done} " in line
@@ -180,13 +179,13 @@ class TestTwoRuns:
         assert planned(LabelsTable(uri), {"a": "1", "b": "1"}).empty
 
     @pytest.mark.parametrize("first", [{}, {"a": "0"}], ids=["creating", "merging"])
-    def test_both_have_seen_nobody(self, first: dict[str, str], anywhere: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_both_have_seen_nobody(self, first: dict[str, str], anywhere: Uri, monkeypatch: pytest.MonkeyPatch) -> None:
         self.overtaken_at_the_last_moment(anywhere, first, monkeypatch)
 
-    def test_both_have_seen_nobody_appending(self, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_both_have_seen_nobody_appending(self, uri: Uri, monkeypatch: pytest.MonkeyPatch) -> None:
         self.overtaken_at_the_last_moment(uri, {"z": "0"}, monkeypatch)
 
-    def overtaken_at_the_last_moment(self, uri: str, first: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def overtaken_at_the_last_moment(self, uri: Uri, first: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
         """The other commits after we have looked and before we write: only the log can decide."""
         if first:
             night(uri, first)
@@ -211,7 +210,7 @@ class TestTwoRuns:
         assert sorted(held(uri)) == sorted(first | {"a": "1"})
 
     @pytest.mark.parametrize("first", [{}, {"z": "0"}, {"a": "0"}], ids=["creating", "appending", "merging"])
-    def test_at_the_same_moment(self, first: dict[str, str], uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_at_the_same_moment(self, first: dict[str, str], uri: Uri, monkeypatch: pytest.MonkeyPatch) -> None:
         """On a disk only: of two conditional puts at the same moment Swift confirms both."""
         if first:
             night(uri, first)
@@ -228,7 +227,7 @@ class TestTwoRuns:
 
         def run(table: LabelsTable, plan: Plan) -> None:
             try:
-                said.append(table.commit(plan, plan.key, NOW))
+                said.append(table.commit(plan, plan.key, NOW).version)
             except MgcError as error:
                 said.append(f"{type(error).__name__}: {error}")
 
@@ -250,10 +249,10 @@ class TestTwoRuns:
         assert LabelsTable(uri).version == version
         assert sorted(held(uri)) == sorted(tracks)
 
-    def test_a_commit_that_another_one_replaced(self, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_commit_that_another_one_replaced(self, uri: Uri, monkeypatch: pytest.MonkeyPatch) -> None:
         """What a store without atomic conditional puts does to the first of two."""
         night(uri, {"a": "1"})
-        enter, log = LabelsTable._enter, Path(uri, "_delta_log", f"{1:020d}.json")
+        enter, log = LabelsTable._enter, uri.local / "_delta_log" / f"{1:020d}.json"
 
         def replaced(self: LabelsTable, *args: Any, **options: Any) -> None:
             enter(self, *args, **options)
@@ -267,7 +266,7 @@ class TestTwoRuns:
 
     def test_the_same_run_twice(self, tmp_path: Path) -> None:
         """Submitted again while it is still at work: both share a folder, which the first to commit deletes."""
-        uri = str(tmp_path)
+        uri = Uri.of_path(tmp_path)
         tables = [LabelsTable(uri), LabelsTable(uri)]
         plans = [planned(table, {"a": "1"}) for table in tables]
         assert plans[0].key == plans[1].key
@@ -275,14 +274,14 @@ class TestTwoRuns:
         tables[0].commit(plans[0], plans[0].key, NOW)
         assert "another run" in refusal(tables[1].commit, plans[1], plans[1].key, NOW)
 
-    def test_maintenance_meanwhile_is_no_other_run(self, uri: str) -> None:
+    def test_maintenance_meanwhile_is_no_other_run(self, uri: Uri) -> None:
         night(uri, {"a": "1", "b": "1"})
         night(uri, {"a": "2", "b": "1"})
         table = LabelsTable(uri)
         plan = planned(table, {"a": "3", "c": "1"})
         table.run(plan).freeze()
         stage(table, plan)
-        delta = DeltaTable(uri, storage_options=delta_options(uri))
+        delta = DeltaTable(uri.text, storage_options=uri.storage_options)
         delta.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False, full=True)
         assert delta.version() > plan.version
         table.commit(plan, plan.key, NOW)
@@ -299,23 +298,23 @@ class TestTwoRuns:
         for tracks in ({"a": "1"}, {"a": "1", "b": "1"}, {"a": "2", "b": "1"}):
             with monkeypatch.context() as patch:
                 patch.setattr(LabelsTable, "_enter", deaf)
-                night(str(tmp_path), tracks)
-            assert {track: row["content_tag"] for track, row in held(str(tmp_path)).items()} == tracks
-        assert LabelsTable(str(tmp_path)).version == 2
+                night(Uri.of_path(tmp_path), tracks)
+            assert {track: row["content_tag"] for track, row in held(Uri.of_path(tmp_path)).items()} == tracks
+        assert LabelsTable(Uri.of_path(tmp_path)).version == 2
 
 
 class TestRunFolder:
-    def test_is_gone_after_the_commit(self, uri: str) -> None:
+    def test_is_gone_after_the_commit(self, uri: Uri) -> None:
         table = LabelsTable(uri)
         plan = planned(table, {"a": "1"})
-        assert table.run(plan).uri.startswith(join(uri, "_runs") + "/")
+        assert table.run(plan).uri.parent == uri / "_runs"
         table.run(plan).freeze()
         stage(table, plan)
         table.commit(plan, plan.key, NOW)
         assert not files.exists(table.run(plan).uri)
-        assert files.list_uris(join(uri, "_runs")) == []
+        assert files.list_uris(uri / "_runs") == []
 
-    def test_what_killed_runs_left_goes_with_a_later_one(self, uri: str) -> None:
+    def test_what_killed_runs_left_goes_with_a_later_one(self, uri: Uri) -> None:
         table = LabelsTable(uri)
         killed = planned(table, {"a": "1"}, options="others")
         table.run(killed).freeze()
@@ -328,15 +327,15 @@ class TestRunFolder:
     def test_one_that_cannot_be_deleted_does_not_undo_the_run(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        def refuse(uri: str) -> None:
+        def refuse(uri: Uri) -> None:
             raise StorageError(f"cannot delete {uri}: permission is denied; change it.")
 
         monkeypatch.setattr(files, "delete", refuse)
         night(str(tmp_path), {"a": "1"})
-        assert LabelsTable(str(tmp_path)).version == 0
+        assert LabelsTable(Uri.of_path(tmp_path)).version == 0
         assert "cannot delete" in caplog.text
 
-    def test_readers_and_vacuum_do_not_see_it(self, anywhere: str) -> None:
+    def test_readers_and_vacuum_do_not_see_it(self, anywhere: Uri) -> None:
         uri = anywhere
         night(uri, {"a": "1", "b": "1"})
         table = LabelsTable(uri)
@@ -344,8 +343,8 @@ class TestRunFolder:
         table.run(plan).freeze()
         stage(table, plan)
         before = files.list_uris(uri)
-        options = delta_options(uri)
-        delta = DeltaTable(uri, storage_options=options)
+        options = uri.storage_options
+        delta = DeltaTable(uri.text, storage_options=options)
         assert delta.to_pyarrow_dataset().count_rows() == 2
         with duckdb.connect() as connection:
             connection.register("labels", delta.to_pyarrow_dataset())
@@ -361,10 +360,10 @@ class TestRunFolder:
         table.commit(plan, plan.key, NOW)
         assert {track: row["content_tag"] for track, row in held(uri).items()} == {"a": "1", "b": "2", "c": "1"}
 
-    def test_vacuum_leaves_the_last_table(self, uri: str) -> None:
+    def test_vacuum_leaves_the_last_table(self, uri: Uri) -> None:
         for tag in "123":
             night(uri, {"a": tag, "b": "1"})
-        delta = DeltaTable(uri, storage_options=delta_options(uri))
+        delta = DeltaTable(uri.text, storage_options=uri.storage_options)
         gone = delta.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False, full=True)
         assert len(gone) == 2
         assert held(uri)["a"]["content_tag"] == "3"

@@ -20,9 +20,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cluster.labels import plan
-from cluster.labels.table import APPLICATION, PLAN, LabelsTable
+from cluster.labels.counts import PlanCounts, RunCounts
+from cluster.labels.plan import PLAN, PlanRequest
+from cluster.labels.table import APPLICATION, CommittedRun, LabelsTable
 from cluster.storage import files
-from cluster.storage.s3 import delta_options
+from cluster.storage.uri import Uri
 from cluster.tables.parquet import write_part
 from mgc import schema
 from mgc.errors import ErrorKind, MgcError, StorageError
@@ -44,20 +46,18 @@ from tests.support.object_store import ObjectStore
 
 
 class TestNights:
-    def test_the_first_commit_creates_the_table_with_its_rows(self, uri: str) -> None:
+    def test_the_first_commit_creates_the_table_with_its_rows(self, uri: Uri) -> None:
         table = LabelsTable(uri)
         assert not table.exists
         assert table.version == -1
         plan = planned(table, {"a": "1", "b": "1", "c": "1"})
-        assert plan.counts == {
-            "new": 3, "changed": 0, "stale": 0, "retry": 0, "waiting": 0, "up_to_date": 0, "pending": 0, "removed": 0,
-            "corrected": 0, "unknown_overrides": 0,
-        }  # fmt: skip
+        assert plan.counts == PlanCounts(new=3)
         assert plan.todo.schema.equals(PLAN)
         table.run(plan).freeze()
         stage(table, plan, {"b": ErrorKind.NOT_AUDIO})
         assert not LabelsTable(uri).exists
-        assert table.commit(plan, "night-1", NOW) == 0
+        done = table.commit(plan, "night-1", NOW)
+        assert done == CommittedRun(0, RunCounts(new=3, labeled=2, quarantined=1))
         assert table.version == 0
         assert table.exists
         rows = held(uri)
@@ -70,20 +70,20 @@ class TestNights:
         assert rows["b"]["error_offset"] == 4
         assert rows["b"]["duration_seconds"] is None
         assert table.dataset().schema.equals(schema.LABELS)
-        delta = DeltaTable(uri, storage_options=delta_options(uri))
+        delta = DeltaTable(uri.text, storage_options=uri.storage_options)
         assert delta.transaction_version(APPLICATION) == 0
         assert delta.history()[0]["mgc.run_id"] == "night-1"
 
-    def test_nothing_to_do_is_no_commit(self, uri: str) -> None:
+    def test_nothing_to_do_is_no_commit(self, uri: Uri) -> None:
         night(uri, {"a": "1"})
         table = LabelsTable(uri)
         plan = planned(table, {"a": "1"})
         assert plan.empty
-        assert plan.counts["up_to_date"] == 1
-        assert table.commit(plan, plan.key, NOW) == 0
+        assert plan.counts.up_to_date == 1
+        assert table.commit(plan, plan.key, NOW).version == 0
         assert LabelsTable(uri).version == 0
 
-    def test_new_changed_removed_and_back(self, anywhere: str) -> None:
+    def test_new_changed_removed_and_back(self, anywhere: Uri) -> None:
         uri = anywhere
         night(uri, {"a": "1", "b": "1", "c": "1"})
         later = NOW + timedelta(days=1)
@@ -91,7 +91,7 @@ class TestNights:
         plan = night(uri, {"a": "1", "b": "2", "d": "1"}, at=later.astimezone(timezone(timedelta(hours=5))))
         assert reasons(plan) == {"b": "changed", "d": "new"}
         assert plan.removed.to_pydict() == {"track_id": ["c"]}
-        assert plan.counts["removed"] == 1
+        assert plan.counts.removed == 1
         rows = held(uri)
         assert {track: row["content_tag"] for track, row in rows.items()} == {"a": "1", "b": "2", "c": "1", "d": "1"}
         assert rows["c"]["removed_at"] == later
@@ -105,7 +105,7 @@ class TestNights:
         assert held(uri)["c"]["removed_at"] is None
         assert LabelsTable(uri).version == 2
 
-    def test_a_removed_track_is_removed_once(self, uri: str) -> None:
+    def test_a_removed_track_is_removed_once(self, uri: Uri) -> None:
         night(uri, {"a": "1", "b": "1"})
         plan = night(uri, {"a": "1"})
         assert not plan.todo.num_rows
@@ -114,10 +114,10 @@ class TestNights:
         # Not run by another model either.
         assert reasons(planned(LabelsTable(uri), {"a": "1"}, model="model-2")) == {"a": "stale"}
 
-    def test_only_new_tracks_are_appended(self, uri: str) -> None:
+    def test_only_new_tracks_are_appended(self, uri: Uri) -> None:
         night(uri, {"a": "1"})
         night(uri, {"a": "1", "b": "1"})
-        delta = DeltaTable(uri, storage_options=delta_options(uri))
+        delta = DeltaTable(uri.text, storage_options=uri.storage_options)
         assert [entry["operation"] for entry in delta.history()] == ["WRITE", "WRITE"]
         assert delta.history()[0]["operationMetrics"]["num_added_rows"] == 1
         assert sorted(held(uri)) == ["a", "b"]
@@ -125,7 +125,7 @@ class TestNights:
 
 class TestWhatIsPlanned:
     def test_stale_by_model_or_front_end(self, tmp_path: Path) -> None:
-        uri = str(tmp_path)
+        uri = Uri.of_path(tmp_path)
         night(uri, {"a": "1", "b": "1"}, {"b": ErrorKind.CORRUPT_STREAM})
         table = LabelsTable(uri)
         assert planned(table, {"a": "1", "b": "1"}).empty
@@ -135,19 +135,21 @@ class TestWhatIsPlanned:
             assert plan.todo["tries"].to_pylist() == [0, 0]
 
     def test_moved_files_are_read_where_they_are_now(self, tmp_path: Path) -> None:
-        night(str(tmp_path), {"a": "1"})
-        plan = LabelsTable(str(tmp_path)).plan(catalog({"a": "1"}, "s3://elsewhere"), MODEL, FEATURES, {}, None)
+        night(Uri.of_path(tmp_path), {"a": "1"})
+        plan = LabelsTable(Uri.of_path(tmp_path)).plan(
+            catalog({"a": "1"}, "s3://elsewhere"), PlanRequest(MODEL, FEATURES)
+        )
         assert reasons(plan) == {"a": "changed"}
 
     def test_a_failed_fetch_is_tried_again_so_often(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("cluster.labels.plan.MOST_TRIES", 3)
-        uri, tracks = str(tmp_path), {"a": "1", "b": "1"}
+        uri, tracks = Uri.of_path(tmp_path), {"a": "1", "b": "1"}
         outcomes = {"a": ErrorKind.FETCH_FAILED, "b": ErrorKind.TRUNCATED}
         night(uri, tracks, outcomes)
         for tries in (1, 2):
             assert held(uri)["a"]["tries"] == tries
             plan = night(uri, tracks, outcomes)
-            assert plan.counts["retry"] == 1
+            assert plan.counts.retry == 1
             assert plan.todo.to_pydict()["tries"] == [tries]
         assert held(uri)["a"]["tries"] == 3
         assert planned(LabelsTable(uri), tracks).empty
@@ -161,52 +163,51 @@ class TestWhatIsPlanned:
 
     def test_labelling_again_is_not_a_failed_try(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("cluster.labels.plan.MOST_TRIES", 2)
-        uri = str(tmp_path)
+        uri = Uri.of_path(tmp_path)
         for number in range(3):
             night(uri, {"a": "1"}, model=f"model-{number}")
         night(uri, {"a": "1"}, {"a": ErrorKind.FETCH_FAILED}, model="model-x")
-        assert planned(LabelsTable(uri), {"a": "1"}, "model-x").counts["retry"] == 1
+        assert planned(LabelsTable(uri), {"a": "1"}, "model-x").counts.retry == 1
 
     def test_a_limit(self, tmp_path: Path) -> None:
-        uri, tracks = str(tmp_path), {"a": "1", "b": "1", "c": "1"}
+        uri, tracks = Uri.of_path(tmp_path), {"a": "1", "b": "1", "c": "1"}
         plan = night(uri, tracks, limit=2)
         assert reasons(plan) == {"a": "new", "b": "new"}
-        assert plan.counts["pending"] == 1
+        assert plan.counts.pending == 1
         assert sorted(held(uri)) == ["a", "b"]
         plan = planned(LabelsTable(uri), {"b": "1", "c": "1"}, limit=1)
         assert plan.empty
-        assert plan.counts == {
-            "new": 0, "changed": 0, "stale": 0, "retry": 0, "waiting": 0, "up_to_date": 1, "pending": 1, "removed": 0,
-            "corrected": 0, "unknown_overrides": 0,
-        }  # fmt: skip
+        assert plan.counts == PlanCounts(up_to_date=1, pending=1)
         assert reasons(planned(LabelsTable(uri), tracks, limit=10)) == {"c": "new"}
 
     def test_the_key_says_what_the_run_depends_on(self, tmp_path: Path) -> None:
-        table = LabelsTable(str(tmp_path / "t"))
+        table = LabelsTable(Uri.of_path(tmp_path / "t"))
         tracks = {"a": "1", "b": "2"}
         key = planned(table, tracks).key
-        assert planned(LabelsTable(str(tmp_path / "t")), tracks).key == key
+        assert planned(LabelsTable(Uri.of_path(tmp_path / "t")), tracks).key == key
         others = [
             planned(table, tracks | {"c": "1"}),
             planned(table, {"a": "1"}),
             planned(table, {"a": "2", "b": "1"}),
-            table.plan(catalog(tracks, "s3://elsewhere"), MODEL, FEATURES, {}, None),
+            table.plan(catalog(tracks, "s3://elsewhere"), PlanRequest(MODEL, FEATURES)),
             planned(table, tracks, model="model-2"),
             planned(table, tracks, features="features-2"),
             planned(table, tracks, clips=3),
         ]
-        night(str(tmp_path / "t"), {"z": "1"})
-        others.append(planned(LabelsTable(str(tmp_path / "t")), tracks))
+        night(Uri.of_path(tmp_path / "t"), {"z": "1"})
+        others.append(planned(LabelsTable(Uri.of_path(tmp_path / "t")), tracks))
         assert len({key, *(plan.key for plan in others)}) == 1 + len(others)
 
     def test_the_key_is_the_same_in_another_process(self, tmp_path: Path) -> None:
         tracks = {f"track {number}": str(number) for number in range(300)}
-        key = planned(LabelsTable(str(tmp_path)), tracks, a=1, b=[2]).key
+        key = planned(LabelsTable(Uri.of_path(tmp_path)), tracks, a=1, b=[2]).key
         pq.write_table(catalog(tracks).take(np.random.default_rng(0).permutation(300)), tmp_path / "c.parquet")
         script = (
             "import sys, pyarrow.parquet as pq; from cluster.labels.table import LabelsTable\n"
+            "from cluster.labels.plan import PlanRequest\n"
             "t = pq.read_table(sys.argv[1] + '/c.parquet', partitioning=None)\n"
-            f"print(LabelsTable(sys.argv[1]).plan(t, {MODEL!r}, {FEATURES!r}, {{'b': [2], 'a': 1}}, None).key)"
+            f"asked = PlanRequest({MODEL!r}, {FEATURES!r}, options={{'b': [2], 'a': 1}})\n"
+            "print(LabelsTable(sys.argv[1]).plan(t, asked).key)"
         )
         command = [sys.executable, "-c", script, str(tmp_path)]
         environment = {**os.environ, "PYTHONHASHSEED": "7"}
@@ -215,9 +216,9 @@ class TestWhatIsPlanned:
         assert done.stdout.strip() == key, done.stderr
 
     def test_a_table_with_a_track_twice_is_refused(self, tmp_path: Path) -> None:
-        uri = str(tmp_path)
+        uri = Uri.of_path(tmp_path)
         night(uri, {"a": "1"})
-        write_deltalake(uri, LabelsTable(uri).dataset().to_table(), mode="append")
+        write_deltalake(uri.text, LabelsTable(uri).dataset().to_table(), mode="append")
         line = refusal(planned, LabelsTable(uri), {"a": "1"})
         assert f"{uri}: " in line
         assert "more than once" in line
@@ -228,10 +229,10 @@ class TestWhatIsNoLabelsTable:
         "uri",
         ["/x/a%41", "/x/[live]", "/x/a|b", "/x/a\\b", "/x/a\nb", "/x/a#b", "s3://b/c#x", "s3://b/c?x", "s3://b/c%20d"],
     )
-    def test_names_that_deltalake_misreads(self, uri: str, s3_environment: ObjectStore) -> None:
+    def test_names_that_deltalake_misreads(self, uri: Uri, s3_environment: ObjectStore) -> None:
         assert "Delta table" in refusal(LabelsTable, uri)
 
-    def test_nothing_there(self, anywhere: str) -> None:
+    def test_nothing_there(self, anywhere: Uri) -> None:
         line = refusal(LabelsTable(anywhere).dataset)
         assert line.startswith(f"{anywhere}: ")
         assert "`mgc label" in line
@@ -243,7 +244,7 @@ class TestWhatIsNoLabelsTable:
 
     @pytest.mark.cluster
     def test_wrong_credentials(
-        self, bucket_uri: str, s3_environment: ObjectStore, monkeypatch: pytest.MonkeyPatch
+        self, bucket_uri: Uri, s3_environment: ObjectStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         table = LabelsTable(bucket_uri + "/labels")
         plan = planned(table, {"a": "1"})
@@ -256,9 +257,9 @@ class TestWhatIsNoLabelsTable:
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_environment.secret_key)
         assert not LabelsTable(table.uri).exists
 
-    def test_a_file(self, anywhere: str) -> None:
+    def test_a_file(self, anywhere: Uri) -> None:
         files.write_bytes(anywhere, b"x")
-        assert re.match(rf"{re.escape(anywhere)}\b.* file\b", refusal(LabelsTable, anywhere))
+        assert re.match(rf"{re.escape(str(anywhere))}\b.* file\b", refusal(LabelsTable, anywhere))
 
     def test_another_delta_table(self, tmp_path: Path) -> None:
         write_deltalake(str(tmp_path), pa.table({"title": ["x"]}))
@@ -266,23 +267,23 @@ class TestWhatIsNoLabelsTable:
         assert "track_id, uri" in line
 
     def test_a_newer_format(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        night(str(tmp_path), {"a": "1"})
-        night(str(tmp_path), {"a": "2", "b": "1"})
+        night(Uri.of_path(tmp_path), {"a": "1"})
+        night(Uri.of_path(tmp_path), {"a": "2", "b": "1"})
         monkeypatch.setattr(schema, "FORMAT_VERSION", 0)
         line = refusal(LabelsTable, str(tmp_path))
         assert re.match(rf"{re.escape(str(tmp_path))}: .*\b1\b.*\b0\b", line)
 
     def test_a_damaged_log(self, tmp_path: Path) -> None:
-        night(str(tmp_path), {"a": "1"})
+        night(Uri.of_path(tmp_path), {"a": "1"})
         (tmp_path / "_delta_log" / f"{0:020d}.json").write_text("{")
         line = refusal(LabelsTable, str(tmp_path))
         assert line.startswith(f"{tmp_path}: ")
 
     def test_a_data_file_that_is_gone(self, tmp_path: Path) -> None:
-        night(str(tmp_path), {"a": "1"})
+        night(Uri.of_path(tmp_path), {"a": "1"})
         for path in tmp_path.glob("*.parquet"):
             path.unlink()
-        line = refusal(planned, LabelsTable(str(tmp_path)), {"a": "1"}, error=MgcError)
+        line = refusal(planned, LabelsTable(Uri.of_path(tmp_path)), {"a": "1"}, error=MgcError)
         assert str(tmp_path) in line
 
 
@@ -329,7 +330,7 @@ def test_any_sequence_of_nights(nights: list[dict[str, Any]]) -> None:
             plan = planned(labels, each["catalog"], each["model"], limit=each["limit"])
             assert reasons(plan) == todo
             assert set(plan.removed["track_id"].to_pylist()) == removed
-            assert plan.counts["up_to_date"] + len(todo) + plan.counts["pending"] == len(each["catalog"])
+            assert plan.counts.up_to_date + len(todo) + plan.counts.pending == len(each["catalog"])
             outcomes = {track: each["outcomes"].get(track, LABEL) for track in todo}
             if each["killed"] and todo:
                 labels.run(plan).freeze()
@@ -342,7 +343,7 @@ def test_any_sequence_of_nights(nights: list[dict[str, Any]]) -> None:
             if each["twice"] and todo:
                 write_part(labels.run(plan).staged_uri, heard(plan.todo, plan, outcomes))
             version += not plan.empty
-            assert labels.commit(plan, plan.key, NOW) == version
+            assert labels.commit(plan, plan.key, NOW).version == version
             for track in todo:
                 failed = outcomes[track] != LABEL
                 table[track] = {

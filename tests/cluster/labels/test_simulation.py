@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.labels.rates import Measured
 from cluster.labels.simulation import (
     FMA_FULL,
     TEN_MILLION,
@@ -22,6 +21,7 @@ from cluster.labels.simulation import (
 )
 from mgc.audio.excerpts import ListeningPlan
 from mgc.errors import ConfigError
+from mgc.labeling.throughput import Throughput
 
 seconds = st.floats(1e-4, 10.0)
 workloads = st.builds(
@@ -149,7 +149,7 @@ def test_no_nodes_are_refused() -> None:
 
 
 def test_rates_of_past_runs_take_the_place_of_the_benchmarks() -> None:
-    run = Measured(
+    run = Throughput(
         tracks=100, seconds=20.0, cores=2, size_bytes=1000, bytes_read=500, audio_seconds=6000.0, heard_seconds=2400.0,
         fetch_seconds=1.0, listen_seconds=24.0, predict_seconds=6.0,
     )  # fmt: skip

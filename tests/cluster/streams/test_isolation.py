@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from cluster.labels.table import PLAN, LabelsTable
+from cluster.labels.plan import PLAN, PlanRequest
+from cluster.labels.table import LabelsTable
 from cluster.session.profiles import Profile
 from cluster.session.progress import watch_progress
+from cluster.storage.uri import Uri
 from cluster.streams.listening import ListenRequest, stage_labels
 from mgc.bundle import load_bundle
 from mgc.labeling.rows import Lineage
-from pipelines.catalogs.sources import listed
+from pipelines.catalogs.sources import list_source
 from tests.cluster.streams.decoders import DIES, EATS, HANGS, treacherous
 from tests.support.good_files import good_files
 
@@ -36,17 +38,17 @@ def test_each_treacherous_file_is_quarantined_alone(ray_session: Profile, tmp_pa
         wanted[name] = kind
     for name, data in files.items():
         (music / name).write_bytes(data)
-    tracks, _ = listed(str(music))
+    tracks, _ = list_source(Uri.of_path(music))
     bundle = load_bundle()
-    table = LabelsTable(str(tmp_path / "labels"))
-    plan = table.plan(tracks, bundle.id, bundle.features_id, {}, None)
-    uri = table.run(plan).freeze()
+    table = LabelsTable(Uri.of_path(tmp_path / "labels"))
+    plan = table.plan(tracks, PlanRequest(bundle.id, bundle.features_id))
+    uri = table.run(plan).freeze().text
     lineage = Lineage(bundle.id, bundle.features_id, plan.key)
     with watch_progress("labeling", "tracks", plan.todo.num_rows) as progress:
         request = ListenRequest(
             uri, plan.todo.num_rows, PLAN, bundle.experiment, decoders=[treacherous], patience_seconds=4.0
         )
-        stage_labels(request, bundle, lineage, table.run(plan).staged_uri, ray_session, progress)
+        stage_labels(request, bundle, lineage, table.run(plan).staged_uri.text, ray_session, progress)
     table.commit(plan, plan.key, datetime.now(UTC))
     rows = {row["track_id"]: row for row in table.dataset().to_table().to_pylist()}
     assert {name: row["error_kind"] for name, row in rows.items()} == wanted
@@ -55,7 +57,7 @@ def test_each_treacherous_file_is_quarantined_alone(ray_session: Profile, tmp_pa
     assert "SIGABRT" in rows["04.wav"]["error_message"]
     # What hung or died is tried again the next night; what was too much for its memory is not.
     tomorrow = datetime.now(UTC) + timedelta(days=1)
-    again = table.plan(tracks, bundle.id, bundle.features_id, {}, None, at=tomorrow)
+    again = table.plan(tracks, PlanRequest(bundle.id, bundle.features_id, at=tomorrow))
     assert {row["track_id"]: row["reason"] for row in again.todo.to_pylist()} == dict.fromkeys(
         ("03.wav", "04.wav", "20.wav"), "retry"
     )

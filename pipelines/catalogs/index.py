@@ -1,0 +1,170 @@
+"""`mgc catalog`: list a source, join what is known of its tracks, compare with the last listing, write the catalog.
+
+Rows stream from the listing to the catalog and are never all in memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cluster.storage import files
+from cluster.storage.listing import AUDIO_EXTENSIONS
+from cluster.storage.uri import Uri
+from cluster.tables.catalog import write_catalog
+from cluster.tables.catalog_changes import Changes, earlier_listing
+from cluster.tables.parquet import is_parquet
+from mgc import schema
+from mgc.datasets.splits import split_of
+from mgc.errors import CatalogError, StorageError
+from mgc.units import format_bytes
+from pipelines.catalogs.metadata import Metadata, describe_join, join_metadata, read_request
+from pipelines.catalogs.requests import CatalogRequest
+from pipelines.catalogs.sources import refuse_empty, stream
+from pipelines.command.job import Summary, describe, say
+
+
+def index_source(request: CatalogRequest) -> Summary:
+    """Index a source and write its catalog."""
+    source, limit = request.source, request.limit
+    metadata = read_request(request.metadata) if request.metadata is not None else None
+    target = request.out if is_parquet(request.out) else request.out / "catalog.parquet"
+    counts: dict[str, int] = {}
+    notices = request.notices
+    if metadata is not None:
+        notices = (*notices, *(each for each in metadata.notices if each not in notices))
+    earlier = _open_earlier(target, source) if limit is None else None
+    with _parts_folder(request, target) as parts:
+        tables, ignored = stream(source, parts, limit)
+        tables = refuse_empty(tables, ignored, source)
+        if metadata is not None:
+            tables = join_metadata(tables, metadata, counts)
+        tables = count_rows(tables, counts, earlier, target)
+        if request.split_by:
+            tables = (add_splits(table, request.split_by, request.seed) for table in tables)
+        if request.dry_run:
+            for _ in tables:
+                pass
+        else:
+            write_catalog(target, tables, notices, source if limit is None else None)
+            _delete_parts(parts)
+    counts["ignored"] = sum(ignored.values())
+    if metadata is not None and metadata.tracks is not None and limit is None:
+        counts["missing"] = metadata.tracks - counts["known"]
+    _print_counts(counts, metadata, ignored)
+    if request.dry_run:
+        describe({**counts, "would write": str(target)})
+        return Summary("dry_run", {**counts})
+    say(f"{counts['tracks']} tracks, {format_bytes(counts['bytes'])} -> {target}")
+    return Summary("done", {**counts}, {"catalog": str(target)})
+
+
+def _print_counts(counts: dict[str, int], metadata: Metadata | None, ignored: Counter[str]) -> None:
+    for line in describe_join(metadata, counts) if metadata is not None else ():
+        say(line)
+    if ignored:
+        say("ignored: " + ", ".join(f"{count} {name}" for name, count in ignored.most_common(8)))
+    if "same" in counts:
+        say("since the last listing: {new} new, {changed} changed, {gone} gone, {same} the same".format(**counts))
+
+
+def add_splits(tracks: pa.Table, group: str, seed: int) -> pa.Table:
+    """Give rows without a split one by their group, so that each group is on one side.
+
+    Args:
+        tracks: rows of `schema.CATALOG`.
+        group: column of the groups.
+        seed: seed of the division.
+    """
+    groups = tracks[group].combine_chunks().dictionary_encode()
+    by_group = [split_of(key, seed) for key in groups.dictionary.to_pylist()]
+    splits = pa.array(by_group, pa.string()).take(groups.indices)
+    given = tracks["split"]
+    place = schema.CATALOG.get_field_index("split")
+    asked = pc.or_kleene(pc.is_null(given), pc.equal(given, ""))
+    return tracks.set_column(place, schema.CATALOG.field("split"), pc.if_else(asked, splits, given))
+
+
+def count_rows(
+    tables: Iterable[pa.Table], counts: dict[str, int], changes: Changes | None, target: Uri
+) -> Iterator[pa.Table]:
+    """Yield the same rows, while counting them and comparing them with the last listing.
+
+    Args:
+        tables: rows of `schema.CATALOG`.
+        counts: gets `tracks` and `bytes`, and the counts of the comparison.
+        changes: comparison with the last listing; None for none.
+        target: catalog that will be written, for messages.
+    """
+    counts["tracks"] = counts["bytes"] = 0
+    for table in tables:
+        counts["tracks"] += table.num_rows
+        counts["bytes"] += pc.sum(table["size_bytes"]).as_py() or 0
+        changes = _compare(changes, table, target)
+        yield table
+    changes = _compare(changes, None, target)
+    if changes is not None:
+        counts.update(changes.counts)
+
+
+def _compare(changes: Changes | None, table: pa.Table | None, target: Uri) -> Changes | None:
+    """Continue a comparison, or end it where there is no table. Returns None if the earlier catalog is damaged."""
+    try:
+        if changes is not None and table is not None:
+            changes.add(table)
+        elif changes is not None:
+            changes.end()
+    except (CatalogError, StorageError) as error:
+        say(f"not compared with the last listing in {target}: {error}")
+        return None
+    return changes
+
+
+def _open_earlier(target: Uri, source: Uri) -> Changes | None:
+    try:
+        return earlier_listing(target, source)
+    except CatalogError as error:
+        say(f"not compared with the earlier catalog: {error}")
+        return None
+
+
+@contextlib.contextmanager
+def _parts_folder(request: CatalogRequest, target: Uri) -> Iterator[Uri]:
+    """Yield the folder for the parts of a listing; a dry run writes nothing beside the catalog."""
+    if not request.dry_run:
+        yield parts_folder(target, request.source)
+        return
+    with tempfile.TemporaryDirectory(prefix="mgc-listing-") as folder:
+        yield Uri.parse(folder)
+
+
+def parts_folder(target: Uri, source: Uri) -> Uri:
+    """Return where the parts of a listing lie until the catalog is complete.
+
+    The folder lies beside the catalog. Its name depends on the catalog, the source and the store, so that no two
+    listings share one.
+    """
+    store = [os.environ.get(name, "") for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")]
+    facts = [source.text, target.text, *store, *sorted(AUDIO_EXTENSIONS)]
+    key = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
+    return target.parent / "_listing" / key
+
+
+def _delete_parts(parts: Uri) -> None:
+    """Delete the parts of a listing. The catalog is written, so what fails here is said and does not fail the job."""
+    try:
+        files.delete(parts)
+    except StorageError as error:
+        say(f"the catalog is written, but the parts of its listing are still there: {error}")
+        return
+    if not parts.is_remote:
+        # Not empty while another listing is under way.
+        with contextlib.suppress(OSError):
+            parts.parent.local.rmdir()

@@ -1,0 +1,170 @@
+"""`mgc label`: stage a row for every planned track, enter them in one commit, and report."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+import click
+from ray.exceptions import RayError
+
+from cluster.labels.plan import PLAN, Plan
+from cluster.labels.table import CommittedRun, LabelsTable
+from cluster.session.connect import connect
+from cluster.session.profiles import Profile
+from cluster.session.progress import ProgressHandle, watch_progress
+from cluster.storage import files
+from cluster.storage.uri import Uri
+from cluster.streams.listening import ListenRequest, stage_labels
+from mgc.errors import LabelsError, MgcError
+from mgc.evaluation.alarms import Thresholds, thresholds
+from mgc.labeling.rows import Lineage
+from mgc.labeling.throughput import Throughput
+from pipelines.command.job import Summary, describe, say
+from pipelines.nights.plan import Night, describe_night, open_night
+from pipelines.nights.report import RunFacts, report_uri, summarize_run, write_report
+from pipelines.nights.requests import LabelRequest
+
+_SECONDS: Final = ("audio_seconds", "heard_seconds", "fetch_seconds", "listen_seconds", "predict_seconds")
+"""Sums of the job's counters that `Throughput` keeps."""
+
+_MOST_PASSES: Final = 3
+"""Number of times that a run labels the tracks whose rows did not arrive."""
+
+
+def label(request: LabelRequest) -> Summary:
+    """Bring the labels table up to date, or print what that would take."""
+    limits = thresholds(request.thresholds)
+    if request.dry_run:
+        night = open_night(request.night)
+        describe(night.bundle.experiment.dotted())
+        click.echo()
+        return Summary("dry_run", {**describe_night(night)})
+    return _label(request, limits)
+
+
+def _label(request: LabelRequest, limits: Thresholds) -> Summary:
+    started = datetime.now(UTC)
+    night = open_night(request.night)
+    plan, labels = night.plan, night.table.uri
+    outputs = {"labels": str(labels)}
+    if plan.empty:
+        return _up_to_date(plan, labels, outputs)
+    say(_describe_plan(plan))
+    measured = Throughput()
+    if plan.todo.num_rows:
+        with connect(profile=request.profile) as profile:
+            plan, measured = _stage_all(night, profile, request.until)
+    if plan.empty:
+        say(f"{labels}: the time was up before the first track; nothing was committed.")
+        return Summary("partial", {**plan.counts.to_json()}, outputs)
+    status = "partial" if plan.counts.pending else "done"
+    about = {"status": status, "measured": measured.to_json(), "model_id": plan.model_id}
+    about |= {"features_id": plan.features_id}
+    committed = night.table.commit(plan, plan.key, datetime.now(UTC), about)
+    counts = committed.counts
+    say(f"{counts.labeled} labeled, {counts.quarantined} quarantined -> {labels} (version {committed.version})")
+    if counts.pending:
+        say(f"{counts.pending} tracks are left for the next run")
+    facts = RunFacts(plan, request.night.source, started, measured, limits)
+    alarms = _report(night, committed, facts, outputs)
+    for alarm in alarms:
+        say(f"alarm: {alarm}")
+    return Summary(status, {**counts.to_json(), "table_version": committed.version}, outputs, alarms)
+
+
+def _up_to_date(plan: Plan, labels: Uri, outputs: dict[str, str]) -> Summary:
+    counts = plan.counts
+    later = f"; {counts.waiting} wait to be tried again" if counts.waiting else ""
+    say(f"{labels}: {counts.up_to_date} tracks are up to date{later}; nothing to label.")
+    report = report_uri(labels, "latest", "html")
+    if files.exists(report):
+        outputs["report"] = str(report)
+    return Summary("partial" if counts.pending else "up_to_date", {**counts.to_json()}, outputs)
+
+
+def _report(night: Night, committed: CommittedRun, facts: RunFacts, outputs: dict[str, str]) -> list[str]:
+    """Write the report of a committed run. Returns its alarms.
+
+    The labels are true even without a report, and a scheduler that ran the job again would find nothing to do. So a
+    report that cannot be written is one more alarm.
+    """
+    labels, bundle = night.table.uri, night.bundle
+    try:
+        # As the run left it: other commits may have come since.
+        run = summarize_run(LabelsTable(labels, committed.version), bundle, facts)
+        write_report(labels, run, bundle, [*bundle.training.notices, *night.notices])
+    except MgcError as error:
+        return [f"The labels are committed, but their report could not be written: {error}"]
+    outputs["report"] = str(report_uri(labels, "latest", "html"))
+    return [alarm.message for alarm in run.alarms]
+
+
+def _describe_plan(plan: Plan) -> str:
+    counts = plan.counts
+    return (
+        f"{plan.todo.num_rows} tracks to label ({counts.new} new, {counts.changed} changed, {counts.stale} by another "
+        f"model, {counts.retry} to try again), {counts.up_to_date} up to date, {counts.waiting} waiting, "
+        f"{counts.removed} gone" + (f", {counts.corrected} corrections" if counts.corrected else "")
+    )
+
+
+def _stage_all(night: Night, profile: Profile, until: datetime | None) -> tuple[Plan, Throughput]:
+    """Stage a row for every planned track. Rows that an earlier, killed run staged are kept.
+
+    Returns:
+        The plan without the tracks that were not reached in time, and what the run took.
+
+    Raises:
+        LabelsError: tracks have no row after several passes.
+    """
+    plan, bundle = night.plan, night.bundle
+    lineage = Lineage(bundle.id, bundle.features_id, plan.key)
+    run = night.table.run(plan)
+    run.freeze()
+    total = plan.todo.num_rows
+    missing = run.missing()
+    if 0 < missing.num_rows < total:
+        say(f"an earlier run of this plan finished {total - missing.num_rows} of {total} tracks; going on from there")
+    measured = Throughput()
+    for _ in range(_MOST_PASSES):
+        if not missing.num_rows or _is_over(until):
+            break
+        uri = run.portion(missing)
+        began = datetime.now(UTC)
+        with watch_progress("labeling", "tracks", missing.num_rows) as progress:
+            request = ListenRequest(uri.text, missing.num_rows, PLAN, bundle.experiment, until=until)
+            stage_labels(request, bundle, lineage, run.staged_uri.text, profile, progress)
+            measured = measured.plus(_measure(progress, began, profile))
+        missing = run.missing()
+    if missing.num_rows and not _is_over(until):
+        raise LabelsError(
+            f"{night.table.uri}: {missing.num_rows} tracks have no row after {_MOST_PASSES} passes, for example "
+            f"{missing['track_id'][0].as_py()!r}; nothing was committed. Submit the job again."
+        )
+    return (plan.without(missing) if missing.num_rows else plan), measured
+
+
+def _is_over(until: datetime | None) -> bool:
+    return until is not None and datetime.now(UTC) >= until
+
+
+def _measure(progress: ProgressHandle, began: datetime, profile: Profile) -> Throughput:
+    """Return what a pass took."""
+    try:
+        sums, first = progress.sums()
+    except RayError:
+        # Lost figures are no reason to lose a night.
+        sums, first = {}, None
+    now = datetime.now(UTC).timestamp()
+    first = now if first is None else first
+    return Throughput(
+        seconds=now - first,
+        startup_seconds=first - began.timestamp(),
+        cores=profile.cores,
+        gpus=profile.gpus,
+        tracks=int(sums.get("tracks", 0)),
+        size_bytes=int(sums.get("size_bytes", 0)),
+        bytes_read=int(sums.get("bytes_read", 0)),
+        **{name: sums.get(name, 0.0) for name in _SECONDS},
+    )

@@ -1,0 +1,280 @@
+"""What the jobs around the labels table are asked to do, and the options of a night.
+
+A command line makes these, so this module imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import click
+
+from cluster.labels.policy import GONE, Gone
+from mgc.shipped_bundle import ShippedBundle
+from pipelines.command.job import BUNDLE, URI, Summary
+
+if TYPE_CHECKING:
+    from cluster.session.profiles import Profile
+    from cluster.storage.uri import Uri
+
+THIS_PLAN: Final = "this"
+LARGE_CATALOGS: Final = ("fma-full", "ten-million")
+"""Workloads that can be simulated without a catalog."""
+
+NODES: Final = "1,2,4,8,16,32,64,128"
+
+
+@dataclass(frozen=True)
+class NightRequest:
+    """A night: which tracks to label, with which model, into which table.
+
+    Attributes:
+        source: catalog, or a source of tracks that is listed now.
+        labels: folder of the labels table.
+        bundle: folder of the model, or the name of the shipped one.
+        limit: number of tracks of the catalog to look at, from its beginning; None for all.
+        gone: what happens to rows whose track is no longer in the catalog.
+        retry_all: whether to retry every quarantined track.
+        overrides: file of a curator's corrections; None keeps those of the table.
+    """
+
+    source: Uri
+    labels: Uri
+    bundle: Uri | ShippedBundle = ShippedBundle.DEFAULT
+    limit: int | None = None
+    gone: Gone = "mark"
+    retry_all: bool = False
+    overrides: Uri | None = None
+
+
+@dataclass(frozen=True)
+class LabelRequest:
+    """Label the tracks of a night.
+
+    Attributes:
+        night: the night.
+        profile: profile of an open Ray session, or the name of one; None takes what there is.
+        until: aware time at which to stop starting tracks and commit those that are done.
+        thresholds: values of the report's alarms by name, as text; others keep their defaults.
+        dry_run: whether to print the plan only.
+    """
+
+    night: NightRequest
+    profile: Profile | str | None = None
+    until: datetime | None = None
+    thresholds: Mapping[str, str] = field(default_factory=dict)
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class PlanRequest:
+    """Print the plan of a night, or what a workload takes on clusters that are not here.
+
+    Attributes:
+        night: the night to plan; None for a workload that needs no catalog.
+        labels: folder of the labels table whose past runs give the rates; None where there is none.
+        bundle: folder of the model, or the name of the shipped one.
+        simulate: workload to simulate: `THIS_PLAN`, one of `LARGE_CATALOGS`, or None for no simulation.
+        nodes: numbers of nodes to simulate.
+        cores: cores of a simulated node.
+        gpus: GPUs of a simulated node.
+        price_per_hour: price of a simulated node.
+    """
+
+    night: NightRequest | None
+    labels: Uri | None
+    bundle: Uri | ShippedBundle
+    simulate: str | None
+    nodes: tuple[int, ...]
+    cores: int
+    gpus: int
+    price_per_hour: float
+
+
+@dataclass(frozen=True)
+class ShowRequest:
+    """Print a labels table.
+
+    Attributes:
+        labels: folder of the labels table.
+        limit: largest number of rows of each printed table.
+        genre: genre whose tracks to print; None for all.
+        rows: whether to print tracks, and not only counts.
+        dry_run: whether to count only.
+    """
+
+    labels: Uri
+    limit: int = 20
+    genre: str | None = None
+    rows: bool = True
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class DiffRequest:
+    """Compare two versions of a labels table.
+
+    Attributes:
+        labels: folder of the labels table.
+        before: name of a version.
+        after: name of another one.
+        limit: largest number of examples of each kind, and of flips.
+        out: file to write all differences to, which ends in .csv or .parquet.
+        overwrite: whether to replace that file.
+    """
+
+    labels: Uri
+    before: str
+    after: str
+    limit: int
+    out: Uri | None
+    overwrite: bool
+
+
+@dataclass(frozen=True)
+class RollbackRequest:
+    """Make a labels table equal to an earlier version.
+
+    Attributes:
+        labels: folder of the labels table.
+        version: name of the version.
+        limit: largest number of examples that a dry run prints.
+        dry_run: whether to print the differences only.
+    """
+
+    labels: Uri
+    version: str
+    limit: int
+    dry_run: bool
+
+
+@dataclass(frozen=True)
+class VacuumRequest:
+    """Delete the files that only old versions of a labels table need.
+
+    Attributes:
+        labels: folder of the labels table.
+        keep: number of versions that stay readable.
+        limit: largest number of files to name.
+        dry_run: whether to name the files only.
+    """
+
+    labels: Uri
+    keep: int
+    limit: int
+    dry_run: bool
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """Write a version of a labels table as one plain file.
+
+    Attributes:
+        labels: folder of the labels table.
+        kind: format of the file.
+        out: file to write.
+        version: name of the version.
+        limit: largest number of rows; None for all.
+        overwrite: whether to replace the file.
+    """
+
+    labels: Uri
+    kind: Literal["parquet", "csv"]
+    out: Uri
+    version: str
+    limit: int | None
+    overwrite: bool
+
+
+class TimeOfDay(click.ParamType[datetime]):
+    """A time to stop at: HH:MM for the next such time by this machine's clock, or ISO 8601."""
+
+    name = "TIME"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Parse a time. Returns an aware one."""
+        if isinstance(value, datetime):
+            return value
+        now = datetime.now().astimezone()
+        clock = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", str(value))
+        if clock:
+            time = now.replace(hour=int(clock[1]), minute=int(clock[2]), second=0, microsecond=0)
+            return time if time > now else time + timedelta(days=1)
+        try:
+            # A time without a zone is in this machine's zone.
+            time = datetime.fromisoformat(str(value)).astimezone()
+        except ValueError:
+            self.fail(f"{value!r} is not a time; write 06:00, or 2026-03-01T06:00.", param, ctx)
+        if time <= now:
+            self.fail(f"{value} is in the past.", param, ctx)
+        return time
+
+
+def night_options(needed: bool = True) -> Callable[[Callable[..., Summary]], Callable[..., Summary]]:
+    """Return a decorator that adds the options of a night to a command.
+
+    Args:
+        needed: whether the command needs a night. It gets one as `night` then. Otherwise `night` is None if
+            CATALOG-or-SOURCE or --labels is missing, and the command also gets `labels` and `bundle`.
+    """
+    return functools.partial(_with_options, needed=needed)
+
+
+def _with_options(command: Callable[..., Summary], needed: bool) -> Callable[..., Summary]:
+    @functools.wraps(command)
+    def call(
+        source: Uri | None,
+        labels: Uri | None,
+        bundle: Uri | ShippedBundle,
+        limit: int | None,
+        gone: Gone,
+        retry_all: bool,
+        overrides: Uri | None,
+        **others: Any,
+    ) -> Summary:
+        night = None
+        if source is not None and labels is not None:
+            night = NightRequest(source, labels, bundle, limit, gone, retry_all, overrides)
+        if needed:
+            return command(night=night, **others)
+        return command(night=night, labels=labels, bundle=bundle, **others)
+
+    for option in reversed(
+        (
+            click.argument("source", metavar="CATALOG-or-SOURCE", type=URI, required=needed),
+            click.option("--labels", type=URI, required=needed, help="Folder of the labels table."),
+            click.option(
+                "--bundle",
+                type=BUNDLE,
+                default=ShippedBundle.DEFAULT,
+                show_default=True,
+                help="Folder of the model; `default` is shipped with mgc.",
+            ),
+            click.option(
+                "--limit",
+                type=click.IntRange(1),
+                help="Only the first N tracks of the catalog; the others stay pending.",
+            ),
+            click.option(
+                "--gone",
+                type=click.Choice(GONE),
+                default="mark",
+                show_default=True,
+                help="Rows of tracks that left the catalog: keep them, mark them with a removed_at, or prune them.",
+            ),
+            click.option("--retry-all", is_flag=True, help="Retry every quarantined track, whatever its error."),
+            click.option(
+                "--overrides",
+                type=URI,
+                help="CSV or Parquet file of corrections (track_id, genre, by, reason). They win over the model and "
+                "replace the corrections in the table; without this option those stay.",
+            ),
+        )
+    ):
+        call = option(call)
+    return call

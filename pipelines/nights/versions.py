@@ -1,0 +1,95 @@
+"""The words of `mgc labels`: print, compare, restore, vacuum and export versions of a labels table."""
+
+from __future__ import annotations
+
+import collections
+
+import click
+
+from cluster.labels.diff import DifferenceFile, diff, track_rows
+from cluster.labels.export import export
+from cluster.labels.history import commits, find_version, open_version, rollback, vacuum
+from cluster.labels.table import LabelsTable
+from cluster.storage.uri import Uri
+from mgc.units import format_bytes
+from pipelines.command.console import open_console
+from pipelines.command.job import Summary, say
+from pipelines.nights.requests import DiffRequest, ExportRequest, RollbackRequest, VacuumRequest
+from pipelines.nights.tables import difference_tables, history_table, track_tables
+
+
+def show_history(labels: Uri, limit: int) -> Summary:
+    """Print the newest commits of a table."""
+    log = commits(LabelsTable(labels))
+    open_console().print(history_table(log, labels, limit))
+    counts = dict(collections.Counter(f"{commit.what}s".replace(" ", "_") for commit in log if commit.changes_rows))
+    return Summary("done", {"version": log[0].version, "entries": len(log), **counts}, _outputs(labels))
+
+
+def show_differences(request: DiffRequest) -> Summary:
+    """Print what differs between two versions, and write it to a file where one is asked for."""
+    labels, out = request.labels, None
+    if request.out is not None:
+        as_csv = request.out.text.lower().endswith(".csv")
+        out = DifferenceFile(request.out, "csv" if as_csv else "parquet", request.overwrite)
+    log = commits(LabelsTable(labels))
+    before, after = (find_version(text, log, labels) for text in (request.before, request.after))
+    found = diff(labels, before, after, request.limit, out)
+    open_console().print(difference_tables(found, (before, after), labels, request.limit))
+    outputs = _outputs(labels)
+    if out is not None:
+        outputs["differences"] = str(out.uri)
+        say(f"{found.written} differences -> {out.uri}")
+    return Summary("done", {"before": before, "after": after, **found.counts}, outputs)
+
+
+def roll_back(request: RollbackRequest) -> Summary:
+    """Make the table equal to an earlier version, or print what would differ."""
+    labels = request.labels
+    log = commits(LabelsTable(labels))
+    newest, target = log[0].version, find_version(request.version, log, labels)
+    if request.dry_run:
+        rollback(labels, target, log, dry_run=True)
+        found = diff(labels, newest, target, request.limit)
+        open_console().print(difference_tables(found, (newest, target), labels, request.limit))
+        return Summary("dry_run", {"from": newest, "to": target, **found.counts}, _outputs(labels))
+    made = rollback(labels, target, log)
+    say(f"{labels} equals version {target} again (as version {made}); the next label run starts from there.")
+    return Summary("done", {"from": newest, "to": target, "version": made}, _outputs(labels))
+
+
+def delete_old_files(request: VacuumRequest) -> Summary:
+    """Delete the files that only old versions need, and name some of them."""
+    done = vacuum(request.labels, request.keep, request.dry_run)
+    for name in done.files[: request.limit]:
+        click.echo(name)
+    if len(done.files) > request.limit:
+        click.echo(f"… and {len(done.files) - request.limit} more")
+    verb = "would be deleted" if request.dry_run else "deleted"
+    say(
+        f"{len(done.files)} files, {format_bytes(done.size_bytes)} {verb}; versions from {done.oldest} on stay "
+        f"readable -> {request.labels}"
+    )
+    counts = {"files": len(done.files), "bytes": done.size_bytes, "oldest_version": done.oldest}
+    return Summary("dry_run" if request.dry_run else "done", counts, _outputs(request.labels))
+
+
+def write_version(request: ExportRequest) -> Summary:
+    """Write a version as one plain file."""
+    labels, out = request.labels, request.out
+    number = find_version(request.version, commits(LabelsTable(labels)), labels)
+    rows = export(open_version(labels, number), request.kind, out, request.limit, request.overwrite)
+    say(f"{rows} tracks of version {number} -> {out}")
+    return Summary("done", {"version": number, "rows": rows}, {**_outputs(labels), "export": str(out)})
+
+
+def show_track(labels: Uri, track: str, limit: int) -> Summary:
+    """Print the row of a track, and what earlier versions say about it."""
+    table = LabelsTable(labels)
+    rows = track_rows(labels, track, commits(table), limit)
+    open_console().print(track_tables(track, rows, labels))
+    return Summary("done", {"version": table.version, "changes": len(rows)}, _outputs(labels))
+
+
+def _outputs(labels: Uri) -> dict[str, str]:
+    return {"labels": str(labels)}
