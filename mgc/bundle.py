@@ -42,11 +42,10 @@ from mgc.bundle_files import (
     WEIGHTS,
     BundleFiles,
 )
-from mgc.configuration import short_hash, to_json, what_differs
+from mgc.configuration import JsonObject, short_hash, to_json, what_differs
 from mgc.errors import AudioError, BundleError, ConfigError, ErrorKind, StorageError, shorten
 from mgc.evaluation.leakage import TrainedGroups
 from mgc.experiment import Experiment
-from mgc.facts import JsonObject
 from mgc.features.front_end import FrontEnd, build_front_end, features_id
 from mgc.features.normalization import Normalization
 from mgc.labeling.adjust import PriorAdjustment

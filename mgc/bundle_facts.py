@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from mgc.bundle import Bundle
 from mgc.datasets.protocols import name_of
@@ -40,9 +39,11 @@ def describe_model(bundle: Bundle) -> dict[str, str]:
 
 def list_history(bundle: Bundle) -> list[EpochRow]:
     """Return the training history of a bundle, one row for each epoch."""
-    known = [field.name for field in dataclasses.fields(EpochRow)]
-    rows: list[dict[str, Any]] = list(bundle.training.history)
-    return [EpochRow(**{name: row[name] for name in known if name in row}) for row in rows]
+    figures = [field.name for field in dataclasses.fields(EpochRow) if field.name != "epoch"]
+    return [
+        EpochRow(int(row["epoch"]), **{name: row[name] for name in figures if name in row})
+        for row in bundle.training.history
+    ]
 
 
 def read_scores(bundle: Bundle) -> tuple[Scores | None, str, str]:

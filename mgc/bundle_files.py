@@ -10,9 +10,9 @@ from typing import Final, TypeVar
 from pyarrow import fs
 from pydantic import JsonValue
 
+from mgc.configuration import JsonObject
 from mgc.credentials import without_credentials
 from mgc.errors import BundleError, ConfigError, shorten
-from mgc.facts import JsonObject
 from mgc.shipped_bundle import ShippedBundle
 
 DEFAULT: Final = ShippedBundle.DEFAULT.value

@@ -7,11 +7,11 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Self
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, JsonValue, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from mgc.audio.excerpts import ListeningPlan
-from mgc.configuration import STRICT, to_json
+from mgc.configuration import STRICT, JsonObject, to_json
 from mgc.datasets.protocols import GivenSplits, ProtocolConfig, check_protocol
 from mgc.errors import ConfigError
 from mgc.features.front_end import FrontEndConfig, build_front_end
@@ -79,12 +79,12 @@ class Experiment:
             raise ValueError(f"scaling.method bytes is for features of uint8, the front end gives {front_end.dtype}")
         return self
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """JSON-ready values with the format's version."""
         return {"format_version": FORMAT_VERSION, **to_json(self)}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any], where: str = "experiment") -> Experiment:
+    def from_json(cls, value: Mapping[str, JsonValue], where: str = "experiment") -> Experiment:
         """Inverse of `to_json`. Types are taken as they are: neither "3" nor true is a number.
 
         Args:
@@ -136,7 +136,7 @@ class Experiment:
             name, fault = _first_fault(error)
             raise ConfigError(f"option {name}: {fault}" if name else f"options: {fault}") from None
 
-    def dotted(self) -> dict[str, Any]:
+    def dotted(self) -> JsonObject:
         """Every field by its dotted name, in order."""
         return _flatten(to_json(self))
 
@@ -144,36 +144,37 @@ class Experiment:
 _EXPERIMENT: Final = TypeAdapter(Experiment)
 
 
-def _validated(fields: Mapping[str, Any]) -> Experiment:
+def _validated(fields: Mapping[str, JsonValue]) -> Experiment:
     # By way of JSON: there a list may be a tuple, although nothing else is converted.
     return _EXPERIMENT.validate_json(json.dumps(fields), strict=True)
 
 
-def _find(name: str, fields: dict[str, Any]) -> tuple[dict[str, Any], str]:
+def _find(name: str, fields: JsonObject) -> tuple[JsonObject, str]:
     """The group in which a field lies, and its name there."""
     *path, leaf = name.split(".")
-    place: Any = fields
+    place: JsonValue = fields
     for key in path:
         place = place.get(key) if isinstance(place, dict) else None
     if not isinstance(place, dict) or leaf not in place:
         raise ConfigError(f"option {name}: there is no such field; {_nearest(name, fields)}")
-    if isinstance(place[leaf], dict):
-        names = ", ".join(f"{name}.{key}" for key in _flatten(place[leaf]))
+    group = place[leaf]
+    if isinstance(group, dict):
+        names = ", ".join(f"{name}.{key}" for key in _flatten(group))
         raise ConfigError(f"option {name}: this is a group of fields; set one of {names}.")
     return place, leaf
 
 
-def _defaults(name: str, kind: str) -> dict[str, Any]:
+def _defaults(name: str, kind: JsonValue) -> JsonObject:
     """The fields of a kind, each at its default."""
     try:
-        group: dict[str, Any] = to_json(_KINDS[name.removesuffix(".kind")].validate_python({"kind": kind}))
+        group = to_json(_KINDS[name.removesuffix(".kind")].validate_python({"kind": kind}))
     except ValidationError as error:
         raise ConfigError(f"option {name}: {_first_fault(error)[1]}") from None
     return group
 
 
-def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def _flatten(value: Mapping[str, JsonValue], prefix: str = "") -> JsonObject:
+    flat: JsonObject = {}
     for key, item in value.items():
         if isinstance(item, dict):
             flat |= _flatten(item, f"{prefix}{key}.")
@@ -182,7 +183,7 @@ def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _parse(text: str, current: Any) -> Any:
+def _parse(text: str, current: JsonValue) -> JsonValue:
     """The value that a person meant, for a field that now has the value `current`."""
     if isinstance(current, list) and not text.lstrip().startswith("["):
         return [_value(part.strip()) for part in text.split(",")] if text.strip() else []
@@ -191,17 +192,18 @@ def _parse(text: str, current: Any) -> Any:
     return text if isinstance(current, str) and not isinstance(value, str) else value
 
 
-def _value(text: str) -> Any:
+def _value(text: str) -> JsonValue:
     word = text.strip().lower()
     if word in ("true", "false", "null", "none"):
         return {"true": True, "false": False}.get(word)
     try:
-        return json.loads(text)
+        value: JsonValue = json.loads(text)
     except json.JSONDecodeError:
         return text
+    return value
 
 
-def _nearest(name: str, fields: Mapping[str, Any]) -> str:
+def _nearest(name: str, fields: Mapping[str, JsonValue]) -> str:
     names = list(_flatten(fields))
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
     # Someone who knows the field, but not its group, types the last part only.

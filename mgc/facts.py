@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-JsonObject = dict[str, JsonValue]
-"""What a JSON object becomes in Python."""
+from mgc.configuration import JsonObject
 
 
 class Facts(BaseModel):

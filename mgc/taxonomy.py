@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
-from mgc.configuration import short_hash
+from mgc.configuration import JsonObject, short_hash
 from mgc.errors import ConfigError
 
 
@@ -78,12 +77,12 @@ class Taxonomy:
         """Twelve hexadecimal digits of the SHA-256 of the genres and their order."""
         return short_hash(self.to_json())
 
-    def to_json(self) -> list[dict[str, Any]]:
+    def to_json(self) -> list[JsonObject]:
         """JSON-ready list of {name, parent}."""
         return [{"name": genre.name, "parent": genre.parent} for genre in self.genres]
 
     @classmethod
-    def from_json(cls, genres: Any) -> Taxonomy:
+    def from_json(cls, genres: object) -> Taxonomy:
         """Inverse of `to_json`.
 
         Raises:
@@ -94,7 +93,7 @@ class Taxonomy:
         return cls(tuple(Genre(genre["name"], genre.get("parent")) for genre in genres))
 
 
-def _is_genre(value: Any) -> bool:
+def _is_genre(value: object) -> bool:
     return (
         isinstance(value, dict)
         and value.keys() <= {"name", "parent"}

@@ -23,7 +23,7 @@ from cluster.training.job import TrainingJob
 from cluster.training.journal import Pen
 from mgc.errors import TrainingError
 from mgc.models.blocks import Classifier, parameter_count
-from mgc.training.course import Course, Row, epoch_row
+from mgc.training.course import Course, epoch_row
 from mgc.training.figures import EpochFigures
 from mgc.training.ghost import normalize_over, sharing_workers
 from mgc.training.loop import Learner
@@ -150,7 +150,7 @@ def _normalize(model: Classifier, job: TrainingJob) -> None:
         normalize_over(model, clips)
 
 
-def _report(row: Row, course: Course, rank: int) -> None:
+def _report(row: dict[str, object], course: Course, rank: int) -> None:
     """Every worker reports; the first one saves, to a folder that is uploaded while training goes on."""
     if rank:
         ray.train.report(row)

@@ -17,7 +17,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from multiprocessing import forkserver
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Generic, Self, TypeVar
+from typing import Final, Generic, Self, TypeVar, cast
 
 from pebble import ProcessExpired, ProcessPool
 
@@ -53,7 +53,7 @@ class Isolated(Generic[Result]):
             del main.__file__
         self._pool = ProcessPool(max_workers=1, context=context, initializer=_become, initargs=(make,))
 
-    def begin(self, *arguments: Any, timeout_seconds: float) -> Callable[[], Result]:
+    def begin(self, *arguments: object, timeout_seconds: float) -> Callable[[], Result]:
         """Call the function; the child takes one call after the other, and goes on while its caller does other things.
 
         Args:
@@ -67,7 +67,8 @@ class Isolated(Generic[Result]):
 
         def end() -> Result:
             try:
-                result: Result = task.result()
+                # The function that `make` gave returned it.
+                result = cast(Result, task.result())
             except FutureTimeoutError:
                 raise AudioError(
                     ErrorKind.TIMEOUT, f"decoding took more than {timeout_seconds:.0f} s and was stopped"
@@ -78,7 +79,7 @@ class Isolated(Generic[Result]):
 
         return end
 
-    def __call__(self, *arguments: Any, timeout_seconds: float) -> Result:
+    def __call__(self, *arguments: object, timeout_seconds: float) -> Result:
         """The function's result; see `begin`."""
         return self.begin(*arguments, timeout_seconds=timeout_seconds)()
 
@@ -98,11 +99,11 @@ class Isolated(Generic[Result]):
         self.close()
 
 
-_function: Callable[..., Any] | None = None
+_function: Callable[..., object] | None = None
 """In the child: what it was started for."""
 
 
-def _become(make: Callable[[], Callable[..., Any]]) -> None:
+def _become(make: Callable[[], Callable[..., object]]) -> None:
     """Set the child up."""
     global _function
     _function = make()
@@ -118,7 +119,7 @@ def _become(make: Callable[[], Callable[..., Any]]) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.RLIM_INFINITY))
 
 
-def _call(*arguments: Any) -> Any:
+def _call(*arguments: object) -> object:
     assert _function is not None
     return _function(*arguments)
 

@@ -15,7 +15,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from mgc.audio.attempt import RATES_HZ, SLACK_SECONDS, Attempt, Use, mix
-from mgc.audio.cuts import Cuts, counted
+from mgc.audio.cuts import Cuts, cut_by_count
 from mgc.audio.excerpts import ListeningPlan
 from mgc.audio.ffmpeg import counted_seconds
 from mgc.audio.probe import probe
@@ -93,7 +93,7 @@ def _listen(
         # libsndfile guesses the length from the bit rate of the first frame, and reads no further than that.
         cuts = None
         with contextlib.suppress(AudioError):
-            cuts = counted(data, probe(Held(data)).audio, plan, track_id)
+            cuts = cut_by_count(data, probe(Held(data)).audio, plan, track_id)
             if cuts is not None and abs(cuts.duration_seconds - duration_seconds) > SLACK_SECONDS:
                 return listen_to_cuts(cuts, attempt.use)
         true_seconds = counted_seconds(data) if cuts is None else None

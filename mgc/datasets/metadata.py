@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,7 +15,11 @@ FACTS: Final = (*schema.TRACK_FACTS, "duration_seconds")
 """Catalog columns that metadata may give beside `track_id`, which is the path below SOURCE."""
 
 
-def metadata_table(columns: Mapping[str, Any], where: str, names: Sequence[str] = FACTS) -> pa.Table:
+Column: TypeAlias = Sequence[object] | pa.Array | pa.ChunkedArray
+"""What Arrow takes for a column."""
+
+
+def metadata_table(columns: Mapping[str, Column], where: str, names: Sequence[str] = FACTS) -> pa.Table:
     """Metadata as a catalog wants them.
 
     Args:
@@ -36,8 +40,9 @@ def metadata_table(columns: Mapping[str, Any], where: str, names: Sequence[str] 
         field = schema.CATALOG.field(name)
         try:
             given = columns.get(name, pa.nulls(rows, field.type))
-            in_arrow = isinstance(given, pa.Array | pa.ChunkedArray)
-            arrays[name] = given.cast(field.type) if in_arrow else pa.array(given, field.type)
+            if not isinstance(given, pa.Array | pa.ChunkedArray):
+                given = pa.array(given, field.type)
+            arrays[name] = given.cast(field.type)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
             raise CatalogError(f"{where}: column {name} has another type than a catalog's: {error}") from None
     table = pa.table(arrays)

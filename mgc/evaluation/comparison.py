@@ -10,12 +10,11 @@ Axes: M the two models, N units (tracks), G genres, R replicates, E events count
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mgc.configuration import to_json
+from mgc.configuration import JsonObject, to_json
 from mgc.datasets.protocols import Unit
 from mgc.errors import FeaturesError
 from mgc.evaluation.intervals import GroupKind, Interval, ResamplingGroups, interval, resample
@@ -68,10 +67,9 @@ class Comparison:
     groups: int
     group_kind: GroupKind
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """JSON-ready values."""
-        values: dict[str, Any] = to_json(self)
-        return values
+        return to_json(self)
 
 
 def compare(
@@ -159,7 +157,8 @@ def _macro_f1(counts_RC: npt.NDArray[np.float64], place: int, G: int) -> npt.NDA
     whole_RG = counts_RC[:, :G]
     right_RG, answered_RG = counts_RC[:, place : place + G], counts_RC[:, place + G : place + 2 * G]
     f1_RG = 2 * right_RG / np.maximum(whole_RG + answered_RG, 1)
-    return np.nanmean(np.where(whole_RG > 0, f1_RG, np.nan), axis=1)
+    mean_R: npt.NDArray[np.float64] = np.nanmean(np.where(whole_RG > 0, f1_RG, np.nan), axis=1)
+    return mean_R
 
 
 def _difference(first_R: npt.NDArray[np.float64], second_R: npt.NDArray[np.float64], several: bool) -> Difference:

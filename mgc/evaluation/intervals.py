@@ -185,4 +185,5 @@ def wilson_interval(right: int, total: int) -> Interval:
 
 
 def _divided(part_R: Numbers, whole_R: Numbers) -> Numbers:
-    return np.divide(part_R, whole_R, out=np.full(len(whole_R), np.nan), where=whole_R > 0)
+    share_R: Numbers = np.divide(part_R, whole_R, out=np.full(len(whole_R), np.nan), where=whole_R > 0)
+    return share_R

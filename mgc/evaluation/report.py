@@ -17,8 +17,9 @@ from typing import Any, Final
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from pydantic import JsonValue
 
-from mgc.configuration import to_json
+from mgc.configuration import JsonObject, to_json
 from mgc.credentials import without_credentials
 from mgc.evaluation.alarms import shares, watched
 from mgc.evaluation.calibration import Calibration
@@ -145,7 +146,7 @@ def render_report(content: ReportContent) -> str:
     )
 
 
-def report_json(content: ReportContent) -> dict[str, Any]:
+def report_json(content: ReportContent) -> JsonObject:
     """What the page shows, as JSON-ready values. Its texts hold no credentials.
 
     Returns:
@@ -165,41 +166,43 @@ def report_json(content: ReportContent) -> dict[str, Any]:
     """
     scores, run = content.scores, content.labels_run
     measured = {name: getattr(content, name) for name in ("calibration", "robustness", "embedding_map")}
-    values: dict[str, Any] = _json_ready(
-        {
-            "format_version": FORMAT_VERSION,
-            "title": content.title,
-            "notices": content.notices,
-            "leaks": content.leaks,
-            "model": content.model,
-            "scores": scores
-            and {
-                "split": content.split_name,
-                "description": content.split_description,
-                **scores.to_json(),
-            },
-            "history": [dataclasses.asdict(row) for row in content.history],
-            "kept_epoch": content.kept_epoch,
-            **{name: to_json(value) for name, value in measured.items() if value is not None},
-            **({"shots": shots_to_json(content.shots)} if content.shots else {}),
-            **(run.to_json() if run else {}),
-        }
-    )
-    return values
+    values = {
+        "format_version": FORMAT_VERSION,
+        "title": content.title,
+        "notices": content.notices,
+        "leaks": content.leaks,
+        "model": content.model,
+        "scores": scores
+        and {
+            "split": content.split_name,
+            "description": content.split_description,
+            **scores.to_json(),
+        },
+        "history": [dataclasses.asdict(row) for row in content.history],
+        "kept_epoch": content.kept_epoch,
+        **{name: to_json(value) for name, value in measured.items() if value is not None},
+        **({"shots": shots_to_json(content.shots)} if content.shots else {}),
+        **(run.to_json() if run else {}),
+    }
+    return {name: _json_ready(value) for name, value in values.items()}
 
 
-def _json_ready(value: Any) -> Any:
+def _json_ready(value: object) -> JsonValue:
     """The same without credentials in its texts, and without numbers that JSON has not: they become null."""
     if isinstance(value, Mapping):
-        return {name: _json_ready(each) for name, each in value.items()}
+        return {str(name): _json_ready(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
         return [_json_ready(each) for each in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    return without_credentials(value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return without_credentials(value)
+    if value is None or isinstance(value, int):
+        return value
+    raise TypeError(f"{type(value).__name__} is not JSON")
 
 
-def _printable(value: Any) -> Any:
+def _printable(value: object) -> object:
     """A value as the page may show it: no credentials, nothing invisible, nothing that UTF-8 cannot write."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value

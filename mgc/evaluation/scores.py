@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
-from mgc.configuration import to_json
+from mgc.configuration import JsonObject, to_json
 from mgc.datasets.protocols import Unit
 from mgc.errors import BundleError, FeaturesError
 from mgc.evaluation.intervals import GroupKind, Interval, Resampled, ResamplingGroups, interval, resample
@@ -99,13 +99,12 @@ class Scores:
     effective_groups: float | None = None
     group_kind: GroupKind | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """JSON-ready values; the k of `top_k_accuracy` and `top_k_intervals` become strings."""
-        values: dict[str, Any] = to_json(self)
-        return values
+        return to_json(self)
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Scores:
+    def from_json(cls, values: Mapping[str, object]) -> Scores:
         """Inverse of `to_json`; fields that it does not know are ignored, and scores of older bundles are understood.
 
         Raises:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
-from mgc.configuration import to_json
+from mgc.configuration import JsonObject, to_json
 from mgc.errors import ConfigError
 
 GROUPS: Final = ("many", "medium", "few")
@@ -94,6 +94,6 @@ def shot_scores(
     return scores[0], scores[1], scores[2]
 
 
-def shots_to_json(scores: Sequence[ShotScore]) -> list[dict[str, Any]]:
+def shots_to_json(scores: Sequence[ShotScore]) -> list[JsonObject]:
     """JSON-ready: one object a group, with the fields of `ShotScore`."""
     return [to_json(score) for score in scores]

@@ -6,7 +6,7 @@ C: clips, T: samples in time.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Final, Self
+from typing import ClassVar, Final, Self
 
 import numpy as np
 import soxr
@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from mgc.audio.waveform import Waveform
-from mgc.configuration import STRICT, to_json
+from mgc.configuration import STRICT, JsonObject, to_json
 from mgc.features.clips import Clips, Dtype
 
 _CLIPS_AT_ONCE: Final = 16
@@ -45,7 +45,7 @@ class ClipConfig:
         """Length of a clip in samples."""
         return round(self.clip_seconds * self.sample_rate_hz)
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> JsonObject:
         """JSON-ready values from which the features' id is made: equal where the numbers must be."""
         return to_json(self) | {"clip_seconds": self.clip_samples / self.sample_rate_hz}
 

@@ -86,7 +86,7 @@ class Lpcc(ClipFrontEnd):
         size = config.frame_length + _MOST_LAGS
         spectrum_CXF = torch.fft.rfft(frames_CXT, n=size)
         power_CXF = spectrum_CXF.real.square().addcmul_(spectrum_CXF.imag, spectrum_CXF.imag)
-        lags_CXL = torch.fft.irfft(power_CXF, n=size)[..., : config.order + 1].double()
+        lags_CXL: torch.Tensor = torch.fft.irfft(power_CXF, n=size)[..., : config.order + 1].double()
         lags_CXL[..., 0] = lags_CXL[..., 0] * (1 + _NOISE_SHARE) + _NOISE_ENERGY
         return lags_CXL
 

@@ -5,14 +5,14 @@ C: clips, T: samples in time, M: mel bins, X: frames.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from mgc.configuration import STRICT
+from mgc.configuration import STRICT, JsonObject
 from mgc.features.clips import Dtype
 from mgc.features.cutting import ClipFrontEnd, Cutter, FramedConfig
 from mgc.features.mel_power import SMALLEST_POWER, MelPower
@@ -57,7 +57,7 @@ class MelConfig(FramedConfig):
         """Upper edge of the highest mel filter."""
         return self.sample_rate_hz / 2 if self.f_max_hz is None else self.f_max_hz
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> JsonObject:
         """As `ClipConfig.identity`; half the sample rate has one name only."""
         return super().identity() | {"f_max_hz": self.top_hz}
 

@@ -82,7 +82,8 @@ def mel_filters(sample_rate_hz: int, n_fft: int, n_mels: int, f_min_hz: float, f
     rising_FM = (bins_hz_F1 - left_hz) / (centre_hz - left_hz)
     falling_FM = (right_hz - bins_hz_F1) / (right_hz - centre_hz)
     filters_FM = np.maximum(0, np.minimum(rising_FM, falling_FM)) * (2 / (right_hz - left_hz))
-    return filters_FM.astype(np.float32)
+    filters_32_FM: NDArray[np.float32] = filters_FM.astype(np.float32)
+    return filters_32_FM
 
 
 def _hz_to_mel(frequency_hz: float) -> float:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass as plain_dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 import torch
 from pydantic.dataclasses import dataclass
 
-from mgc.configuration import STRICT
+from mgc.configuration import STRICT, JsonObject
 from mgc.errors import FeaturesError
 
 _CLIPS_AT_ONCE: Final = 64
@@ -118,18 +118,19 @@ class Normalization:
         offset_F1 = torch.tensor(self.offset_F, dtype=torch.float32, device=features_BFT.device)
         scale_F1 = torch.tensor(self.scale_F, dtype=torch.float32, device=features_BFT.device)
         shifted_BFT = features_BFT.to(torch.float32) - offset_F1.reshape(-1, *trailing)
-        scaled_BFT = shifted_BFT / scale_F1.reshape(-1, *trailing)
+        scaled_BFT: torch.Tensor = shifted_BFT / scale_F1.reshape(-1, *trailing)
         if not self.unit_length:
             return scaled_BFT
         norm_B = torch.linalg.vector_norm(scaled_BFT.flatten(1), dim=1)
-        return scaled_BFT / norm_B.where(norm_B > 0, 1.0).reshape(-1, *(1,) * (features_BFT.ndim - 1))
+        unit_BFT: torch.Tensor = scaled_BFT / norm_B.where(norm_B > 0, 1.0).reshape(-1, *(1,) * (features_BFT.ndim - 1))
+        return unit_BFT
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """JSON-ready values."""
         return {"offset": list(self.offset_F), "scale": list(self.scale_F), "unit_length": self.unit_length}
 
     @classmethod
-    def from_json(cls, value: Any) -> Normalization:
+    def from_json(cls, value: object) -> Normalization:
         """Inverse of `to_json`.
 
         Raises:
@@ -209,5 +210,5 @@ def _bin_axis(dimensions: int) -> int:
     return 3 if dimensions == 4 else 1
 
 
-def _are_numbers(value: Any) -> bool:
+def _are_numbers(value: object) -> bool:
     return isinstance(value, list) and all(type(number) in (int, float) for number in value)

@@ -10,16 +10,16 @@ import json
 import math
 import random
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
-from mgc.configuration import STRICT
+from mgc.configuration import STRICT, JsonObject
 from mgc.errors import ConfigError
 from mgc.experiment import Experiment
 
-Point = Mapping[str, Any]
+Point = Mapping[str, JsonValue]
 """A value for each dimension by its name: JSON-ready; of `Alternatives`, the option's name."""
 
 SEARCHED: Final = ("model.", "training.")
@@ -150,13 +150,13 @@ class Space:
             seen |= fields
         return self
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """JSON-ready dimensions by name."""
-        dumped: dict[str, Any] = _DIMENSIONS.dump_python(dict(self.dimensions), mode="json")
+        dumped: JsonObject = _DIMENSIONS.dump_python(dict(self.dimensions), mode="json")
         return dumped
 
     @classmethod
-    def from_json(cls, value: Any, where: str = "space") -> Space:
+    def from_json(cls, value: object, where: str = "space") -> Space:
         """Inverse of `to_json`.
 
         Args:
@@ -179,16 +179,16 @@ class Space:
         Raises:
             ConfigError: the experiment has no such field, or refuses a value.
         """
-        values: dict[str, Any] = {}
+        values: JsonObject = {}
         for name, value in point.items():
             dimension = self.dimensions.get(name)
             if isinstance(dimension, Alternatives):
-                values |= dimension.options[value]
+                values |= dimension.options[str(value)]
             else:
                 values[name] = value
         return experiment.override({name: json.dumps(value) for name, value in values.items()})
 
-    def points(self) -> Iterator[dict[str, Any]]:
+    def points(self) -> Iterator[JsonObject]:
         """Every point of a finite space; the last dimension moves fastest.
 
         Raises:
@@ -203,7 +203,7 @@ class Space:
         # Not itertools.product over ranges: it would hold them all.
         return self._points(list(self.dimensions.items()))
 
-    def _points(self, rest: list[tuple[str, AnyDimension]]) -> Iterator[dict[str, Any]]:
+    def _points(self, rest: list[tuple[str, AnyDimension]]) -> Iterator[JsonObject]:
         if not rest:
             yield {}
             return
@@ -269,7 +269,7 @@ def shown(point: Point) -> str:
     return ", ".join(f"{name.rpartition('.')[2]} {value_text(value)}" for name, value in point.items())
 
 
-def value_text(value: Any) -> str:
+def value_text(value: JsonValue) -> str:
     """A value of a point, for people: numbers to four digits."""
     if isinstance(value, float):
         return f"{value:.4g}"
@@ -287,7 +287,7 @@ def _size(dimension: AnyDimension) -> int | None:
     return None
 
 
-def _finite(dimension: AnyDimension) -> Iterator[Any]:
+def _finite(dimension: AnyDimension) -> Iterator[JsonValue]:
     match dimension:
         case Choice():
             yield from dimension.values
@@ -297,7 +297,7 @@ def _finite(dimension: AnyDimension) -> Iterator[Any]:
             yield from range(dimension.low, dimension.high + 1)
 
 
-def _ends(dimension: AnyDimension) -> list[Any]:
+def _ends(dimension: AnyDimension) -> list[JsonValue]:
     """All values of a choice, both ends of a range."""
     match dimension:
         case Choice() | Alternatives():
@@ -306,7 +306,7 @@ def _ends(dimension: AnyDimension) -> list[Any]:
             return [dimension.low, dimension.high]
 
 
-def _drawn(dimension: AnyDimension, chance: random.Random) -> Any:
+def _drawn(dimension: AnyDimension, chance: random.Random) -> JsonValue:
     match dimension:
         case Choice() | Alternatives():
             return chance.choice(list(_finite(dimension)))

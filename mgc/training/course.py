@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -29,7 +29,7 @@ _BEST: Final = "best.safetensors"
 _OPTIMIZER: Final = "optimizer.safetensors"
 _AVERAGE: Final = "average.safetensors"
 
-Row = dict[str, Any]
+Row = dict[str, float]
 """Of a history: `epoch`, counted from 1, and the figures of it by name; those of validation only where there is one."""
 
 
@@ -134,7 +134,7 @@ class Course:
             self._best_score = score
             self.best = _weights(self.learner.kept)
         self._stale = 0 if better else self._stale + 1
-        self._epoch = row["epoch"] - 1
+        self._epoch = int(row["epoch"]) - 1
         self._steps, self._figures = 0, None
         self.history.append(row)
 

@@ -5,10 +5,13 @@ Axes: G genres.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+
+from mgc.configuration import JsonObject
 
 
 @dataclass
@@ -34,12 +37,12 @@ class EpochFigures:
         """Of no clips, of the same genres."""
         return EpochFigures(0, 0.0, torch.zeros_like(self.confusion_GG))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """JSON-ready values."""
         return {"clips": self.clips, "loss_sum": self.loss_sum, "confusion": self.confusion_GG.tolist()}
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> EpochFigures:
+    def from_json(cls, value: Mapping[str, Any]) -> EpochFigures:
         """Inverse of `to_json`."""
         return cls(value["clips"], value["loss_sum"], torch.tensor(value["confusion"], dtype=torch.int64))
 

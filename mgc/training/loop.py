@@ -45,7 +45,7 @@ def _averaged(model: nn.Module, average: float) -> AveragedModel:
 def computes_bf16(device: torch.device) -> bool:
     """Whether a device computes in bfloat16 by itself; where it does not, autocast to it is slow."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 

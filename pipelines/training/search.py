@@ -235,7 +235,7 @@ def _save_best(request: SearchRequest, data: PreparedFeatures, job: TrainingJob,
     if not request.refit:
         publish_bundle(bundle, history, data, short_hash([key, best.number]), data.totals, request.bundle)
         return
-    kept = kept_row(experiment.training, history)["epoch"]
+    kept = int(kept_row(experiment.training, history)["epoch"])
     chosen = bundle.training.adjustment
     train_bundle(
         TrainRequest(

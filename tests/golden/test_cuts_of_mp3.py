@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mgc.audio.cuts import Cuts, counted, cut
+from mgc.audio.cuts import Cuts, cut, cut_by_count
 from mgc.audio.decode import decode
 from mgc.audio.excerpts import ListeningPlan
 from mgc.audio.mpeg import frames
@@ -203,7 +203,7 @@ def test_a_short_file_or_one_of_which_most_is_heard_is_read_whole() -> None:
 
 def test_a_variable_rate_without_a_table_is_counted_in_memory() -> None:
     data = encoded(Kind(44100, 2, 0, "none"))
-    cuts = counted(data, probe(Held(data)).audio, SIX)
+    cuts = cut_by_count(data, probe(Held(data)).audio, SIX)
     assert cuts is not None
     assert cuts.tolerance_seconds == 0
     whole_T = decode(data, WHOLE).windows[0].samples
@@ -213,7 +213,7 @@ def test_a_variable_rate_without_a_table_is_counted_in_memory() -> None:
         assert np.abs(window.samples - whole_T[first : first + len(window.samples)]).max() <= SAMPLES
     # Something between the frames: the count would be wrong.
     spoiled = data[: len(data) // 2] + b"\0" * 5_000 + data[len(data) // 2 :]
-    assert counted(spoiled, probe(Held(spoiled)).audio, SIX) is None
+    assert cut_by_count(spoiled, probe(Held(spoiled)).audio, SIX) is None
 
 
 def test_a_truncated_file_is_cut_from_what_is_there() -> None:

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 import mgc
-from mgc.facts import JsonObject
+from mgc.configuration import JsonObject
 from mgc.metrics import DataFacts, MadeWith, TrainingFacts, metrics_from_json, metrics_to_json
 
 SHIPPED = Path(mgc.__file__).parent / "default_bundle" / "metrics.json"

@@ -106,11 +106,14 @@ def _room(artist: Artist, channels: int, sample_rate_hz: int, rng: np.random.Gen
     fall_T = np.exp(np.float32(-6.9 / artist.reverb_seconds) * time_T)
     fall_T[: int(0.008 * sample_rate_hz)] = 0.0
     echoes_CT = rng.standard_normal((channels, count), dtype=np.float32) * fall_T
-    return echoes_CT * np.float32(artist.reverb / max(float(np.sqrt(np.sum(fall_T**2))), 1e-6))
+    loudness = np.float32(artist.reverb / max(float(np.sqrt(np.sum(fall_T**2))), 1e-6))
+    scaled_CT: Samples = echoes_CT * loudness
+    return scaled_CT
 
 
 def _tone(artist: Artist, frequency_F: Samples) -> Samples:
     octaves_F = np.log2(np.maximum(frequency_F, 20.0))
     gain_db_F = np.interp(octaves_F, np.log2(CURVE_HZ), artist.curve_db)
     band_F = 1.0 / np.sqrt(1.0 + (frequency_F / np.float32(artist.ceiling_hz)) ** 6)
-    return (10.0 ** (gain_db_F / 20.0) * band_F).astype(np.float32)
+    tone_F: Samples = (10.0 ** (gain_db_F / 20.0) * band_F).astype(np.float32)
+    return tone_F

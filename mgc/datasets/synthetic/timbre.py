@@ -126,7 +126,8 @@ def _cycle(instrument: Instrument, frequency_hz: float, slope: float, sample_rat
     spectrum = np.zeros(_CYCLE // 2 + 1, dtype=np.complex64)
     # Quadratic phases spread the energy over the cycle; equal ones would make a click of every bright sound.
     spectrum[1 : highest + 1] = amplitude_K * np.exp(1j * 0.7 * harmonic_K**2) * (_CYCLE / 2 * 0.7)
-    return fft.irfft(spectrum, _CYCLE).astype(np.float32)
+    cycle_T: Samples = fft.irfft(spectrum, _CYCLE).astype(np.float32)
+    return cycle_T
 
 
 def _envelope(instrument: Instrument, seconds: float, time_T: Samples) -> Samples:
@@ -135,7 +136,8 @@ def _envelope(instrument: Instrument, seconds: float, time_T: Samples) -> Sample
     level_T = rise_T * fall_T
     if instrument.decay_seconds < 1000.0:
         level_T *= np.exp(-time_T / np.float32(instrument.decay_seconds))
-    return level_T.astype(np.float32)
+    shaped_T: Samples = level_T.astype(np.float32)
+    return shaped_T
 
 
 @dataclass(frozen=True)
