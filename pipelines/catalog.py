@@ -36,7 +36,7 @@ def _metadata(
 
 @click.command("catalog")
 @click.argument("source", type=URI)
-@click.option("--out", type=URI, required=True, help="The catalog: a .parquet file, or a folder for catalog.parquet.")
+@click.option("--out", type=URI, required=True, help="Catalog to write: a .parquet file, or a folder.")
 @click.option(
     "--metadata",
     type=URI,
@@ -48,8 +48,8 @@ def _metadata(
     type=click.Choice(CORPORA),
     help="Corpus in SOURCE, whose own metadata or paths tell genre, artist and split.",
 )
-@click.option("--genres", type=URI, help="FMA's genres.csv  [default: beside tracks.csv]")
-@click.option("--subset", type=click.Choice(SUBSETS), help="Only the tracks of this subset of FMA.")
+@click.option("--genres", type=URI, help="FMA's genres.csv. The default is the one beside tracks.csv.")
+@click.option("--subset", type=click.Choice(SUBSETS), help="Take only the tracks of this subset of FMA.")
 @click.option(
     "--column", "columns", multiple=True, metavar="WANTED=NAME", help="Name of a column in the metadata file."
 )
@@ -60,7 +60,7 @@ def _metadata(
 )
 @click.option("--seed", default=0, show_default=True, help="Seed of that division.")
 @click.option("--notice", "notices", multiple=True, help="Notice to show with every figure made from this catalog.")
-@click.option("--limit", type=click.IntRange(1), help="Only the first N files.")
+@click.option("--limit", type=click.IntRange(1), help="Take only the first N files.")
 @click.option("--dry-run", is_flag=True, help="Print what would be done.")
 def command(
     source: Uri,

@@ -34,7 +34,7 @@ def command(ctx: click.Context) -> None:
 
 @command.command("history")
 @click.argument("labels", type=URI)
-@click.option("--limit", type=_LIMIT, default=20, show_default=True, help="The newest N entries.")
+@click.option("--limit", type=_LIMIT, default=20, show_default=True, help="Newest entries to print.")
 def history(labels: Uri, limit: int) -> Summary:
     """Print the table's versions: when, by what, how many tracks, which model."""
     from pipelines.nights.versions import show_history
@@ -46,7 +46,7 @@ def history(labels: Uri, limit: int) -> Summary:
 @click.argument("labels", type=URI)
 @click.argument("before", metavar="[A]", default="latest-1")
 @click.argument("after", metavar="[B]", default="latest")
-@click.option("--limit", type=_LIMIT, default=10, show_default=True, help="Examples of each kind, and flips.")
+@click.option("--limit", type=_LIMIT, default=10, show_default=True, help="Examples of each kind, and flips, to print.")
 @click.option("--out", type=URI, help="Write all differences to this .csv or .parquet file.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 def diff(labels: Uri, before: str, after: str, limit: int, out: Uri | None, overwrite: bool) -> Summary:
@@ -88,7 +88,7 @@ def rollback(labels: Uri, version: str, dry_run: bool, limit: int) -> Summary:
     help="Number of versions to keep readable, counted by changes of rows; the newest is one of them.",
 )
 @click.option("--dry-run", is_flag=True, help="Only print what would be deleted.")
-@click.option("--limit", type=_LIMIT, default=10, show_default=True, help="Files to name.")
+@click.option("--limit", type=_LIMIT, default=10, show_default=True, help="Files to print.")
 def vacuum(labels: Uri, keep: int, dry_run: bool, limit: int) -> Summary:
     """Delete the files that only older versions need. Runs that are at work lose nothing."""
     request = VacuumRequest(labels, keep, limit, dry_run)
@@ -99,7 +99,14 @@ def vacuum(labels: Uri, keep: int, dry_run: bool, limit: int) -> Summary:
 
 @command.command("export")
 @click.argument("labels", type=URI)
-@click.option("--format", "kind", type=click.Choice(["parquet", "csv"]), default="parquet", show_default=True)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["parquet", "csv"]),
+    default="parquet",
+    show_default=True,
+    help="Format of the file.",
+)
 @click.option("--out", type=URI, required=True, help="File to write, local or s3://.")
 @click.option("--version", default="latest", show_default=True, help="Version to write.")
 @click.option("--limit", type=_LIMIT, help="Write only N of the rows.")
@@ -120,7 +127,7 @@ def export(
 @command.command("show")
 @click.argument("labels", type=URI)
 @click.argument("track")
-@click.option("--limit", type=_LIMIT, default=10, show_default=True, help="Changes of the row to look back at.")
+@click.option("--limit", type=_LIMIT, default=10, show_default=True, help="Changes of the row to print.")
 def show(labels: Uri, track: str, limit: int) -> Summary:
     """Print the lineage of TRACK: its row, the commit that wrote it, and what earlier versions say."""
     from pipelines.nights.versions import show_track

@@ -17,7 +17,7 @@ from pipelines.nights.requests import LARGE_CATALOGS, NODES, THIS_PLAN, NightReq
     type=click.Choice([THIS_PLAN, *LARGE_CATALOGS]),
     help="Forecast hours and cost on clusters that are not here: for this plan, FMA-full, or ten million such tracks.",
 )
-@click.option("--nodes", default=NODES, show_default=True, help="Numbers of nodes to simulate.")
+@click.option("--nodes", default=NODES, show_default=True, help="Numbers of nodes to simulate, separated by commas.")
 @click.option("--cores", type=click.IntRange(1), default=16, show_default=True, help="Cores of a simulated node.")
 @click.option("--gpus", type=click.IntRange(0), default=0, show_default=True, help="GPUs of a simulated node.")
 @click.option(

@@ -253,12 +253,12 @@ def _with_options(command: Callable[..., Summary], needed: bool) -> Callable[...
                 type=BUNDLE,
                 default=ShippedBundle.DEFAULT,
                 show_default=True,
-                help="Folder of the model; `default` is shipped with mgc.",
+                help="Folder of the bundle; `default` is the one shipped with mgc.",
             ),
             click.option(
                 "--limit",
                 type=click.IntRange(1),
-                help="Only the first N tracks of the catalog; the others stay pending.",
+                help="Take only the first N tracks of the catalog; the others stay pending.",
             ),
             click.option(
                 "--gone",

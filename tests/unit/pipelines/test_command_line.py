@@ -39,13 +39,6 @@ HEAVY = (
 )  # fmt: skip
 """Packages that take long to import. None is needed to say what a job does, or that it has no such option."""
 
-PENDING = frozenset(
-    {
-        "catalog", "plan", "label", "show", "labels", "demo",
-    }
-)  # fmt: skip
-"""Jobs that do not keep to it yet."""
-
 
 def words(*arguments: str) -> tuple[int, str, list[str]]:
     """The exit code of `mgc ARGUMENTS`, what it printed, and which of the heavy packages it imported."""
@@ -57,7 +50,7 @@ def words(*arguments: str) -> tuple[int, str, list[str]]:
     return done.returncode, done.stdout, done.stderr.splitlines()[-1].split()
 
 
-@pytest.mark.parametrize("word", [word for word in JOBS if word not in PENDING])
+@pytest.mark.parametrize("word", JOBS)
 def test_a_job_explains_itself_without_heavy_imports(word: str) -> None:
     assert words(word, "--help")[::2] == (0, [])
     code, printed, heavy = words(word, "--no-such-option")

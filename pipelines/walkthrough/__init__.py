@@ -1,0 +1,1 @@
+"""The demo: one job after the other, on a synthetic corpus."""
