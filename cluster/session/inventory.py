@@ -1,6 +1,6 @@
-"""What a machine has, and what of it would not work: one finding a line, with what to do.
+"""Look at what a machine has and what would not work: one line for each finding, with what to do.
 
-Runs on this machine, or as a task on each node of a cluster.
+This runs on this machine, or as a task on each node of a cluster.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import subprocess
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
+from pydantic import JsonValue
 from pydantic.dataclasses import dataclass
 
 from cluster.session import ray_internals
@@ -25,7 +26,7 @@ from cluster.session.profiles import machine_cores
 from cluster.storage import files
 from cluster.storage.failures import explain, redact
 from cluster.storage.s3 import s3_client
-from cluster.storage.uri import is_remote
+from cluster.storage.uri import Uri
 from mgc.audio.decode import CASCADE
 from mgc.audio.excerpts import ListeningPlan
 from mgc.configuration import STRICT
@@ -33,12 +34,12 @@ from mgc.errors import StorageError
 from mgc.units import GIB, format_bytes
 
 _LEAST_MEMORY: Final = 3 * GIB
-"""Of which Ray and its idle workers take about half."""
+"""Ray and its idle workers take about half of this."""
 
 _LEAST_DISK: Final = 2 * GIB
 
 _FULL: Final = 0.95
-"""Share of a disk, or of the memory, above which Ray writes no more objects, or ends workers: its own default."""
+"""Used share of a disk above which Ray writes no more objects, and of memory above which it kills workers."""
 
 _SMI: Final = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
 _SMI_SECONDS: Final = 20.0
@@ -47,7 +48,7 @@ _STORE_SETTINGS: Final = (
     *("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_ROLE_ARN"),
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
 )
-"""Any of these says that a store is meant to be used."""
+"""Any of these variables means that a store is to be used."""
 
 _BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome")
 
@@ -55,7 +56,7 @@ _RATE_HZ: Final = 22050
 
 
 class State(StrEnum):
-    """What a finding says."""
+    """Whether a thing works, is lacking, or fails."""
 
     WORKS = "ok"
     LACKS = "--"
@@ -64,13 +65,13 @@ class State(StrEnum):
 
 @dataclass(frozen=True, config=STRICT)
 class Finding:
-    """One line.
+    """What one look found.
 
     Attributes:
-        name: of what was looked at.
-        value: what there is.
-        state: it works; it is lacking, which only who wants it need care about; or something would not work.
-        advice: what to do, where it does not work.
+        name: what was looked at.
+        value: what is there.
+        state: `WORKS`; `LACKS`, which matters only to those who want it; or `FAILS`.
+        advice: what to do if it does not work.
     """
 
     name: str
@@ -80,35 +81,36 @@ class Finding:
 
 
 def fails(name: str, value: str, advice: str) -> Finding:
-    """Something would not work."""
+    """Return the finding that something would not work."""
     return Finding(name, value, State.FAILS, advice)
 
 
 def lacks(name: str, value: str, advice: str = "") -> Finding:
-    """Something that not everybody needs is not there."""
+    """Return the finding that something is not there that not everybody needs."""
     return Finding(name, value, State.LACKS, advice)
 
 
-def machine(folder: str = ".") -> list[Finding]:
-    """What this machine has.
+def look_at_machine(folder: str = ".") -> list[Finding]:
+    """Return what this machine has.
 
     Args:
-        folder: on the disk that jobs write to.
+        folder: a folder on the disk that jobs write to.
     """
+    shared = shutil.disk_usage("/dev/shm").total if Path("/dev/shm").is_dir() else 0
     return [
-        versions(),
-        cores(),
-        memory(*memory_bytes()),
-        shared_memory(shutil.disk_usage("/dev/shm").total if Path("/dev/shm").is_dir() else 0, object_store_bytes()),
-        disk("disk", folder),
-        disk("disk for Ray", os.environ.get("RAY_TMPDIR") or "/tmp"),
-        gpus(),
-        decoders(),
+        list_versions(),
+        count_cores(),
+        check_memory(*memory_bytes()),
+        check_shared_memory(shared, object_store_bytes()),
+        check_disk("disk", folder),
+        check_disk("disk for Ray", os.environ.get("RAY_TMPDIR") or "/tmp"),
+        compare_gpus(),
+        check_decoders(),
     ]
 
 
-def cores() -> Finding:
-    """CPU cores that this process may use."""
+def count_cores() -> Finding:
+    """Count the CPU cores that this process may use."""
     there = os.cpu_count() or 1
     mine = machine_cores()
     return Finding("cores", f"{mine}" if mine == there else f"{mine} of the machine's {there}")
@@ -120,29 +122,29 @@ def memory_bytes() -> tuple[int, int]:
     return total, max(0, total - used)
 
 
-def memory(total: int, free: int) -> Finding:
-    """Whether Ray and a job have room in the memory."""
+def check_memory(total: int, free: int) -> Finding:
+    """Check that Ray and a job fit into the memory."""
     value = f"{format_bytes(total)}, {format_bytes(free)} free"
     if free < _LEAST_MEMORY:
         return fails(
-            "memory", value, f"Ray and a job want {format_bytes(_LEAST_MEMORY)} free: end other programs, or add memory"
+            "memory", value, f"Ray and a job need {format_bytes(_LEAST_MEMORY)} free: end other programs, or add memory"
         )
     if free < (1 - _FULL) * total:
-        return fails("memory", value, f"Ray ends workers above {_FULL:.0%}: end other programs, or add memory")
+        return fails("memory", value, f"Ray kills workers above {_FULL:.0%} of use: end other programs, or add memory")
     return Finding("memory", value)
 
 
-def shared_memory(total: int, wanted: int) -> Finding:
-    """Whether Ray's object store finds its place in /dev/shm."""
+def check_shared_memory(total: int, wanted: int) -> Finding:
+    """Check that Ray's object store fits into /dev/shm."""
     if total < wanted:
         size = format_bytes(wanted).replace(" GiB", "g").replace(" MiB", "m")
-        advice = f"Ray's object store ({size}) would go to the disk: give a container --shm-size={size}"
+        advice = f"Ray's object store ({size}) would go to the disk: start the container with --shm-size={size}"
         return fails("/dev/shm", format_bytes(total), advice)
     return Finding("/dev/shm", format_bytes(total))
 
 
-def disk(name: str, folder: str) -> Finding:
-    """Whether a disk has room, and is not so full that Ray writes nothing more to it."""
+def check_disk(name: str, folder: str) -> Finding:
+    """Check that a disk has room, and is not so full that Ray stops writing to it."""
     where = Path(folder).expanduser().absolute()
     while not where.exists():
         where = where.parent
@@ -150,15 +152,15 @@ def disk(name: str, folder: str) -> Finding:
     value = f"{format_bytes(usage.free)} free of {format_bytes(usage.total)} at {where}"
     if usage.free < _LEAST_DISK:
         return fails(
-            name, value, f"jobs and Ray want {format_bytes(_LEAST_DISK)}: delete something, or use another folder"
+            name, value, f"jobs and Ray need {format_bytes(_LEAST_DISK)}: delete something, or use another folder"
         )
     if usage.used > _FULL * (usage.used + usage.free):
-        return fails(name, value, f"Ray writes nothing to a disk that is above {_FULL:.0%} full: delete something")
+        return fails(name, value, f"Ray does not write to a disk that is more than {_FULL:.0%} full: delete something")
     return Finding(name, value)
 
 
-def gpus() -> Finding:
-    """GPUs as the driver and as torch see them."""
+def compare_gpus() -> Finding:
+    """Compare the GPUs that the driver sees with those that torch sees."""
     import torch
 
     seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -187,8 +189,8 @@ def _driver_gpus() -> list[str]:
     return [", ".join(part.strip() for part in row) for row in csv.reader(io.StringIO(said.stdout)) if row]
 
 
-def versions() -> Finding:
-    """Of Python and the libraries that decide what a job can do."""
+def list_versions() -> Finding:
+    """Return the versions of Python and of the libraries that matter to a job."""
     import av
     import pyarrow
     import ray
@@ -203,8 +205,8 @@ def versions() -> Finding:
     return Finding("versions", value)
 
 
-def decoders() -> Finding:
-    """Whether each decoder hears a second of MP3 that is made for it."""
+def check_decoders() -> Finding:
+    """Check that each decoder can decode a second of MP3."""
     import soundfile
 
     tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(2 * _RATE_HZ) / _RATE_HZ)
@@ -213,44 +215,46 @@ def decoders() -> Finding:
         soundfile.write(made, tone, _RATE_HZ, format="MP3")
     except soundfile.LibsndfileError as error:
         return fails(
-            "decoders", f"libsndfile writes no MP3: {error.error_string}", "install the package soundfile anew"
+            "decoders", f"libsndfile cannot write MP3: {error.error_string}", "reinstall the package soundfile"
         )
-    heard: list[str] = []
-    deaf: list[str] = []
+    working: list[str] = []
+    broken: list[str] = []
     for decoder in CASCADE:
         attempt = decoder(made.getvalue(), ListeningPlan(), lambda window: float(np.abs(window.samples).max()))
-        (heard if any(attempt.windows) else deaf).append(attempt.decoder)
-    if deaf:
-        return fails("decoders", f"{', '.join(deaf)} cannot decode MP3", "install the packages soundfile and av anew")
-    return Finding("decoders", f"{' and '.join(heard)} decode MP3")
+        (working if any(attempt.windows) else broken).append(attempt.decoder)
+    if broken:
+        return fails("decoders", f"{', '.join(broken)} cannot decode MP3", "reinstall the packages soundfile and av")
+    return Finding("decoders", f"{' and '.join(working)} decode MP3")
 
 
-def browser() -> Finding:
-    """Chromium, in which one of the tests opens a report."""
+def find_browser() -> Finding:
+    """Look for Chromium, in which one test opens a report."""
     found = next(filter(None, map(shutil.which, _BROWSERS)), None)
     if found is None:
-        return lacks("Chromium", "none", "only the browser test wants it, and skips")
+        return lacks("Chromium", "none", "only the browser test needs it; it is skipped")
     return Finding("Chromium", found)
 
 
-def stores(uris: Sequence[str]) -> list[Finding]:
-    """Whether places can be read, and whether the store answers where AWS variables are set and no S3 URI is given."""
+def check_places(uris: Sequence[Uri]) -> list[Finding]:
+    """Check that places can be read.
+
+    If no S3 URI is given but AWS variables are set, check that the store answers.
+    """
     findings = [_place(uri) for uri in uris]
-    if any(map(is_remote, uris)) or not any(map(os.environ.get, _STORE_SETTINGS)):
+    if any(uri.is_remote for uri in uris) or not any(map(os.environ.get, _STORE_SETTINGS)):
         return findings
     return [*findings, _answering()]
 
 
-def _place(uri: str) -> Finding:
-    shown = redact(uri)
-    name = "object store" if is_remote(uri) else "folder"
+def _place(uri: Uri) -> Finding:
+    name = "object store" if uri.is_remote else "folder"
     try:
         there = files.exists(uri)
     except StorageError as error:
-        return fails(name, shown, str(error))
+        return fails(name, str(uri), str(error))
     if not there:
-        return lacks(name, f"{shown}: there is nothing here yet")
-    return Finding(name, f"{shown} can be read")
+        return lacks(name, f"{uri}: nothing here yet")
+    return Finding(name, f"{uri} can be read")
 
 
 def _answering() -> Finding:
@@ -263,28 +267,28 @@ def _answering() -> Finding:
             try:
                 s3_client("s3://").list_buckets()
             except ClientError as error:
-                # Roles with few rights may not list the buckets; the store knows them all the same.
+                # A role with few rights may not list the buckets, but the store answered.
                 if error.response.get("Error", {}).get("Code") != "AccessDenied":
                     raise
     except StorageError as error:
         return fails("object store", where, str(error))
-    return Finding("object store", f"{where} answers; --uri s3://BUCKET/… looks whether a place can be read")
+    return Finding("object store", f"{where} answers; --uri s3://BUCKET/… checks that a place can be read")
 
 
-def guarded(look: Callable[[], list[Finding]], name: str) -> list[Finding]:
-    """Findings, or the one that a look failed: whatever it was, the others are worth seeing.
+def guard(look: Callable[[], list[Finding]], name: str) -> list[Finding]:
+    """Return the findings of a look, or the one finding that the look itself failed.
 
     Args:
-        look: what to do.
-        name: of what was looked at.
+        look: function that looks.
+        name: what is looked at.
     """
     try:
         return look()
     except Exception as error:  # noqa: BLE001
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        return [fails(name, reason, "this is not expected; set mgc up anew (`make setup`)")]
+        return [fails(name, reason, "this is unexpected; set mgc up again (`make setup`)")]
 
 
-def as_json(finding: Finding) -> dict[str, Any]:
-    """JSON-ready."""
+def as_json(finding: Finding) -> dict[str, JsonValue]:
+    """Return JSON-ready values."""
     return {"name": finding.name, "state": finding.state.name.lower(), "value": finding.value, "advice": finding.advice}

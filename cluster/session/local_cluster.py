@@ -1,8 +1,8 @@
-"""A Ray cluster of several nodes on this machine, each with a `ray start`, an object store and an address of its own.
+"""A Ray cluster of several nodes on this machine.
 
-The head only leads: it has no CPUs, so all work happens on the other nodes. Each has another address of the loopback
-network, so that a driver attaches to the head's raylet, as on a cluster of machines, and not to that of a node that
-may be killed. Nothing outside this machine can reach any of them.
+Each node has its own `ray start`, object store and loopback address. The head has no CPUs, so all work happens on the
+other nodes. Because addresses differ, a driver attaches to the head's raylet, as on a cluster of machines, and not to
+that of a node that may be killed. Nothing outside this machine can reach any of them.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ START_TRIES: Final = 2
 _OBJECT_STORE_BYTES: Final = 500_000_000
 
 _NOT_INHERITED: Final = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
-"""They would lead to another cluster, or into it with another token."""
+"""These would lead to another cluster, or carry another token."""
 
 
 def free_port() -> int:
-    """A port that is free now."""
+    """Return a port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -44,7 +44,7 @@ def free_port() -> int:
 
 
 def answers(port: int) -> bool:
-    """Whether something listens on a port."""
+    """Return whether something listens on a port."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False
@@ -68,15 +68,15 @@ class LocalClusterSpec:
 
 
 class Node:
-    """One `ray start --block` with all that it started."""
+    """One `ray start --block` with all its processes."""
 
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         """Start it.
 
         Args:
-            arguments: of `ray start`.
-            environment: of the node and its workers.
-            log: where its output goes.
+            arguments: options of `ray start`.
+            environment: variables for the node and its workers.
+            log: file for its output.
         """
         self._log = log
         with log.open("wb") as output:
@@ -89,10 +89,10 @@ class Node:
             )
 
     def wait(self, port: int | None = None) -> None:
-        """Until it has joined, and answers on a port where one is given.
+        """Wait until it has joined, and answers on a port if one is given.
 
         Raises:
-            ResourceError: it ended instead, or takes too long.
+            ResourceError: it ended, or takes too long.
         """
         deadline = time.monotonic() + START_SECONDS
         while not ray_internals.has_started(self._log.read_bytes()) or (port is not None and not answers(port)):
@@ -102,24 +102,24 @@ class Node:
             time.sleep(0.1)
 
     def alive(self) -> bool:
-        """Whether it has not ended."""
+        """Return whether it still runs."""
         return self._process.poll() is None
 
     def processes(self) -> list[int]:
-        """Ids of the node's processes: `ray start`, the raylet and its agents, workers and their children."""
+        """Return the ids of its processes: `ray start`, the raylet and its agents, workers and their children."""
         return descendants(self._process.pid)
 
     def titles(self) -> dict[int, str]:
-        """What Ray calls the processes of its actors and tasks, by their ids."""
+        """Return the titles of its actors and tasks, by process id."""
         commands = {pid: _file(pid, "cmdline").rstrip(b"\0").decode(errors="replace") for pid in self.processes()}
         return {pid: command for pid, command in commands.items() if ray_internals.is_worker_title(command)}
 
     def workers(self, name: str) -> list[int]:
-        """Ids of those processes whose title holds a name."""
+        """Return the ids of the processes whose title contains a name."""
         return [pid for pid, title in self.titles().items() if name in title]
 
     def kill(self) -> list[int]:
-        """SIGKILL to the process group: all at once, as when a machine goes. Returns all that it had running."""
+        """Kill the whole process group at once, as when a machine fails. Return the ids of all its processes."""
         processes = self.processes()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
@@ -127,7 +127,7 @@ class Node:
         return processes
 
     def stop(self) -> None:
-        """End it, and whatever it left behind; there is nothing to keep."""
+        """Kill it and any process that it left behind; there is nothing to save."""
         for pid in still_there(self.kill(), 5.0):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -218,7 +218,7 @@ class LocalCluster:
         return Node(arguments, self._node_environment, self._folder / f"node-{number}.log")
 
     def kill(self, node: Node) -> list[int]:
-        """Kill a node. Returns the ids of all its processes."""
+        """Kill a node. Return the ids of all its processes."""
         self.nodes.remove(node)
         return node.kill()
 
@@ -255,7 +255,7 @@ def running(spec: LocalClusterSpec, folder: Path) -> Iterator[LocalCluster]:
 
 
 def descendants(pid: int) -> list[int]:
-    """Ids of a process and of all below it that are alive."""
+    """Return the ids of a process and of all its descendants that are alive."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal() and (parent := _alive_child_of(int(entry.name))) is not None:
@@ -267,7 +267,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def still_there(pids: Sequence[int], seconds: float) -> list[int]:
-    """Which of the processes are alive after so many seconds; sooner, where none is."""
+    """Return which processes are still alive after some seconds, or sooner if none is."""
     deadline = time.monotonic() + seconds
     while alive := [pid for pid in pids if _alive_child_of(pid) is not None]:
         if time.monotonic() > deadline:
@@ -277,8 +277,8 @@ def still_there(pids: Sequence[int], seconds: float) -> list[int]:
 
 
 def _alive_child_of(pid: int) -> int | None:
-    """The id of the parent of a process that is alive."""
-    # The name, in parentheses, may hold anything.
+    """Return the id of the parent of a process; None if the process is not alive."""
+    # The name, in parentheses, may contain anything.
     state, parent = (_file(pid, "stat").rpartition(b") ")[2].split() or [b"X", b"0"])[:2]
     return None if state in b"XZ" else int(parent)
 

@@ -1,4 +1,4 @@
-"""What a job's stages count: for its own report, and as counters that Prometheus scrapes from Ray's nodes."""
+"""Count the work of a job's stages, for its own report and for Prometheus, which scrapes Ray's nodes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from mgc.audio.cuts import Cuts
 
 
 class Meter:
-    """Counts in one worker process; every node shows the sums of its workers at Ray's metrics port.
+    """Counters of one worker process. Each node publishes the sums of its workers at Ray's metrics port.
 
     `ray_mgc_tracks_total` by `status`, `ray_mgc_errors_total` by `kind`, `ray_mgc_read_bytes_total`,
     `ray_mgc_audio_seconds_total` and `ray_mgc_heard_seconds_total`.
     """
 
     def __init__(self, progress: ProgressHandle) -> None:
-        """Set up.
+        """Register the counters.
 
         Args:
             progress: counters of the job.
@@ -30,17 +30,19 @@ class Meter:
         self._tracks = metrics.Counter("mgc_tracks", "Tracks labelled or quarantined.", ("status",))
         self._errors = metrics.Counter("mgc_errors", "Quarantined tracks by kind of error.", ("kind",))
         self._bytes = metrics.Counter("mgc_read_bytes", "Bytes of audio files read.")
-        self._audio = metrics.Counter("mgc_audio_seconds", "Length of the tracks heard.")
+        self._audio = metrics.Counter("mgc_audio_seconds", "Length of the decoded tracks.")
         self._heard = metrics.Counter("mgc_heard_seconds", "Seconds of them that were decoded.")
 
-    def heard(self, batch: dict[str, np.ndarray], recordings: np.ndarray, began: float, seconds: list[float]) -> None:
-        """Tracks that were fetched and decoded.
+    def count_listened(
+        self, batch: dict[str, np.ndarray], recordings: np.ndarray, began: float, seconds: tuple[float, float]
+    ) -> None:
+        """Count tracks that were fetched and decoded.
 
         Args:
-            batch: as `Extract` leaves it, with `size_bytes`.
-            recordings: what `Fetch` gave.
-            began: when, in seconds since the epoch.
-            seconds: of fetching, and of decoding and features.
+            batch: output of `Extract`, with `size_bytes`.
+            recordings: output of `Fetch`.
+            began: time of the start, in seconds since 1970.
+            seconds: duration of fetching, and of decoding and features.
         """
         read = sum(_read_bytes(recording) for recording in recordings)
         audio = float(np.nansum(batch["duration_seconds"].astype(float)))
@@ -54,12 +56,12 @@ class Meter:
             if value > 0:
                 counter.inc(value)
 
-    def decided(self, rows: pa.Table, seconds: float) -> None:
-        """Rows of the labels table.
+    def count_labelled(self, rows: pa.Table, seconds: float) -> None:
+        """Count rows of the labels table.
 
         Args:
-            rows: as `schema.LABELS`.
-            seconds: that the network took.
+            rows: label rows, `schema.LABELS`.
+            seconds: time that the network took.
         """
         self._progress.add({}, sums={"predict_seconds": seconds})
         for status, count in Counter(rows["status"].to_pylist()).items():

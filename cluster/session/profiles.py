@@ -1,8 +1,8 @@
-"""What each part of a job may take of a machine or a cluster; by name, where a person chooses.
+"""Divide a machine or a cluster among the parts of a job, with names for the divisions that a person can choose.
 
-On few cores Ray can wait for ever: a read, an actor pool and a data shard that each want one CPU hold each other up
-when there are two (tried, with Ray 2.60). So a small machine gets more logical CPUs than it has cores, and every part
-states a fraction that leaves room for the others.
+With few cores Ray can wait for ever: with two CPUs, a read, an actor pool and a data shard that each ask for one CPU
+block each other (tried with Ray 2.60). So a small machine gets more logical CPUs than it has cores, and every part asks
+for a fraction that leaves room for the others.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from mgc.configuration import STRICT
 from mgc.errors import ConfigError
 
 FEWEST_LOGICAL_CPUS: Final = 8
-"""Below this, parts that wait for each other were seen to hang."""
+"""With fewer, parts that wait for each other were seen to hang."""
 
 KEEPS_MEMORY: Final = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**40),
     "MALLOC_ARENA_MAX": "1",
 }
-"""Variables of glibc for a process in which a network computes on CPUs: it keeps what it frees, for it wants as much
-again with the next batch.
+"""Variables with which glibc keeps freed memory, for processes that compute a network on CPUs.
 
-By itself glibc gives large blocks back at once, and the kernel zeroes every page of theirs anew, for each batch.
+Each batch needs as much memory as the one before. By default glibc returns large blocks at once, and the kernel zeroes
+each of their pages again for every batch.
 """
 
 Cpus = Annotated[float, Field(gt=0.0)]
@@ -37,27 +37,27 @@ Cpus = Annotated[float, Field(gt=0.0)]
 
 @dataclass(frozen=True, config=STRICT)
 class Profile:
-    """Resources in Ray's logical CPUs and GPUs.
+    """Resources of each part of a job, in Ray's logical CPUs and GPUs.
 
     Attributes:
-        name: for messages.
+        name: name of the profile or the place, for messages.
         cores: CPU cores that can really work at once.
-        logical_cpus: what Ray is told there are; at least `FEWEST_LOGICAL_CPUS`.
+        logical_cpus: CPUs that Ray is told of; at least `FEWEST_LOGICAL_CPUS`.
         gpus: GPUs for training and prediction; 0 computes on the CPU.
-        decode_cpus: of one decode task; `cores` of them fit beside the rest.
-        predict_cpus: of one prediction actor.
-        predict_actors: most in the prediction pool; two at least, a pool that cannot hold two was seen to hang.
-        io_cpus: of one task that reads tables; those that write ask for none.
-        train_workers: data-parallel workers.
-        train_cpus: of one training worker.
-        dashboard: start Ray's dashboard with a local Ray.
-        stall_seconds: a job in which nothing moves for so long is ended.
-        fewest_workers: with which a training goes on where nodes are lost, or not there; None for all of them.
-        accumulation: parts in which a worker computes its share of a batch, one after the other.
-        precision: `recipe`, in bfloat16 where the recipe takes it and the device computes in it, or `float32`.
-        compile: whether workers compile the network (torch.compile), which takes a C++ compiler on each node.
-        prefetch_batches: that a worker fetches ahead.
-        checkpoint_steps: after so many steps inside of an epoch a checkpoint is written, and augmentation drawn anew.
+        decode_cpus: CPUs of one decode task; `cores` such tasks fit beside the rest.
+        predict_cpus: CPUs of one prediction actor.
+        predict_actors: most actors in the prediction pool; at least two, because smaller pools were seen to hang.
+        io_cpus: CPUs of one task that reads tables; tasks that write ask for none.
+        train_workers: number of data-parallel workers.
+        train_cpus: CPUs of one training worker.
+        dashboard: whether a local Ray starts its dashboard.
+        stall_seconds: time after which a job in which nothing moves is ended.
+        fewest_workers: workers with which a training continues when nodes are lost; None for all of them.
+        accumulation: number of parts in which a worker computes its share of a batch, one after the other.
+        precision: `recipe` computes in bfloat16 if the recipe and the device do; otherwise `float32`.
+        compile: whether workers compile the network (torch.compile), which needs a C++ compiler on each node.
+        prefetch_batches: number of batches that a worker fetches ahead.
+        checkpoint_steps: steps between checkpoints inside an epoch; augmentation is drawn again after each.
     """
 
     name: str
@@ -82,7 +82,12 @@ class Profile:
 
 @dataclass(frozen=True, config=STRICT)
 class NodeResources:
-    """One machine, as Ray sees it."""
+    """One machine, as Ray sees it.
+
+    Attributes:
+        cpus: logical CPUs.
+        gpus: number of GPUs.
+    """
 
     cpus: Annotated[float, Field(ge=0.0)]
     gpus: Annotated[int, Field(ge=0)] = 0
@@ -90,12 +95,12 @@ class NodeResources:
 
 @dataclass(frozen=True, config=STRICT)
 class Resources:
-    """What there is to be shared out.
+    """Resources of a machine or a cluster.
 
     Attributes:
-        place: for messages.
+        place: name of it, for messages.
         cores: CPU cores that can really work at once.
-        nodes: machines with a CPU, those too that a growing cluster has yet to start.
+        nodes: machines with a CPU, including those that an autoscaler may still start.
     """
 
     place: str
@@ -104,12 +109,12 @@ class Resources:
 
     @property
     def cpus(self) -> float:
-        """Logical CPUs."""
+        """Logical CPUs of all nodes."""
         return sum(node.cpus for node in self.nodes)
 
     @property
     def gpus(self) -> int:
-        """All of them."""
+        """GPUs of all nodes."""
         return sum(node.gpus for node in self.nodes)
 
     @property
@@ -118,7 +123,11 @@ class Resources:
         return sum(node.cpus for node in self.nodes if not node.gpus)
 
     def worker_cpus(self, gpu: bool) -> float:
-        """The CPUs that a training worker finds at most on one node: a GPU's share of them, or those of the largest."""
+        """Return the most CPUs that a training worker can get on one node.
+
+        Args:
+            gpu: whether each worker has a GPU, and so that GPU's share of its node.
+        """
         if gpu:
             return min(node.cpus / node.gpus for node in self.nodes if node.gpus)
         return max(node.cpus for node in self.nodes)
@@ -126,14 +135,14 @@ class Resources:
 
 @dataclass(frozen=True, config=STRICT)
 class NamedProfile:
-    """A way to share a machine or a cluster out that has a name.
+    """A named way to divide a machine or a cluster.
 
     Attributes:
         about: what it is for.
-        cpus: logical ones that it wants at least.
-        gpus: that it wants at least; 0 leaves alone those that are there.
-        decoder_cpus: that it wants at least on nodes without a GPU. Above 0, only these nodes are counted on to decode:
-            Ray itself sends work that wants no GPU to nodes that have none, while there is room.
+        cpus: fewest logical CPUs.
+        gpus: fewest GPUs; 0 uses none.
+        decoder_cpus: fewest CPUs on nodes without a GPU. Above 0, only these nodes count for decoding: as long as there
+            is room, Ray sends work without a GPU to nodes that have none.
     """
 
     about: str
@@ -152,19 +161,19 @@ PROFILES: Final[Mapping[str, NamedProfile]] = {
         decoder_cpus=2,
     ),
 }
-"""What `--profile` takes. Without it a job takes what there is."""
+"""Values of `--profile`. Without it a job takes what there is."""
 
 
 def choose(name: str | None, have: Resources, train_workers: int = 1) -> Profile:
-    """A profile, cut to what there is.
+    """Return a profile, cut to what there is.
 
     Args:
         name: one of `PROFILES`; None takes what there is.
-        have: of the machine or the cluster.
-        train_workers: data-parallel workers that the job wants.
+        have: resources of the machine or the cluster.
+        train_workers: number of data-parallel workers that the job wants.
 
     Raises:
-        ConfigError: there is less than it asks for, or no such profile.
+        ConfigError: there are fewer resources than it asks for, or no such profile.
     """
     wanted = None if name is None else find(name)
     if wanted is not None:
@@ -175,12 +184,12 @@ def choose(name: str | None, have: Resources, train_workers: int = 1) -> Profile
     logical = have.decoder_cpus if apart else have.cpus
     cores = max(1, int(logical)) if apart else have.cores
     profile = fit(name or have.place, cores, logical, gpus, train_workers)
-    # On two machines of four CPUs there are eight, and no place for a worker that wants five.
+    # Two machines of four CPUs have eight, but no place for a worker that wants five.
     return replace(profile, train_cpus=min(profile.train_cpus, have.worker_cpus(gpus > 0) / 2))
 
 
 def find(name: str) -> NamedProfile:
-    """A profile by its name.
+    """Return the profile of a name.
 
     Raises:
         ConfigError: there is no such profile.
@@ -199,18 +208,18 @@ def _check(name: str, wanted: NamedProfile, have: Resources) -> None:
     for most, there, what, way_out in wants:
         if most > there:
             raise ConfigError(
-                f"profile {name} wants {most:g} {what}, {have.place} has {there:g}; take another --profile, or add "
-                f"{way_out}."
+                f"profile {name} needs {most:g} {what}, but {have.place} has {there:g}; choose another "
+                f"--profile, or add {way_out}."
             )
 
 
 def _check_workers(train_workers: int, gpus: int, have: Resources) -> None:
     if train_workers < 1:
-        raise ConfigError(f"{train_workers} training workers cannot train; ask for one at least (--workers 1).")
+        raise ConfigError(f"{train_workers} training workers cannot train; ask for at least one (--workers 1).")
     if gpus and train_workers > gpus:
         raise ConfigError(
-            f"{train_workers} training workers want a GPU each, {have.place} has {gpus}; ask for fewer (--workers "
-            f"{gpus}), or for --profile laptop, which computes on CPUs."
+            f"{train_workers} training workers need a GPU each, but {have.place} has {gpus}; ask for fewer (--workers "
+            f"{gpus}), or choose --profile laptop, which computes on CPUs."
         )
     if train_workers > have.cpus:
         raise ConfigError(
@@ -219,10 +228,10 @@ def _check_workers(train_workers: int, gpus: int, have: Resources) -> None:
 
 
 def fit(name: str, cores: int, logical_cpus: float, gpus: int = 0, train_workers: int = 1) -> Profile:
-    """A profile for so many logical CPUs, however few.
+    """Return a profile for a number of logical CPUs, however few.
 
-    Of each core's share five eighths decode and one predicts; two are left, of which a task that reads takes one. So
-    there is room for one on some node, however Ray lays the actors out, also on nodes of one CPU.
+    Five eighths of each core's share decode and one eighth predicts. A reading task takes one of the other two. So some
+    node has room for it wherever Ray places the actors, even if all nodes have one CPU.
     """
     share = logical_cpus / cores
     return Profile(
@@ -232,8 +241,8 @@ def fit(name: str, cores: int, logical_cpus: float, gpus: int = 0, train_workers
         gpus=gpus,
         decode_cpus=share * 0.625,
         predict_cpus=share * 0.125,
-        # A GPU is never cut into more than a whole: a share above one would have to be a whole number. On many cores
-        # the default bundle takes a third of the time that decoding takes.
+        # A share of a GPU above one would have to be a whole number, so there are at least as many actors as GPUs. On
+        # many cores, predicting with the default bundle takes a third of the time of decoding.
         predict_actors=max(2, min(cores, 8), gpus or cores // 2),
         io_cpus=share * 0.125,
         train_workers=train_workers,
@@ -243,16 +252,16 @@ def fit(name: str, cores: int, logical_cpus: float, gpus: int = 0, train_workers
 
 
 def this_machine(gpus: int = 0) -> Resources:
-    """This machine, with a Ray of its own, which is told of eight CPUs at least."""
+    """Return the resources of this machine with a Ray of its own, which is told of at least eight CPUs."""
     cores = machine_cores()
     return Resources("this machine", cores, (NodeResources(max(cores, FEWEST_LOGICAL_CPUS), gpus),))
 
 
 def machine_cores() -> int:
-    """The CPU cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def laptop(train_workers: int = 1) -> Profile:
-    """This machine, computing on its CPU."""
+    """Return the profile of this machine, computing on its CPU."""
     return choose("laptop", this_machine(), train_workers)

@@ -13,7 +13,7 @@ from cluster.session.driver_actor import DriverActor
 from cluster.session.profiles import Profile
 from cluster.session.progress import ProgressHandle
 from cluster.storage import files
-from cluster.storage.uri import join
+from cluster.storage.uri import Uri
 from cluster.streams.clip_source import BLOCK_BYTES
 from cluster.streams.feed import EpochDraw
 from cluster.streams.feed_rows import Side
@@ -87,10 +87,10 @@ class ClipsOfSide:
         yield from self._rows(clips_of(tracks.filter(well), self._clip_bytes))
 
 
-def write_plan(uri: str, tracks: pa.Table) -> None:
+def write_plan(uri: Uri | str, tracks: pa.Table) -> None:
     """Write the tracks to listen to as a few Parquet files. A second call writes the same files."""
     for number, start in enumerate(range(0, tracks.num_rows, PLAN_ROWS)):
-        files.write_table(join(uri, f"part-{number:05}.parquet"), tracks.slice(start, PLAN_ROWS))
+        files.write_table(Uri.parse(uri) / f"part-{number:05}.parquet", tracks.slice(start, PLAN_ROWS))
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class CatalogFeed:
         failed: list to which tracks that failed are added.
     """
 
-    plan_uri: str
+    plan_uri: Uri | str
     tracks: int
     clip_bytes: int
     experiment: Experiment

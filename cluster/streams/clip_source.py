@@ -1,8 +1,8 @@
-"""The clips of a features table as blocks of a stream, in another order and repeated for balance in each epoch.
+"""Read the clips of a features table as blocks of a stream: in a new order each epoch, and repeated for balance.
 
-Ray's own `read_parquet` shuffles whole files, by how often the plan has run: after a resume an epoch would come in
-another order. Here seed and epoch alone decide, row group by row group, and no more than one piece of a row group is in
-the memory of a task.
+Ray's own `read_parquet` shuffles whole files, by how often the plan has run: after a resume, an epoch would come in
+another order. Here seed and epoch alone decide the order of the row groups. A task holds one part of a row group in
+memory at a time.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as pads
+import pyarrow.fs
 from ray.data import DataContext, Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
@@ -25,18 +26,18 @@ from cluster.tables.parquet import FOOTERS_AT_ONCE
 from mgc.training.sampling import Resample
 
 TASK_CLIPS: Final = 1024
-"""Clips that a task reads at least, of as many row groups as that takes; and that it holds at a time."""
+"""Fewest clips that a task reads, from as many row groups as needed; also the most that it holds at a time."""
 
 BLOCK_BYTES: Final = 16 * 2**20
-"""What blocks of a stream of clips aim at: they wait in the object store, and the last ones are in the workers."""
+"""Target size of blocks of clips. They wait in the object store, and the last ones are in the workers' memory."""
 
 Stage = Callable[[pa.Table], Iterator[pa.Table]]
-"""From rows of the table to rows of the stream."""
+"""Turns rows of the table into rows of the stream."""
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """A row group of a file."""
+    """One row group of a file."""
 
     file: str
     group: int
@@ -44,7 +45,7 @@ class _Piece:
 
     @property
     def name(self) -> str:
-        """The same wherever the table lies."""
+        """Name that does not depend on where the table lies."""
         return f"{posixpath.basename(self.file)}#{self.group}"
 
 
@@ -53,9 +54,9 @@ class ClipRows(Datasource):
 
     Args:
         dataset: the table.
-        columns: that `stage` wants.
-        stage: what becomes of its rows.
-        order: of row groups; None leaves them as they lie.
+        columns: columns that `stage` needs.
+        stage: turns its rows into those of the stream.
+        order: of the row groups; None keeps the order of the table.
     """
 
     def __init__(
@@ -75,22 +76,22 @@ class ClipRows(Datasource):
 
     @property
     def tasks(self) -> int:
-        """About how many there are; another order gathers row groups in another way."""
+        """Approximate number of tasks; each order groups the row groups differently."""
         return len(self._gathered(self._pieces))
 
     def estimate_inmemory_data_size(self) -> int | None:
-        """Not known: repeats are drawn."""
+        """Return None: repeats are drawn, so the size is not known."""
         return None
 
     def get_read_tasks(
         self, parallelism: int, per_task_row_limit: int | None = None, data_context: DataContext | None = None
     ) -> list[ReadTask]:
-        """The tasks of a pass. Ray asks for them anew for each."""
+        """Return the tasks of a pass. Ray asks again for each pass."""
         pieces = self._pieces
         if self._order is not None:
             pieces = [pieces[number] for number in self._order.of([piece.name for piece in pieces])]
-        unknown: dict[str, Any] = {"num_rows": None, "size_bytes": None, "input_files": None, "exec_stats": None}
-        return [ReadTask(partial(self._read, part), BlockMetadata(**unknown)) for part in self._gathered(pieces)]
+        unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
+        return [ReadTask(partial(self._read, part), unknown) for part in self._gathered(pieces)]
 
     def _gathered(self, pieces: Sequence[_Piece]) -> list[list[_Piece]]:
         gathered: list[list[_Piece]] = []
@@ -105,7 +106,7 @@ class ClipRows(Datasource):
 
 
 def _read(
-    filesystem: Any, columns: pa.Schema, names: list[str], stage: Stage, pieces: Sequence[_Piece]
+    filesystem: pa.fs.FileSystem, columns: pa.Schema, names: list[str], stage: Stage, pieces: Sequence[_Piece]
 ) -> Iterator[pa.Table]:
     parquet = pads.ParquetFileFormat()
     for piece in pieces:
@@ -117,15 +118,15 @@ def _read(
             yield from stage(pa.Table.from_batches([batch]))
 
 
-def repeated(rows: pa.Table, resample: Resample) -> Iterator[pa.Table]:
-    """Rows repeated for balance, in order, no more than `TASK_CLIPS` at a time; one table at least.
+def repeat_rows(rows: pa.Table, resample: Resample) -> Iterator[pa.Table]:
+    """Yield rows repeated for balance, in order, at most `TASK_CLIPS` at a time, and at least one table.
 
     Args:
-        rows: with `genre_top`, `track_id` and `clip_index`.
-        resample: says how often.
+        rows: table with `genre_top`, `track_id` and `clip_index`.
+        resample: how often each row is repeated.
     """
     keys = {name: np.array(rows[name].to_pylist(), dtype=object) for name in ("genre_top", "track_id", "clip_index")}
     index = np.repeat(np.arange(rows.num_rows), resample.repeats(keys))
-    # A rare genre's clips may be given a hundred times: together they would be a block of gigabytes.
+    # Clips of a rare genre may be repeated a hundred times, which in one block would take gigabytes.
     for start in range(0, max(len(index), 1), TASK_CLIPS):
         yield rows.take(pa.array(index[start : start + TASK_CLIPS]))

@@ -1,6 +1,6 @@
-"""Which rows of a features table a feed takes, and how often.
+"""Choose the rows of a feed from those of a features table, and how often each is given.
 
-Ray runs this in tasks, whose processes import this file: it needs no PyTorch, which takes seconds to import.
+Ray runs this in tasks, whose processes import this file. So it does not import PyTorch, which takes seconds.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.streams.clip_source import repeated
+from cluster.streams.clip_source import repeat_rows
 from mgc.datasets.protocols import ProtocolConfig
 from mgc.datasets.roster import on_side
 from mgc.training.sampling import Resample
 
 FEED: Final = ["track_id", "clip_index", "genre_top", "features"]
-"""The columns of a features table that a feed needs."""
+"""Columns of a features table that a feed needs."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """Stage: the labelled rows of a split, without its column; for training repeated for balance.
+    """Stage: keep the labelled rows of a split, without the column `split`, and repeat them for balance.
 
     Attributes:
-        split: which rows.
-        protocol: how they are divided.
-        only: what else must hold of a row.
-        resample: how often each is given; None for once.
+        split: rows to keep.
+        protocol: how rows are divided into splits.
+        only: condition that rows must also meet.
+        resample: how often each row is given; None for once.
     """
 
     split: str
@@ -38,14 +38,14 @@ class Side:
     resample: Resample | None = None
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
-        """The columns of a feed, in one table or several."""
+        """Yield the columns of a feed, in one table or several."""
         rows = table.filter(on_side(table, self.split, self.protocol))
-        rows = fed(rows if self.only is None else rows.filter(self.only))
-        return iter([rows]) if self.resample is None else repeated(rows, self.resample)
+        rows = select_columns(rows if self.only is None else rows.filter(self.only))
+        return iter([rows]) if self.resample is None else repeat_rows(rows, self.resample)
 
 
-def fed(table: pa.Table) -> pa.Table:
-    """The columns of a feed. An unknown artist is "": a block without any artist is typed like its neighbours."""
+def select_columns(table: pa.Table) -> pa.Table:
+    """Return the columns of a feed. An unknown artist is "", so that all blocks have the same types."""
     unknown = pa.nulls(table.num_rows, pa.string())
     artists = table["artist_id"].cast(pa.string()) if "artist_id" in table.column_names else unknown
     return table.select(FEED).append_column("artist_id", artists.fill_null(""))

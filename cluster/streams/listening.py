@@ -23,6 +23,7 @@ from cluster.session.meter import Meter
 from cluster.session.profiles import KEEPS_MEMORY, Profile
 from cluster.session.progress import ProgressHandle
 from cluster.storage.fetch import Fetch
+from cluster.storage.uri import Uri
 from cluster.streams.order import EpochOrder
 from cluster.streams.sinks import FeaturesSink, LabelsSink, PlanRows
 from cluster.tables.features import FeaturesWriter
@@ -78,7 +79,7 @@ class ListenRequest:
         order: of the tracks in each pass; None keeps the order of the plan.
     """
 
-    plan_uri: str
+    plan_uri: Uri | str
     rows: int
     columns: pa.Schema
     experiment: Experiment
@@ -121,8 +122,8 @@ class Listen:
         between, recordings = time.monotonic(), fetched["recording"]
         extracted = self._extract(fetched)
         if self._meter is not None:
-            seconds = [between - started, time.monotonic() - between]
-            self._meter.heard({**batch, **extracted}, recordings, began, seconds)
+            seconds = (between - started, time.monotonic() - between)
+            self._meter.count_listened({**batch, **extracted}, recordings, began, seconds)
         arrays = [pa.array(extracted[field.name], type=field.type, from_pandas=True) for field in self._schema]
         return pa.table(arrays, schema=self._schema)
 
@@ -170,7 +171,7 @@ class Label:
         columns = {name: _objects(batch[name]) for name in batch.column_names}
         rows = labels_rows(self._predict(columns), self._lineage, datetime.now(UTC))
         if self._meter is not None:
-            self._meter.decided(rows, time.monotonic() - started)
+            self._meter.count_labelled(rows, time.monotonic() - started)
         return rows
 
 
@@ -187,7 +188,7 @@ def listen_to_plan(request: ListenRequest, profile: Profile, progress: ProgressH
     # Small blocks: a retry costs little, and a short catalog still keeps every core busy.
     block = int(np.clip(request.rows // (pool * 4), LISTEN_BATCH, 64))
     plan = ray.data.read_datasource(
-        PlanRows(request.plan_uri, request.order),
+        PlanRows(Uri.parse(request.plan_uri), request.order),
         num_cpus=profile.io_cpus,
         override_num_blocks=max(1, -(-request.rows // block)),
     )
@@ -213,7 +214,7 @@ def stage_labels(
     request: ListenRequest,
     bundle: Bundle,
     lineage: Lineage,
-    staged_uri: str,
+    staged_uri: Uri | str,
     profile: Profile,
     progress: ProgressHandle | None,
 ) -> None:
@@ -240,7 +241,7 @@ def stage_labels(
         num_gpus=profile.gpus / profile.predict_actors if gpu else None,
         runtime_env={} if gpu else {"env_vars": KEEPS_MEMORY},
     )
-    sink = LabelsSink(staged_uri, int(np.clip(request.rows // STAGED_FILES, *STAGED_ROWS)))
+    sink = LabelsSink(Uri.parse(staged_uri), int(np.clip(request.rows // STAGED_FILES, *STAGED_ROWS)))
     _write(labels, sink, profile)
 
 

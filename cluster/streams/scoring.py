@@ -1,4 +1,4 @@
-"""Prepared clips → what a bundle says to them, in one pass over the features.
+"""Let a bundle answer prepared clips, in one pass over the features.
 
 Axes: N clips, F mel bins, T frames (a clip may have other axes), D numbers of an embedding, S of its sketch, G genres.
 """
@@ -6,6 +6,8 @@ Axes: N clips, F mel bins, T frames (a clip may have other axes), D numbers of a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -20,37 +22,50 @@ from mgc.evaluation.embedding_map import sketch
 from mgc.evaluation.robustness import zero_pixels
 from mgc.features.stored import read_clips
 
+_SCORE_BATCH: Final = 256
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """What a bundle is asked of each clip.
+
+    Attributes:
+        shape: of a clip's features.
+        embedded: tracks whose embeddings are wanted; others are not held in memory.
+        zeroed: shares of pixels; the model answers once more with each share of the pixels set to zero.
+    """
+
+    shape: tuple[int, ...]
+    embedded: Sequence[str] = ()
+    zeroed: Sequence[float] = ()
+
 
 class Score:
-    """Stage: what a bundle says to clips.
+    """Stage: let a bundle answer clips.
 
     Args:
-        bundle: the model.
-        shape: of a clip's features.
-        gpu: whether to compute on one.
-        embedded: tracks whose embeddings are wanted.
-        zeroed: shares of pixels to set to zero, for logits of noisy clips.
+        bundle: the model, in the object store.
+        request: what to ask.
+        gpu: whether to compute on a GPU.
     """
 
     def __init__(
         self,
         bundle: ray.ObjectRef[Bundle],
-        shape: tuple[int, ...],
+        request: ScoreRequest,
         gpu: bool,
-        embedded: Sequence[str] = (),
-        zeroed: Sequence[float] = (),
     ) -> None:
         if not gpu:
             torch.set_num_threads(1)
         loaded: Bundle = ray.get(bundle)
         self._predict = loaded.predictor(torch.device("cuda" if gpu else "cpu"))
         self._genres = len(loaded.taxonomy)
-        self._shape = shape
-        self._embedded = frozenset(embedded)
-        self._zeroed = tuple(zeroed)
+        self._shape = request.shape
+        self._embedded = frozenset(request.embedded)
+        self._zeroed = request.zeroed
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """One row a clip: see `clip_answers`."""
+        """Return one row per clip, see `answer_clips`."""
         clips_NFT = read_clips(batch["features"], self._shape, self._predict.dtype)
         wanted = [track in self._embedded for track in batch["track_id"].to_pylist()]
         logits_NG = np.empty((len(clips_NFT), self._genres), np.float32)
@@ -68,39 +83,25 @@ class Score:
         return pa.table(columns)
 
 
-def clip_answers(
-    clips: Dataset,
-    bundle: Bundle,
-    shape: tuple[int, ...],
-    profile: Profile,
-    embedded: Sequence[str] = (),
-    zeroed: Sequence[float] = (),
-) -> pa.Table:
-    """What a bundle says to every clip of a features stream.
+def answer_clips(clips: Dataset, bundle: Bundle, request: ScoreRequest, profile: Profile) -> pa.Table:
+    """Let a bundle answer every clip of a features stream.
 
     Args:
-        clips: with `track_id`, `genre_top`, `artist_id` and `features`.
+        clips: stream with `track_id`, `genre_top`, `artist_id` and `features`.
         bundle: the model.
-        shape: of a clip's features.
+        request: what to ask.
         profile: resources of the stage.
-        embedded: tracks whose embeddings are wanted; those of no others are held in memory.
-        zeroed: shares of pixels; the model answers once more with each of them set to zero.
 
     Returns:
-        One row a clip: `track_id`, `genre_top`, `artist_id`, `logits` (list of float32), `embedding` (a sketch of it,
-        float32 as bytes; null for other tracks), and for each share a column of logits, named by `logits_column`.
+        One row per clip: `track_id`, `genre_top`, `artist_id`, `logits` (list of float32), `embedding` (a sketch of it,
+        float32 as bytes; null for tracks that were not asked for), and for each share of zeroed pixels a column of
+        logits, named by `logits_column`.
     """
     gpu = profile.gpus > 0
     scored = clips.map_batches(
         Score,
-        fn_constructor_kwargs={
-            "bundle": ray.put(bundle),
-            "shape": shape,
-            "gpu": gpu,
-            "embedded": list(embedded),
-            "zeroed": list(zeroed),
-        },
-        batch_size=256,
+        fn_constructor_kwargs={"bundle": ray.put(bundle), "request": request, "gpu": gpu},
+        batch_size=_SCORE_BATCH,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(min_size=1, max_size=max(2, profile.cores)),
         num_cpus=profile.decode_cpus,

@@ -15,7 +15,7 @@ from cluster.session.profiles import Profile
 from cluster.storage import files
 from cluster.storage.uri import Uri
 from cluster.streams.feed import feed
-from cluster.streams.scoring import clip_answers
+from cluster.streams.scoring import ScoreRequest, answer_clips
 from cluster.tables.features import read_features, read_roster
 from mgc.bundle import Bundle
 from mgc.bundle_facts import override_protocol
@@ -84,7 +84,7 @@ def compare_bundles(request: CompareRequest) -> Summary:
 
 def _answer_side(side: _Side, split: str, experiment: Experiment, profile: Profile) -> Answers:
     clips = feed(side.dataset, split, profile, experiment)
-    return answers(clip_answers(clips, side.bundle, side.shape, profile), side.bundle.taxonomy)
+    return answers(answer_clips(clips, side.bundle, ScoreRequest(side.shape), profile), side.bundle.taxonomy)
 
 
 def pair_answers(given: list[Answers], bundles: list[Bundle]) -> Comparison:

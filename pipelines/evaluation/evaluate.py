@@ -15,7 +15,7 @@ from cluster.session.profiles import Profile
 from cluster.storage import files
 from cluster.storage.uri import Uri
 from cluster.streams.feed import feed
-from cluster.streams.scoring import clip_answers
+from cluster.streams.scoring import ScoreRequest, answer_clips
 from cluster.tables.features import read_features, read_roster
 from mgc import schema
 from mgc.bundle import Bundle
@@ -154,12 +154,12 @@ def _choose_target(request: EvaluateRequest) -> Uri:
 
 
 def _answer_clips(task: _Task, request: EvaluateRequest, profile: Profile) -> pa.Table:
-    """Return what the network answers to each clip of the split, see `clip_answers`."""
+    """Return what the network answers to each clip of the split, see `answer_clips`."""
     only = None if request.limit is None else task.roster.only(task.split)
     clips = feed(task.dataset, task.split, profile, task.experiment, only)
     drawn = choose(task.roster.genres(task.split), MAP_TRACKS) if request.draw_map else []
     zeroed = SHARES if request.robustness else ()
-    return clip_answers(clips, task.bundle, task.shape, profile, drawn, zeroed)
+    return answer_clips(clips, task.bundle, ScoreRequest(task.shape, drawn, zeroed), profile)
 
 
 def _score(task: _Task, clips: pa.Table, request: EvaluateRequest) -> tuple[Scores, Bundle, ReportContent]:

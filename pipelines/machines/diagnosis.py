@@ -14,7 +14,7 @@ from pydantic import JsonValue
 
 from cluster.session import inventory
 from cluster.session.connect import at_hand, connect, look_at_nodes
-from cluster.session.inventory import Finding, State, fails, guarded, lacks
+from cluster.session.inventory import Finding, State, fails, guard, lacks
 from cluster.session.profiles import PROFILES, Resources, choose, this_machine
 from cluster.storage.redaction import redact
 from cluster.storage.uri import Uri
@@ -67,9 +67,9 @@ def diagnose(request: DiagnosisRequest) -> Summary:
 
 
 def _look(request: DiagnosisRequest, address: str | None) -> list[Finding]:
-    findings = guarded(inventory.machine, "this machine")
-    look_at_stores = partial(inventory.stores, [uri.text for uri in request.uris])
-    findings += [inventory.browser(), *guarded(look_at_stores, "object store")]
+    findings = guard(inventory.look_at_machine, "this machine")
+    look_at_stores = partial(inventory.check_places, request.uris)
+    findings += [inventory.find_browser(), *guard(look_at_stores, "object store")]
     have: Resources | None = None
     memory = inventory.memory_bytes()[1]
     if address is None:
@@ -78,7 +78,7 @@ def _look(request: DiagnosisRequest, address: str | None) -> list[Finding]:
         try:
             with connect(address):
                 have = at_hand("the cluster")
-                nodes = look_at_nodes(inventory.machine)
+                nodes = look_at_nodes(inventory.look_at_machine)
             findings += _describe_cluster(have, nodes)
         except MgcError as error:
             findings.append(fails("cluster", redact(address), str(error)))

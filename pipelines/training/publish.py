@@ -13,7 +13,7 @@ from ray.data import Dataset
 import mgc
 from cluster.bundles import save_bundle
 from cluster.storage.uri import Uri
-from cluster.streams.scoring import clip_answers
+from cluster.streams.scoring import ScoreRequest, answer_clips
 from cluster.training.job import TrainingJob
 from mgc.bundle import Bundle
 from mgc.configuration import to_json
@@ -46,7 +46,7 @@ def adjust_logits(bundle: Bundle, validation: Dataset, job: TrainingJob) -> Bund
     if bundle.experiment.protocol.refit:
         # The one value is taken: there is no validation to try others on.
         return _adjust(bundle, taus[0], counts, {})
-    clips = clip_answers(validation, bundle, job.shape, job.profile)
+    clips = answer_clips(validation, bundle, ScoreRequest(job.shape), job.profile)
     given = answers(clips, bundle.taxonomy, bundle.experiment.protocol.unit)
     # Logarithms of probabilities are logits.
     logits_NG = np.log(np.maximum(given.probabilities_NG, np.finfo(np.float64).tiny))

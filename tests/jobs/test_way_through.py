@@ -26,7 +26,7 @@ from cluster.storage.fetch import Fetch
 from cluster.storage.uri import Uri
 from cluster.streams import catalog_feed
 from cluster.streams.feed import feed
-from cluster.streams.scoring import clip_answers
+from cluster.streams.scoring import ScoreRequest, answer_clips
 from cluster.tables.features import read_features, read_roster
 from mgc import schema
 from mgc.bundle import load_bundle
@@ -184,7 +184,7 @@ def test_one_pass_gives_logits_embeddings_and_noisy_logits(trained: str, ray_ses
     rows = feed(dataset, "train", ray_session, bundle.experiment)
     stored = {row["track_id"]: row["features"] for row in rows.take_all()}
     shown = sorted(stored)[:10]
-    clips = clip_answers(rows, bundle, shape, ray_session, shown, (0.5,))
+    clips = answer_clips(rows, bundle, ScoreRequest(shape, shown, (0.5,)), ray_session)
     assert sorted(clips["track_id"].to_pylist()) == sorted(stored), "one clip a track, so short they are"
     predict = bundle.predictor()
     for row in clips.to_pylist():

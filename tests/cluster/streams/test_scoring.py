@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from cluster.streams.feed_rows import fed
+from cluster.streams.feed_rows import select_columns
 from mgc.evaluation.answers import logits_column
 
 ROWS = pa.table(
@@ -33,16 +33,16 @@ ROWS = pa.table(
 def test_unknown_artists_have_one_type(artists: pa.Array | None) -> None:
     """Blocks of one stream come from files of other programs, and all must have the same schema."""
     table = ROWS if artists is None else ROWS.append_column("artist_id", artists)
-    rows = fed(table)
+    rows = select_columns(table)
     assert rows.column_names == ["track_id", "clip_index", "genre_top", "features", "artist_id"]
     assert rows["artist_id"].type == pa.string()
     assert rows["artist_id"].to_pylist() == ["", ""]
-    assert fed(table.filter(pc.equal(table["track_id"], "none"))).schema == rows.schema
+    assert select_columns(table.filter(pc.equal(table["track_id"], "none"))).schema == rows.schema
 
 
 def test_known_artists_stay() -> None:
     artists = pa.array(["x", None]).dictionary_encode()
-    assert fed(ROWS.append_column("artist_id", artists))["artist_id"].to_pylist() == ["x", ""]
+    assert select_columns(ROWS.append_column("artist_id", artists))["artist_id"].to_pylist() == ["x", ""]
 
 
 def test_columns_of_logits() -> None:

@@ -9,37 +9,38 @@ import pytest
 
 from cluster.session import inventory
 from cluster.session.inventory import State
+from cluster.storage.uri import Uri
 from mgc.units import GIB
 from pipelines import doctor
 from pipelines.command.job import run
 
 
 def test_memory() -> None:
-    assert inventory.memory(16 * GIB, 8 * GIB).state is State.WORKS
-    short = inventory.memory(16 * GIB, 2 * GIB)
+    assert inventory.check_memory(16 * GIB, 8 * GIB).state is State.WORKS
+    short = inventory.check_memory(16 * GIB, 2 * GIB)
     assert short.state is State.FAILS
     assert "3 GiB" in short.advice
     # Much is free, and Ray ends workers all the same.
-    assert inventory.memory(256 * GIB, 8 * GIB).state is State.FAILS
+    assert inventory.check_memory(256 * GIB, 8 * GIB).state is State.FAILS
 
 
 def test_shared_memory_of_a_container() -> None:
-    small = inventory.shared_memory(64 * 2**20, 2 * GIB)
+    small = inventory.check_shared_memory(64 * 2**20, 2 * GIB)
     assert small.state is State.FAILS
     assert "--shm-size=2g" in small.advice
-    assert inventory.shared_memory(4 * GIB, 2 * GIB).state is State.WORKS
+    assert inventory.check_shared_memory(4 * GIB, 2 * GIB).state is State.WORKS
 
 
 def test_a_folder_yet_to_be_is_on_its_parents_disk(tmp_path: Path) -> None:
-    assert inventory.disk("disk", str(tmp_path / "a" / "b")).value.endswith(str(tmp_path))
+    assert inventory.check_disk("disk", str(tmp_path / "a" / "b")).value.endswith(str(tmp_path))
 
 
 def test_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inventory, "_LEAST_DISK", 2**60)
-    assert inventory.disk("disk", "/tmp").state is State.FAILS
+    assert inventory.check_disk("disk", "/tmp").state is State.FAILS
     monkeypatch.setattr(inventory, "_LEAST_DISK", 0)
     monkeypatch.setattr(inventory, "_FULL", 0.0)
-    assert "delete something" in inventory.disk("disk", "/tmp").advice
+    assert "delete something" in inventory.check_disk("disk", "/tmp").advice
 
 
 def test_a_gpu_that_torch_does_not_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,23 +51,23 @@ def test_a_gpu_that_torch_does_not_see(tmp_path: Path, monkeypatch: pytest.Monke
     smi.write_text("#!/bin/sh\necho 'NVIDIA H100 80GB HBM3, 81559 MiB, 535.1'\n")
     smi.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    found = inventory.gpus()
+    found = inventory.compare_gpus()
     assert found.state is State.FAILS
     assert "NVIDIA H100 80GB HBM3, 81559 MiB" in found.value
     assert "driver" in found.advice
     monkeypatch.setenv("PATH", "/nowhere")
-    assert inventory.gpus().state is State.LACKS
+    assert inventory.compare_gpus().state is State.LACKS
 
 
 def test_decoders_hear_what_is_made_for_them() -> None:
-    assert inventory.decoders().value == "soundfile and pyav decode MP3"
+    assert inventory.check_decoders().value == "soundfile and pyav decode MP3"
 
 
 def test_a_look_that_fails_is_a_finding() -> None:
     def broken() -> list[inventory.Finding]:
         raise OSError("no such\ndevice")
 
-    (found,) = inventory.guarded(broken, "disk")
+    (found,) = inventory.guard(broken, "disk")
     assert found.state is State.FAILS
     assert found.value == "OSError: no such device"
 
@@ -75,7 +76,7 @@ def test_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in inventory._STORE_SETTINGS:
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "catalog.parquet").write_bytes(b"")
-    there, not_there = inventory.stores([str(tmp_path), str(tmp_path / "nothing")])
+    there, not_there = inventory.check_places([Uri.of_path(tmp_path), Uri.of_path(tmp_path / "nothing")])
     assert there.state is State.WORKS
     assert not_there.state is State.LACKS
 
