@@ -95,6 +95,7 @@ def _to_ray(dimension: AnyDimension, grid: bool) -> RayDomain:
 
 
 def _to_domain(dimension: Integer | Uniform | LogUniform) -> Domain:
+    # Ray's functions have no types.
     domain: Domain
     match dimension:
         case Integer():

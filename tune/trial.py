@@ -21,9 +21,9 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from cluster.session.epoch_counter import EpochCounter
 from cluster.storage.uri import Uri
-from cluster.training.in_memory import HeldClips, follow
+from cluster.training.in_memory import HeldClips, train_in_memory
 from cluster.training.job import TrainingJob
-from cluster.training.trainer import train
+from cluster.training.trainer import TrainingRun, train
 from mgc.recipes.space import Space
 from mgc.training.course import Course
 from tune.spaces import to_point
@@ -78,7 +78,7 @@ def train_alone(config: Mapping[str, Any], space: Space, job: TrainingJob, data:
     job = job.of(space.apply(job.experiment, to_point(space, config)))
     checkpoint = tune.get_checkpoint()
     with checkpoint.as_directory() if checkpoint else contextlib.nullcontext() as folder:
-        follow(job, data.training, data.validation, Path(folder) if folder else None, _report)
+        train_in_memory(job, data.training, data.validation, Path(folder) if folder else None, _report)
 
 
 def _report(course: Course) -> None:
@@ -93,4 +93,5 @@ def train_together(config: Mapping[str, Any], space: Space, job: TrainingJob, da
     epoch = EpochCounter.start()
     training, validation = data.streams(job, epoch)
     name = tune.get_context().get_trial_id()
-    train(job, training, validation, job.profile, data.checkpoints.text, name, epoch=epoch, callbacks=[ReportEpochs()])
+    callbacks = [ReportEpochs()]
+    train(TrainingRun(job, training, validation, data.checkpoints, name, epoch=epoch, callbacks=callbacks))

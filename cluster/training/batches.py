@@ -1,4 +1,4 @@
-"""From a worker's shard of a stream to its batches: cut into shares of each step's global batch, mixed, as tensors.
+"""From a worker's shard of a stream to its batches: cut into shares of each global batch, mixed, as tensors.
 
 Axes: B batch, F mel bins, T frames.
 """
@@ -21,17 +21,21 @@ from mgc.training.seeds import derive_seed
 
 SHUFFLE_CLIPS: Final = 4096
 SHUFFLE_BYTES: Final = 64 * 2**20
-"""What all workers together hold to mix, at most: so many clips of 128 x 128 bytes are so much."""
+"""Most that all workers together hold to mix. So many clips of 128 x 128 bytes take so many bytes."""
 
 _FILLED: Final = 1.5
-"""Ray fills a buffer up to so many times what it is asked for, and gives from it until a third is left."""
+"""Ray fills a buffer to this multiple of what it is asked for, and gives from it until a third is left."""
 
 VALIDATION_BATCH: Final = 256
-"""Clips."""
+"""Clips of a validation batch."""
 
 
-def batches(tables: Iterable[pa.Table], job: TrainingJob) -> Iterator[Batch]:
-    """Rows of a feed as batches of tensors."""
+def to_batches(tables: Iterable[pa.Table], job: TrainingJob) -> Iterator[Batch]:
+    """Return the rows of a feed as batches of tensors.
+
+    Raises:
+        FeaturesError: a clip is of another size than the features' metadata say.
+    """
     index = {name: number for number, name in enumerate(job.taxonomy.names)}
     for table in tables:
         # A copy: the clips of a block are read-only, and augmentation writes.
@@ -40,53 +44,53 @@ def batches(tables: Iterable[pa.Table], job: TrainingJob) -> Iterator[Batch]:
         yield Batch(features_BFT, genre_B, table["track_id"].to_pylist())
 
 
-def training_batches(
+def read_training_batches(
     shard: DataIterator, job: TrainingJob, epoch: int, rank: int, world: int, skip: int = 0
 ) -> Iterator[Batch]:
-    """One worker's batches of an epoch: its share of each step's global batch.
+    """Return one worker's batches of an epoch: its share of each global batch.
 
-    All workers get the same number of them, as long as their shards have the same number of rows.
+    All workers get the same number of batches, as long as their shards have the same number of rows.
 
     Args:
-        shard: of the training stream.
+        shard: the worker's shard of the training stream.
         job: what is trained.
-        epoch: counted from 0; with the seed it decides how clips are mixed.
-        rank: of the worker.
-        world: workers.
-        skip: steps that are done already.
+        epoch: number of the epoch from 0; with the seed it decides how clips are mixed.
+        rank: number of the worker.
+        world: number of workers.
+        skip: steps that are already done.
     """
     training = job.experiment.training
     rows = shard.iter_batches(
         batch_size=max(1, training.batch_size // world),
         batch_format="pyarrow",
         prefetch_batches=job.profile.prefetch_batches,
-        local_shuffle_buffer_size=max(1, int(shuffled_clips(job) / _FILLED) // world),
+        local_shuffle_buffer_size=max(1, int(count_shuffled_clips(job) / _FILLED) // world),
         local_shuffle_seed=derive_seed(training.seed, epoch) % 2**31,
     )
-    for batch in batches(shares(rows, training.batch_size, rank, world, skip), job):
+    for batch in to_batches(cut_shares(rows, training.batch_size, rank, world, skip), job):
         weight = len(batch.genre_B) * world / training.batch_size
         yield Batch(batch.features_BFT, batch.genre_B, batch.track_ids, weight)
 
 
-def shuffled_clips(job: TrainingJob) -> int:
-    """Clips that all workers together hold to mix, at most. A batch is drawn from a third of them at least."""
+def count_shuffled_clips(job: TrainingJob) -> int:
+    """Return the most clips that all workers together hold to mix. A batch is drawn from at least a third of them."""
     clip_bytes = math.prod(job.shape) * np.dtype(job.dtype).itemsize
     return min(SHUFFLE_CLIPS, SHUFFLE_BYTES // clip_bytes)
 
 
-def shares(tables: Iterable[pa.Table], batch_size: int, rank: int, world: int, skip: int = 0) -> Iterator[pa.Table]:
-    """The rows of a shard cut into this worker's share of each global batch, also where it does not divide evenly.
+def cut_shares(tables: Iterable[pa.Table], batch_size: int, rank: int, world: int, skip: int = 0) -> Iterator[pa.Table]:
+    """Return the rows of a shard, cut into this worker's share of each global batch.
 
-    After k steps worker r has given ⌊(k B + r) / W⌋ rows; that is k B over all workers. All stop after the same step if
-    their shards are equally long: each takes a step only when it has the rows of the largest share. What is left then
-    is dropped.
+    The global batch need not divide evenly. After k steps worker r has given ⌊(k B + r) / W⌋ rows; over all workers
+    that is k B. All workers stop after the same step if their shards are equally long, because each takes a step only
+    when it has the rows of the largest share. The rest is dropped.
 
     Args:
         tables: the shard.
         batch_size: B, rows of a global batch.
-        rank: r, of the worker.
-        world: W, workers.
-        skip: steps that are passed over.
+        rank: r, number of the worker.
+        world: W, number of workers.
+        skip: steps to leave out.
     """
     held: list[pa.Table] = []
     came, given, step = 0, 0, 0

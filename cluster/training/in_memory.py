@@ -1,8 +1,8 @@
 """Clips held in Ray's object store, and a training on them in one process.
 
-For many trainings on the same clips, side by side and one after the other, as in a search: the features are read once,
-and every process of a node looks at the same memory. Sampling, augmentation, the choice of the epoch and the figures
-are those of `trainer`; what differs is the order of the clips, which here is drawn over all of them.
+This is for many trainings on the same clips, as in a search. The features are read once, and all processes of a node
+look at the same memory. Sampling, augmentation, the choice of the epoch and the figures are those of `trainer`. Only
+the order of the clips differs: here it is drawn over all of them.
 
 Axes: B batch, N clips, F mel bins, T frames.
 """
@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import ray
 import torch
+from ray import ObjectRef
 from ray.data import Dataset
 
 from cluster.training.batches import VALIDATION_BATCH
@@ -37,28 +37,28 @@ class HeldClips:
     """Clips of a split in the object store; small and picklable. They live as long as the process that held them.
 
     Attributes:
-        blocks: Arrow tables, as `feed` gives them.
+        blocks: references of Arrow tables with the columns of `feed`.
     """
 
-    blocks: tuple[Any, ...]
+    blocks: tuple[ObjectRef[pa.Table], ...]
 
-    def tables(self) -> list[pa.Table]:
-        """The clips; on the node that holds them without a copy."""
+    def read(self) -> list[pa.Table]:
+        """Return the clips, without a copy on the node that holds them."""
         found: list[pa.Table] = ray.get(list(self.blocks))
         return found
 
 
-def hold(stream: Dataset) -> HeldClips:
-    """Read a plain feed once, and keep it; what does not fit in memory, Ray puts on the disk."""
+def hold_clips(stream: Dataset) -> HeldClips:
+    """Read a plain feed once and keep it. Ray puts on disk what does not fit in memory."""
     return HeldClips(tuple(stream.materialize().to_arrow_refs()))
 
 
-class Clips:
-    """Held clips as one process sees them: in order of track and clip, whatever order they were read in.
+class HeldClipSet:
+    """Held clips as one process sees them: in order of track and clip, in whatever order they were read.
 
     Args:
-        tables: what to look at.
-        job: genres, shape and type of the features, balance and seed.
+        tables: the clips.
+        job: genres, shape and dtype of the features, balance and seed.
 
     Raises:
         FeaturesError: a clip is of another size than the features' metadata say.
@@ -87,22 +87,22 @@ class Clips:
     def __len__(self) -> int:
         return len(self._genres)
 
-    def drawn(self, epoch: int) -> np.ndarray:
-        """The clips of an epoch, some of them more than once, in the order in which they are trained on."""
+    def draw_rows(self, epoch: int) -> np.ndarray:
+        """Return the rows of an epoch in the order of the training, some of them more than once: (N,) int64."""
         training = self._job.experiment.training
         resample = Resample(self._job.sampling(), training.seed, lambda: epoch)
         rows = resample({**self._rows, "row": np.arange(len(self))})["row"]
         drawn: np.ndarray = np.random.default_rng(derive_seed(training.seed, epoch)).permutation(rows)
         return drawn
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Training batches of an epoch, counted from 0; a remainder is left out."""
-        rows, size = self.drawn(epoch), self._job.experiment.training.batch_size
+    def training_batches(self, epoch: int) -> Iterator[Batch]:
+        """Return the batches of an epoch, counted from 0. Clips that do not fill a batch are left out."""
+        rows, size = self.draw_rows(epoch), self._job.experiment.training.batch_size
         for start in range(0, len(rows) - size + 1, size):
             yield self._batch(rows[start : start + size])
 
-    def all(self) -> Iterator[Batch]:
-        """Every clip once."""
+    def validation_batches(self) -> Iterator[Batch]:
+        """Return every clip once, in batches."""
         for start in range(0, len(self), VALIDATION_BATCH):
             yield self._batch(np.arange(start, min(start + VALIDATION_BATCH, len(self))))
 
@@ -115,35 +115,35 @@ class Clips:
         return Batch(torch.from_numpy(features_BFT), genre_B, self._rows["track_id"][rows_B].tolist())
 
 
-def follow(
+def train_in_memory(
     job: TrainingJob,
     training: HeldClips,
     validation: HeldClips,
     saved: Path | None,
     report: Callable[[Course], None],
 ) -> None:
-    """Train in this process, on its GPU where it was given one, until the course is over.
+    """Train in this process until the course is over, on its GPU if it has one.
 
     Args:
         job: what to train.
         training: clips to train on.
         validation: clips that choose the epoch.
-        saved: folder that `Course.save` wrote, to go on from there.
-        report: called after each epoch.
+        saved: folder that `Course.save` wrote, to continue from; None to begin.
+        report: function that is called after each epoch.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu":
         torch.set_num_threads(job.threads)
-    clips, held_out = Clips(training.tables(), job), Clips(validation.tables(), job)
+    clips, held_out = HeldClipSet(training.read(), job), HeldClipSet(validation.read(), job)
 
-    def learner(model: Classifier) -> Learner:
+    def build_learner(model: Classifier) -> Learner:
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if job.training.normalization_batch:
             normalize_over(model, job.training.normalization_batch)
         return Learner(model, job.training, job.normalization, len(job.taxonomy), device, job.class_counts, job.at_once)
 
-    course = Course(job.training, job.model, learner, saved)
+    course = Course(job.training, job.model, build_learner, saved)
     while (epoch := course.begin()) is not None:
-        figures = course.learner.train_epoch(clips.epoch(epoch), epoch, job.steps(epoch))
-        course.end(epoch_row(epoch, figures, course.learner.validate(held_out.all())))
+        figures = course.learner.train_epoch(clips.training_batches(epoch), epoch, job.steps(epoch))
+        course.end(epoch_row(epoch, figures, course.learner.validate(held_out.validation_batches())))
         report(course)

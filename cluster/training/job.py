@@ -1,4 +1,4 @@
-"""What a training needs to know beforehand: genres, counts, normalization, steps."""
+"""What a training must know before it begins: genres, counts, normalization, steps."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from mgc.training.loop import SMALLEST_BATCH
 from mgc.training.sampling import Sampling
 
 NORMALIZATION_CLIPS: Final = 4096
-"""Training clips from which mean and deviation are measured, at most. Minimum and maximum are those of all clips."""
+"""Most training clips from which mean and deviation are measured. Minimum and maximum are those of all clips."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class TrainingJob:
     Attributes:
         experiment: the whole configuration.
         taxonomy: genres by logit.
-        normalization: of the features.
-        shape: of a clip's features.
-        dtype: of a clip's features, as stored.
-        train_clips: training clips there are; an epoch may have more, see `steps`.
-        class_counts: training clips of each genre, in the order of the taxonomy.
-        profile: workers, and how each of them works.
+        normalization: normalization of the features.
+        shape: shape of a clip.
+        dtype: stored type of a clip's numbers.
+        train_clips: number of training clips; an epoch may have more, see `steps`.
+        class_counts: number of training clips of each genre, in the order of the taxonomy.
+        profile: workers, and what each of them takes.
     """
 
     experiment: Experiment
@@ -58,22 +58,22 @@ class TrainingJob:
 
     @property
     def threads(self) -> int:
-        """Of each worker."""
+        """Threads of each worker."""
         return max(1, self.profile.cores // self.profile.train_workers)
 
     @property
     def at_once(self) -> int:
-        """Clips of which a worker computes gradients at once, also where there are fewer workers than asked for."""
+        """Clips whose gradients a worker computes at once, even if there are fewer workers than asked for."""
         return self.experiment.training.batch_size // (self.profile.train_workers * self.profile.accumulation)
 
     @property
     def training(self) -> TrainingConfig:
-        """How this job trains: as the recipe says, but no coarser than the profile."""
+        """How this job trains: as the recipe says, but in no coarser precision than the profile's."""
         training = self.experiment.training
         return replace(training, precision="float32") if self.profile.precision == "float32" else training
 
     def model(self) -> Classifier:
-        """The untrained network, the same on every worker."""
+        """Return the untrained network, the same on every worker."""
         torch.manual_seed(self.experiment.training.seed)
         model = build_model(self.experiment.model, self.shape, len(self.taxonomy))
         if isinstance(model, Guess):
@@ -81,15 +81,15 @@ class TrainingJob:
         return model
 
     def sampling(self) -> Sampling:
-        """How often clips of each genre are given."""
+        """Return how often the clips of each genre are drawn."""
         return self.experiment.training.sampling(dict(zip(self.taxonomy.names, self.class_counts, strict=True)))
 
     def steps(self, epoch: int) -> int:
-        """Expected batches of an epoch; what a remainder has beyond whole batches is left out."""
+        """Return the expected batches of an epoch. Clips that do not fill a batch are left out."""
         return self.sampling().rows(epoch) // self.experiment.training.batch_size
 
     def of(self, experiment: Experiment) -> TrainingJob:
-        """The same for another network or another training on the same clips.
+        """Return the job of another network, or another training, on the same clips.
 
         Raises:
             ConfigError: see `plan_training`.
@@ -99,17 +99,17 @@ class TrainingJob:
         return replace(self, experiment=experiment)
 
     def clips(self) -> int:
-        """Expected clips of all epochs, over all workers, if patience ends none of them early."""
+        """Return the expected clips of all epochs over all workers, if patience does not end the training early."""
         training = self.experiment.training
         epochs = range(training.epochs + training.head_epochs)
         return sum(map(self.steps, epochs)) * training.batch_size
 
 
 def check_batch(experiment: Experiment, profile: Profile) -> None:
-    """Refuse workers among which the global batch cannot be dealt out.
+    """Refuse workers among which the global batch cannot be divided.
 
     Raises:
-        ConfigError: it does not divide, or normalisation over the recipe's number of clips cannot be had.
+        ConfigError: it does not divide, or the workers cannot normalise over the recipe's number of clips.
     """
     training, workers, parts = experiment.training, profile.train_workers, profile.accumulation
     at_once, rest = divmod(training.batch_size, workers * parts)
@@ -118,14 +118,14 @@ def check_batch(experiment: Experiment, profile: Profile) -> None:
         raise ConfigError(f"training.batch_size {training.batch_size} does not divide among {among}.")
     if at_once < SMALLEST_BATCH:
         raise ConfigError(
-            f"training.batch_size {training.batch_size} leaves a worker {at_once} clip at once; {SMALLEST_BATCH} at "
-            "least are needed: take fewer workers, or less accumulation."
+            f"training.batch_size {training.batch_size} leaves a worker {at_once} clip at once, and it needs at least "
+            f"{SMALLEST_BATCH}; take fewer workers, or less accumulation."
         )
     sharing = sharing_workers(training.normalization_batch, at_once, workers, profile.gpus > 0)
     if sharing > 1 and profile.fewest_workers not in (None, workers):
         raise ConfigError(
             f"training.normalization_batch {training.normalization_batch} is shared by {sharing} workers, so their "
-            "number has to stay: leave --fewest-workers out."
+            "number must not change; leave out --fewest-workers."
         )
 
 
@@ -140,15 +140,32 @@ def _check_clips(experiment: Experiment, clips: int) -> None:
 def plan_training(
     dataset: pads.Dataset, facts: FeaturesFacts, counts: dict[str, int], experiment: Experiment, profile: Profile
 ) -> TrainingJob:
-    """Measure what training needs to know beforehand.
+    """Measure what a training must know before it begins.
+
+    Args:
+        dataset: features, from which the normalization is measured.
+        facts: facts of the features.
+        counts: training clips of each genre.
+        experiment: what to train.
+        profile: resources of the training.
 
     Raises:
         ConfigError: the batch does not divide among the workers, or holds more clips than there are.
+        FeaturesError: a clip is of another size than the facts say.
     """
     clips = sum(counts.values())
     check_batch(experiment, profile)
     _check_clips(experiment, clips)
-    shape, dtype = facts.shape, np.dtype(facts.dtype)
+    sample = _sample_clips(dataset, facts, clips, experiment)
+    normalization = Normalization.measure(sample, experiment.scaling)
+    taxonomy = Taxonomy.flat(counts)
+    class_counts = tuple(counts[name] for name in taxonomy.names)
+    shape, dtype = facts.shape, np.dtype(facts.dtype).name
+    return TrainingJob(experiment, taxonomy, normalization, shape, dtype, clips, class_counts, profile)
+
+
+def _sample_clips(dataset: pads.Dataset, facts: FeaturesFacts, clips: int, experiment: Experiment) -> np.ndarray:
+    """Return training clips to measure a normalization from, (N, *shape), or the extremes of each part of them."""
     whole = experiment.scaling.method == "min_max"
     stride = 1 if whole else max(1, clips // NORMALIZATION_CLIPS)
     sample: list[np.ndarray] = []
@@ -156,12 +173,10 @@ def plan_training(
     for batch in dataset.to_batches(columns=["features", *columns_of(dataset)]):
         rows = pa.Table.from_batches([batch])
         mine = rows["features"].filter(on_side(rows, TRAIN, experiment.protocol))
+        # Taken clips are copies, which do not keep the whole batch in memory.
         found = mine.take(pa.array(range(-seen % stride, len(mine), stride), pa.int64()))
         seen += len(mine)
         if len(found):
-            part = read_clips(found, shape, dtype)
+            part = read_clips(found, facts.shape, facts.dtype)
             sample.append(extremes(part) if whole else part)
-    normalization = Normalization.measure(np.concatenate(sample), experiment.scaling)
-    taxonomy = Taxonomy.flat(counts)
-    class_counts = tuple(counts[name] for name in taxonomy.names)
-    return TrainingJob(experiment, taxonomy, normalization, shape, dtype.name, clips, class_counts, profile)
+    return np.concatenate(sample)

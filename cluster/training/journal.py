@@ -1,8 +1,8 @@
-"""What a training tells while it runs: TensorBoard's event files, an MLflow server, counters for Prometheus.
+"""What a training tells while it runs: TensorBoard event files, an MLflow server, counters for Prometheus.
 
-A `Journal` writes; as an actor beside the driver it costs the training loop one message in a while, and a place that
-does not answer holds up nothing but the journal. A `Pen` is what the loop holds: the first worker's, since all workers
-take their steps together.
+A `Journal` writes everything down. It is an actor beside the driver, so it costs the training loop a message now and
+then, and a server that does not answer holds up nothing but the journal. The loop tells a `JournalWriter`, which only
+passes on what the first worker does, since all workers take their steps together.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from mgc.training.course import Row
 from mgc.training.figures import EpochFigures
 
 STEPS_NOTED: Final = 10
-"""A point is noted after so many steps,"""
+"""Record a point every N steps."""
 
 SECONDS_NOTED: Final = 10.0
-"""or after so long, where steps are slow."""
+"""Record a point at least this often, in seconds."""
 
 FLUSH_SECONDS: Final = 30.0
-"""Event files are written at the end of each epoch, and so often within one."""
+"""Event files are written at the end of each epoch, and this often within one."""
 
 _NO_SETTINGS: Final = ("format_version", "deviations")
 _SCORES: Final = ("train_loss", "validation_loss", "validation_accuracy", "validation_macro_f1")
@@ -42,14 +42,14 @@ _SCORES: Final = ("train_loss", "validation_loss", "validation_accuracy", "valid
 
 @dataclass(frozen=True)
 class JournalPlan:
-    """What a journal is of, and where it goes.
+    """What a journal is about, and where it goes.
 
     Attributes:
-        name: of the run, as TensorBoard and MLflow show it; also a part of a URI.
-        key: the same key is the same training, taken up again.
-        settings: of the run, by name: see `settings_of`.
-        genres: names, in the order of the logits.
-        tensorboard: folder in which the run has a folder of its own; None for no event files.
+        name: name of the run, as TensorBoard and MLflow show it; also part of a URI.
+        key: key of the training. The same key is the same training, resumed.
+        settings: settings of the run by name, see `collect_settings`.
+        genres: names in the order of the logits.
+        tensorboard: folder in which the run gets a folder of its own; None for no event files.
         mlflow: URI of an MLflow server; None for none.
     """
 
@@ -66,12 +66,12 @@ class Point:
     """Some steps of a training.
 
     Attributes:
-        step: the last of them, counted from the start of the training.
-        steps: how many.
-        clips: that they took, of all workers.
-        loss: mean over them.
-        learning_rate: of the last; None where nothing is trained.
-        clips_per_second: of all workers.
+        step: last step, counted from the start of the training.
+        steps: number of steps.
+        clips: clips that they took, over all workers.
+        loss: mean loss, in nats a clip.
+        learning_rate: rate of the last step; None where nothing is trained.
+        clips_per_second: speed over all workers.
     """
 
     step: int
@@ -83,10 +83,10 @@ class Point:
 
 
 class Journal:
-    """Writes down one training. What goes wrong with it ends no training: see `problems`.
+    """Writes down one training. What goes wrong with it never ends the training, see `problems`.
 
     Args:
-        plan: what of, and where to.
+        plan: what to write, and where.
     """
 
     def __init__(self, plan: JournalPlan) -> None:
@@ -100,17 +100,17 @@ class Journal:
         self._steps: dict[int, int] = {}
 
     def begin(self, step: int) -> None:
-        """The training begins, or goes on after a fall: what was noted from a step on is hidden.
+        """Begin the training, or resume it: hide what was recorded from a step on.
 
         Args:
-            step: the first that is done now, counted from 1.
+            step: first step that is done now, counted from 1.
         """
         if self._events is not None:
             self._flush()
             self._events.purge(step)
 
     def note(self, point: Point) -> None:
-        """Some steps were done."""
+        """Record a point."""
         self._counters.steps(point)
         values = {"loss": point.loss, "clips_per_second": point.clips_per_second}
         if point.learning_rate is not None:
@@ -120,13 +120,13 @@ class Journal:
             self._flush()
 
     def epoch(self, row: Row, step: int, clips_per_second: float, confusion_GG: list[list[int]] | None) -> None:
-        """An epoch was done.
+        """Record an epoch.
 
         Args:
-            row: of the history.
-            step: its last one, counted from the start of the training.
-            clips_per_second: of its training clips, over all workers.
-            confusion_GG: counts of validation clips, true genres in rows; None where there are none.
+            row: row of the history.
+            step: last step of the epoch, counted from the start of the training.
+            clips_per_second: speed of its training, over all workers.
+            confusion_GG: counts of validation clips, true genres in rows; None if there are none.
         """
         number = int(row["epoch"])
         self._steps[number] = step
@@ -139,14 +139,14 @@ class Journal:
         self._flush()
 
     def close(self, row: Row | None, tags: Mapping[str, str] | None = None) -> list[str]:
-        """The training is over: write the settings, and the confusion of the epoch that was kept.
+        """End the training: write the settings, and the confusion matrix of the epoch that was kept.
 
         Args:
-            row: of that epoch; None where the training failed.
-            tags: what else there is to say of the run.
+            row: row of that epoch; None if the training failed.
+            tags: more facts about the run, by name.
 
         Returns:
-            What went wrong with the journal, a line each.
+            What went wrong with the journal, one line each.
         """
         image_HWC = None
         scores: dict[str, float] = {}
@@ -154,7 +154,7 @@ class Journal:
         if row is not None:
             scores = {f"kept/{name}": float(row[name]) for name in _SCORES if name in row}
             number = int(row["epoch"])
-            # An epoch of before the driver fell is known to nobody here.
+            # This journal does not know the epochs before the driver was killed.
             step = self._steps.get(number, max(self._steps.values(), default=0))
             if number in self._confusions and self._plan.genres:
                 title = f"{self._plan.name}: validation clips, epoch {number}"
@@ -172,7 +172,7 @@ class Journal:
         return self.problems()
 
     def problems(self) -> list[str]:
-        """What went wrong with the journal so far, a line each."""
+        """Return what went wrong with the journal so far, one line each."""
         return [line for line in (self._problem, self._mlflow and self._mlflow.problem) if line]
 
     def _write(self, values: Mapping[str, float], step: int) -> None:
@@ -189,18 +189,18 @@ class Journal:
         try:
             self._events.flush()
         except StorageError as error:
-            # It is tried again with the next ones.
+            # The next flush tries them again.
             self._problem = f"TensorBoard's event files are not complete: {error}"
         else:
             self._problem = None
 
 
 class _Counters:
-    """A training's own counters beside Ray's, at Ray's metrics port of the journal's node.
+    """A training's own counters beside Ray's, at Ray's metrics port on the journal's node.
 
-    `ray_mgc_training_clips_total`, `_steps_total` and `_epochs_total`; as gauges `ray_mgc_training_loss`,
-    `_learning_rate`, `_clips_per_second` of the last steps, and of the last epoch `_validation_loss`,
-    `_validation_accuracy`, `_validation_macro_f1`; each by `run`.
+    Counters: `ray_mgc_training_clips_total`, `_steps_total` and `_epochs_total`. Gauges of the last steps:
+    `ray_mgc_training_loss`, `_learning_rate` and `_clips_per_second`. Gauges of the last epoch: `_validation_loss`,
+    `_validation_accuracy` and `_validation_macro_f1`. All have the label `run`.
     """
 
     def __init__(self, run: str) -> None:
@@ -209,7 +209,7 @@ class _Counters:
         self._steps = metrics.Counter("mgc_training_steps", "Steps of the optimizer.", ("run",))
         self._epochs = metrics.Counter("mgc_training_epochs", "Epochs done.", ("run",))
         rate = "Clips a second of the last steps, over all workers."
-        # Names in full: the check of the dashboards looks for them here.
+        # The names are whole, because the check of the dashboards looks for them here.
         self._gauges = {
             "loss": metrics.Gauge("mgc_training_loss", "Loss of the last steps, nats a clip.", ("run",)),
             "learning_rate": metrics.Gauge("mgc_training_learning_rate", "Of the last step.", ("run",)),
@@ -234,13 +234,13 @@ class _Counters:
                 gauge.set(values[name], self._tags)
 
 
-class Pen:
-    """What the training loop tells the journal with.
+class JournalWriter:
+    """Tells a journal what the training loop does.
 
     Args:
-        journal: on the driver's node or in this process; None to tell nothing.
-        rank: of this worker; only the first one tells.
-        workers: that train together.
+        journal: journal on the driver's node or in this process; None to tell nobody.
+        rank: number of this worker; only the first one tells.
+        workers: number of workers that train together.
     """
 
     def __init__(self, journal: Journal | JournalHandle | None, rank: int = 0, workers: int = 1) -> None:
@@ -253,13 +253,13 @@ class Pen:
         self._from = self._started = self._last = 0.0
 
     def begin(self, first: int, expected: int, done: int = 0) -> None:
-        """An epoch begins.
+        """Begin an epoch.
 
         Args:
-            first: steps that all epochs before it have, as they are expected; so a training that is taken up again
-                counts as one that was never interrupted.
-            expected: steps of this one.
-            done: of them before a fall.
+            first: expected steps of all earlier epochs, so that a resumed training counts like one that was never
+                interrupted.
+            expected: expected steps of this epoch.
+            done: steps of this epoch that were done before a resume.
         """
         self._first, self._expected, self._done = first, expected, done
         self._since = self._clips = self._epoch_clips = 0
@@ -271,12 +271,12 @@ class Pen:
                 self._journal.begin(self._place() + 1)
 
     def step(self, clips: int, loss: float, optimizer: torch.optim.Optimizer | None = None) -> None:
-        """A step was done.
+        """Count a step.
 
         Args:
-            clips: of this worker.
-            loss: their mean.
-            optimizer: whose learning rate it was; None where nothing is trained.
+            clips: clips of this worker.
+            loss: their mean loss, in nats.
+            optimizer: optimizer whose learning rate is recorded; None where nothing is trained.
         """
         if self._journal is None:
             return
@@ -296,10 +296,10 @@ class Pen:
         self._from, self._since, self._clips, self._loss_sum = now, 0, 0, 0.0
 
     def end(self, row: Row, held: EpochFigures) -> None:
-        """An epoch is over.
+        """End an epoch.
 
         Args:
-            row: of the history.
+            row: row of the history.
             held: figures of the validation clips of all workers.
         """
         if self._journal is None:
@@ -308,7 +308,7 @@ class Pen:
         self._journal.epoch(row, self._place(), speed, held.confusion_GG.tolist() if held.clips else None)
 
     def _place(self) -> int:
-        """The last step, by the expected lengths of the epochs: they must not overlap in a picture."""
+        """Return the last step by the expected lengths of the epochs, which must not overlap in a picture."""
         return self._first + min(self._done, self._expected)
 
 
@@ -343,8 +343,8 @@ class JournalHandle:
         """Close the journal; return what went wrong with it, a line each.
 
         Args:
-            row: of the epoch that is kept; None where the training failed.
-            tags: see `Journal.close`.
+            row: row of the epoch that is kept; None if the training failed.
+            tags: more facts about the run, by name.
             patience_seconds: time to wait for a server that does not answer.
         """
         try:
@@ -360,8 +360,8 @@ class JournalHandle:
             return []
 
 
-def settings_of(experiment: Experiment) -> dict[str, bool | float | str]:
-    """The fields of an experiment by their dotted names, lists as text; those that are not set are left out."""
+def collect_settings(experiment: Experiment) -> dict[str, bool | float | str]:
+    """Return the fields of an experiment by their dotted names, lists as text. Fields that are not set are left out."""
     fields = {name: value for name, value in experiment.dotted().items() if name not in _NO_SETTINGS}
     return {
         name: value if isinstance(value, bool | int | float | str) else str(value)

@@ -1,7 +1,7 @@
 """A training as a run of an MLflow server. The package is an extra (`pip install 'mgc[mlflow]'`), imported when used.
 
-A server that does not answer, or a package that is missing, never ends a training: it is said, and what could not be
-sent is sent with what comes next.
+A server that does not answer, or a missing package, never ends a training. A line says so, and what could not be sent
+is sent later.
 """
 
 from __future__ import annotations
@@ -17,38 +17,38 @@ import numpy.typing as npt
 from cluster.storage.failures import redact
 
 EXPERIMENT: Final = "mgc"
-"""Name of the experiment whose runs these are, unless MLFLOW_EXPERIMENT_NAME says another."""
+"""Name of the experiment that the runs belong to, unless MLFLOW_EXPERIMENT_NAME names another."""
 
 KEY_TAG: Final = "mgc.training_key"
-"""Tag that tells a run which is taken up again."""
+"""Tag by which a resumed training finds its run."""
 
 SEND_SECONDS: Final = 15.0
-"""Numbers are sent together, once in so long."""
+"""Numbers are collected and sent this often."""
 
 LONGEST_WAIT_SECONDS: Final = 600.0
-"""Between two tries, where the server does not answer."""
+"""Longest wait between two tries, if the server does not answer."""
 
 _LARGEST: Final = {"metrics": 1000, "params": 100}
-"""What a server takes in one request."""
+"""Most that a server takes in one request."""
 
 _LONGEST_VALUE: Final = 500
 _KEPT: Final = 50_000
 
 
 class MlflowRun:
-    """One run, begun at once, or taken up where a run of the same key was left open.
+    """One run. It begins at once, or continues the open run of the same key.
 
     Args:
-        uri: of the server (`http://…`), or of any store that MLflow knows.
-        name: of the run.
-        key: what is trained; the same key is the same training.
-        parameters: what it was set to.
+        uri: URI of the server (`http://…`), or of any store that MLflow knows.
+        name: name of the run.
+        key: key of the training. The same key is the same training, resumed.
+        parameters: settings by name.
 
     Attributes:
-        problem: a line about what could not be sent so far; None where everything was.
+        problem: one line about what could not be sent so far; None if everything was.
     """
 
-    def __init__(self, uri: str, name: str, key: str, parameters: Mapping[str, Any]) -> None:
+    def __init__(self, uri: str, name: str, key: str, parameters: Mapping[str, bool | float | str]) -> None:
         self.problem: str | None = None
         self._uri = uri
         self._key = key
@@ -59,17 +59,17 @@ class MlflowRun:
         self._metrics: list[Any] = []
         self._wait_seconds = SEND_SECONDS
         self._send_at = time.monotonic() + SEND_SECONDS
-        # MLflow's own: a training must not wait for minutes, and reports its use to nobody.
+        # Settings of MLflow's own: a training must not wait for minutes, and reports its use to nobody.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        # A job's stdout is its results.
+        # The stdout of a job is for its results.
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         try:
             import mlflow
         except ImportError as error:
             self.problem = (
-                f"MLflow at {redact(uri)} is told nothing: the package is missing here ({error}); "
+                f"MLflow at {redact(uri)} gets nothing: the package is missing here ({error}); "
                 "pip install 'mgc[mlflow]'."
             )
             return
@@ -82,19 +82,19 @@ class MlflowRun:
         return hasattr(self, "_mlflow")
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Note numbers at a step, and send what was noted where it is time to."""
+        """Record numbers at a step, and send what was recorded if it is time to."""
         if not self.works:
             return
         now = int(1000 * time.time())
         metric = self._mlflow.entities.Metric
         self._metrics += [metric(name, float(value), now, step) for name, value in metrics.items()]
-        # A server that is away for hours must not fill the memory.
+        # A server that is down for hours must not fill the memory.
         del self._metrics[:-_KEPT]
         if time.monotonic() >= self._send_at:
             self.send()
 
     def send(self) -> None:
-        """Send what was noted; a server that does not answer is asked less and less often."""
+        """Send what was recorded. A server that does not answer is asked less and less often."""
         if self.works and self._metrics:
             answered = self._try(self._send)
             self._wait_seconds = SEND_SECONDS if answered else min(2 * self._wait_seconds, LONGEST_WAIT_SECONDS)
@@ -104,9 +104,9 @@ class MlflowRun:
         """Send what is left, and close the run.
 
         Args:
-            finished: whether training came to its end.
-            tags: of the run.
-            image_HWC: a confusion matrix, uint8, kept as `confusion.png`.
+            finished: whether the training came to its end.
+            tags: more facts about the run, by name.
+            image_HWC: picture of the confusion matrix, uint8, stored as `confusion.png`.
         """
         if not self.works:
             return
@@ -122,18 +122,18 @@ class MlflowRun:
 
         self._try(close)
 
-    def _try(self, action: Callable[[], Any]) -> bool:
+    def _try(self, action: Callable[[], object]) -> bool:
         try:
             action()
         except (self._mlflow.exceptions.MlflowException, OSError) as error:
             reason = redact(" ".join(str(error).split()))[:200]
-            self.problem = f"MLflow at {redact(self._uri)} was not told everything: {reason}"
+            self.problem = f"MLflow at {redact(self._uri)} did not get everything: {reason}"
             return False
         self.problem = None
         return True
 
     def _begin(self) -> str:
-        """The run's id; it is looked for, or made, once the server answers."""
+        """Return the id of the run, which is looked up or made once the server answers."""
         if self._run_id is not None:
             return self._run_id
         client = self._client = self._mlflow.MlflowClient(tracking_uri=self._uri)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,70 +19,83 @@ from cluster.session import ray_internals
 from cluster.session.epoch_counter import EpochCounter
 from cluster.session.profiles import KEEPS_MEMORY, Profile
 from cluster.session.progress import ProgressSink
-from cluster.storage.uri import is_remote, locate
+from cluster.storage.uri import Uri
 from cluster.training.job import TrainingJob
 from cluster.training.journal import JournalHandle
 from cluster.training.trained import load_trained
-from cluster.training.worker import work
+from cluster.training.worker import WorkerTask, work
 from mgc.bundle import Bundle
 from mgc.errors import FeaturesError, ResourceError
 from mgc.training.course import Row
 
 FAILURES: Final = 4
-"""Times that workers may die before a training is given up; it can be submitted again then."""
+"""Times that workers may die before a training is given up. It can be submitted again then."""
 
 
-def train(
-    job: TrainingJob,
-    training: Dataset,
-    validation: Dataset | None,
-    profile: Profile,
-    checkpoints_uri: str,
-    run_name: str,
-    progress: ProgressSink | None = None,
-    epoch: EpochCounter | None = None,
-    journal: JournalHandle | None = None,
-    callbacks: Sequence[Any] = (),
-) -> tuple[Bundle, list[Row]]:
+@dataclass(frozen=True)
+class TrainingRun:
+    """One training over several workers, and who watches it.
+
+    Attributes:
+        job: job from `plan_training`; its profile says how many workers there are and what they take.
+        training: stream of training clips.
+        validation: stream of validation clips; None if there are none.
+        checkpoints: folder of the checkpoints of all runs.
+        name: name of this run.
+        progress: counters of the job, if anybody watches.
+        epoch: counter that the training stream asks, if it does.
+        journal: journal that is told of each step and epoch, if there is one.
+        callbacks: Ray Train's callbacks, which are told what the workers report.
+    """
+
+    job: TrainingJob
+    training: Dataset
+    validation: Dataset | None
+    checkpoints: Uri
+    name: str
+    progress: ProgressSink | None = None
+    epoch: EpochCounter | None = None
+    journal: JournalHandle | None = None
+    callbacks: Sequence[ray.train.UserCallback] = ()
+
+
+def train(run: TrainingRun) -> tuple[Bundle, list[Row]]:
     """Train, and return the best model by validation (`training.select`) with the history of all epochs.
 
-    Where the classifier is re-trained, the best is one of these last epochs; they are numbered from
-    `training.epochs` + 1 on.
+    If the classifier is re-trained, the best model is one of these last epochs. They are numbered from
+    `training.epochs` + 1.
 
-    A run that was killed goes on from its last checkpoint when it is called again with the same name: at the same step,
-    with the same clips in the same order, as long as there are as many workers.
-
-    Args:
-        job: from `plan_training`.
-        training: stream of training clips.
-        validation: stream of validation clips; None where there are none.
-        profile: workers and their resources.
-        checkpoints_uri: folder of the checkpoints of all runs.
-        run_name: names this run.
-        progress: counters of the job, if anybody watches.
-        epoch: counter that the training stream asks.
-        journal: is told of each step and epoch.
-        callbacks: Ray Train's `UserCallback`s, told what the workers report.
+    A run that was killed continues from its last checkpoint when this is called again with the same name: at the same
+    step, with the same clips in the same order, as long as there are as many workers.
 
     Raises:
+        FeaturesError: there was nothing to train on.
         ResourceError: there is no place for the workers.
         TrainingError: the loss is not finite; names tracks of the batch.
-        KeyboardInterrupt: by SIGINT; the run is aborted, its checkpoints stay.
+        KeyboardInterrupt: SIGINT aborted the run. Its checkpoints stay.
     """
-    check_room(profile)
-    location = locate(checkpoints_uri)
-    if not is_remote(checkpoints_uri):
-        Path(location.path).mkdir(parents=True, exist_ok=True)
+    check_room(run.job.profile)
+    if not run.checkpoints.is_remote:
+        run.checkpoints.local.mkdir(parents=True, exist_ok=True)
+    with _interruptible():
+        result = _build_trainer(run).fit()
+    if result.checkpoint is None:
+        raise FeaturesError("training ended without a checkpoint; nothing was learned.")
+    workers = int((result.metrics or {}).get("workers", run.job.profile.train_workers))
+    with result.checkpoint.as_directory() as folder:
+        return load_trained(Path(folder), run.job, workers)
+
+
+def _build_trainer(run: TrainingRun) -> TorchTrainer:
+    profile = run.job.profile
     waits = int(profile.stall_seconds / ray_internals.worker_start_seconds())
-    trainer = TorchTrainer(
+    task = WorkerTask(run.job, run.validation is not None, run.progress, run.epoch, run.journal)
+    datasets: dict[str, Dataset | Callable[[], Dataset]] = {"train": run.training}
+    if run.validation is not None:
+        datasets["validation"] = run.validation
+    return TorchTrainer(
         work,
-        train_loop_config={
-            "job": job,
-            "progress": progress,
-            "epoch": epoch,
-            "validates": validation is not None,
-            "journal": journal,
-        },
+        train_loop_config={"task": task},
         torch_config=TorchConfig(backend="nccl" if profile.gpus else "gloo", timeout_s=int(profile.stall_seconds)),
         scaling_config=ray.train.ScalingConfig(
             num_workers=profile.train_workers  # type: ignore[arg-type]  # mypy sees the first Ray Train's
@@ -91,28 +105,21 @@ def train(
             resources_per_worker={"CPU": profile.train_cpus, **({"GPU": 1} if profile.gpus else {})},
         ),
         run_config=ray.train.RunConfig(
-            name=run_name,
+            name=run.name,
             worker_runtime_env={} if profile.gpus else {"env_vars": KEEPS_MEMORY},
-            storage_path=location.path,
-            storage_filesystem=location.filesystem,
-            callbacks=list(callbacks),
+            storage_path=run.checkpoints.path,
+            storage_filesystem=run.checkpoints.filesystem,
+            callbacks=list(run.callbacks),  # type: ignore[arg-type]  # mypy sees the first Ray Train's
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
-            # Workers that cannot be placed are waited for so often; Ray's default is to do so for ever. The first time
-            # after a node has died may be in vain: Ray counts on it for some seconds more.
+            # This is how often Ray waits for workers that cannot be placed; its default is for ever. The first wait
+            # after a node has died may be in vain, because Ray counts on the node for some seconds more.
             failure_config=ray.train.FailureConfig(  # type: ignore[call-arg]  # mypy sees the first Ray Train's
                 max_failures=FAILURES, controller_failure_limit=max(1, waits) - 1
             ),
         ),
-        datasets={"train": training} if validation is None else {"train": training, "validation": validation},
+        datasets=datasets,
         dataset_config=EqualShards(),
     )
-    with _interruptible():
-        result = trainer.fit()
-    if result.checkpoint is None:
-        raise FeaturesError("training ended without a checkpoint; nothing was learned.")
-    workers = int((result.metrics or {}).get("workers", profile.train_workers))
-    with result.checkpoint.as_directory() as folder:
-        return load_trained(Path(folder), job, workers)
 
 
 @contextlib.contextmanager
@@ -137,20 +144,20 @@ def _interruptible() -> Iterator[None]:
 
 
 class EqualShards(ray.train.DataConfig):
-    """Both streams are dealt out to the workers as they come.
+    """Deals both streams out to the workers as they come.
 
-    Of the training stream all get the same number of rows, in the same order after a resume: the last few are dropped.
-    Of the validation stream each row goes to one of them, and none is dropped.
+    All workers get the same number of training rows, in the same order after a resume; the last few rows are dropped.
+    Each validation row goes to one worker, and none is dropped.
     """
 
     def __init__(self) -> None:
-        # In order: also of tasks that end in another order than they were begun in.
+        # In order, even if tasks end in another order than they began.
         super().__init__(execution_options=ExecutionOptions(preserve_order=True))
 
     def configure(
         self, datasets: dict[str, Dataset], world_size: int, *arguments: Any, **named: Any
     ) -> list[dict[str, Any]]:
-        """For each worker its part of each stream."""
+        """Return the part of each stream for each worker."""
         shards: list[dict[str, Any]] = [{} for _ in range(world_size)]
         for name, dataset in datasets.items():
             stream = dataset.copy(dataset)
@@ -161,12 +168,13 @@ class EqualShards(ray.train.DataConfig):
 
 
 def check_room(profile: Profile) -> None:
-    """Refuse more workers than there is place for; Ray would wait for nodes that nobody starts.
+    """Refuse more workers than there is place for, because Ray would wait for nodes that nobody starts.
 
-    Not where an autoscaler may start some. What other work holds now is no matter: that is waited for.
+    Nothing is refused where an autoscaler may start nodes. Resources that other work holds count as free, because the
+    workers wait for them.
 
     Raises:
-        ResourceError: says how many would fit.
+        ResourceError: says how many workers would fit.
     """
     fewest = profile.fewest_workers or profile.train_workers
     if fewest > profile.train_workers:

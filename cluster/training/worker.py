@@ -1,13 +1,14 @@
-"""What one worker of a data-parallel training does: Ray Train calls it in a process of its own, on every rank."""
+"""What one worker of a data-parallel training does. Ray Train runs it in a process of its own, on every rank."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
 import tempfile
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 import ray.train
 import torch
@@ -18,9 +19,9 @@ from torch import distributed, nn
 
 from cluster.session.epoch_counter import EpochCounter
 from cluster.session.progress import ProgressSink
-from cluster.training.batches import VALIDATION_BATCH, batches, training_batches
+from cluster.training.batches import VALIDATION_BATCH, read_training_batches, to_batches
 from cluster.training.job import TrainingJob
-from cluster.training.journal import Pen
+from cluster.training.journal import JournalHandle, JournalWriter
 from mgc.errors import TrainingError
 from mgc.models.blocks import Classifier, parameter_count
 from mgc.training.course import Course, epoch_row
@@ -28,117 +29,171 @@ from mgc.training.figures import EpochFigures
 from mgc.training.ghost import normalize_over, sharing_workers
 from mgc.training.loop import Learner
 
+_SHOWN: Final = {"validation accuracy": "validation_accuracy", "validation macro-F1": "validation_macro_f1"}
+"""Figures of an epoch that its progress shows."""
 
-def work(config: dict[str, Any]) -> None:
-    """Train until the course is over, reporting each epoch to Ray Train.
 
-    What is wrong with the training itself (a loss that is not finite) is wrong on every worker, and would be again: it
-    is saved as the end of the course, and nothing is raised that Ray Train would try once more.
+@dataclass(frozen=True)
+class WorkerTask:
+    """What every worker is told; picklable.
+
+    Attributes:
+        job: what to train.
+        validates: whether there is a validation stream.
+        progress: counters of the job, if anybody watches.
+        epoch: counter that the training stream asks, if it does.
+        journal: journal of the training, if there is one.
+    """
+
+    job: TrainingJob
+    validates: bool
+    progress: ProgressSink | None = None
+    epoch: EpochCounter | None = None
+    journal: JournalHandle | None = None
+
+
+def work(config: Mapping[str, WorkerTask]) -> None:
+    """Train until the course is over, and report each epoch to Ray Train.
+
+    A fault of the training itself, such as a loss that is not finite, is the same on every worker and would be the same
+    the next time. It is saved as the end of the course. Nothing is raised, because Ray Train would try again.
 
     Args:
-        config: `job`, a `TrainingJob`; `progress`, a `ProgressSink` or None; `epoch`, the `EpochCounter` that the
-            training stream asks, or None; `validates`, whether there is a validation stream; `journal`, a
-            `JournalHandle` or None.
+        config: `task`.
     """
-    job: TrainingJob = config["job"]
-    progress: ProgressSink | None = config["progress"]
-    counter: EpochCounter | None = config["epoch"]
-    context = ray.train.get_context()
-    rank, world = context.get_world_rank(), context.get_world_size()
-    device = get_device()
-    if device.type == "cpu":
-        torch.set_num_threads(job.threads)
-    checkpoint = ray.train.get_checkpoint()
-    with checkpoint.as_directory() if checkpoint else contextlib.nullcontext() as folder:
-        course = Course(
-            job.training, job.model, lambda model: _learner(job, model, device), Path(folder) if folder else None
-        )
-    shard = ray.train.get_dataset_shard("train")
-    held_out = ray.train.get_dataset_shard("validation") if config["validates"] else None
+    _Worker(config["task"]).train()
 
-    def on_step(clips: int, loss: float) -> None:
-        if progress is not None:
-            progress.add({"clips": clips}, {"loss": loss})
-        pen.step(clips, loss, course.learner.optimizer)
 
-    pen = Pen(config["journal"], rank, world)
-    while (epoch := course.begin()) is not None:
-        if counter is not None and rank == 0:
-            counter.begin(epoch)
+class _Worker:
+    """One worker, in its process.
+
+    Args:
+        task: what to do.
+    """
+
+    def __init__(self, task: WorkerTask) -> None:
+        self._task = task
+        self._job = task.job
+        context = ray.train.get_context()
+        self._rank, self._world = context.get_world_rank(), context.get_world_size()
+        device = get_device()
+        if device.type == "cpu":
+            torch.set_num_threads(self._job.threads)
+        checkpoint = ray.train.get_checkpoint()
+        with checkpoint.as_directory() if checkpoint else contextlib.nullcontext() as folder:
+            saved = Path(folder) if folder else None
+            self._course = Course(
+                self._job.training, self._job.model, lambda model: _build_learner(self._job, model, device), saved
+            )
+        self._writer = JournalWriter(task.journal, self._rank, self._world)
+
+    def train(self) -> None:
+        """Train until the course is over."""
+        shard = ray.train.get_dataset_shard("train")
+        held_out = ray.train.get_dataset_shard("validation") if self._task.validates else None
+        course = self._course
+        while (epoch := course.begin()) is not None:
+            self._announce(epoch)
+            try:
+                figures = self._train_epoch(shard, epoch)
+            except TrainingError as error:
+                course.fail(str(error))
+                self._report({"fault": str(error)})
+                return
+            _share_buffers(course)
+            held = self._validate(held_out) if held_out is not None else figures.none()
+            row = epoch_row(epoch, figures, held)
+            course.end(row)
+            self._writer.end(row, held)
+            if self._task.progress is not None and self._rank == 0:
+                shown = {words: row[name] for words, name in _SHOWN.items() if name in row}
+                self._task.progress.add({"epochs": 1}, shown)
+            self._report({**course.reported(), "workers": self._world})
+
+    def _announce(self, epoch: int) -> None:
+        """Tell the stream, the journal and the progress which epoch begins."""
+        job, task = self._job, self._task
+        if task.epoch is not None and self._rank == 0:
+            task.epoch.begin(epoch)
         before = sum(map(job.steps, range(epoch)))
-        pen.begin(before, job.steps(epoch))
-        if progress is not None and rank == 0:
-            done = (before + course.begun()[0]) * job.training.batch_size
-            progress.set_counts({"clips": done, "epochs": epoch})
-        try:
-            figures = _train_epoch(course, job, shard, epoch, rank, world, on_step)
-        except TrainingError as error:
-            course.fail(str(error))
-            _report({"fault": str(error)}, course, rank)
+        self._writer.begin(before, job.steps(epoch))
+        if task.progress is not None and self._rank == 0:
+            done = (before + self._course.begun()[0]) * job.training.batch_size
+            task.progress.set_counts({"clips": done, "epochs": epoch})
+
+    def _train_epoch(self, shard: DataIterator, epoch: int) -> EpochFigures:
+        """Train the epoch, or the rest of it, with a checkpoint every `checkpoint_steps`.
+
+        Returns:
+            The figures of all workers.
+        """
+        job, course = self._job, self._course
+        every = job.profile.checkpoint_steps
+        done, figures = course.begun()
+        rest = read_training_batches(shard, job, epoch, self._rank, self._world, done)
+        while True:
+            part = itertools.islice(rest, every)
+            # An epoch may end with such a part, and then the next one is empty. An empty epoch is an error.
+            head = list(itertools.islice(part, 1))
+            if not head and done:
+                return figures
+            batches = itertools.chain(head, part)
+            gave = course.learner.train_epoch(batches, epoch, job.steps(epoch), self._rank, self._end_step, done)
+            figures = figures + _sum_figures(gave)
+            done += every
+            if figures.clips < done * job.training.batch_size:
+                return figures
+            course.pause(done, figures)
+            self._report({"epoch": epoch + 1, "steps": done})
+
+    def _end_step(self, clips: int, loss: float) -> None:
+        if self._task.progress is not None:
+            self._task.progress.add({"clips": clips}, {"loss": loss})
+        self._writer.step(clips, loss, self._course.learner.optimizer)
+
+    def _validate(self, held_out: DataIterator) -> EpochFigures:
+        """Validate each clip on one of the workers, and return the figures of all."""
+        prefetch = self._job.profile.prefetch_batches
+        rows = held_out.iter_batches(batch_size=VALIDATION_BATCH, batch_format="pyarrow", prefetch_batches=prefetch)
+        return _sum_figures(self._course.learner.validate(to_batches(rows, self._job)))
+
+    def _report(self, row: Mapping[str, object]) -> None:
+        """Report to Ray Train. The first worker also saves, to a folder that is uploaded while training goes on."""
+        if self._rank:
+            ray.train.report(dict(row))
             return
-        _share_buffers(course)
-        held = _validate(course, job, held_out) if held_out is not None else figures.none()
-        row = epoch_row(epoch, figures, held)
-        course.end(row)
-        pen.end(row, held)
-        if progress is not None and rank == 0:
-            names = {"validation accuracy": "validation_accuracy", "validation macro-F1": "validation_macro_f1"}
-            shown = {words: row[name] for words, name in names.items() if name in row}
-            progress.add({"epochs": 1}, shown)
-        _report({**course.reported(), "workers": world}, course, rank)
+        folder = tempfile.mkdtemp(prefix="mgc-checkpoint-")
+        self._course.save(Path(folder))
+        ray.train.report(
+            dict(row),
+            checkpoint=ray.train.Checkpoint.from_directory(folder),
+            checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
+            delete_local_checkpoint_after_upload=True,
+        )
 
 
-def _train_epoch(
-    course: Course,
-    job: TrainingJob,
-    shard: DataIterator,
-    epoch: int,
-    rank: int,
-    world: int,
-    on_step: Callable[[int, float], None],
-) -> EpochFigures:
-    """The epoch, or what is left of it, with a checkpoint every `checkpoint_steps`; figures of all workers."""
-    every = job.profile.checkpoint_steps
-    done, figures = course.begun()
-    rest = training_batches(shard, job, epoch, rank, world, done)
-    while True:
-        part = itertools.islice(rest, every)
-        # Where an epoch ends with such a part there is nothing in the next; an epoch of nothing at all is an error.
-        head = list(itertools.islice(part, 1))
-        if not head and done:
-            return figures
-        gave = course.learner.train_epoch(itertools.chain(head, part), epoch, job.steps(epoch), rank, on_step, done)
-        figures = figures + _together(gave)
-        done += every
-        if figures.clips < done * job.training.batch_size:
-            return figures
-        course.pause(done, figures)
-        _report({"epoch": epoch + 1, "steps": done}, course, rank)
-
-
-def _validate(course: Course, job: TrainingJob, held_out: DataIterator) -> EpochFigures:
-    """The validation clips, each on one of the workers; figures of all."""
-    rows = held_out.iter_batches(
-        batch_size=VALIDATION_BATCH, batch_format="pyarrow", prefetch_batches=job.profile.prefetch_batches
-    )
-    return _together(course.learner.validate(batches(rows, job)))
-
-
-def _learner(job: TrainingJob, model: Classifier, device: torch.device) -> Learner:
-    """A learner of what is not frozen of a model, which is wrapped for data-parallel training."""
+def _build_learner(job: TrainingJob, model: Classifier, device: torch.device) -> Learner:
+    """Return a learner of a model, which is wrapped for data-parallel training."""
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    _normalize(model, job)
-    # There is nothing to share of a model without parameters, and data-parallel training refuses it.
+    _normalize_batches(model, job)
+    # A model without parameters has nothing to share, and data-parallel training refuses it.
     wrapped = prepare_model(model) if parameter_count(model) else model.to(device)
     if job.profile.compile:
         # In place: the names of the weights stay.
         wrapped.compile()
     return Learner(
-        wrapped, job.training, job.normalization, len(job.taxonomy), device, job.class_counts, job.at_once, _agreed
+        wrapped,
+        job.training,
+        job.normalization,
+        len(job.taxonomy),
+        device,
+        job.class_counts,
+        job.at_once,
+        _agree_on_fault,
     )
 
 
-def _normalize(model: Classifier, job: TrainingJob) -> None:
+def _normalize_batches(model: Classifier, job: TrainingJob) -> None:
     """Let batch normalisation take mean and deviation over as many clips as the recipe says."""
     clips = job.training.normalization_batch
     workers = job.profile.train_workers
@@ -150,34 +205,19 @@ def _normalize(model: Classifier, job: TrainingJob) -> None:
         normalize_over(model, clips)
 
 
-def _report(row: dict[str, object], course: Course, rank: int) -> None:
-    """Every worker reports; the first one saves, to a folder that is uploaded while training goes on."""
-    if rank:
-        ray.train.report(row)
-        return
-    folder = tempfile.mkdtemp(prefix="mgc-checkpoint-")
-    course.save(Path(folder))
-    ray.train.report(
-        row,
-        checkpoint=ray.train.Checkpoint.from_directory(folder),
-        checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
-        delete_local_checkpoint_after_upload=True,
-    )
-
-
 def _share_buffers(course: Course) -> None:
-    """Give every worker the first one's running statistics of batch normalisation: they are what is saved."""
-    if _alone():
+    """Give every worker the first one's running statistics of batch normalisation, because those are saved."""
+    if _is_alone():
         return
-    # Without averaging the kept model is the one that learns.
+    # Without averaging, the kept model is the one that learns.
     both = (*course.model.buffers(), *course.learner.kept.buffers())
     for buffer in {id(buffer): buffer for buffer in both}.values():
         distributed.broadcast(buffer, 0)
 
 
-def _together(figures: EpochFigures) -> EpochFigures:
-    """The figures of all workers, summed."""
-    if _alone():
+def _sum_figures(figures: EpochFigures) -> EpochFigures:
+    """Return the sum of all workers' figures."""
+    if _is_alone():
         return figures
     device = get_device()
     sums = torch.tensor([float(figures.clips), figures.loss_sum], dtype=torch.float64, device=device)
@@ -187,9 +227,9 @@ def _together(figures: EpochFigures) -> EpochFigures:
     return EpochFigures(int(sums[0]), float(sums[1]), confusion_GG.cpu())
 
 
-def _agreed(fault: str | None) -> str | None:
-    """What is wrong on any worker; the first one's words, where there are several."""
-    if _alone():
+def _agree_on_fault(fault: str | None) -> str | None:
+    """Return the fault of any worker, that of the lowest rank if there are several; None if there is none."""
+    if _is_alone():
         return fault
     faults = torch.tensor(float(fault is not None), device=get_device())
     distributed.all_reduce(faults)
@@ -200,5 +240,5 @@ def _agreed(fault: str | None) -> str | None:
     return next(each for each in said if each is not None)
 
 
-def _alone() -> bool:
+def _is_alone() -> bool:
     return not (distributed.is_available() and distributed.is_initialized())

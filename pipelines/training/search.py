@@ -16,7 +16,7 @@ from cluster.session.connect import connect
 from cluster.session.profiles import KEEPS_MEMORY
 from cluster.storage import files
 from cluster.storage.uri import Uri
-from cluster.training.in_memory import hold
+from cluster.training.in_memory import hold_clips
 from cluster.training.job import TrainingJob, plan_training
 from cluster.training.trained import load_trained
 from mgc.configuration import short_hash, to_json
@@ -171,7 +171,7 @@ def _run_trials(request: SearchRequest, data: PreparedFeatures, job: TrainingJob
     )
     clips: InMemoryData | StreamedData
     if request.workers == 1:
-        clips = InMemoryData(*(hold(data.stream_split(split, profile)) for split in (TRAIN, VALIDATION)))
+        clips = InMemoryData(*(hold_clips(data.stream_split(split, profile)) for split in (TRAIN, VALIDATION)))
     else:
         clips = StreamedData(data.stream_job, request.trials / key / "trainers")
     trials = Search(config, request.space, trial, clips, room, request.trials, key).run()

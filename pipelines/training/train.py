@@ -15,8 +15,8 @@ from cluster.session.progress import watch_progress
 from cluster.storage import files
 from cluster.storage.uri import Uri
 from cluster.training.job import TrainingJob, check_batch, plan_training
-from cluster.training.journal import JournalHandle, JournalPlan, settings_of
-from cluster.training.trainer import check_room, train
+from cluster.training.journal import JournalHandle, JournalPlan, collect_settings
+from cluster.training.trainer import TrainingRun, check_room, train
 from mgc.bundle import Bundle
 from mgc.configuration import short_hash
 from mgc.datasets.splits import TRAIN, VALIDATION
@@ -62,7 +62,7 @@ def train_bundle(request: TrainRequest) -> Summary:
     plan = JournalPlan(
         name=f"{experiment.recipe}-{key}",
         key=key,
-        settings=settings_of(experiment),
+        settings=collect_settings(experiment),
         genres=Taxonomy.flat(data.counts[TRAIN]).names,
         tensorboard=events,
         mlflow=request.mlflow,
@@ -149,9 +149,8 @@ def _train_watched(
         with watch_progress("training", "clips", job.clips()) as progress:
             training = streams.start_training(epoch, progress)
             validation = streams.validation if data.counts[VALIDATION] else None
-            bundle, history = train(
-                job, training, validation, profile, checkpoints.text, plan.key, progress, epoch, journal
-            )
+            run = TrainingRun(job, training, validation, checkpoints, plan.key, progress, epoch, journal)
+            bundle, history = train(run)
         bundle = adjust_logits(bundle, streams.validation, job)
     except BaseException:
         journal.close(None, patience_seconds=10.0)

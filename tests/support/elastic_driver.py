@@ -8,10 +8,11 @@ from dataclasses import replace
 
 from cluster.session.connect import connect
 from cluster.session.epoch_counter import EpochCounter
+from cluster.storage.uri import Uri
 from cluster.streams.feed import EpochDraw, feed
 from cluster.tables.features import read_features, read_roster
 from cluster.training.job import plan_training
-from cluster.training.trainer import train
+from cluster.training.trainer import TrainingRun, train
 from mgc.datasets.splits import TRAIN, VALIDATION
 from mgc.models.house import HouseCnnConfig
 from mgc.training.config import TrainingConfig
@@ -39,7 +40,7 @@ def main(features: str, checkpoints: str, workers: int) -> None:
             feed(dataset, VALIDATION, profile, EXACT),
         )
         job = plan_training(dataset, facts, counts, EXACT, profile)
-        bundle, history = train(job, *streams, profile, checkpoints, "run", None, epoch)
+        bundle, history = train(TrainingRun(job, *streams, Uri.parse(checkpoints), "run", epoch=epoch))
     print(json.dumps({"workers": bundle.training.made_with.workers, "history": history}))
 
 

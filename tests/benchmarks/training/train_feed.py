@@ -77,9 +77,9 @@ def picture(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return (np.kron(coarse, np.ones((8, 8), int)) + random.integers(0, 8, shape)).astype(np.uint8)
 
 
-def work(config: dict[str, Any]) -> None:
+def work(config: dict[str, worker.WorkerTask]) -> None:
     """What a worker of Ray Train does here: as ever, but every second epoch is of one batch."""
-    stream, progress = worker.training_batches, config["progress"]
+    stream, progress = worker.read_training_batches, config["task"].progress
     cached: list[Batch] = []
     steps = [0]
 
@@ -98,7 +98,7 @@ def work(config: dict[str, Any]) -> None:
             steps[0] += 1
             yield batch
 
-    worker.training_batches = alternating
+    worker.read_training_batches = alternating
     worker.work(config)
 
 
@@ -115,7 +115,8 @@ def measure(at: Profile, folder: Path, experiment: Experiment, features: str) ->
     told = JournalHandle.start(plan)
     progress = ProgressHandle.start()
     trainer.work = work
-    trainer.train(job, training, validation, at, str(folder / "checkpoints"), "feed", progress, epoch, told)
+    checkpoints = Uri.of_path(folder / "checkpoints")
+    trainer.train(trainer.TrainingRun(job, training, validation, checkpoints, "feed", progress, epoch, told))
     for problem in told.close(None):
         say(problem)
     _, first_batch, _ = progress.read()

@@ -17,7 +17,7 @@ from cluster.session.epoch_counter import EpochCounter
 from cluster.session.profiles import Profile
 from cluster.streams.feed import EpochDraw, feed
 from cluster.tables.features import FeaturesWriter, read_features
-from cluster.training.batches import training_batches
+from cluster.training.batches import read_training_batches
 from cluster.training.job import TrainingJob, plan_training
 from cluster.training.trainer import EqualShards
 from mgc import schema
@@ -64,7 +64,7 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> str:
 @ray.remote(num_cpus=0.1)
 def _read(shard: Any, job: TrainingJob, epoch: int, rank: int, world: int) -> list[list[str]]:
     """Tracks of each batch, read as a worker of a training does."""
-    return [batch.track_ids for batch in training_batches(shard, job, epoch, rank, world)]
+    return [batch.track_ids for batch in read_training_batches(shard, job, epoch, rank, world)]
 
 
 class Ranks:

@@ -21,10 +21,11 @@ from safetensors.torch import load_file
 
 from cluster.session.epoch_counter import EpochCounter
 from cluster.session.profiles import Profile
+from cluster.storage.uri import Uri
 from cluster.streams.feed import EpochDraw, feed
 from cluster.tables.features import FeaturesWriter, read_features, read_roster
 from cluster.training.job import plan_training
-from cluster.training.trainer import train
+from cluster.training.trainer import TrainingRun, train
 from mgc import schema
 from mgc.datasets.splits import TRAIN, VALIDATION
 from mgc.experiment import Experiment
@@ -131,7 +132,7 @@ def trained(
     )
     job = plan_training(dataset, facts, counts, made, profile)
     assert job.class_counts == tuple(COUNTS.values())
-    return train(job, *streams, profile, str(folder), "run", progress, epoch)
+    return train(TrainingRun(job, *streams, Uri.of_path(folder), "run", progress, epoch))
 
 
 @pytest.mark.drill

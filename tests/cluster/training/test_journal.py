@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from cluster.storage.uri import Uri
-from cluster.training.journal import STEPS_NOTED, Journal, JournalPlan, Pen, settings_of
+from cluster.training.journal import STEPS_NOTED, Journal, JournalPlan, JournalWriter, collect_settings
 from cluster.training.tensorboard import EventFiles
 from mgc.errors import StorageError
 from mgc.training.figures import EpochFigures
@@ -27,7 +27,7 @@ STEPS = 25
 
 @pytest.fixture
 def plan(tmp_path: Path) -> JournalPlan:
-    return JournalPlan("tiny-0123", "0123", settings_of(EXPERIMENT), GENRES, Uri.of_path(tmp_path / "runs"))
+    return JournalPlan("tiny-0123", "0123", collect_settings(EXPERIMENT), GENRES, Uri.of_path(tmp_path / "runs"))
 
 
 def figures(clips: int, right: int) -> EpochFigures:
@@ -35,22 +35,24 @@ def figures(clips: int, right: int) -> EpochFigures:
     return EpochFigures(clips, 0.5 * clips, torch.tensor([[right - half, clips - right], [0, half]]))
 
 
-def epoch(pen: Pen, number: int, optimizer: Any = None, steps: int = STEPS, right: int = 6) -> dict[str, Any]:
+def epoch(
+    writer: JournalWriter, number: int, optimizer: Any = None, steps: int = STEPS, right: int = 6
+) -> dict[str, Any]:
     """One epoch of batches of eight clips a worker, the loss of each its number."""
-    pen.begin(number * STEPS, STEPS)
+    writer.begin(number * STEPS, STEPS)
     for step in range(steps):
-        pen.step(8, float(step), optimizer)
+        writer.step(8, float(step), optimizer)
     held = figures(8, right)
     row = {"epoch": number + 1, "train_loss": 1 / (number + 1), "validation_macro_f1": held.macro_f1}
-    pen.end(row, held)
+    writer.end(row, held)
     return row
 
 
 def test_a_training_becomes_scalars_settings_and_a_picture(plan: JournalPlan) -> None:
     journal = Journal(plan)
-    pen = Pen(journal, 0, workers=2)
+    writer = JournalWriter(journal, 0, workers=2)
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.25)
-    first, second = epoch(pen, 0, optimizer, right=7), epoch(pen, 1, optimizer)
+    first, second = epoch(writer, 0, optimizer, right=7), epoch(writer, 1, optimizer)
     assert journal.close(first, {"bundle_id": "b"}) == []
     found = events.read(f"{plan.tensorboard}/{plan.name}")
     points = found.scalars["step/loss"]
@@ -80,14 +82,14 @@ def test_a_training_becomes_scalars_settings_and_a_picture(plan: JournalPlan) ->
 def test_a_training_that_is_taken_up_hides_what_it_does_again(plan: JournalPlan) -> None:
     """The worker falls after epoch 1 and some steps; then the driver, whose next journal knows nothing."""
     journal = Journal(plan)
-    pen = Pen(journal)
-    epoch(pen, 0)
-    pen.begin(STEPS, STEPS)
+    writer = JournalWriter(journal)
+    epoch(writer, 0)
+    writer.begin(STEPS, STEPS)
     for _ in range(12):
-        pen.step(8, 9.0)
+        writer.step(8, 9.0)
     for last in (Journal(plan), journal):
-        pen = Pen(last)
-        epoch(pen, 1)
+        writer = JournalWriter(last)
+        epoch(writer, 1)
         last.close(None)
         found = events.read(f"{plan.tensorboard}/{plan.name}")
         assert found.steps("step/loss") == [10, 20, 25, 35, 45, 50]
@@ -99,11 +101,11 @@ def test_a_training_that_is_taken_up_hides_what_it_does_again(plan: JournalPlan)
 
 def test_an_epoch_without_validation_has_no_scores_nor_picture(plan: JournalPlan) -> None:
     journal = Journal(plan)
-    pen = Pen(journal)
-    pen.begin(0, 1)
-    pen.step(8, 2.0)
+    writer = JournalWriter(journal)
+    writer.begin(0, 1)
+    writer.step(8, 2.0)
     row = {"epoch": 1, "train_loss": 2.0, "train_accuracy": 0.5}
-    pen.end(row, EpochFigures(0, 0.0, torch.zeros(2, 2, dtype=torch.int64)))
+    writer.end(row, EpochFigures(0, 0.0, torch.zeros(2, 2, dtype=torch.int64)))
     assert journal.close(row) == []
     found = events.read(f"{plan.tensorboard}/{plan.name}")
     assert found.metrics == ["kept/train_loss"]
@@ -113,11 +115,11 @@ def test_an_epoch_without_validation_has_no_scores_nor_picture(plan: JournalPlan
 
 def test_a_training_that_falls_within_an_epoch_goes_on_there(plan: JournalPlan) -> None:
     journal = Journal(plan)
-    epoch(Pen(journal), 0)
-    pen = Pen(journal)
-    pen.begin(STEPS, STEPS, done=15)
+    epoch(JournalWriter(journal), 0)
+    writer = JournalWriter(journal)
+    writer.begin(STEPS, STEPS, done=15)
     for _ in range(STEPS - 15):
-        pen.step(8, 1.0)
+        writer.step(8, 1.0)
     journal.close(None)
     found = events.read(f"{plan.tensorboard}/{plan.name}")
     assert found.steps("step/loss") == [10, 20, 25, 50]
@@ -126,9 +128,9 @@ def test_a_training_that_falls_within_an_epoch_goes_on_there(plan: JournalPlan) 
 
 def test_epochs_that_are_longer_than_expected_do_not_overlap(plan: JournalPlan) -> None:
     journal = Journal(plan)
-    pen = Pen(journal)
-    epoch(pen, 0, steps=STEPS + 20)
-    epoch(pen, 1, steps=STEPS - 4)
+    writer = JournalWriter(journal)
+    epoch(writer, 0, steps=STEPS + 20)
+    epoch(writer, 1, steps=STEPS - 4)
     journal.close(None)
     steps = events.read(f"{plan.tensorboard}/{plan.name}").steps("step/loss")
     assert steps == sorted(steps)
@@ -138,14 +140,14 @@ def test_epochs_that_are_longer_than_expected_do_not_overlap(plan: JournalPlan) 
 def test_slow_steps_are_noted_one_by_one(plan: JournalPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cluster.training.journal.SECONDS_NOTED", 0.0)
     journal = Journal(plan)
-    epoch(Pen(journal), 0, steps=3)
+    epoch(JournalWriter(journal), 0, steps=3)
     assert events.read(f"{plan.tensorboard}/{plan.name}").steps("step/loss") == [1, 2, 3]
 
 
 def test_only_the_first_worker_tells(plan: JournalPlan) -> None:
     journal = Journal(plan)
-    epoch(Pen(journal, rank=1, workers=2), 0)
-    epoch(Pen(None), 0)
+    epoch(JournalWriter(journal, rank=1, workers=2), 0)
+    epoch(JournalWriter(None), 0)
     journal.close(None)
     assert not Path(str(plan.tensorboard)).exists()
 
@@ -153,7 +155,7 @@ def test_only_the_first_worker_tells(plan: JournalPlan) -> None:
 def test_a_folder_that_cannot_be_written_ends_nothing(plan: JournalPlan, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     journal = Journal(replace(plan, tensorboard=Uri.of_path(tmp_path / "file")))
-    epoch(Pen(journal), 0)
+    epoch(JournalWriter(journal), 0)
     [line] = journal.close(None)
     assert "TensorBoard" in line
     assert "\n" not in line
@@ -176,8 +178,8 @@ def test_a_file_that_could_not_be_written_is_written_with_the_next(tmp_path: Pat
 @pytest.mark.cluster
 def test_the_object_store_takes_event_files(plan: JournalPlan, bucket_uri: str) -> None:
     journal = Journal(replace(plan, tensorboard=Uri.parse(f"{bucket_uri}/runs")))
-    epoch(Pen(journal), 0)
-    epoch(Pen(journal), 1)
+    epoch(JournalWriter(journal), 0)
+    epoch(JournalWriter(journal), 1)
     assert journal.close(None) == []
     found = events.read(f"{bucket_uri}/runs/{plan.name}")
     assert found.files == 2, "one an epoch: an object cannot be appended to"
@@ -187,7 +189,7 @@ def test_the_object_store_takes_event_files(plan: JournalPlan, bucket_uri: str) 
 @pytest.mark.skipif(importlib.util.find_spec("mlflow") is not None, reason="MLflow is installed: see test_mlflow.py")
 def test_without_the_package_mlflow_is_one_line(plan: JournalPlan) -> None:
     journal = Journal(replace(plan, mlflow="http://user:secret@localhost:5000"))
-    epoch(Pen(journal), 0)
+    epoch(JournalWriter(journal), 0)
     [line] = journal.close(None)
     assert line.startswith("MLflow at http://")
     assert "pip install 'mgc[mlflow]'" in line

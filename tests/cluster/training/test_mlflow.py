@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from cluster.training import mlflow
-from cluster.training.journal import Journal, JournalPlan, Pen, settings_of
+from cluster.training.journal import Journal, JournalPlan, JournalWriter, collect_settings
 from cluster.training.mlflow import KEY_TAG, MlflowRun
 from tests.cluster.training.test_journal import GENRES, STEPS, epoch
 from tests.support.ray_head import free_port
@@ -93,7 +93,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def plan(server: Server, key: str) -> JournalPlan:
-    return JournalPlan(f"tiny-{key}", key, settings_of(EXPERIMENT), GENRES, None, server.url)
+    return JournalPlan(f"tiny-{key}", key, collect_settings(EXPERIMENT), GENRES, None, server.url)
 
 
 def client(server: Server) -> Any:
@@ -110,8 +110,8 @@ def runs(server: Server, key: str) -> list[Any]:
 
 def test_a_training_is_a_run(server: Server) -> None:
     journal = Journal(plan(server, "a1"))
-    pen = Pen(journal)
-    first, second = epoch(pen, 0, right=7), epoch(pen, 1)
+    writer = JournalWriter(journal)
+    first, second = epoch(writer, 0, right=7), epoch(writer, 1)
     assert journal.close(first, {"bundle_id": "0123456789ab"}) == []
     [run] = runs(server, "a1")
     assert (run.info.status, run.info.run_name) == ("FINISHED", "tiny-a1")
@@ -132,12 +132,12 @@ def test_a_training_is_a_run(server: Server) -> None:
 
 def test_a_training_that_is_taken_up_is_the_same_run(server: Server) -> None:
     first = Journal(plan(server, "b2"))
-    epoch(Pen(first), 0)
+    epoch(JournalWriter(first), 0)
     assert first.close(None) == []
     [run] = runs(server, "b2")
     assert run.info.status == "KILLED"
     second = Journal(plan(server, "b2"))
-    row = epoch(Pen(second), 1)
+    row = epoch(JournalWriter(second), 1)
     assert second.close(row) == []
     [again] = runs(server, "b2")
     assert (again.info.run_id, again.info.status) == (run.info.run_id, "FINISHED")
@@ -150,12 +150,12 @@ def test_a_training_that_is_taken_up_is_the_same_run(server: Server) -> None:
 def test_what_a_server_that_was_away_missed_is_sent_later(server: Server) -> None:
     server.stop()
     journal = Journal(plan(server, "c3"))
-    pen = Pen(journal)
-    epoch(pen, 0)
+    writer = JournalWriter(journal)
+    epoch(writer, 0)
     [line] = journal.problems()
     assert line.startswith(f"MLflow at {server.url}")
     server.start()
-    row = epoch(pen, 1)
+    row = epoch(writer, 1)
     assert journal.close(row) == []
     [run] = runs(server, "c3")
     history = client(server).get_metric_history(run.info.run_id, "epoch/train_loss")

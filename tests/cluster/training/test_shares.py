@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from cluster.session.profiles import Profile, fit
-from cluster.training.batches import shares
+from cluster.training.batches import cut_shares
 from cluster.training.job import check_batch
 from mgc.errors import ConfigError
 from tests.support.tiny_features import EXPERIMENT
@@ -27,7 +27,7 @@ def test_every_step_has_the_global_batch_and_all_workers_stop_together(world: in
     dealt = []
     for rank in range(world):
         shard = range(rank * each, (rank + 1) * each)
-        dealt.append([table["row"].to_pylist() for table in shares(rows(shard, 5), batch, rank, world)])
+        dealt.append([table["row"].to_pylist() for table in cut_shares(rows(shard, 5), batch, rank, world)])
         given = [row for share in dealt[-1] for row in share]
         assert given == list(shard)[: len(given)]
     assert {len(worker) for worker in dealt} == {steps}
@@ -38,8 +38,8 @@ def test_every_step_has_the_global_batch_and_all_workers_stop_together(world: in
 
 
 def test_steps_that_are_done_are_passed_over() -> None:
-    whole = [table["row"].to_pylist() for table in shares(rows(range(50), 7), 12, 1, 3)]
-    rest = [table["row"].to_pylist() for table in shares(rows(range(50), 7), 12, 1, 3, skip=5)]
+    whole = [table["row"].to_pylist() for table in cut_shares(rows(range(50), 7), 12, 1, 3)]
+    rest = [table["row"].to_pylist() for table in cut_shares(rows(range(50), 7), 12, 1, 3, skip=5)]
     assert rest == whole[5:]
     assert len(rest) > 3
 

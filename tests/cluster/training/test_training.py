@@ -15,10 +15,11 @@ from safetensors.torch import load_file
 from cluster.session.epoch_counter import EpochCounter
 from cluster.session.profiles import Profile
 from cluster.storage import files
+from cluster.storage.uri import Uri
 from cluster.streams.feed import EpochDraw, feed
 from cluster.tables.features import read_features, read_roster
 from cluster.training.job import plan_training
-from cluster.training.trainer import check_room, train
+from cluster.training.trainer import TrainingRun, check_room, train
 from mgc.bundle import Bundle
 from mgc.datasets.splits import TRAIN, VALIDATION
 from mgc.errors import FeaturesError, ResourceError, TrainingError
@@ -57,7 +58,7 @@ def trained(
         feed(dataset, VALIDATION, profile, made),
     )
     job = plan_training(dataset, facts, counts, made, profile)
-    return train(job, *streams, profile, checkpoints, "run", progress, epoch)
+    return train(TrainingRun(job, *streams, Uri.parse(checkpoints), "run", progress, epoch))
 
 
 def close(history: Sequence[dict[str, Any]], other: Sequence[dict[str, Any]]) -> None:
@@ -77,7 +78,7 @@ def take_again(config: dict[str, Any]) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(4):
         torch.ones(2**24)
-    Path(config["progress"]).write_text(str((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 4))
+    Path(config["task"].progress).write_text(str((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 4))
 
 
 def test_a_worker_keeps_the_memory_that_it_frees(
