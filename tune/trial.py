@@ -11,12 +11,11 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray.train
 from ray import tune
 from ray.data import Dataset
-from ray.train.v2._internal.execution.context import TrainRunContext
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from cluster.session.epoch_counter import EpochCounter
@@ -27,6 +26,9 @@ from cluster.training.trainer import TrainingRun, train
 from mgc.recipes.space import Space
 from mgc.training.course import Course
 from tune.spaces import to_point
+
+if TYPE_CHECKING:
+    from cluster.session.ray_internals import TrainRunContext
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from ray.data import ExecutionOptions
     from ray.train import DataConfig
+    from ray.train.v2._internal.execution.context import TrainRunContext as TrainRunContext
 
 # Settings: environment variables that Ray's documentation does not list.
 
@@ -172,7 +173,7 @@ class NodeGroup:
     """
 
     name: str
-    resources: Mapping[str, float]
+    resources: Mapping[str, int]
     most: int
 
 

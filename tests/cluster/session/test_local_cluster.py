@@ -20,7 +20,7 @@ from cluster.session.local_cluster import descendants, still_there
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]
 
 ROOT = Path(__file__).parents[3]
-START_SECONDS = 90.0
+START_SECONDS = 180.0
 
 LOOK = (
     "import os, ray; from cluster.session.connect import connect, at_hand, look_at_nodes\n"

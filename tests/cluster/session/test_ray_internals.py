@@ -145,6 +145,7 @@ def test_ray_train_has_its_names(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not ray_internals.is_worker_start_timeout(ValueError())
     options = ray_internals.execution_options(ray.train.DataConfig(), "train")
     assert options.preserve_order is False
+    importlib.import_module("ray.train.v2._internal.execution.context").TrainRunContext  # noqa: B018
 
 
 def test_memory_settings_and_files_are_there() -> None:
@@ -182,7 +183,7 @@ def test_the_token_is_shown_where_there_is_one(tmp_path: Path) -> None:
 @pytest.mark.cluster
 def test_a_head_keeps_what_an_autoscaler_announces(ray_session: Profile) -> None:
     assert ray_internals.node_groups() == []
-    groups = [ray_internals.NodeGroup("gpus", {"CPU": 4.0, "GPU": 1.0}, 3)]
+    groups = [ray_internals.NodeGroup("gpus", {"CPU": 4, "GPU": 1}, 3)]
     with ray_internals.announced_node_groups(groups):
         assert ray_internals.node_groups() == groups
     assert ray_internals.node_groups() == []

@@ -98,7 +98,7 @@ def test_the_word_for_the_shipped_bundle_is_known_to_bundle_options_alone(tmp_pa
 
 
 def test_a_submitted_job_takes_the_shipped_bundle_but_no_relative_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    monkeypatch.setenv(ray_internals.JOB_MARK, "{}")
     assert BUNDLE.convert("default", None, None) is ShippedBundle.DEFAULT
     with pytest.raises(click.BadParameter):
         BUNDLE.convert("bundle", None, None)
