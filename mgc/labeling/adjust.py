@@ -1,4 +1,4 @@
-"""Logit adjustment after training: the genres' priors taken out of the answers (Menon et al. 2021).
+"""Logit adjustment after training: remove the genres' priors from the answers (Menon et al. 2021).
 
 Axes: N clips or tracks, G genres.
 """
@@ -8,24 +8,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 
 @dataclass(frozen=True)
 class PriorAdjustment:
-    """The adjusted logits are z - τ log π: with τ = 1 the answer is the likeliest genre if all were equally frequent.
+    """An adjustment of logits: z - τ log π.
 
-    It is the same for each clip of a track, so it may be applied to clips before their logits are averaged.
+    With τ = 1 the answer is the genre that would be most probable if all genres were equally frequent. The adjustment
+    is the same for each clip of a track, so it can be applied to clips before their logits are averaged.
 
     Attributes:
-        tau: τ, finite, 0 at least; 0 changes nothing.
-        priors_G: π, the shares of the training clips that each genre has, in the order of the logits: all greater than
-            zero, summing to one.
+        tau: τ, finite and at least 0; 0 changes nothing.
+        priors_G: π, each genre's share of the training clips, in the order of the logits. All are greater than zero,
+            and they sum to one.
 
     Raises:
-        ValueError: a field is not of this kind.
+        ValueError: a field is outside of these bounds.
     """
 
     tau: float
@@ -33,36 +33,36 @@ class PriorAdjustment:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.tau) and self.tau >= 0):
-            raise ValueError("an adjustment's tau is a finite number, 0 at least")
+            raise ValueError("an adjustment's tau is a finite number of at least 0")
         if not all(prior > 0 for prior in self.priors_G) or not math.isclose(sum(self.priors_G), 1, abs_tol=1e-6):
             raise ValueError("an adjustment's priors are greater than zero and sum to one")
 
     @classmethod
     def from_counts(cls, tau: float, class_counts: Sequence[int]) -> PriorAdjustment:
-        """By the number of training clips of each genre, in the order of the logits.
+        """Make an adjustment from the number of training clips of each genre, in the order of the logits.
 
         Raises:
-            ValueError: a genre has none.
+            ValueError: a genre has no clips.
         """
         total = sum(class_counts)
         return cls(float(tau), tuple(count / total for count in class_counts))
 
     def apply(self, logits_NG: np.ndarray) -> np.ndarray:
-        """Adjusted logits, of the same type; the given ones are left as they are."""
+        """Return adjusted logits of the same dtype. The given ones are unchanged."""
         shift_G = self.tau * np.log(np.array(self.priors_G, dtype=np.float64))
         adjusted_NG: np.ndarray = logits_NG - shift_G.astype(logits_NG.dtype)
         return adjusted_NG
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready values."""
+    def to_json(self) -> dict[str, float | list[float]]:
+        """Return JSON-ready values."""
         return {"tau": self.tau, "priors": list(self.priors_G)}
 
     @classmethod
-    def from_json(cls, value: Any) -> PriorAdjustment:
-        """Inverse of `to_json`.
+    def from_json(cls, value: object) -> PriorAdjustment:
+        """Read what `to_json` returned.
 
         Raises:
-            ValueError: this is no adjustment.
+            ValueError: the value is not an adjustment.
         """
         if not isinstance(value, dict) or value.keys() != {"tau", "priors"} or not isinstance(value["priors"], list):
             raise ValueError('an adjustment is {"tau": number, "priors": numbers}')
@@ -74,15 +74,15 @@ class PriorAdjustment:
 def macro_f1_by_tau(
     taus: Sequence[float], logits_NG: np.ndarray, true_N: np.ndarray, class_counts: Sequence[int]
 ) -> Mapping[float, float]:
-    """What each τ would give: τ → F1 averaged over the genres that occur, 0 to 1.
+    """Return the macro F1 for each τ: the mean over the genres that occur, 0 to 1.
 
     Args:
-        taus: values to try.
-        logits_NG: of validation tracks, not adjusted.
-        true_N: int logit indices.
-        class_counts: training clips of each genre, in the order of the logits.
+        taus: values of τ to try.
+        logits_NG: logits of validation tracks, not adjusted.
+        true_N: true genres as int logit indices.
+        class_counts: number of training clips of each genre, in the order of the logits.
     """
-    # scikit-learn takes a second to import; who only labels need not wait for it.
+    # scikit-learn takes a second to import, and labelling does not need it.
     from sklearn.metrics import f1_score
 
     found: dict[float, float] = {}

@@ -1,4 +1,4 @@
-"""From the logits of a track's clips to one answer.
+"""The answer for a track, from the logits of its clips.
 
 Axes: C clips of one track, G genres.
 """
@@ -12,10 +12,10 @@ import numpy as np
 
 
 def track_probabilities(logits_CG: np.ndarray) -> np.ndarray:
-    """Softmax of the mean of the clips' logits: float64 (G,), summing to one.
+    """Return the softmax of the mean of the clips' logits: float64 (G,), summing to one.
 
-    Averaging logits, not probabilities: a product of experts (Hinton 2002), in which a clip that is certain counts for
-    more than one that is not.
+    Averaging logits rather than probabilities makes a product of experts (Hinton 2002): a clip that is certain counts
+    for more than one that is not.
 
     Args:
         logits_CG: float (clips, genres), at least one clip, all finite.
@@ -26,34 +26,38 @@ def track_probabilities(logits_CG: np.ndarray) -> np.ndarray:
     return probabilities_G
 
 
+Ranked = tuple[tuple[str, float], ...]
+"""Genres with their probabilities, in descending order."""
+
+
 @dataclass(frozen=True)
 class Decision:
-    """A track's answer.
+    """The answer for a track.
 
     Attributes:
-        genre_top: the likeliest genre.
-        confidence: its probability as the model states it, not calibrated, in (0, 1].
-        top_k: the likeliest genres with their probabilities, in falling order.
+        genre_top: most probable genre.
+        confidence: the model's probability of that genre, not calibrated, in (0, 1].
+        top_k: most probable genres with their probabilities, in descending order.
     """
 
     genre_top: str
     confidence: float
-    top_k: tuple[tuple[str, float], ...]
+    top_k: Ranked
 
 
 def decide(logits_CG: np.ndarray, genres: Sequence[str], top_k: int) -> Decision:
-    """The answer of one track.
+    """Decide the answer for one track.
 
     Args:
         logits_CG: float (clips, genres), at least one clip, all finite.
-        genres: names by logit index.
-        top_k: how many genres to list, at most; 1 or more. Of equals the first by index comes first.
+        genres: names of the genres by logit index.
+        top_k: largest number of genres to list, at least 1. Of equal ones, the lower index comes first.
 
     Raises:
         ValueError: there is no clip, or `top_k` is below 1.
     """
     if not len(logits_CG) or top_k < 1:
-        raise ValueError(f"a decision needs one clip and one place in its list at least, got {len(logits_CG)}, {top_k}")
+        raise ValueError(f"a decision needs at least one clip and one place in its list, got {len(logits_CG)}, {top_k}")
     probabilities_G = track_probabilities(logits_CG)
     order = np.argsort(-probabilities_G, kind="stable")[:top_k]
     ranked = tuple((genres[index], float(probabilities_G[index])) for index in order)

@@ -1,4 +1,4 @@
-"""The answer to one file."""
+"""The answer for one file."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ class FileLabel:
     """What a bundle says about one file.
 
     Attributes:
-        genre_top: the likeliest genre.
-        confidence: its probability as the model states it, in (0, 1].
-        top_k: the likeliest genres with their probabilities.
+        genre_top: most probable genre.
+        confidence: the model's probability of that genre, in (0, 1].
+        top_k: most probable genres with their probabilities, in descending order.
         duration_seconds: length of the whole track.
-        seconds_listened: how much of it was heard.
-        decoder: which decoder gave the samples.
-        damage: what is wrong with the file although it could be heard, or None.
+        seconds_listened: number of seconds that were decoded.
+        decoder: name of the decoder.
+        damage: what is wrong with a file that could be decoded nevertheless, or None.
     """
 
     genre_top: str

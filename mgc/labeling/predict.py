@@ -1,4 +1,4 @@
-"""Stage: clips of features to one decision a track.
+"""Stage: clips of features → one decision per track.
 
 Axes: N clips of a batch, F mel bins, T frames (a clip may have other axes), D numbers of an embedding, G genres.
 """
@@ -6,7 +6,6 @@ Axes: N clips of a batch, F mel bins, T frames (a clip may have other axes), D n
 from __future__ import annotations
 
 import copy
-import json
 import math
 from collections.abc import Iterator
 from typing import Final
@@ -22,28 +21,28 @@ from mgc.models.blocks import Classifier
 from mgc.taxonomy import Taxonomy
 
 CLIPS_AT_ONCE_CPU: Final = 8
-"""Small enough for the first stage's maps to stay in the processor's cache: 1.5 to 2.7 times as quick as 256."""
+"""Few enough for the first layer's maps to fit into the processor's cache: 1.5 to 2.7 times as fast as 256."""
 
 CLIPS_AT_ONCE_GPU: Final = 256
 
 
 class Predict:
-    """A trained network at work.
+    """Stage: a trained network that answers batches of tracks.
 
-    A clip's logits depend on nothing but the clip: the network always sees the same number of clips, filled up with
-    silence where there are fewer. Kernels are chosen by the size of a batch and round differently; with sizes as they
-    come, a track's answer would depend, in its last digits, on who was in its batch.
+    A clip's logits depend only on the clip. The network always sees the same number of clips, padded with silence.
+    Kernels are chosen by batch size, and they round differently: with varying sizes, the last digits of a track's
+    answer would depend on the other tracks in its batch.
 
     Args:
-        model: from normalised features to logits; a copy of it is used.
-        normalization: of the stored features.
-        taxonomy: names of the logits.
-        shape: of one clip's features.
-        device: where to compute; the CPU by default.
-        top_k: genres listed for a track, at most; 1 or more.
-        clips_at_once: clips that go through the network together; by default what suits the device.
-        dtype: of the stored features.
-        adjustment: of the logits, or None.
+        model: network from normalised features to logits; it is copied.
+        normalization: normalisation of the stored features.
+        taxonomy: genres in the order of the logits.
+        shape: shape of one clip's features.
+        device: device to compute on; the CPU by default.
+        top_k: largest number of genres to list for a track; at least 1.
+        clips_at_once: number of clips that go through the network together; by default what suits the device.
+        dtype: dtype of the stored features.
+        adjustment: adjustment of the logits, or None.
     """
 
     def __init__(
@@ -71,7 +70,7 @@ class Predict:
         self._clips_at_once = clips_at_once or (CLIPS_AT_ONCE_CPU if self._device.type == "cpu" else CLIPS_AT_ONCE_GPU)
 
     def logits(self, clips_NFT: np.ndarray) -> np.ndarray:
-        """Logits of clips, adjusted where the bundle says so: float32 (clips, genres).
+        """Return the logits of clips, adjusted where the bundle says so: float32 (clips, genres).
 
         Args:
             clips_NFT: features as stored, (clips, *shape).
@@ -83,14 +82,14 @@ class Predict:
 
     @torch.inference_mode()
     def parts(self, clips_NFT: np.ndarray) -> Iterator[tuple[slice, torch.Tensor, np.ndarray]]:
-        """What the network says to clips, some of them at a time: an embedding can be large.
+        """Yield what the network makes of clips, a few clips at a time, since an embedding can be large.
 
         Args:
             clips_NFT: features as stored, (clips, *shape).
 
         Yields:
-            Which clips; their embeddings, float32 (clips, numbers) on the device; their logits, float32 (clips,
-            genres).
+            The places of the clips; their embeddings, float32 (clips, numbers) on the device; and their logits, float32
+            (clips, genres).
         """
         for start in range(0, len(clips_NFT), self._clips_at_once):
             part_NFT = clips_NFT[start : start + self._clips_at_once]
@@ -105,7 +104,7 @@ class Predict:
             yield slice(start, start + count), embedding_ND[:count].float(), logits_NG
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """One row a track in and out; `clips` goes, the answer comes.
+        """Answer a batch with one row per track. `clips` is dropped and the answer is added.
 
         Args:
             batch: with `clips` (bytes: C-ordered (clips, *shape), None where the track has an error) and `clip_count`
@@ -113,10 +112,10 @@ class Predict:
 
         Returns:
             The batch without `clips`, with `genre_top` (str or None), `confidence` (float64, NaN where none) and
-            `top_k` (JSON text of [[genre, probability], …], or None).
+            `top_k` (pairs of genre and probability, or None).
 
         Raises:
-            FeaturesError: a track's clips are not of the shape that the network was trained with.
+            FeaturesError: a track's clips do not have the shape that the network was trained with.
         """
         counts = batch["clip_count"].astype(np.int64)
         clip_bytes = math.prod(self._shape) * self.dtype.itemsize
@@ -138,12 +137,12 @@ class Predict:
             if count:
                 decision = decide(logits_NG[end - count : end], self._genres, self._top_k)
                 genre_top[row], confidence[row] = decision.genre_top, decision.confidence
-                top_k[row] = json.dumps(decision.top_k)
+                top_k[row] = decision.top_k
         kept = {name: values for name, values in batch.items() if name != "clips"}
         return {**kept, "genre_top": genre_top, "confidence": confidence, "top_k": top_k}
 
     def _side(self) -> str:
-        """The size of a clip for a person to read."""
+        """Return the size of a clip, for people."""
         if len(self._shape) == 2:
             return f"{self._shape[0]} bins and {self._shape[1]} frames ({self.dtype})"
         return f"{' x '.join(map(str, self._shape))} numbers ({self.dtype})"

@@ -1,17 +1,16 @@
-"""From the batches of the label job to rows of the labels table."""
+"""Rows of the labels table, from the batches of the label job."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from mgc import schema
 from mgc.errors import LabelsError
+from mgc.labeling.decide import Ranked
 from mgc.labeling.retries import next_try_at
 
 
@@ -20,9 +19,9 @@ class Lineage:
     """What made the rows of a run.
 
     Attributes:
-        model_id: the bundle's id.
-        features_id: of its front end.
-        run_id: of the run.
+        model_id: id of the bundle.
+        features_id: id of its front end.
+        run_id: id of the run.
     """
 
     model_id: str
@@ -31,15 +30,15 @@ class Lineage:
 
 
 def labels_rows(batch: dict[str, np.ndarray], lineage: Lineage, labeled_at: datetime) -> pa.Table:
-    """Rows with the schema `schema.LABELS`: labeled where there is an answer, quarantined where there is an error.
+    """Return rows of `schema.LABELS`: labeled where there is an answer, quarantined where there is an error.
 
     Args:
-        batch: what `Extract` and `Predict` leave: one row a track, with `tries` (earlier tries of the same bytes).
-        lineage: written into every row.
-        labeled_at: time of the decision, with its time zone.
+        batch: output of `Extract` and `Predict`: one row per track, with `tries` (earlier tries of the same bytes).
+        lineage: lineage to write into every row.
+        labeled_at: aware time of the decision.
 
     Raises:
-        LabelsError: a row has neither an answer nor an error, or both; the job must not commit it.
+        LabelsError: a row has neither an answer nor an error, or both. The job must not commit it.
         ValueError: `labeled_at` has no time zone.
     """
     if labeled_at.tzinfo is None:
@@ -51,14 +50,14 @@ def labels_rows(batch: dict[str, np.ndarray], lineage: Lineage, labeled_at: date
         track = batch["track_id"][int(np.flatnonzero(labeled == failed)[0])]
         raise LabelsError(f"track {track} has both an answer and an error, or neither: a bug of mgc, please report it.")
     tries = [int(earlier) + 1 for earlier in batch["tries"]]
-    columns: dict[str, Any] = {
+    columns: dict[str, object] = {
         "track_id": batch["track_id"],
         "uri": batch["uri"],
         "content_tag": batch["content_tag"],
         "status": np.where(labeled, schema.LABELED, schema.QUARANTINED),
         "genre_top": batch["genre_top"],
         "confidence": batch["confidence"],
-        "top_k": [_top_k(text) for text in batch["top_k"]],
+        "top_k": [_top_k(ranked) for ranked in batch["top_k"]],
         "duration_seconds": batch["duration_seconds"],
         "decoder": batch["decoder"],
         "seconds_listened": batch["seconds_listened"],
@@ -84,7 +83,7 @@ def labels_rows(batch: dict[str, np.ndarray], lineage: Lineage, labeled_at: date
     return pa.table(arrays, schema=schema.LABELS)
 
 
-def _top_k(text: str | None) -> list[dict[str, Any]] | None:
-    if text is None:
+def _top_k(ranked: Ranked | None) -> list[dict[str, str | float]] | None:
+    if ranked is None:
         return None
-    return [{"genre": genre, "probability": probability} for genre, probability in json.loads(text)]
+    return [{"genre": genre, "probability": probability} for genre, probability in ranked]

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,7 +29,7 @@ def batch() -> dict[str, np.ndarray]:
         "clip_count": np.array([2, 0], np.int32),
         "genre_top": column("rock", None),
         "confidence": np.array([0.75, np.nan]),
-        "top_k": column(json.dumps([["rock", 0.75], ["folk", 0.25]]), None),
+        "top_k": column((("rock", 0.75), ("folk", 0.25)), None),
         "duration_seconds": np.array([30.0, np.nan]),
         "seconds_listened": np.array([29.5, np.nan]),
         "decoder": column("soundfile", None),
