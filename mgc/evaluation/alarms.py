@@ -1,7 +1,7 @@
-"""Alarms of a labels run: numbers that a person should look at before readers of the table do.
+"""Alarms of a label run: values that a person should look at before readers of the table do.
 
-An alarm does not undo the run. It says that the night was unlike the one before, or that the model meets other music
-than it was trained on.
+An alarm does not undo the run. It means that the night differed from the one before, or that the music differs from
+what the model was trained on.
 """
 
 from __future__ import annotations
@@ -25,27 +25,30 @@ _MOVERS_NAMED: Final = 3
 
 @dataclass(frozen=True, config=STRICT)
 class Thresholds:
-    """A value past its threshold is an alarm; at the threshold it is none, so that 1 turns an alarm off.
+    """Thresholds of the alarms. A value above its threshold raises an alarm, so a threshold of 1 turns an alarm off.
 
     Two genre mixes are compared by their total variation distance: half the sum of the absolute differences of the
-    genres' shares, which is the share of tracks that would have to change their genre to make the one mix the other.
+    genres' shares. This is the share of tracks whose genre would have to change to turn one mix into the other.
 
     Attributes:
-        genre_mix_last_night: distance of the table's mix from that before the run. A usual night replaces about one
-            track in a hundred and cannot move the mix further; one in twenty is another catalog or another model.
-        genre_mix_of_run: distance of the mix of the tracks that the run labeled from that of the table before. It sees
-            a bad night that is too small to move the table. New music comes in albums and labels, so it may differ.
-        genre_mix_training: distance of the table's mix from that of the training tracks. Training sets are often
-            balanced by hand and catalogs never are, so only a far one says that the model is out of its depth.
-        quarantined: share of the tracks that the run tried for the first time and could not hear. Damaged files are
-            about one in a hundred in collections that were never cleaned.
-        fetch_failed: share of the same tracks whose bytes did not arrive. After the retries that is a store in trouble.
-        confidence_drop: how much lower the mean confidence of the tracks that the run labeled is than that of the table
-            before, both the model's own. A single track varies by about 0.25, so the mean of 1,000 by 0.01.
-        flips: share of the tracks labeled anew from the same bytes that got another genre. A new model that answers
-            more than one in five otherwise deserves a look at its scores.
-        mix_tracks: fewest tracks on either side for a mix or a mean; below, chance alone moves them so far.
-        share_tracks: fewest tracks for a share; below, single tracks decide.
+        genre_mix_last_night: distance between the table's mix and the mix before the run. A usual night replaces about
+            one track in a hundred and cannot move the mix further. One in twenty means another catalog or model.
+        genre_mix_of_run: distance between the mix of the tracks that the run labeled and the mix of the table before.
+            It detects a bad night that is too small to move the table. New music arrives in whole albums, so this mix
+            may differ more.
+        genre_mix_training: distance between the table's mix and the mix of the training tracks. Training sets are often
+            balanced by hand and catalogs never are, so only a large distance means that the model does not fit.
+        quarantined: share of the tracks tried for the first time that could not be decoded. In collections that were
+            never cleaned, about one file in a hundred is damaged.
+        fetch_failed: share of the tracks tried for the first time whose bytes did not arrive. After all retries, this
+            means that the store is in trouble.
+        confidence_drop: difference between the mean confidence of the table before and that of the tracks that the run
+            labeled, both by the model. One track varies by about 0.25, so the mean of 1,000 tracks varies by 0.01.
+        flips: share of the tracks labeled again from the same bytes whose genre changed. If a new model changes more
+            than one in five, look at its scores.
+        mix_tracks: smallest number of tracks on either side for a mix or a mean. With fewer, chance alone moves them
+            this far.
+        share_tracks: smallest number of tracks for a share. With fewer, single tracks decide.
     """
 
     genre_mix_last_night: _Share = 0.05
@@ -60,13 +63,13 @@ class Thresholds:
 
 
 def thresholds(overrides: Mapping[str, str]) -> Thresholds:
-    """The thresholds with some set by name, as on a command line.
+    """Return thresholds with some values set by name, as on a command line.
 
     Args:
-        overrides: field of `Thresholds` → its value as text.
+        overrides: field of `Thresholds` → value as text.
 
     Raises:
-        ConfigError: there is no such field, or its value is out of range.
+        ConfigError: there is no such field, or the value is out of range.
     """
     names = [field.name for field in dataclasses.fields(Thresholds)]
     for name in overrides:
@@ -77,7 +80,7 @@ def thresholds(overrides: Mapping[str, str]) -> Thresholds:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = str(first["loc"][-1])
-        raise ConfigError(f"alarm {name}: {overrides[name]!r} does not do: {first['msg']}.") from None
+        raise ConfigError(f"alarm {name}: {overrides[name]!r} is no threshold: {first['msg']}.") from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,10 +88,10 @@ class Alarm:
     """A value past its threshold.
 
     Attributes:
-        name: the field of `Thresholds`.
-        value: what was found.
-        threshold: what it was held against.
-        message: one sentence for a person.
+        name: field of `Thresholds`.
+        value: observed value.
+        threshold: threshold that the value exceeds.
+        message: sentence for a person.
     """
 
     name: str
@@ -99,23 +102,23 @@ class Alarm:
 
 @dataclasses.dataclass(frozen=True)
 class Observed:
-    """What a night's alarms are made of. Counts of tracks, none of them removed from the catalog.
+    """The values that a night's alarms compare. Tracks that left the catalog are not counted.
 
     Attributes:
         genre_counts: genre → labeled tracks in the table.
-        previous_genre_counts: the same before the run; None where there was no table.
+        previous_genre_counts: genre → labeled tracks before the run; None where there was no table.
         run_genre_counts: genre → tracks that the run labeled.
         training_genre_share: genre → share of the training tracks, 0 to 1; None where unknown.
-        first_tries: tracks that the run tried for the first time. Those tried again have failed before, and would make
-            an alarm of every quiet night.
-        quarantined: those of them that have no label.
-        fetch_failed: those of them whose bytes did not arrive.
-        run_confidence: mean confidence of the tracks that the run labeled, 0 to 1; None where there is none.
-        run_confidences: how many tracks that is the mean of.
-        previous_confidence: the same of the table before the run.
-        previous_confidences: how many tracks that is the mean of.
-        relabeled: tracks labeled before and by the run, from the same bytes.
-        flips: those of them with another genre than before.
+        first_tries: number of tracks that the run tried for the first time. Retried tracks have failed before and would
+            raise an alarm on every quiet night.
+        quarantined: number of these without a label.
+        fetch_failed: number of these whose bytes did not arrive.
+        run_confidence: mean confidence of the tracks that the run labeled, 0 to 1; None where there are none.
+        run_confidences: number of tracks in that mean.
+        previous_confidence: mean confidence of the table before the run; None where there are no tracks.
+        previous_confidences: number of tracks in that mean.
+        relabeled: number of tracks labeled before and again by the run, from the same bytes.
+        flips: number of these whose genre changed.
     """
 
     genre_counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
@@ -134,18 +137,18 @@ class Observed:
 
 
 def shares(counts: Mapping[str, int]) -> dict[str, float]:
-    """Counts as shares of their sum; nothing where that is zero."""
+    """Return counts as shares of their sum; empty if the sum is zero."""
     total = sum(counts.values())
     return {name: count / total for name, count in counts.items()} if total else {}
 
 
 def total_variation(these: Mapping[str, float], those: Mapping[str, float]) -> float:
-    """Total variation distance of two distributions: half the sum of absolute differences, 0 to 1."""
+    """Return the total variation distance of two distributions: half the sum of absolute differences, 0 to 1."""
     return 0.5 * math.fsum(abs(these.get(name, 0.0) - those.get(name, 0.0)) for name in {**these, **those})
 
 
 def watched(observed: Observed, limits: Thresholds) -> dict[str, float | None]:
-    """The value of every alarm, past its threshold or not; None where there are too few tracks to tell."""
+    """Return the value of every alarm, raised or not; None where there are too few tracks."""
     before, training = observed.previous_genre_counts, observed.training_genre_share
     table = shares(observed.genre_counts)
 
@@ -175,7 +178,7 @@ def watched(observed: Observed, limits: Thresholds) -> dict[str, float | None]:
 
 
 def alarms(observed: Observed, limits: Thresholds) -> list[Alarm]:
-    """The values past their thresholds, in the order of `Thresholds`."""
+    """Return the values above their thresholds, in the order of `Thresholds`."""
     raised = []
     for name, value in watched(observed, limits).items():
         threshold = float(getattr(limits, name))
@@ -190,36 +193,36 @@ def _sentence(name: str, value: float, threshold: float, seen: Observed) -> str:
     match name:
         case "genre_mix_last_night":
             moved = _movers(before, table)
-            return f"The table's genre mix is {_percent(value)} away from that before the run{against}: {moved}."
+            return f"The table's genre mix is {_percent(value)} away from the mix before the run{against}: {moved}."
         case "genre_mix_of_run":
             moved = _movers(before, shares(seen.run_genre_counts))
             return (
-                f"The genre mix of the run's tracks is {_percent(value)} away from that of the table before{against}: "
-                f"{moved}."
+                f"The genre mix of the run's tracks is {_percent(value)} away from the mix of the table before"
+                f"{against}: {moved}."
             )
         case "genre_mix_training":
             moved = _movers(seen.training_genre_share or {}, table)
             return f"The table's genre mix is {_percent(value)} away from the training set's{against}: {moved}."
         case "quarantined":
             of = f"{seen.quarantined:,} of {seen.first_tries:,}"
-            return f"{of} tracks ({_percent(value)}) tried for the first time could not be heard{against}."
+            return f"{of} tracks ({_percent(value)}) tried for the first time could not be decoded{against}."
         case "fetch_failed":
             of = f"{seen.fetch_failed:,} of {seen.first_tries:,}"
             return f"The bytes of {of} tracks ({_percent(value)}) did not arrive{against}: look at the store."
         case "confidence_drop":
             return (
-                f"The mean confidence of the run's tracks is {seen.run_confidence or 0:.3f}, that of the table before "
-                f"{seen.previous_confidence or 0:.3f}: {value:.3f} lower; the threshold is {threshold:g}."
+                f"The mean confidence of the run's tracks is {seen.run_confidence or 0:.3f}, {value:.3f} lower than in "
+                f"the table before ({seen.previous_confidence or 0:.3f}); the threshold is {threshold:g}."
             )
         case _:
             of = f"{seen.flips:,} of {seen.relabeled:,}"
-            return f"{of} tracks ({_percent(value)}) labeled anew from the same bytes changed their genre{against}."
+            return f"{of} tracks ({_percent(value)}) labeled again from the same bytes changed their genre{against}."
 
 
 def _movers(before: Mapping[str, float], after: Mapping[str, float]) -> str:
-    """The genres whose shares differ most."""
+    """Return the genres whose shares differ most, with both shares."""
     moved = {name: abs(after.get(name, 0.0) - before.get(name, 0.0)) for name in {**before, **after}}
-    # Rounded, so that of equal ones the first by name comes first.
+    # Rounded, so that equal differences are in order of name.
     names = sorted(moved, key=lambda name: (-round(moved[name], 9), name))
     return ", ".join(
         f"{name} {_percent(before.get(name, 0.0))} → {_percent(after.get(name, 0.0))}" for name in names[:_MOVERS_NAMED]
@@ -227,5 +230,5 @@ def _movers(before: Mapping[str, float], after: Mapping[str, float]) -> str:
 
 
 def _percent(share: float) -> str:
-    # A share of two in ten thousand is not none.
+    # A share of two in ten thousand must not read as zero.
     return f"{100 * share:.1f} %" if share >= 0.0005 or share == 0 else f"{100 * share:.1g} %"

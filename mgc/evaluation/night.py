@@ -1,36 +1,36 @@
-"""What a labels run did and left behind, as its report shows it."""
+"""What a label run did, and the table that it left, as its report shows them."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from mgc.evaluation.alarms import Alarm, Observed, Thresholds, alarms, watched
 from mgc.labeling.throughput import Throughput
 
 CONFIDENCE_BINS: Final = 20
-"""Equal bins of a confidence histogram over 0 to 1; each holds its lower edge, the last one also 1."""
+"""Number of equal bins of a confidence histogram over 0 to 1. Each includes its lower edge, and the last also 1."""
 
 
 @dataclass(frozen=True)
 class TrackCounts:
-    """What a labels run did, in tracks.
+    """Tracks by what a label run did with them.
 
     Attributes:
-        planned: to be labeled in this run: new, changed, labeled by another model, or to be tried again.
-        labeled: given a genre by this run.
-        quarantined: found without usable audio by this run.
-        up_to_date: left as they were.
-        pending: planned but not reached before the run was told to stop.
-        removed: no longer in the catalog.
-        new: of the planned, those that the table did not have.
-        changed: of the planned, those whose bytes or place changed.
-        stale: of the planned, those labeled by another model.
-        retried: of the planned, those quarantined before whose error was worth another try.
-        waiting: quarantined, to be tried again on a later night.
-        corrected: not heard by this run, but given a curator's genre, another one, or the model's own again.
+        planned: tracks to label in this run: new, changed, labeled by another model, or to be tried again.
+        labeled: tracks with a label from this run.
+        quarantined: tracks that this run could not label.
+        up_to_date: tracks with a current label, which the run left alone.
+        pending: tracks left for a later run.
+        removed: tracks that left the catalog.
+        new: planned tracks that the table did not have.
+        changed: planned tracks whose bytes or place changed.
+        stale: planned tracks that another model had labeled.
+        retried: planned tracks that were quarantined and due for another try.
+        waiting: quarantined tracks whose next try is on a later night.
+        corrected: tracks that were not labeled again but whose correction was added, changed or withdrawn.
         unknown_overrides: corrections of tracks that neither the table nor the catalog has.
     """
 
@@ -51,7 +51,7 @@ class TrackCounts:
 
 @dataclass(frozen=True)
 class QuarantineRow:
-    """One track without a label, and why."""
+    """A track without a label, and the reason."""
 
     track_id: str
     uri: str
@@ -61,11 +61,11 @@ class QuarantineRow:
 
 @dataclass(frozen=True)
 class Confidence:
-    """How sure a model was of some tracks. Tracks whose genre is a curator's are left out.
+    """A model's confidence in some tracks, without those whose genre is a curator's.
 
     Attributes:
-        counts: tracks in each of `CONFIDENCE_BINS` bins.
-        mean: of the confidence, 0 to 1; None where there is no track.
+        counts: number of tracks in each of `CONFIDENCE_BINS` bins.
+        mean: mean confidence, 0 to 1; None where there are no tracks.
     """
 
     counts: tuple[int, ...]
@@ -73,13 +73,13 @@ class Confidence:
 
     @property
     def tracks(self) -> int:
-        """How many."""
+        """Number of tracks."""
         return sum(self.counts)
 
 
 @dataclass(frozen=True)
 class Flip:
-    """A track whose genre changed, with the confidence of either answer, 0 to 1."""
+    """A track whose genre changed, with the confidence of both answers, 0 to 1."""
 
     track_id: str
     before: str
@@ -90,17 +90,17 @@ class Flip:
 
 @dataclass(frozen=True)
 class Flips:
-    """What the run changed its mind about: tracks that had a label before it and got one from it.
+    """Tracks that had a label before the run and got a new one from it.
 
-    Tracks whose genre is a curator's, before or after, are left out: see `Overrides`.
+    Tracks whose genre is a curator's, before or after, are left out. See `Overrides`.
 
     Attributes:
-        compared: such tracks.
-        flipped: those of them with another genre.
-        compared_same_bytes: those compared whose bytes had not changed.
-        flipped_same_bytes: those of them with another genre.
-        pairs: (genre before, genre after, tracks), most frequent first; the caller caps it.
-        examples: flips of which both answers were the surest; the caller caps it.
+        compared: number of such tracks.
+        flipped: number of these whose genre changed.
+        compared_same_bytes: number of compared tracks whose bytes are unchanged.
+        flipped_same_bytes: number of these whose genre changed.
+        pairs: (genre before, genre after, tracks), most frequent first. The caller limits their number.
+        examples: flips with the highest confidence in both answers. The caller limits their number.
     """
 
     compared: int
@@ -113,7 +113,7 @@ class Flips:
 
 @dataclass(frozen=True)
 class Override:
-    """A curator's correction. `model_genre` is None where the model has no answer: the track could not be heard."""
+    """A curator's correction. `model_genre` is None where the track could not be decoded."""
 
     track_id: str
     genre: str
@@ -124,16 +124,17 @@ class Override:
 
 @dataclass(frozen=True)
 class Overrides:
-    """The curators' corrections in the whole table, held against the model.
+    """The curators' corrections in the whole table, compared with the model.
 
     Attributes:
-        total: tracks whose genre is a curator's.
-        agreed: those to which the model gives the same genre.
-        disagreed: those to which it gives another.
-        unanswered: those that it could not hear.
-        pairs: (the model's genre, the curator's genre, tracks) where they differ, most frequent first; the caller caps
-            it.
-        examples: of those where they differ, and where the model has no answer; the caller caps it.
+        total: number of tracks whose genre is a curator's.
+        agreed: number of these to which the model gives the same genre.
+        disagreed: number of these to which the model gives another genre.
+        unanswered: number of these that could not be decoded.
+        pairs: (the model's genre, the curator's genre, tracks) where they differ, most frequent first. The caller
+            limits their number.
+        examples: corrections that differ from the model, or of tracks without an answer. The caller limits their
+            number.
     """
 
     total: int
@@ -146,35 +147,35 @@ class Overrides:
 
 @dataclass(frozen=True)
 class LabelsRun:
-    """One run of the `label` job and the table that it left. Tracks gone from the catalog are not counted.
+    """A run of the `label` job, and the table that it left. Tracks that left the catalog are not counted.
 
     Attributes:
-        run_id: the run's key.
-        started_at: ISO 8601.
-        finished_at: ISO 8601.
-        seconds: wall-clock time.
-        catalog_uri: what was labeled.
-        labels_uri: where the labels table lies.
-        table_version: the table's version after the run.
-        counts: what the run did.
+        run_id: key of the run.
+        started_at: start of the job, ISO 8601.
+        finished_at: end of the job, ISO 8601.
+        seconds: wall-clock time of the job.
+        catalog_uri: what was labeled, without credentials.
+        labels_uri: folder of the labels table, without credentials.
+        table_version: version of the table that the run made.
+        counts: tracks by what the run did with them.
         genre_counts: genre → labeled tracks in the whole table.
         training_genre_share: genre → share of the training tracks, 0 to 1; None where unknown.
         quarantine_by_kind: error kind → quarantined tracks in the whole table.
-        quarantine: the tracks to list; the caller caps it.
-        quarantine_total: quarantined tracks in the whole table, listed or not; None takes it from `quarantine_by_kind`.
-        run_genre_counts: genre → tracks that this run labeled.
-        previous_version: the table's version before the run; None where there was no table.
+        quarantine: quarantined tracks to list. The caller limits their number.
+        quarantine_total: number of quarantined tracks in the whole table; None for the sum of `quarantine_by_kind`.
+        run_genre_counts: genre → tracks that the run labeled.
+        previous_version: version of the table before the run; None where there was no table.
         previous_genre_counts: genre → labeled tracks before the run; None where there was no table.
-        first_tries: error kind → tracks that this run tried for the first time and quarantined; and under "" those that
-            it labeled.
-        run_quarantine_by_kind: error kind → tracks quarantined by this run.
-        quarantine_examples: error kind → a few tracks, those of this run first.
-        throughput: of the run; None where it was not measured.
-        confidence: of all labeled tracks; None where it was not counted.
-        run_confidence: of the tracks labeled by this run.
-        previous_confidence: of all labeled tracks before the run; None where there was no table.
-        flips: None where there was no table before.
-        overrides: None where there is none.
+        first_tries: error kind → tracks that the run tried for the first time and quarantined. The key "" counts the
+            tracks that it tried for the first time and labeled.
+        run_quarantine_by_kind: error kind → tracks that the run quarantined.
+        quarantine_examples: error kind → a few tracks, those of the run first.
+        throughput: what the run took; None where it was not measured.
+        confidence: confidence in all labeled tracks; None where it was not counted.
+        run_confidence: confidence in the tracks that the run labeled.
+        previous_confidence: confidence in all labeled tracks before the run; None where there was no table.
+        flips: tracks that were labeled again; None where there was no table before.
+        overrides: curators' corrections; None where there are none.
         limits: thresholds of the alarms.
     """
 
@@ -207,14 +208,14 @@ class LabelsRun:
 
     @property
     def quarantined(self) -> int:
-        """Quarantined tracks in the whole table."""
+        """Number of quarantined tracks in the whole table."""
         if self.quarantine_total is not None:
             return self.quarantine_total
         return max(sum(self.quarantine_by_kind.values()), len(self.quarantine))
 
     @property
     def observed(self) -> Observed:
-        """What the alarms are made of."""
+        """The values that the alarms compare."""
         mine, before, flips = self.run_confidence, self.previous_confidence, self.flips
         return Observed(
             genre_counts=self.genre_counts,
@@ -234,11 +235,11 @@ class LabelsRun:
 
     @property
     def alarms(self) -> list[Alarm]:
-        """What a person should look at."""
+        """Values past their thresholds, which a person should look at."""
         return alarms(self.observed, self.limits)
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready values; a number that is not finite stays what it is.
+    def to_json(self) -> dict[str, object]:
+        """Return JSON-ready values. Numbers that are not finite are unchanged.
 
         Returns:
             - `run_id`, `started_at`, `finished_at` (ISO 8601), `seconds` (wall-clock time of the whole job),
@@ -266,7 +267,7 @@ class LabelsRun:
               labeled), `quarantine_examples` (error kind → rows) and `quarantine` (rows): `track_id`, `uri`,
               `error_kind`, `error_message`
         """
-        values: dict[str, Any] = {
+        values: dict[str, object] = {
             name: getattr(self, name)
             for name in (
                 "run_id", "started_at", "finished_at", "seconds", "catalog_uri", "labels_uri", "table_version",
@@ -305,8 +306,8 @@ class LabelsRun:
         return values
 
 
-def _throughput(measured: Throughput) -> dict[str, Any]:
-    values = dataclasses.asdict(measured)
+def _throughput(measured: Throughput) -> dict[str, object]:
+    values: dict[str, object] = dataclasses.asdict(measured)
     for stage in ("fetch_seconds", "listen_seconds", "predict_seconds"):
         del values[stage]
     values["tracks_per_second"] = measured.tracks_per_second
@@ -314,5 +315,5 @@ def _throughput(measured: Throughput) -> dict[str, Any]:
     return values
 
 
-def _confidence(of: Confidence | None) -> dict[str, Any] | None:
+def _confidence(of: Confidence | None) -> dict[str, object] | None:
     return None if of is None else {"counts": list(of.counts), "tracks": of.tracks, "mean": of.mean}
