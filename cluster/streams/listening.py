@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -245,7 +245,7 @@ def stage_labels(
     _write(labels, sink, profile)
 
 
-def _write(rows: Dataset, sink: Datasink[Any], profile: Profile) -> None:
+def _write(rows: Dataset, sink: Datasink[int] | Datasink[tuple[int, int]], profile: Profile) -> None:
     """Run the stream into its sink, with no more tasks at once than there are cores.
 
     The tasks ask for no CPU. Ray Data grants a stream CPUs by how fast its stages are, cut to whole CPUs on each node.

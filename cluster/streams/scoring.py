@@ -20,7 +20,7 @@ from mgc.bundle import Bundle
 from mgc.evaluation.answers import logits_column
 from mgc.evaluation.embedding_map import sketch
 from mgc.evaluation.robustness import zero_pixels
-from mgc.features.stored import read_clips
+from mgc.features.clips import read_clips
 
 _SCORE_BATCH: Final = 256
 

@@ -15,7 +15,7 @@ import torch
 from ray.data import DataIterator
 
 from cluster.training.job import TrainingJob
-from mgc.features.stored import read_clips
+from mgc.features.clips import read_clips
 from mgc.training.batch import Batch
 from mgc.training.seeds import derive_seed
 

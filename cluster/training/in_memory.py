@@ -22,7 +22,7 @@ from ray.data import Dataset
 
 from cluster.training.batches import VALIDATION_BATCH
 from cluster.training.job import TrainingJob
-from mgc.features.stored import read_clips
+from mgc.features.clips import read_clips
 from mgc.models.blocks import Classifier
 from mgc.training.batch import Batch
 from mgc.training.course import Course, epoch_row

@@ -16,8 +16,8 @@ from mgc.datasets.roster import on_side
 from mgc.datasets.splits import TRAIN
 from mgc.errors import ConfigError
 from mgc.experiment import Experiment
+from mgc.features.clips import read_clips
 from mgc.features.normalization import Normalization, extremes
-from mgc.features.stored import read_clips
 from mgc.models.architecture import build_model
 from mgc.models.blocks import Classifier
 from mgc.models.guess import Guess

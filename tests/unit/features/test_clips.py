@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from mgc.errors import FeaturesError
-from mgc.features.stored import read_clips
+from mgc.features.clips import read_clips
 
 CLIPS = np.random.default_rng(0).normal(size=(5, 2, 3)).astype(np.float32)
 
