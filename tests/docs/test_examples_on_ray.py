@@ -14,7 +14,8 @@ from cluster.storage import files
 from mgc.datasets.synthetic import SyntheticConfig, encode, metadata_table, plan_corpus
 from tests.docs.doc_examples import Example, examples
 
-pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]
+# An example runs up to four jobs.
+pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default"), pytest.mark.timeout(600)]
 
 
 def corpus(folder: Path, tracks: int | None = None) -> None:
