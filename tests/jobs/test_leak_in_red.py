@@ -28,18 +28,10 @@ pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]
 LEAKING = ClipRandom(0.2, 0.3, leak="track")
 
 FIELDS = {
-    "front_end.kind": "log_mel",
-    "front_end.clip_seconds": "1.0",
-    "front_end.frames": "32",
-    "front_end.n_mels": "16",
-    "model.channels": "4,6",
-    "model.blocks": "0",
-    "training.epochs": "2",
-    "training.batch_size": "8",
-    "training.precision": "float32",
+    **tiny_features.FIELDS,
     "protocol.kind": "clip_random",
-    "protocol.validation_share": "0.2",
-    "protocol.test_share": "0.3",
+    "protocol.validation_share": 0.2,
+    "protocol.test_share": 0.3,
     "protocol.leak": "track",
 }
 """What makes the recipe small, and fit the features."""
@@ -69,7 +61,7 @@ def compared(features: str, ray_session: Profile, tmp_path_factory: pytest.TempP
     """Trained, its logits adjusted, scored, and in a table."""
     out = tmp_path_factory.mktemp("compared")
     arguments = ["--features", features, "--out", str(out), "--methods", "adjusted_after", "--shots", "liu"]
-    arguments += [word for name, value in FIELDS.items() for word in (f"--{name}", value)]
+    arguments += [word for name, value in FIELDS.items() for word in (f"--{name}", str(value))]
     printed, said = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(said):
         code = run(compare_balance.command, arguments)

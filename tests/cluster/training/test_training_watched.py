@@ -6,6 +6,7 @@ import json
 import os
 import time
 import urllib.request
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ def watched(ray_session: Profile, s3_environment: Any, tmp_path_factory: pytest.
     folder = tmp_path_factory.mktemp("watched")
     features = tiny_features.write(folder / "features")
     runs = f"s3://{s3_environment.make_bucket()}/runs"
-    fields = [f"--{name}={value}" for name, value in FIELDS.items()]
+    fields = [f"--{name}={value}" for name, value in tiny_features.FIELDS.items()]
     arguments = [
         "--features", features, "--out", str(folder / "bundle"), "--tensorboard", runs, "--mlflow",
         "http://ann:secret@127.0.0.1:1", *fields,
@@ -45,24 +46,10 @@ def watched(ray_session: Profile, s3_environment: Any, tmp_path_factory: pytest.
     return {"code": code, "said": said, "runs": runs, "bundle": bundle, "folder": folder}
 
 
-FIELDS = {
-    "front_end.kind": "log_mel",
-    "front_end.n_mels": 16,
-    "front_end.clip_seconds": 1.0,
-    "front_end.frames": 32,
-    "model.channels": "4,6",
-    "model.blocks": 0,
-    "training.epochs": 2,
-    "training.batch_size": 8,
-    "training.precision": "float32",
-}
-
-
 def test_it_is_done_whoever_does_not_answer(watched: dict[str, Any]) -> None:
     assert watched["code"] == 0
     lines = [line for line in watched["said"] if line.startswith("MLflow at http://")]
     assert len(lines) == 2, "one before it begins, one at the end"
-    assert "TensorBoard" in lines[0] or "MLflow" in lines[0]
     assert all("secret" not in line and "\n" not in line for line in lines)
     [line] = [line for line in watched["said"] if line.startswith("to watch: ")]
     assert line.endswith(f"tensorboard --logdir {watched['runs']}")
@@ -74,7 +61,10 @@ def test_tensorboard_has_every_epoch_and_the_picture(watched: dict[str, Any]) ->
     found = events.read(f"{watched['runs']}/{name}")
     history = bundle.training.history
     steps = CLIPS // 8
-    assert found.steps("step/loss") == [10, steps, steps + 10, 2 * steps]
+    # Every ten steps, at the end of each epoch, and in between if ten seconds have passed.
+    noted = found.steps("step/loss")
+    assert {steps, 2 * steps} <= set(noted)
+    assert all(0 < later - earlier <= 10 for earlier, later in pairwise([0, *noted]))
     for figure in ("train_loss", "validation_loss", "validation_accuracy", "validation_macro_f1"):
         assert found.scalars[f"epoch/{figure}"] == [
             (steps * row["epoch"], pytest.approx(row[figure], rel=1e-5)) for row in history
