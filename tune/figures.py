@@ -1,10 +1,12 @@
-"""Figures of a search, in the style of the house's report: inline SVG that takes its colours from the page."""
+"""Figures of a search, in the style of the evaluation report: inline SVG that takes its colours from the page."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import JsonValue
 
 from mgc.evaluation.figures import (
     GRID,
@@ -21,18 +23,23 @@ from mgc.evaluation.figures import (
 from mgc.recipes.space import Alternatives, AnyDimension, Choice, LogUniform, value_text
 from tune.records import SearchRecord, TrialRecord
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 METRICS: Final = {"macro_f1": "validation macro-F1", "accuracy": "validation accuracy", "loss": "validation loss"}
-"""What a score is, in words."""
+"""Names of the scores for people."""
 
 _BEST, _OTHERS, _FAILED = SERIES_COLOURS[1], SERIES_COLOURS[0], TEXT
 _LONGEST_WORD: Final = 16
 
 
 def parallel_svg(search: SearchRecord) -> str | None:
-    """Parallel coordinates: a line a trial, through its value of each dimension to its score; the best one in colour.
+    """Return parallel coordinates: one line a trial, through its value of each dimension to its score.
+
+    The best trial has a colour of its own.
 
     Returns:
-        An `<svg>` element, or None where no trial has a score.
+        An `<svg>` element, or None if no trial has a score.
     """
     scored = [trial for trial in reversed(search.ranked) if trial.score is not None]
     if not scored:
@@ -51,7 +58,7 @@ def parallel_svg(search: SearchRecord) -> str | None:
             worth = (trial.score - low) / span
             ys = [places[name](trial.point[name]) for name in names] + [worth]
             best = trial is search.best
-            # The better, the darker: rank would hide how close trials are.
+            # Better trials are darker. Their rank would hide how close they are.
             good = 1 - worth if search.falls else worth
             axes.plot(
                 range(len(ys)),
@@ -81,7 +88,7 @@ def parallel_svg(search: SearchRecord) -> str | None:
 
 
 def learning_svg(search: SearchRecord) -> str | None:
-    """The score after each epoch, a line a trial: of the epoch that is kept until then."""
+    """Return the score of the epoch that is kept after each epoch, one line a trial; None if there is none."""
     drawn = [trial for trial in reversed(search.ranked) if trial.history]
     if not drawn:
         return None
@@ -110,7 +117,11 @@ def learning_svg(search: SearchRecord) -> str | None:
 
 
 def cost_svg(search: SearchRecord) -> str | None:
-    """Each trial's score against the seconds that it trained, and the best score for so many seconds or fewer."""
+    """Return each trial's score against its seconds of training, with the best score for each cost.
+
+    Returns:
+        An `<svg>` element, or None if no trial has a score.
+    """
     scored = [trial for trial in search.trials if trial.score is not None]
     if not scored:
         return None
@@ -143,7 +154,7 @@ def cost_svg(search: SearchRecord) -> str | None:
 
 
 def _front(scored: Sequence[TrialRecord], falls: bool) -> list[TrialRecord]:
-    """Trials that no cheaper one reaches."""
+    """Return the trials that no cheaper trial matches."""
     front: list[TrialRecord] = []
     for trial in sorted(scored, key=lambda each: each.seconds):
         if trial.score is None:
@@ -154,25 +165,25 @@ def _front(scored: Sequence[TrialRecord], falls: bool) -> list[TrialRecord]:
     return front
 
 
-def _scores(axes: Any, search: SearchRecord) -> None:
+def _scores(axes: Axes, search: SearchRecord) -> None:
     if search.metric == "accuracy":
         axes.yaxis.set_major_formatter(percents())
     axes.set_ylabel(METRICS[search.metric], color=TEXT)
 
 
-def _integers(axes: Any) -> None:
+def _integers(axes: Axes) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
 
 
 def _short(name: str) -> str:
-    """The last part of a field's name."""
+    """Return the last part of a field's name."""
     return name.rpartition(".")[2].replace("_", " ")
 
 
-def _place(dimension: AnyDimension) -> Any:
-    """Where a value of the dimension lies on its axis, 0 to 1."""
+def _place(dimension: AnyDimension) -> Callable[[Any], float]:
+    """Return a function from a value of the dimension to its place on the axis, 0 to 1."""
     if isinstance(dimension, Choice | Alternatives):
         values = list(dimension.values if isinstance(dimension, Choice) else dimension.options)
         return lambda value: values.index(value) / max(len(values) - 1, 1)
@@ -182,11 +193,11 @@ def _place(dimension: AnyDimension) -> Any:
     return lambda value: (value - low) / (high - low)
 
 
-def _mark(axes: Any, number: int, dimension: AnyDimension) -> None:
-    """The values of a choice, or the ends of a range, beside their axis."""
+def _mark(axes: Axes, number: int, dimension: AnyDimension) -> None:
+    """Write the values of a choice, or the ends of a range, beside their axis."""
     place = _place(dimension)
     if isinstance(dimension, Choice):
-        values: list[Any] = list(dimension.values)
+        values: list[JsonValue] = list(dimension.values)
     elif isinstance(dimension, Alternatives):
         values = list(dimension.options)
     else:

@@ -1,8 +1,8 @@
 """How much each dimension of a space had to do with the score.
 
 Functional ANOVA (Hutter, Hoos and Leyton-Brown 2014), as Optuna computes it: a random forest predicts the score from
-the point; of the variance of its prediction over the whole space, the importance of a dimension is the share that it
-explains alone.
+the point. The importance of a dimension is the share that it alone explains of the variance of this prediction over the
+whole space.
 """
 
 from __future__ import annotations
@@ -10,32 +10,34 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from mgc.recipes.space import Alternatives, AnyDimension, Choice, Integer, LogUniform, Uniform
+from pydantic import JsonValue
+
+from mgc.recipes.space import Alternatives, AnyDimension, Choice, Integer, LogUniform, Point, Uniform
 from tune.records import SearchRecord
 from tune.spaces import categories_of
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 FEWEST_TRIALS: Final = 10
-"""Scored trials; a forest of fewer says nothing."""
+"""Fewest scored trials; a forest of fewer says nothing."""
 
 LIMITS: Final = (
-    "The forest is no better than the trials it saw: with few of them, or where a scheduler or a searcher kept to one "
+    "The forest is only as good as the trials it saw. With few trials, or if a scheduler or a searcher kept to one "
     "corner of the space, these shares are rough. Trials that were stopped early count with the score they had then. "
-    "What two dimensions do only together is in none of the shares. A dimension that matters little within its range "
-    "may matter outside of it."
+    "No share includes what two dimensions do only together. A dimension that matters little within its range may "
+    "matter outside it."
 )
 
 
 def importance(search: SearchRecord) -> dict[str, float] | None:
-    """The share of each dimension, the greatest first; together they are 1.
+    """Return the share of each dimension, the greatest first; together they are 1.
 
     Returns:
-        None where there are fewer than `FEWEST_TRIALS` trials with a score, or all scores are one.
+        None if fewer than `FEWEST_TRIALS` trials have a score, or all scores are the same.
     """
-    # It takes a second, and not every search has an importance.
+    # This import takes a second, and not every search has an importance.
     import optuna
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
@@ -54,7 +56,7 @@ def importance(search: SearchRecord) -> dict[str, float] | None:
             )
         )
     with warnings.catch_warnings():
-        # Of a forest that was fitted in this very call: that it is experimental, or has constant columns.
+        # The warnings are about the forest of this call: it is experimental, or has constant columns.
         warnings.simplefilter("ignore")
         found = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
     shares = {name: float(found.get(name, 0.0)) for name in searched}
@@ -80,9 +82,9 @@ def _distribution(dimension: AnyDimension) -> BaseDistribution:
 
 
 def _params(
-    dimensions: Mapping[str, AnyDimension], point: Mapping[str, Any], searched: Mapping[str, BaseDistribution]
-) -> dict[str, Any]:
-    params: dict[str, Any] = {}
+    dimensions: Mapping[str, AnyDimension], point: Point, searched: Mapping[str, BaseDistribution]
+) -> dict[str, JsonValue]:
+    params: dict[str, JsonValue] = {}
     for name in searched:
         dimension, value = dimensions[name], point[name]
         params[name] = (

@@ -6,13 +6,15 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import pyarrow as pa
+from pydantic import JsonValue
 
 from cluster.storage import files
 from cluster.storage.uri import Uri
-from mgc.recipes.space import AnyDimension, Integer, LogUniform, Space, Uniform
+from mgc.configuration import JsonObject
+from mgc.recipes.space import AnyDimension, Integer, LogUniform, Point, Space, Uniform
 
 FORMAT_VERSION: Final = 1
 """Version of search.json and trials.parquet."""
@@ -21,7 +23,7 @@ Status = Literal["done", "stopped", "failed", "unfinished"]
 """How a trial ended: `done` to its last epoch, `stopped` by the scheduler, `failed` with a reason, or `unfinished` when
 the time was over."""
 
-EpochScores = dict[str, Any]
+EpochScores = dict[str, float]
 """Figures of one epoch: `epoch`, counted from 1, numbers by name, and `score` of the epoch kept until then."""
 
 _MEASURED: Final = (
@@ -56,7 +58,7 @@ class TrialRecord:
 
     number: int
     trial_id: str
-    point: Mapping[str, Any]
+    point: Point
     status: Status
     reason: str = ""
     score: float | None = None
@@ -65,7 +67,7 @@ class TrialRecord:
     history: Sequence[EpochScores] = ()
     checkpoint: Uri | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return JSON-ready values."""
         return {**asdict(self), "checkpoint": self.checkpoint and self.checkpoint.text}
 
@@ -113,7 +115,7 @@ class SearchRecord:
         """Trial with the best score among those that have a checkpoint; None if there is none."""
         return next((trial for trial in self.ranked if trial.score is not None and trial.checkpoint), None)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return JSON-ready values."""
         best = self.best
         return {
@@ -125,7 +127,7 @@ class SearchRecord:
             "scheduler": self.scheduler,
             "key": self.key,
             "seconds": self.seconds,
-            "best": best and best.number,
+            "best": None if best is None else best.number,
             "facts": dict(self.facts),
             "notices": list(self.notices),
             "trials": [trial.to_json() for trial in self.trials],
@@ -148,7 +150,7 @@ class SearchRecord:
         metadata = {"mgc_search": json.dumps({"key": self.key, "recipe": self.recipe, "metric": self.metric})}
         return pa.table(columns).replace_schema_metadata(metadata)
 
-    def write(self, folder: Uri, more: Mapping[str, Any] | None = None) -> None:
+    def write(self, folder: Uri, more: Mapping[str, JsonValue] | None = None) -> None:
         """Write `trials.parquet` and `search.json` into a folder.
 
         Args:
@@ -166,7 +168,7 @@ def _rank(score: float | None, falls: bool) -> float:
     return score if falls else -score
 
 
-def _column(dimension: AnyDimension, values: Sequence[Any]) -> pa.Array:
+def _column(dimension: AnyDimension, values: Sequence[JsonValue]) -> pa.Array:
     """Return values as numbers if all of them are; otherwise as words, or JSON text."""
     match dimension:
         case Integer():
@@ -174,6 +176,7 @@ def _column(dimension: AnyDimension, values: Sequence[Any]) -> pa.Array:
         case Uniform() | LogUniform():
             return pa.array(values, pa.float64())
         case _:
-            if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-                return pa.array([float(value) for value in values], pa.float64())
+            numbers = [float(each) for each in values if isinstance(each, int | float) and not isinstance(each, bool)]
+            if len(numbers) == len(values):
+                return pa.array(numbers, pa.float64())
             return pa.array([value if isinstance(value, str) else json.dumps(value) for value in values], pa.string())

@@ -1,11 +1,12 @@
-"""The report of a search: one HTML page that needs nothing but itself, made as all pages of the house are."""
+"""The report of a search: one self-contained HTML page."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Final
+from typing import Final
 
 from markupsafe import Markup
+from pydantic import JsonValue
 
 from mgc.evaluation.report import page_environment
 from mgc.recipes.space import Alternatives, AnyDimension, Choice, value_text
@@ -22,7 +23,7 @@ _STATUS: Final[dict[Status, str]] = {
 
 
 def render_search(search: SearchRecord) -> str:
-    """Make the page. The same search gives the same text.
+    """Return the page. The same search gives the same text.
 
     Returns:
         A whole HTML document that can be written as UTF-8.
@@ -56,8 +57,8 @@ def _figures(search: SearchRecord) -> dict[str, str | None]:
 
 
 def _described(dimension: AnyDimension) -> str:
-    """A dimension in words."""
-    values: list[Any]
+    """Return a dimension in words."""
+    values: list[JsonValue]
     match dimension:
         case Choice():
             values = list(dimension.values)

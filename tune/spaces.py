@@ -118,12 +118,12 @@ def _encode(value: JsonValue) -> Category:
     return value if isinstance(value, str | bool | int | float) else json.dumps(value)
 
 
-def to_point(space: Space, config: Mapping[str, Any]) -> dict[str, JsonValue]:
+def to_point(space: Space, config: Mapping[str, Category]) -> dict[str, JsonValue]:
     """Return the point that a trial's configuration of Ray's stands for."""
     return {name: _decode(dimension, config[name]) for name, dimension in space.dimensions.items()}
 
 
-def _decode(dimension: AnyDimension, value: Any) -> JsonValue:
+def _decode(dimension: AnyDimension, value: Category) -> JsonValue:
     match dimension:
         case Choice():
             return dimension.values[categories_of(dimension).index(value)]

@@ -25,7 +25,7 @@ from cluster.training.job import TrainingJob
 from cluster.training.trainer import TrainingRun, train
 from mgc.recipes.space import Space
 from mgc.training.course import Course
-from tune.spaces import to_point
+from tune.spaces import Category, to_point
 
 if TYPE_CHECKING:
     from cluster.session.ray_internals import TrainRunContext
@@ -68,7 +68,7 @@ class ReportEpochs(TuneReportCallback):
             super().after_report(run_context, metrics, checkpoint)
 
 
-def train_alone(config: Mapping[str, Any], space: Space, job: TrainingJob, data: InMemoryData) -> None:
+def train_alone(config: Mapping[str, Category], space: Space, job: TrainingJob, data: InMemoryData) -> None:
     """Run a trial of one worker.
 
     Args:
@@ -89,7 +89,7 @@ def _report(course: Course) -> None:
         tune.report(course.reported(), checkpoint=tune.Checkpoint.from_directory(folder))
 
 
-def train_together(config: Mapping[str, Any], space: Space, job: TrainingJob, data: StreamedData) -> None:
+def train_together(config: Mapping[str, Category], space: Space, job: TrainingJob, data: StreamedData) -> None:
     """Run a trial of several workers. See `train_alone` for the arguments."""
     job = job.of(space.apply(job.experiment, to_point(space, config)))
     epoch = EpochCounter.start()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow.dataset as pads
@@ -19,6 +18,7 @@ from cluster.streams.scoring import ScoreRequest, answer_clips
 from cluster.tables.features import read_features, read_roster
 from mgc.bundle import Bundle
 from mgc.bundle_facts import override_protocol
+from mgc.configuration import JsonObject
 from mgc.datasets.protocols import name_of
 from mgc.errors import FeaturesError
 from mgc.evaluation.answers import Answers, answers
@@ -62,9 +62,9 @@ def compare_bundles(request: CompareRequest) -> Summary:
     experiment = override_protocol(bundles[0], request.fields)
     pairs = zip(bundles, request.features, strict=True)
     sides = [_open_side(bundle, uri, split, experiment) for bundle, uri in pairs]
-    facts: dict[str, Any] = {"first": bundles[0].id, "second": bundles[1].id, "split": split}
+    facts: JsonObject = {"first": bundles[0].id, "second": bundles[1].id, "split": split}
     facts["protocol"] = name_of(experiment.protocol)
-    counts: dict[str, Any] = {"tracks": sides[0].tracks}
+    counts: JsonObject = {"tracks": sides[0].tracks}
     if request.dry_run:
         describe({**facts, **counts})
         return Summary("dry_run", counts)
@@ -150,7 +150,7 @@ def _open_side(bundle: Bundle, uri: Uri, split: str, experiment: Experiment) -> 
         LeakageError: the bundle was trained on what it would answer.
     """
     where = str(uri)
-    dataset, facts = read_features(uri.text)
+    dataset, facts = read_features(uri)
     bundle.check_features(facts.features_id, where)
     roster = read_roster(dataset, experiment.protocol)
     tracks = roster.size(split).tracks

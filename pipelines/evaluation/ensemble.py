@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from cluster.bundles import open_bundle, save_bundle
 from cluster.storage import files
@@ -84,7 +83,7 @@ def join_models(bundles: Sequence[Bundle], where: Sequence[str]) -> Bundle:
     )
 
 
-def _facts(bundle: Bundle) -> dict[str, Any]:
+def _facts(bundle: Bundle) -> dict[str, object]:
     """Return what all members must share."""
     experiment = bundle.experiment
     return {

@@ -130,7 +130,7 @@ def _open_task(request: EvaluateRequest) -> _Task:
     """Open the bundle and its features, and divide the rows."""
     where, split = str(request.features), request.split
     bundle = open_bundle(request.bundle)
-    dataset, facts = read_features(request.features.text)
+    dataset, facts = read_features(request.features)
     bundle.check_features(facts.features_id, where)
     experiment = override_protocol(bundle, request.fields)
     roster = read_roster(dataset, experiment.protocol).limited(request.limit, (split,))

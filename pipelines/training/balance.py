@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 import click
 
@@ -17,9 +18,10 @@ from cluster.tables.features import read_features, read_roster
 from mgc import schema
 from mgc.bundle import Bundle
 from mgc.bundle_facts import read_scores
+from mgc.configuration import JsonObject
 from mgc.datasets.splits import TRAIN
 from mgc.errors import ConfigError
-from mgc.evaluation.shots import GROUPS, LIU_THRESHOLDS, shot_scores, shots_to_json
+from mgc.evaluation.shots import GROUPS, LIU_THRESHOLDS, ShotScore, shot_scores, shots_to_json
 from mgc.experiment import Experiment
 from mgc.recipes.catalogue import find
 from pipelines.command.job import Summary, describe, say
@@ -60,14 +62,57 @@ def plan_experiments(
     return found
 
 
+@dataclass(frozen=True)
+class ModelScore:
+    """One row of the table: a model and its scores. Shares are 0 to 1.
+
+    Attributes:
+        method: name from `METHODS`.
+        seed: seed of the training.
+        split: split that was scored.
+        tracks: number of tracks that were scored.
+        accuracy: share of the tracks that were answered rightly.
+        macro_f1: mean F1 over the genres.
+        shots: scores of the groups of genres.
+        bundle_id: id of the bundle.
+    """
+
+    method: str
+    seed: int
+    split: str
+    tracks: int
+    accuracy: float
+    macro_f1: float
+    shots: tuple[ShotScore, ...]
+    bundle_id: str
+
+    @property
+    def shares(self) -> dict[str, float | None]:
+        """Accuracy, macro-F1, and the accuracy of each group, which is None for a group without tracks."""
+        groups = {each.group: each.accuracy for each in self.shots}
+        return {"accuracy": self.accuracy, "macro_f1": self.macro_f1, **groups}
+
+    def to_json(self) -> JsonObject:
+        """Return JSON-ready values."""
+        return {
+            "method": self.method,
+            "seed": self.seed,
+            "split": self.split,
+            "tracks": self.tracks,
+            **self.shares,
+            "shots": [*shots_to_json(self.shots)],
+            "bundle_id": self.bundle_id,
+        }
+
+
 def tabulate(
     bundle: Bundle, method: str, seed: int, counts: Mapping[str, int], thresholds: tuple[int, int] | None
-) -> dict[str, Any]:
-    """Return a scored bundle as a row of the table, JSON-ready. Shares are 0 to 1, or None for a group without tracks.
+) -> ModelScore:
+    """Return a scored bundle as a row of the table.
 
     Args:
         bundle: bundle with its scores.
-        method: one of `METHODS`.
+        method: name from `METHODS`.
         seed: seed of its training.
         counts: training clips of each genre.
         thresholds: bounds of the groups, see `shot_scores`.
@@ -79,29 +124,19 @@ def tabulate(
     if scores is None:
         raise ConfigError(f"method {method}, seed {seed}: the bundle was never scored; run the same command again.")
     shots = shot_scores(scores.confusion, scores.genres, [counts.get(name, 0) for name in scores.genres], thresholds)
-    return {
-        "method": method,
-        "seed": seed,
-        "split": split,
-        "tracks": scores.tracks,
-        "accuracy": scores.accuracy,
-        "macro_f1": scores.macro_f1,
-        **{each.group: each.accuracy for each in shots},
-        "shots": shots_to_json(shots),
-        "bundle_id": bundle.id,
-    }
+    return ModelScore(method, seed, split, scores.tracks, scores.accuracy, scores.macro_f1, shots, bundle.id)
 
 
-def render_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+def render_markdown(rows: Sequence[ModelScore]) -> str:
     """Return the table with a line for each method and seed, and the mean and deviation of several seeds below."""
     lines = [f"| method | seed | {' | '.join(_FIGURES)} |", "| --- " * (len(_FIGURES) + 2) + "|"]
-    methods = list(dict.fromkeys(row["method"] for row in rows))
+    methods = list(dict.fromkeys(row.method for row in rows))
     for method in methods:
-        mine = [row for row in rows if row["method"] == method]
+        mine = [row for row in rows if row.method == method]
         for row in mine:
-            lines.append(f"| {method} | {row['seed']} | {' | '.join(_share(row[name]) for name in _FIGURES)} |")
+            lines.append(f"| {method} | {row.seed} | {' | '.join(_share(row.shares[name]) for name in _FIGURES)} |")
         if len(mine) > 1:
-            spread = [_spread([row[name] for row in mine]) for name in _FIGURES]
+            spread = [_spread([row.shares[name] for row in mine]) for name in _FIGURES]
             lines.append(f"| {method} | mean of {len(mine)} ± deviation | {' | '.join(spread)} |")
     return "\n".join(lines) + "\n"
 
@@ -111,25 +146,25 @@ def compare_balance(request: BalanceRequest) -> Summary:
 
     Connects to Ray unless the request has the profile of an open session.
     """
-    dataset, _ = read_features(request.features.text)
+    dataset, _ = read_features(request.features)
     # Methods and seeds leave the protocol as it is.
     protocol = next(iter(request.experiments.values())).protocol
     counts = read_roster(dataset, protocol).limited(request.limit, (TRAIN,)).class_counts(TRAIN)
-    totals: dict[str, Any] = {"models": len(request.experiments), "train_clips": sum(counts.values())}
+    totals: JsonObject = {"models": len(request.experiments), "train_clips": sum(counts.values())}
     if request.dry_run:
         models = {f"{method}, seed {seed}": METHODS[method] for method, seed in request.experiments}
         describe({**models, "genres": counts})
         return Summary("dry_run", totals)
     thresholds = LIU_THRESHOLDS if request.shots == "liu" else None
     facts = {"features": str(request.features), "notices": schema.notices_of(dataset.schema), "genres": counts}
-    rows: list[dict[str, Any]] = []
+    rows: list[ModelScore] = []
     with connect(train_workers=request.workers, profile=request.profile) as profile:
         for method, seed in request.experiments:
             say(f"{method}, seed {seed} ({len(rows) + 1} of {len(request.experiments)})")
             bundle = _train_scored(request, method, seed, profile)
             rows.append(tabulate(bundle, method, seed, counts, thresholds))
             # After each model: a table of those that are done is worth having.
-            text = json.dumps({**facts, "rows": rows}, indent=2)
+            text = json.dumps({**facts, "rows": [row.to_json() for row in rows]}, indent=2)
             files.write_bytes(request.out / "results.json", f"{text}\n".encode())
             files.write_bytes(request.out / "results.md", render_markdown(rows).encode())
     click.echo(render_markdown(rows))

@@ -29,7 +29,7 @@ def import_mels(request: ImportRequest) -> Summary:
     Raises:
         FeaturesError: there are features at `out`, or the file is no file of mels.
     """
-    dataset = open_parquet(request.source.text, "Give the Parquet file of mels.", FeaturesError)
+    dataset = open_parquet(request.source, "Give the Parquet file of mels.", FeaturesError)
     total = dataset.count_rows()
     target = request.out / "features"
     if files.exists(target):
@@ -43,7 +43,7 @@ def import_mels(request: ImportRequest) -> Summary:
         tracks, notice = _thin_tracks(dataset, request.ratio, str(request.source))
         notices.append(notice)
         keep = (pc.field("split") != TRAIN) | pc.field("track_id").isin(list(tracks))
-    writer = FeaturesWriter(request.out.text, describe_features(config), notices)
+    writer = FeaturesWriter(request.out, describe_features(config), notices)
     splits = _write_tracks(request, dataset, keep, writer)
     written = splits.total()
     why = "no split" if request.ratio is None else "no split, or thinned out"

@@ -32,7 +32,7 @@ def find_missing(tracks: pa.Table, out: Uri, front_end_id: str) -> pa.Table:
     Raises:
         FeaturesError: `out` holds features of another front end.
     """
-    done = features_done(out.text, front_end_id)
+    done = features_done(out, front_end_id)
     if done is None:
         return tracks
     sql = "SELECT t.* FROM tracks t ANTI JOIN done USING (track_id, content_tag) ORDER BY track_id"
@@ -48,7 +48,7 @@ def prepare_features(request: PrepareRequest) -> Summary:
         FeaturesError: `out` holds features of another front end, or tracks gave neither features nor rejects.
     """
     experiment, out = request.experiment, request.out
-    tracks, notices = open_tracks(request.catalog.text)
+    tracks, notices = open_tracks(request.catalog)
     tracks = tracks if request.limit is None else tracks.slice(0, request.limit)
     front_end_id = features_id(experiment.front_end)
     missing = find_missing(tracks, out, front_end_id)
@@ -62,7 +62,7 @@ def prepare_features(request: PrepareRequest) -> Summary:
     if not total:
         say(f"all {tracks.num_rows} tracks are already prepared: {out}")
         return Summary("up_to_date", counts, outputs)
-    writer = FeaturesWriter(out.text, describe_features(experiment.front_end), notices)
+    writer = FeaturesWriter(out, describe_features(experiment.front_end), notices)
     with connect(profile=request.profile) as profile:
         _write_missing(request, tracks, missing, writer, profile)
     rejects = _count_rejects(out)
@@ -92,7 +92,7 @@ def _write_missing(
         files.write_table(plan, missing)
         rows = missing.num_rows
         with watch_progress("preparing", "tracks", rows) as progress:
-            listen = ListenRequest(plan.text, rows, schema.CATALOG, request.experiment)
+            listen = ListenRequest(plan, rows, schema.CATALOG, request.experiment)
             write_features(listen, writer, profile, progress)
         missing = find_missing(tracks, out, front_end_id)
         if not missing.num_rows:
@@ -108,4 +108,4 @@ def _count_rejects(out: Uri) -> int:
     folder = out / "rejects"
     if not files.exists(folder):
         return 0
-    return int(open_parquet(folder.text, "", FeaturesError).count_rows())
+    return int(open_parquet(folder, "", FeaturesError).count_rows())

@@ -7,9 +7,11 @@ import platform
 import tempfile
 import time
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
+
+from pydantic import JsonValue
 
 import mgc
 from cluster.session.connect import connect
@@ -19,7 +21,7 @@ from cluster.storage.uri import Uri
 from cluster.training.in_memory import hold_clips
 from cluster.training.job import TrainingJob, plan_training
 from cluster.training.trained import load_trained
-from mgc.configuration import short_hash, to_json
+from mgc.configuration import JsonObject, short_hash, to_json
 from mgc.datasets.protocols import name_of
 from mgc.datasets.splits import TRAIN, VALIDATION
 from mgc.errors import BundleError, ConfigError, TrainingError
@@ -90,19 +92,19 @@ def search_recipe(request: SearchRequest) -> Summary:
     data = PreparedFeatures(request.features, experiment, request.limit)
     check_training_data(data, experiment)
     key = _search_key(request, data)
-    counts: dict[str, Any] = {"trials": request.expected_trials, **data.totals}
+    counts: JsonObject = {"trials": request.expected_trials, **data.totals}
     if request.dry_run:
         _describe_search(request, data, key)
     check_division(data.roster, protocol.leak, protocol.kind, data.where)
     if request.dry_run:
         return Summary("dry_run", counts)
     outputs = {"bundle": str(request.bundle), **{name: str(out / file) for name, file in FILES.items()}}
-    before = _read_search(out)
-    wanted = {"refit": request.refit, "test": request.test}
-    if before.get("key") == key and before.get("finished") == wanted:
+    earlier = _read_search(out)
+    wanted: JsonObject = {"refit": request.refit, "test": request.test}
+    if earlier is not None and (earlier.key, earlier.finished) == (key, wanted):
         say(f"{out}: this search is already done.")
-        return Summary("up_to_date", before["counts"], outputs)
-    if before.get("key", key) != key and not request.overwrite:
+        return Summary("up_to_date", earlier.counts, outputs)
+    if earlier is not None and earlier.key not in (key, None) and not request.overwrite:
         raise BundleError(f"{out}: another search lies here; choose another --out, or replace it with --overwrite.")
     # Without a dashboard, a trial that is stopped early keeps its placement group, and later trials wait for ever
     # (ray#54305).
@@ -141,22 +143,37 @@ def _describe_search(request: SearchRequest, data: PreparedFeatures, key: str) -
     describe({**fixed, **searched, **to_json(request.config), **data.totals, **protocol, "run": key})
 
 
-def _read_search(out: Uri) -> dict[str, Any]:
-    """Return what `search.json` of a folder holds; empty where there is none.
+@dataclass(frozen=True)
+class _EarlierSearch:
+    """What `search.json` says of the search that wrote it.
+
+    Attributes:
+        key: its name; None if the file does not say.
+        finished: what was done with the best trial; None if the search is not over.
+        counts: counts of its summary.
+    """
+
+    key: JsonValue
+    finished: JsonValue
+    counts: JsonObject
+
+
+def _read_search(out: Uri) -> _EarlierSearch | None:
+    """Return the search that lies in a folder; None if there is none.
 
     Raises:
         BundleError: the file is no record of a search.
     """
     uri = out / FILES["json"]
     if not files.exists(uri):
-        return {}
+        return None
     try:
         found = json.loads(files.read_text(uri))
     except json.JSONDecodeError:
         found = None
     if not isinstance(found, dict):
         raise BundleError(f"{uri}: this is no record of a search; remove it, or choose another --out.")
-    return found
+    return _EarlierSearch(found.get("key"), found.get("finished"), found.get("counts", {}))
 
 
 def _run_trials(request: SearchRequest, data: PreparedFeatures, job: TrainingJob, key: str) -> SearchRecord:
@@ -262,7 +279,7 @@ def plan_refit(experiment: Experiment, kept: int, tau: float | None) -> Experime
         kept: epoch that was kept, counted from 1.
         tau: adjustment that was chosen; None where there was no choice.
     """
-    fields: dict[str, Any] = {"protocol.refit": True, "training.select": "last", "training.patience": 0}
+    fields: JsonObject = {"protocol.refit": True, "training.select": "last", "training.patience": 0}
     training = experiment.training
     if training.schedule == "constant":
         fields |= (

@@ -120,7 +120,7 @@ class PreparedFeatures(TrainingData):
 
     def __init__(self, uri: Uri, experiment: Experiment, limit: int | None) -> None:
         self.where = str(uri)
-        self._dataset, self.facts = read_features(uri.text)
+        self._dataset, self.facts = read_features(uri)
         self._experiment = experiment
         self.notices = list(schema.notices_of(self._dataset.schema))
         # Names of feature files are unique: the same names are the same features.
@@ -181,7 +181,7 @@ class UnpreparedCatalog(TrainingData):
                 "decoded; prepare the features (`mgc prepare`), or choose another protocol."
             )
         self.where = str(uri)
-        self._tracks, notices = open_tracks(uri.text)
+        self._tracks, notices = open_tracks(uri)
         self._experiment = experiment
         self.notices = list(notices)
         self.facts = describe_features(experiment.front_end)
@@ -213,7 +213,7 @@ class UnpreparedCatalog(TrainingData):
         }
         tracks = self._tracks.filter(on_side(self._tracks, TRAIN, experiment.protocol))
         tracks = tracks.filter(self.roster.only(TRAIN))
-        plan = (folder / "tracks").text
+        plan = folder / "tracks"
         write_plan(plan, tracks)
         clip_bytes = facts.clip_bytes
         failed = FailedTracks.start()
@@ -237,9 +237,9 @@ class UnpreparedCatalog(TrainingData):
         )
         catalog, features = folder / "first.parquet", folder / "first"
         tracks = self._tracks.filter(sample.only(TRAIN) | self.roster.only(VALIDATION))
-        write_catalog(catalog.text, [tracks.cast(schema.CATALOG)], self.notices)
+        write_catalog(catalog, [tracks.cast(schema.CATALOG)], self.notices)
         prepare_features(PrepareRequest(catalog, features, self._experiment, profile))
-        return read_features(features.text)
+        return read_features(features)
 
 
 def open_training_data(

@@ -11,11 +11,11 @@ import pytest
 from mgc.bundle import Bundle, load_bundle
 from mgc.errors import ConfigError
 from mgc.evaluation.scores import score
-from mgc.evaluation.shots import LIU_THRESHOLDS
+from mgc.evaluation.shots import LIU_THRESHOLDS, ShotScore
 from mgc.metrics import EvaluationFacts
 from mgc.training.losses import LossKind
 from mgc.training.sampling import Balance
-from pipelines.training.balance import plan_experiments, render_markdown, tabulate
+from pipelines.training.balance import ModelScore, plan_experiments, render_markdown, tabulate
 from pipelines.training.balance_methods import METHODS
 
 
@@ -65,23 +65,24 @@ def test_a_row_has_the_scores_by_shots() -> None:
     bundle = scored()
     counts = dict(zip(bundle.taxonomy.names, (800, 400, 150, 101, 60, 30, 20, 8), strict=True))
     row = tabulate(bundle, "natural", 5, counts, None)
-    assert (row["method"], row["seed"], row["split"], row["tracks"]) == ("natural", 5, "test", 16)
-    assert row["accuracy"] == pytest.approx(4 / 16)
-    assert (row["many"], row["medium"], row["few"]) == pytest.approx((1 / 3, 0.0, 0.5))
-    assert row["bundle_id"] == bundle.id
-    assert [group["genres"] for group in row["shots"]] == [list(bundle.taxonomy.names[at : at + 3]) for at in (0, 3, 6)]
-    assert tabulate(bundle, "natural", 5, counts, LIU_THRESHOLDS)["few"] == 1.0
+    assert (row.method, row.seed, row.split, row.tracks) == ("natural", 5, "test", 16)
+    assert row.accuracy == pytest.approx(4 / 16)
+    assert (row.shares["many"], row.shares["medium"], row.shares["few"]) == pytest.approx((1 / 3, 0.0, 0.5))
+    assert row.bundle_id == bundle.id
+    assert [group.genres for group in row.shots] == [bundle.taxonomy.names[at : at + 3] for at in (0, 3, 6)]
+    assert tabulate(bundle, "natural", 5, counts, LIU_THRESHOLDS).shares["few"] == 1.0
     with pytest.raises(ConfigError, match="score"):
         tabulate(replace(bundle, evaluation=None), "natural", 5, counts, None)
 
 
 def test_the_table() -> None:
-    figures = {"macro_f1": 0.5, "many": 0.25, "medium": 0.5, "few": None}
+    shares = {"many": 0.25, "medium": 0.5, "few": None}
+    shots = tuple(ShotScore(group, (), (), 0, share) for group, share in shares.items())
     rows = [
-        {"method": "natural", "seed": 0, "accuracy": 0.4, **figures},
-        {"method": "focal", "seed": 0, "accuracy": 0.5, **figures},
-        {"method": "natural", "seed": 1, "accuracy": 0.6, **figures},
+        ModelScore(method, seed, "test", 8, accuracy, 0.5, shots, "id")
+        for method, seed, accuracy in (("natural", 0, 0.4), ("focal", 0, 0.5), ("natural", 1, 0.6))
     ]
+    assert rows[0].to_json()["few"] is None
     assert render_markdown(rows).splitlines() == [
         "| method | seed | accuracy | macro_f1 | many | medium | few |",
         "| --- | --- | --- | --- | --- | --- | --- |",
