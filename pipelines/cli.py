@@ -28,7 +28,7 @@ JOBS: Final = {
     "cluster": "Start a Ray cluster of several nodes on this machine.",
     "import-mels": "Turn a file of FMA-small mels into features.",
     "synthesize": "Make a synthetic corpus of MP3 files to try the other jobs on.",
-    "demo": "Run the whole way on a synthetic corpus.",
+    "demo": "Run every job in turn on a synthetic corpus.",
 }
 """Words with what they do, in the order of their use."""
 

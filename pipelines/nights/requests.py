@@ -251,7 +251,7 @@ def _with_options(command: Callable[..., Summary], needed: bool) -> Callable[...
             click.option(
                 "--bundle",
                 type=BUNDLE,
-                default=ShippedBundle.DEFAULT,
+                default=ShippedBundle.DEFAULT.value,
                 show_default=True,
                 help="Folder of the bundle; `default` is the one shipped with mgc.",
             ),

@@ -33,6 +33,12 @@ def test_every_job_explains_itself(word: str, capsys: pytest.CaptureFixture[str]
     assert ("--limit" in printed) == (word not in ("ensemble", "compare", "doctor", "cluster"))
 
 
+@pytest.mark.parametrize("word", ["label", "plan"])
+def test_the_default_bundle_is_shown_as_it_is_typed(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run(find(word), ["--help"])
+    assert "[default: default]" in " ".join(capsys.readouterr().out.split())
+
+
 HEAVY = (
     "av", "boto3", "botocore", "deltalake", "duckdb", "librosa", "matplotlib", "numpy", "optuna", "pandas", "pyarrow",
     "ray", "scipy", "sklearn", "torch",
