@@ -23,9 +23,8 @@ from pydantic.dataclasses import dataclass
 from cluster.session import ray_internals
 from cluster.session.connect import object_store_bytes
 from cluster.session.profiles import machine_cores
-from cluster.storage import files
+from cluster.storage import files, s3
 from cluster.storage.failures import explain, redact
-from cluster.storage.s3 import s3_client
 from cluster.storage.uri import Uri
 from mgc.audio.decode import CASCADE
 from mgc.audio.excerpts import ListeningPlan
@@ -265,7 +264,7 @@ def _answering() -> Finding:
     try:
         with explain("s3://", "reach"):
             try:
-                s3_client("s3://").list_buckets()
+                s3.client("s3://").list_buckets()
             except ClientError as error:
                 # A role with few rights may not list the buckets, but the store answered.
                 if error.response.get("Error", {}).get("Code") != "AccessDenied":

@@ -189,21 +189,3 @@ def _connect(settings: tuple[tuple[str, str], ...], process_id: int) -> Connecti
         allow_bucket_creation=False,
     )
     return Connection(client, credentials, filesystem, endpoint_url, region)
-
-
-# For callers that still pass text; to go when every room takes a `Uri`.
-
-
-def s3_client(uri: str) -> S3Client:
-    """This process's boto3 client for S3."""
-    return client(uri)
-
-
-def s3_ranges(uri: str) -> S3Store:
-    """Obstore's view of the bucket of a URI."""
-    return ranges(uri.removeprefix("s3://").partition("/")[0], uri)
-
-
-def delta_options(uri: str) -> dict[str, str] | None:
-    """The `storage_options` with which deltalake reaches a URI; None for a local one."""
-    return storage_options(uri) if uri.startswith("s3://") else None

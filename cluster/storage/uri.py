@@ -1,7 +1,7 @@
-"""Where something lies: a path on this machine, or a key in a bucket.
+"""The place of a file or folder: a path on this machine, or a key in a bucket.
 
-Local paths may be relative, begin with `~`, or be written as `file://` (the only form that is percent-decoded). In
-`s3://` URIs the key is taken literally, so that `#`, `%`, `?` and spaces in names survive.
+A local path may be relative, begin with `~`, or be a `file://` URI, which is the only form that is percent-decoded. The
+key of an `s3://` URI is taken literally, so `#`, `%`, `?` and spaces in names survive.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _S3: Final = "s3://"
 
 @dataclass(frozen=True, slots=True)
 class Uri:
-    """A place of files. Make one with `Uri.parse`; `str()` is what to show, without credentials.
+    """The place of a file or folder. `Uri.parse` makes one; `str()` shows it without credentials.
 
-    Picklable, and free of connections: each process makes its own.
+    It is picklable and holds no connection: each process makes its own.
 
     Attributes:
-        text: the whole URI, normalised: an absolute local path (as `file://` where its bytes are not UTF-8), or
-            `s3://bucket/key` without a slash at the end. For programs; people are shown `str()`.
-        path: what `filesystem` takes: the absolute local path, or `bucket/key`.
-        is_remote: whether it lies in object storage, to which every machine has access, and not on this machine's disk.
+        text: the normalised URI, for programs: an absolute local path (as `file://` where its bytes are not UTF-8), or
+            `s3://bucket/key` without a slash at the end.
+        path: the path for `filesystem`: the absolute local path, or `bucket/key`.
+        is_remote: whether it is in object storage, which every machine can reach, and not on this machine's disk.
     """
 
     text: str
@@ -40,10 +40,10 @@ class Uri:
 
     @classmethod
     def parse(cls, text: str | Uri) -> Uri:
-        """The place that a person or a table names, without asking whether anything is there.
+        """Parse what a person or a table names, without a look at whether anything is there.
 
         Raises:
-            StorageError: the URI is of no kind that mgc knows, names no bucket, or holds credentials.
+            StorageError: mgc does not know this kind of URI, or it names no bucket or holds credentials.
         """
         if isinstance(text, Uri):
             return text
@@ -55,7 +55,7 @@ class Uri:
 
     @classmethod
     def of_path(cls, path: str | Path) -> Uri:
-        """The place of an absolute local path."""
+        """Return the place of an absolute local path."""
         path = str(path)
         try:
             path.encode()
@@ -65,7 +65,7 @@ class Uri:
 
     @classmethod
     def of_key(cls, bucket: str, key: str) -> Uri:
-        """The place of an object."""
+        """Return the place of an object."""
         path = f"{bucket}/{key}".rstrip("/")
         return cls(f"{_S3}{path}", path, True)
 
@@ -73,7 +73,7 @@ class Uri:
         return redact(self.text)
 
     def __truediv__(self, below: str) -> Uri:
-        """A place below this one: `uri / "y" / "z.json"`, or `uri / "y/z.json"`."""
+        """Return a place below this one: `uri / "y" / "z.json"`, or `uri / "y/z.json"`."""
         below = below.strip("/")
         if not below:
             return self
@@ -82,22 +82,22 @@ class Uri:
 
     @property
     def bucket(self) -> str:
-        """Of an object, or ""."""
+        """The bucket of an object; "" for a local path."""
         return self.path.partition("/")[0] if self.is_remote else ""
 
     @property
     def key(self) -> str:
-        """Of an object, literal; "" for a whole bucket and for a local path."""
+        """The literal key of an object; "" for a whole bucket and for a local path."""
         return self.path.partition("/")[2] if self.is_remote else ""
 
     @property
     def name(self) -> str:
-        """What stands behind the last slash."""
+        """The part behind the last slash."""
         return self.path.rpartition("/")[2]
 
     @property
     def parent(self) -> Uri:
-        """The folder that it lies in; the root of a disk and a bucket are their own."""
+        """The folder above it. The root of a disk and a bucket are their own parents."""
         above, slash, _ = self.path.rpartition("/")
         if self.is_remote:
             return Uri(f"{_S3}{above}", above, True) if slash else self
@@ -108,7 +108,7 @@ class Uri:
         """The path on this machine's disk.
 
         Raises:
-            StorageError: it lies in object storage.
+            StorageError: it is in object storage.
         """
         if self.is_remote:
             raise StorageError(f"{self}: this is no local path.")
@@ -116,12 +116,12 @@ class Uri:
 
     @property
     def filesystem(self) -> pyarrow.fs.FileSystem:
-        """Pyarrow's, connected by this process.
+        """Pyarrow's filesystem, with a connection of this process.
 
         Raises:
             StorageError: the S3 settings are incomplete.
         """
-        # Here and below: only who reaches for a place pays for these imports, not who names one on a command line.
+        # Imported here and below because naming a place on a command line must not pay for them.
         import pyarrow.fs
 
         from cluster.storage import s3
@@ -130,7 +130,7 @@ class Uri:
 
     @property
     def storage_options(self) -> dict[str, str] | None:
-        """What deltalake needs to reach it; None for a local path. May hold credentials: see `s3.storage_options`."""
+        """The options with which deltalake reaches it; None for a local path. See `s3.storage_options`."""
         from cluster.storage import s3
 
         return s3.storage_options(self.text) if self.is_remote else None
@@ -141,7 +141,7 @@ def _local_path(uri: str) -> str:
         host, slash, rest = uri.removeprefix("file://").partition("/")
         if host not in ("", "localhost"):
             raise StorageError(f"{redact(uri)}: a file URI names no host; write file:///path or just the path.")
-        # By bytes, so that a name that is not UTF-8 comes back as the operating system has it.
+        # Decoded as bytes, so that a name that is not UTF-8 comes back as the operating system has it.
         path = os.fsdecode(urllib.parse.unquote_to_bytes(slash + rest))
     elif "://" in uri:
         raise StorageError(f"{redact(uri)}: cannot read this kind of URI; use a local path or s3://bucket/key.")
@@ -163,48 +163,3 @@ def _split(uri: str) -> tuple[str, str]:
     if not bucket:
         raise StorageError(f"{redact(uri)}: no bucket is named; write s3://bucket/key.")
     return bucket, key
-
-
-# For callers that still pass text; to go when every room takes a `Uri`.
-
-
-@dataclass(frozen=True)
-class Location:
-    """Where a URI leads."""
-
-    uri: str
-    filesystem: pyarrow.fs.FileSystem
-    path: str
-
-
-def locate(uri: str | Uri) -> Location:
-    """A place as text, filesystem and path."""
-    place = Uri.parse(uri)
-    return Location(place.text, place.filesystem, place.path)
-
-
-def is_remote(uri: str | Uri) -> bool:
-    """Whether a URI lies in object storage."""
-    return uri.is_remote if isinstance(uri, Uri) else uri.startswith(_S3)
-
-
-def local_path(uri: str | Uri) -> str:
-    """The absolute path of a local URI."""
-    return uri.path if isinstance(uri, Uri) else _local_path(uri)
-
-
-def local_uri(path: str) -> str:
-    """The URI of an absolute local path."""
-    return Uri.of_path(path).text
-
-
-def split_s3(uri: str | Uri) -> tuple[str, str]:
-    """Bucket and key."""
-    return _split(uri.text if isinstance(uri, Uri) else uri)
-
-
-def join(uri: str | Uri, *parts: str) -> str:
-    """A URI below another one."""
-    below = [part.strip("/") for part in parts]
-    text = uri.text if isinstance(uri, Uri) else uri
-    return "/".join([text.rstrip("/"), *(part for part in below if part)])

@@ -15,7 +15,7 @@ from cluster.labels.diff import track_rows
 from cluster.labels.export import export
 from cluster.labels.history import commits, find_version, vacuum
 from cluster.labels.table import LabelsTable
-from cluster.storage.uri import Uri, locate
+from cluster.storage.uri import Uri
 from mgc.errors import ErrorKind, StorageError
 from pipelines.cli import find
 from pipelines.command.job import run
@@ -195,7 +195,7 @@ def test_in_the_object_store(bucket_uri: str, mgc_labels: Run) -> None:
     assert "vacuum" in mgc_labels("rollback", uri, "0")[3]
     assert mgc_labels("diff", uri, "2", "latest")[1]["counts"]["same"] == 2
     assert mgc_labels("export", uri, "--out", out)[1]["counts"]["rows"] == 2
-    location = locate(out)
+    location = Uri.parse(out)
     found = pq.read_table(location.path, filesystem=location.filesystem).sort_by("track_id")
     assert found.to_pylist() == contents(uri) == held_by[1]
     assert "--overwrite" in mgc_labels("export", uri, "--out", out)[3]
