@@ -1,7 +1,7 @@
-"""What one decoder made of a file: the windows it gave and what went wrong. T: samples in time, C: channels.
+"""Result of one decoder: the windows it decoded and what went wrong. T: samples in time, C: channels.
 
-A window is handed on as soon as it is heard, and only what becomes of it is kept: of a track of five hours heard from
-end to end there is never more than a window in memory as samples.
+Each window is used as soon as it is decoded, and only the result is kept. So even for a track of five hours no more
+than one window of samples is in memory.
 """
 
 from __future__ import annotations
@@ -17,36 +17,36 @@ from mgc.audio.waveform import Waveform
 from mgc.errors import ErrorKind
 
 SLACK_SECONDS: Final = 0.2
-"""This much less than announced is no damage: encoder delay and padding, a last frame counted but not written."""
+"""A file may be this much shorter than announced: encoder delay, padding, or a last frame that was not written."""
 
 RATES_HZ: Final = range(1_000, 768_001)
-"""Rates outside come from damaged headers; taken at their word, one window could fill the memory."""
+"""Other sample rates come from damaged headers. At such a rate one window could fill the memory."""
 
 _LARGEST_SAMPLE: Final = 1e6
-"""Full scale is 1. Beyond lies damage, and its power would overflow float32."""
+"""Full scale is 1. A larger sample is damage, and its power would overflow float32."""
 
 DecoderName = Literal["soundfile", "pyav"]
 
 Use = TypeVar("Use")
-"""What becomes of a window."""
+"""What a window is turned into."""
 
 
 @dataclass
 class Attempt(Generic[Use]):
-    """One decoder's result, filled in as it goes.
+    """Result of one decoder, filled in while it decodes.
 
     Attributes:
-        decoder: which one.
-        use: what is made of each window.
-        opened: whether it takes the file for audio.
-        windows: what was made of each window heard, in order of time; an empty window is none.
-        seconds: heard in all windows together.
-        duration_seconds: length of the track as far as the decoder can tell.
-        announced_seconds: length by the file's header, where it has one.
-        fault: what went wrong; None for a clean decode of all that was planned.
-        kind: the error that the fault makes if too little is heard.
-        offset_bytes: where in the file the fault lies, if known.
-        unusable_samples: how many samples were NaN, infinite or beyond ±1e6, and became 0.
+        decoder: name of the decoder.
+        use: function that turns a window into what is kept.
+        opened: whether the decoder recognises the file as audio.
+        windows: result of each window, in order of time; empty windows are left out.
+        seconds: total length of the windows.
+        duration_seconds: length of the track, as far as the decoder can tell.
+        announced_seconds: length according to the file's header, if it has one.
+        fault: what went wrong; None if everything planned was decoded cleanly.
+        kind: kind of error that the fault becomes if too little was decoded.
+        offset_bytes: place of the fault in the file, if known.
+        unusable_samples: number of samples that were NaN, infinite or beyond ±1e6, and were set to 0.
     """
 
     decoder: DecoderName
@@ -63,17 +63,17 @@ class Attempt(Generic[Use]):
 
     @property
     def damage(self) -> str | None:
-        """Everything that is wrong, in a few words."""
-        unusable = f"{self.unusable_samples} sample(s) are no usable number" if self.unusable_samples else None
+        """All faults in a few words, or None."""
+        unusable = f"{self.unusable_samples} unusable sample(s)" if self.unusable_samples else None
         return "; ".join(part for part in (self.fault, unusable) if part) or None
 
-    def faulty(self, kind: ErrorKind, fault: str, offset_bytes: int | None = None) -> Attempt[Use]:
-        """Note what went wrong; returns itself, so that a decoder can end with it."""
+    def fail(self, kind: ErrorKind, fault: str, offset_bytes: int | None = None) -> Attempt[Use]:
+        """Note what went wrong, and return this attempt."""
         self.kind, self.fault, self.offset_bytes = kind, fault, offset_bytes
         return self
 
-    def hear(self, mono_T: NDArray[np.float32], sample_rate_hz: int, start_seconds: float) -> None:
-        """Hand a window on. Samples that are no usable number become 0, in place."""
+    def add(self, mono_T: NDArray[np.float32], sample_rate_hz: int, start_seconds: float) -> None:
+        """Use a window. Sets unusable samples to 0, in place."""
         if not len(mono_T):
             return
         # The sum of squares is small only if every sample is; NaN fails the comparison too.
@@ -89,14 +89,14 @@ class Attempt(Generic[Use]):
 
 
 def mix(wave_CT: Sequence[NDArray[Any]], mono_T: NDArray[np.float32]) -> None:
-    """Write the mean of the channels to `mono_T`, by sums of columns: np.mean over a short axis is 25 times slower."""
+    """Write the mean of the channels to `mono_T`. Sums columns: np.mean over a short axis is 25 times slower."""
     if len(wave_CT) == 1:
         mono_T[:] = wave_CT[0]
         return
-    # Damaged floats may be near the largest: what overflows is found when the window is kept.
+    # Damaged samples may overflow. `Attempt.add` finds those.
     with np.errstate(over="ignore", invalid="ignore"):
         if wave_CT[0].dtype == np.float32:
-            # Without a type to convert to, NumPy adds without a buffer of its own.
+            # Without a dtype to convert to, NumPy needs no buffer.
             np.add(wave_CT[0], wave_CT[1], out=mono_T)
         else:
             np.add(wave_CT[0], wave_CT[1], out=mono_T, dtype=np.float32)

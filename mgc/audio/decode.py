@@ -1,8 +1,8 @@
 """Decode a track's bytes into the windows that a plan asks for.
 
-Two decoders in a cascade: libsndfile (by soundfile) is the quicker one and seeks to the sample; FFmpeg (by PyAV) knows
-more formats and reads on behind damage. The second is asked when the first refuses the file or gives less than planned.
-Nothing holds a whole long track as samples: the planned windows in mono, and a block of what is being decoded.
+There are two decoders. libsndfile (through soundfile) is faster and seeks to the exact sample. FFmpeg (through PyAV)
+knows more formats and continues after damage. It is tried if libsndfile refuses the file or decodes less than planned.
+A long track is never in memory as a whole: only the planned windows in mono, and the block that is being decoded.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ from mgc.audio.waveform import Waveform
 from mgc.errors import AudioError, ErrorKind
 
 MIN_SECONDS: Final = 0.5
-"""A track of which less can be heard is refused."""
+"""A track with less decodable audio than this is refused."""
 
 
 class Decoder(Protocol):
-    """Decodes the planned windows of a file's bytes; never raises for what the bytes are."""
+    """Decodes the planned windows of a file. Never raises an error because of what the bytes hold."""
 
     def __call__(
         self, data: bytes, plan: ListeningPlan, use: Callable[[Waveform], Any], track_id: str = ""
     ) -> Attempt[Any]:
-        """What it made of the file."""
+        """Return the result."""
 
 
 CASCADE: Final[tuple[Decoder, ...]] = (libsndfile.listen, ffmpeg.listen)
-"""The decoders in the order in which they are asked."""
+"""The decoders, in the order in which they are tried."""
 
 
 @dataclass(frozen=True, eq=False)
 class Listened(Generic[Use]):
-    """What was heard of a track, and what was made of it.
+    """The windows of a track that were decoded, and their results.
 
     Attributes:
-        windows: what `use` made of each window, in order of time; one at least.
-        duration_seconds: length of the whole track; of a truncated one, as much as the file holds.
-        seconds: heard in all windows together.
-        decoder: which decoder gave the samples.
-        damage: in a few words what is wrong with the file although it can be heard, or None.
+        windows: result of `use` for each window, in order of time; at least one.
+        duration_seconds: length of the whole track, or of the part that a truncated file holds.
+        seconds: total length of the windows.
+        decoder: name of the decoder that gave the samples.
+        damage: fault of the file in a few words, or None.
     """
 
     windows: tuple[Use, ...]
@@ -63,57 +63,59 @@ def listen(
     track_id: str = "",
     decoders: Sequence[Decoder] = CASCADE,
 ) -> Listened[Use]:
-    """Decode the planned windows of a track, one after the other, and make something of each.
+    """Decode the planned windows of a track, one after the other, and use each of them.
 
-    A damaged file is heard as far as it goes, and `damage` says what is wrong; if a truncated file is shorter than its
-    header says, the plan is laid over what is there. Damage outside the windows, or that a decoder passes over in
-    silence, goes unnoticed. Samples that are no finite number, or beyond ±1e6, become 0 and count as damage. Where
-    libsndfile decodes, windows are the very samples of a full decode (but for the last page of an Ogg file, where they
-    may be up to one Vorbis block off); where FFmpeg does, their place in the track is right to about 0.1 s. Cuts of an
-    MP3 are its samples to 2e-6, and say themselves how well their places are known.
+    A damaged file is decoded as far as possible, and `damage` says what is wrong. If a truncated file is shorter than
+    its header says, the plan applies to the part that is there. Damage outside the windows goes unnoticed, and so does
+    damage that a decoder silently skips. Samples that are not finite or lie beyond ±1e6 become 0 and count as damage.
+
+    Windows decoded by libsndfile equal the samples of a full decode, except on the last page of an Ogg file, where they
+    may be off by up to one Vorbis block. The place of windows decoded by FFmpeg is exact to about 0.1 s. Cuts of an MP3
+    equal its samples to 2e-6, and state how exact their places are.
 
     Args:
-        recording: the whole file (MP3, Ogg with Vorbis or Opus, FLAC, WAV, AIFF, and by FFmpeg M4A/AAC, WMA, WebM and
+        recording: whole file (MP3, Ogg with Vorbis or Opus, FLAC, WAV, AIFF, and through FFmpeg M4A/AAC, WMA, WebM and
             others), or the cuts that hold the plan's windows.
-        plan: which seconds to hear.
-        use: what to make of a window, a waveform mono at the file's own rate: its features, say. The next window is
-            decoded when it returns; called anew from the first window if another decoder has to begin again.
-        track_id: for a plan with random places.
-        decoders: in the order in which they are asked.
+        plan: windows to listen to.
+        use: function of a window, which is mono at the file's own sample rate; computes its features, for example. The
+            next window is decoded when it returns. It is called again from the first window on if another decoder
+            starts over.
+        track_id: seed of a plan with random windows.
+        decoders: decoders in the order in which they are tried.
 
     Raises:
         AudioError: `empty` (no bytes), `not_audio`, `unsupported_codec`, `truncated`, `corrupt_stream`, or `too_short`
-            (a sound file of less than 0.5 s).
+            (less than 0.5 s of audio).
     """
     if isinstance(recording, Cuts):
         attempt = libsndfile.listen_to_cuts(recording, use)
         if attempt.seconds < MIN_SECONDS:
-            raise AudioError(attempt.kind, f"{attempt.fault or 'nothing'}; {attempt.seconds:.2f} s can be heard")
+            raise AudioError(attempt.kind, f"{attempt.fault or 'nothing'}; {attempt.seconds:.2f} s can be decoded")
         damage = "; ".join(part for part in (recording.damage, attempt.damage) if part) or None
         return _listened(attempt, damage)
     if not recording:
         raise AudioError(ErrorKind.EMPTY, "the file is empty (0 bytes)")
     best = _cascade(recording, plan, use, track_id, decoders)
     if best.seconds < MIN_SECONDS:
-        # Tags that a decoder does not expect before this format, or whose size lies, are no reason to lose a track.
+        # A decoder may stumble over tags that it does not expect, or whose size is wrong. Try without them.
         audio = _between_tags(recording)
         if audio.start > 0 or audio.stop < len(recording):
             found = _cascade(recording[audio.start : audio.stop], plan, use, track_id, decoders)
             best = found if found.seconds >= MIN_SECONDS else best
     if best.seconds < MIN_SECONDS:
-        raise _refusal(recording, best)
+        raise _make_error(recording, best)
     return _listened(best, best.damage)
 
 
 def _cascade(
     data: bytes, plan: ListeningPlan, use: Callable[[Waveform], Use], track_id: str, decoders: Sequence[Decoder]
 ) -> Attempt[Use]:
-    """The best that the decoders make of it."""
+    """Return the best result of the decoders."""
     best: Attempt[Use] = decoders[0](data, plan, use, track_id)
     for decoder in decoders[1:]:
         if best.fault is None and best.seconds >= MIN_SECONDS:
             break
-        best = _better(best, decoder(data, plan, use, track_id), len(data))
+        best = _choose_better(best, decoder(data, plan, use, track_id), len(data))
     return best
 
 
@@ -129,16 +131,16 @@ def _listened(attempt: Attempt[Use], damage: str | None) -> Listened[Use]:
 
 
 def decode(recording: bytes | Cuts, plan: ListeningPlan, track_id: str = "") -> Listened[Waveform]:
-    """The planned windows of a track as samples, all at once. See `listen`."""
-    return listen(recording, plan, _as_it_is, track_id)
+    """Return the planned windows of a track as samples, all at once. See `listen`."""
+    return listen(recording, plan, _keep, track_id)
 
 
-def _as_it_is(window: Waveform) -> Waveform:
+def _keep(window: Waveform) -> Waveform:
     return window
 
 
-def _better(first: Attempt[Use], second: Attempt[Use], size_bytes: int) -> Attempt[Use]:
-    """The attempt that heard more, with what both know about the file's damage."""
+def _choose_better(first: Attempt[Use], second: Attempt[Use], size_bytes: int) -> Attempt[Use]:
+    """Return the attempt that decoded more, with what both attempts know about the damage."""
     if first.seconds > second.seconds:
         return first
     announced_seconds = first.announced_seconds or second.announced_seconds or 0.0
@@ -146,16 +148,16 @@ def _better(first: Attempt[Use], second: Attempt[Use], size_bytes: int) -> Attem
     if second.opened and missing_seconds > max(SLACK_SECONDS, announced_seconds / 100):
         lengths = f"header announces {announced_seconds:.1f} s, {second.duration_seconds:.1f} s are there"
         if second.fault is not None and second.kind is not ErrorKind.TRUNCATED:
-            return second.faulty(second.kind, f"{second.fault}; {lengths}", second.offset_bytes)
-        return second.faulty(ErrorKind.TRUNCATED, f"truncated: {lengths}", size_bytes)
+            return second.fail(second.kind, f"{second.fault}; {lengths}", second.offset_bytes)
+        return second.fail(ErrorKind.TRUNCATED, f"truncated: {lengths}", size_bytes)
     if second.fault is None and first.opened and first.fault is not None:
-        return second.faulty(first.kind, first.fault)
+        return second.fail(first.kind, first.fault)
     return second
 
 
-def _refusal(data: bytes, attempt: Attempt[Use]) -> AudioError:
-    """The error for a file of which too little can be heard."""
-    fault, kind, looks_like = attempt.fault, attempt.kind, _looks_like(data)
+def _make_error(data: bytes, attempt: Attempt[Use]) -> AudioError:
+    """Return the error for a file with too little decodable audio."""
+    fault, kind, looks_like = attempt.fault, attempt.kind, _guess_container(data)
     if fault is None:
         message = f"{attempt.seconds:.2f} s of audio; at least {MIN_SECONDS} s are needed"
     elif kind is ErrorKind.NOT_AUDIO and looks_like is not None and not attempt.opened:
@@ -168,7 +170,7 @@ def _refusal(data: bytes, attempt: Attempt[Use]) -> AudioError:
     elif kind in (ErrorKind.NOT_AUDIO, ErrorKind.UNSUPPORTED_CODEC):
         message = fault
     else:
-        message = f"{fault}; {attempt.seconds:.2f} s can be heard, at least {MIN_SECONDS} s are needed"
+        message = f"{fault}; {attempt.seconds:.2f} s can be decoded, at least {MIN_SECONDS} s are needed"
     return AudioError(kind, message, attempt.offset_bytes)
 
 
@@ -181,8 +183,8 @@ _SIGNATURES: Final = {
 }
 
 
-def _looks_like(data: bytes) -> str | None:
-    """What the first bytes promise, or None if they are no audio container's."""
+def _guess_container(data: bytes) -> str | None:
+    """Return the container that the first bytes announce, or None if it is not one of audio."""
     for signature, name in _SIGNATURES.items():
         if data.startswith(signature):
             return name

@@ -1,4 +1,4 @@
-"""Which seconds of a track are heard."""
+"""Which seconds of a track mgc listens to."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pydantic.dataclasses import dataclass
 from mgc.configuration import STRICT
 
 WHOLE_TOLERANCE: Final = 1.1
-"""A track of up to this many windows is heard whole: a "30-second clip" is seldom 30.000 s long."""
+"""A track of up to this many windows becomes one window: a "30-second clip" is seldom exactly 30 s long."""
 
 
 class Excerpt(NamedTuple):
-    """A stretch of a track: where it begins and how long it is, in seconds."""
+    """A stretch of a track: its start and its length in seconds."""
 
     start_seconds: float
     seconds: float
@@ -28,23 +28,23 @@ class ListeningPlan:
 
     By `where`:
 
-    - `spread`: the track is cut into equal parts, one a window, and the middle `window_seconds` of each part are heard.
-      So a single window is the middle of the track, three windows of a long track are centred on its 1/6, 3/6 and 5/6.
-      There are as many parts as whole windows fit into the track, `windows` at most: with three windows of 30 s, 50 s
-      give one (the middle), 70 s two, 90 s and more three.
-    - `first`: the first windows of the track, one behind the other.
-    - `random`: as many windows as `spread` has, each at a random place of its own part: uniform over the track, drawn
-      from `seed` and the track's own id, so that a track is heard alike wherever and whenever it is heard.
-    - `all`: the whole track in windows one behind the other; a last one of less than half joins the one before it.
-      `windows` does not matter.
+    - `spread`: the track is divided into equal parts, and the middle of each part is a window. A single window is the
+      middle of the track; three windows of a long track are centred on its 1/6, 3/6 and 5/6. There are as many windows
+      as fit into the track, up to `windows`: with three windows of 30 s, a track of 50 s has one, of 70 s two, and of
+      90 s or more three.
+    - `first`: consecutive windows from the start of the track.
+    - `random`: as many windows as `spread` has, each at a random place of its part. The places are uniform and follow
+      from `seed` and the track's id, so they are the same on every machine and in every run.
+    - `all`: the whole track in consecutive windows; a last window of less than half joins the one before it. `windows`
+      is ignored.
 
-    Windows never overlap. A track no longer than 1.1 windows is heard whole, as one window.
+    Windows never overlap. A track no longer than 1.1 windows becomes one window.
 
     Attributes:
         window_seconds: length of a window.
-        windows: the most windows heard of one track.
-        where: how they are placed.
-        seed: of random places.
+        windows: largest number of windows.
+        where: placement of the windows.
+        seed: seed of random places.
     """
 
     window_seconds: float = Field(default=30.0, ge=0.5, le=600.0)
@@ -53,11 +53,11 @@ class ListeningPlan:
     seed: int = Field(default=0, ge=0)
 
     def excerpts(self, duration_seconds: float, track_id: str = "") -> tuple[Excerpt, ...]:
-        """The stretches heard of a track, in order of time, inside [0, duration_seconds]; one at least.
+        """Return the windows of a track in order of time, inside [0, duration_seconds]; at least one.
 
         Args:
             duration_seconds: length of the track.
-            track_id: for random places.
+            track_id: id of the track, which seeds random places.
         """
         window = self.window_seconds
         if duration_seconds <= window * WHOLE_TOLERANCE:

@@ -1,7 +1,7 @@
-"""The second decoder: FFmpeg, by PyAV. Knows more formats, reads on behind damage. T: samples in time, C: channels.
+"""The second decoder: FFmpeg, through PyAV. It knows more formats and continues after damage.
 
-It never seeks: all packets are walked twice (that is cheap, they are in memory), first for the length, which headers do
-not always tell or tell wrongly, then to decode those of the windows only.
+It never seeks. It walks all packets twice, which is cheap because they are in memory: first for the length, which
+headers often omit or state wrongly, then to decode the packets of the windows. T: samples in time, C: channels.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from mgc.audio.waveform import Waveform
 from mgc.errors import ErrorKind
 
 _PREROLL_SECONDS: Final = 1.0
-"""Decoded before each window and dropped: the decoders' bit reservoir, overlap and delay are shorter than that."""
+"""Decoded before each window and dropped. Bit reservoir, overlap and delay of the decoders are shorter."""
 
 _LONGEST_STEP_SECONDS: Final = 5.0
-"""A larger gap between the timestamps of two packets is damage, or two files glued together."""
+"""A larger gap between the timestamps of two packets means damage, or two files joined together."""
 
 _CONTAINERS: Final = (
     "aac,ac3,eac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,dtshd,flac,flv,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,"
     "oma,ogg,qoa,rm,shn,tak,truehd,tta,voc,w64,wav,wv,xwma"
 )
-"""The containers FFmpeg may look into. A playlist (hls, concat, dash) would send it to open other files and hosts."""
+"""Containers that FFmpeg may open. A playlist (hls, concat, dash) would make it open other files and hosts."""
 
 _ANNOUNCING_CONTAINERS: Final = frozenset({"mov", "matroska", "asf", "flac", "caf"})
-"""These state their length in a header; for the others FFmpeg guesses it from the bit rate."""
+"""Containers that state their length in a header. For the others FFmpeg guesses it from the bit rate."""
 
 
 def listen(data: bytes, plan: ListeningPlan, use: Callable[[Waveform], Use], track_id: str = "") -> Attempt[Use]:
-    """Decode the planned windows; packets that cannot be decoded are left out."""
+    """Decode the planned windows, and skip packets that cannot be decoded."""
     attempt = Attempt("pyav", use)
     try:
         with _open(data) as container:
@@ -45,9 +45,9 @@ def listen(data: bytes, plan: ListeningPlan, use: Callable[[Waveform], Use], tra
             name: str = container.format.name
             stream = next((stream for stream in container.streams.audio if stream.codec_context is not None), None)
             if stream is None and container.streams.audio:
-                return attempt.faulty(ErrorKind.UNSUPPORTED_CODEC, f"its codec has no decoder here ({name} container)")
+                return attempt.fail(ErrorKind.UNSUPPORTED_CODEC, f"no decoder knows its codec ({name} container)")
             if stream is None:
-                return attempt.faulty(ErrorKind.NOT_AUDIO, f"holds no audio stream ({name} container)")
+                return attempt.fail(ErrorKind.NOT_AUDIO, f"no audio stream ({name} container)")
             if container.duration and not _ANNOUNCING_CONTAINERS.isdisjoint(name.split(",")):
                 attempt.announced_seconds = container.duration / av.time_base
             attempt.duration_seconds, last_position = _walk(container, stream)
@@ -57,12 +57,12 @@ def listen(data: bytes, plan: ListeningPlan, use: Callable[[Waveform], Use], tra
             _listen(container, container.streams[index], excerpts, attempt, last_position)
     except av.FFmpegError as error:
         kind = ErrorKind.CORRUPT_STREAM if attempt.opened else ErrorKind.NOT_AUDIO
-        attempt.faulty(kind, f"FFmpeg: {error.strerror}")
+        attempt.fail(kind, f"FFmpeg: {error.strerror}")
     return attempt
 
 
-def counted_seconds(data: bytes) -> float | None:
-    """Length of the first audio stream by its packets, or None where FFmpeg finds none."""
+def measure_seconds(data: bytes) -> float | None:
+    """Return the length of the first audio stream, measured by its packets; None if FFmpeg finds no stream."""
     try:
         with _open(data) as container:
             return _walk(container, container.streams.audio[0])[0]
@@ -72,24 +72,24 @@ def counted_seconds(data: bytes) -> float | None:
 
 def _open(data: bytes) -> Any:
     options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": ""}
-    # Tags in another encoding than UTF-8 are no reason to lose a track.
+    # Tags need not be UTF-8.
     return av.open(io.BytesIO(data), mode="r", options=options, metadata_errors="ignore")
 
 
 def _walk(container: Any, stream: Any) -> tuple[float, int | None]:
-    """The stream's length in seconds, and at which byte its last packet begins, if known."""
+    """Return the length of a stream in seconds, and the byte at which its last packet begins, if known."""
     place_seconds, last_position = 0.0, None
     try:
         for packet, place in _packets(container, stream):
             place_seconds = place
             last_position = packet.pos if packet.size else last_position
     except av.FFmpegError:
-        pass  # The file ends inside a packet; what came before is its length.
+        pass  # The file ends inside a packet. The packets before it give the length.
     return place_seconds, last_position
 
 
 def _packets(container: Any, stream: Any) -> Iterator[tuple[Any, float]]:
-    """The stream's packets, each with its place in the track in seconds; the last is empty and flushes the decoder."""
+    """Yield packets with their places in seconds; the last packet is empty and flushes the decoder."""
     tick_seconds = float(stream.time_base)
     place_seconds = step_seconds = 0.0
     last_pts: int | None = None
@@ -106,7 +106,7 @@ def _packets(container: Any, stream: Any) -> Iterator[tuple[Any, float]]:
 
 
 def _until_it_stops(packets: Iterator[tuple[Any, float]], stops: list[str]) -> Iterator[tuple[Any, float]]:
-    """The packets before the one that FFmpeg cannot give, and the reason: a second stream of another kind, say."""
+    """Yield packets until FFmpeg fails, for example at a stream of another kind; append the reason to `stops`."""
     try:
         yield from packets
     except av.FFmpegError as error:
@@ -114,7 +114,7 @@ def _until_it_stops(packets: Iterator[tuple[Any, float]], stops: list[str]) -> I
 
 
 class _Window:
-    """A window being filled."""
+    """A window that is being filled."""
 
     def __init__(self, excerpt: Excerpt) -> None:
         self.start_seconds = self.begins_seconds = excerpt.start_seconds
@@ -123,11 +123,11 @@ class _Window:
         self._missing: int | None = None
 
     def is_over(self, place_seconds: float) -> bool:
-        """Whether nothing at or behind this place belongs to it: full, or passed by (the decoder's delay included)."""
+        """Return whether the window is full, or lies before this place (with the decoder's delay)."""
         return self._missing == 0 or place_seconds > self.start_seconds + self.seconds + _PREROLL_SECONDS
 
     def take(self, mono_T: NDArray[np.float32], rate_hz: int, place_seconds: float) -> None:
-        """Keep the samples that lie behind its start, until it is full."""
+        """Keep the samples after the start of the window, until it is full."""
         if self.is_over(place_seconds):
             return
         skipped = 0
@@ -142,9 +142,9 @@ class _Window:
         self._missing -= len(piece_T)
 
     def hand_on(self, attempt: Attempt[Use], rate_hz: int) -> None:
-        """Give what it holds to the attempt."""
+        """Give the samples to the attempt."""
         if self.pieces:
-            attempt.hear(np.concatenate(self.pieces), rate_hz, self.begins_seconds)
+            attempt.add(np.concatenate(self.pieces), rate_hz, self.begins_seconds)
 
 
 def _listen(
@@ -175,20 +175,20 @@ def _listen(
         try:
             frames = packet.decode()
         except av.FFmpegError:
-            # Before a window a decoder may lack what the skipped packets held.
+            # Before a window a decoder may miss the packets that were skipped.
             failed += is_heard
             first_failure = packet.pos if is_heard and first_failure is None else first_failure
             continue
         for frame in frames:
             rate_hz = rate_hz or frame.sample_rate
             if rate_hz not in RATES_HZ:
-                attempt.faulty(ErrorKind.CORRUPT_STREAM, f"damaged: a sample rate of {rate_hz} Hz")
+                attempt.fail(ErrorKind.CORRUPT_STREAM, f"damaged: a sample rate of {rate_hz} Hz")
                 return
             if frame.sample_rate != rate_hz:
                 changed_to_hz = frame.sample_rate
                 continue
             late = 0 if frame.pts is None or packet.pts is None else frame.pts - packet.pts
-            mono_T = _mono(frame)
+            mono_T = _mix_frame(frame)
             if mono_T is None:
                 failed += is_heard
                 continue
@@ -199,33 +199,33 @@ def _listen(
     planned_seconds = sum(excerpt.seconds for excerpt in excerpts)
     if failed == 1 and first_failure is not None and first_failure == last_position:
         fault = f"truncated: the file ends inside the packet at byte {first_failure}"
-        attempt.faulty(ErrorKind.TRUNCATED, fault, first_failure)
+        attempt.fail(ErrorKind.TRUNCATED, fault, first_failure)
     elif failed:
         where = "" if first_failure is None else f", the first at byte {first_failure}"
         fault = f"damaged: {failed} of {tried} packets cannot be decoded{where}"
-        attempt.faulty(ErrorKind.CORRUPT_STREAM, fault, first_failure)
+        attempt.fail(ErrorKind.CORRUPT_STREAM, fault, first_failure)
     elif stops:
         fault = f"damaged: FFmpeg stops at {place_seconds:.1f} s ({stops[0]})"
-        attempt.faulty(ErrorKind.CORRUPT_STREAM, fault)
+        attempt.fail(ErrorKind.CORRUPT_STREAM, fault)
     elif changed_to_hz is not None:
         fault = f"damaged: the sample rate changes from {rate_hz} to {changed_to_hz} Hz"
-        attempt.faulty(ErrorKind.CORRUPT_STREAM, fault)
+        attempt.fail(ErrorKind.CORRUPT_STREAM, fault)
     elif planned_seconds - attempt.seconds > SLACK_SECONDS * len(excerpts):
         fault = f"damaged: {attempt.seconds:.1f} of {planned_seconds:.1f} s can be decoded"
-        attempt.faulty(ErrorKind.CORRUPT_STREAM, fault)
+        attempt.fail(ErrorKind.CORRUPT_STREAM, fault)
 
 
 _DTYPES: Final = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
-"""NumPy's names for FFmpeg's sample formats."""
+"""NumPy's dtypes of FFmpeg's sample formats."""
 
 _MOST_PLANES: Final = 8
 
 
-def _mono(frame: Any) -> NDArray[np.float32] | None:
-    """Mean of a frame's channels, full scale ±1; None for more than 8 planar channels.
+def _mix_frame(frame: Any) -> NDArray[np.float32] | None:
+    """Return the mean of a frame's channels, full scale ±1; None for more than 8 planar channels.
 
-    Reads the planes itself: `frame.to_ndarray()` of PyAV 18 follows every pointer up to the first null, which is past
-    the end of the list, and dies where a (perhaps damaged) frame has 8 channels or more.
+    Reads the planes itself, because `frame.to_ndarray()` of PyAV 18 crashes at frames of 8 channels or more, damaged
+    ones included: it follows pointers past the end of the list.
     """
     channels = frame.layout.nb_channels
     dtype = np.dtype(_DTYPES[frame.format.name.removesuffix("p")])

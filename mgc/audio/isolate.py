@@ -1,8 +1,7 @@
-"""A function in a child process that may hang or die without taking its caller with it.
+"""Run a function in a child process, so that the caller survives if it hangs or crashes.
 
-Decoders are C code over bytes that anyone may have written. What they do to the process that runs them, they do to the
-child: when it exceeds its time it is killed, when it dies it is missed, and the next call finds a new one. One child
-serves one caller; it is no pool.
+Decoders are C code that reads bytes from anywhere. A child that takes too long is killed. After that, or after a crash,
+the next call gets a new child. One child serves one caller; this is not a pool.
 """
 
 from __future__ import annotations
@@ -26,42 +25,44 @@ from mgc.errors import AudioError, ErrorKind
 Result = TypeVar("Result")
 
 MEMORY_BYTES: Final = 2 * 1024**3
-"""What a child may take beyond what it has when it is ready. A decoder that wants more than that fails to get it."""
+"""Memory that a child may allocate after its set-up. A decoder that asks for more gets an error."""
 
 _PR_SET_PDEATHSIG: Final = 1
 
 
 class Isolated(Generic[Result]):
-    """Calls a function in a child process; a context manager.
+    """Calls a function in a child process. A context manager.
 
-    The child is forked from a server process that has imported what the function needs, so a new one is there soon. It
-    dies with its caller, however that ends.
+    The child is forked from a server process that has already imported what the function needs, so it starts quickly.
+    It dies with its caller, however the caller ends.
     """
 
     def __init__(self, make: Callable[[], Callable[..., Result]], preload: str) -> None:
-        """Prepare; the child starts with the first call.
+        """Prepare the child, which starts with the first call.
 
         Args:
-            make: called once in the child; gives the function. Pickled, as are arguments and results.
-            preload: the module to import in the server process.
+            make: function that is called once in the child and returns the function to run. It is pickled, as are
+                arguments and results.
+            preload: module that the server process imports.
         """
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([preload])
-        # A child would run its caller's main script once more, to find what was pickled from it; ours is not.
+        # multiprocessing would run the caller's main script again in the child. Nothing is pickled from there.
         main = sys.modules["__main__"]
         if main.__spec__ is None and hasattr(main, "__file__"):
             del main.__file__
         self._pool = ProcessPool(max_workers=1, context=context, initializer=_become, initargs=(make,))
 
     def begin(self, *arguments: object, timeout_seconds: float) -> Callable[[], Result]:
-        """Call the function; the child takes one call after the other, and goes on while its caller does other things.
+        """Start a call. The child runs one call after the other while the caller does other things.
 
         Args:
-            arguments: of the function.
-            timeout_seconds: from the moment at which the child takes the call.
+            arguments: arguments of the function.
+            timeout_seconds: time limit, counted from the start of the call in the child.
 
         Returns:
-            What waits for the result. It raises AudioError (`timeout` or `decoder_crash`), or what the function raised.
+            A function that waits for the result. It raises AudioError (`timeout` or `decoder_crash`), or whatever the
+            function raised.
         """
         task = self._pool.schedule(_call, args=list(arguments), timeout=timeout_seconds)
 
@@ -74,13 +75,15 @@ class Isolated(Generic[Result]):
                     ErrorKind.TIMEOUT, f"decoding took more than {timeout_seconds:.0f} s and was stopped"
                 ) from None
             except ProcessExpired as error:
-                raise AudioError(ErrorKind.DECODER_CRASH, f"the decoder died: {_last_words(error.exitcode)}") from None
+                raise AudioError(
+                    ErrorKind.DECODER_CRASH, f"the decoder crashed: {_describe_exit(error.exitcode)}"
+                ) from None
             return result
 
         return end
 
     def __call__(self, *arguments: object, timeout_seconds: float) -> Result:
-        """The function's result; see `begin`."""
+        """Return the result of a call; see `begin`."""
         return self.begin(*arguments, timeout_seconds=timeout_seconds)()
 
     def close(self) -> None:
@@ -89,7 +92,7 @@ class Isolated(Generic[Result]):
         self._pool.join()
 
     def __enter__(self) -> Self:
-        """Itself."""
+        """Return this object."""
         return self
 
     def __exit__(
@@ -100,19 +103,19 @@ class Isolated(Generic[Result]):
 
 
 _function: Callable[..., object] | None = None
-"""In the child: what it was started for."""
+"""In the child: the function to run."""
 
 
 def _become(make: Callable[[], Callable[..., object]]) -> None:
-    """Set the child up."""
+    """Set up the child."""
     global _function
     _function = make()
-    # The server ends when the last end of this pipe is closed; the caller's own must be the last.
+    # The server ends when all copies of this pipe are closed. Only the caller may keep one.
     os.close(forkserver._forkserver._forkserver_alive_fd)  # type: ignore[attr-defined]
     if sys.platform == "linux":
         import ctypes
 
-        # A child that hangs must not outlive the server, and so the caller.
+        # A hanging child must not outlive the server, and therefore the caller.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         held = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_DATA, (held + MEMORY_BYTES, resource.RLIM_INFINITY))
@@ -124,7 +127,7 @@ def _call(*arguments: object) -> object:
     return _function(*arguments)
 
 
-def _last_words(exit_code: int | None) -> str:
+def _describe_exit(exit_code: int | None) -> str:
     if exit_code is not None and exit_code < 0:
         return f"signal {signal.Signals(-exit_code).name}"
     return f"exit code {exit_code}"

@@ -1,4 +1,7 @@
-"""The first decoder: libsndfile, by soundfile. Quick, and seeks to the sample. T: samples in time, C: channels."""
+"""The first decoder: libsndfile, through soundfile. It is fast and seeks to the exact sample.
+
+T: samples in time, C: channels.
+"""
 
 from __future__ import annotations
 
@@ -17,38 +20,38 @@ from numpy.typing import NDArray
 from mgc.audio.attempt import RATES_HZ, SLACK_SECONDS, Attempt, Use, mix
 from mgc.audio.cuts import Cuts, cut_by_count
 from mgc.audio.excerpts import ListeningPlan
-from mgc.audio.ffmpeg import counted_seconds
+from mgc.audio.ffmpeg import measure_seconds
 from mgc.audio.probe import probe
 from mgc.audio.source import Held
 from mgc.audio.waveform import Waveform
 from mgc.errors import AudioError, ErrorKind
 
 _LONGEST_SECONDS: Final = 100 * 3600.0
-"""Lengths beyond are libsndfile's way to say that it does not know."""
+"""libsndfile reports a greater length if it does not know it."""
 
 _BLOCK_VALUES: Final = 1 << 17
-"""Values (samples times channels) decoded at once: 512 KiB, which stay in the processor's cache."""
+"""Values (samples times channels) decoded at once: 512 KiB, which fit into the processor's cache."""
 
 
 _PREROLL_SECONDS: Final = 0.5
-"""Decoded before each window and dropped. libsndfile seeks to the sample, but what it gives there is wrong for some MP3
-frames (the bit reservoir is empty) or one Vorbis block (8,192 samples at most)."""
+"""Decoded before each window and dropped. libsndfile seeks to the exact sample, but the first samples there are wrong:
+for some MP3 frames, because the bit reservoir is empty, or for one Vorbis block (8,192 samples at most)."""
 
 
 def listen(data: bytes, plan: ListeningPlan, use: Callable[[Waveform], Use], track_id: str = "") -> Attempt[Use]:
-    """Decode the planned windows up to the first that comes up short."""
+    """Decode the planned windows, up to the first one that is incomplete."""
     attempt = Attempt("soundfile", use)
     with _C_STDERR.silenced():
         try:
             file = _SoundFile(_Bytes(data))
         except soundfile.LibsndfileError as error:
-            return attempt.faulty(ErrorKind.NOT_AUDIO, f"libsndfile: {error.error_string}")
+            return attempt.fail(ErrorKind.NOT_AUDIO, f"libsndfile: {error.error_string}")
         with file:
             return _listen(file, data, plan, attempt, track_id)
 
 
 def listen_to_cuts(cuts: Cuts, use: Callable[[Waveform], Use]) -> Attempt[Use]:
-    """Decode the windows of an MP3's cuts."""
+    """Decode the windows of the cuts of an MP3."""
     attempt = Attempt("soundfile", use, duration_seconds=cuts.duration_seconds)
     with _C_STDERR.silenced():
         try:
@@ -56,7 +59,7 @@ def listen_to_cuts(cuts: Cuts, use: Callable[[Waveform], Use]) -> Attempt[Use]:
                 attempt.opened = True
                 _listen_to_cuts(file, cuts, attempt)
         except soundfile.LibsndfileError as error:
-            attempt.faulty(ErrorKind.CORRUPT_STREAM, f"damaged: libsndfile: {error.error_string.rstrip('.')}")
+            attempt.fail(ErrorKind.CORRUPT_STREAM, f"damaged: libsndfile: {error.error_string.rstrip('.')}")
     return attempt
 
 
@@ -71,15 +74,15 @@ def _listen_to_cuts(file: soundfile.SoundFile, cuts: Cuts, attempt: Attempt[Use]
             got_TC = file.read(out=block_TC[:ahead])
             if not len(got_TC):
                 missing = end - max(position, window.first_sample)
-                attempt.hear(mono_T[: window.samples - missing], cuts.sample_rate_hz, window.start_seconds)
-                attempt.faulty(
+                attempt.add(mono_T[: window.samples - missing], cuts.sample_rate_hz, window.start_seconds)
+                attempt.fail(
                     ErrorKind.CORRUPT_STREAM, f"damaged: libsndfile stops in the window at {window.start_seconds:.1f} s"
                 )
                 return
             if position >= window.first_sample:
                 mix(list(got_TC.T), mono_T[position - window.first_sample :][: len(got_TC)])
             position += len(got_TC)
-        attempt.hear(mono_T, cuts.sample_rate_hz, window.start_seconds)
+        attempt.add(mono_T, cuts.sample_rate_hz, window.start_seconds)
 
 
 def _listen(
@@ -88,17 +91,17 @@ def _listen(
     rate_hz, frames = file.samplerate, file.frames
     duration_seconds = frames / rate_hz if rate_hz in RATES_HZ else -1.0
     if not 0 <= duration_seconds < _LONGEST_SECONDS:
-        return attempt.faulty(ErrorKind.CORRUPT_STREAM, f"libsndfile finds {frames} samples at {rate_hz} Hz")
-    if file.format == "MP3" and not _mp3_is_counted(data):
-        # libsndfile guesses the length from the bit rate of the first frame, and reads no further than that.
+        return attempt.fail(ErrorKind.CORRUPT_STREAM, f"libsndfile finds {frames} samples at {rate_hz} Hz")
+    if file.format == "MP3" and not _states_frame_count(data):
+        # libsndfile guesses the length from the bit rate of the first frame, and reads no further.
         cuts = None
         with contextlib.suppress(AudioError):
             cuts = cut_by_count(data, probe(Held(data)).audio, plan, track_id)
             if cuts is not None and abs(cuts.duration_seconds - duration_seconds) > SLACK_SECONDS:
                 return listen_to_cuts(cuts, attempt.use)
-        true_seconds = counted_seconds(data) if cuts is None else None
+        true_seconds = measure_seconds(data) if cuts is None else None
         if true_seconds is not None and abs(true_seconds - duration_seconds) > SLACK_SECONDS:
-            return attempt.faulty(ErrorKind.CORRUPT_STREAM, "libsndfile cannot tell its length")
+            return attempt.fail(ErrorKind.CORRUPT_STREAM, "libsndfile cannot tell its length")
     else:
         attempt.announced_seconds = duration_seconds
     attempt.opened = True
@@ -107,24 +110,24 @@ def _listen(
         start = round(excerpt.start_seconds * rate_hz)
         wanted = min(round(excerpt.seconds * rate_hz), frames - start)
         mono_T, stopped = _read_mono(file, start, wanted)
-        attempt.hear(mono_T, rate_hz, start / rate_hz)
+        attempt.add(mono_T, rate_hz, start / rate_hz)
         if wanted - len(mono_T) > SLACK_SECONDS * rate_hz:
             attempt.duration_seconds = (start + len(mono_T)) / rate_hz
             fault = f"damaged: libsndfile stops at {attempt.duration_seconds:.1f} of {duration_seconds:.1f} s"
-            return attempt.faulty(ErrorKind.CORRUPT_STREAM, fault + (f" ({stopped})" if stopped else ""))
+            return attempt.fail(ErrorKind.CORRUPT_STREAM, fault + (f" ({stopped})" if stopped else ""))
     return attempt
 
 
 def _read_mono(file: soundfile.SoundFile, start: int, wanted: int) -> tuple[NDArray[np.float32], str | None]:
-    """Mean of the channels of `wanted` samples from `start`; fewer, with the reason, where the decoder stops."""
+    """Return the mean of the channels from `start` on: `wanted` samples, or fewer and why decoding stopped."""
     mono_T = np.empty(wanted, np.float32)
     channels = file.channels
     block_TC = np.empty((min(wanted, max(1, _BLOCK_VALUES // channels)), channels), np.float32)
     filled = 0
     try:
         position = max(0, start - round(_PREROLL_SECONDS * file.samplerate))
-        # In an Ogg file libsndfile 1.2.2 may land seconds off a short way forward (its issue 885); from the start it
-        # does not, but for the last page, where it is off by less than a block of Vorbis.
+        # In an Ogg file, libsndfile 1.2.2 may miss by seconds if it seeks a short way forward (its issue 885). From the
+        # start of the file it does not; only on the last page it misses by less than one Vorbis block.
         file.seek(0)
         file.seek(position)
         while position < start:
@@ -143,8 +146,8 @@ def _read_mono(file: soundfile.SoundFile, start: int, wanted: int) -> tuple[NDAr
     return mono_T, None
 
 
-def _mp3_is_counted(data: bytes) -> bool:
-    """Whether the first frame says how many follow (a Xing or Info tag with its frame count)."""
+def _states_frame_count(data: bytes) -> bool:
+    """Return whether the first frame states how many follow: a Xing or Info tag with a frame count."""
     start = 0
     while data[start : start + 3] == b"ID3" and len(data) >= start + 10:
         size = data[start + 6 : start + 10]
@@ -155,18 +158,19 @@ def _mp3_is_counted(data: bytes) -> bool:
 
 
 class _SoundFile(soundfile.SoundFile):
-    """soundfile seeks to where it already is after each read of a seekable file; to libmpg123 that is a new beginning.
+    """A SoundFile that claims not to be seekable, so that soundfile does not seek after each read.
 
-    The first frame after it would come out as silence, with an empty bit reservoir. `seek` itself does not ask this.
+    soundfile seeks to the current place after each read of a seekable file. libmpg123 then starts anew with an empty
+    bit reservoir, and the next frame is silent. `seek` itself still works.
     """
 
     def seekable(self) -> bool:
-        """Say no."""
+        """Return False."""
         return False
 
 
 class _Bytes(io.BytesIO):
-    """Bytes that answer a seek before their beginning as a C file does: no exception, the position stays."""
+    """Bytes that handle a seek before their start as a C file does: no exception, and the position stays."""
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
         try:
@@ -176,11 +180,11 @@ class _Bytes(io.BytesIO):
 
 
 class _CStderr:
-    """C's `stderr`, pointed elsewhere while libsndfile decodes.
+    """C's `stderr`, redirected while libsndfile decodes.
 
-    Its MP3 decoder (libmpg123) prints a line for each damaged frame, and libsndfile has no switch against it. File
-    descriptor 2 is left alone, so Python's own messages and the C library's abort messages still appear; what another
-    thread prints through C's `stderr` in those milliseconds is lost. With another C library than glibc the lines stay.
+    libmpg123, its MP3 decoder, prints a line for each damaged frame, and libsndfile cannot turn that off. File
+    descriptor 2 stays as it is, so messages of Python and abort messages of the C library still appear. What another
+    thread prints through C's `stderr` at the same time is lost. Only glibc is supported; elsewhere the lines appear.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
-"""MPEG audio frames: their headers, and the tables in front of them that say where in the file a time lies.
+"""MPEG audio frames: their headers, and the seek tables in front of them.
 
-Headers: ISO/IEC 11172-3 (MPEG-1), 13818-3 (MPEG-2) and the unofficial MPEG-2.5. The tables are what encoders put into a
-first frame that is otherwise silent: Xing or Info (with LAME's extension), and Fraunhofer's VBRI.
+Headers follow ISO/IEC 11172-3 (MPEG-1), 13818-3 (MPEG-2) and the unofficial MPEG-2.5. Encoders write a seek table into
+an otherwise silent first frame: Xing or Info (with LAME's extension), or Fraunhofer's VBRI.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ _BIT_RATES_KBPS: Final = {
     (2, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (2, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
-"""By (1 for MPEG-1, 2 for the lower rates; layer), for the header's indices 1 to 14."""
+"""Bit rates of the header's indices 1 to 14, by version (1 for MPEG-1, 2 for the lower sample rates) and layer."""
 
 _RATES_HZ: Final = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
-"""By the header's two version bits: MPEG-1, MPEG-2, MPEG-2.5."""
+"""Sample rates by the header's two version bits: MPEG-1, MPEG-2, MPEG-2.5."""
 
 LONGEST_FRAME: Final = 2880
-"""Bytes that no frame exceeds (layer II's longest has 1,728)."""
+"""Upper limit of the length of a frame in bytes (the longest of layer II has 1,728)."""
 
 RESERVOIR: Final = {1: 511, 2: 255}
-"""Most bytes by which a layer III frame may reach back into the frames before it, by MPEG-1 and the lower rates."""
+"""Most bytes of earlier frames that a layer III frame may use: MPEG-1, and the lower sample rates."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrameHeader:
-    """The four bytes in front of each frame.
+    """The header of a frame, its first four bytes.
 
     Attributes:
         version: 1 for MPEG-1, 2 for MPEG-2 and MPEG-2.5.
         layer: 1, 2 or 3.
-        bit_rate_bps: of this frame.
-        sample_rate_hz: samples a second.
+        bit_rate_bps: bit rate of this frame.
+        sample_rate_hz: samples per second.
         channels: 1 or 2.
         mode: `stereo`, `joint`, `dual` or `mono`.
-        size_bytes: of the frame, header included.
-        samples: per channel.
-        side_bytes: header, checksum and side information; what follows is layer III's main data.
+        size_bytes: length of the frame, with its header.
+        samples: samples per channel.
+        side_bytes: length of header, checksum and side information; the main data of layer III follows.
     """
 
     version: int
@@ -60,23 +60,23 @@ class FrameHeader:
 
     @property
     def stream(self) -> tuple[int, int, int, bool]:
-        """What the frames of one stream have in common; one that differs is of another stream, or no frame."""
+        """What all frames of one stream have in common. A frame that differs is of another stream, or not a frame."""
         return self.version, self.layer, self.sample_rate_hz, self.mode == "mono"
 
     @property
     def mean_size_bytes(self) -> float:
-        """Mean size of frames of this bit rate: they are a byte longer or shorter where it is no whole number."""
+        """Mean length of frames of this bit rate. If it is not a whole number, single frames are padded by a byte."""
         return self.samples * self.bit_rate_bps / (8 * self.sample_rate_hz)
 
 
 @functools.lru_cache(maxsize=4096)
 def parse_header(word: bytes) -> FrameHeader | None:
-    """A frame's header, or None where the four bytes are none (or of a free bit rate, whose size they do not tell)."""
+    """Parse a frame's header; None if the four bytes are none, or of a free bit rate, which does not tell the size."""
     if len(word) != 4 or word[0] != 0xFF or word[1] & 0xE0 != 0xE0:
         return None
     version_bits, layer_bits = word[1] >> 3 & 3, word[1] >> 1 & 3
     rate_index, bit_rate_index = word[2] >> 2 & 3, word[2] >> 4
-    # Reserved values, and emphasis 2, which does not exist and is common in noise.
+    # Refuse reserved values. Emphasis 2 does not exist, but is common in noise.
     if version_bits == 1 or layer_bits == 0 or rate_index == 3 or bit_rate_index in (0, 15) or word[3] & 3 == 2:
         return None
     version, layer = (1 if version_bits == 3 else 2), 4 - layer_bits
@@ -99,12 +99,12 @@ def parse_header(word: bytes) -> FrameHeader | None:
 
 
 def frames(data: bytes, start: int = 0, like: FrameHeader | None = None) -> Iterator[tuple[int, FrameHeader]]:
-    """Frames one behind the other from `start` on, each with its offset, as long as they are of one stream.
+    """Yield consecutive frames of one stream with their offsets.
 
     Args:
         data: bytes of the file.
-        start: where the first header is expected.
-        like: a header of the stream; by default the first found is.
+        start: offset of the first header.
+        like: header of the stream; the first one by default.
     """
     while (header := parse_header(data[start : start + 4])) is not None:
         like = like or header
@@ -115,16 +115,16 @@ def frames(data: bytes, start: int = 0, like: FrameHeader | None = None) -> Iter
 
 
 def synchronize(data: bytes, start: int = 0, like: FrameHeader | None = None, in_a_row: int = 3) -> int | None:
-    """The first offset from `start` on where frames follow one another.
+    """Return the first offset from `start` on at which frames follow one another, or None.
 
-    Four bytes of random data look like a header by chance now and then; three that fit, at the distances that they
-    themselves state, do not. At the end of `data` fewer are enough, if the last reaches it.
+    Four random bytes sometimes look like a header, but not several times in a row at the distances that the headers
+    state. Near the end of `data` fewer frames are enough, if the last one reaches the end.
 
     Args:
         data: bytes of the file.
-        start: where to begin.
-        like: a header of the stream that is looked for; by default any will do.
-        in_a_row: how many headers must follow one another.
+        start: offset at which to begin.
+        like: header of the stream to find; any by default.
+        in_a_row: number of consecutive headers that must be found.
     """
     place = data.find(b"\xff", start)
     while place >= 0:
@@ -141,16 +141,15 @@ def synchronize(data: bytes, start: int = 0, like: FrameHeader | None = None, in
 
 @dataclass(frozen=True)
 class SeekTable:
-    """What a Xing, Info or VBRI frame tells of the frames behind it.
+    """What a Xing, Info or VBRI frame states about the frames after it.
 
     Attributes:
-        name: `Xing` (variable rate), `Info` (constant rate) or `VBRI` (variable).
-        frames: how many follow, this one not counted, or None.
-        stream_bytes: from the beginning of this frame to the end of the last, or None.
-        points: (share of the time, share of the bytes) at which the table knows both, both rising from 0 to 1; empty
-            where there is no table.
-        delay_samples: silence that the encoder put in front (LAME's extension), or None.
-        padding_samples: and behind, or None.
+        name: `Xing` (variable rate), `Info` (constant rate) or `VBRI` (variable rate).
+        frames: number of frames after this one, or None.
+        stream_bytes: length from the start of this frame to the end of the last one, or None.
+        points: pairs (share of the time, share of the bytes), both rising from 0 to 1; empty if there is no table.
+        delay_samples: silence that the encoder added at the start (LAME's extension), or None.
+        padding_samples: silence that it added at the end, or None.
     """
 
     name: str
@@ -161,12 +160,12 @@ class SeekTable:
     padding_samples: int | None = None
 
 
-def seek_table(frame: bytes, header: FrameHeader) -> SeekTable | None:
-    """The table in a stream's first frame, or None if it is a frame of music.
+def parse_seek_table(frame: bytes, header: FrameHeader) -> SeekTable | None:
+    """Parse the seek table in the first frame of a stream; None if it is a frame of music.
 
     Args:
-        frame: the frame's bytes, possibly more.
-        header: its header.
+        frame: bytes of the frame, possibly more.
+        header: header of the frame.
     """
     if header.layer != 3:
         return None
@@ -190,13 +189,13 @@ def _xing(tag: bytes) -> SeekTable:
     points: tuple[tuple[float, float], ...] = ()
     if flags & 4 and len(tag) >= place + 100:
         shares = [byte / 256 for byte in tag[place : place + 100]]
-        # A table that runs backwards, or stands still, is none.
+        # A table that falls, or does not rise, is useless.
         if shares == sorted(shares) and shares[-1] > shares[0]:
             points = (*((index / 100, share) for index, share in enumerate(shares)), (1.0, 1.0))
         place += 100
     place += 4 if flags & 8 else 0
     delay = padding = None
-    # LAME's extension: libavformat writes it too, and a tag without it has zeros there.
+    # LAME's extension. libavformat writes it too; a tag without it has zeros there.
     if len(tag) >= place + 24:
         bits = int.from_bytes(tag[place + 21 : place + 24], "big")
         delay, padding = bits >> 12, bits & 0xFFF
@@ -215,7 +214,7 @@ def _vbri(frame: bytes) -> SeekTable:
         for index, step in enumerate(steps, 1):
             place += step
             shares.append((index / entries, min(1.0, place / stream_bytes)))
-        # The last entry must reach about the end, or its unit is another than the standard one.
+        # The last entry must reach about the end, else the table uses another unit than the standard one.
         if 0.9 < place / stream_bytes < 1.1:
             points = (*shares[:-1], (1.0, 1.0))
     return SeekTable("VBRI", count or None, stream_bytes or None, points)

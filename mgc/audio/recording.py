@@ -1,4 +1,4 @@
-"""What must be read of a file to hear a plan's windows: of an MP3 stretches, else all of it."""
+"""What to read of a file for the windows of a plan: stretches of an MP3, all of any other file."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from mgc.audio.source import ByteRange, Remembering, Source
 from mgc.errors import AudioError
 
 SMALL_BYTES: Final = 1 << 18
-"""A file this small is read whole: a second request costs more than its bytes."""
+"""Files up to this size are read whole: a second request would cost more than the bytes."""
 
 Recording = bytes | Cuts
-"""The whole file, or cuts of it."""
+"""A whole file, or cuts of it."""
 
 
 def record(source: Source, plan: ListeningPlan, track_id: str = "") -> Recording:
-    """Read what `mgc.audio.decode.listen` needs to hear a plan's windows.
+    """Read what `mgc.audio.decode.listen` needs for the windows of a plan.
 
-    Of an MP3 of which the plan hears little, stretches are read; of any other file all bytes.
+    For a long MP3 these are stretches of it, for any other file all bytes.
 
     Args:
-        source: the file.
-        plan: which seconds to hear.
-        track_id: for a plan with random places.
+        source: file.
+        plan: windows to listen to.
+        track_id: seed of a plan with random windows.
     """
     if source.size_bytes > SMALL_BYTES:
         remembering = Remembering(source)
         try:
             facts = probe(remembering)
         except AudioError:
-            # What no probe knows, a decoder still may.
+            # A decoder may still recognise the file.
             facts = None
         if facts is not None and facts.codec == "mp3" and facts.container == "mp3":
             cuts = cut(remembering, facts.audio, plan, track_id)

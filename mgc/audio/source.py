@@ -1,4 +1,4 @@
-"""A track's bytes, read by ranges: what probing and cutting need of a storage that they do not know."""
+"""The bytes of a track, read by ranges. Probing and cutting need no more of any storage."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from typing import NamedTuple, Protocol
 
 
 class ByteRange(NamedTuple):
-    """Bytes from `start` up to, not with, `stop`."""
+    """Bytes from `start` up to `stop`, exclusive."""
 
     start: int
     stop: int
 
     @property
     def size_bytes(self) -> int:
-        """How many there are."""
+        """Number of bytes."""
         return self.stop - self.start
 
 
 class Source(Protocol):
-    """A file whose size is known and whose bytes are read by ranges, many at once."""
+    """A file of known size, read by several byte ranges at once."""
 
     @property
     def size_bytes(self) -> int:
         """Length of the whole file."""
 
     def read(self, ranges: Sequence[ByteRange]) -> list[bytes]:
-        """The bytes of each range, cut at the file's end. Ranges start at 0 or later and do not run backwards."""
+        """Return the bytes of each range, cut at the end of the file. Ranges are not negative."""
 
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """A source whose bytes are in memory.
+    """A file in memory.
 
     Attributes:
-        data: the whole file.
+        data: bytes of the whole file.
     """
 
     data: bytes
@@ -47,29 +47,29 @@ class Held:
         return len(self.data)
 
     def read(self, ranges: Sequence[ByteRange]) -> list[bytes]:
-        """The bytes of each range, cut at the file's end."""
+        """Return the bytes of each range, cut at the end of the file."""
         return [self.data[start:stop] for start, stop in ranges]
 
 
 @dataclass(frozen=True, eq=False)
 class OpenFile:
-    """A local file that its opener closes.
+    """An open local file, which the caller closes.
 
     Attributes:
-        descriptor: of the open file.
-        size_bytes: its length.
+        descriptor: file descriptor.
+        size_bytes: length of the file.
     """
 
     descriptor: int
     size_bytes: int
 
     def read(self, ranges: Sequence[ByteRange]) -> list[bytes]:
-        """The bytes of each range, cut at the file's end."""
+        """Return the bytes of each range, cut at the end of the file."""
         return [_pread(self.descriptor, piece) for piece in ranges]
 
 
 def _pread(descriptor: int, piece: ByteRange) -> bytes:
-    """One range; a single call gives no more than 2 GiB."""
+    """Read one range. A single call returns at most 2 GiB."""
     parts: list[bytes] = []
     place = piece.start
     while place < piece.stop and (part := os.pread(descriptor, piece.stop - place, place)):
@@ -79,13 +79,13 @@ def _pread(descriptor: int, piece: ByteRange) -> bytes:
 
 
 class Remembering:
-    """A source that keeps what was read of it: probing and cutting look at the same first bytes."""
+    """A source that keeps what was read, because probing and cutting read the same first bytes."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self._kept: list[tuple[ByteRange, bytes]] = []
         self.read_bytes = 0
-        """Bytes asked of the source so far."""
+        """Bytes read from the source so far."""
 
     @property
     def size_bytes(self) -> int:
@@ -93,7 +93,7 @@ class Remembering:
         return self._source.size_bytes
 
     def read(self, ranges: Sequence[ByteRange]) -> list[bytes]:
-        """The bytes of each range, cut at the file's end."""
+        """Return the bytes of each range, cut at the end of the file."""
         within = [ByteRange(start, min(stop, self.size_bytes)) for start, stop in ranges]
         found = [self._recall(piece) for piece in within]
         missing = [piece for piece, data in zip(within, found, strict=True) if data is None]

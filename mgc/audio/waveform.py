@@ -15,11 +15,11 @@ class Waveform:
 
     Attributes:
         samples: float32, C-contiguous, shape (T,), full scale ±1 (decoders may overshoot), all finite.
-        sample_rate_hz: samples a second.
-        start_seconds: where in the track the first sample lies.
+        sample_rate_hz: samples per second.
+        start_seconds: place of the first sample in the track.
 
     Raises:
-        ValueError: a field is not of this kind. That samples are finite is the decoder's promise, not checked again.
+        ValueError: a field is not as described. Decoders guarantee finite samples; that is not checked again.
     """
 
     samples: NDArray[np.float32]
@@ -40,5 +40,5 @@ class Waveform:
 
     @property
     def duration_seconds(self) -> float:
-        """How long it sounds."""
+        """Length of the waveform."""
         return len(self.samples) / self.sample_rate_hz

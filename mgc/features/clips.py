@@ -1,4 +1,4 @@
-"""Clips of features: what a front end makes of a window, and how a features table stores them.
+"""Clips of features: the output of a front end, and how a features table stores them.
 
 Axes: N clips.
 """
@@ -17,7 +17,7 @@ from mgc.errors import FeaturesError
 from mgc.schema import FEATURE_DTYPES
 
 Dtype = Literal["uint8", "float16", "float32"]
-"""How one number of a feature is stored; the members of `mgc.schema.FEATURE_DTYPES`."""
+"""Stored type of one number of a feature; one of `mgc.schema.FEATURE_DTYPES`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,10 +27,10 @@ class Clips:
     Attributes:
         features: uint8, float16 or float32, C-contiguous. A clip is a vector (clips, numbers), rows over time (clips,
             bins, frames; bin 0 is the lowest) or an image (clips, height, width, colours; line 0 is the top).
-        start_seconds: float64, shape (clips,): where in the track each clip begins.
+        start_seconds: float64, shape (clips,): start of each clip in the track.
 
     Raises:
-        ValueError: a field is not of this kind.
+        ValueError: a field is not as described.
     """
 
     features: NDArray[Any]

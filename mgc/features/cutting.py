@@ -1,4 +1,4 @@
-"""A listened window in clips of equal length: what the front ends that hear clips have in common.
+"""Cut a window into clips of equal length. Shared by the front ends that work on clips.
 
 C: clips, T: samples in time.
 """
@@ -20,19 +20,19 @@ from mgc.configuration import STRICT, JsonObject, to_json
 from mgc.features.clips import Clips, Dtype
 
 _CLIPS_AT_ONCE: Final = 16
-"""Clips computed together, so that the memory of a long window is bounded."""
+"""Clips computed together. This limits the memory that a long window takes."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class ClipConfig:
-    """How a window is resampled and cut into clips of `clip_seconds`, one after the other.
+    """How a window is resampled and cut into consecutive clips of `clip_seconds`.
 
-    A last remainder of at least half a clip is kept and padded with silence, a shorter one is dropped; a window shorter
-    than a clip is one padded clip.
+    A remainder of at least half a clip is padded with silence; a shorter one is dropped. A window shorter than a clip
+    becomes one padded clip.
 
     Attributes:
-        kind: which front end.
-        sample_rate_hz: rate to resample to (soxr, HQ).
+        kind: name of the front end.
+        sample_rate_hz: sample rate after resampling (soxr, HQ).
         clip_seconds: length of a clip.
     """
 
@@ -46,13 +46,13 @@ class ClipConfig:
         return round(self.clip_seconds * self.sample_rate_hz)
 
     def identity(self) -> JsonObject:
-        """JSON-ready values from which the features' id is made: equal where the numbers must be."""
+        """Return the JSON-ready values that the features' id is made of: equal if the numbers must be equal."""
         return to_json(self) | {"clip_seconds": self.clip_samples / self.sample_rate_hz}
 
 
 @dataclass(frozen=True, config=STRICT)
 class FramedConfig(ClipConfig):
-    """Clips in frames, centred with zeros beyond the clip's ends, of which the middle ones are kept.
+    """Clips divided into frames, of which the middle ones are kept. The first and last frames are padded with zeros.
 
     Attributes:
         hop_length: samples from one frame to the next.
@@ -70,31 +70,31 @@ class FramedConfig(ClipConfig):
 
     @property
     def all_frames(self) -> int:
-        """Frames of a whole clip."""
+        """Number of frames in a whole clip."""
         return 1 + self.clip_samples // self.hop_length
 
 
 class Cutter:
-    """Cuts a window into clips, and of each clip the stretch that its features need."""
+    """Cuts a window into clips, and out of each clip the stretch that its features need."""
 
     def __init__(self, config: ClipConfig, first_sample: int, samples: int) -> None:
-        """Of each clip, `samples` samples from `first_sample` on; both may lie beyond the clip's ends."""
+        """Cut `samples` samples from `first_sample` on out of each clip; they may reach beyond the clip."""
         self._config, self._first_sample, self._samples = config, first_sample, samples
 
     @classmethod
     def of_clips(cls, config: ClipConfig) -> Cutter:
-        """The clips as they are."""
+        """Return a cutter of whole clips."""
         return cls(config, 0, config.clip_samples)
 
     @classmethod
     def of_frames(cls, config: FramedConfig, frame_length: int) -> Cutter:
-        """Of each clip what the kept frames need: frame x begins at sample x · hop_length of what is cut."""
+        """Return a cutter of what the kept frames need: frame x begins at sample x · hop_length of the stretch."""
         first_frame = (config.all_frames - config.frames) // 2
         first_sample = first_frame * config.hop_length - frame_length // 2
         return cls(config, first_sample, (config.frames - 1) * config.hop_length + frame_length)
 
     def __call__(self, window: Waveform) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """The clips' samples, zeros beyond the clips' ends: shape (clips, samples); and where each clip begins."""
+        """Return samples of shape (clips, samples), zeros beyond the clips, and the start of each clip in seconds."""
         config, mono_T = self._config, window.samples
         if window.sample_rate_hz != config.sample_rate_hz:
             mono_T = soxr.resample(mono_T, window.sample_rate_hz, config.sample_rate_hz, quality="HQ")
@@ -116,7 +116,7 @@ class ClipFrontEnd(ABC):
     """A front end that computes its clips in torch, on the device of its input."""
 
     NUMBERS: ClassVar[int]
-    """Raised whenever a change of this code, or of code that it shares, changes the numbers."""
+    """Version of the numbers: raised whenever a change of this code, or of code that it uses, changes them."""
 
     dtype: ClassVar[Dtype]
 
@@ -130,14 +130,14 @@ class ClipFrontEnd(ABC):
 
     @abstractmethod
     def features(self, wave_CT: torch.Tensor) -> torch.Tensor:
-        """Features of clips: contiguous, of `dtype`, shape (clips, *shape), on the device of the input.
+        """Return features of clips: contiguous, of `dtype`, shape (clips, *shape), on the device of the input.
 
         Args:
-            wave_CT: float32, samples as `cut` gives them, on any device; not written to.
+            wave_CT: float32 samples from `cut`, on any device; not changed.
         """
 
     def __call__(self, window: Waveform) -> Clips:
-        """Features of the window's clips, computed on the CPU; one clip at least."""
+        """Return features of the clips of a window, computed on the CPU; at least one clip."""
         wave_CT, starts_C = self.cut(window)
         with torch.inference_mode():
             parts = [self.features(part_CT) for part_CT in torch.from_numpy(wave_CT).split(_CLIPS_AT_ONCE)]
@@ -146,15 +146,15 @@ class ClipFrontEnd(ABC):
 
 
 class Constants:
-    """Tensors that never change, copied once to each device where they are asked for."""
+    """Tensors that never change, copied once to each device that asks for them."""
 
     def __init__(self, *tensors: torch.Tensor) -> None:
         self._on: dict[torch.device, tuple[torch.Tensor, ...]] = {torch.device("cpu"): tensors}
 
     def on(self, device: torch.device) -> tuple[torch.Tensor, ...]:
-        """The tensors on that device."""
+        """Return the tensors on a device."""
         if device not in self._on:
-            # Plain tensors, also when first asked for in inference mode: the next caller may train.
+            # Not inference tensors, even if first asked for in inference mode: the next caller may train.
             with torch.inference_mode(False):
                 self._on[device] = tuple(tensor.to(device) for tensor in self._on[torch.device("cpu")])
         return self._on[device]

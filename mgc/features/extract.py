@@ -1,4 +1,4 @@
-"""The stage between fetching and predicting: a batch of recordings in, their features out."""
+"""The stage between fetching and predicting: it turns a batch of recordings into features."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from mgc.errors import AudioError, ErrorKind
 from mgc.features.front_end import FrontEndConfig, build_front_end
 
 _OBJECTS = ("clips", "clip_starts", "decoder", "damage", "error_kind", "error_message", "error_offset")
-"""Columns of Python objects, None where there is nothing to say."""
+"""Columns of Python objects, None where there is no value."""
 
 PATIENCE_SECONDS: Final = 60.0
 PATIENCE_SECONDS_PER_MIB: Final = 1.0
-"""How long a recording may take: far longer than any needs on a busy core, so that only what hangs is stopped."""
+"""Time limit of a recording: much longer than any needs on a busy core, so that only a hanging decoder is stopped."""
 
 Track = dict[str, Any]
-"""One track's new values by column; those not named stay empty."""
+"""New values of one track by column. Columns without a value stay empty."""
 
 
 class Hear:
-    """A recording's features, in this process. What is wrong with the recording is part of the answer."""
+    """Computes the features of a recording in this process. A fault of the recording is part of the result."""
 
     def __init__(self, front_end: FrontEndConfig, plan: ListeningPlan, decoders: Sequence[Decoder] = CASCADE) -> None:
         self._front_end = build_front_end(front_end)
@@ -36,17 +36,19 @@ class Hear:
         self._decoders = decoders
 
     def __call__(self, recording: Recording, track_id: str) -> Track:
-        """The values of `Extract`'s columns for one track."""
+        """Return the values of the columns of `Extract` for one track."""
         try:
             heard = listen(recording, self._plan, self._front_end, track_id, self._decoders)
         except AudioError as error:
-            return _failure(error)
+            return _describe_failure(error)
         except MemoryError:
-            return _failure(AudioError(ErrorKind.TOO_LARGE, "decoding it takes more memory than there is"))
-        # Two C libraries read bytes that anyone may have written: whatever they raise is this file's fault, and must
-        # not cost the other files of the batch, or the run, their labels. The message keeps what was raised.
+            return _describe_failure(AudioError(ErrorKind.TOO_LARGE, "decoding it needs more memory than there is"))
+        # Two C libraries read bytes from anywhere. Whatever they raise is the fault of this file, and must not cost the
+        # other files of the batch, or the run, their labels. The message keeps what was raised.
         except Exception as error:  # noqa: BLE001
-            return _failure(AudioError(ErrorKind.CORRUPT_STREAM, f"unexpected {type(error).__name__}: {error}"))
+            return _describe_failure(
+                AudioError(ErrorKind.CORRUPT_STREAM, f"unexpected {type(error).__name__}: {error}")
+            )
         clips = heard.windows
         return {
             "clips": b"".join(part.features.tobytes() for part in clips),
@@ -60,9 +62,9 @@ class Hear:
 
 
 class Extract:
-    """Decodes each recording of a batch and computes its features; a bad one costs its own row only.
+    """Decodes each recording of a batch and computes its features. A bad recording affects only its own row.
 
-    The set-up is done once; each call takes and gives a batch as a dict of NumPy arrays, one row a track.
+    The set-up is done once. Each call takes and returns a batch: a dict of NumPy arrays with one row for each track.
     """
 
     def __init__(
@@ -76,18 +78,21 @@ class Extract:
         """Set up.
 
         Args:
-            front_end: what features to compute.
-            plan: which seconds to hear.
-            decoders: asked in this order.
-            isolated: work in a child process, so that a decoder that hangs or dies costs its own row only.
-            patience_seconds: after so long, and a second more for each MiB, an isolated decoder is taken to hang.
+            front_end: features to compute.
+            plan: windows to listen to.
+            decoders: decoders, in the order in which they are tried.
+            isolated: whether to decode in a child process, so that a decoder that hangs or crashes affects only its
+                own row.
+            patience_seconds: time limit of an isolated decoder, to which a second for each MiB is added.
         """
         self._patience_seconds = patience_seconds
-        self._isolated = Isolated(partial(_alone, front_end, plan, decoders), preload=__name__) if isolated else None
+        self._isolated = (
+            Isolated(partial(_set_up_child, front_end, plan, decoders), preload=__name__) if isolated else None
+        )
         self._hear = None if isolated else Hear(front_end, plan, decoders)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Replace the column of recordings by columns of features; the same rows in the same order.
+        """Replace the column of recordings by columns of features. Keeps the rows and their order.
 
         Args:
             batch: any columns; `track_id`; `recording` (a file's bytes, cuts of it, or None), `error_kind` and
@@ -97,7 +102,7 @@ class Extract:
             The columns of the batch without `recording`, and: `clips` (bytes of a C-ordered array (clip_count, *shape)
             of the front end's dtype), `clip_count` (int32, 0 on error), `clip_starts` (list of float, seconds),
             `duration_seconds` and `seconds_listened` (float64, NaN on error), `decoder`, `damage`, `error_kind`,
-            `error_message` (str), `error_offset` (int). What a row has nothing of is None.
+            `error_message` (str), `error_offset` (int). A missing value is None.
         """
         rows = len(batch["recording"])
         columns: dict[str, np.ndarray] = {name: np.full(rows, None, dtype=object) for name in _OBJECTS}
@@ -106,7 +111,7 @@ class Extract:
         columns["clip_count"] = np.zeros(rows, np.int32)
         columns["duration_seconds"] = np.full(rows, np.nan)
         columns["seconds_listened"] = np.full(rows, np.nan)
-        # All are begun before the first is waited for, so that the child never waits for its caller.
+        # Start all before waiting for the first, so that the child never waits for its caller.
         tracks = {
             row: self._begin(recording, str(batch["track_id"][row]))
             for row, recording in enumerate(batch["recording"])
@@ -129,16 +134,16 @@ class Extract:
             try:
                 return end()
             except AudioError as error:
-                return _failure(error)
+                return _describe_failure(error)
 
         return heard
 
 
-def _alone(front_end: FrontEndConfig, plan: ListeningPlan, decoders: Sequence[Decoder]) -> Hear:
-    """What a child process does: one core's work."""
+def _set_up_child(front_end: FrontEndConfig, plan: ListeningPlan, decoders: Sequence[Decoder]) -> Hear:
+    """Set up a child process, which uses one core."""
     torch.set_num_threads(1)
     return Hear(front_end, plan, decoders)
 
 
-def _failure(error: AudioError) -> Track:
+def _describe_failure(error: AudioError) -> Track:
     return {"error_kind": str(error.kind), "error_message": str(error), "error_offset": error.offset_bytes}

@@ -1,4 +1,4 @@
-"""Front ends: from a listened window to clips of features. Which there are, and the id of the numbers they give."""
+"""All front ends, which turn a window into clips of features, and the id of the numbers that each computes."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ FrontEndConfig = Annotated[AnyFrontEndConfig, Field(discriminator="kind")]
 
 
 class FrontEnd(Protocol):
-    """A callable that turns a listened window into clips of features."""
+    """A callable that turns a window into clips of features."""
 
     NUMBERS: ClassVar[int]
-    """Raised whenever a change of its code changes the numbers."""
+    """Version of the numbers: raised whenever a change of its code changes them."""
 
     dtype: ClassVar[Dtype]
-    """Of the features as they are stored."""
+    """Stored type of the features."""
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one clip's features: (numbers,), (bins, frames) or (height, width, colours)."""
 
     def __call__(self, window: Waveform) -> Clips:
-        """Features of the window's clips; one clip at least."""
+        """Return features of the clips of a window; at least one clip."""
 
 
 _FRONT_ENDS: Final[dict[type[Any], type[FrontEnd]]] = {
@@ -70,14 +70,14 @@ _FRONT_ENDS: Final[dict[type[Any], type[FrontEnd]]] = {
 
 
 def build_front_end(config: AnyFrontEndConfig) -> FrontEnd:
-    """The front end of a configuration."""
+    """Return the front end of a configuration."""
     front_end: Any = _FRONT_ENDS[type(config)]
     built: FrontEnd = front_end(config)
     return built
 
 
 def features_id(config: AnyFrontEndConfig) -> str:
-    """Twelve hexadecimal digits that change when, and only when, the front end's numbers can change."""
+    """Return twelve hexadecimal digits that change if, and only if, the numbers of the front end can change."""
     identity = config.identity() if isinstance(config, ClipConfig) else to_json(config)
     return short_hash({"front_end": identity, "numbers": _FRONT_ENDS[type(config)].NUMBERS})
 

@@ -1,4 +1,4 @@
-"""Vectors of features designed by hand, computed by librosa.
+"""Vectors of hand-crafted features, computed by librosa.
 
 C: clips, T: samples in time, F: frequency bins, M: mel bins, X: frames, R: rows of features over time.
 """
@@ -23,7 +23,7 @@ _N_MFCC: Final = 20
 _N_CHROMA: Final = 12
 _N_MELS: Final = 128
 _CONTRAST_TOP_HZ: Final = 12_800
-"""Upper edge of the highest of librosa's bands of spectral contrast."""
+"""Upper edge of the highest band of librosa's spectral contrast."""
 
 _MFCC: Final = tuple(f"mfcc_{number}" for number in range(_N_MFCC))
 _CHROMA: Final = tuple(f"chroma_{number}" for number in range(_N_CHROMA))
@@ -35,11 +35,11 @@ _ROWS: Final = (*_MFCC, *_CHROMA, "centroid", "bandwidth", "rolloff", "zero_cros
 class HandcraftedConfig(ClipConfig):
     """Hand-crafted features of a clip as one float32 vector, by librosa with its defaults.
 
-    The window is resampled and cut as `ClipConfig` says; the default of 5 s is what Minhas, Chie and Lee heard of a
+    The window is resampled and cut as `ClipConfig` says; the default of 5 s is what Minhas, Chie and Lee took of a
     track. One short-time Fourier transform (Hann window, centred, zeros beyond the clip's ends) and one mel spectrogram
     (128 bins up to half the rate) serve all features. `statistics` says which vector:
 
-    - "means", 26 numbers, those of Minhas, Chie and Lee: tempo in beats a minute (librosa.feature.tempo of the onset
+    - "means", 26 numbers, those of Minhas, Chie and Lee: tempo in beats per minute (librosa.feature.tempo of the onset
       strength), then means over the frames: zero-crossing rate (share of samples), spectral centroid (Hz), flatness,
       chroma (mean over the 12 classes too), contrast (dB; mean over the 7 bands too), 20 MFCC. The paper gives one
       number to chroma and to contrast and does not say how it is made; nor does it name its parameters.
@@ -49,14 +49,14 @@ class HandcraftedConfig(ClipConfig):
       frames). The paper says "and others" without naming them; they are left out. It does not say how a row becomes
       numbers.
 
-    The paper's scaling (minimum to maximum, or standardised) is left to what reads the vectors: it needs all tracks.
+    The paper's scaling (minimum to maximum, or standardised) is left to the reader of the vectors: it needs all tracks.
     Chroma is of the power spectrum, its tuning estimated for each clip, each frame divided by its highest class; MFCC
     are as `MfccConfig` describes them. In a silent clip all is 0 but tempo (the prior's), flatness (1) and MFCC.
 
     Attributes:
         n_fft: length of a frame in samples; its bins are at most 200 Hz apart.
-        hop_length: samples from one frame to the next; 4 to 200 frames a second.
-        statistics: which vector.
+        hop_length: samples from one frame to the next; 4 to 200 frames per second.
+        statistics: kind of vector.
     """
 
     kind: Literal["handcrafted"] = "handcrafted"
@@ -80,10 +80,10 @@ class HandcraftedConfig(ClipConfig):
 
 
 class Handcrafted:
-    """Turns a listened window into hand-crafted vectors. See `HandcraftedConfig`."""
+    """Turns a window into hand-crafted vectors. See `HandcraftedConfig`."""
 
     NUMBERS: ClassVar[int] = 1
-    """Raised whenever a change of this code, or of librosa, changes the numbers."""
+    """Version of the numbers: raised whenever a change of this code, or of librosa, changes them."""
 
     dtype: ClassVar[Dtype] = "float32"
 
@@ -100,20 +100,20 @@ class Handcrafted:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What each number is."""
+        """Names of the numbers."""
         if self.config.statistics == "means":
             return _MEANS
         return (*(f"{name}_mean" for name in _ROWS), *(f"{name}_variance" for name in _ROWS))
 
     def __call__(self, window: Waveform) -> Clips:
-        """Features of the window's clips, float32 of shape (clips, numbers); one clip at least."""
+        """Return features of the clips of a window: float32 of shape (clips, numbers), at least one clip."""
         wave_CT, starts_C = self._cut(window)
         vector = self._means if self.config.statistics == "means" else self._means_and_variances
         vectors = np.stack([vector(wave_T, *self._spectra(wave_T)) for wave_T in wave_CT])
         return Clips(vectors.astype(np.float32), starts_C)
 
     def _spectra(self, wave_T: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
-        """Magnitude and power (bins, frames), and mel decibels (mels, frames)."""
+        """Return magnitude and power (bins, frames), and mel decibels (mels, frames)."""
         librosa = _librosa()
         magnitude_FX = np.abs(librosa.stft(wave_T, n_fft=self.config.n_fft, hop_length=self.config.hop_length))
         power_FX = magnitude_FX**2
@@ -171,7 +171,7 @@ class Handcrafted:
 
     def _chroma(self, power_FX: NDArray[np.float32]) -> NDArray[np.float32]:
         with warnings.catch_warnings():
-            # Nothing to tune by in silence: librosa then takes the tuning as 0, and warns.
+            # In silence librosa cannot estimate the tuning. It assumes 0, and warns.
             warnings.filterwarnings("ignore", message="Trying to estimate tuning from empty")
             chroma_RX: NDArray[np.float32] = _librosa().feature.chroma_stft(
                 S=power_FX, sr=self.config.sample_rate_hz, n_fft=self.config.n_fft
@@ -180,7 +180,7 @@ class Handcrafted:
 
 
 def _librosa() -> Any:
-    """Librosa, imported when it is first needed: that takes seconds, and most runs do without it."""
+    """Return librosa. It is imported on first use: that takes seconds, and most runs do not need it."""
     import librosa
 
     return librosa

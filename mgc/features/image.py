@@ -1,4 +1,4 @@
-"""Log-mel spectrograms as colour pictures, as a plot shows them.
+"""Log-mel spectrograms as colour pictures, like a plot.
 
 C: clips, T: samples in time, M: mel bins, X: frames, H: height, W: width, R: red, green, blue.
 """
@@ -24,7 +24,7 @@ class MelImageConfig(LevelConfig):
 
     The uint8 log-mel (`LogMelConfig`) is turned upside down, so that low frequencies lie at the bottom, mapped through
     viridis (0 is dark violet, 255 yellow) and resized from n_mels x frames to height x width: bilinear, with
-    antialiasing where it becomes smaller (torch.nn.functional.interpolate), then rounded. A silent clip is all dark
+    antialiasing if it becomes smaller (torch.nn.functional.interpolate), then rounded. A silent clip is all dark
     violet.
 
     Attributes:
@@ -38,7 +38,7 @@ class MelImageConfig(LevelConfig):
 
 
 class MelImage(MelFrontEnd):
-    """Turns a listened window into coloured pictures. See `MelImageConfig`."""
+    """Turns a window into coloured pictures. See `MelImageConfig`."""
 
     NUMBERS: ClassVar[int] = 1
     dtype: ClassVar[Dtype] = "uint8"
@@ -56,7 +56,7 @@ class MelImage(MelFrontEnd):
         return self.config.height, self.config.width, 3
 
     def features(self, wave_CT: torch.Tensor) -> torch.Tensor:
-        """uint8 of shape (clips, height, width, 3); see `ClipFrontEnd.features`."""
+        """Return uint8 of shape (clips, height, width, 3); see `ClipFrontEnd.features`."""
         config = self.config
         steps_CXM = to_steps(levels(self._mel_power(wave_CT), config), config)
         steps_CMX = steps_CXM.transpose(1, 2).to(torch.int32).contiguous().flip(1)

@@ -1,4 +1,4 @@
-"""Linear predictive cepstra in clips.
+"""Linear predictive cepstra of clips.
 
 C: clips, T: samples in time, X: frames, L: lags, P: coefficients of the predictor, N: cepstral coefficients.
 """
@@ -16,10 +16,10 @@ from mgc.features.clips import Dtype
 from mgc.features.cutting import ClipFrontEnd, Constants, Cutter, FramedConfig
 
 _NOISE_SHARE: Final = 1e-5
-"""Share of a frame's energy taken as white noise, 50 dB below it: float32 could not tell a purer tone from its like."""
+"""White noise added to a frame, as a share of its energy: 50 dB below. Of purer tones, float32 is too coarse."""
 
 _NOISE_ENERGY: Final = 1e-10
-"""White noise in every frame, so that digital silence has a predictor: all zeros."""
+"""White noise added to every frame, so that digital silence has a predictor: all zeros."""
 
 _MOST_LAGS: Final = 64
 
@@ -54,7 +54,7 @@ class LpccConfig(FramedConfig):
 
 
 class Lpcc(ClipFrontEnd):
-    """Turns a listened window into clips of linear predictive cepstra. See `LpccConfig`."""
+    """Turns a window into clips of linear predictive cepstra. See `LpccConfig`."""
 
     NUMBERS: ClassVar[int] = 1
     dtype: ClassVar[Dtype] = "float16"
@@ -70,19 +70,19 @@ class Lpcc(ClipFrontEnd):
         return self.config.n_coefficients, self.config.frames
 
     def features(self, wave_CT: torch.Tensor) -> torch.Tensor:
-        """float16 of shape (clips, n_coefficients, frames); see `ClipFrontEnd.features`."""
+        """Return float16 of shape (clips, n_coefficients, frames); see `ClipFrontEnd.features`."""
         predictor_CXP = linear_predictor(self._autocorrelation(wave_CT))
         return cepstrum(predictor_CXP, self.config.n_coefficients).transpose(1, 2).to(torch.float16).contiguous()
 
     def _autocorrelation(self, wave_CT: torch.Tensor) -> torch.Tensor:
-        """Lags 0 to order of each frame, float64 of shape (clips, frames, lags)."""
+        """Return lags 0 to order of each frame: float64 of shape (clips, frames, lags)."""
         config = self.config
-        # The very first sample lacks the one before it, and has weight 0 in the only frame that holds it.
+        # The first sample has none before it; its weight in the only frame that holds it is 0.
         emphasized_CT = wave_CT.clone()
         emphasized_CT[:, 1:].sub_(wave_CT[:, :-1], alpha=config.pre_emphasis)
         (window_T,) = self._window.on(wave_CT.device)
         frames_CXT = emphasized_CT.unfold(-1, config.frame_length, config.hop_length) * window_T
-        # Longer than a frame by the lags wanted, or the end of it would be correlated with its beginning.
+        # Longer than a frame by the lags, else the end of a frame would be correlated with its start.
         size = config.frame_length + _MOST_LAGS
         spectrum_CXF = torch.fft.rfft(frames_CXT, n=size)
         power_CXF = spectrum_CXF.real.square().addcmul_(spectrum_CXF.imag, spectrum_CXF.imag)
@@ -116,7 +116,7 @@ def linear_predictor(lags_CXL: torch.Tensor) -> torch.Tensor:
 
 
 def cepstrum(predictor_CXP: torch.Tensor, coefficients: int) -> torch.Tensor:
-    """The cepstrum of 1 / A(z), c(1) to c(coefficients): float64 of shape (…, coefficients)."""
+    """Return the cepstrum of 1 / A(z), c(1) to c(coefficients): float64 of shape (…, coefficients)."""
     order = predictor_CXP.shape[-1]
     cepstrum_CXN = predictor_CXP.new_zeros((*predictor_CXP.shape[:-1], coefficients))
     for n in range(1, coefficients + 1):

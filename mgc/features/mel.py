@@ -58,7 +58,7 @@ class MelConfig(FramedConfig):
         return self.sample_rate_hz / 2 if self.f_max_hz is None else self.f_max_hz
 
     def identity(self) -> JsonObject:
-        """As `ClipConfig.identity`; half the sample rate has one name only."""
+        """Return the values of `ClipConfig.identity`, with half the sample rate under one name."""
         return super().identity() | {"f_max_hz": self.top_hz}
 
 
@@ -67,9 +67,9 @@ class LevelConfig(MelConfig):
     """Decibels between a floor and a reference, `top_db` above it.
 
     Attributes:
-        reference_db: the highest level in decibels re power 1; what lies above counts as this much. None is each clip's
-            own maximum (over the kept frames), so that loudness does not matter; a silent clip (nothing above 1e-10) is
-            then the floor throughout.
+        reference_db: highest level in decibels re power 1; louder sound is clipped to it. None takes the maximum of
+            each clip (over the kept frames), so that loudness does not matter; a silent clip (nothing above 1e-10) is
+            then all floor.
     """
 
     reference_db: float | None = Field(default=None, ge=-100.0, le=200.0)
@@ -104,7 +104,7 @@ class MelFrontEnd(ClipFrontEnd):
 
 
 class LogMel(MelFrontEnd):
-    """Turns a listened window into log-mel clips. See `LogMelConfig`."""
+    """Turns a window into log-mel clips. See `LogMelConfig`."""
 
     NUMBERS: ClassVar[int] = 1
     dtype: ClassVar[Dtype] = "uint8"
@@ -119,23 +119,23 @@ class LogMel(MelFrontEnd):
         return self.config.n_mels, self.config.frames
 
     def features(self, wave_CT: torch.Tensor) -> torch.Tensor:
-        """uint8 of shape (clips, n_mels, frames); see `ClipFrontEnd.features`."""
+        """Return uint8 of shape (clips, n_mels, frames); see `ClipFrontEnd.features`."""
         levels_CXM = levels(self._mel_power(wave_CT), self.config)
         return to_steps(levels_CXM, self.config).transpose(1, 2).to(torch.uint8).contiguous()
 
 
 def levels(power_CXM: torch.Tensor, config: LevelConfig) -> torch.Tensor:
-    """Decibels above the floor: 0 to top_db, same shape; the power is overwritten."""
+    """Return decibels above the floor, 0 to top_db, of the same shape. Overwrites the power."""
     power_CXM.clamp_min_(SMALLEST_POWER)
     if config.reference_db is not None:
         return power_CXM.log10_().mul_(10).sub_(config.reference_db - config.top_db).clamp_(0, config.top_db)
     loudest_C11 = power_CXM.amax((1, 2), keepdim=True)
     levels_CXM = power_CXM.log10_().mul_(10).sub_(10 * loudest_C11.log10() - config.top_db).clamp_min_(0)
-    # A silent clip is the floor throughout, not its own maximum.
+    # A silent clip is all floor, not all maximum.
     levels_CXM[loudest_C11.flatten() <= SMALLEST_POWER] = 0
     return levels_CXM
 
 
 def to_steps(levels_CXM: torch.Tensor, config: LevelConfig) -> torch.Tensor:
-    """Whole steps 0 to 255, still as floats; the levels are overwritten."""
+    """Return whole steps 0 to 255 as floats. Overwrites the levels."""
     return levels_CXM.mul_(255 / config.top_db).round_()

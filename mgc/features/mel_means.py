@@ -1,4 +1,4 @@
-"""How loud each mel bin is on average: one number a bin.
+"""Average loudness of each mel bin.
 
 C: clips, T: samples in time, M: mel bins, X: frames.
 """
@@ -27,7 +27,7 @@ class MelMeansConfig(LevelConfig):
 
 
 class MelMeans(MelFrontEnd):
-    """Turns a listened window into vectors of mel row means. See `MelMeansConfig`."""
+    """Turns a window into vectors of mel row means. See `MelMeansConfig`."""
 
     NUMBERS: ClassVar[int] = 1
     dtype: ClassVar[Dtype] = "float32"
@@ -42,5 +42,5 @@ class MelMeans(MelFrontEnd):
         return (self.config.n_mels,)
 
     def features(self, wave_CT: torch.Tensor) -> torch.Tensor:
-        """float32 of shape (clips, n_mels); see `ClipFrontEnd.features`."""
+        """Return float32 of shape (clips, n_mels); see `ClipFrontEnd.features`."""
         return levels(self._mel_power(wave_CT), self.config).mean(dim=1).sub_(self.config.top_db)

@@ -1,4 +1,4 @@
-"""Mel-frequency cepstral coefficients in clips, equal to librosa's.
+"""Mel-frequency cepstral coefficients of clips, equal to librosa's.
 
 C: clips, T: samples in time, M: mel bins, K: coefficients, X: frames.
 """
@@ -21,10 +21,10 @@ from mgc.features.mel_power import SMALLEST_POWER
 
 @dataclass(frozen=True, config=STRICT)
 class CepstralConfig(MelConfig):
-    """Mel power in decibels and its cosine transform: what MFCC and the stack of both share.
+    """Mel power in decibels and its cosine transform, shared by all cepstral front ends.
 
     The decibels are those of librosa.power_to_db's defaults: re power 1, with a floor `top_db` below the clip's maximum
-    (over the kept frames). Unlike the log-mel of `LevelConfig` they know how loud the clip is.
+    (over the kept frames). Unlike the log-mel of `LevelConfig` they depend on the loudness of the clip.
 
     Attributes:
         n_mfcc: coefficients, from the 0th on; `n_mels` at most.
@@ -59,18 +59,18 @@ class CepstralFrontEnd(MelFrontEnd):
         self._dct = Constants(cosine_transform(config.n_mels, config.n_mfcc))
 
     def _decibels(self, wave_CT: torch.Tensor) -> torch.Tensor:
-        """Decibels re power 1, shape (clips, frames, mels)."""
+        """Return decibels re power 1, shape (clips, frames, mels)."""
         db_CXM = self._mel_power(wave_CT).clamp_min_(SMALLEST_POWER).log10_().mul_(10)
         return db_CXM.clamp_min_(db_CXM.amax((1, 2), keepdim=True) - self._top_db)
 
     def _cepstrum(self, db_CXM: torch.Tensor) -> torch.Tensor:
-        """MFCC, shape (clips, frames, coefficients)."""
+        """Return MFCC, shape (clips, frames, coefficients)."""
         (dct_MK,) = self._dct.on(db_CXM.device)
         return db_CXM @ dct_MK
 
 
 class Mfcc(CepstralFrontEnd):
-    """Turns a listened window into clips of MFCC. See `MfccConfig`."""
+    """Turns a window into clips of MFCC. See `MfccConfig`."""
 
     NUMBERS: ClassVar[int] = 1
     dtype: ClassVar[Dtype] = "float16"
@@ -85,12 +85,12 @@ class Mfcc(CepstralFrontEnd):
         return self.config.n_mfcc, self.config.frames
 
     def features(self, wave_CT: torch.Tensor) -> torch.Tensor:
-        """float16 of shape (clips, n_mfcc, frames); see `ClipFrontEnd.features`."""
+        """Return float16 of shape (clips, n_mfcc, frames); see `ClipFrontEnd.features`."""
         return self._cepstrum(self._decibels(wave_CT)).transpose(1, 2).to(torch.float16).contiguous()
 
 
 def cosine_transform(size: int, coefficients: int) -> torch.Tensor:
-    """The orthonormal discrete cosine transform of type II, float32 of shape (size, coefficients)."""
+    """Return the orthonormal discrete cosine transform of type II: float32 of shape (size, coefficients)."""
     place_M1 = torch.arange(size, dtype=torch.float64).unsqueeze(1) + 0.5
     order_K = torch.arange(coefficients, dtype=torch.float64)
     dct_MK = torch.cos(math.pi / size * place_M1 * order_K) * math.sqrt(2 / size)

@@ -1,4 +1,4 @@
-"""Statistics of MFCC over a clip: seven numbers a coefficient.
+"""Statistics of MFCC over a clip: seven numbers for each coefficient.
 
 C: clips, T: samples in time, M: mel bins, K: coefficients, S: statistics, X: frames.
 """
@@ -17,7 +17,7 @@ from mgc.features.mfcc import CepstralConfig, CepstralFrontEnd
 STATISTICS: Final = ("mean", "deviation", "skewness", "kurtosis", "median", "minimum", "maximum")
 
 _SMALLEST_DEVIATION: Final = 1e-4
-"""Below, in decibels, a coefficient does not change: float32 rounds it by as much."""
+"""A smaller deviation, in decibels, counts as no change: float32 rounds by as much."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -35,7 +35,7 @@ class MfccStatisticsConfig(CepstralConfig):
 
 
 class MfccStatistics(CepstralFrontEnd):
-    """Turns a listened window into clips of MFCC statistics. See `MfccStatisticsConfig`."""
+    """Turns a window into clips of MFCC statistics. See `MfccStatisticsConfig`."""
 
     NUMBERS: ClassVar[int] = 1
     dtype: ClassVar[Dtype] = "float32"
@@ -50,12 +50,12 @@ class MfccStatistics(CepstralFrontEnd):
         return len(STATISTICS), self.config.n_mfcc
 
     def features(self, wave_CT: torch.Tensor) -> torch.Tensor:
-        """float32 of shape (clips, 7, n_mfcc); see `ClipFrontEnd.features`."""
+        """Return float32 of shape (clips, 7, n_mfcc); see `ClipFrontEnd.features`."""
         mfcc_CXK = self._cepstrum(self._decibels(wave_CT)).double()
         mean_CK = mfcc_CXK.mean(dim=1)
         centred_CXK = mfcc_CXK - mean_CK.unsqueeze(1)
         deviation_CK = centred_CXK.square().mean(dim=1).sqrt()
-        # What never changes has neither skewness nor kurtosis.
+        # A constant coefficient has neither skewness nor kurtosis.
         changes_CK = deviation_CK > _SMALLEST_DEVIATION
         standard_CXK = centred_CXK / deviation_CK.where(changes_CK, 1.0).unsqueeze(1)
         skewness_CK = standard_CXK.pow(3).mean(dim=1).where(changes_CK, 0.0)

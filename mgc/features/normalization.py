@@ -1,4 +1,4 @@
-"""From stored features to what a network takes: shifted and scaled per bin, or per colour of an image.
+"""Shift and scale stored features for a network, per bin or per colour of an image.
 
 Axes: N clips, B batch, F bins (rows, numbers of a vector, colours), T frames, V stored values 0 to 255.
 """
@@ -17,21 +17,20 @@ from mgc.configuration import STRICT, JsonObject
 from mgc.errors import FeaturesError
 
 _CLIPS_AT_ONCE: Final = 64
-"""Clips counted, or summed in float64, together."""
+"""Clips that are counted, or summed in float64, together."""
 
 _LARGEST_BYTE: Final = 255.0
 
 
 @dataclass(frozen=True, config=STRICT)
 class ScalingConfig:
-    """How features are brought to a range that suits a network.
+    """How features are brought into a range that suits a network.
 
     Attributes:
         method: `standardized`, each bin to mean 0 and deviation 1 over a sample of the training clips; `min_max`, each
             bin so that its smallest value over all training clips is 0 and its largest 1 (clips not trained on may lie
             outside); `bytes`, uint8 divided by 255, nothing is measured.
-        unit_length: whether each clip is then divided by its Euclidean norm over all its numbers; one that is all zeros
-            stays so.
+        unit_length: whether each clip is then divided by its Euclidean norm over all its numbers; all zeros stay zeros.
     """
 
     method: Literal["standardized", "min_max", "bytes"] = "standardized"
@@ -40,7 +39,7 @@ class ScalingConfig:
 
 @plain_dataclass(frozen=True)
 class Normalization:
-    """What is subtracted from each bin and what it is then divided by, in units of the stored values.
+    """Offset and scale of each bin: the offset is subtracted, then the bin is divided by the scale.
 
     A bin is a number of a vector, a row of features over time, or a colour of an image.
 
@@ -50,7 +49,7 @@ class Normalization:
         unit_length: whether each clip is then divided by its Euclidean norm.
 
     Raises:
-        ValueError: a field is not of this kind, or the two differ in length.
+        ValueError: a field is not as described, or the two differ in length.
     """
 
     offset_F: tuple[float, ...]  # noqa: N815  (axes in capitals)
@@ -65,15 +64,15 @@ class Normalization:
 
     @classmethod
     def measure(cls, features_NFT: np.ndarray, scaling: ScalingConfig | None = None) -> Normalization:
-        """The normalization that a scaling asks for, measured on training clips.
+        """Measure the normalization on training clips.
 
-        Of uint8 exact whatever the order of clips, rounded to four decimals; of floats summed in float64, rounded to
-        eight digits.
+        For uint8 the result is exact in any order of clips, rounded to four decimals. Floats are summed in float64 and
+        rounded to eight digits.
 
         Args:
-            features_NFT: one clip at least: (clips, numbers), (clips, bins, frames) or (clips, height, width, colours).
+            features_NFT: at least one clip: (clips, numbers), (clips, bins, frames) or (clips, height, width, colours).
                 `min_max` needs all of them, or their `extremes`.
-            scaling: how; by default standardized.
+            scaling: method; standardized by default.
 
         Raises:
             FeaturesError: there is no clip, a feature is not a finite number, or `bytes` meets other than uint8.
@@ -97,22 +96,22 @@ class Normalization:
         if not (np.isfinite(offset_F).all() and np.isfinite(scale_F).all()):
             raise FeaturesError("training data: a feature is not a finite number; prepare the features again.")
         if whole:
-            # One stored step at least: a bin that never changes must not become a division by zero.
+            # A scale of at least one stored step: a constant bin must not lead to a division by zero.
             return cls(
                 tuple(offset_F.round(4).tolist()),
                 tuple(np.maximum(scale_F, 1.0).round(4).tolist()),
                 scaling.unit_length,
             )
-        # A bin that never changes, but for rounding, must not become one either.
+        # Neither must a bin that is constant but for rounding.
         scale_F[scale_F <= 1e-6 * np.abs(offset_F)] = 1.0
         offset, scale = (tuple(float(f"{value:.8g}") for value in values_F) for values_F in (offset_F, scale_F))
         return cls(offset, scale, scaling.unit_length)
 
     def apply(self, features_BFT: torch.Tensor) -> torch.Tensor:
-        """Normalised float32 of the same shape, on the same device.
+        """Return normalised float32 of the same shape, on the same device.
 
         Args:
-            features_BFT: as stored: (clips, numbers), (clips, bins, frames) or (clips, height, width, colours).
+            features_BFT: stored features: (clips, numbers), (clips, bins, frames) or (clips, height, width, colours).
         """
         trailing = (1,) * (features_BFT.ndim - 1 - _bin_axis(features_BFT.ndim))
         offset_F1 = torch.tensor(self.offset_F, dtype=torch.float32, device=features_BFT.device)
@@ -126,7 +125,7 @@ class Normalization:
         return unit_BFT
 
     def to_json(self) -> JsonObject:
-        """JSON-ready values."""
+        """Return JSON-ready values."""
         return {"offset": list(self.offset_F), "scale": list(self.scale_F), "unit_length": self.unit_length}
 
     @classmethod
@@ -147,16 +146,16 @@ class Normalization:
 
 
 def extremes(features_NFT: np.ndarray) -> np.ndarray:
-    """Two clips that stand for many where only the smallest and largest values count: (2, *shape of a clip).
+    """Return two clips with the smallest and the largest values of all clips: (2, *shape of a clip).
 
     Args:
-        features_NFT: one clip at least.
+        features_NFT: at least one clip.
     """
     return np.stack([features_NFT.min(axis=0), features_NFT.max(axis=0)])
 
 
 def _ranges(features_NFT: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """Smallest value and range of each bin, float64; not finite where a feature is not."""
+    """Return smallest value and range of each bin in float64; not finite where a feature is not."""
     others = _others(features_NFT, axis)
     smallest_F = features_NFT.min(axis=others).astype(np.float64)
     with np.errstate(invalid="ignore"):
@@ -164,9 +163,9 @@ def _ranges(features_NFT: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray
 
 
 def _moments_of_bytes(features_NFT: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation of each bin of uint8.
+    """Return mean and deviation of each bin of uint8.
 
-    Counting values of some clips at a time takes little memory; the mean of a float copy that of them all.
+    Counts the values of a few clips at a time, which takes little memory. A float copy of all clips would not.
     """
     counts_FV = np.zeros((features_NFT.shape[axis], 256), np.int64)
     for start in range(0, len(features_NFT), _CLIPS_AT_ONCE):
@@ -179,9 +178,9 @@ def _moments_of_bytes(features_NFT: np.ndarray, axis: int) -> tuple[np.ndarray, 
 
 
 def _moments(features_NFT: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation of each bin of floats; not finite where a feature is not.
+    """Return mean and deviation of each bin of floats; not finite where a feature is not.
 
-    Two passes in float64, some clips at a time: a float64 copy of all would be large.
+    Two passes in float64 over a few clips at a time, because a float64 copy of all clips would be large.
     """
     others = _others(features_NFT, axis)
     bins = features_NFT.shape[axis]
@@ -201,12 +200,12 @@ def _moments(features_NFT: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarra
 
 
 def _others(features_NFT: np.ndarray, axis: int) -> tuple[int, ...]:
-    """The axes over which a bin is measured."""
+    """Return the axes over which a bin is measured."""
     return tuple(place for place in range(features_NFT.ndim) if place != axis)
 
 
 def _bin_axis(dimensions: int) -> int:
-    """Which axis of a batch holds the bins: an image's last, else the first of a clip."""
+    """Return the axis of a batch that holds the bins: the last of an image, else the first of a clip."""
     return 3 if dimensions == 4 else 1
 
 

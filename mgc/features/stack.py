@@ -1,4 +1,4 @@
-"""A log-mel spectrogram and its MFCC, one above the other.
+"""A log-mel spectrogram stacked on its MFCC.
 
 C: clips, T: samples in time, M: mel bins, K: coefficients, X: frames.
 """
@@ -27,7 +27,7 @@ class MelMfccConfig(CepstralConfig):
 
 
 class MelMfcc(CepstralFrontEnd):
-    """Turns a listened window into clips of mel decibels and MFCC. See `MelMfccConfig`."""
+    """Turns a window into clips of mel decibels and MFCC. See `MelMfccConfig`."""
 
     NUMBERS: ClassVar[int] = 1
     dtype: ClassVar[Dtype] = "float16"
@@ -42,7 +42,7 @@ class MelMfcc(CepstralFrontEnd):
         return self.config.n_mels + self.config.n_mfcc, self.config.frames
 
     def features(self, wave_CT: torch.Tensor) -> torch.Tensor:
-        """float16 of shape (clips, n_mels + n_mfcc, frames); see `ClipFrontEnd.features`."""
+        """Return float16 of shape (clips, n_mels + n_mfcc, frames); see `ClipFrontEnd.features`."""
         db_CXM = self._decibels(wave_CT)
         rows_CXR = torch.cat((db_CXM, self._cepstrum(db_CXM)), dim=2)
         return rows_CXR.transpose(1, 2).to(torch.float16).contiguous()

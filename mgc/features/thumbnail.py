@@ -1,4 +1,4 @@
-"""A window of about half a minute in 128 columns: a coarse picture of the whole, not a close look at three seconds.
+"""A coarse picture of a whole window: about half a minute in 128 columns.
 
 T: samples in time, X: frames, M: mel bins.
 """
@@ -18,12 +18,12 @@ from mgc.features.clips import Clips, Dtype
 from mgc.features.mel_power import SMALLEST_POWER, MelPower
 
 _FRAMES_AT_ONCE: Final = 256
-"""Frames transformed in one go: the intermediate spectra of some 2 MB stay in the processor's cache."""
+"""Frames transformed together. Their spectra of about 2 MB fit into the processor's cache."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class ThumbnailConfig:
-    """A coarse log-mel picture of each listened window, at the file's own sample rate.
+    """A coarse log-mel picture of each window, at the file's own sample rate.
 
     The mel power of the whole window (the defaults of librosa.feature.melspectrogram, filters up to half the rate) is
     taken in decibels below its maximum with a floor at -`top_db`, mapped linearly so that the window's lowest value is
@@ -38,7 +38,7 @@ class ThumbnailConfig:
         hop_length: samples from one frame to the next.
         n_mels: mel bins.
         top_db: range in decibels.
-        columns: frames kept.
+        columns: number of frames kept.
     """
 
     kind: Literal["thumbnail"] = "thumbnail"
@@ -50,10 +50,10 @@ class ThumbnailConfig:
 
 
 class Thumbnail:
-    """Turns a listened window into one thumbnail. See `ThumbnailConfig`."""
+    """Turns a window into one thumbnail. See `ThumbnailConfig`."""
 
     NUMBERS: ClassVar[int] = 1
-    """Raised whenever a change of this code, or of code that it shares, changes the numbers."""
+    """Version of the numbers: raised whenever a change of this code, or of code that it uses, changes them."""
 
     dtype: ClassVar[Dtype] = "uint8"
 
@@ -67,10 +67,10 @@ class Thumbnail:
         return self.config.n_mels, self.config.columns
 
     def __call__(self, window: Waveform) -> Clips:
-        """Features of the window as one clip, uint8 of shape (1, n_mels, columns)."""
+        """Return features of the window as one clip: uint8 of shape (1, n_mels, columns)."""
         config = self.config
         with torch.inference_mode():
-            # Every frame counts: the maximum and minimum over all of them set the scale.
+            # All frames are needed: their maximum and minimum set the scale.
             power_XM = self._power(window)
             frames = len(power_XM)
             kept = ((torch.arange(config.columns, dtype=torch.float64) + 0.5) * frames / config.columns).long()
@@ -84,7 +84,7 @@ class Thumbnail:
         return Clips(features_MX[None], np.array([window.start_seconds]))
 
     def _power(self, window: Waveform) -> torch.Tensor:
-        """Mel power of all frames, centred with zeros beyond the window's ends: shape (frames, mels)."""
+        """Return the mel power of all frames, with zeros beyond the window: shape (frames, mels)."""
         config, rate_hz = self.config, window.sample_rate_hz
         if rate_hz not in self._mel_power:
             self._mel_power[rate_hz] = MelPower(rate_hz, config.n_fft, config.hop_length, config.n_mels, 0.0, None)

@@ -31,5 +31,5 @@ _HEXADECIMAL: Final = (
 
 
 def viridis() -> NDArray[np.uint8]:
-    """Red, green and blue of value 0 to 255: uint8 of shape (256, 3)."""
+    """Return red, green and blue of values 0 to 255: uint8 of shape (256, 3)."""
     return np.frombuffer(bytes.fromhex(_HEXADECIMAL), np.uint8).reshape(256, 3).copy()

@@ -1,1 +1,1 @@
-"""Networks: one file an architecture family, each a frozen configuration and a module."""
+"""Networks: one file for each family of architectures, with a frozen configuration and a module."""

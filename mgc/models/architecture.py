@@ -1,4 +1,4 @@
-"""Every architecture by its configuration."""
+"""All architectures, by their configuration."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _SIDES = {2: ("bins", "frames"), 3: ("lines", "columns")}
 
 
 def build_model(config: AnyModelConfig, input_shape: tuple[int, ...], genres: int) -> Classifier:
-    """A freshly initialised network, its weights drawn from torch's global generator.
+    """Return a new network, with weights from torch's global generator.
 
     Args:
-        config: which network, and how large.
-        input_shape: of one clip's features.
+        config: kind and size of the network.
+        input_shape: shape of the features of one clip.
         genres: number of logits.
 
     Raises:
@@ -64,14 +64,14 @@ def build_model(config: AnyModelConfig, input_shape: tuple[int, ...], genres: in
 
 
 def check_input(config: AnyModelConfig, input_shape: tuple[int, ...]) -> None:
-    """Refuse features of another number of axes than the network takes, or too small for it.
+    """Refuse features with another number of axes than the network takes, or too small for it.
 
     Args:
-        config: of the network.
-        input_shape: of one clip's features: (numbers,), (bins, frames) or (height, width, colours).
+        config: configuration of the network.
+        input_shape: shape of the features of one clip: (numbers,), (bins, frames) or (height, width, colours).
 
     Raises:
-        ConfigError: naming both.
+        ConfigError: the features do not fit; names both.
     """
     axes: tuple[int, ...]
     match config:

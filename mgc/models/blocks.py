@@ -1,4 +1,4 @@
-"""What the architectures share.
+"""Parts that the architectures share.
 
 Axes: B batch, C channels, F mel bins, T frames, D embedding, G genres.
 """
@@ -15,10 +15,10 @@ from pydantic import Field
 from torch import nn
 
 Init = Literal["xavier", "torch"]
-"""How weights are drawn: see `initialise`."""
+"""Initialisation of weights, see `initialise`."""
 
 Normalized = Literal["batch", "group"]
-"""Over what maps are normalised: see `normalization_layer`."""
+"""Normalisation of maps, see `normalization_layer`."""
 
 Width = Annotated[int, Field(ge=1, le=4096)]
 """Filters of a convolution, or units of a dense or recurrent layer."""
@@ -27,21 +27,19 @@ Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 """Share of activations that dropout zeroes in training."""
 
 _HEAD: Final = "head."
-"""How the names of the head's weights begin."""
+"""Prefix of the names of the head's weights."""
 
 
 class Classifier(nn.Module, abc.ABC):
     """A network from normalised features to logits.
 
-    `forward` takes a batch of clips' features, float32 as `Normalization.apply` gives them: (B, numbers), (B, bins,
-    frames) or (B, height, width, colours), whichever the architecture takes; it returns `logits_BG`. `embed` returns
-    what the last layer sees, `embedding_BD`: similarity and t-SNE work on it. Both are float32, under autocast
-    bfloat16.
+    `forward` takes normalised float32 features of a batch of clips: (B, numbers), (B, bins, frames) or (B, height,
+    width, colours), as the architecture requires. It returns `logits_BG`. `embed` returns the input of the last layer,
+    `embedding_BD`, for similarity and t-SNE. Both are float32, or bfloat16 under autocast.
 
     Attributes:
-        head: the output layer, or layers, with all the parameters that `classify` uses, and no others: re-training the
-            classifier (Kang et al. 2020) trains them alone, on embeddings as `embed` gives them in evaluation mode.
-            Without parameters where there is nothing to train, as in a guess.
+        head: output layer or layers, with exactly the parameters that `classify` uses. Re-training the classifier (Kang
+            et al. 2020) trains only these, on embeddings from evaluation mode. A guess has none.
     """
 
     head: nn.Module
@@ -49,23 +47,24 @@ class Classifier(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def embed(self, features_BFT: torch.Tensor) -> torch.Tensor:
-        """Penultimate activations (B, D)."""
+        """Return penultimate activations (B, D)."""
 
     @abc.abstractmethod
     def classify(self, embedding_BD: torch.Tensor) -> torch.Tensor:
-        """Logits (B, G) of an embedding."""
+        """Return the logits (B, G) of an embedding."""
 
     def forward(self, features_BFT: torch.Tensor) -> torch.Tensor:
-        """Logits (B, G)."""
+        """Return logits (B, G)."""
         return self.classify(self.embed(features_BFT))
 
     def keep_embedding(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Take all weights but the head's, and freeze them: from now on only the head, as it is, learns.
+        """Load and freeze all weights but the head's, so that only the head is trained.
 
-        What is frozen stays in evaluation mode: running statistics do not move, and dropout before the head is off.
+        The frozen part stays in evaluation mode: running statistics do not change, and there is no dropout before the
+        head.
 
         Args:
-            weights: the state of a trained network of this architecture.
+            weights: state of a trained network of this architecture.
         """
         own = {name: tensor for name, tensor in self.state_dict().items() if name.startswith(_HEAD)}
         self.load_state_dict({**weights, **own})
@@ -75,7 +74,7 @@ class Classifier(nn.Module, abc.ABC):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """As for any module; a frozen embedding stays in evaluation mode."""
+        """Set the mode as for any module; a frozen embedding stays in evaluation mode."""
         super().train(mode)
         if self._embedding_is_frozen:
             for child in self.children():
@@ -84,7 +83,7 @@ class Classifier(nn.Module, abc.ABC):
 
 
 def normalization_layer(normalization: Normalized, channels: int) -> nn.Module:
-    """A layer that normalises maps (B, C, F, T), each channel with a scale and an offset of its own."""
+    """Return a layer that normalises maps (B, C, F, T), with a scale and an offset for each channel."""
     if normalization == "batch":
         return nn.BatchNorm2d(channels)
     # Groups of 16 channels, the best of Wu and He (2018), or as many as divide them evenly.
@@ -121,18 +120,18 @@ class MeanMaxPool(nn.Module):
         self._axes = (3,) if keep_bins else (2, 3)
 
     def forward(self, maps_BCFT: torch.Tensor) -> torch.Tensor:
-        """Pooled (B, 2C) or (B, 2CF)."""
+        """Return pooled maps (B, 2C) or (B, 2CF)."""
         pooled = torch.cat([maps_BCFT.mean(dim=self._axes), maps_BCFT.amax(dim=self._axes)], dim=1)
         return pooled.flatten(1)
 
 
 def initialise(model: nn.Module, init: Init) -> None:
-    """Draw the weights of convolutions and dense layers anew, from torch's global generator.
+    """Draw new weights for convolutions and dense layers from torch's global generator.
 
     Args:
-        model: whose weights.
+        model: network to initialise.
         init: `xavier`, Keras' default: uniform within ± sqrt(6 / (fan in + fan out)) (Glorot and Bengio 2010), biases
-            zero; `torch` leaves PyTorch's own.
+            zero; `torch` keeps PyTorch's own.
     """
     if init == "torch":
         return
@@ -144,5 +143,5 @@ def initialise(model: nn.Module, init: Init) -> None:
 
 
 def parameter_count(model: nn.Module) -> int:
-    """How many numbers training may change."""
+    """Return the number of trainable parameters."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

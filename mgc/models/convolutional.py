@@ -1,4 +1,4 @@
-"""Convolutional networks as the papers draw them: stages of a convolution and a max-pool, dense layers, an output.
+"""Convolutional networks as in the papers: stages of a convolution and a max-pool, dense layers, an output.
 
 Axes: B batch, C channels, F mel bins or lines, T frames or columns, D embedding, G genres.
 """
@@ -26,21 +26,21 @@ Value = TypeVar("Value")
 class ConvolutionalConfig:
     """Configuration of `Convolutional`.
 
-    A stage is: convolution with bias, batch normalisation where asked for, ReLU, max-pool, dropout.
+    A stage is a convolution with bias, optional batch normalisation, ReLU, max-pool and dropout.
 
     Attributes:
-        filters: of each stage's convolution.
-        kernel: side of the convolutions' kernels.
-        strides: of each stage's convolution; a single one is that of all.
+        filters: filters of each convolution.
+        kernel: side of the kernels.
+        strides: stride of each convolution; a single value is for all.
         padding: `valid` pads nothing; `same` pads with zeros so that a convolution gives side / stride values, rounded
             up, one more after than before where they do not divide (Keras' rule). Max-pools never pad.
         pool: side of the max-pools; 1 for none.
-        pool_stride: of the max-pools.
+        pool_stride: stride of the max-pools.
         batch_norm: whether convolutions are followed by batch normalisation.
-        stage_dropout: share zeroed after each stage; a single one is that of all.
+        stage_dropout: share zeroed after each stage; a single value is for all.
         hidden: units of the dense layers (with ReLU) between the flattened maps and the output.
         dropout: share zeroed before the output.
-        init: of the weights.
+        init: initialisation of the weights.
     """
 
     kind: Literal["convolutional"] = "convolutional"
@@ -70,15 +70,15 @@ class ConvolutionalConfig:
         return _each(self.strides, len(self.filters))
 
     def convolved(self, side: int, stride: int) -> int:
-        """Values along one axis after a convolution."""
+        """Return the number of values along one axis after a convolution."""
         return -(-side // stride) if self.padding == "same" else (side - self.kernel) // stride + 1
 
     def pooled(self, side: int) -> int:
-        """Values along one axis after a max-pool."""
+        """Return the number of values along one axis after a max-pool."""
         return side if self.pool == 1 else (side - self.pool) // self.pool_stride + 1
 
     def padded(self, side: int, stride: int) -> tuple[int, int]:
-        """Zeros before and after one axis of a convolution's input."""
+        """Return the zeros before and after one axis of the input of a convolution."""
         if self.padding == "valid":
             return 0, 0
         total = max(0, (self.convolved(side, stride) - 1) * stride + self.kernel - side)
@@ -86,7 +86,7 @@ class ConvolutionalConfig:
 
 
 def smallest_side(config: ConvolutionalConfig) -> int:
-    """Fewest bins, and fewest frames, of which one value is left after the last stage."""
+    """Return the fewest bins, and frames, that leave one value after the last stage."""
     side = 1
     for stride in reversed(config.stage_strides):
         if config.pool > 1:
@@ -96,11 +96,12 @@ def smallest_side(config: ConvolutionalConfig) -> int:
 
 
 class Convolutional(Classifier):
-    """A plain convolutional network; its first dense layer fixes the input's shape.
+    """A plain convolutional network. Its first dense layer fixes the shape of the input.
 
     Args:
-        config: the layers.
-        input_shape: of one clip's features: (bins, frames), or (height, width, colours); `smallest_side` at least.
+        config: layers.
+        input_shape: shape of the features of one clip: (bins, frames), or (height, width, colours), at least
+            `smallest_side`.
         genres: number of logits.
     """
 
@@ -135,7 +136,7 @@ class Convolutional(Classifier):
         initialise(self, config.init)
 
     def embed(self, features_BFT: torch.Tensor) -> torch.Tensor:
-        """What the output layer sees: the last dense layer's activations, or the flattened maps, (B, D)."""
+        """Return the input of the output layer (B, D): activations of the last dense layer, or the flattened maps."""
         maps_BCFT = features_BFT.unsqueeze(1) if features_BFT.ndim == 3 else features_BFT.permute(0, 3, 1, 2)
         maps_BCFT = self.stages(maps_BCFT.contiguous(memory_format=torch.channels_last))
         embedding_BD: torch.Tensor = self.dense(maps_BCFT.flatten(1))

@@ -60,7 +60,7 @@ class Guess(Classifier):
         self.register_buffer("shares_G", torch.full((genres,), 1 / genres))
 
     def set_counts(self, class_counts: Sequence[int]) -> None:
-        """Tell how the genres are shared out among the training clips; nothing changes where shares are uniform.
+        """Set the shares of the genres among the training clips; does nothing if shares are uniform.
 
         Args:
             class_counts: training clips of each genre, in the order of the logits, all greater than zero.
@@ -70,30 +70,30 @@ class Guess(Classifier):
             self.shares_G.copy_(counts_G / counts_G.sum())
 
     def embed(self, features_BFT: torch.Tensor) -> torch.Tensor:
-        """The Gumbel noise of each clip, float32 (B, G)."""
+        """Return the Gumbel noise of each clip, float32 (B, G)."""
         bits_BN = features_BFT.float().contiguous().flatten(1).view(torch.int32).to(torch.int64)
-        # A sum is the same in any order; places are told apart before it.
+        # A sum does not depend on the order, so each place is hashed before it.
         place_N = torch.arange(bits_BN.shape[1], device=bits_BN.device) + self.config.seed * bits_BN.shape[1]
         clip_B1 = _mixed(bits_BN + _mixed(place_N * _GOLDEN)).sum(dim=1, keepdim=True)
         genre_G = torch.arange(1, len(self.shares_G) + 1, device=bits_BN.device)
         draws_BG = _shifted(_mixed(clip_B1 + genre_G * _GOLDEN), 64 - _BITS)
-        # Never 0 nor 1, of which the logarithms are none.
+        # Never 0 or 1, which have no such logarithm.
         uniform_BG = (draws_BG.double() + 0.5) / 2.0**_BITS
         return -(-uniform_BG.clamp(max=1 - 2.0**-_BITS).log()).log().float()
 
     def classify(self, embedding_BD: torch.Tensor) -> torch.Tensor:
-        """Logits (B, G)."""
+        """Return logits (B, G)."""
         logits_BG: torch.Tensor = self.head(embedding_BD + self.shares_G.log())
         return logits_BG
 
 
 def _mixed(values: torch.Tensor) -> torch.Tensor:
-    """SplitMix64's finaliser: int64 in, int64 out, products modulo 2^64."""
+    """Return SplitMix64's finaliser of int64 values, with products modulo 2^64."""
     values = (values ^ _shifted(values, 30)) * _FIRST
     values = (values ^ _shifted(values, 27)) * _SECOND
     return values ^ _shifted(values, 31)
 
 
 def _shifted(values: torch.Tensor, places: int) -> torch.Tensor:
-    """To the right with zeros from the left, as unsigned numbers are shifted."""
+    """Shift to the right and fill with zeros, as for unsigned numbers."""
     return (values >> places) & ((1 << (64 - places)) - 1)

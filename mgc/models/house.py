@@ -1,4 +1,4 @@
-"""The house's small CNN: residual 3 × 3 convolutions with normalisation, pooled over the whole clip.
+"""mgc's own small CNN: residual 3 × 3 convolutions with normalisation, pooled over the whole clip.
 
 Axes: B batch, C channels, F mel bins, T frames, D embedding, G genres.
 """
@@ -22,12 +22,12 @@ class HouseCnnConfig:
 
     Attributes:
         channels: width of each stage; every stage halves bins and frames (rounded up), the first as `stem` says.
-        stem: stride of the first stage; 4 comes with 7 × 7 filters, and leaves a quarter of the work.
-        blocks: residual blocks a stage.
-        keep_bins: pool over frames only, so that the head knows how high something sounds; else over bins too.
+        stem: stride of the first stage; 4 comes with 7 × 7 filters, and needs a quarter of the work.
+        blocks: residual blocks in each stage.
+        keep_bins: whether to pool over frames only, so that the head can tell pitch; else over bins too.
         dropout: share of the embedding zeroed in training.
         normalization: `batch`, over the clips that a worker computes at once, or `group`, over a group of channels of
-            one clip (Wu and He 2018): what comes out of training then does not depend on how a batch is cut up.
+            one clip (Wu and He 2018): training then does not depend on how a batch is divided.
     """
 
     kind: Literal["house_cnn"] = "house_cnn"
@@ -55,20 +55,20 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, maps_BCFT: torch.Tensor) -> torch.Tensor:
-        """Maps of the same shape."""
+        """Return maps of the same shape."""
         return torch.relu(maps_BCFT + self.second(self.first(maps_BCFT)))
 
 
 class HouseCnn(Classifier):
     """Stages of a strided convolution and residual blocks, mean and max pooled, one linear layer.
 
-    Any number of frames works, and unless bins are kept, of bins; with the pooling, the answer hardly depends on where
-    in the clip something sounds.
+    Any number of frames works, and any number of bins unless they are kept. Because of the pooling, the answer hardly
+    depends on where in the clip something sounds.
 
     Args:
         config: width and depth.
         genres: number of logits.
-        bins: of the features; matters where they are kept.
+        bins: bins of the features; only matters if they are kept.
     """
 
     def __init__(self, config: HouseCnnConfig, genres: int, bins: int = 128) -> None:
@@ -87,12 +87,12 @@ class HouseCnn(Classifier):
         self.head = nn.Linear(2 * width * rows, genres)
 
     def embed(self, features_BFT: torch.Tensor) -> torch.Tensor:
-        """Mean and maximum of the last stage, (B, 2 · channels[-1]), where bins are kept as often as it has bins."""
+        """Return mean and maximum of the last stage: (B, 2 · channels[-1]), for each bin if bins are kept."""
         maps_BCFT = features_BFT.unsqueeze(1).contiguous(memory_format=torch.channels_last)
         pooled: torch.Tensor = self.pool(self.stages(maps_BCFT))
         return pooled
 
     def classify(self, embedding_BD: torch.Tensor) -> torch.Tensor:
-        """Logits (B, G)."""
+        """Return logits (B, G)."""
         logits_BG: torch.Tensor = self.head(self.dropout(embedding_BD))
         return logits_BG

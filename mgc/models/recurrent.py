@@ -1,4 +1,4 @@
-"""Recurrent networks: convolutions along time, with the mel bins as channels, and LSTM layers over what they leave.
+"""Recurrent networks: convolutions along time, with the mel bins as channels, followed by LSTM layers.
 
 Axes: B batch, F mel bins, T frames, C channels, S steps of time after the pooling, D embedding, G genres.
 """
@@ -22,20 +22,19 @@ _MOST_STAGES = 12
 class RecurrentConfig:
     """Configuration of `Recurrent`.
 
-    A stage is: convolution with bias, batch normalisation where asked for, ReLU, max-pool, dropout. Weights are drawn
-    as PyTorch draws them.
+    A stage is a convolution with bias, optional batch normalisation, ReLU, max-pool and dropout. PyTorch's own
+    initialisation draws the weights.
 
     Attributes:
-        filters: of each stage's convolution.
-        kernels: frames that each convolution sees, one number a stage.
-        paddings: zeros before and after its input, one number a stage.
-        pool: frames, and stride, of the max-pools; 1 for none.
+        filters: filters of each convolution.
+        kernels: frames that each convolution sees.
+        paddings: zeros before and after the input of each convolution.
+        pool: frames and stride of the max-pools; 1 for none.
         batch_norm: whether convolutions are followed by batch normalisation.
         dropout: share zeroed after each stage.
         lstm_width: units of each LSTM layer.
-        lstm_layers: LSTM layers, one over the other.
-        summary: what of the last LSTM layer the output sees: its `last` step, which has heard all the others, or the
-            `mean` over the steps.
+        lstm_layers: number of stacked LSTM layers.
+        summary: output of the last LSTM layer that is used: the `last` step, or the `mean` over the steps.
     """
 
     kind: Literal["recurrent"] = "recurrent"
@@ -59,7 +58,7 @@ class RecurrentConfig:
 
 
 def smallest_frames(config: RecurrentConfig) -> int:
-    """Fewest frames of which one step is left after the last pooling."""
+    """Return the fewest frames that leave one step after the last pooling."""
     frames = 1
     for kernel, padding in zip(reversed(config.kernels), reversed(config.paddings), strict=True):
         frames = max(1, frames * config.pool + kernel - 1 - 2 * padding)
@@ -70,8 +69,8 @@ class Recurrent(Classifier):
     """Convolutions along time, LSTM layers and one linear layer.
 
     Args:
-        config: the layers.
-        bins: of a clip's features; their number of frames is free, `smallest_frames` at least.
+        config: layers.
+        bins: bins of the features; any number of frames from `smallest_frames` on will do.
         genres: number of logits.
     """
 
@@ -95,12 +94,12 @@ class Recurrent(Classifier):
         self._summary = config.summary
 
     def embed(self, features_BFT: torch.Tensor) -> torch.Tensor:
-        """The last LSTM layer's last step, or its mean over the steps, (B, lstm_width)."""
+        """Return the last step of the last LSTM layer, or its mean over the steps: (B, lstm_width)."""
         maps_BCS: torch.Tensor = self.stages(features_BFT)
         steps_BSD: torch.Tensor = self.lstm(maps_BCS.transpose(1, 2))[0]
         return steps_BSD[:, -1] if self._summary == "last" else steps_BSD.mean(dim=1)
 
     def classify(self, embedding_BD: torch.Tensor) -> torch.Tensor:
-        """Logits (B, G)."""
+        """Return logits (B, G)."""
         logits_BG: torch.Tensor = self.head(embedding_BD)
         return logits_BG

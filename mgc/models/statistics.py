@@ -1,8 +1,8 @@
-"""A dense network on statistics of the cepstrum over time: what a classifier of textures sees, without a convolution.
+"""A dense network on statistics of the cepstrum over time, without convolutions.
 
-The statistics are those that music information retrieval has long taken of a clip: means and deviations of cepstral
-coefficients (Tzanetakis and Cook, 2002), their covariance (Mandel and Ellis, 2005), and how fast and how much bands
-come and go (modulation spectra: McKinney and Breebaart, 2003).
+The statistics are long established in music information retrieval: means and deviations of cepstral
+coefficients (Tzanetakis and Cook, 2002), their covariance (Mandel and Ellis, 2005), and modulation spectra of bands
+(McKinney and Breebaart, 2003).
 
 Axes: B batch, F mel bins, T frames, C coefficients, K bands, M modulation frequencies, S statistics, D embedding,
 G genres.
@@ -24,7 +24,7 @@ from mgc.models.blocks import Classifier, Share, Width
 from mgc.models.dense import Dense, DenseConfig
 
 _FARTHEST: Final = 5.0
-"""Deviations from the mean at which a statistic is cut off."""
+"""Statistics are clipped at this many deviations from the mean."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -32,10 +32,10 @@ class StatisticsConfig:
     """Configuration of `Statistics`.
 
     Attributes:
-        coefficients: C, of the cepstrum, from the 0th on.
-        covariances: between so many of the first of them.
-        bands: K, of which the modulation is taken.
-        modulations: M, frequencies of it.
+        coefficients: C, number of cepstral coefficients, from the 0th on.
+        covariances: number of first coefficients whose covariances are taken.
+        bands: K, number of bands whose modulation is taken.
+        modulations: M, number of modulation frequencies.
         hidden: units of each hidden layer.
         input_dropout: share of the statistics zeroed.
         dropout: share zeroed after each hidden layer.
@@ -52,11 +52,11 @@ class StatisticsConfig:
 
 
 class Statistics(Classifier):
-    """Of each coefficient mean, deviation, skewness and mean change from frame to frame; covariances; modulation.
+    """Mean, deviation, skewness and mean change of each coefficient, covariances and modulation; then dense layers.
 
     Args:
-        config: the statistics and the layers.
-        bins: F, of the features.
+        config: statistics and layers.
+        bins: F, bins of the features.
         genres: number of logits.
     """
 
@@ -68,11 +68,11 @@ class Statistics(Classifier):
         coefficients = min(config.coefficients, bins)
         first = min(config.covariances, coefficients)
         self._bands, self._modulations, self._first = config.bands, config.modulations, first
-        # Made from the configuration: no part of what is saved.
+        # The configuration determines these, so they are not saved.
         self.register_buffer("dct", create_dct(coefficients, bins, "ortho"), persistent=False)
         self.register_buffer("pairs", torch.triu_indices(first, first, 1), persistent=False)
         size = 4 * coefficients + first * (first - 1) // 2 + config.bands * config.modulations
-        # Their spread is that of the batches seen, not learned.
+        # The scale comes from the batches; it is not learned.
         self.standardise = nn.BatchNorm1d(size, affine=False)
         self.input_dropout = nn.Dropout(config.input_dropout)
         layers = DenseConfig(hidden=config.hidden, batch_norm=True, dropout=config.dropout, init="torch")
@@ -80,7 +80,7 @@ class Statistics(Classifier):
         self.hidden, self.head = dense.hidden, dense.head
 
     def statistics(self, features_BFT: torch.Tensor) -> torch.Tensor:
-        """The statistics (B, S), float32."""
+        """Return the statistics (B, S), float32."""
         with torch.no_grad(), torch.autocast(features_BFT.device.type, enabled=False):
             features_BFT = features_BFT.float()
             cepstrum_BCT = self.dct.mT @ features_BFT
@@ -95,19 +95,19 @@ class Statistics(Classifier):
             return torch.cat(kinds, dim=1)
 
     def _modulation(self, features_BFT: torch.Tensor) -> torch.Tensor:
-        """Logarithms of how strongly each band changes at each frequency, (B, KM)."""
+        """Return the logarithms of the modulation of each band at each frequency, (B, KM)."""
         bands_BKT = adaptive_avg_pool1d(features_BFT.mT, self._bands).mT
         spectrum_BKM = torch.fft.rfft(bands_BKT - bands_BKT.mean(2, keepdim=True), dim=2).abs()[:, :, 1:]
         spectrum_BKM = adaptive_avg_pool1d(spectrum_BKM, self._modulations) / bands_BKT.shape[2]
         return (spectrum_BKM + 1e-3).log().flatten(1)
 
     def embed(self, features_BFT: torch.Tensor) -> torch.Tensor:
-        """Activations of the last hidden layer, (B, D)."""
+        """Return activations of the last hidden layer, (B, D)."""
         taken_BS = self.standardise(self.statistics(features_BFT)).clamp(-_FARTHEST, _FARTHEST)
         embedding_BD: torch.Tensor = self.hidden(self.input_dropout(taken_BS))
         return embedding_BD
 
     def classify(self, embedding_BD: torch.Tensor) -> torch.Tensor:
-        """Logits (B, G)."""
+        """Return logits (B, G)."""
         logits_BG: torch.Tensor = self.head(embedding_BD)
         return logits_BG

@@ -1,7 +1,7 @@
-"""Probe a file: what it is, how long, at what rate, from its first bytes and a few more, without decoding.
+"""Probe a file: find out its format, length and sample rate from a few short reads, without decoding.
 
-Everything here is plain Python on short reads (see `reader` for the bounds), so a file made to break a decoder cannot
-break it, and many files can be probed at once in threads. The content decides what a file is, never its name.
+Everything here is plain Python on short reads (`reader` has the limits). A file that was made to crash a decoder cannot
+crash a probe, and threads can probe many files at once. The content decides what a file is, never its name.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from mgc.errors import AudioError, ErrorKind
 __all__ = ["Probe", "probe", "signature"]
 
 HEAD_BYTES: Final = 1 << 14
-"""If tags leave less than this of the first block, another block is read behind them."""
+"""If less than this of the first block remains after the tags, another block is read."""
 
 SEARCHED_BLOCKS: Final = 4
-"""Blocks of 64 KiB in which frames of MPEG audio or AAC are looked for, where no container begins."""
+"""Blocks of 64 KiB that are searched for frames of MPEG audio or AAC if no container begins."""
 
 _OVERLAP_BYTES: Final = 1 << 13
-"""Of two blocks searched, so that frames on their border are found."""
+"""Overlap of two searched blocks, so that frames on their border are found."""
 
 _MP4_BOXES: Final = (b"ftyp", b"moov", b"mdat", b"styp", b"moof", b"pnot")
 _SMALL_BOXES: Final = (b"free", b"skip", b"wide")
-"""These are English words too: they begin an MP4 file only if the size before them is small, and so no letters."""
+"""These are English words too. They begin an MP4 file only if the size in front of them is small."""
 _W64: Final = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 _FORMS: Final = {b"WAVE": "wav", b"AVI ": "avi", b"AIFF": "aiff", b"AIFC": "aiff", b"8SVX": "svx", b"16SV": "svx"}
 
@@ -61,14 +61,14 @@ _PARSERS: Final[dict[str, Callable[[BoundedReader, Found], None]]] = {
 def probe(source: Source) -> Probe:
     """Find out what a file is, from a few short reads.
 
-    A file that is cut, or lies, in its headers gives a `Probe` with what could be read, at worst the container alone;
-    whether there is anything to hear is for a decoder to say.
+    If the headers are truncated or wrong, the `Probe` has what could be read, at worst only the container. Whether the
+    file holds audio is for a decoder to say.
 
     Args:
-        source: the file. At most 24 ranges of at most 64 KiB are read, besides what `probe_mpeg` reads.
+        source: file. At most 24 ranges of at most 64 KiB are read.
 
     Returns:
-        Facts; `container` is one of those `Probe` names, or that of another format for the decoder to see to.
+        Facts about the file. `container` is one that `Probe` lists, or another format that a decoder may know.
 
     Raises:
         AudioError: `empty` (no bytes), or `not_audio` (neither a known container nor frames of MPEG audio or AAC).
@@ -81,7 +81,7 @@ def probe(source: Source) -> Probe:
     container = signature(head)
     if container is not None:
         found = Found(container, audio, tags)
-        # Where the bytes end, what has been found until then stands.
+        # If the bytes end early, the facts found so far remain.
         with suppress(OutOfBytesError):
             _PARSERS.get(container, parse_other)(reader, found)
         return found.probe()
@@ -95,9 +95,9 @@ def probe(source: Source) -> Probe:
 
 
 def signature(head: bytes) -> str | None:
-    """The container that these first bytes (behind leading tags) announce, None for any but those known by a mark.
+    """Return the container that the first bytes after leading tags announce, or None.
 
-    Bare frames of MPEG audio and AAC have no mark: they are known by several of them in a row, which `probe` looks for.
+    Bare frames of MPEG audio and AAC have no signature. `probe` recognises them by several frames in a row.
     """
     if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM"):
         return _FORMS.get(head[8:12])
@@ -116,7 +116,7 @@ def signature(head: bytes) -> str | None:
 def _search_frames(
     source: Source, reader: BoundedReader, head: bytes, audio: ByteRange, tags: tuple[str, ...]
 ) -> Probe | None:
-    """Frames of MPEG audio or AAC, behind whatever stands before them in the first blocks."""
+    """Search the first blocks for frames of MPEG audio or AAC, whatever comes before them."""
     for _ in range(SEARCHED_BLOCKS):
         found = Found("aac", audio, tags)
         if parse_adts(head, found):

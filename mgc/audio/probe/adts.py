@@ -7,10 +7,10 @@ from typing import Final, NamedTuple
 from mgc.audio.probe.found import Found
 
 SEARCHED_BYTES: Final = 1 << 13
-"""How far from the start a first frame is looked for; no frame is longer."""
+"""Bytes that are searched for a first frame; no frame is longer."""
 
 SURE_FRAMES: Final = 3
-"""So many frames, one at the end of another and alike, are no accident; fewer are enough if the file ends with them."""
+"""This many similar frames in a row are no accident. Fewer are enough if the file ends after them."""
 
 _RATES_HZ: Final = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 _CHANNELS: Final = (None, 1, 2, 3, 4, 5, 6, 8)
@@ -18,7 +18,7 @@ _BLOCK_SAMPLES: Final = 1024
 
 
 class _Frame(NamedTuple):
-    """What one header says; `kind` (version, profile, rate, channels) is the same in all frames of a stream."""
+    """Content of one header. All frames of a stream have the same `kind`: version, profile, rate and channels."""
 
     kind: int
     rate_number: int
@@ -28,20 +28,20 @@ class _Frame(NamedTuple):
 
 
 def parse_adts(head: bytes, found: Found) -> bool:
-    """Facts from the frames in a file's head; whether frames of one kind stand there.
+    """Collect facts from the frames in the head of a file, and return whether there are any.
 
-    The length is that of the frames if the head is the whole file, else estimated by their mean size. Sample rate and
-    channels are those of the AAC core: a decoder may double the rate (SBR) and make stereo of mono (PS).
+    The length is counted if the head is the whole file, else estimated from the mean frame size. Sample rate and
+    channels are those of the AAC core; a decoder may double the rate (SBR) and turn mono into stereo (PS).
 
     Args:
-        head: the first bytes of `found.audio`.
-        found: the facts; left as they are where there is no ADTS.
+        head: first bytes of `found.audio`.
+        found: facts to fill in; unchanged if there is no ADTS.
     """
     whole = len(head) >= found.audio.size_bytes
     at = head.find(b"\xff", 0, SEARCHED_BYTES)
     while at >= 0:
         first = _frame(head, at)
-        if first is not None and _stands(head, at, first, whole):
+        if first is not None and _is_stream(head, at, first, whole):
             _measure(head, at, first, whole, found)
             return True
         at = head.find(b"\xff", at + 1, SEARCHED_BYTES)
@@ -59,7 +59,7 @@ def _frame(data: bytes, at: int) -> _Frame | None:
     return _Frame(bits >> 40 << 10 | bits >> 30 & 0x3F7, rate, channels, size, ((bits & 3) + 1) * _BLOCK_SAMPLES)
 
 
-def _stands(data: bytes, at: int, first: _Frame, whole: bool) -> bool:
+def _is_stream(data: bytes, at: int, first: _Frame, whole: bool) -> bool:
     for number in range(SURE_FRAMES):
         if whole and number and at == len(data):
             return True

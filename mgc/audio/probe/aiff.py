@@ -16,19 +16,19 @@ _BITS: Final = {
     **dict.fromkeys((b"in24", b"42ni"), 24),
     **dict.fromkeys((b"alaw", b"ALAW", b"ulaw", b"ULAW"), 8),
 }
-"""Bits a sample where the code says it; else the header's field does."""
+"""Bits per sample, for codes that imply it. For others a field of the header states it."""
 
 _IMA4_SAMPLES, _IMA4_BYTES = 64, 34
-"""In one packet of one channel."""
+"""Samples and bytes in one packet of one channel."""
 
 _UNKNOWN: Final = 0xFFFFFFFF
 
 
 def parse_aiff(reader: BoundedReader, found: Found) -> None:
-    """Facts of an AIFF or AIFC file, from its chunks COMM and SSND, in either order.
+    """Collect facts of an AIFF or AIFC file from its chunks COMM and SSND, in either order.
 
     Raises:
-        OutOfBytesError: where the file ends in its headers.
+        OutOfBytesError: the file ends within its headers.
     """
     start, stop = found.audio
     compressed = reader.need(start + 8, 4) == b"AIFC"
@@ -50,7 +50,7 @@ def parse_aiff(reader: BoundedReader, found: Found) -> None:
     channels, frames, bits = common
     frame_bytes = channels * ((_BITS.get(code, bits) + 7) // 8)
     if code == b"ima4":
-        # What the header counts, frames or packets, is not the same in all programs' files.
+        # Some programs count frames in the header, others packets.
         packet_bytes = channels * _IMA4_BYTES
         if sound is not None and packet_bytes:
             found.samples(_sound_bytes(sound, stop) // packet_bytes * _IMA4_SAMPLES, "counted")
@@ -65,13 +65,13 @@ def parse_aiff(reader: BoundedReader, found: Found) -> None:
 
 
 def _sound_bytes(sound: Chunk, stop: int) -> int:
-    """Bytes of sound that are there: the chunk without its own eight bytes of offset and block size."""
+    """Return the bytes of sound that are there: the chunk without its eight bytes of offset and block size."""
     end = stop if sound.announced_bytes in (0, _UNKNOWN) else sound.stop
     return max(0, end - sound.start - 8)
 
 
 def _extended(data: bytes) -> float | None:
-    """An IEEE 754 extended number of 80 bits, None where it is no sample rate."""
+    """Return an IEEE 754 extended number of 80 bits; None if it cannot be a sample rate."""
     exponent = int.from_bytes(data[:2], "big") - 16383
     if not 0 <= exponent <= 32:
         return None
@@ -79,10 +79,10 @@ def _extended(data: bytes) -> float | None:
 
 
 def parse_caf(reader: BoundedReader, found: Found) -> None:
-    """Facts of a Core Audio file, from its chunks `desc`, `data` and, for compressed sound, `pakt`.
+    """Collect facts of a Core Audio file from its chunks `desc`, `data` and, for compressed sound, `pakt`.
 
     Raises:
-        OutOfBytesError: where the file ends in its headers.
+        OutOfBytesError: the file ends within its headers.
     """
     start, stop = found.audio
     packet_bytes = packet_frames = 0

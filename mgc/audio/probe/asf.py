@@ -1,4 +1,4 @@
-"""ASF, the container of WMA: file properties and the first audio stream's."""
+"""ASF, the container of WMA: properties of the file and of its first audio stream."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STREAM_PROPERTIES: Final = _identifier("B7DC0791-A9B7-11CF-8EE6-00C00C205365")
 _AUDIO: Final = _identifier("F8699E40-5B4D-11CF-A8FD-00805F5C442B")
 
 MAX_OBJECTS: Final = 256
-"""Objects of the header looked at."""
+"""Most objects of the header that are read."""
 
 _BROADCAST: Final = 0x01
 _TICKS_A_SECOND: Final = 10_000_000
@@ -30,10 +30,10 @@ _TICKS_A_MILLISECOND: Final = 10_000
 
 
 def parse_asf(reader: BoundedReader, found: Found) -> None:
-    """Facts of an ASF file. One that was written to a pipe ("broadcast") does not know its length.
+    """Collect facts of an ASF file. A file that was written to a pipe ("broadcast") does not state its length.
 
     Raises:
-        OutOfBytesError: where the file ends in its header.
+        OutOfBytesError: the file ends within its header.
     """
     start, stop = found.audio
     [header_bytes] = reader.unpack("<Q", start + 16)

@@ -9,21 +9,21 @@ from typing import Final, NamedTuple
 from mgc.audio.probe.reader import BoundedReader
 
 MAX_CHUNKS: Final = 512
-"""Chunks looked at in one file."""
+"""Most chunks that are read in one file."""
 
 
 class Layout(NamedTuple):
-    """How a format writes its chunks' heads."""
+    """Layout of the chunk heads of a format."""
 
     form: str
     """Name and size, as a format of `struct`."""
     align: int
-    """Chunks begin at multiples of this many bytes from the first one on."""
+    """Chunks begin at multiples of this many bytes, counted from the first one."""
     size_counts_head: bool = False
 
 
 class Chunk(NamedTuple):
-    """One chunk's contents: where they begin, where they end (within the file), and what size is announced."""
+    """Content of a chunk: its start, its end within the file, and its announced size."""
 
     name: bytes
     start: int
@@ -32,7 +32,7 @@ class Chunk(NamedTuple):
 
 
 def chunks(reader: BoundedReader, start: int, stop: int, layout: Layout) -> Iterator[Chunk]:
-    """The chunks from `start` on; one whose size lies beyond `stop` ends there, and is the last.
+    """Yield the chunks from `start` on. A chunk that claims to reach beyond `stop` ends there, and is the last.
 
     Raises:
         OutOfBytesError: as `BoundedReader.need`.

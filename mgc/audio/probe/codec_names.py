@@ -1,4 +1,4 @@
-"""Codecs' names for the numbers and codes by which containers call them."""
+"""Names of codecs, by the numbers and codes that containers use."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _FOUR_CHARACTERS: Final = {
 
 
 def four_characters(code: bytes) -> str:
-    """A codec's name for the code of an Apple container (MP4, QuickTime, AIFC, CAF), else the code itself."""
+    """Return the name of a codec by its code in Apple's containers (MP4, QuickTime, AIFC, CAF), else the code."""
     name = _FOUR_CHARACTERS.get(code)
     if name is not None:
         return name
@@ -75,11 +75,11 @@ class WaveFormat(NamedTuple):
     block_bytes: int
     bits: int
     samples_a_block: int
-    """Of ADPCM and GSM; 0 where it is not said."""
+    """Samples in a block of ADPCM or GSM; 0 if not stated."""
 
 
 def wave_format(data: bytes, order: str = "<") -> WaveFormat | None:
-    """Read a WAVEFORMATEX, or the older WAVEFORMAT of 14 bytes, in either order of bytes; None if it is cut."""
+    """Parse a WAVEFORMATEX, or the older WAVEFORMAT of 14 bytes, in either byte order; None if it is truncated."""
     if len(data) < 14:
         return None
     tag, channels, rate_hz, bytes_a_second, block_bytes = struct.unpack_from(order + "HHIIH", data)

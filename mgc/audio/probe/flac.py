@@ -1,4 +1,4 @@
-"""FLAC, from its STREAMINFO."""
+"""FLAC: facts from its STREAMINFO."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ STREAMINFO_BYTES: Final = 34
 
 
 def parse_flac(reader: BoundedReader, found: Found) -> None:
-    """Facts of a bare FLAC file.
+    """Collect facts of a bare FLAC file.
 
     Raises:
-        OutOfBytesError: where the file ends in its headers.
+        OutOfBytesError: the file ends within its headers.
     """
     found.codec = "flac"
     block = reader.need(found.audio.start + 4, 4)
@@ -24,7 +24,7 @@ def parse_flac(reader: BoundedReader, found: Found) -> None:
 
 
 def stream_info(block: bytes, found: Found) -> None:
-    """Facts of a STREAMINFO block, whole; a total of 0 samples means that it is unknown."""
+    """Collect facts of a complete STREAMINFO block. A total of 0 samples means that it is unknown."""
     packed = int.from_bytes(block[10:18], "big")
     found.sample_rate_hz, found.channels = packed >> 44, (packed >> 41 & 7) + 1
     found.bit_rate_mode = "variable"

@@ -1,4 +1,4 @@
-"""Matroska and WebM: Info and the first audio track."""
+"""Matroska and WebM: facts from Info and the first audio track."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mgc.audio.probe.found import Found
 from mgc.audio.probe.reader import BoundedReader
 
 MAX_ELEMENTS: Final = 256
-"""Elements looked at on one level."""
+"""Most elements that are read on one level."""
 
 _SEGMENT, _SEEK_HEAD, _SEEK, _SEEK_ID, _SEEK_POSITION = 0x18538067, 0x114D9B74, 0x4DBB, 0x53AB, 0x53AC
 _INFO, _TICK, _DURATION = 0x1549A966, 0x2AD7B1, 0x4489
@@ -30,7 +30,7 @@ _CODECS: Final = {
 
 
 class _Element(NamedTuple):
-    """An element's contents: where they begin and end; one of unknown size ends with its parent."""
+    """Content of an element: its start and end. An element of unknown size ends with its parent."""
 
     name: int
     start: int
@@ -38,10 +38,10 @@ class _Element(NamedTuple):
 
 
 def parse_matroska(reader: BoundedReader, found: Found) -> None:
-    """Facts of the first audio track; the length is that of the whole segment, where it is written.
+    """Collect facts of the first audio track. The length is that of the whole segment, if it is stated.
 
     Raises:
-        OutOfBytesError: where the file ends in its headers.
+        OutOfBytesError: the file ends within its headers.
     """
     start, stop = found.audio
     segment = next((part for part in _elements(reader, start, stop) if part.name == _SEGMENT), None)
@@ -56,7 +56,7 @@ def parse_matroska(reader: BoundedReader, found: Found) -> None:
             parsers.pop(part.name)(reader, part, found)
         if part.name == _CLUSTER or not parsers:
             break
-    # What does not stand before the first cluster stands where the seek head says, if anywhere.
+    # Elements that do not come before the first cluster are where the seek head says, if anywhere.
     for name in [name for name in parsers if name in places]:
         there = next(_elements(reader, places[name], segment.stop), None)
         if there is not None and there.name == name:
@@ -91,7 +91,7 @@ def _real(reader: BoundedReader, part: _Element) -> float | None:
 
 
 def _places(reader: BoundedReader, seek_head: _Element, origin: int) -> dict[int, int]:
-    """Where in the file the seek head says that elements stand."""
+    """Return the offsets of elements, by name, as the seek head states them."""
     places = {}
     for seek in _elements(reader, seek_head.start, seek_head.stop):
         if seek.name == _SEEK:
@@ -123,7 +123,7 @@ def _tracks(reader: BoundedReader, tracks: _Element, found: Found) -> None:
 
 
 def _audio_track(reader: BoundedReader, fields: dict[int, _Element], found: Found) -> None:
-    found.sample_rate_hz, found.channels = 8000, 1  # What the specification says where the file says nothing.
+    found.sample_rate_hz, found.channels = 8000, 1  # Defaults of the specification.
     if _AUDIO in fields:
         for part in _elements(reader, fields[_AUDIO].start, fields[_AUDIO].stop):
             if part.name in (_RATE, _OUTPUT_RATE):
@@ -139,7 +139,7 @@ def _audio_track(reader: BoundedReader, fields: dict[int, _Element], found: Foun
 
 
 def _codec(text: str) -> str | None:
-    """A codec's name for a Matroska codec id: `A_AAC/MPEG4/LC` is `aac`."""
+    """Return the name of a codec by its Matroska codec id: `A_AAC/MPEG4/LC` is `aac`."""
     if text in _CODECS:
         return _CODECS[text]
     name = text.removeprefix("A_").split("/")[0].lower()

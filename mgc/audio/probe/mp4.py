@@ -1,4 +1,4 @@
-"""MP4, M4A and QuickTime: the first audio track of the box `moov`, wherever that stands."""
+"""MP4, M4A and QuickTime: facts of the first audio track in the box `moov`, wherever it is."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from mgc.audio.probe.found import Found
 from mgc.audio.probe.reader import BoundedReader, OutOfBytesError
 
 MAX_BOXES: Final = 256
-"""Boxes looked at on one level."""
+"""Most boxes that are read on one level."""
 
 _ENTRY_BYTES: Final = 1024
-"""As much of a sample description as is read."""
+"""Most bytes of a sample description that are read."""
 
 _OBJECT_TYPES: Final = {
     **dict.fromkeys((0x40, 0x66, 0x67, 0x68), "aac"),
@@ -31,7 +31,7 @@ _SPECTRAL_BAND_REPLICATION, _PARAMETRIC_STEREO = 5, 29
 
 
 class _Box(NamedTuple):
-    """A box's contents: name, and where they begin and end."""
+    """Content of a box: its name, start and end."""
 
     name: bytes
     start: int
@@ -39,16 +39,16 @@ class _Box(NamedTuple):
 
 
 def parse_mp4(reader: BoundedReader, found: Found) -> None:
-    """Facts of the first audio track. Of a fragmented file, the length stands in `mehd` or `sidx`, if anywhere.
+    """Collect facts of the first audio track. In a fragmented file the length is in `mehd` or `sidx`, if anywhere.
 
     Raises:
-        OutOfBytesError: where the file ends before its index does.
+        OutOfBytesError: the file ends within its index.
     """
     movie = index = None
     for box in _boxes(reader, *found.audio):
         movie = box if box.name == b"moov" and movie is None else movie
         index = box if box.name == b"sidx" and index is None else index
-        # An index of fragments follows the movie box at once, if there is one.
+        # An index of fragments follows directly after the movie box, if there is one.
         if movie is not None and box.name in (b"moof", b"mdat", b"sidx"):
             break
         if movie is not None and _child(reader, movie, b"mvex") is None:
@@ -91,7 +91,7 @@ def _track(reader: BoundedReader, media: _Box, found: Found) -> None:
     if header is not None:
         wide = reader.need(header.start, 1) == b"\x01"
         scale, duration = reader.unpack(">IQ" if wide else ">II", header.start + (20 if wide else 12))
-        # All ones: unknown. 0: the samples stand in fragments.
+        # All ones: unknown. 0: the samples are in fragments.
         if duration not in (0, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF):
             found.length(duration, scale, "announced")
     box: _Box | None = media
@@ -106,7 +106,7 @@ def _track(reader: BoundedReader, media: _Box, found: Found) -> None:
 
 
 def _sample_entry(reader: BoundedReader, entry: _Box, found: Found) -> None:
-    """Codec, channels and sample rate of an AudioSampleEntry, or of QuickTime's versions 1 and 2 of it."""
+    """Collect codec, channels and sample rate of an AudioSampleEntry, or of QuickTime's versions 1 and 2 of it."""
     found.codec = four_characters(entry.name)
     version, found.channels, rate = reader.unpack(">8xH6xH6xI", entry.start)
     found.sample_rate_hz = rate / 65536
@@ -158,7 +158,7 @@ def _elementary_stream(data: bytes, found: Found) -> None:
 
 
 def _aac_configuration(data: bytes, found: Found) -> None:
-    """Sample rate and channels from an AudioSpecificConfig (ISO/IEC 14496-3), which knows better than the container."""
+    """Collect sample rate and channels from an AudioSpecificConfig (ISO/IEC 14496-3). It overrides the container."""
     bits, left = int.from_bytes(data.ljust(16, b"\0"), "big"), 128
 
     def take(count: int) -> int:
@@ -185,7 +185,7 @@ def _aac_configuration(data: bytes, found: Found) -> None:
 
 
 def _fragmented(reader: BoundedReader, movie: _Box, index: _Box | None, found: Found) -> None:
-    """The length of a file whose samples stand in fragments."""
+    """Set the length of a file whose samples are in fragments."""
     extends = _child(reader, movie, b"mvex")
     total = _child(reader, extends, b"mehd") if extends else None
     header = _child(reader, movie, b"mvhd")
@@ -205,7 +205,7 @@ def _fragmented(reader: BoundedReader, movie: _Box, index: _Box | None, found: F
             raise OutOfBytesError
         [gap] = reader.unpack(">Q" if wide else ">I", first - (8 if wide else 4))
         size = sum(struct.unpack_from(">I", entries, at)[0] & 0x7FFFFFFF for at in range(0, len(entries), 12))
-        # A file may hold an index before each fragment, of that fragment alone.
+        # A file may have an index before each fragment, for that fragment only.
         if reader.upto(index.stop + gap + size + 4, 4) in (b"styp", b"sidx", b"moof"):
             return
         ticks = sum(struct.unpack_from(">I", entries, at + 4)[0] for at in range(0, len(entries), 12))

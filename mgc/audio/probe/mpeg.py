@@ -1,35 +1,35 @@
-"""What the first frames of MPEG audio say about the rest of the file."""
+"""What the first frames of MPEG audio tell about the rest of the file."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final, Self
 
-from mgc.audio.mpeg import FrameHeader, SeekTable, frames, seek_table, synchronize
+from mgc.audio.mpeg import FrameHeader, SeekTable, frames, parse_seek_table, synchronize
 from mgc.audio.probe.facts import Probe
 from mgc.audio.source import ByteRange, Source
 
 DECODER_DELAY_SAMPLES: Final = 529
-"""Of a decoder of layer III. libmpg123 drops it, and the encoder's, where a Xing or Info frame stands in front."""
+"""Delay of a layer III decoder. After a Xing or Info frame, libmpg123 drops it and the encoder's delay."""
 
 _LOWEST_BPS: Final = {1: 32_000, 2: 8_000}
 _HIGHEST_BPS: Final = {1: 448_000, 2: 256_000}
-"""Mean bit rates that a stream can have, by MPEG-1 and the lower rates."""
+"""Limits of the mean bit rate of a stream: MPEG-1, and the lower sample rates."""
 
 
 @dataclass(frozen=True)
 class MpegStream:
-    """A stream of MPEG audio by its first frames.
+    """A stream of MPEG audio, as its first frames describe it.
 
     Attributes:
-        audio: where in the file it lies; the first frame, of music or with the table, begins at its start.
-        header: of the first frame of music.
-        word: its four bytes.
-        first_byte: where it begins.
-        table: what stands in front of it, or None; `believable` says whether its numbers can be.
-        believable: whether the table's frames and bytes make a bit rate that exists.
-        constant: whether the frames of the head have one bit rate, and no table says otherwise.
-        head_frame_bytes: mean size of the head's frames.
+        audio: byte range of the stream; its first frame holds music or the seek table.
+        header: header of the first frame of music.
+        word: the four bytes of that header.
+        first_byte: offset of the first frame of music.
+        table: seek table in front of it, or None.
+        believable: whether the table's numbers of frames and bytes give a bit rate that exists.
+        constant: whether the first frames have one bit rate and no table says otherwise.
+        head_frame_bytes: mean length of the first frames.
     """
 
     audio: ByteRange
@@ -43,18 +43,18 @@ class MpegStream:
 
     @classmethod
     def find(cls, head: bytes, audio: ByteRange) -> Self | None:
-        """The stream that begins in these bytes, or None.
+        """Return the stream that begins in these bytes, or None.
 
         Args:
-            head: the file's bytes from `audio.start` on, some KiB.
-            audio: where between the tags the audio lies.
+            head: first KiB of the audio, from `audio.start` on.
+            audio: byte range of the audio, between the tags.
         """
         start = synchronize(head)
         if start is None:
             return None
         found = list(frames(head, start))
         (offset, header), *others = found
-        table = seek_table(head[offset : offset + header.size_bytes], header)
+        table = parse_seek_table(head[offset : offset + header.size_bytes], header)
         music = others if table is not None and table.name != "VBRI" and others else found
         offset, first = music[0]
         within = ByteRange(audio.start + start, audio.stop)
@@ -73,14 +73,14 @@ class MpegStream:
 
     @property
     def skipped_samples(self) -> int:
-        """Samples of the first frames that libmpg123 drops: the delays of decoder and encoder, where a table is."""
+        """Samples at the start that libmpg123 drops: the delays of decoder and encoder, if there is a table."""
         if self.table is None or self.table.name == "VBRI":
             return 0
         return DECODER_DELAY_SAMPLES + (self.table.delay_samples or 0)
 
     @property
     def frame_count(self) -> int:
-        """Frames of music: as the table says, less what a truncated file lacks; else by the frames' mean size."""
+        """Number of frames of music: by the table, less what a truncated file lacks; else by their mean length."""
         table = self.table
         if self.believable and table is not None and table.frames is not None:
             stated = table.stream_bytes or self.audio.size_bytes
@@ -89,39 +89,39 @@ class MpegStream:
 
     @property
     def mean_frame_bytes(self) -> float:
-        """Mean size of the frames, exact for a constant rate; some encoders never pad a frame to keep it."""
+        """Mean length of the frames; exact at a constant rate, except for encoders that never pad a frame."""
         exact = self.header.mean_size_bytes
         return exact if self.constant and abs(self.head_frame_bytes - exact) < 0.25 else self.head_frame_bytes
 
     @property
     def duration_seconds(self) -> float:
-        """Length of what is there, delays and padding left out."""
+        """Length of the audio that is there, without delays and padding."""
         padding = (self.table.padding_samples or 0) if self.table is not None and not self.is_truncated else 0
         dropped = self.skipped_samples + max(0, padding - DECODER_DELAY_SAMPLES)
         return max(0, self.frame_count * self.header.samples - dropped) / self.header.sample_rate_hz
 
     @property
     def announced_seconds(self) -> float | None:
-        """Length by the table, whether or not the file holds it all; None without a believable one."""
+        """Length according to the table, even if the file is truncated; None without a believable table."""
         if not self.believable or self.table is None or self.table.frames is None:
             return None
         return self.table.frames * self.header.samples / self.header.sample_rate_hz
 
     @property
     def is_truncated(self) -> bool:
-        """Whether the file ends before the table says."""
+        """Whether the file ends earlier than the table says."""
         stated = self.table.stream_bytes if self.believable and self.table is not None else None
         return stated is not None and stated > self.audio.size_bytes + self.header.size_bytes
 
 
 def probe_mpeg(source: Source, head: bytes, audio: ByteRange, tags: tuple[str, ...]) -> Probe | None:
-    """Facts of bare MPEG audio, or None where no frames follow one another in the head.
+    """Return facts of bare MPEG audio; None if no frames follow one another in the head.
 
     Args:
-        source: the file; not read again.
-        head: its bytes from `audio.start` on.
-        audio: where between the tags the audio lies.
-        tags: names of these tags.
+        source: file; it is not read again.
+        head: first bytes of the audio, from `audio.start` on.
+        audio: byte range of the audio, between the tags.
+        tags: names of the tags.
     """
     stream = MpegStream.find(head, audio)
     if stream is None:
@@ -142,12 +142,12 @@ def probe_mpeg(source: Source, head: bytes, audio: ByteRange, tags: tuple[str, .
 
 
 def _is_believable(table: SeekTable, header: FrameHeader, audio: ByteRange) -> bool:
-    """Whether frames and bytes give a bit rate that exists, and the bytes are not far fewer than the file has."""
+    """Return whether the table gives a bit rate that exists, and covers about the whole file."""
     if table.frames is None:
         return False
     stream_bytes = table.stream_bytes or audio.size_bytes
     seconds = table.frames * header.samples / header.sample_rate_hz
     mean_bps = 8 * stream_bytes / seconds
-    # A table for the first of several files glued together says nothing of the others.
+    # If several files were joined, the table of the first one does not describe the others.
     whole = stream_bytes > 0.9 * audio.size_bytes - header.size_bytes
     return whole and 0.95 * _LOWEST_BPS[header.version] < mean_bps < 1.05 * _HIGHEST_BPS[header.version]

@@ -1,4 +1,4 @@
-"""Ogg: Vorbis, Opus, FLAC and Speex; the length from the last page's granule position."""
+"""Ogg: Vorbis, Opus, FLAC and Speex. The granule position of the last page gives the length."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from mgc.audio.probe.reader import BLOCK_BYTES, TAIL_BYTES, BoundedReader
 from mgc.audio.source import ByteRange
 
 MAX_STREAMS: Final = 32
-"""First pages of streams looked at; they stand together at the front."""
+"""Most first pages of streams that are read; they come together at the front."""
 
 MAX_PAGES: Final = 256
-"""Pages walked at the front in search of the first ones with sound."""
+"""Most pages at the front that are searched for the first ones with sound."""
 
 TAIL_BLOCKS: Final = 3
-"""Blocks of 64 KiB searched from the end for the stream's last page, if what was read of the tail does not hold it; one
-does unless streams are multiplexed."""
+"""Blocks of 64 KiB that are searched backwards for the last page of the stream, if the tail that was read does not hold
+it. One block is enough unless streams are multiplexed."""
 
 _PAGE: Final = struct.Struct("<4sBBqIIIB")
 _PAGE_HEAD_BYTES: Final = _PAGE.size + 255
 _FIRST_PAGE: Final = 0x02
 _PAGE_SAMPLES: Final = 255 * 8192
-"""No page holds more samples than this; a stream whose first page ends later was cut out of a longer one."""
+"""Most samples in a page. A stream whose first page ends later was cut out of a longer one."""
 
 
 class _Page(NamedTuple):
-    """A page: is it a stream's first, at which sample it ends (negative: at none), whose it is, and where it lies."""
+    """A page: whether it is the first of its stream, the sample at which it ends (negative: none), and its place."""
 
     first: bool
     granule: int
@@ -39,7 +39,7 @@ class _Page(NamedTuple):
 
 
 class _Span(NamedTuple):
-    """What the front holds of a stream: samples up to its first and last page there, and the bytes between."""
+    """Part of a stream at the front of a file: samples up to its first and last page, and the bytes between."""
 
     first_granule: int
     last_granule: int
@@ -47,13 +47,13 @@ class _Span(NamedTuple):
 
 
 def parse_ogg(reader: BoundedReader, found: Found) -> None:
-    """Facts of the first audio stream in an Ogg file.
+    """Collect facts of the first audio stream in an Ogg file.
 
-    Where no page at the file's end belongs to that stream (a chain of several, or a file cut and mended), the length is
-    estimated from the bytes and samples at the front.
+    If no page at the end of the file belongs to that stream (several streams in a chain, or a repaired file), the
+    length is estimated from the bytes and samples at the front.
 
     Raises:
-        OutOfBytesError: where the file ends in its headers.
+        OutOfBytesError: the file ends within its headers.
     """
     start, stop = found.audio
     serial = pre_skip = None
@@ -83,7 +83,7 @@ def parse_ogg(reader: BoundedReader, found: Found) -> None:
 
 
 def _page(reader: BoundedReader, at: int) -> _Page | None:
-    """The page at an offset, None if none begins there."""
+    """Return the page at an offset, or None if none begins there."""
     head = reader.upto(at, _PAGE_HEAD_BYTES)
     return _read_page(head, 0, at)
 
@@ -100,7 +100,7 @@ def _read_page(data: bytes, at: int, data_start: int) -> _Page | None:
 
 
 def _identify(packet: bytes, found: Found) -> int | None:
-    """Facts from a stream's first packet, and how many samples at its start are not to be heard; None if no audio."""
+    """Collect facts from the first packet of a stream; return how many first samples to skip, None if not audio."""
     if packet.startswith(b"\x01vorbis") and len(packet) >= 16:
         found.codec, found.bit_rate_mode = "vorbis", "variable"
         found.channels, found.sample_rate_hz = struct.unpack_from("<BI", packet, 11)
@@ -121,7 +121,7 @@ def _identify(packet: bytes, found: Found) -> int | None:
 
 
 def _walk(reader: BoundedReader, at: int, stop: int, serial: int) -> _Span | None:
-    """Walk the front's pages that are there already."""
+    """Walk the pages at the front that were read already."""
     first: _Page | None = None
     last: _Page | None = None
     for _ in range(MAX_PAGES):
@@ -137,7 +137,7 @@ def _walk(reader: BoundedReader, at: int, stop: int, serial: int) -> _Span | Non
 
 
 def _last_granule(reader: BoundedReader, audio: ByteRange, serial: int, serials: set[int]) -> int | None:
-    """The sample at which a stream's last whole page ends; None also if a stream that began later ends the file."""
+    """Return the sample at which the last whole page of a stream ends; None if the file ends with another stream."""
     start, stop = audio
     end = stop
     tail_bytes = max(0, TAIL_BYTES - (reader.size_bytes - stop))
@@ -154,6 +154,6 @@ def _last_granule(reader: BoundedReader, audio: ByteRange, serial: int, serials:
             at = data.rfind(b"OggS", 0, at)
         if begin == start:
             return None
-        # A page's head may lie across two blocks.
+        # The head of a page may span two blocks.
         end = min(stop, begin + _PAGE_HEAD_BYTES)
     return None

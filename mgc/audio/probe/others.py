@@ -1,4 +1,4 @@
-"""Formats told by their first bytes alone, for the decoder to see to; a few facts where one header holds them."""
+"""Formats that are recognised by their first bytes only, with a few facts if one header holds them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SIGNATURES: Final[tuple[tuple[bytes, str, str | None], ...]] = (
     (b"NIST_1A", "nist", None),
     (b"\x00\x00\x01\xba", "mpegps", None),
 )
-"""First bytes, container, codec where the container tells it."""
+"""First bytes, container, and codec if the container implies it."""
 
 _AC3_RATES_HZ: Final = (48000, 44100, 32000)
 _AU_CODECS: Final = {
@@ -35,14 +35,14 @@ _AU_CODECS: Final = {
     **{2 + number: ("pcm", sample_bytes) for number, sample_bytes in enumerate((1, 2, 3, 4, 4, 8))},
     27: ("alaw", 1),
 }
-"""By the number of the encoding: codec and bytes a sample."""
+"""Codec and bytes per sample, by the number of the encoding."""
 
 _WAVPACK_RATES_HZ: Final = (6000, 8000, 9600, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200)
 _UNKNOWN: Final = 0xFFFFFFFF
 
 
 def is_ac3(head: bytes) -> bool:
-    """Whether an AC-3 or E-AC-3 frame begins here: its sync word, and a rate, size and version that exist."""
+    """Return whether an AC-3 or E-AC-3 frame begins here: a sync word, and a rate, size and version that exist."""
     if len(head) < 6 or head[:2] != b"\x0b\x77":
         return False
     version = head[5] >> 3
@@ -50,7 +50,7 @@ def is_ac3(head: bytes) -> bool:
 
 
 def parse_ac3(reader: BoundedReader, found: Found) -> None:
-    """Codec and, of AC-3, the sample rate."""
+    """Collect the codec and, for AC-3, the sample rate."""
     head = reader.need(found.audio.start, 6)
     plain = head[5] >> 3 <= 10
     found.codec = "ac3" if plain else "eac3"
@@ -59,10 +59,10 @@ def parse_ac3(reader: BoundedReader, found: Found) -> None:
 
 
 def parse_other(reader: BoundedReader, found: Found) -> None:
-    """Facts of a format in `SIGNATURES`.
+    """Collect facts of a format in `SIGNATURES`.
 
     Raises:
-        OutOfBytesError: where the file ends in its header.
+        OutOfBytesError: the file ends within its header.
     """
     start, stop = found.audio
     head = reader.upto(start, 32)

@@ -1,4 +1,4 @@
-"""Reads by ranges out of one file, few and short whatever its bytes say."""
+"""Read one file by a few short ranges, whatever its bytes say."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Any, Final
 from mgc.audio.source import ByteRange, Source
 
 BLOCK_BYTES: Final = 1 << 16
-"""No single read is longer, the head's included."""
+"""Longest single read; also the length of the first one."""
 
 TAIL_BYTES: Final = 1 << 14
-"""What is read of the file's end together with the head: tags that hold no picture, mostly an Ogg file's last page."""
+"""Bytes read at the end of the file together with its head: tags without pictures, and mostly the last page of Ogg."""
 
 MAX_READS: Final = 24
-"""Ranges read of one file, head and tail included; so at most 1.5 MiB in all."""
+"""Most ranges read of one file, head and tail included: at most 1.5 MiB in all."""
 
 
 class OutOfBytesError(Exception):
-    """The file, or the reads that a probe may make, ended; what has been found until then stands."""
+    """The file or the permitted reads ended. The facts found so far remain."""
 
 
 class BoundedReader:
-    """What a parser sees of a file. Blocks once read are kept; a read past the bounds finds nothing.
+    """Reads a file for a parser. Keeps blocks that were read; a read beyond the limits returns nothing.
 
     Args:
-        source: the file. Its head and tail are read at once.
+        source: file. Its head and tail are read at once.
     """
 
     def __init__(self, source: Source) -> None:
@@ -38,12 +38,12 @@ class BoundedReader:
         self._blocks = [(part.start, data) for part, data in zip(ranges, source.read(ranges), strict=True)]
 
     def stretch(self, offset: int, least: int, ahead: int = BLOCK_BYTES) -> bytes:
-        """Bytes from an offset on, as many as one block has of them.
+        """Return the bytes from an offset on, as many as one block holds.
 
         Args:
-            offset: where they begin.
-            least: how many are needed; fewer come only at the end of the file or of the reads allowed.
-            ahead: how many to read if none of the blocks already read holds what is needed.
+            offset: offset of the first byte.
+            least: number of bytes needed; fewer are returned only at the end of the file or of the permitted reads.
+            ahead: number of bytes to read if no block that was read holds the needed ones.
         """
         least = min(least, BLOCK_BYTES, self.size_bytes - offset)
         if offset < 0 or least <= 0:
@@ -60,14 +60,14 @@ class BoundedReader:
         return data
 
     def upto(self, offset: int, count: int, ahead: int = BLOCK_BYTES) -> bytes:
-        """`count` bytes, fewer only at the end of the file or of the reads allowed."""
+        """Return `count` bytes; fewer only at the end of the file or of the permitted reads."""
         return self.stretch(offset, count, ahead)[: max(count, 0)]
 
     def need(self, offset: int, count: int) -> bytes:
-        """Exactly `count` bytes.
+        """Return exactly `count` bytes.
 
         Raises:
-            OutOfBytesError: if they are not there, or lie beyond what a probe may read.
+            OutOfBytesError: they are not there, or lie beyond the permitted reads.
         """
         data = self.upto(offset, count)
         if len(data) < count:
@@ -75,7 +75,7 @@ class BoundedReader:
         return data
 
     def unpack(self, form: str, offset: int) -> tuple[Any, ...]:
-        """Numbers at an offset, by a format of `struct`.
+        """Return the values at an offset, by a format of `struct`.
 
         Raises:
             OutOfBytesError: as `need`.

@@ -10,19 +10,19 @@ from mgc.audio.probe.found import Found
 from mgc.audio.probe.reader import BoundedReader
 
 _FORMAT_BYTES: Final = 40
-"""As much of a format chunk as is read."""
+"""Most bytes of a format chunk that are read."""
 
 _UNKNOWN: Final = 0xFFFFFFFF
 _SAMPLE_COUNTED: Final = ("pcm", "alaw", "mulaw")
 
 
 def parse_wav(reader: BoundedReader, found: Found) -> None:
-    """Facts of a WAV file, from its chunks `fmt `, `ds64`, `fact` and `data`.
+    """Collect facts of a WAV file from its chunks `fmt `, `ds64`, `fact` and `data`.
 
-    A data chunk of size 0 or 0xFFFFFFFF, as programs leave it that write to a pipe, reaches to the file's end.
+    A data chunk of size 0 or 0xFFFFFFFF reaches to the end of the file. Programs that write to a pipe leave it so.
 
     Raises:
-        OutOfBytesError: where the file ends in its headers.
+        OutOfBytesError: the file ends within its headers.
     """
     start, stop = found.audio
     order = ">" if reader.need(start, 4) == b"RIFX" else "<"
@@ -30,10 +30,10 @@ def parse_wav(reader: BoundedReader, found: Found) -> None:
 
 
 def parse_w64(reader: BoundedReader, found: Found) -> None:
-    """Facts of a Sony Wave64 file: as WAV, with 128-bit names and 64-bit sizes.
+    """Collect facts of a Sony Wave64 file, which is like WAV with 128-bit names and 64-bit sizes.
 
     Raises:
-        OutOfBytesError: where the file ends in its headers.
+        OutOfBytesError: the file ends within its headers.
     """
     start, stop = found.audio
     _parse(reader, found, start + 40, stop, Layout("<16sQ", 8, size_counts_head=True), "<")
@@ -65,7 +65,7 @@ def _parse(reader: BoundedReader, found: Found, start: int, stop: int, layout: L
 
 
 def _data_bytes(data: Chunk, stop: int, wide_data_bytes: int | None) -> int:
-    """Bytes of sound that are there, whatever the header announces."""
+    """Return the bytes of sound that are there, whatever the header announces."""
     if data.announced_bytes == _UNKNOWN and wide_data_bytes:
         return min(wide_data_bytes, stop - data.start)
     if data.announced_bytes in (0, _UNKNOWN):
@@ -74,7 +74,7 @@ def _data_bytes(data: Chunk, stop: int, wide_data_bytes: int | None) -> int:
 
 
 def _measure(found: Found, wave: WaveFormat, data_bytes: int, fact: int | None) -> None:
-    """Length and bit rate. Where each block holds a known number of samples, the bytes that are there count."""
+    """Set length and bit rate. If blocks have a known number of samples, the bytes that are there are counted."""
     if wave.codec in _SAMPLE_COUNTED:
         frame_bytes = wave.channels * ((wave.bits + 7) // 8) or wave.block_bytes
         if frame_bytes:
@@ -82,7 +82,7 @@ def _measure(found: Found, wave: WaveFormat, data_bytes: int, fact: int | None) 
             found.bit_rate_mode, found.bit_rate_bps = "constant", 8 * frame_bytes * wave.sample_rate_hz
     elif wave.samples_a_block and wave.block_bytes:
         samples = -(-data_bytes // wave.block_bytes) * wave.samples_a_block
-        # The last block may be filled up; but of stereo IMA ADPCM, libsndfile writes a `fact` of half of what is there.
+        # The last block may be padded. For stereo IMA ADPCM, libsndfile writes a `fact` that is half of the true count.
         filled = fact is not None and 0 <= samples - fact < wave.samples_a_block
         found.samples(fact if fact is not None and filled else samples, "counted")
         found.bit_rate_mode = "constant"

@@ -1,4 +1,4 @@
-"""Tags that stand before and behind the audio of bare streams: ID3v2, APEv2, Lyrics3, ID3v1."""
+"""Tags before and after the audio of bare streams: ID3v2, APEv2, Lyrics3, ID3v1."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mgc.audio.probe.reader import BoundedReader
 from mgc.audio.source import ByteRange
 
 MAX_TAGS: Final = 8
-"""Tags looked for at each end."""
+"""Most tags that are looked for at each end."""
 
 _ID3V1_BYTES: Final = 128
 _ENHANCED_BYTES: Final = 227
@@ -17,14 +17,13 @@ _APE_BYTES: Final = 32
 _APE_HAS_HEADER, _APE_IS_HEADER = 1 << 31, 1 << 29
 _LYRICS_BEGIN: Final = b"LYRICSBEGIN"
 _LYRICS1_BYTES: Final = 5100 + 20
-"""Most that a Lyrics3 v1 tag takes."""
+"""Longest Lyrics3 v1 tag in bytes."""
 
 
 def strip_tags(reader: BoundedReader) -> tuple[ByteRange, tuple[str, ...]]:
-    """Where the audio lies between the tags, and the tags' names in order of place.
+    """Return the byte range of the audio between the tags, and the names of the tags in order of place.
 
-    Of a tag whose size reaches beyond what is there, only the header (or footer) counts: the audio is to be searched
-    for from there.
+    If a tag claims to be longer than the file, only its header (or footer) is skipped.
 
     Returns:
         The range, possibly empty, and names among `ID3v2`, `APEv2` (also version 1), `Lyrics3`, `ID3v1`.
@@ -48,7 +47,7 @@ def strip_tags(reader: BoundedReader) -> tuple[ByteRange, tuple[str, ...]]:
 
 
 def _leading(head: bytes, room: int) -> tuple[str | None, int]:
-    """The tag that begins with these bytes, and its size."""
+    """Return the name and the size of the tag that begins with these bytes."""
     size = _id3v2_bytes(head, b"ID3")
     if size is not None:
         return "ID3v2", size if size <= room else 10
@@ -60,7 +59,7 @@ def _leading(head: bytes, room: int) -> tuple[str | None, int]:
 
 
 def _id3v2_bytes(head: bytes, magic: bytes) -> int | None:
-    """Size of an ID3v2 tag by its header or footer, both included; four bytes of seven bits each."""
+    """Return the size of an ID3v2 tag with header and footer; the size field is four bytes of seven bits."""
     if len(head) < 10 or not head.startswith(magic) or 0xFF in head[3:5] or max(head[6:10]) > 127:
         return None
     size = head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]
@@ -69,13 +68,13 @@ def _id3v2_bytes(head: bytes, magic: bytes) -> int | None:
 
 
 def _trailing(reader: BoundedReader, start: int, stop: int) -> tuple[str | None, int]:
-    """The tag that ends at `stop`, and its size."""
+    """Return the name and the size of the tag that ends at `stop`."""
     room = stop - start
     count = min(room, _ID3V1_BYTES + _ENHANCED_BYTES)
     data = reader.upto(stop - count, count, ahead=0)
     if len(data) < count:
         return None, 0
-    # An APE tag's own mark, APETAGEX, holds the letters TAG too.
+    # The signature APETAGEX contains the letters TAG too.
     if data[-128:-125] == b"TAG" and data[-131:-123] != b"APETAGEX":
         enhanced = len(data) == _ID3V1_BYTES + _ENHANCED_BYTES and data.startswith(b"TAG+")
         return "ID3v1", _ID3V1_BYTES + enhanced * _ENHANCED_BYTES

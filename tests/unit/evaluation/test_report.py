@@ -1,131 +1,17 @@
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-import sys
 from dataclasses import replace
-from html.parser import HTMLParser
 
-import numpy as np
 import pytest
 
-from mgc.evaluation.alarms import Thresholds
-from mgc.evaluation.night import (
-    Confidence,
-    Flip,
-    Flips,
-    LabelsRun,
-    Override,
-    Overrides,
-    QuarantineRow,
-    Throughput,
-    TrackCounts,
-)
 from mgc.evaluation.report import (
     EpochRow,
     ReportContent,
     render_report,
     report_json,
 )
-from mgc.evaluation.scores import score
-
-HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
-
-SCORES = score(np.array([0, 0, 1, 1, 1]), np.eye(3)[[0, 1, 1, 1, 0]], ("blues", "folk", "jazz"))
-
-RUN = LabelsRun(
-    run_id="run-1",
-    started_at="2026-03-01T02:00:00+00:00",
-    finished_at="2026-03-01T03:05:07.250000+00:00",
-    seconds=3907.25,
-    catalog_uri="s3://key:secret@music/catalog.parquet?X-Amz-Signature=abc",
-    labels_uri="s3://labels/nightly",
-    table_version=17,
-    counts=TrackCounts(planned=1234, labeled=1230, quarantined=4, up_to_date=80000, pending=2, removed=3),
-    genre_counts={"folk": 30, "blues": 90},
-    training_genre_share={"blues": 0.25, "jazz": 0.5},
-    quarantine_by_kind={"truncated": 3, "empty": 1},
-    quarantine=[QuarantineRow("a/1.mp3", "s3://music/a/1.mp3", "truncated", "ends after 0.3 s")],
-)
-
-NIGHT = replace(
-    RUN,
-    counts=replace(RUN.counts, new=1000, changed=200, stale=4, retried=30, waiting=5, corrected=6, unknown_overrides=8),
-    previous_version=16,
-    previous_genre_counts={"folk": 900, "blues": 1100},
-    genre_counts={"folk": 500, "blues": 1500},
-    run_genre_counts={"blues": 1200},
-    first_tries={"": 1100, "truncated": 3, "fetch_failed": 97},
-    run_quarantine_by_kind={"truncated": 2},
-    quarantine_examples={"truncated": [QuarantineRow("a/1.mp3", "s3://music/a/1.mp3", "truncated", "ends at 0.3 s")]},
-    quarantine=[QuarantineRow(f"a/{n}.mp3", "s3://music/a", "truncated", "ends after 0.3 s") for n in range(1, 4)],
-    throughput=Throughput(1234, 617.0, 12.5, 8, 1, 4 << 30, 3 << 20, 500_000.0, 5400.0, 60.0, 300.0, 40.0),
-    confidence=Confidence((0,) * 10 + (100,) * 10, 0.75),
-    run_confidence=Confidence((0,) * 10 + (60, 0, 40) + (0,) * 7, 0.56),
-    previous_confidence=Confidence((0,) * 19 + (7,), 0.97),
-    flips=Flips(
-        400, 90, 300, 75, [("folk", "blues", 60), ("jazz", "folk", 30)], [Flip("a/7.mp3", "folk", "blues", 0.91, 0.82)]
-    ),
-    overrides=Overrides(
-        50, 31, 12, 7, [("blues", "jazz", 12)], [Override("a/8.mp3", "jazz", "blues", "ann", "the sleeve says so"),
-                                                  Override("a/9.mp3", "jazz", None, "bob", None)]
-    ),
-)  # fmt: skip
-
-HISTORY = [EpochRow(1, 2.0, 0.3, 2.1, 0.25, 0.2), EpochRow(2, 1.5, 0.5), EpochRow(3, float("nan"), 0.6, 1.9, 0.4, 0.35)]
-
-FULL = ReportContent(
-    title="A report",
-    notices=["Synthetic corpus."],
-    model={"Bundle": "abc123", "Seed": "17"},
-    scores=SCORES,
-    split_name="test",
-    split_description="Artists apart.",
-    history=HISTORY,
-    labels_run=NIGHT,
-)
-
-
-class Page(HTMLParser):
-    """Elements by tag with their attributes, and the text that a reader sees."""
-
-    VOID = frozenset({"meta", "link", "br"})
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.words: list[str] = []
-        self.feed(html)
-        self.close()
-        assert self.open == [], "every element is closed"
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return re.sub(r"\s+", " ", " ".join(self.words))
-
-    @property
-    def ids(self) -> list[str]:
-        return [str(attributes["id"]) for _, attributes in self.elements if "id" in attributes]
-
-    def tags(self) -> set[str]:
-        return {tag for tag, _ in self.elements}
+from tests.unit.evaluation.report_samples import FULL, HISTORY, NIGHT, RUN, SCORES, Page
 
 
 @pytest.fixture(scope="module")
@@ -275,24 +161,6 @@ def test_the_confidence_of_the_run_is_drawn_over_that_of_the_night_before(full: 
     )
 
 
-def test_the_json_is_json_and_keeps_no_secret() -> None:
-    row = QuarantineRow("a", "s3://key:secret@b/a", "empty", "GET s3://key:secret@b/a?X-Amz-Signature=secret")
-    content = replace(FULL, labels_run=replace(NIGHT, quarantine=[row], quarantine_examples={"empty": [row]}))
-    text = json.dumps(report_json(content), allow_nan=False)
-    assert "secret" not in text
-    said = json.loads(text)
-    assert said["history"][2]["train_loss"] is None
-    assert said["scores"]["accuracy"] == SCORES.accuracy
-    assert said["quarantine"][0]["uri"] == "s3://b/a"
-    assert [alarm["message"] for alarm in said["alarms"]] == [alarm.message for alarm in NIGHT.alarms]
-
-
-def test_the_json_of_a_page_without_a_run() -> None:
-    said = report_json(ReportContent("t"))
-    empty: dict[str, list[str]] = {"notices": [], "leaks": [], "history": []}
-    assert said == {"format_version": 1, "title": "t", "model": {}, "scores": None, "kept_epoch": None, **empty}
-
-
 def test_a_leak_stands_in_red_above_all_else() -> None:
     content = replace(FULL, leaks=["LEAK, asked for: 97.0 % <of the tracks>."], scores=replace(SCORES, unit="clips"))
     html = render_report(content)
@@ -334,57 +202,6 @@ def test_the_callers_total_of_the_quarantine_goes_first() -> None:
     assert "1 of the 211 tracks" in Page(render_report(ReportContent("t", labels_run=run))).text
 
 
-def test_hostile_text_everywhere_stays_text() -> None:
-    named = score(np.array([0, 0, 1]), np.eye(2)[[0, 1, 1]], (HOSTILE, "folk"))
-    run = replace(
-        NIGHT, run_id=HOSTILE, started_at=HOSTILE, finished_at=HOSTILE, catalog_uri=HOSTILE,
-        labels_uri="s3://b/" + HOSTILE, genre_counts={HOSTILE: 1},
-        training_genre_share={HOSTILE: 1.0}, quarantine_by_kind={HOSTILE: 1},
-        quarantine=[QuarantineRow(HOSTILE, HOSTILE, HOSTILE, HOSTILE)] * 2, run_quarantine_by_kind={HOSTILE: 1},
-        quarantine_examples={HOSTILE: [QuarantineRow(HOSTILE, HOSTILE, HOSTILE, HOSTILE)]},
-        previous_genre_counts={HOSTILE: 1}, run_genre_counts={HOSTILE: 1}, first_tries={HOSTILE: 1},
-        flips=Flips(1, 1, 1, 1, [(HOSTILE, HOSTILE, 1)], [Flip(HOSTILE, HOSTILE, HOSTILE, 0.5, 0.5)]),
-        overrides=Overrides(
-            1, 0, 1, 0, [(HOSTILE, HOSTILE, 1)], [Override(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE)]
-        ),
-        limits=Thresholds(mix_tracks=1, share_tracks=1, flips=0.5),
-    )  # fmt: skip
-    html = render_report(
-        ReportContent(
-            HOSTILE, [HOSTILE], {HOSTILE: HOSTILE}, named, HOSTILE, HOSTILE, [EpochRow(1, 1.0, 0.5)], run
-        )
-    )  # fmt: skip
-    page = Page(html)
-    assert not {"script", "img"} & page.tags()
-    assert not [a for _, attributes in page.elements for a in attributes if a.startswith("on")]
-    assert page.text.count("alert('x')") >= 30
-
-
-@pytest.mark.parametrize("name", ["bad\udcff.mp3", "nul\x00.mp3", "turned\u202e3pm.exe", "return\r.mp3"])
-def test_names_that_cannot_be_shown_are_written_out(name: str) -> None:
-    run = replace(RUN, quarantine=[QuarantineRow(name, "u", "empty", "m")])
-    html = render_report(ReportContent("t", labels_run=run))
-    assert name.encode("unicode_escape").decode() in html.encode().decode()
-    assert name not in html
-
-
-def test_a_very_long_message_is_cut() -> None:
-    run = replace(RUN, quarantine=[QuarantineRow("t", "u", "empty", "x" * 100_000)])
-    html = render_report(ReportContent("t", labels_run=run))
-    assert "x" * 400 + "…" in html
-    assert "x" * 401 not in html
-
-
-def test_the_page_needs_nothing_but_itself(full: Page, full_html: str) -> None:
-    assert set(re.findall(r"https?://[^\"' )<]+", full_html)) == {"http://www.w3.org/2000/svg"}
-    assert not {"script", "img", "iframe", "object"} & full.tags()
-    assert "@import" not in full_html
-    assert [a["href"] for tag, a in full.elements if tag == "link"] == ["data:,"]
-    policies = [a["content"] for tag, a in full.elements if a.get("http-equiv") == "Content-Security-Policy"]
-    assert policies
-    assert str(policies[0]).startswith("default-src 'none'")
-
-
 def test_headers_figures_and_language_are_accessible(full: Page) -> None:
     assert ("html", {"lang": "en"}) in full.elements
     assert [a for tag, a in full.elements if tag == "th" and a.get("scope") not in {"row", "col"}] == []
@@ -415,35 +232,3 @@ def test_figures_take_every_colour_from_the_page(full_html: str) -> None:
 def test_curves_of_incomplete_histories(history: list[EpochRow], figures: int) -> None:
     html = render_report(ReportContent("t", history=history))
     assert html.count("<svg") == figures
-
-
-def test_the_same_content_gives_the_same_page_whatever_matplotlibs_style(full_html: str) -> None:
-    """And rendering leaves the user's style as it was."""
-    import matplotlib as mpl
-
-    with mpl.rc_context({"lines.linewidth": 7.5, "svg.fonttype": "path", "font.size": 30}):
-        before = dict(mpl.rcParams)
-        assert render_report(FULL) == full_html
-        assert dict(mpl.rcParams) == before
-
-
-def test_slow_libraries_are_imported_only_where_they_are_needed() -> None:
-    program = (
-        "import sys; from mgc.evaluation.report import ReportContent, render_report; render_report(ReportContent('t'));"
-        "print(sorted({'matplotlib', 'sklearn', 'torch', 'ray'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
-    assert done.stdout.strip() == "[]"
-
-
-def test_no_secret_reaches_the_page_wherever_it_stands() -> None:
-    uri = "s3://key:HUSH@bucket/a.mp3?X-Amz-Credential=HUSH"
-    # Long enough that a cut could leave the secret without the sign that ends it.
-    long = "x" * 390 + " " + uri
-    run = replace(
-        RUN, run_id=uri, catalog_uri=uri, labels_uri=uri, genre_counts={uri: 1}, quarantine_by_kind={uri: 1},
-        quarantine=[QuarantineRow(uri, uri, uri, long), QuarantineRow(long, long, "empty", uri)],
-    )  # fmt: skip
-    html = render_report(ReportContent(uri, [uri], {uri: uri}, SCORES, uri, uri, HISTORY, run))
-    assert "HUSH" not in html
-    assert "key:" not in html
