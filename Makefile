@@ -30,11 +30,12 @@ test: $(READY) ## the tests, object store included
 drills: $(READY) ## kill a worker, a node, the driver, at three moments each, and other long proofs; prints what was done twice
 	@$(BIN)/python -m pytest tests -m "drill or kill" $(ARGS)
 
-check: $(READY) ## style, types, import contracts, pinned versions, the files in infra/, the documentation
+check: $(READY) ## style, types, import contracts, layout, pinned versions, the files in infra/, the documentation
 	@$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m infra.house --quiet
 	$(BIN)/python infra/lock.py --check
 	$(BIN)/python -m infra.check
 	$(MAKE) docs VENV=$(VENV)
