@@ -1,17 +1,17 @@
 """FMA, the Free Music Archive as a corpus: 106,574 tracks, a tree of 163 genres, official subsets and splits.
 
-Four archives of MP3s hold the same tracks, or some of them: `fma_small` (8,000 clips of 30 s, 8 genres of 1,000 each),
+Four archives of MP3s hold all or some of the tracks: `fma_small` (8,000 clips of 30 s, 8 genres of 1,000 each),
 `fma_medium` (25,000 clips, 16 genres, 21 to 7,103 tracks each), `fma_large` (106,574 clips) and `fma_full` (106,574
 untrimmed tracks). The subsets are cumulative: a track of small is one of medium and of large too, and `set.subset`
 names the smallest that it is in. The official split (training, validation, test) keeps each artist on one side and
 serves all subsets.
 
-Two tables tell of the tracks: `tracks.csv` (three header rows) and `genres.csv`. About half of the tracks, those whose
-genres have more than one root and those without any, have no `genre_top`.
+Two tables describe the tracks: `tracks.csv` (three header rows) and `genres.csv`. About half of the tracks have no
+`genre_top`: their genres have more than one root, or they have no genre.
 
-The paper speaks of 161 genres, the repository of 163: `genres.csv` has 163 rows, two of which (Be-Bop, Bollywood) count
-no track. `raw_genres.csv` is the table before the authors repaired it (parents that are missing or the genre itself, a
-second Hip-Hop); it is not read.
+The paper counts 161 genres, the repository 163: `genres.csv` has 163 rows, and two of these genres (Be-Bop, Bollywood)
+have no track. `raw_genres.csv` is the table before the authors repaired it: some parents are missing or are the genre
+itself, and Hip-Hop occurs twice. mgc does not read it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ ARTISTS_APART: Final = True
 """The authors' notebook puts all tracks of an artist on one side."""
 
 CLIP_SECONDS: Final = 30.0
-"""Length of the clips of small, medium and large, cut from the middle; of a shorter track all."""
+"""Length of the clips of small, medium and large, cut from the middle. A shorter track is kept whole."""
 
 SHORT_CLIPS: Final[Mapping[int, float]] = {
     1486: 0.0,
@@ -78,16 +78,16 @@ SHORT_CLIPS: Final[Mapping[int, float]] = {
     133297: 0.0,
     143992: 0.0,
 }
-"""The 21 clips of `fma_medium` (6 of them in `fma_small`) that are shorter than 30 s, with their seconds.
+"""The 21 clips of `fma_medium` (6 of them in `fma_small`) that are shorter than 30 s, with their lengths in seconds.
 
 From the errata of the authors, https://github.com/mdeff/fma/wiki: the lengths that freemusicarchive.org gave were
-wrong, so the clip was cut behind the end of the track. `fma_large` has more of them, not carried here. The untrimmed
+wrong, so the clip was cut beyond the end of the track. `fma_large` has more of them, not listed here. The untrimmed
 tracks of `fma_full` are whole.
 """
 
 _SPLITS: Final = {"training": TRAIN, "validation": VALIDATION, "test": TEST}
 _NO_ALBUM: Final = "-1"
-"""How tracks.csv writes that there is no album."""
+"""The value in tracks.csv of a track without an album."""
 
 _GENRE_COLUMNS: Final = ("genre_id", "#tracks", "parent", "title", "top_level")
 
@@ -97,11 +97,11 @@ class FmaGenre:
     """A row of genres.csv.
 
     Attributes:
-        genre_id: FMA's number of it.
-        title: unique in the real table.
-        parent: `genre_id` of the genre above, None at the top.
-        top_level: `genre_id` at the end of the way up.
-        tracks: how many of the 106,574 have it or one below it.
+        genre_id: FMA's number of the genre.
+        title: name, unique in the real table.
+        parent: `genre_id` of the genre above; None at the top.
+        top_level: `genre_id` of its top-level genre.
+        tracks: number of the 106,574 tracks that have this genre or one below it.
     """
 
     genre_id: int
@@ -112,31 +112,32 @@ class FmaGenre:
 
 
 def track_path(track_id: int) -> str:
-    """Where a track lies in each of the archives: `000/000002.mp3` of track 2."""
+    """Return the path of a track in each archive: `000/000002.mp3` for track 2."""
     return f"{track_id // 1000:03d}/{track_id:06d}.mp3"
 
 
 def subset_names(subset: Subset) -> tuple[str, ...]:
-    """The values of `set.subset` of the tracks that belong to a subset: all up to it."""
+    """Return the values of `set.subset` that belong to a subset: its own and those of all smaller subsets."""
     names = SUBSETS[: SUBSETS.index("full")]
     return names[: names.index(subset) + 1] if subset != "full" else names
 
 
 def faulty(track_ids: Iterable[str]) -> list[str]:
-    """Those of some track ids (paths) whose clip is known to be short or empty, see `SHORT_CLIPS`."""
+    """Return the track ids (paths) whose clip is known to be short or empty; see `SHORT_CLIPS`."""
     known = {track_path(number) for number in SHORT_CLIPS}
     return [track_id for track_id in track_ids if track_id in known]
 
 
 def read_genres(data: bytes, where: str) -> dict[int, FmaGenre]:
-    """The genres of genres.csv by their number.
+    """Read the genres of genres.csv, by their number.
 
     Args:
         data: the file.
-        where: it lies, for messages.
+        where: its path, for messages.
 
     Raises:
-        CatalogError: no such table; a number, a title or a parent that cannot be; naming the row (the header is row 1).
+        CatalogError: the file is not such a table, or a number, title or parent is invalid. The message names the row
+            (the header is row 1).
     """
     try:
         rows = list(csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True))
@@ -168,7 +169,7 @@ def read_genres(data: bytes, where: str) -> dict[int, FmaGenre]:
 
 
 def taxonomy(genres: Mapping[int, FmaGenre]) -> Taxonomy:
-    """The tree of the genres, in order of their numbers."""
+    """Return the tree of the genres, in order of their numbers."""
     ordered = sorted(genres.values(), key=lambda genre: genre.genre_id)
     return Taxonomy(
         tuple(Genre(each.title, None if each.parent is None else genres[each.parent].title) for each in ordered)
@@ -178,24 +179,25 @@ def taxonomy(genres: Mapping[int, FmaGenre]) -> Taxonomy:
 def metadata_table(
     tracks_csv: bytes, genres: Mapping[int, FmaGenre], where: str, audio: Subset | None = None
 ) -> pa.Table:
-    """Catalog metadata of all tracks of tracks.csv.
+    """Return catalog metadata of all tracks of tracks.csv.
 
-    `genre_top` is the corpus's own; `genres` are the titles of `track.genres_all`, so with the genres above them, null
-    where the track has none. `duration_seconds` is that of the file in the archive: 30 at most in all but `full`, and
-    less for `SHORT_CLIPS`. FMA's own column has the untrimmed track's, in whole seconds, some of them wrong.
+    `genre_top` is the corpus's own. `genres` are the titles of `track.genres_all`, which include the genres above; it
+    is null where the track has none. `duration_seconds` is the length of the file in the archive: at most 30 in all but
+    `full`, and less for `SHORT_CLIPS`. FMA's own column has the untrimmed track's length in whole seconds, sometimes
+    wrong.
 
     Args:
         tracks_csv: the file.
         genres: from `read_genres`.
-        where: tracks.csv lies, for messages.
-        audio: which archive the audio comes from; `duration_seconds` is null without it.
+        where: path of tracks.csv, for messages.
+        audio: archive that the audio comes from; `duration_seconds` is null without it.
 
     Returns:
-        As `datasets.metadata.metadata_table` gives it.
+        The table of `datasets.metadata.metadata_table`.
 
     Raises:
-        CatalogError: no such table, or a value that cannot be; naming row (counted from 1 behind the header), track and
-            column.
+        CatalogError: the file is not such a table, or a value is invalid. The message names the row (counted from 1
+            after the header), the track and the column.
     """
     tracks = Tracks.read(tracks_csv, where)
     numbers = tracks.numbers()
@@ -235,7 +237,7 @@ def _genre(header: list[str], row: list[str], place: str) -> FmaGenre:
 
 
 def _check_way_up(genre: FmaGenre, genres: Mapping[int, FmaGenre], place: str) -> None:
-    """Refuse a genre whose parent is missing, whose parents lead round in a circle or elsewhere than its top level."""
+    """Refuse a genre if a parent is missing, or if its parents form a circle or end at another top level."""
     if genre.parent is not None and genre.parent not in genres:
         raise CatalogError(f"{place} has parent {genre.parent}, which is no genre of the table.")
     passed, at = {genre.genre_id}, genre

@@ -1,9 +1,8 @@
-"""Thumbnails of FMA-small that others have computed, as our features.
+"""Thumbnails of FMA-small that others have computed, read as features.
 
-Such a file has one row a track: `track_id`, `genre_top`, `artist_id`, `split` (train, test or null) and `mel_u8`, 128
+Such a file has one row per track: `track_id`, `genre_top`, `artist_id`, `split` (train, test or null) and `mel_u8`, 128
 × 128 bytes, mel bin ascending × time, as `features.thumbnail` computes them from audio. Rows without a split are left
-out (their artist is unknown, so they might share one with the test set); of the training rows a share of the artists
-becomes the validation set.
+out: their artist is unknown and might be in the test set too. Part of the training artists become the validation set.
 
 FMA: M. Defferrard, K. Benzi, P. Vandergheynst, X. Bresson, FMA: A Dataset for Music Analysis, ISMIR 2017. The audio
     is each artist's, under Creative Commons licences of several kinds, some non-commercial.
@@ -24,10 +23,10 @@ from mgc.features.thumbnail import ThumbnailConfig
 
 FRONT_END: Final = ThumbnailConfig()
 VALIDATION_SHARE: Final = 0.12
-"""Of the training artists."""
+"""Share of the training artists used for validation."""
 
 SEED: Final = 0
-"""Of the choice of validation artists."""
+"""Seed that chooses the validation artists."""
 
 NEEDED: Final = ("track_id", "genre_top", "artist_id", "split", "mel_u8")
 
@@ -39,7 +38,7 @@ NOTICE: Final = (
 
 
 def features(batches: Iterator[pa.RecordBatch], where: str) -> Iterator[pa.Table]:
-    """Rows with the schema `schema.FEATURES`, batch by batch.
+    """Yield rows with the schema `schema.FEATURES`, batch by batch.
 
     Args:
         batches: rows with the columns `NEEDED`.

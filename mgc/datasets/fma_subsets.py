@@ -1,4 +1,4 @@
-"""Names of FMA's subsets. A command line needs these, and not what reads the corpus."""
+"""Names of FMA's subsets, apart from the reader so that the command line can import them quickly."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from typing import Final, Literal, get_args
 
 Subset = Literal["small", "medium", "large", "full"]
 SUBSETS: Final[tuple[Subset, ...]] = get_args(Subset)
-"""From the smallest to the largest. `full` has the tracks of `large`, untrimmed."""
+"""Subsets from the smallest to the largest. `full` has the tracks of `large`, untrimmed."""

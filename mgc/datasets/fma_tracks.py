@@ -1,4 +1,4 @@
-"""Reads FMA's tracks.csv: three header rows, free text with quotes and line breaks, lists of genre numbers."""
+"""Read FMA's tracks.csv: three header rows, free text with quotes and line breaks, lists of genre numbers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mgc.errors import CatalogError
 
 
 class Column(NamedTuple):
-    """A column of tracks.csv by its first two header rows."""
+    """A column of tracks.csv, named by its first two header rows."""
 
     group: str
     name: str
@@ -36,15 +36,15 @@ GENRE_TOP: Final = Column("track", "genre_top")
 GENRES_ALL: Final = Column("track", "genres_all")
 
 NEEDED: Final = (ARTIST, ALBUM, SPLIT, SUBSET, DURATION, GENRE_TOP, GENRES_ALL)
-"""What is read, beside the track's number, of the 52 columns that the table has."""
+"""Columns that mgc reads, besides the track's number, of the table's 52."""
 
 _HEADER_ROWS: Final = 3
 
 _BLOCK_BYTES: Final = 1 << 25
-"""Parsed at once; no row with its biography comes near."""
+"""Bytes parsed at once; far more than the longest row, with its biography, takes."""
 
 _SHOWN: Final = 100
-"""Characters of a wrong value in a message."""
+"""Most characters of a wrong value that a message shows."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Tracks:
     """The columns `NEEDED` and `TRACK_ID` as text, null where a field is empty.
 
     Attributes:
-        where: the file lies, for messages.
-        columns: all of one length.
+        where: path of the file, for messages.
+        columns: the columns, all of the same length.
     """
 
     where: str
@@ -61,10 +61,10 @@ class Tracks:
 
     @classmethod
     def read(cls, data: bytes, where: str) -> Tracks:
-        """The whole table.
+        """Read the whole table.
 
         Raises:
-            CatalogError: the header is not that of tracks.csv, a row has another number of fields, or there is none.
+            CatalogError: the header is not that of tracks.csv, a row has the wrong number of fields, or no row exists.
         """
         places, size = _header(data, where)
         if not data[size : size + 64].strip():
@@ -75,7 +75,7 @@ class Tracks:
         try:
             table = pa.csv.read_csv(
                 pa.BufferReader(pa.py_buffer(data).slice(size)),
-                # On one thread messages number the row.
+                # On one thread, error messages include the row number.
                 pa.csv.ReadOptions(column_names=names, use_threads=False, block_size=_BLOCK_BYTES),
                 pa.csv.ParseOptions(newlines_in_values=True),
                 pa.csv.ConvertOptions(
@@ -90,10 +90,11 @@ class Tracks:
         return cls(where, {column: table[name].combine_chunks() for column, name in zip(wanted, chosen, strict=True)})
 
     def text(self, column: Column, pattern: str, expected: str, required: bool = False) -> pa.Array:
-        """A column of which every value that is not empty fits a regular expression.
+        """Return a column after checking that all its non-empty values match a regular expression.
 
         Raises:
-            CatalogError: one does not, or is empty though it is required; as all methods do, naming row, track, column.
+            CatalogError: a value does not match, or a required value is empty. The message names the row, the track and
+                the column, as in all methods.
         """
         values = self.columns[column]
         fits = pc.fill_null(pc.match_substring_regex(values, pattern), not required)
@@ -101,7 +102,7 @@ class Tracks:
         return values
 
     def chosen(self, column: Column, meanings: Mapping[str, str], required: bool = False) -> pa.Array:
-        """A column of which every value that is not empty is one of a few, as what they mean."""
+        """Return a column whose non-empty values are keys of `meanings`, with each value replaced by its meaning."""
         values = self.columns[column]
         place = pc.index_in(values, value_set=pa.array(list(meanings), pa.string()))
         fits = pc.is_valid(place)
@@ -110,11 +111,11 @@ class Tracks:
         return pa.array(list(meanings.values()), pa.string()).take(place)
 
     def numbers(self) -> pa.Array:
-        """The tracks' numbers, as text."""
+        """Return the tracks' numbers, as text."""
         return self.text(TRACK_ID, "^[1-9][0-9]{0,5}$", "a number of up to six digits", required=True)
 
     def genre_lists(self, titles: Mapping[int, str]) -> pa.Array:
-        """`[21, 137]` of `track.genres_all` as titles; null for no genre."""
+        """Return `track.genres_all` (such as `[21, 137]`) as titles; null for no genre."""
         texts = self.text(GENRES_ALL, r"^\[([0-9]+(, [0-9]+)*)?\]$", "a list of genre numbers such as [21, 137]")
         texts = pc.if_else(pc.equal(texts, "[]"), pa.scalar(None, pa.string()), texts)
         lists = pc.split_pattern(pc.utf8_trim(texts, "[]"), ", ")
@@ -140,7 +141,7 @@ class Tracks:
 
 
 def _header(data: bytes, where: str) -> tuple[list[Column], int]:
-    """The columns in the order of the file, the first being the track's number; and the size of the header in bytes."""
+    """Return the columns in file order, the track's number first, and the size of the header in bytes."""
     stream = io.BytesIO(data)
     head = b"".join(stream.readline() for _ in range(_HEADER_ROWS))
     try:

@@ -1,7 +1,7 @@
-"""Any folder of genre/…/file: the first part of a track's path below SOURCE is its genre.
+"""Any folder of the form genre/…/file: the first part of a track's path below SOURCE is its genre.
 
-Nothing else is known: no artist, no album, no split. `--split-by track_id` divides such a catalog, and may put an
-artist on two sides; where artists are known, a CSV or Parquet file of metadata tells more (`mgc catalog --metadata`).
+Nothing else is known: no artist, no album, no split. `--split-by track_id` divides such a catalog, but may put an
+artist on two sides. If you know the artists, give them in a CSV or Parquet file (`mgc catalog --metadata`).
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ ARTISTS_APART: Final = False
 
 
 def genre_of(track_id: str) -> str | None:
-    """The first folder of a path; None for a file that lies in no folder."""
+    """Return the first folder of a path; None for a file outside any folder."""
     genre, slash, _ = track_id.partition("/")
     return genre if slash else None
 
 
 def metadata_table(track_ids: Sequence[str]) -> pa.Table:
-    """Catalog metadata of the files that lie in a folder of a genre.
+    """Return catalog metadata of the files in genre folders.
 
     Args:
         track_ids: paths below SOURCE.
 
     Returns:
-        As `datasets.metadata.metadata_table` gives it; without a row for files that lie in no folder.
+        The table of `datasets.metadata.metadata_table`, without files outside any folder.
     """
     known = {track_id: genre for track_id in track_ids if (genre := genre_of(track_id)) is not None}
     return checked_table(

@@ -1,14 +1,14 @@
-"""GTZAN: 1,000 excerpts of 30 s, 10 genres of 100 each, mono at 22,050 Hz, told by name (`blues/blues.00000.wav`).
+"""GTZAN: 1,000 excerpts of 30 s, 10 genres of 100 each, mono at 22,050 Hz, with names like `blues/blues.00000.wav`.
 
-Long the most used corpus of the field, and one with known faults (Sturm 2013): 50 exact replicas of excerpts, 22 other
-repetitions of a recording, more by the same artist, wrong genres, distortion. So a score on a random split says little
-about new music. The fault-filtered partition (Kereliuk, Sturm and Larsen 2015) leaves out 70 excerpts and divides the
-others, 443 to train, 197 to validate, 290 to test; torchaudio carries its lists, and they are read from there. What it
-leaves out has no split.
+For a long time it was the most used corpus of the field. It has known faults (Sturm 2013): 50 exact replicas of
+excerpts, 22 other repetitions of a recording, more by the same artist, wrong genres, distortion. So a score on a random
+split says little about new music. The fault-filtered partition (Kereliuk, Sturm and Larsen 2015) leaves out 70 excerpts
+and divides the others: 443 to train, 197 to validate, 290 to test. mgc reads its lists from torchaudio. Excerpts that
+it leaves out have no split.
 
 The corpus has no artist ids: `artist_id` is null, so intervals and leakage checks can go by track only.
 
-`jazz.00054` is on the lists, but the WAV of it that goes round cannot be decoded (see `FAULTY`).
+`jazz.00054` is on the lists, but the WAV in circulation cannot be decoded (see `FAULTY`).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ NOTICE: Final = (
 )
 
 ARTISTS_APART: Final = False
-"""No artist ids, so nobody can check it here."""
+"""The corpus has no artist ids, so this cannot be checked."""
 
 GENRES: Final = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
 TRACKS_PER_GENRE: Final = 100
@@ -53,26 +53,26 @@ TRACKS: Final = len(GENRES) * TRACKS_PER_GENRE
 TAXONOMY: Final = Taxonomy.flat(GENRES)
 
 FAULTY: Final = frozenset({"jazz.00054"})
-"""Known to have no audio that decodes as WAV; reported again and again for the archive of WAVs. The AU may be whole."""
+"""Excerpts whose WAV cannot be decoded, as many users of the WAV archive have reported. The AU may be intact."""
 
 _NAME: Final = re.compile(rf"({'|'.join(GENRES)})\.(000[0-9]{{2}})")
 
 
 def excerpt_of(track_id: str) -> str | None:
-    """The excerpt that a file's name tells, `blues.00000` of `genres/blues/blues.00000.au`; None for other files."""
+    """Return the excerpt of a file name, `blues.00000` for `genres/blues/blues.00000.au`; None for other files."""
     name = PurePosixPath(track_id).stem
     return name if _NAME.fullmatch(name) else None
 
 
 def faulty(track_ids: Iterable[str]) -> list[str]:
-    """Those of some track ids (paths) that are known to be broken."""
+    """Return the track ids (paths) that are known to be broken."""
     return [track_id for track_id in track_ids if excerpt_of(track_id) in FAULTY]
 
 
 @cache
 def fault_filtered() -> dict[str, str]:
-    """The split of each excerpt of the fault-filtered partition: 443 train, 197 validation, 290 test."""
-    # Imported here: it takes seconds, and what lists other corpora has no need of it.
+    """Return the split of each excerpt of the fault-filtered partition: 443 train, 197 validation, 290 test."""
+    # Imported here: it takes seconds, and other corpora do not need it.
     from torchaudio.datasets.gtzan import filtered_test, filtered_train, filtered_valid
 
     lists = {TRAIN: filtered_train, VALIDATION: filtered_valid, TEST: filtered_test}
@@ -80,16 +80,16 @@ def fault_filtered() -> dict[str, str]:
 
 
 def metadata_table(track_ids: Sequence[str]) -> pa.Table:
-    """Catalog metadata of the files of GTZAN among some.
+    """Return catalog metadata of the files that belong to GTZAN.
 
     Args:
-        track_ids: paths, in whatever folders; the file's name tells genre and number.
+        track_ids: paths, in any folder; the file name gives genre and number.
 
     Returns:
-        As `datasets.metadata.metadata_table` gives it; without a row for files of other names.
+        The table of `datasets.metadata.metadata_table`, without files of other names.
 
     Raises:
-        CatalogError: an excerpt is there twice, as WAV and as AU for example.
+        CatalogError: an excerpt occurs twice, for example as WAV and as AU.
     """
     files: dict[str, str] = {}
     for track_id in track_ids:

@@ -1,12 +1,12 @@
-"""MTG-Jamendo: 55,000 full tracks with tags that their uploaders gave, 87 of them genres, in five official splits.
+"""MTG-Jamendo: 55,000 full tracks with their uploaders' tags, 87 of them genres, in five official splits.
 
-A TSV file has TRACK_ID, ARTIST_ID, ALBUM_ID, PATH, DURATION (seconds) and TAGS, the tags being all fields from the
-sixth on, so that rows differ in length. A tag is `category---name` with the category genre, instrument or mood/theme.
-The name of a file of a split ends in -train.tsv, -validation.tsv or -test.tsv; artists and albums are on one side of
-each split. Split 0 has 55,094 tracks with genres (32,572, 11,043 and 11,479) by 3,546 artists.
+A TSV file has TRACK_ID, ARTIST_ID, ALBUM_ID, PATH, DURATION (seconds) and TAGS. All fields from the sixth on are tags,
+so rows differ in length. A tag is `category---name` with the category genre, instrument or mood/theme. The file names
+of a split end in -train.tsv, -validation.tsv or -test.tsv. Each split keeps an artist or album on one side. Split 0 has
+55,094 tracks with genres (32,572, 11,043 and 11,479) by 3,546 artists.
 
-Genres are many to a track: `genres` has all of them, and `genre_top` only that of a track with exactly one (11,946 of
-the 55,094), since the corpus ranks none above the others. Genres are spelled as the corpus spells them (`punkrock`).
+A track may have several genres: `genres` has all of them. `genre_top` is set only for a track with exactly one (11,946
+of the 55,094), since the corpus does not rank them. Genres keep the spelling of the corpus (`punkrock`).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SPLITS: Final = (TRAIN, VALIDATION, TEST)
 HEADER: Final = ("TRACK_ID", "ARTIST_ID", "ALBUM_ID", "PATH", "DURATION", "TAGS")
 
 GENRE: Final = "genre"
-"""The category whose tags become `genres`."""
+"""Category of the tags that become `genres`."""
 
 _FORMS: Final = {
     "TRACK_ID": "track_[0-9]{1,9}",
@@ -58,14 +58,14 @@ _LOW: Final = ".low.mp3"
 
 
 class Track(NamedTuple):
-    """A row, checked.
+    """A checked row.
 
     Attributes:
         track_id: path in the archive, `14/214.mp3`.
         artist_id: as the corpus writes it, `artist_000014`.
         album_id: `album_000031`.
-        duration_seconds: of the whole track.
-        genres: names of its tags of category genre, in the order of the row.
+        duration_seconds: length of the whole track.
+        genres: names of its genre tags, in the order of the row.
     """
 
     track_id: str
@@ -76,25 +76,26 @@ class Track(NamedTuple):
 
 
 def split_of_file(name: str) -> str | None:
-    """The split that a file's name tells; None for a file of no split."""
+    """Return the split that a file name gives; None for a file of no split."""
     return next((split for split in SPLITS if name.endswith(f"-{split}.tsv")), None)
 
 
 def read_tracks(data: bytes, where: str) -> list[Track]:
-    """The rows of a TSV file.
+    """Read the rows of a TSV file.
 
     Args:
         data: the file.
-        where: it lies, for messages.
+        where: its path, for messages.
 
     Raises:
-        CatalogError: no such table, or a value that cannot be; naming row (the header is row 1) and column.
+        CatalogError: the file is not such a table, or a value is invalid. The message names the row (the header is row
+            1) and the column.
     """
     try:
         lines = data.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise CatalogError(f"{where}: cannot be read as text in UTF-8: {error}") from None
-    # What follows the last line break is no row.
+    # The empty text after the last line break is not a row.
     rows = [line.removesuffix("\r").split("\t") for line in (lines if lines[-1] else lines[:-1])]
     if not rows or rows[0] != list(HEADER):
         raise CatalogError(f"{where}: MTG-Jamendo's tables begin with the columns {', '.join(HEADER)}, parted by tabs.")
@@ -104,17 +105,17 @@ def read_tracks(data: bytes, where: str) -> list[Track]:
 
 
 def metadata_table(files: Mapping[str, bytes], low: bool = False) -> pa.Table:
-    """Catalog metadata of the tracks of one or more files.
+    """Return catalog metadata of the tracks of one or more files.
 
     Args:
-        files: TSV files by name; the end of a name tells the split, null for another name.
-        low: the audio is that of the corpus's low-quality archives, whose files end in `.low.mp3`.
+        files: TSV files by name; the end of a name gives the split, null for other names.
+        low: whether the audio comes from the corpus's low-quality archives, whose files end in `.low.mp3`.
 
     Returns:
-        As `datasets.metadata.metadata_table` gives it.
+        The table of `datasets.metadata.metadata_table`.
 
     Raises:
-        CatalogError: as `read_tracks`; or a track is there twice, for example in two splits.
+        CatalogError: as for `read_tracks`, or a track occurs twice, for example in two splits.
     """
     tracks = [(track, split_of_file(name)) for name, data in files.items() for track in read_tracks(data, name)]
     return checked_table(

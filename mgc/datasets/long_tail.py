@@ -1,7 +1,7 @@
-"""An unbalanced subset of a balanced corpus, on purpose: to compare what helps rare genres where the truth is known.
+"""A deliberately unbalanced subset of a balanced corpus, to compare what helps rare genres where the truth is known.
 
-The exponential profile of Cui et al. 2019 and Cao et al. 2019 (long-tailed CIFAR): with genres 0 … C-1 from the most
-to the least frequent, n_c = n_max · ratio^(-c / (C-1)), so the first has `ratio` times the tracks of the last.
+It follows the exponential profile of Cui et al. 2019 and Cao et al. 2019 (long-tailed CIFAR): with genres 0 … C-1 from
+the most to the least frequent, n_c = n_max · ratio^(-c / (C-1)). So the first has `ratio` times the tracks of the last.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from mgc.errors import ConfigError
 
 
 def profile(counts: Mapping[str, int], ratio: float) -> dict[str, int]:
-    """How many tracks of each genre are kept: 1 at least, and never more than there are.
+    """Return how many tracks of each genre to keep: at least 1, and never more than there are.
 
-    Genres are ordered by falling count, those of equal count by name. n_max is the count of the first; n_c is rounded
-    to the nearest whole number.
+    Genres are ordered by falling count, and by name where counts are equal. n_max is the count of the first. n_c is
+    rounded to the nearest whole number.
 
     Args:
         counts: tracks of each genre, all greater than zero.
-        ratio: of the first genre's tracks to the last one's, 1 at least; 1 keeps them all.
+        ratio: ratio of the first genre's tracks to the last one's, at least 1; 1 keeps them all.
 
     Raises:
         ConfigError: the ratio is below 1, or a genre has no track.
@@ -37,13 +37,13 @@ def profile(counts: Mapping[str, int], ratio: float) -> dict[str, int]:
 
 
 def thin(genres: Mapping[str, str], ratio: float, seed: int = 0) -> set[str]:
-    """The tracks of a long-tailed subset.
+    """Return the tracks of a long-tailed subset.
 
-    Of each genre those come first whose hash is least: the same on every machine and in whatever order they are given;
-    a subset of a larger ratio lies within that of a smaller one.
+    The tracks of each genre with the smallest hashes are kept. The result is the same on every machine and for any
+    order of the input. The subset of a larger ratio is part of the subset of a smaller one.
 
     Args:
-        genres: of each training track, by its id.
+        genres: genre of each training track, by track id.
         ratio: see `profile`.
         seed: another seed keeps other tracks.
 
@@ -59,7 +59,7 @@ def thin(genres: Mapping[str, str], ratio: float, seed: int = 0) -> set[str]:
 
 
 def notice(ratio: float, kept: int, tracks: int) -> str:
-    """The sentence that goes with every figure made from such a subset."""
+    """Return the sentence that goes with every figure made from such a subset."""
     return (
         f"Unbalanced on purpose: {kept} of {tracks} training tracks are left, an exponential profile of {ratio:g} to 1 "
         "over the genres. Validation and test are as they were."

@@ -1,4 +1,4 @@
-"""What a corpus tells of its tracks, as one kind of table whatever the corpus."""
+"""Metadata of a corpus's tracks, in the same kind of table for every corpus."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from mgc import schema
 from mgc.errors import CatalogError
 
 FACTS: Final = (*schema.TRACK_FACTS, "duration_seconds")
-"""Catalog columns that metadata may give beside `track_id`, which is the path below SOURCE."""
+"""Catalog columns that metadata may give besides `track_id`, which is the path below SOURCE."""
 
 
 Column: TypeAlias = Sequence[object] | pa.Array | pa.ChunkedArray
-"""What Arrow takes for a column."""
+"""Any value that Arrow accepts as a column."""
 
 
 def metadata_table(columns: Mapping[str, Column], where: str, names: Sequence[str] = FACTS) -> pa.Table:
-    """Metadata as a catalog wants them.
+    """Return metadata in the form that a catalog needs.
 
     Args:
-        columns: `track_id` and any of `FACTS`, as anything that Arrow takes for a column; all of one length.
+        columns: `track_id` and any of `FACTS`, in any form that Arrow accepts; all of the same length.
         where: the file, for messages.
-        names: the facts that the table shall have; those that `columns` lacks are null.
+        names: facts in the table; those that `columns` lacks are null.
 
     Returns:
-        `track_id` and the facts, of the types that a catalog has, in order of `track_id`. Rows without one are left
-        out.
+        `track_id` and the facts, with the types of a catalog, in order of `track_id`. Rows without a `track_id` are
+        left out.
 
     Raises:
-        CatalogError: a column cannot be what it is in a catalog, or a track is there twice.
+        CatalogError: a column cannot be converted to its type in a catalog, or a track occurs twice.
     """
     rows = len(columns["track_id"])
     arrays = {}

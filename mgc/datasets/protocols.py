@@ -1,20 +1,20 @@
 """Protocols: how the rows of a features table are divided into training, validation and test.
 
-A protocol is a field of the Experiment, so a recipe carries its paper's, and `--protocol.kind artist` sets another. It
-is applied on the fly: `splits` says of each row on which side it falls. That depends on the row's own columns and on
-the protocol only: it is the same on every machine and in every block of a stream, and rows that are added move no
-others. The price is that shares hold about, not exactly, and not by genre.
+A protocol is a field of the Experiment: a recipe carries its paper's protocol, and `--protocol.kind artist` sets
+another. It is applied on the fly: `splits` gives the side of each row, which depends only on the row's own columns and
+the protocol. So it is the same on every machine and in every block of a stream, and added rows move no others. The
+price is that shares are approximate, and not balanced by genre.
 
-- `given`: what the column `split` says: official splits (FMA's, MTG-Jamendo's, GTZAN's fault-filtered lists) come with
-  the catalog. A row without a split stands on no side: it is neither trained on nor scored.
-- `clip_random`: each clip by itself, so that clips of a track fall on both sides.
-- `track`: all clips of a track on one side; tracks of an artist may fall on both.
-- `artist`: all tracks of an artist on one side. A track of unknown artist is its own group, and might share its
-  artist with the other side without anyone knowing.
+- `given`: the side in the column `split`. Official splits (FMA's, MTG-Jamendo's, GTZAN's fault-filtered lists) come
+  with the catalog. A row without a split is on no side: it is neither trained on nor scored.
+- `clip_random`: each clip on its own, so clips of a track can be on both sides.
+- `track`: all clips of a track on one side; tracks of an artist can be on both.
+- `artist`: all tracks of an artist on one side. A track of an unknown artist is its own group, so its artist might be
+  on the other side too.
 
-The last three look at no given split: every row with a track id gets a side.
+The last three ignore the column `split`: every row with a track id gets a side.
 
-With `refit` the validation rows train too, as one does with a design that is already chosen.
+With `refit` the validation rows are trained on too, as is usual once a design is chosen.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from mgc.datasets.splits import TEST, TRAIN, VALIDATION, place, split_of
 from mgc.errors import ConfigError
 
 Leak = Literal["none", "artist", "track"]
-"""What may stand on more than one side: nothing, artists, or tracks and therefore artists too."""
+"""Groups allowed on more than one side: none, artists, or tracks (and therefore artists too)."""
 
 Unit = Literal["tracks", "clips"]
-"""What is scored: tracks, the logits of their clips averaged, or each clip by itself."""
+"""Unit of the score: tracks, with the logits of their clips averaged, or single clips."""
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -46,12 +46,12 @@ SIDES: Final = (TRAIN, VALIDATION, TEST)
 
 @dataclass(frozen=True, config=STRICT)
 class GivenSplits:
-    """The column `split` as it stands; rows without one are left out.
+    """The splits in the column `split`; rows without one are left out.
 
     Attributes:
         kind: `given`.
-        leak: what may stand on more than one side; anything more is refused.
-        refit: train on the validation rows too.
+        leak: groups allowed on more than one side; anything more is refused.
+        refit: whether to train on the validation rows too.
     """
 
     unit: ClassVar[Unit] = "tracks"
@@ -66,11 +66,11 @@ class _Shares:
     """A division by hash.
 
     Attributes:
-        validation_share: about this share of the groups chooses the epoch, 0 to 1.
-        test_share: about this share of the groups is for the score; the rest trains.
-        seed: another seed gives another division.
-        leak: what may stand on more than one side; anything more is refused.
-        refit: train on the validation rows too.
+        validation_share: approximate share of the groups that choose the epoch, 0 to 1.
+        test_share: approximate share of the groups that are scored; the rest is trained on.
+        seed: seed of the division.
+        leak: groups allowed on more than one side; anything more is refused.
+        refit: whether to train on the validation rows too.
     """
 
     validation_share: Share = 0.15
@@ -90,9 +90,9 @@ class _Shares:
 
 @dataclass(frozen=True, config=STRICT)
 class ClipRandom(_Shares):
-    """Each clip by itself: clips of one track fall on both sides. Must be asked for together with the leak "track".
+    """Each clip on its own: clips of one track fall on both sides. Requires the leak "track".
 
-    Clips are scored one by one, as the papers did that divide so.
+    Clips are scored one by one, as in the papers that divide this way.
 
     Attributes:
         kind: `clip_random`.
@@ -109,9 +109,9 @@ class ByGroup(_Shares):
 
     Attributes:
         kind: `track`, or `artist`: the artist where it is known, else the track.
-        folds: divide into this many parts, about equal, in place of the shares.
-        fold: the part that is for the score, 0 to folds - 1; the next one, after the last the first, is validation. So
-            in `folds` runs each group is scored once.
+        folds: number of roughly equal parts to divide into, in place of the shares.
+        fold: part that is scored, 0 to folds - 1. The next part is the validation set, and the first follows the last.
+            So `folds` runs score each group once.
     """
 
     unit: ClassVar[Unit] = "tracks"
@@ -136,10 +136,10 @@ ProtocolConfig = Annotated[GivenSplits | ClipRandom | ByGroup, Field(discriminat
 
 
 def check_protocol(protocol: ProtocolConfig) -> None:
-    """Refuse a protocol that leaks by its nature, unless the leak is asked for by name.
+    """Refuse a protocol that always leaks, unless its `leak` allows it.
 
     Raises:
-        ConfigError: says how to ask.
+        ConfigError: the protocol leaks; the message says how to allow it.
     """
     if isinstance(protocol, ClipRandom) and protocol.leak != "track":
         raise ConfigError(
@@ -149,15 +149,14 @@ def check_protocol(protocol: ProtocolConfig) -> None:
 
 
 def splits(rows: pa.Table, protocol: ProtocolConfig) -> pa.Array:
-    """The split of each row.
+    """Return the split of each row.
 
     Args:
-        rows: of a features table, with those of `COLUMNS` that it has; one that it lacks is unknown in every row.
+        rows: rows of a features table. A column of `COLUMNS` that is missing counts as unknown in every row.
         protocol: how to divide.
 
     Returns:
-        Strings: `train`, `validation`, `test`, with `given` whatever the column says; null where a row stands on no
-        side.
+        Strings: `train`, `validation` or `test`, or with `given` the values of the column; null for a row on no side.
     """
     sides = _chosen_sides(rows, protocol)
     return pc.if_else(pc.fill_null(pc.equal(sides, VALIDATION), False), TRAIN, sides) if protocol.refit else sides
@@ -172,17 +171,17 @@ def _chosen_sides(rows: pa.Table, protocol: ProtocolConfig) -> pa.Array:
 
 
 def artist_group(artist_id: pa.Array) -> pa.Array:
-    """The names of artists as groups; null where the artist is not known."""
+    """Return the group name of each artist; null where the artist is unknown."""
     return pc.binary_join_element_wise("artist:", artist_id, "")
 
 
 def track_group(track_id: pa.Array) -> pa.Array:
-    """The names of tracks as groups."""
+    """Return the group name of each track."""
     return pc.binary_join_element_wise("track:", track_id, "")
 
 
 def name_of(protocol: ProtocolConfig) -> str:
-    """A protocol in a few words, for people."""
+    """Describe a protocol in a few words, for people."""
     if isinstance(protocol, GivenSplits):
         words = "given: the splits of the catalog"
     elif isinstance(protocol, ByGroup) and protocol.folds is not None:
@@ -197,7 +196,7 @@ def name_of(protocol: ProtocolConfig) -> str:
 def _groups(rows: pa.Table, protocol: ClipRandom | ByGroup) -> pa.Array:
     track_id = known(rows, "track_id")
     if isinstance(protocol, ClipRandom):
-        # The index first: it holds no colon, so no two clips have one name.
+        # The index comes first: it holds no colon, so no two clips share a name.
         return pc.binary_join_element_wise("clip", known(rows, "clip_index"), track_id, ":")
     tracks = track_group(track_id)
     return tracks if protocol.kind == "track" else pc.coalesce(artist_group(known(rows, "artist_id")), tracks)
@@ -213,18 +212,18 @@ def _side(group: str | None, protocol: ClipRandom | ByGroup) -> str | None:
 
 
 def known(rows: pa.Table, name: str) -> pa.Array:
-    """A column as strings, null where it is missing or empty."""
+    """Return a column as strings, null where it is missing or empty."""
     if name not in rows.column_names:
         return pa.nulls(rows.num_rows, pa.string())
     column = rows[name].cast(pa.string()).combine_chunks()
     return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
 
 
-# The protocols of the papers. Sides are drawn by hash, so shares hold about; the leak that each paper accepts is asked
-# for by name, and artists stand on both sides only where the corpus says who they are (GTZAN does not).
+# The protocols of the papers. A hash decides the sides, so shares are approximate. Each protocol names the leak that
+# its paper accepts. Artists are found on both sides only where the corpus names them (GTZAN does not).
 
 PAPER_A: Final = ClipRandom(validation_share=0.025, test_share=0.025, leak="track")
-"""O'Beirne and Zamora (Stanford): ten clips a track, clips at random 95 / 2.5 / 2.5."""
+"""O'Beirne and Zamora (Stanford): ten clips per track, clips at random 95 / 2.5 / 2.5."""
 
 PAPER_B: Final = ByGroup(kind="track", validation_share=0.2, test_share=0.2, leak="artist")
 """Gállego et al. (UPC 2019): 60 / 20 / 20. That tracks are divided before they are cut in three is our reading."""
@@ -233,11 +232,11 @@ PAPER_B_FEATURES: Final = ByGroup(kind="track", validation_share=0.1, test_share
 """Gállego et al. (UPC 2019), the experiments on hand-crafted features: 80 / 10 / 10."""
 
 PAPER_C: Final = ByGroup(kind="track", validation_share=0.08, test_share=0.2, leak="artist")
-"""Minhas, Chie and Lee (UCLA): 80 tracks a genre to train, 20 to test, and no validation.
+"""Minhas, Chie and Lee (UCLA): 80 tracks per genre to train, 20 to test, and no validation.
 
 Two deviations: a tenth of the training tracks becomes the validation set that chooses the epoch, and the shares hold
-over the whole corpus, not exactly in each genre. The figures under noise are of the songs trained on: such a score is
-that of `--split train --protocol.leak track`.
+over the whole corpus, not exactly in each genre. The paper measured its figures under noise on the training songs; use
+`--split train --protocol.leak track` for such a score.
 """
 
 PAPER_D: Final = ClipRandom(validation_share=0.1, test_share=0.1, leak="track")

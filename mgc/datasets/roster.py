@@ -1,4 +1,4 @@
-"""The roster of a features table under a protocol: which tracks, by whom, of which genre, stand on which side."""
+"""The roster of a features table under a protocol: its tracks with their artist, genre and side."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mgc.datasets import protocols
 from mgc.datasets.protocols import ProtocolConfig
 
 COLUMNS: Final = (*protocols.COLUMNS, "genre_top")
-"""The columns of a features table that make its roster."""
+"""Columns of a features table from which its roster is made."""
 
 _KEYS: Final = ["track_id", "artist_id", "genre_top", "split"]
 _ROWS: Final = pa.schema([*(pa.field(name, pa.string()) for name in _KEYS), pa.field("clips", pa.int64())])
@@ -22,13 +22,13 @@ _GATHERED_ROWS: Final = 2**20
 
 @dataclass(frozen=True)
 class SideSize:
-    """What stands on one side.
+    """The size of one side.
 
     Attributes:
-        tracks: with a genre.
-        clips: of them.
-        artists: that are known.
-        tracks_of_unknown_artist: among the tracks.
+        tracks: number of tracks with a genre.
+        clips: number of their clips.
+        artists: number of known artists.
+        tracks_of_unknown_artist: number of these tracks whose artist is unknown.
     """
 
     tracks: int
@@ -39,32 +39,32 @@ class SideSize:
 
 @dataclass(frozen=True, eq=False)
 class Roster:
-    """The labelled rows of a features table that stand on a side, clips of a track counted.
+    """The labelled rows of a features table that are on a side, with the clips of each track counted.
 
     Attributes:
-        rows: `track_id`, `artist_id` (null where unknown), `genre_top`, `split`, `clips`; a combination stands there
-            once, in order of track id.
+        rows: `track_id`, `artist_id` (null where unknown), `genre_top`, `split`, `clips`; one row per combination, in
+            order of track id.
     """
 
     rows: pa.Table
 
     def class_counts(self, split: str) -> dict[str, int]:
-        """Clips of each genre on a side, genres in alphabetical order."""
+        """Return the clips of each genre on a side, genres in alphabetical order."""
         counted = self._of(split).group_by("genre_top").aggregate([("clips", "sum")])
         pairs = zip(counted["genre_top"].to_pylist(), counted["clips_sum"].to_pylist(), strict=True)
         return dict(sorted(pairs))
 
     def tracks(self, split: str) -> list[str]:
-        """Ids of the tracks of a side, sorted."""
+        """Return the sorted ids of the tracks on a side."""
         return sorted(self._of(split)["track_id"].unique().to_pylist())
 
     def genres(self, split: str) -> dict[str, str]:
-        """The genre of each track of a side."""
+        """Return the genre of each track on a side."""
         rows = self._of(split)
         return dict(zip(rows["track_id"].to_pylist(), rows["genre_top"].to_pylist(), strict=True))
 
     def size(self, split: str) -> SideSize:
-        """How much stands on a side."""
+        """Return the size of a side."""
         rows = self._of(split)
         return SideSize(
             tracks=pc.count_distinct(rows["track_id"]).as_py(),
@@ -74,11 +74,11 @@ class Roster:
         )
 
     def limited(self, limit: int | None, sides: Sequence[str]) -> Roster:
-        """The same with at most `limit` tracks on each of the sides, spread evenly over the order of their ids.
+        """Return a roster with at most `limit` tracks on each of some sides, spread evenly in order of their ids.
 
         Args:
-            limit: tracks; None for all.
-            sides: the others stay as they are.
+            limit: number of tracks; None for all.
+            sides: sides to limit; the others stay as they are.
         """
         rows = self.rows
         for split in sides:
@@ -90,7 +90,7 @@ class Roster:
         return Roster(rows)
 
     def only(self, split: str) -> pc.Expression:
-        """The rows of any table that are of the tracks of a side."""
+        """Return an expression that selects the rows of a side's tracks, for any table."""
         return pc.field("track_id").isin(self.tracks(split))
 
     def _of(self, split: str) -> pa.Table:
@@ -98,9 +98,9 @@ class Roster:
 
 
 def count_rows(batches: Iterable[pa.RecordBatch], protocol: ProtocolConfig) -> Roster:
-    """The roster of a features table that is read once, batch by batch.
+    """Return the roster of a features table, read once, batch by batch.
 
-    Rows without a genre, and those that stand on no side, are left out. Memory goes with the tracks, not the clips.
+    Rows without a genre or a side are left out. Memory grows with the number of tracks, not of clips.
 
     Args:
         batches: rows with the columns `COLUMNS`.
@@ -116,7 +116,7 @@ def count_rows(batches: Iterable[pa.RecordBatch], protocol: ProtocolConfig) -> R
 
 
 def on_side(rows: pa.Table, split: str, protocol: ProtocolConfig) -> pa.Array:
-    """Of each row of a features table, whether it is labelled and stands on a side; see `protocols.splits`."""
+    """Return for each row of a features table whether it is labelled and on a side; see `protocols.splits`."""
     labelled = pc.and_(protocols.known(rows, "track_id").is_valid(), protocols.known(rows, "genre_top").is_valid())
     return pc.and_(labelled, pc.fill_null(pc.equal(protocols.splits(rows, protocol), split), False))
 

@@ -1,4 +1,4 @@
-"""Splits by group: every track of an artist, or of whatever the group is, falls on the same side."""
+"""Splits by group: all tracks of a group, for example an artist, fall on the same side."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ SHARES: Final = {TEST: 0.15, VALIDATION: 0.15}
 
 
 def place(group: str, seed: int = 0) -> float:
-    """Where a group falls in [0, 1): uniform over groups, the same on every machine."""
+    """Return the place of a group in [0, 1): uniform over groups, the same on every machine."""
     digest = hashlib.sha256(f"{seed}:{group}".encode()).digest()
     return int.from_bytes(digest[:8]) / 2**64
 
 
 def split_of(group: str, seed: int = 0, shares: dict[str, float] | None = None) -> str:
-    """The split of a group; about the stated shares of all groups are held out.
+    """Return the split of a group; the shares of all groups that are held out are approximate.
 
     Args:
         group: for example an artist's id.
-        seed: another seed gives another division.
-        shares: of the held-out splits, by name, summing to less than 1; `SHARES` by default.
+        seed: seed of the division.
+        shares: shares of the held-out splits, by name, summing to less than 1; `SHARES` by default.
     """
     at, upper = place(group, seed), 0.0
     for name, share in (shares or SHARES).items():
