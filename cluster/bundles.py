@@ -1,4 +1,4 @@
-"""Bundles in the storage of the jobs, and the one that is shipped with mgc."""
+"""Load and save bundles under any URI, and load the one that is shipped with mgc."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def open_bundle(place: Uri | ShippedBundle | str) -> Bundle:
     """Load a bundle.
 
     Args:
-        place: its folder, or the bundle that is shipped with mgc.
+        place: folder of the bundle, or the bundle that is shipped with mgc.
 
     Raises:
         BundleError: see `mgc.load_bundle`.

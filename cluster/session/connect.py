@@ -1,4 +1,4 @@
-"""Connect to Ray: to the cluster that the environment names, or to a local one of our own."""
+"""Connect to Ray: to the cluster named in the environment, or to a local Ray that mgc starts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from cluster.session.profiles import NodeResources, Profile, Resources, choose, 
 from mgc.errors import ConfigError, ResourceError
 
 _MANY_NODES: Final = 100
-"""Nodes to count on if an autoscaler has no limit."""
+"""Number of nodes to assume if an autoscaler has no limit."""
 
 _LOOK_SECONDS: Final = 60.0
 _KNOCK_SECONDS: Final = 10.0
@@ -45,19 +45,18 @@ def connect(
     """Connect to Ray, and disconnect at the end.
 
     Args:
-        address: of a running cluster; by default `RAY_ADDRESS`, which Ray sets inside a submitted job. Without either,
-            a local Ray is started, and ended with the job.
+        address: address of a running cluster; by default `RAY_ADDRESS`, which Ray sets inside a submitted job. Without
+            either, mgc starts a local Ray and ends it with the job.
         train_workers: number of data-parallel workers that the job wants.
-        profile: a name in `profiles.PROFILES`; None takes what there is. The profile of an open connection is yielded
-            as it is.
-        dashboard: start a local Ray with its dashboard.
+        profile: a name in `profiles.PROFILES`; None uses all there is. An open connection keeps its own profile.
+        dashboard: whether a local Ray starts its dashboard.
         environment: variables for all processes of the job. An open connection keeps its own.
 
     Yields:
         The profile that fits the cluster.
 
     Raises:
-        ConfigError: the machine or the cluster has less than the profile or the workers ask for.
+        ConfigError: the machine or the cluster has less than the profile or the workers need.
         ResourceError: the cluster does not answer, or does not give what the job needs in time.
     """
     if isinstance(profile, Profile):
@@ -68,7 +67,7 @@ def connect(
         find(profile)
     address = address or os.environ.get("RAY_ADDRESS") or None
     if ray.is_initialized():
-        # A caller's connection (tests, the demo) is used and left open.
+        # Use a connection that the caller opened (tests, the demo), and leave it open.
         with _profiled("the cluster", profile, train_workers) as chosen:
             yield chosen
         return
@@ -85,14 +84,14 @@ def connect(
 
 
 def _set_up(address: str | None) -> None:
-    """Set Ray's settings, unless the environment sets them.
+    """Set Ray's settings, except those that the environment sets.
 
     Raises:
         ResourceError: nothing listens at the address.
     """
     if address:
         _knock(address)
-        # A local Ray of ours has no dashboard with a Train page.
+        # A local Ray that mgc starts has no dashboard with a Train page.
         os.environ.setdefault(ray_internals.TRACKED_TRAINING, "1")
     for name, value in ray_internals.DRIVER_SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -100,9 +99,9 @@ def _set_up(address: str | None) -> None:
 
 
 def _start(address: str | None, dashboard: bool, environment: Mapping[str, str]) -> None:
-    """Join a cluster, or start a local one, without a word on the terminal."""
+    """Join a cluster, or start a local one, without printing anything."""
     runtime = {"env_vars": dict(environment)} if environment else None
-    # Ray replaces the job's handler: a terminated job would end without its message and its summary.
+    # Ray replaces the job's handler. Without this, a terminated job would end without its message and summary.
     handler = signal.getsignal(signal.SIGTERM)
     try:
         with _core_silenced():
@@ -128,7 +127,7 @@ def _start(address: str | None, dashboard: bool, environment: Mapping[str, str])
 
 @contextlib.contextmanager
 def _profiled(place: str, profile: str | None, train_workers: int) -> Iterator[Profile]:
-    """Yield the profile that fits the connected Ray, and explain an error that is a lack of resources."""
+    """Yield the profile that fits the connected Ray. Explain errors that come from a lack of resources."""
     chosen = _patient(choose(profile, at_hand(place), train_workers))
     with _explained_stalls(chosen):
         yield chosen
@@ -161,14 +160,14 @@ def _no_answer(address: str | None, reason: str) -> ResourceError:
 def data_context(profile: Profile) -> DataContext:
     """Set Ray Data's settings for our jobs on the current context, and return it."""
     context = DataContext.get_current()
-    # Progress is shown by progress.py; Ray's goes to its log files.
+    # progress.py shows the progress. Ray's own goes to its log files.
     context.enable_progress_bars = False
     context.execution_no_progress_timeout_s = profile.stall_seconds
     return context
 
 
 def at_hand(place: str) -> Resources:
-    """Return what the connected Ray has, and what its autoscaler may still start.
+    """Return the resources of the connected Ray, including those that its autoscaler may still start.
 
     Args:
         place: name of the cluster, for messages.
@@ -203,13 +202,13 @@ def look_at_nodes(look: Callable[[], Found]) -> dict[str, Found | str]:
         look: function that can be pickled.
 
     Returns:
-        Its result by node, or the reason in one line why there is none.
+        Its result by node, or the reason for having none, in one line.
     """
     remote = ray.remote(look)
     tasks: dict[str, ray.ObjectRef[Found]] = {}
     for node in ray.nodes():
         if node["Alive"]:
-            # The task takes no CPU, so a busy node can be looked at too.
+            # The task takes no CPU, so it can also run on a busy node.
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             task = remote.options(num_cpus=0, max_retries=0, scheduling_strategy=there)
             tasks[f"node {node['NodeManagerAddress']}"] = task.remote()
@@ -225,7 +224,7 @@ def look_at_nodes(look: Callable[[], Found]) -> dict[str, Found | str]:
 
 
 def _patient(profile: Profile) -> Profile:
-    """Return the profile with the user's own patience: a growing cluster may need longer for its first node."""
+    """Return the profile with the user's stall time. A growing cluster may need longer for its first node."""
     text = os.environ.get("MGC_STALL_SECONDS")
     if text is None:
         return profile
@@ -236,7 +235,7 @@ def _patient(profile: Profile) -> Profile:
 
 @contextlib.contextmanager
 def _explained_stalls(profile: Profile) -> Iterator[None]:
-    """Explain in one line that a job waited for resources in vain. As a rule, other work has taken them."""
+    """Explain in one line that a job waited for resources in vain. Usually other work holds them."""
     try:
         yield
     except (ExecutionTimeoutError, TrainingFailedError) as error:
@@ -251,7 +250,7 @@ def _explained_stalls(profile: Profile) -> Iterator[None]:
 
 
 def _is_stall(error: Exception) -> bool:
-    """Return whether resources were missing: for a stream, for training workers, or for a stream in a training."""
+    """Return whether a stream, training workers, or a stream in a training lacked resources."""
     if isinstance(error, ControllerError):
         return ray_internals.is_worker_start_timeout(error.controller_failure)
     if isinstance(error, WorkerGroupError):

@@ -1,4 +1,4 @@
-"""Actors beside the driver: they run on the driver's node, so no other node takes them along when it dies."""
+"""Actors that run on the driver's node, so they survive the death of any other node."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _NO_VARIABLES: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class DriverActor(Generic[State]):
-    """The handle of such an actor. It can be pickled; the actor ends when the last copy is gone.
+    """Handle of such an actor. You can pickle it; the actor ends when the last copy is gone.
 
-    Methods are named by the class, as in `actor.ask(Counts.read)`, so arguments and results keep their types.
+    Name a method by its class, as in `actor.ask(Counts.read)`, so that arguments and results keep their types.
     """
 
     def __init__(self, handle: ActorHandle[State]) -> None:
@@ -34,7 +34,7 @@ class DriverActor(Generic[State]):
 
         Args:
             kind: class of the actor's state.
-            arguments: of its constructor.
+            arguments: arguments of its constructor.
             environment: variables for its process.
         """
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -48,7 +48,7 @@ class DriverActor(Generic[State]):
         *arguments: Parameters.args,
         **named: Parameters.kwargs,
     ) -> None:
-        """Call a method and do not wait: nobody hears of an error."""
+        """Call a method without waiting. Errors are lost."""
         getattr(self._handle, method.__name__).remote(*arguments, **named)
 
     def ask(
@@ -57,7 +57,7 @@ class DriverActor(Generic[State]):
         *arguments: Parameters.args,
         **named: Parameters.kwargs,
     ) -> Answer:
-        """Call a method and return its result: about 2 ms.
+        """Call a method and return its result. A call takes about 2 ms.
 
         Raises:
             RayError: the actor is gone.

@@ -1,6 +1,6 @@
-"""The epoch that a training is in, for the stages of its stream.
+"""The current epoch of a training, for the stages of its stream.
 
-Ray Data runs the same plan again in each epoch. A stage that does something else in each one asks here.
+Ray Data runs the same plan again in each epoch. A stage that depends on the epoch reads its number here.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class _Epoch:
 
 
 class EpochCounter:
-    """The epoch of one training, counted from 0. It can be pickled; all copies see the same number.
+    """The epoch of one training, counted from 0. You can pickle it; all copies see the same number.
 
-    The first worker calls `begin` before it asks for its batches. A pass over the stream begins when every worker has
-    asked (Ray's streaming split waits for them), so all its tasks see the same number, and no task of the pass before
-    still needs the old one. After a resume the number is that of the epoch that is repeated.
+    The first worker calls `begin` before it asks for its batches. Ray's streaming split starts a pass when every worker
+    has asked. So all tasks of a pass see the same number, and no task of the previous pass still needs the old one.
+    After a resume the number is that of the repeated epoch.
     """
 
     def __init__(self, actor: DriverActor[_Epoch]) -> None:

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM at moments when an exception would leave a process behind."""
+"""Hold back SIGINT and SIGTERM while an exception would leave a process behind."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from types import FrameType
 
 @contextlib.contextmanager
 def hold_back_signals() -> Iterator[None]:
-    """Hold SIGINT and SIGTERM back while the body runs, and deliver the first of them afterwards.
+    """Hold back SIGINT and SIGTERM while the body runs, and deliver the first of them afterwards.
 
-    Use it where a process is started and noted, and where processes are ended. Processes that the body starts are not
-    affected. Off the main thread, where Python delivers no signals, it does nothing.
+    Use it around code that starts and records a process, or ends processes. It does not affect processes that the body
+    starts. Off the main thread, where Python delivers no signals, it does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,6 +1,6 @@
-"""Look at what a machine has and what would not work: one line for each finding, with what to do.
+"""Check what a machine has and what would not work there: one line for each finding, with advice.
 
-This runs on this machine, or as a task on each node of a cluster.
+The checks run on this machine, or as a task on each node of a cluster.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _LEAST_MEMORY: Final = 3 * GIB
 _LEAST_DISK: Final = 2 * GIB
 
 _FULL: Final = 0.95
-"""Used share of a disk above which Ray writes no more objects, and of memory above which it kills workers."""
+"""Share in use at which Ray stops writing objects to a disk, or starts killing workers for lack of memory."""
 
 _SMI: Final = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
 _SMI_SECONDS: Final = 20.0
@@ -47,7 +47,7 @@ _STORE_SETTINGS: Final = (
     *("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_ROLE_ARN"),
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
 )
-"""Any of these variables means that a store is to be used."""
+"""Variables that show that the user has a store."""
 
 _BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome")
 
@@ -55,7 +55,7 @@ _RATE_HZ: Final = 22050
 
 
 class State(StrEnum):
-    """Whether a thing works, is lacking, or fails."""
+    """Whether something works, is missing, or fails."""
 
     WORKS = "ok"
     LACKS = "--"
@@ -64,12 +64,12 @@ class State(StrEnum):
 
 @dataclass(frozen=True, config=STRICT)
 class Finding:
-    """What one look found.
+    """Result of one check.
 
     Attributes:
-        name: what was looked at.
+        name: what was checked.
         value: what is there.
-        state: `WORKS`; `LACKS`, which matters only to those who want it; or `FAILS`.
+        state: `WORKS`; `LACKS` for something missing that not everybody needs; or `FAILS`.
         advice: what to do if it does not work.
     """
 
@@ -85,12 +85,12 @@ def fails(name: str, value: str, advice: str) -> Finding:
 
 
 def lacks(name: str, value: str, advice: str = "") -> Finding:
-    """Return the finding that something is not there that not everybody needs."""
+    """Return the finding that something is missing that not everybody needs."""
     return Finding(name, value, State.LACKS, advice)
 
 
 def look_at_machine(folder: str = ".") -> list[Finding]:
-    """Return what this machine has.
+    """Return the findings about this machine.
 
     Args:
         folder: a folder on the disk that jobs write to.
@@ -122,7 +122,7 @@ def memory_bytes() -> tuple[int, int]:
 
 
 def check_memory(total: int, free: int) -> Finding:
-    """Check that Ray and a job fit into the memory."""
+    """Check that Ray and a job fit in memory."""
     value = f"{format_bytes(total)}, {format_bytes(free)} free"
     if free < _LEAST_MEMORY:
         return fails(
@@ -134,7 +134,7 @@ def check_memory(total: int, free: int) -> Finding:
 
 
 def check_shared_memory(total: int, wanted: int) -> Finding:
-    """Check that Ray's object store fits into /dev/shm."""
+    """Check that Ray's object store fits in /dev/shm."""
     if total < wanted:
         size = format_bytes(wanted).replace(" GiB", "g").replace(" MiB", "m")
         advice = f"Ray's object store ({size}) would go to the disk: start the container with --shm-size={size}"
@@ -227,7 +227,7 @@ def check_decoders() -> Finding:
 
 
 def find_browser() -> Finding:
-    """Look for Chromium, in which one test opens a report."""
+    """Look for Chromium, which one test uses to open a report."""
     found = next(filter(None, map(shutil.which, _BROWSERS)), None)
     if found is None:
         return lacks("Chromium", "none", "only the browser test needs it; it is skipped")
@@ -275,11 +275,11 @@ def _answering() -> Finding:
 
 
 def guard(look: Callable[[], list[Finding]], name: str) -> list[Finding]:
-    """Return the findings of a look, or the one finding that the look itself failed.
+    """Return the findings of a check, or the one finding that the check itself failed.
 
     Args:
-        look: function that looks.
-        name: what is looked at.
+        look: function that does the check.
+        name: what it checks.
     """
     try:
         return look()

@@ -1,8 +1,8 @@
 """A Ray cluster of several nodes on this machine.
 
 Each node has its own `ray start`, object store and loopback address. The head has no CPUs, so all work happens on the
-other nodes. Because addresses differ, a driver attaches to the head's raylet, as on a cluster of machines, and not to
-that of a node that may be killed. Nothing outside this machine can reach any of them.
+other nodes. Because the addresses differ, a driver attaches to the head's raylet, as on a cluster of machines, never to
+that of a node that may be killed. Nothing outside this machine can reach the nodes.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ START_TRIES: Final = 2
 _OBJECT_STORE_BYTES: Final = 500_000_000
 
 _NOT_INHERITED: Final = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
-"""These would lead to another cluster, or carry another token."""
+"""Variables of another cluster, or with another token."""
 
 
 def free_port() -> int:
-    """Return a port that is free now."""
+    """Return a port that is currently free."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -55,10 +55,10 @@ class LocalClusterSpec:
     """A cluster to start on this machine.
 
     Attributes:
-        environment: variables for the head and the nodes, to which Ray's own are added.
+        environment: variables for the head and the nodes, in addition to Ray's own.
         nodes: number of nodes beside the head.
         cpus: logical CPUs of each node.
-        dashboard: start Ray's dashboard too, which takes submitted jobs.
+        dashboard: whether to start Ray's dashboard, which accepts submitted jobs.
     """
 
     environment: Mapping[str, str]
@@ -89,10 +89,10 @@ class Node:
             )
 
     def wait(self, port: int | None = None) -> None:
-        """Wait until it has joined, and answers on a port if one is given.
+        """Wait until the node has joined and, if a port is given, answers on it.
 
         Raises:
-            ResourceError: it ended, or takes too long.
+            ResourceError: the node ended, or takes too long.
         """
         deadline = time.monotonic() + START_SECONDS
         while not ray_internals.has_started(self._log.read_bytes()) or (port is not None and not answers(port)):
@@ -127,7 +127,7 @@ class Node:
         return processes
 
     def stop(self) -> None:
-        """Kill it and any process that it left behind; there is nothing to save."""
+        """Kill the node and any process that it left behind; there is nothing to save."""
         for pid in still_there(self.kill(), 5.0):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -186,7 +186,7 @@ class LocalCluster:
         )  # fmt: skip
 
     def fill(self) -> None:
-        """Wait for the head, then start the nodes that are missing and wait for them.
+        """Wait for the head, then start the missing nodes and wait for them.
 
         Raises:
             ResourceError: one does not start.
@@ -200,7 +200,7 @@ class LocalCluster:
                 try:
                     node.wait()
                 except ResourceError:
-                    # Two nodes that start at once may reach for the same port.
+                    # Two nodes that start at the same time may choose the same port.
                     node.stop()
                     self.nodes.remove(node)
                     if attempt + 1 == START_TRIES:
@@ -212,7 +212,7 @@ class LocalCluster:
             f"--address={self.address}", f"--num-cpus={self._spec.cpus}", "--num-gpus=0",
             f"--node-ip-address=127.0.0.{number + 1}", f"--object-store-memory={_OBJECT_STORE_BYTES}",
             "--disable-usage-stats",
-            # In a shared folder, two nodes that start at once take the same sockets.
+            # In a shared folder, two nodes that start at the same time would use the same sockets.
             f"--temp-dir={self._ray_folder}/{number}",
         ]  # fmt: skip
         return Node(arguments, self._node_environment, self._folder / f"node-{number}.log")
@@ -230,7 +230,7 @@ class LocalCluster:
 
 @contextlib.contextmanager
 def running(spec: LocalClusterSpec, folder: Path) -> Iterator[LocalCluster]:
-    """Run a cluster. At the end all its processes are ended, however many signals arrive meanwhile.
+    """Run a cluster, and end all its processes afterwards, even if signals arrive meanwhile.
 
     Args:
         spec: what to start.
@@ -240,7 +240,7 @@ def running(spec: LocalClusterSpec, folder: Path) -> Iterator[LocalCluster]:
         ResourceError: a node does not start.
     """
     cluster = None
-    # Sockets need short names, so Ray's folder must not lie deep.
+    # The path of a socket must be short, so Ray's folder must not be deeply nested.
     ray_folder = tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True)
     try:
         with hold_back_signals():
@@ -267,7 +267,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def still_there(pids: Sequence[int], seconds: float) -> list[int]:
-    """Return which processes are still alive after some seconds, or sooner if none is."""
+    """Return the processes that are still alive after some seconds. Return at once when none is."""
     deadline = time.monotonic() + seconds
     while alive := [pid for pid in pids if _alive_child_of(pid) is not None]:
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""Count the work of a job's stages, for its own report and for Prometheus, which scrapes Ray's nodes."""
+"""Count the work of a job's stages, for the job's report and for Prometheus, which scrapes Ray's nodes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mgc.audio.cuts import Cuts
 
 
 class Meter:
-    """Counters of one worker process. Each node publishes the sums of its workers at Ray's metrics port.
+    """Counters of one worker process. Each node publishes the sums over its workers on Ray's metrics port.
 
     `ray_mgc_tracks_total` by `status`, `ray_mgc_errors_total` by `kind`, `ray_mgc_read_bytes_total`,
     `ray_mgc_audio_seconds_total` and `ray_mgc_heard_seconds_total`.

@@ -1,8 +1,8 @@
-"""Divide a machine or a cluster among the parts of a job, with names for the divisions that a person can choose.
+"""Divide a machine or a cluster among the parts of a job. The user can choose a division by name.
 
-With few cores Ray can wait for ever: with two CPUs, a read, an actor pool and a data shard that each ask for one CPU
-block each other (tried with Ray 2.60). So a small machine gets more logical CPUs than it has cores, and every part asks
-for a fraction that leaves room for the others.
+With few cores Ray can wait forever. On two CPUs, a read, an actor pool and a data shard that each request one CPU block
+each other (tried with Ray 2.60). So a small machine gets more logical CPUs than it has cores, and every part requests a
+fraction that leaves room for the others.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mgc.configuration import STRICT
 from mgc.errors import ConfigError
 
 FEWEST_LOGICAL_CPUS: Final = 8
-"""With fewer, parts that wait for each other were seen to hang."""
+"""With fewer, jobs hung because their parts waited for each other."""
 
 KEEPS_MEMORY: Final = {
     "MALLOC_MMAP_MAX_": "0",
@@ -42,17 +42,17 @@ class Profile:
     Attributes:
         name: name of the profile or the place, for messages.
         cores: CPU cores that can really work at once.
-        logical_cpus: CPUs that Ray is told of; at least `FEWEST_LOGICAL_CPUS`.
+        logical_cpus: number of CPUs to report to Ray; at least `FEWEST_LOGICAL_CPUS`.
         gpus: GPUs for training and prediction; 0 computes on the CPU.
         decode_cpus: CPUs of one decode task; `cores` such tasks fit beside the rest.
         predict_cpus: CPUs of one prediction actor.
-        predict_actors: most actors in the prediction pool; at least two, because smaller pools were seen to hang.
-        io_cpus: CPUs of one task that reads tables; tasks that write ask for none.
+        predict_actors: most actors in the prediction pool; at least two, because smaller pools have hung.
+        io_cpus: CPUs of one task that reads tables; tasks that write request none.
         train_workers: number of data-parallel workers.
         train_cpus: CPUs of one training worker.
         dashboard: whether a local Ray starts its dashboard.
-        stall_seconds: time after which a job in which nothing moves is ended.
-        fewest_workers: workers with which a training continues when nodes are lost; None for all of them.
+        stall_seconds: time without progress after which a job ends.
+        fewest_workers: fewest workers with which a training continues when nodes are lost; None requires all of them.
         accumulation: number of parts in which a worker computes its share of a batch, one after the other.
         precision: `recipe` computes in bfloat16 if the recipe and the device do; otherwise `float32`.
         compile: whether workers compile the network (torch.compile), which needs a C++ compiler on each node.
@@ -98,7 +98,7 @@ class Resources:
     """Resources of a machine or a cluster.
 
     Attributes:
-        place: name of it, for messages.
+        place: name of the machine or cluster, for messages.
         cores: CPU cores that can really work at once.
         nodes: machines with a CPU, including those that an autoscaler may still start.
     """
@@ -138,7 +138,7 @@ class NamedProfile:
     """A named way to divide a machine or a cluster.
 
     Attributes:
-        about: what it is for.
+        about: purpose of the profile.
         cpus: fewest logical CPUs.
         gpus: fewest GPUs; 0 uses none.
         decoder_cpus: fewest CPUs on nodes without a GPU. Above 0, only these nodes count for decoding: as long as there
@@ -161,19 +161,19 @@ PROFILES: Final[Mapping[str, NamedProfile]] = {
         decoder_cpus=2,
     ),
 }
-"""Values of `--profile`. Without it a job takes what there is."""
+"""Values of `--profile`. Without it a job uses all there is."""
 
 
 def choose(name: str | None, have: Resources, train_workers: int = 1) -> Profile:
-    """Return a profile, cut to what there is.
+    """Return a profile, reduced to the available resources.
 
     Args:
-        name: one of `PROFILES`; None takes what there is.
+        name: one of `PROFILES`; None uses all there is.
         have: resources of the machine or the cluster.
         train_workers: number of data-parallel workers that the job wants.
 
     Raises:
-        ConfigError: there are fewer resources than it asks for, or no such profile.
+        ConfigError: there are fewer resources than the profile needs, or no such profile.
     """
     wanted = None if name is None else find(name)
     if wanted is not None:
@@ -184,12 +184,12 @@ def choose(name: str | None, have: Resources, train_workers: int = 1) -> Profile
     logical = have.decoder_cpus if apart else have.cpus
     cores = max(1, int(logical)) if apart else have.cores
     profile = fit(name or have.place, cores, logical, gpus, train_workers)
-    # Two machines of four CPUs have eight, but no place for a worker that wants five.
+    # Two machines with four CPUs each have eight, but no room for a worker that needs five.
     return replace(profile, train_cpus=min(profile.train_cpus, have.worker_cpus(gpus > 0) / 2))
 
 
 def find(name: str) -> NamedProfile:
-    """Return the profile of a name.
+    """Return a profile by its name.
 
     Raises:
         ConfigError: there is no such profile.
@@ -252,7 +252,7 @@ def fit(name: str, cores: int, logical_cpus: float, gpus: int = 0, train_workers
 
 
 def this_machine(gpus: int = 0) -> Resources:
-    """Return the resources of this machine with a Ray of its own, which is told of at least eight CPUs."""
+    """Return the resources of this machine with a Ray of its own, to which it reports at least eight CPUs."""
     cores = machine_cores()
     return Resources("this machine", cores, (NodeResources(max(cores, FEWEST_LOGICAL_CPUS), gpus),))
 
@@ -263,5 +263,5 @@ def machine_cores() -> int:
 
 
 def laptop(train_workers: int = 1) -> Profile:
-    """Return the profile of this machine, computing on its CPU."""
+    """Return a profile for this machine that computes on its CPU."""
     return choose("laptop", this_machine(), train_workers)

@@ -1,7 +1,7 @@
 """Progress of long work: a bar on a terminal, a plain line every ten seconds elsewhere; both on stderr.
 
-Tasks on any node count into one actor, and a thread of the driver reads it. Nobody waits for a count to arrive, so
-counting never slows a stage.
+Tasks on any node send their counts to one actor, and a thread of the driver reads it. A task does not wait for its
+counts to arrive, so counting never slows a stage.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cluster.session.driver_actor import DriverActor
 LINE_EVERY_SECONDS: Final = 10.0
 
 RECENT_SECONDS: Final = 30.0
-"""The rate is taken over this long. Older work, such as the start of the workers, says nothing about what is left."""
+"""Window of the rate. Older work, such as the start of the workers, does not predict the rest."""
 
 NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
 
@@ -42,13 +42,13 @@ class Draw(Protocol):
 
 
 class ProgressSink(Protocol):
-    """Where the workers of a job count."""
+    """Counters for the workers of a job."""
 
     def add(self, counts: Mapping[str, int], figures: Mapping[str, float] | None = None) -> None:
         """Add to counters, and set figures such as a loss."""
 
     def set_counts(self, counts: Mapping[str, int]) -> None:
-        """Set counters to where the work stands."""
+        """Set counters to the present state of the work."""
 
 
 class Counts:
@@ -71,10 +71,10 @@ class Counts:
         """Add to counters and to sums that are not shown, and set figures such as a loss.
 
         Args:
-            counts: to add to the counters.
-            figures: to set.
-            sums: to add to the sums.
-            began: time at which the counted work began, in seconds since 1970.
+            counts: numbers to add to the counters.
+            figures: figures to set.
+            sums: numbers to add to the sums.
+            began: start of the counted work, in seconds since 1970.
         """
         self._counts.update(counts)
         self._figures.update(figures or {})
@@ -84,7 +84,7 @@ class Counts:
             self._began = began if self._began is None else min(began, self._began)
 
     def set_counts(self, counts: Mapping[str, int]) -> None:
-        """Set counters to where the work stands: lower after a kill, higher after a resume."""
+        """Set counters to the present state of the work: lower after a kill, higher after a resume."""
         for name, count in counts.items():
             self._before[name] += count - self._counts[name]
             self._counts[name] = count
@@ -94,12 +94,12 @@ class Counts:
         return dict(self._counts), dict(self._figures), dict(self._before)
 
     def sums(self) -> tuple[dict[str, float], float | None]:
-        """Return all counters and sums, and the time at which the first work began."""
+        """Return all counters and sums, and the start time of the first work."""
         return {**self._sums, **self._counts}, self._began
 
 
 class ProgressHandle:
-    """The counters of a job. It can be pickled; all copies count into the same ones."""
+    """The counters of a job. You can pickle it; all copies share the same counters."""
 
     def __init__(self, actor: DriverActor[Counts]) -> None:
         self._actor = actor
@@ -132,7 +132,7 @@ class ProgressHandle:
         return self._actor.ask_within(_PATIENCE_SECONDS, Counts.read)
 
     def sums(self) -> tuple[dict[str, float], float | None]:
-        """Return all counters and sums, and the time at which the first work began, in seconds since 1970.
+        """Return all counters and sums, and the start time of the first work, in seconds since 1970.
 
         Raises:
             RayError: the counters are gone.
@@ -204,7 +204,7 @@ def _show_bar(title: str, unit: str, total: int | None) -> Iterator[Draw]:
         nonlocal skipped
         done, before = counts.get(unit, 0), already_done.get(unit, 0)
         if before != skipped:
-            # Work that was done before says nothing about how long the rest takes.
+            # Work done before this run does not predict how long the rest takes.
             skipped = before
             bar.reset(task, completed=done)
         bar.update(task, completed=done, facts=_facts(counts, figures, unit, rate(done - before)))
@@ -274,7 +274,7 @@ class _Rate:
         self._seen: deque[tuple[float, int]] = deque([(started, 0)])
 
     def __call__(self, done: int) -> float:
-        """Return the present rate, given how much is done so far."""
+        """Return the current rate, given the work done so far."""
         now = time.monotonic()
         self._seen.append((now, done))
         while len(self._seen) > 2 and now - self._seen[1][0] > RECENT_SECONDS:

@@ -1,7 +1,7 @@
 """Every private or undocumented name of Ray 2.60 that this project touches.
 
 Nothing else imports a private module of Ray or names its private settings, process titles and files. After an upgrade
-of Ray, mend what the contract test of this module reports. Only the functions that need Ray import it.
+of Ray, fix what the contract test of this module reports. Only the functions that need Ray import it.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ DRIVER_SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
         # keeps its share for this long. With Ray's three minutes, a job that is submitted again at once gets half of
         # the cluster; on two nodes of one CPU it then stages nothing until everything is decoded.
         "RAY_DATA_AUTOSCALING_REQUEST_EXPIRE_TIME_S": "30",
-        # Ray's usage report would go to the internet.
+        # Ray would send a usage report over the internet.
         "RAY_USAGE_STATS_ENABLED": "0",
-        # The C++ core's warnings are about Ray Data's own business. They stay in Ray's log files.
+        # The C++ core's warnings do not concern the user. They still go to Ray's log files.
         "RAY_BACKEND_LOG_LEVEL": "fatal",
         # Workers see only the GPUs they were given, even if they were given none.
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -40,7 +40,7 @@ DRIVER_SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
 """Settings of every driver."""
 
 TRACKED_TRAINING: Final = "RAY_TRAIN_ENABLE_STATE_TRACKING"
-"""Set to 1, the dashboard's Train page lists trainings."""
+"""If set to 1, the dashboard's Train page lists trainings."""
 
 STARTUP_CONCURRENCY: Final = "RAY_worker_maximum_startup_concurrency"
 """Number of workers that start at once. Ray warns if more are needed than the machine has cores."""
@@ -112,12 +112,12 @@ def worker_name(title: str) -> str:
 
 
 def map_worker_title(stage: str) -> str:
-    """Return how the title of an actor begins that runs a stage of Ray Data."""
+    """Return the beginning of the title of an actor that runs a stage of Ray Data."""
     return f"{_TITLE}MapWorker(MapBatches({stage}"
 
 
 def busy_map_worker(stage: str) -> str:
-    """Return what the title of such an actor holds while it works on a batch."""
+    """Return a part of the title that such an actor has while it works on a batch."""
     return f"{stage})).submit"
 
 
@@ -140,7 +140,7 @@ def is_submitted_job() -> bool:
 
 
 def enable_token() -> None:
-    """Let this driver show the token in ~/.ray, if there is one. A head takes it by itself."""
+    """Let this driver use the token in ~/.ray, if there is one. A head uses it by default."""
     from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 
     maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
@@ -167,9 +167,9 @@ class NodeGroup:
     """Nodes that an autoscaler may start.
 
     Attributes:
-        name: of the group.
-        resources: of one node, such as `CPU` and `GPU`.
-        most: greatest number of them; negative for no limit.
+        name: name of the group.
+        resources: resources of one node, such as `CPU` and `GPU`.
+        most: largest number of nodes; negative for no limit.
     """
 
     name: str
@@ -178,7 +178,7 @@ class NodeGroup:
 
 
 def node_groups() -> Sequence[NodeGroup]:
-    """Return what the connected cluster's autoscaler may start; nothing if there is no autoscaler."""
+    """Return the nodes that the connected cluster's autoscaler may start; none without an autoscaler."""
     from ray._private.state import state
 
     config = state.get_cluster_config()
@@ -188,7 +188,7 @@ def node_groups() -> Sequence[NodeGroup]:
 
 @contextlib.contextmanager
 def announced_node_groups(groups: Sequence[NodeGroup]) -> Iterator[None]:
-    """Tell the connected head what could be started, as an autoscaler does; for tests."""
+    """Tell the connected head which nodes could start, as an autoscaler does. For tests."""
     from ray import _raylet
     from ray.core.generated import autoscaler_pb2
     from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_put

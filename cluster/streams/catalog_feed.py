@@ -1,4 +1,4 @@
-"""Training clips of tracks that nobody has prepared: each epoch fetches, decodes and computes features again."""
+"""Training clips straight from a catalog, without prepared features: each epoch fetches and decodes again."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mgc.datasets.splits import TRAIN
 from mgc.experiment import Experiment
 
 PLAN_ROWS: Final = 65_536
-"""Tracks of one file of the plan: a task reads one file."""
+"""Tracks in each file of the plan. A task reads one file."""
 
 
 class _ErrorKinds:
@@ -41,9 +41,9 @@ class _ErrorKinds:
 
 
 class FailedTracks:
-    """Tracks of a training that gave no features, and why. A track counts once, however many epochs it fails in.
+    """Tracks of a training that gave no features, and why. A track counts once even if it fails in several epochs.
 
-    It can be pickled; all copies write to the same list.
+    You can pickle it; all copies write to the same list.
     """
 
     def __init__(self, actor: DriverActor[_ErrorKinds]) -> None:
@@ -55,7 +55,7 @@ class FailedTracks:
         return cls(DriverActor.start(_ErrorKinds))
 
     def add(self, kinds: Mapping[str, str]) -> None:
-        """Add kinds of error by track id, without waiting."""
+        """Add kinds of error by track id, without waiting for the list."""
         self._actor.tell(_ErrorKinds.add, kinds)
 
     def read(self) -> dict[str, str]:
@@ -78,7 +78,7 @@ class ClipsOfSide:
         self._failed = failed
 
     def __call__(self, tracks: pa.Table) -> Iterator[pa.Table]:
-        """Yield the clips of tracks that did not fail."""
+        """Yield the clips of the tracks that did not fail."""
         well = tracks["error_kind"].is_null()
         lost = tracks.filter(tracks["error_kind"].is_valid())
         if lost.num_rows:
@@ -95,7 +95,7 @@ def write_plan(uri: Uri | str, tracks: pa.Table) -> None:
 
 @dataclass(frozen=True)
 class CatalogFeed:
-    """What a training on a catalog reads in each epoch.
+    """The tracks that a training on a catalog reads in each epoch, and how.
 
     Attributes:
         plan_uri: folder that `write_plan` wrote.
@@ -119,7 +119,7 @@ def feed_catalog(request: CatalogFeed, profile: Profile, progress: ProgressHandl
 
     Args:
         request: what to read.
-        profile: how many tracks are decoded at once.
+        profile: number of tracks to decode at once.
         progress: counters of the job; None counts nothing.
     """
     experiment, draw = request.experiment, request.draw
@@ -129,7 +129,7 @@ def feed_catalog(request: CatalogFeed, profile: Profile, progress: ProgressHandl
         progress,
     )
     side = Side(TRAIN, experiment.protocol, None, draw.resample(experiment))
-    # Listening works on few tracks at a time, so the stage behind it gets small blocks.
+    # Listening works on a few tracks at a time, so the next stage gets small blocks.
     clips: Dataset = listened.map_batches(
         ClipsOfSide(request.clip_bytes, side, request.failed),
         batch_format="pyarrow",

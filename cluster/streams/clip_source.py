@@ -1,8 +1,8 @@
 """Read the clips of a features table as blocks of a stream: in a new order each epoch, and repeated for balance.
 
-Ray's own `read_parquet` shuffles whole files, by how often the plan has run: after a resume, an epoch would come in
-another order. Here seed and epoch alone decide the order of the row groups. A task holds one part of a row group in
-memory at a time.
+Ray's own `read_parquet` shuffles whole files, in an order that depends on how often the plan has run. After a resume,
+an epoch would come in a different order. Here the order of the row groups depends only on seed and epoch. A task holds
+one part of a row group in memory at a time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TASK_CLIPS: Final = 1024
 """Fewest clips that a task reads, from as many row groups as needed; also the most that it holds at a time."""
 
 BLOCK_BYTES: Final = 16 * 2**20
-"""Target size of blocks of clips. They wait in the object store, and the last ones are in the workers' memory."""
+"""Target size of a block of clips. Blocks wait in the object store; the workers hold the latest ones in memory."""
 
 Stage = Callable[[pa.Table], Iterator[pa.Table]]
 """Turns rows of the table into rows of the stream."""
@@ -45,7 +45,7 @@ class _Piece:
 
     @property
     def name(self) -> str:
-        """Name that does not depend on where the table lies."""
+        """Name that does not depend on the location of the table."""
         return f"{posixpath.basename(self.file)}#{self.group}"
 
 
@@ -55,8 +55,8 @@ class ClipRows(Datasource):
     Args:
         dataset: the table.
         columns: columns that `stage` needs.
-        stage: turns its rows into those of the stream.
-        order: of the row groups; None keeps the order of the table.
+        stage: function that turns rows of the table into rows of the stream.
+        order: order of the row groups; None keeps that of the table.
     """
 
     def __init__(
@@ -76,11 +76,11 @@ class ClipRows(Datasource):
 
     @property
     def tasks(self) -> int:
-        """Approximate number of tasks; each order groups the row groups differently."""
+        """Approximate number of tasks. It varies a little with the order of the row groups."""
         return len(self._gathered(self._pieces))
 
     def estimate_inmemory_data_size(self) -> int | None:
-        """Return None: repeats are drawn, so the size is not known."""
+        """Return None: repeats are drawn at random, so the size is unknown."""
         return None
 
     def get_read_tasks(
@@ -127,6 +127,6 @@ def repeat_rows(rows: pa.Table, resample: Resample) -> Iterator[pa.Table]:
     """
     keys = {name: np.array(rows[name].to_pylist(), dtype=object) for name in ("genre_top", "track_id", "clip_index")}
     index = np.repeat(np.arange(rows.num_rows), resample.repeats(keys))
-    # Clips of a rare genre may be repeated a hundred times, which in one block would take gigabytes.
+    # Clips of a rare genre may be repeated a hundred times. In one block they would take gigabytes.
     for start in range(0, max(len(index), 1), TASK_CLIPS):
         yield rows.take(pa.array(index[start : start + TASK_CLIPS]))

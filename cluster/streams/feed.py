@@ -1,4 +1,4 @@
-"""The clips of a features table as a stream: those of a split, for training in random order and balanced.
+"""Stream the clips of one split of a features table. For training they come in random order and balanced.
 
 Axes: B batch, F mel bins, T frames.
 """
@@ -29,7 +29,7 @@ class EpochDraw:
     """How a training stream changes from epoch to epoch.
 
     Attributes:
-        class_counts: clips of each genre, by which rows are repeated for balance.
+        class_counts: number of clips of each genre; it decides how often rows are repeated for balance.
         epoch: counter that seeds the order of the clips and the repeats.
     """
 
@@ -41,7 +41,7 @@ class EpochDraw:
         return EpochOrder(experiment.training.seed, self.epoch.current)
 
     def resample(self, experiment: Experiment) -> Resample | None:
-        """Return how often each row is given; None if every row is given once."""
+        """Return how often to repeat each row; None if every row comes once."""
         training = experiment.training
         if training.balance == "natural" and not training.head_epochs:
             return None
@@ -60,12 +60,12 @@ def feed(
 
     Args:
         dataset: features table.
-        split: rows to read, as the protocol of the experiment divides them.
+        split: split to read, as defined by the protocol of the experiment.
         profile: resources of the reading tasks.
         experiment: protocol, balance and seed.
         only: condition that rows must also meet; see `Roster.only`.
-        draw: for a training stream: another order in each epoch, and rows repeated for balance. None reads each row
-            once, in the table's order.
+        draw: for a training stream, the order and the repeats of each epoch. None reads each row once, in the order of
+            the table.
 
     Returns:
         `track_id`, `clip_index`, `genre_top`, `features`, and `artist_id`, which is "" where unknown.
@@ -74,11 +74,11 @@ def feed(
     columns = list(dict.fromkeys([*columns_of(dataset), *FEED]))
     stage = Side(split, experiment.protocol, only, None if draw is None else draw.resample(experiment))
     source = ClipRows(dataset, columns, stage, None if draw is None else draw.order(experiment))
-    # Ray makes as many blocks as tasks and BLOCK_BYTES give; asking for more blocks makes them smaller.
+    # The number of blocks follows from the tasks and BLOCK_BYTES. Asking Ray for more blocks makes them smaller.
     at_once = min(max(2, profile.cores), max(1, source.tasks))
     rows: Dataset = ray.data.read_datasource(
         source, num_cpus=profile.io_cpus, concurrency=at_once, override_num_blocks=1
     )
-    # For this stream alone.
+    # This applies to this stream only.
     rows.context.target_max_block_size = BLOCK_BYTES
     return rows

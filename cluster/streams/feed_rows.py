@@ -1,6 +1,6 @@
-"""Choose the rows of a feed from those of a features table, and how often each is given.
+"""Choose which rows of a features table go into a feed, and how often.
 
-Ray runs this in tasks, whose processes import this file. So it does not import PyTorch, which takes seconds.
+Ray imports this file in the process of each task, so it does not import PyTorch, which takes seconds.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Side:
         split: rows to keep.
         protocol: how rows are divided into splits.
         only: condition that rows must also meet.
-        resample: how often each row is given; None for once.
+        resample: how often to repeat each row; None for once.
     """
 
     split: str

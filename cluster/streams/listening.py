@@ -1,7 +1,7 @@
 """Ray Data streams over the rows of a plan: fetch, decode, compute features, predict, write.
 
-A stage of mgc takes and returns a dict of NumPy arrays. Ray's operators pass Arrow tables with stated types to each
-other, so a block in which a column has no value at all has the same schema as its neighbours.
+A stage of mgc takes and returns a dict of NumPy arrays. Ray's operators pass each other Arrow tables with explicit
+types, so a block has the same schema as its neighbours even if one of its columns is empty.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from mgc.features.extract import PATIENCE_SECONDS, Extract
 from mgc.labeling.rows import Lineage, labels_rows
 
 LISTEN_BATCH: Final = 8
-"""Tracks that are fetched together. Their files are in memory at once, unless they are too large for that."""
+"""Tracks to fetch together. Their files are in memory at once, unless they are too large for that."""
 
 HELD_BYTES: Final = 256 * 2**20
 """Most bytes of files in memory at once, except for a single file that is larger."""
 
 STAGED_FILES: Final = 64
-"""About how many files the rows of a run are staged in."""
+"""Approximate number of files in which a run stages its rows."""
 
 STAGED_ROWS: Final = (64, 4096)
-"""Fewest and most rows of a staged file. Few rows: a killed run repeats little. Many: ten million tracks need only
-2,500 files."""
+"""Fewest and most rows of a staged file. With small files a killed run repeats little; with large ones ten million
+tracks need only 2,500 files."""
 
 LISTENED: Final = pa.schema(
     [
@@ -59,7 +59,7 @@ LISTENED: Final = pa.schema(
 """Columns that listening adds to a track's row."""
 
 _TRACKS_PER_PREDICTOR: Final = 256
-"""Tracks that are worth one more predicting actor, which takes seconds of CPU to start."""
+"""Tracks for each predicting actor. An actor takes seconds of CPU to start, so fewer are not worth another one."""
 
 _LABEL_BATCH: Final = 32
 
@@ -69,14 +69,14 @@ class ListenRequest:
     """The tracks to listen to, and how.
 
     Attributes:
-        plan_uri: Parquet with `schema.CATALOG_REQUIRED` and other columns that travel along.
-        rows: number of tracks, for the size of blocks.
+        plan_uri: Parquet with `schema.CATALOG_REQUIRED`, and other columns that are passed through.
+        rows: number of tracks; it decides the size of blocks.
         columns: schema of the plan.
         experiment: front end and listening plan.
-        decoders: in the order in which they are tried.
-        patience_seconds: time after which a decoder counts as hung, plus a second for each MiB.
-        until: time after which no more tracks are started; those have no row.
-        order: of the tracks in each pass; None keeps the order of the plan.
+        decoders: decoders, in the order to try them.
+        patience_seconds: time, plus a second for each MiB, after which a decoder counts as hung.
+        until: time after which no track is started; tracks not started have no row.
+        order: order of the tracks in each pass; None keeps that of the plan.
     """
 
     plan_uri: Uri | str
@@ -90,9 +90,9 @@ class ListenRequest:
 
 
 class Listen:
-    """Stage: fetch, decode and compute features in one place, so a file's bytes never enter the object store.
+    """Stage: fetch, decode and compute features in one task, so a file's bytes never enter the object store.
 
-    Decoders run in a child process. One that hangs or dies costs its own file a label, and nothing else.
+    Decoders run in a child process. If one hangs or dies, only the file it was reading gets no label.
 
     Args:
         request: how to listen.
@@ -106,13 +106,13 @@ class Listen:
         self._extract = Extract(
             experiment.front_end, experiment.listening, request.decoders, True, request.patience_seconds
         )
-        # What decoding found replaces what the catalog said, as with the duration.
+        # Where both have a column, such as the duration, the value from decoding replaces that of the catalog.
         kept = [field for field in request.columns if field.name not in LISTENED.names]
         self._schema = pa.schema([*kept, *LISTENED])
         self._meter = None if progress is None else Meter(progress)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
-        """Return one row per track; none once the time is over."""
+        """Return one row per track, or no rows after the `until` time."""
         parts = [self._listen(part) for part in _parts(batch) if self._until is None or time.time() < self._until]
         return pa.concat_tables(parts) if parts else self._schema.empty_table()
 
@@ -129,7 +129,7 @@ class Listen:
 
 
 def _parts(batch: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
-    """Yield the batch in parts whose files fit into memory together. A larger file is a part of its own."""
+    """Yield the batch in parts whose files fit in memory together. A file that is too large is a part of its own."""
     first, held = 0, 0
     for row, size in enumerate(batch["size_bytes"]):
         if row > first and held + size > HELD_BYTES:
@@ -140,7 +140,7 @@ def _parts(batch: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
 
 
 class Label:
-    """Stage: predict, and make rows of the labels table.
+    """Stage: predict genres and make rows of the labels table.
 
     Args:
         bundle: the model, in the object store.
@@ -185,7 +185,7 @@ def listen_to_plan(request: ListenRequest, profile: Profile, progress: ProgressH
     """
     data_context(profile)
     pool = max(2, profile.cores)
-    # Small blocks: a retry costs little, and a short catalog still keeps every core busy.
+    # With small blocks a retry costs little, and a short catalog keeps every core busy.
     block = int(np.clip(request.rows // (pool * 4), LISTEN_BATCH, 64))
     plan = ray.data.read_datasource(
         PlanRows(Uri.parse(request.plan_uri), request.order),
@@ -229,7 +229,7 @@ def stage_labels(
         progress: counters of the job; None counts nothing.
     """
     gpu = profile.gpus > 0
-    # All of them from the start: a pool that may grow also shrinks and grows again, and each time imports PyTorch.
+    # The pool has a fixed size. One that may grow also shrinks, and imports PyTorch each time it grows again.
     predictors = min(profile.predict_actors, max(1, request.rows // _TRACKS_PER_PREDICTOR))
     labels = listen_to_plan(request, profile, progress).map_batches(
         Label,
@@ -246,16 +246,16 @@ def stage_labels(
 
 
 def _write(rows: Dataset, sink: Datasink[int] | Datasink[tuple[int, int]], profile: Profile) -> None:
-    """Run the stream into its sink, with no more tasks at once than there are cores.
+    """Run the stream into its sink, with at most one task per core at a time.
 
-    The tasks ask for no CPU. Ray Data grants a stream CPUs by how fast its stages are, cut to whole CPUs on each node.
-    On small nodes that was exactly what the actors held, and no row was written before they ended.
+    The tasks request no CPU. Ray Data grants a stream CPUs by the speed of its stages, rounded down to whole CPUs on
+    each node. On small nodes the actors held all of these, so no row was written until they ended.
     """
     rows.write_datasink(sink, ray_remote_args={"num_cpus": 0}, concurrency=profile.cores)
 
 
 def _objects(column: pa.ChunkedArray) -> np.ndarray:
-    """Return a column as the stages of mgc take it: numbers as numbers, the rest as objects, None where missing."""
+    """Return a column as mgc's stages expect it: numbers as numbers, the rest as objects, with None where missing."""
     if pa.types.is_integer(column.type) and not column.null_count:
         numbers: np.ndarray = column.to_numpy()
         return numbers

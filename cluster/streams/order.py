@@ -1,4 +1,4 @@
-"""The order in which the pieces of a table come in an epoch: seed and epoch alone decide."""
+"""The order of the pieces of a table in an epoch. It depends only on seed and epoch."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class EpochOrder:
     """A random order of pieces, a different one in each epoch.
 
     Attributes:
-        seed: of the training.
-        epoch: function that is asked for the epoch when a pass begins.
+        seed: seed of the training.
+        epoch: function that returns the epoch; it is called when a pass begins.
     """
 
     seed: int
     epoch: Callable[[], int]
 
     def of(self, names: Sequence[str]) -> list[int]:
-        """Return the places of the names in the order of this pass."""
+        """Return the indices of the names in the order of this pass."""
         seed = derive_seed(self.seed, self.epoch())
         return sorted(range(len(names)), key=lambda number: place(names[number], seed))

@@ -1,4 +1,4 @@
-"""Let a bundle answer prepared clips, in one pass over the features.
+"""Run a bundle on prepared clips, in one pass over the features.
 
 Axes: N clips, F mel bins, T frames (a clip may have other axes), D numbers of an embedding, S of its sketch, G genres.
 """
@@ -27,12 +27,12 @@ _SCORE_BATCH: Final = 256
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """What a bundle is asked of each clip.
+    """What a bundle returns for each clip.
 
     Attributes:
-        shape: of a clip's features.
-        embedded: tracks whose embeddings are wanted; others are not held in memory.
-        zeroed: shares of pixels; the model answers once more with each share of the pixels set to zero.
+        shape: shape of a clip's features.
+        embedded: tracks whose embeddings are returned; others are not kept in memory.
+        zeroed: shares of pixels; for each, the model also predicts with that share of the pixels set to zero.
     """
 
     shape: tuple[int, ...]
@@ -41,11 +41,11 @@ class ScoreRequest:
 
 
 class Score:
-    """Stage: let a bundle answer clips.
+    """Stage: run a bundle on clips.
 
     Args:
         bundle: the model, in the object store.
-        request: what to ask.
+        request: what to return.
         gpu: whether to compute on a GPU.
     """
 
@@ -84,18 +84,18 @@ class Score:
 
 
 def answer_clips(clips: Dataset, bundle: Bundle, request: ScoreRequest, profile: Profile) -> pa.Table:
-    """Let a bundle answer every clip of a features stream.
+    """Run a bundle on every clip of a features stream.
 
     Args:
         clips: stream with `track_id`, `genre_top`, `artist_id` and `features`.
         bundle: the model.
-        request: what to ask.
+        request: what to return.
         profile: resources of the stage.
 
     Returns:
         One row per clip: `track_id`, `genre_top`, `artist_id`, `logits` (list of float32), `embedding` (a sketch of it,
-        float32 as bytes; null for tracks that were not asked for), and for each share of zeroed pixels a column of
-        logits, named by `logits_column`.
+        float32 as bytes; null for tracks not in `embedded`), and for each share of zeroed pixels a column of logits,
+        named by `logits_column`.
     """
     gpu = profile.gpus > 0
     scored = clips.map_batches(

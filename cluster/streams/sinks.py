@@ -1,6 +1,6 @@
 """Both ends of a stream of tracks: the rows of a plan, and the sinks that write.
 
-Ray runs these in tasks, whose processes import this file. So it does not import PyTorch, which takes seconds.
+Ray imports this file in the process of each task, so it does not import PyTorch, which takes seconds.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from mgc.errors import LabelsError
 
 
 class PlanRows(Datasource):
-    """Reads the rows of a plan, one task for each file. Ray splits the result into as many blocks as are asked for.
+    """Reads the rows of a plan, one task for each file. Ray splits the result into the requested number of blocks.
 
-    `ray.data.read_parquet` runs tasks of its own (listing, sampling, repartition), and each asks for a whole CPU
-    whatever it is told. On nodes of two CPUs, which actors hold already, those tasks wait for ever.
+    `ray.data.read_parquet` runs tasks of its own (listing, sampling, repartition). Each requests a whole CPU, whatever
+    the settings say. On nodes with two CPUs, both held by actors, those tasks would wait forever.
 
     Args:
         uri: the plan.
-        order: of the rows in each pass; None keeps the order of the files.
+        order: order of the rows in each pass; None keeps that of the files.
     """
 
     def __init__(self, uri: Uri, order: EpochOrder | None = None) -> None:
@@ -41,7 +41,7 @@ class PlanRows(Datasource):
         self._files = open_parquet(uri, "Submit the job again.", LabelsError).files
 
     def estimate_inmemory_data_size(self) -> int | None:
-        """Return None: the size is not known before reading."""
+        """Return None: the size is unknown before reading."""
         return None
 
     def get_read_tasks(
@@ -77,7 +77,7 @@ class LabelsSink(Datasink[int]):
 
     @property
     def min_rows_per_write(self) -> int:
-        """Number of rows for which Ray gathers blocks before it writes."""
+        """Number of rows that Ray gathers before it writes a file."""
         return self._rows
 
     def write(self, blocks: Iterable[pa.Table], ctx: object) -> int:
@@ -92,7 +92,7 @@ class FeaturesSink(Datasink[tuple[int, int]]):
     """Writes decoded tracks as features and rejects.
 
     Args:
-        writer: of the features table.
+        writer: writer of the features table.
     """
 
     def __init__(self, writer: FeaturesWriter) -> None:

@@ -21,7 +21,7 @@ from mgc.errors import CatalogError
 _WRITE_CATALOG: Final = "Write a catalog with `mgc catalog SOURCE --out CATALOG`."
 
 SOURCE_KEY: Final = b"mgc_source"
-"""The entry of a catalog's metadata that says what was listed. Its rows are then in order of track id."""
+"""Key of the entry of a catalog's metadata that names the listed source. With it, the rows are in order of track id."""
 
 
 def write_catalog(
@@ -35,7 +35,7 @@ def write_catalog(
         uri: a file ending in .parquet, or a folder that will hold `catalog.parquet`.
         tables: rows with the schema `schema.CATALOG`.
         notices: sentences to show with every figure made from this catalog.
-        source: what was listed, for `cluster.tables.catalog_changes`; then the rows come in order of track id.
+        source: the listed source, for `cluster.tables.catalog_changes`; the rows must then be in order of track id.
     """
     uri = Uri.parse(uri)
     target = uri if is_parquet(uri) else uri / "catalog.parquet"
@@ -65,13 +65,13 @@ def _regrouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
 def read_catalog(uri: Uri | str) -> pads.Dataset:
     """Open a catalog and check it.
 
-    The dataset has the columns of `schema.CATALOG` (null where the file has none), no others, and the notices.
+    The dataset has exactly the columns of `schema.CATALOG` (null where the file has none), and the notices.
 
-    The check reads a column that must not be null only if its file does not rule nulls out. It always reads the track
-    ids. If they come in order, as `mgc catalog` writes them, that is one pass with little memory.
+    The check reads a required column only if the metadata of the file do not rule out nulls. It always reads the track
+    ids. If they are in order, as `mgc catalog` writes them, one pass with little memory is enough.
 
     Raises:
-        CatalogError: the catalog is missing or not Parquet, a required column is missing or null, a track id stands in
+        CatalogError: the catalog is missing or not Parquet, a required column is missing or null, a track id is in
             several rows, or there is no track. (A labels table that follows an empty catalog would mark every track as
             removed.)
     """
@@ -123,7 +123,7 @@ def _in_order(dataset: pads.Dataset) -> bool:
 
 
 def _repeated(dataset: pads.Dataset) -> list[tuple[str, int]]:
-    """Return the first track id that stands in several rows, with their number."""
+    """Return the first track id that is in several rows, with their number."""
     with bounded_duckdb() as connection:
         connection.register("catalog", dataset)
         found: list[tuple[str, int]] = connection.sql(

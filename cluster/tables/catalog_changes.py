@@ -1,4 +1,4 @@
-"""Read two sorted tables side by side, piece by piece: a listing and the one before, or a listing and its metadata."""
+"""Read two sorted tables side by side, piece by piece: a listing and an earlier one, or a listing and its metadata."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Beside:
         tables: tables with a column `track_id` and others.
 
     Raises:
-        CatalogError: the rows, as they are taken, are not in order.
+        CatalogError: rows are found out of order as they are taken.
     """
 
     def __init__(self, tables: Iterator[pa.Table]) -> None:
@@ -83,17 +83,17 @@ class Changes:
         self.counts.update(new=len(place) - found, changed=found - same, same=same, gone=old.num_rows - found)
 
     def end(self) -> None:
-        """End the new listing: the rest of the earlier one is gone."""
+        """End the new listing. Count the rest of the earlier one as gone."""
         while (old := self._earlier.up_to(None)) is not None:
             self.counts["gone"] += old.num_rows
 
 
 def earlier_listing(catalog: Uri | str, source: Uri | str) -> Changes | None:
-    """Open a catalog to compare a new listing with; None if it is not a whole listing of the same source.
+    """Open a catalog to compare a new listing with. Returns None if it is not a complete listing of the same source.
 
     Args:
         catalog: a Parquet file, which may be missing.
-        source: what is listed now.
+        source: the source that is listed now.
 
     Raises:
         CatalogError: at once or while it is read: it is not Parquet, or not in order.

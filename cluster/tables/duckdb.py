@@ -18,8 +18,8 @@ MEMORY_LIMIT: Final = "2GB"
 """The most memory of a query over a whole table; the rest spills into the temporary folder."""
 
 AS_WRITTEN: Final = "build_side_probe_side"
-"""The optimizer to switch off so that tables are joined as written. DuckDB does not know how many rows a dataset has,
-assumes few, and would keep the larger side of a join in memory."""
+"""The optimizer to switch off so that DuckDB joins tables as written. DuckDB does not know the number of rows of a
+dataset, assumes few, and would keep the larger side of a join in memory."""
 
 
 def open_duckdb(*without: str) -> duckdb.DuckDBPyConnection:
@@ -29,7 +29,7 @@ def open_duckdb(*without: str) -> duckdb.DuckDBPyConnection:
     column has only one value, because pyarrow 25 cannot compare a `string` with DuckDB's `string_view`.
 
     Args:
-        without: other optimizers to switch off, by DuckDB's names.
+        without: further optimizers to switch off, by DuckDB's names.
     """
     connection = duckdb.connect()
     connection.execute("SET enable_progress_bar = false")

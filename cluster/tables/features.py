@@ -22,16 +22,16 @@ from mgc.schema import FeaturesFacts
 _WRITE_FEATURES: Final = "Write features with `mgc prepare CATALOG --out FEATURES`."
 
 CLIPS_OF_A_ROW_GROUP: Final = 256
-"""Training reads row groups in random order. Small ones, of 4 MiB, mix a corpus that comes genre by genre."""
+"""Training reads row groups in random order. Small ones (4 MiB) mix even a corpus that is sorted by genre."""
 
 
 class FeaturesWriter:
-    """Writes features and rejects into a folder, one file at a time, each whole or absent.
+    """Writes features and rejects into a folder, one file at a time. Each file is complete or absent.
 
     OUT/features/*.parquet holds `schema.FEATURES` with the front end in the metadata, OUT/rejects/*.parquet
-    `schema.REJECTS`. A file is named after its rows. So a task that runs again because its node was lost
-    writes the same file to the same place. And training, where names decide the order, does not change when tracks are
-    prepared anew.
+    `schema.REJECTS`. The name of a file depends on its rows. So a task that runs again after the loss of
+    its node writes the same file to the same place. The order of training depends on the names, so it stays the same
+    when tracks are prepared again.
     """
 
     def __init__(self, uri: Uri | str, facts: FeaturesFacts, notices: Sequence[str] = ()) -> None:
@@ -41,7 +41,7 @@ class FeaturesWriter:
         self._schema = schema.with_notices(schema.features_schema(facts), notices)
 
     def write(self, features: pa.Table, rejects: pa.Table) -> None:
-        """Write one file for the features and one for the rejects, where there are any."""
+        """Write one file for the features and one for the rejects, if there are any."""
         for name, table, columns in (("features", features, self._schema), ("rejects", rejects, schema.REJECTS)):
             if table.num_rows:
                 rows = table.cast(columns)
@@ -54,7 +54,7 @@ class FeaturesWriter:
 
 
 def read_features(uri: Uri | str) -> tuple[pads.Dataset, FeaturesFacts]:
-    """Open a features table, and return it with what it says of its features.
+    """Open a features table, and return it with the facts of its features.
 
     The dataset has every column of `schema.FEATURES` (null where the files have none), and the notices of all files.
 
@@ -62,7 +62,7 @@ def read_features(uri: Uri | str) -> tuple[pads.Dataset, FeaturesFacts]:
         uri: what `prepare` wrote, or any folder or file in that format.
 
     Raises:
-        FeaturesError: there is none, it is of another format, or files of several front ends lie together.
+        FeaturesError: there is no table, it has another format, or the folder has files of several front ends.
     """
     uri = Uri.parse(uri)
     folder = uri / "features"
@@ -93,7 +93,7 @@ def features_done(uri: Uri | str, features_id: str) -> pa.Table | None:
     """Return `track_id`, `content_tag` of every track in the features and rejects of a folder; None if there are none.
 
     Raises:
-        FeaturesError: the features there are of another front end.
+        FeaturesError: the features there come from another front end.
     """
     uri = Uri.parse(uri)
     parts = []
@@ -116,11 +116,11 @@ def features_done(uri: Uri | str, features_id: str) -> pa.Table | None:
 
 
 def columns_of(dataset: pads.Dataset) -> list[str]:
-    """Return the columns that decide the side of a row. Features of other programs may lack some."""
+    """Return the columns that decide the side of a row. Features from other programs may lack some."""
     return [name for name in COLUMNS if name in dataset.schema.names]
 
 
 def read_roster(dataset: pads.Dataset, protocol: ProtocolConfig) -> Roster:
-    """Read which tracks of a features table stand on which side, in one pass over its small columns."""
+    """Read which tracks of a features table are on which side, in one pass over its small columns."""
     with reading("the features", _WRITE_FEATURES, FeaturesError):
         return count_rows(dataset.to_batches(columns=columns_of(dataset), batch_size=ROW_GROUP), protocol)

@@ -19,7 +19,7 @@ from cluster.storage.uri import Uri
 from mgc.errors import MgcError
 
 FOOTERS_AT_ONCE: Final = 16
-"""Files to open at a time to look at their columns: object storage is slow, but answers many requests at once."""
+"""Files to open at a time to read their columns. Object storage is slow, but answers many requests at once."""
 
 ROW_GROUP: Final = 131_072
 """Rows of a table to write, and to read, at a time."""
@@ -43,14 +43,14 @@ def open_parquet(
 
     Args:
         uri: the file or the folder.
-        missing: what to do when there is nothing, for the message.
-        error: the error to raise when there is nothing, or it is not Parquet.
+        missing: advice for the message if nothing is there.
+        error: the error to raise if nothing is there, or it is not Parquet.
         columns: the schema of the dataset, to which the files are cast (a missing column is null); by default that of
             the first file.
         check: a function that gets the schema and the URI of every file, and raises to refuse it.
 
     Raises:
-        MgcError: `error`, see there.
+        MgcError: see the argument `error`.
         StorageError: the place cannot be read.
     """
     uri = Uri.parse(uri)
@@ -78,7 +78,7 @@ def reading(uri: Uri | str, remedy: str, error: type[MgcError]) -> Iterator[None
 
     Args:
         uri: the place, or the name of what is read, for the message.
-        remedy: what to do about damage, for the message.
+        remedy: advice about damage, for the message.
         error: the class of the error for damage.
     """
     with explain(uri, "read"):
@@ -114,6 +114,6 @@ def _parquet_files(uri: Uri, filesystem: fs.FileSystem) -> list[str]:
 
 
 def write_part(folder: Uri | str, table: pa.Table, row_group_rows: int = 2048, name: str | None = None) -> None:
-    """Add a Parquet file to a folder, whole or not at all. Without a name it gets one that no other file has."""
+    """Add a Parquet file to a folder, completely or not at all. Without `name` it gets a unique one."""
     part = f"part-{name or uuid.uuid4().hex}.parquet"
     files.write_table(Uri.parse(folder) / part, table, row_group_rows)

@@ -1,4 +1,4 @@
-"""From a worker's shard of a stream to its batches: cut into shares of each global batch, mixed, as tensors.
+"""Turn a worker's shard of a stream into batches: cut it into shares of each global batch, mix them, make tensors.
 
 Axes: B batch, F mel bins, T frames.
 """
@@ -21,10 +21,10 @@ from mgc.training.seeds import derive_seed
 
 SHUFFLE_CLIPS: Final = 4096
 SHUFFLE_BYTES: Final = 64 * 2**20
-"""Most that all workers together hold to mix. So many clips of 128 x 128 bytes take so many bytes."""
+"""Largest total size, over all workers, of the clips held for mixing. It is 4096 clips of 128 x 128 bytes."""
 
 _FILLED: Final = 1.5
-"""Ray fills a buffer to this multiple of what it is asked for, and gives from it until a third is left."""
+"""Ray fills a buffer to this multiple of the requested size, and takes rows from it until a third is left."""
 
 VALIDATION_BATCH: Final = 256
 """Clips of a validation batch."""
@@ -34,11 +34,11 @@ def to_batches(tables: Iterable[pa.Table], job: TrainingJob) -> Iterator[Batch]:
     """Return the rows of a feed as batches of tensors.
 
     Raises:
-        FeaturesError: a clip is of another size than the features' metadata say.
+        FeaturesError: a clip has a different size than the metadata of the features say.
     """
     index = {name: number for number, name in enumerate(job.taxonomy.names)}
     for table in tables:
-        # A copy: the clips of a block are read-only, and augmentation writes.
+        # Copy, because the clips of a block are read-only and augmentation writes to them.
         features_BFT = torch.from_numpy(read_clips(table["features"], job.shape, job.dtype).copy())
         genre_B = torch.tensor([index[name] for name in table["genre_top"].to_pylist()])
         yield Batch(features_BFT, genre_B, table["track_id"].to_pylist())
@@ -53,8 +53,8 @@ def read_training_batches(
 
     Args:
         shard: the worker's shard of the training stream.
-        job: what is trained.
-        epoch: number of the epoch from 0; with the seed it decides how clips are mixed.
+        job: training job.
+        epoch: number of the epoch from 0; together with the seed it decides how clips are mixed.
         rank: number of the worker.
         world: number of workers.
         skip: steps that are already done.
@@ -73,7 +73,7 @@ def read_training_batches(
 
 
 def count_shuffled_clips(job: TrainingJob) -> int:
-    """Return the most clips that all workers together hold to mix. A batch is drawn from at least a third of them."""
+    """Return the most clips that all workers together hold for mixing. Each batch is drawn from at least a third."""
     clip_bytes = math.prod(job.shape) * np.dtype(job.dtype).itemsize
     return min(SHUFFLE_CLIPS, SHUFFLE_BYTES // clip_bytes)
 
@@ -81,9 +81,9 @@ def count_shuffled_clips(job: TrainingJob) -> int:
 def cut_shares(tables: Iterable[pa.Table], batch_size: int, rank: int, world: int, skip: int = 0) -> Iterator[pa.Table]:
     """Return the rows of a shard, cut into this worker's share of each global batch.
 
-    The global batch need not divide evenly. After k steps worker r has given ⌊(k B + r) / W⌋ rows; over all workers
-    that is k B. All workers stop after the same step if their shards are equally long, because each takes a step only
-    when it has the rows of the largest share. The rest is dropped.
+    The global batch need not divide evenly. After k steps worker r has yielded ⌊(k B + r) / W⌋ rows, which is k B over
+    all workers. A worker takes a step only if it has enough rows for the largest share. So workers with equally long
+    shards stop after the same step, and the rest is dropped.
 
     Args:
         tables: the shard.

@@ -1,8 +1,8 @@
-"""Clips held in Ray's object store, and a training on them in one process.
+"""Hold clips in Ray's object store, and train on them in one process.
 
 This is for many trainings on the same clips, as in a search. The features are read once, and all processes of a node
-look at the same memory. Sampling, augmentation, the choice of the epoch and the figures are those of `trainer`. Only
-the order of the clips differs: here it is drawn over all of them.
+share the same memory. Sampling, augmentation, the choice of the epoch and the figures are the same as in `trainer`.
+Only the order of the clips differs: here all of them are shuffled together.
 
 Axes: B batch, N clips, F mel bins, T frames.
 """
@@ -49,19 +49,19 @@ class HeldClips:
 
 
 def hold_clips(stream: Dataset) -> HeldClips:
-    """Read a plain feed once and keep it. Ray puts on disk what does not fit in memory."""
+    """Read a plain feed once and keep it. Ray spills to disk what does not fit in memory."""
     return HeldClips(tuple(stream.materialize().to_arrow_refs()))
 
 
 class HeldClipSet:
-    """Held clips as one process sees them: in order of track and clip, in whatever order they were read.
+    """Held clips as one process sees them: in order of track and clip, regardless of the order of reading.
 
     Args:
         tables: the clips.
         job: genres, shape and dtype of the features, balance and seed.
 
     Raises:
-        FeaturesError: a clip is of another size than the features' metadata say.
+        FeaturesError: a clip has a different size than the metadata of the features say.
     """
 
     def __init__(self, tables: Iterable[pa.Table], job: TrainingJob) -> None:
@@ -88,7 +88,7 @@ class HeldClipSet:
         return len(self._genres)
 
     def draw_rows(self, epoch: int) -> np.ndarray:
-        """Return the rows of an epoch in the order of the training, some of them more than once: (N,) int64."""
+        """Return the rows of an epoch in training order, (N,) int64. Some rows may repeat."""
         training = self._job.experiment.training
         resample = Resample(self._job.sampling(), training.seed, lambda: epoch)
         rows = resample({**self._rows, "row": np.arange(len(self))})["row"]
@@ -129,7 +129,7 @@ def train_in_memory(
         training: clips to train on.
         validation: clips that choose the epoch.
         saved: folder that `Course.save` wrote, to continue from; None to begin.
-        report: function that is called after each epoch.
+        report: function to call after each epoch.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu":

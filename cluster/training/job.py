@@ -1,4 +1,4 @@
-"""What a training must know before it begins: genres, counts, normalization, steps."""
+"""The facts that a training needs before it begins: genres, counts, normalization, steps."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from mgc.training.loop import SMALLEST_BATCH
 from mgc.training.sampling import Sampling
 
 NORMALIZATION_CLIPS: Final = 4096
-"""Most training clips from which mean and deviation are measured. Minimum and maximum are those of all clips."""
+"""Most training clips to measure mean and deviation from. Minimum and maximum are taken over all clips."""
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What every worker needs to know; small and picklable.
+    """The facts that every worker needs; small and picklable.
 
     Attributes:
         experiment: the whole configuration.
@@ -44,7 +44,7 @@ class TrainingJob:
         dtype: stored type of a clip's numbers.
         train_clips: number of training clips; an epoch may have more, see `steps`.
         class_counts: number of training clips of each genre, in the order of the taxonomy.
-        profile: workers, and what each of them takes.
+        profile: number of workers, and the resources of each.
     """
 
     experiment: Experiment
@@ -68,7 +68,7 @@ class TrainingJob:
 
     @property
     def training(self) -> TrainingConfig:
-        """How this job trains: as the recipe says, but in no coarser precision than the profile's."""
+        """Training settings of the recipe, in float32 if the profile requires it."""
         training = self.experiment.training
         return replace(training, precision="float32") if self.profile.precision == "float32" else training
 
@@ -89,7 +89,7 @@ class TrainingJob:
         return self.sampling().rows(epoch) // self.experiment.training.batch_size
 
     def of(self, experiment: Experiment) -> TrainingJob:
-        """Return the job of another network, or another training, on the same clips.
+        """Return a job for another network, or another training, on the same clips.
 
         Raises:
             ConfigError: see `plan_training`.
@@ -106,10 +106,10 @@ class TrainingJob:
 
 
 def check_batch(experiment: Experiment, profile: Profile) -> None:
-    """Refuse workers among which the global batch cannot be divided.
+    """Refuse a number of workers among which the global batch cannot be divided.
 
     Raises:
-        ConfigError: it does not divide, or the workers cannot normalise over the recipe's number of clips.
+        ConfigError: the batch does not divide, or the workers cannot normalise over the recipe's number of clips.
     """
     training, workers, parts = experiment.training, profile.train_workers, profile.accumulation
     at_once, rest = divmod(training.batch_size, workers * parts)
@@ -140,7 +140,7 @@ def _check_clips(experiment: Experiment, clips: int) -> None:
 def plan_training(
     dataset: pads.Dataset, facts: FeaturesFacts, counts: dict[str, int], experiment: Experiment, profile: Profile
 ) -> TrainingJob:
-    """Measure what a training must know before it begins.
+    """Measure the facts that a training needs before it begins.
 
     Args:
         dataset: features, from which the normalization is measured.
@@ -151,7 +151,7 @@ def plan_training(
 
     Raises:
         ConfigError: the batch does not divide among the workers, or holds more clips than there are.
-        FeaturesError: a clip is of another size than the facts say.
+        FeaturesError: a clip has a different size than the facts say.
     """
     clips = sum(counts.values())
     check_batch(experiment, profile)
@@ -173,7 +173,7 @@ def _sample_clips(dataset: pads.Dataset, facts: FeaturesFacts, clips: int, exper
     for batch in dataset.to_batches(columns=["features", *columns_of(dataset)]):
         rows = pa.Table.from_batches([batch])
         mine = rows["features"].filter(on_side(rows, TRAIN, experiment.protocol))
-        # Taken clips are copies, which do not keep the whole batch in memory.
+        # The clips are copies, so they do not keep the whole batch in memory.
         found = mine.take(pa.array(range(-seen % stride, len(mine), stride), pa.int64()))
         seen += len(mine)
         if len(found):

@@ -1,8 +1,8 @@
-"""What a training tells while it runs: TensorBoard event files, an MLflow server, counters for Prometheus.
+"""Record a training while it runs: TensorBoard event files, an MLflow server, counters for Prometheus.
 
-A `Journal` writes everything down. It is an actor beside the driver, so it costs the training loop a message now and
-then, and a server that does not answer holds up nothing but the journal. The loop tells a `JournalWriter`, which only
-passes on what the first worker does, since all workers take their steps together.
+A `Journal` writes everything down. It is an actor on the driver's node, so the training loop only sends it a message
+now and then, and a server that does not answer delays nothing but the journal. The loop calls a `JournalWriter`, which
+passes on only what the first worker does, since all workers take their steps together.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SECONDS_NOTED: Final = 10.0
 """Record a point at least this often, in seconds."""
 
 FLUSH_SECONDS: Final = 30.0
-"""Event files are written at the end of each epoch, and this often within one."""
+"""Write event files this often within an epoch, and also at its end."""
 
 _NO_SETTINGS: Final = ("format_version", "deviations")
 _SCORES: Final = ("train_loss", "validation_loss", "validation_accuracy", "validation_macro_f1")
@@ -42,13 +42,13 @@ _SCORES: Final = ("train_loss", "validation_loss", "validation_accuracy", "valid
 
 @dataclass(frozen=True)
 class JournalPlan:
-    """What a journal is about, and where it goes.
+    """The training that a journal records, and where it writes.
 
     Attributes:
         name: name of the run, as TensorBoard and MLflow show it; also part of a URI.
         key: key of the training. The same key is the same training, resumed.
         settings: settings of the run by name, see `collect_settings`.
-        genres: names in the order of the logits.
+        genres: names of the genres in the order of the logits.
         tensorboard: folder in which the run gets a folder of its own; None for no event files.
         mlflow: URI of an MLflow server; None for none.
     """
@@ -68,9 +68,9 @@ class Point:
     Attributes:
         step: last step, counted from the start of the training.
         steps: number of steps.
-        clips: clips that they took, over all workers.
-        loss: mean loss, in nats a clip.
-        learning_rate: rate of the last step; None where nothing is trained.
+        clips: number of clips in these steps, over all workers.
+        loss: mean loss, in nats per clip.
+        learning_rate: learning rate of the last step; None where nothing is trained.
         clips_per_second: speed over all workers.
     """
 
@@ -83,10 +83,10 @@ class Point:
 
 
 class Journal:
-    """Writes down one training. What goes wrong with it never ends the training, see `problems`.
+    """Records one training. A fault in the journal never ends the training; see `problems`.
 
     Args:
-        plan: what to write, and where.
+        plan: training to record, and where to write.
     """
 
     def __init__(self, plan: JournalPlan) -> None:
@@ -100,10 +100,10 @@ class Journal:
         self._steps: dict[int, int] = {}
 
     def begin(self, step: int) -> None:
-        """Begin the training, or resume it: hide what was recorded from a step on.
+        """Begin or resume the training. Hide everything recorded from a step on.
 
         Args:
-            step: first step that is done now, counted from 1.
+            step: first step of this run, counted from 1.
         """
         if self._events is not None:
             self._flush()
@@ -154,7 +154,7 @@ class Journal:
         if row is not None:
             scores = {f"kept/{name}": float(row[name]) for name in _SCORES if name in row}
             number = int(row["epoch"])
-            # This journal does not know the epochs before the driver was killed.
+            # This journal does not know the epochs from before the driver was killed.
             step = self._steps.get(number, max(self._steps.values(), default=0))
             if number in self._confusions and self._plan.genres:
                 title = f"{self._plan.name}: validation clips, epoch {number}"
@@ -196,7 +196,7 @@ class Journal:
 
 
 class _Counters:
-    """A training's own counters beside Ray's, at Ray's metrics port on the journal's node.
+    """Counters of a training, published with Ray's own on Ray's metrics port of the journal's node.
 
     Counters: `ray_mgc_training_clips_total`, `_steps_total` and `_epochs_total`. Gauges of the last steps:
     `ray_mgc_training_loss`, `_learning_rate` and `_clips_per_second`. Gauges of the last epoch: `_validation_loss`,
@@ -209,7 +209,7 @@ class _Counters:
         self._steps = metrics.Counter("mgc_training_steps", "Steps of the optimizer.", ("run",))
         self._epochs = metrics.Counter("mgc_training_epochs", "Epochs done.", ("run",))
         rate = "Clips a second of the last steps, over all workers."
-        # The names are whole, because the check of the dashboards looks for them here.
+        # The names are spelled out, because the check of the dashboards searches for them here.
         self._gauges = {
             "loss": metrics.Gauge("mgc_training_loss", "Loss of the last steps, nats a clip.", ("run",)),
             "learning_rate": metrics.Gauge("mgc_training_learning_rate", "Of the last step.", ("run",)),
@@ -238,8 +238,8 @@ class JournalWriter:
     """Tells a journal what the training loop does.
 
     Args:
-        journal: journal on the driver's node or in this process; None to tell nobody.
-        rank: number of this worker; only the first one tells.
+        journal: journal on the driver's node or in this process; None records nothing.
+        rank: number of this worker; only the first one writes to the journal.
         workers: number of workers that train together.
     """
 
@@ -256,8 +256,7 @@ class JournalWriter:
         """Begin an epoch.
 
         Args:
-            first: expected steps of all earlier epochs, so that a resumed training counts like one that was never
-                interrupted.
+            first: expected steps of all earlier epochs. With it, a resumed training counts like an uninterrupted one.
             expected: expected steps of this epoch.
             done: steps of this epoch that were done before a resume.
         """
@@ -308,12 +307,12 @@ class JournalWriter:
         self._journal.epoch(row, self._place(), speed, held.confusion_GG.tolist() if held.clips else None)
 
     def _place(self) -> int:
-        """Return the last step by the expected lengths of the epochs, which must not overlap in a picture."""
+        """Return the last step by the expected lengths of the epochs, so that epochs never overlap in a plot."""
         return self._first + min(self._done, self._expected)
 
 
 class JournalHandle:
-    """A `Journal` on the driver's node. It can be pickled; the journal ends when the last copy is gone."""
+    """A `Journal` on the driver's node. You can pickle it; the journal ends when the last copy is gone."""
 
     def __init__(self, actor: DriverActor[Journal]) -> None:
         self._actor = actor
@@ -321,7 +320,7 @@ class JournalHandle:
     @classmethod
     def start(cls, plan: JournalPlan) -> JournalHandle:
         """Start a journal."""
-        # The driver's address and credentials: the node may know none, or others.
+        # Pass on the driver's address and credentials; the node may have none, or different ones.
         variables = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
         return cls(DriverActor.start(Journal, plan, environment=variables if plan.mlflow is not None else {}))
 
@@ -340,7 +339,7 @@ class JournalHandle:
     def close(
         self, row: Row | None, tags: Mapping[str, str] | None = None, patience_seconds: float = 60.0
     ) -> list[str]:
-        """Close the journal; return what went wrong with it, a line each.
+        """Close the journal. Return what went wrong with it, one line each.
 
         Args:
             row: row of the epoch that is kept; None if the training failed.
@@ -353,7 +352,7 @@ class JournalHandle:
             return [f"the training's journal is not complete: {' '.join(str(error).split())[:200]}"]
 
     def problems(self, patience_seconds: float = 30.0) -> list[str]:
-        """Return what went wrong with the journal so far, a line each; nothing if it does not answer in time."""
+        """Return what went wrong with the journal so far, one line each; nothing if it does not answer in time."""
         try:
             return self._actor.ask_within(patience_seconds, Journal.problems)
         except RayError:

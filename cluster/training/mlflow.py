@@ -1,7 +1,7 @@
-"""A training as a run of an MLflow server. The package is an extra (`pip install 'mgc[mlflow]'`), imported when used.
+"""Log a training as a run on an MLflow server. MLflow is an extra (`pip install 'mgc[mlflow]'`), imported when used.
 
-A server that does not answer, or a missing package, never ends a training. A line says so, and what could not be sent
-is sent later.
+A server that does not answer, or a missing package, never ends a training. One line reports the problem, and the unsent
+numbers are sent later.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ KEY_TAG: Final = "mgc.training_key"
 """Tag by which a resumed training finds its run."""
 
 SEND_SECONDS: Final = 15.0
-"""Numbers are collected and sent this often."""
+"""Time between two requests that send the collected numbers."""
 
 LONGEST_WAIT_SECONDS: Final = 600.0
-"""Longest wait between two tries, if the server does not answer."""
+"""Longest wait before the next try if the server does not answer."""
 
 _LARGEST: Final = {"metrics": 1000, "params": 100}
-"""Most that a server takes in one request."""
+"""Most entries that a server accepts in one request."""
 
 _LONGEST_VALUE: Final = 500
 _KEPT: Final = 50_000
@@ -45,7 +45,7 @@ class MlflowRun:
         parameters: settings by name.
 
     Attributes:
-        problem: one line about what could not be sent so far; None if everything was.
+        problem: one line about what has not been sent so far; None if everything has.
     """
 
     def __init__(self, uri: str, name: str, key: str, parameters: Mapping[str, bool | float | str]) -> None:
@@ -59,11 +59,11 @@ class MlflowRun:
         self._metrics: list[Any] = []
         self._wait_seconds = SEND_SECONDS
         self._send_at = time.monotonic() + SEND_SECONDS
-        # Settings of MLflow's own: a training must not wait for minutes, and reports its use to nobody.
+        # These are MLflow's settings: a training must not wait for minutes, and sends no usage data.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        # The stdout of a job is for its results.
+        # A job's stdout is for its results.
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         try:
             import mlflow
@@ -78,33 +78,33 @@ class MlflowRun:
 
     @property
     def works(self) -> bool:
-        """Whether the package is there."""
+        """Whether the package is installed."""
         return hasattr(self, "_mlflow")
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Record numbers at a step, and send what was recorded if it is time to."""
+        """Record numbers at a step. Send all recorded numbers if it is time to."""
         if not self.works:
             return
         now = int(1000 * time.time())
         metric = self._mlflow.entities.Metric
         self._metrics += [metric(name, float(value), now, step) for name, value in metrics.items()]
-        # A server that is down for hours must not fill the memory.
+        # The numbers must not fill the memory if the server is down for hours.
         del self._metrics[:-_KEPT]
         if time.monotonic() >= self._send_at:
             self.send()
 
     def send(self) -> None:
-        """Send what was recorded. A server that does not answer is asked less and less often."""
+        """Send the recorded numbers. If the server does not answer, the waits between tries grow."""
         if self.works and self._metrics:
             answered = self._try(self._send)
             self._wait_seconds = SEND_SECONDS if answered else min(2 * self._wait_seconds, LONGEST_WAIT_SECONDS)
             self._send_at = time.monotonic() + self._wait_seconds
 
     def end(self, finished: bool, tags: Mapping[str, str], image_HWC: npt.NDArray[np.uint8] | None = None) -> None:
-        """Send what is left, and close the run.
+        """Send the remaining numbers and close the run.
 
         Args:
-            finished: whether the training came to its end.
+            finished: whether the training ran to its end.
             tags: more facts about the run, by name.
             image_HWC: picture of the confusion matrix, uint8, stored as `confusion.png`.
         """
@@ -133,7 +133,7 @@ class MlflowRun:
         return True
 
     def _begin(self) -> str:
-        """Return the id of the run, which is looked up or made once the server answers."""
+        """Find or create the run once the server answers, and return its id."""
         if self._run_id is not None:
             return self._run_id
         client = self._client = self._mlflow.MlflowClient(tracking_uri=self._uri)

@@ -24,7 +24,7 @@ class EventFiles:
     """The events of one run.
 
     Args:
-        uri: folder of the run. TensorBoard calls the run by the name of the folder.
+        uri: folder of the run. TensorBoard shows its name as the name of the run.
     """
 
     def __init__(self, uri: Uri) -> None:
@@ -33,15 +33,15 @@ class EventFiles:
         self._events: list[Callable[[SummaryWriter], object]] = []
 
     def purge(self, step: int) -> None:
-        """Hide what earlier files of the run hold from a step on, because the training repeats it.
+        """Hide the events of earlier files of the run from a step on, because the training repeats those steps.
 
         Args:
-            step: first step that is repeated.
+            step: first repeated step.
         """
         self._purge = step
 
     def scalar(self, tag: str, value: float, step: int) -> None:
-        """Add a number at a step, at the present time."""
+        """Add a number at a step, with the current time."""
         now = time.time()
         self._events.append(lambda writer: writer.add_scalar(tag, value, step, now))
 
@@ -71,7 +71,7 @@ class EventFiles:
         """
         if not self._events:
             return
-        # The writer puts the second in front, so files of the same second are in order too, whoever writes them.
+        # The writer puts the second first. The suffix orders files of the same second, whichever process wrote them.
         suffix = f".{time.time_ns()}"
         with tempfile.TemporaryDirectory(prefix="mgc-events-") as folder:
             with SummaryWriter(folder, purge_step=self._purge, filename_suffix=suffix) as writer:

@@ -1,4 +1,4 @@
-"""From the folder of a checkpoint to a bundle: the one way in which a training becomes a model."""
+"""Turn the folder of a checkpoint into a bundle. Every training becomes a model this way."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def load_trained(folder: Path, job: TrainingJob, workers: int) -> tuple[Bundle, 
         workers: data-parallel workers that trained it.
 
     Raises:
-        TrainingError: the training failed; says why.
+        TrainingError: the training failed; the message says why.
     """
     best = read_best(folder)
     model = job.model()

@@ -1,4 +1,4 @@
-"""Ray Train around the loop of mgc: features streamed to data-parallel workers, checkpoints under any URI."""
+"""Run mgc's training loop in Ray Train: stream features to data-parallel workers, keep checkpoints under any URI."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ from mgc.errors import FeaturesError, ResourceError
 from mgc.training.course import Row
 
 FAILURES: Final = 4
-"""Times that workers may die before a training is given up. It can be submitted again then."""
+"""Number of worker failures after which a training fails. It can then be submitted again."""
 
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """One training over several workers, and who watches it.
+    """One training over several workers, and its observers.
 
     Attributes:
-        job: job from `plan_training`; its profile says how many workers there are and what they take.
+        job: job from `plan_training`; its profile has the number of workers and their resources.
         training: stream of training clips.
         validation: stream of validation clips; None if there are none.
         checkpoints: folder of the checkpoints of all runs.
         name: name of this run.
-        progress: counters of the job, if anybody watches.
-        epoch: counter that the training stream asks, if it does.
-        journal: journal that is told of each step and epoch, if there is one.
-        callbacks: Ray Train's callbacks, which are told what the workers report.
+        progress: counters of the job; None if its progress is not shown.
+        epoch: counter from which the training stream reads the epoch, if it needs one.
+        journal: journal to record each step and epoch in, if there is one.
+        callbacks: Ray Train's callbacks, which receive the workers' reports.
     """
 
     job: TrainingJob
@@ -62,16 +62,16 @@ class TrainingRun:
 def train(run: TrainingRun) -> tuple[Bundle, list[Row]]:
     """Train, and return the best model by validation (`training.select`) with the history of all epochs.
 
-    If the classifier is re-trained, the best model is one of these last epochs. They are numbered from
+    If the classifier is re-trained, the best model comes from the epochs of the re-training. They are numbered from
     `training.epochs` + 1.
 
-    A run that was killed continues from its last checkpoint when this is called again with the same name: at the same
-    step, with the same clips in the same order, as long as there are as many workers.
+    A killed run continues from its last checkpoint when you call this again with the same name. It continues at the
+    same step, with the same clips in the same order, if the number of workers is the same.
 
     Raises:
         FeaturesError: there was nothing to train on.
-        ResourceError: there is no place for the workers.
-        TrainingError: the loss is not finite; names tracks of the batch.
+        ResourceError: there is no room for the workers.
+        TrainingError: the loss is not finite; the message names tracks of the batch.
         KeyboardInterrupt: SIGINT aborted the run. Its checkpoints stay.
     """
     check_room(run.job.profile)
@@ -111,8 +111,8 @@ def _build_trainer(run: TrainingRun) -> TorchTrainer:
             storage_filesystem=run.checkpoints.filesystem,
             callbacks=list(run.callbacks),  # type: ignore[arg-type]  # mypy sees the first Ray Train's
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
-            # This is how often Ray waits for workers that cannot be placed; its default is for ever. The first wait
-            # after a node has died may be in vain, because Ray counts on the node for some seconds more.
+            # This is how often Ray waits for workers that cannot be placed; by default it waits forever. The first wait
+            # after a node has died may be in vain, because Ray still counts on the node for a few seconds.
             failure_config=ray.train.FailureConfig(  # type: ignore[call-arg]  # mypy sees the first Ray Train's
                 max_failures=FAILURES, controller_failure_limit=max(1, waits) - 1
             ),
@@ -124,9 +124,9 @@ def _build_trainer(run: TrainingRun) -> TorchTrainer:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Turn Ray Train's way of ending on SIGINT into that of a job.
+    """End on SIGINT the way a job does, not the way Ray Train does.
 
-    Its own handler aborts the run, exits the process with 0, and stays installed.
+    Ray Train's handler aborts the run, exits the process with 0, and stays installed.
     """
     handler = signal.getsignal(signal.SIGINT)
     interrupted = False
@@ -138,20 +138,20 @@ def _interruptible() -> Iterator[None]:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, handler)
     if interrupted:
-        # The job's own handler has to know: it keeps a second Ctrl-C from disturbing the clean-up.
+        # Pass the signal to the job's own handler, which keeps a second Ctrl-C from disturbing the clean-up.
         signal.raise_signal(signal.SIGINT)
         raise KeyboardInterrupt
 
 
 class EqualShards(ray.train.DataConfig):
-    """Deals both streams out to the workers as they come.
+    """Distributes the rows of both streams to the workers as they arrive.
 
     All workers get the same number of training rows, in the same order after a resume; the last few rows are dropped.
     Each validation row goes to one worker, and none is dropped.
     """
 
     def __init__(self) -> None:
-        # In order, even if tasks end in another order than they began.
+        # Keep the order, even if tasks end in a different order than they began.
         super().__init__(execution_options=ExecutionOptions(preserve_order=True))
 
     def configure(
@@ -168,13 +168,13 @@ class EqualShards(ray.train.DataConfig):
 
 
 def check_room(profile: Profile) -> None:
-    """Refuse more workers than there is place for, because Ray would wait for nodes that nobody starts.
+    """Refuse more workers than there is room for, because Ray would wait for nodes that never start.
 
-    Nothing is refused where an autoscaler may start nodes. Resources that other work holds count as free, because the
+    If an autoscaler may start nodes, nothing is refused. Resources that other work holds count as free, because the
     workers wait for them.
 
     Raises:
-        ResourceError: says how many workers would fit.
+        ResourceError: there are too many workers; the message says how many fit.
     """
     fewest = profile.fewest_workers or profile.train_workers
     if fewest > profile.train_workers:

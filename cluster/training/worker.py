@@ -1,4 +1,4 @@
-"""What one worker of a data-parallel training does. Ray Train runs it in a process of its own, on every rank."""
+"""One worker of a data-parallel training. Ray Train runs each worker in a process of its own."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ from mgc.training.ghost import normalize_over, sharing_workers
 from mgc.training.loop import Learner
 
 _SHOWN: Final = {"validation accuracy": "validation_accuracy", "validation macro-F1": "validation_macro_f1"}
-"""Figures of an epoch that its progress shows."""
+"""Figures of an epoch that the progress shows."""
 
 
 @dataclass(frozen=True)
 class WorkerTask:
-    """What every worker is told; picklable.
+    """Instructions for every worker; picklable.
 
     Attributes:
         job: what to train.
         validates: whether there is a validation stream.
-        progress: counters of the job, if anybody watches.
-        epoch: counter that the training stream asks, if it does.
+        progress: counters of the job; None if its progress is not shown.
+        epoch: counter from which the training stream reads the epoch, if it needs one.
         journal: journal of the training, if there is one.
     """
 
@@ -55,8 +55,8 @@ class WorkerTask:
 def work(config: Mapping[str, WorkerTask]) -> None:
     """Train until the course is over, and report each epoch to Ray Train.
 
-    A fault of the training itself, such as a loss that is not finite, is the same on every worker and would be the same
-    the next time. It is saved as the end of the course. Nothing is raised, because Ray Train would try again.
+    A fault of the training itself, such as a loss that is not finite, occurs on every worker and would occur again. It
+    is saved as the end of the course and not raised, because Ray Train would try again.
 
     Args:
         config: `task`.
@@ -111,7 +111,7 @@ class _Worker:
             self._report({**course.reported(), "workers": self._world})
 
     def _announce(self, epoch: int) -> None:
-        """Tell the stream, the journal and the progress which epoch begins."""
+        """Announce the epoch to the stream, the journal and the progress."""
         job, task = self._job, self._task
         if task.epoch is not None and self._rank == 0:
             task.epoch.begin(epoch)
@@ -133,7 +133,7 @@ class _Worker:
         rest = read_training_batches(shard, job, epoch, self._rank, self._world, done)
         while True:
             part = itertools.islice(rest, every)
-            # An epoch may end with such a part, and then the next one is empty. An empty epoch is an error.
+            # An epoch may end exactly with a part, so that the next part is empty. Only an empty epoch is an error.
             head = list(itertools.islice(part, 1))
             if not head and done:
                 return figures
@@ -152,13 +152,13 @@ class _Worker:
         self._writer.step(clips, loss, self._course.learner.optimizer)
 
     def _validate(self, held_out: DataIterator) -> EpochFigures:
-        """Validate each clip on one of the workers, and return the figures of all."""
+        """Validate each clip on one of the workers, and return the figures of all workers."""
         prefetch = self._job.profile.prefetch_batches
         rows = held_out.iter_batches(batch_size=VALIDATION_BATCH, batch_format="pyarrow", prefetch_batches=prefetch)
         return _sum_figures(self._course.learner.validate(to_batches(rows, self._job)))
 
     def _report(self, row: Mapping[str, object]) -> None:
-        """Report to Ray Train. The first worker also saves, to a folder that is uploaded while training goes on."""
+        """Report to Ray Train. The first worker also saves to a folder, which is uploaded while training continues."""
         if self._rank:
             ray.train.report(dict(row))
             return
@@ -173,13 +173,13 @@ class _Worker:
 
 
 def _build_learner(job: TrainingJob, model: Classifier, device: torch.device) -> Learner:
-    """Return a learner of a model, which is wrapped for data-parallel training."""
+    """Return a learner with the model wrapped for data-parallel training."""
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     _normalize_batches(model, job)
-    # A model without parameters has nothing to share, and data-parallel training refuses it.
+    # Data-parallel training refuses a model without parameters.
     wrapped = prepare_model(model) if parameter_count(model) else model.to(device)
     if job.profile.compile:
-        # In place: the names of the weights stay.
+        # Compile in place, so that the names of the weights stay.
         wrapped.compile()
     return Learner(
         wrapped,
@@ -194,7 +194,7 @@ def _build_learner(job: TrainingJob, model: Classifier, device: torch.device) ->
 
 
 def _normalize_batches(model: Classifier, job: TrainingJob) -> None:
-    """Let batch normalisation take mean and deviation over as many clips as the recipe says."""
+    """Make batch normalisation take mean and deviation over the number of clips that the recipe sets."""
     clips = job.training.normalization_batch
     workers = job.profile.train_workers
     sharing = sharing_workers(clips, job.at_once, workers, job.profile.gpus > 0)
@@ -206,10 +206,10 @@ def _normalize_batches(model: Classifier, job: TrainingJob) -> None:
 
 
 def _share_buffers(course: Course) -> None:
-    """Give every worker the first one's running statistics of batch normalisation, because those are saved."""
+    """Copy the first worker's running statistics of batch normalisation to every worker, because those are saved."""
     if _is_alone():
         return
-    # Without averaging, the kept model is the one that learns.
+    # Without averaging, the kept model is the model being trained.
     both = (*course.model.buffers(), *course.learner.kept.buffers())
     for buffer in {id(buffer): buffer for buffer in both}.values():
         distributed.broadcast(buffer, 0)
@@ -228,7 +228,7 @@ def _sum_figures(figures: EpochFigures) -> EpochFigures:
 
 
 def _agree_on_fault(fault: str | None) -> str | None:
-    """Return the fault of any worker, that of the lowest rank if there are several; None if there is none."""
+    """Return the fault of the lowest rank that has one; None if no worker has a fault."""
     if _is_alone():
         return fault
     faults = torch.tensor(float(fault is not None), device=get_device())
