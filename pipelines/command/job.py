@@ -185,7 +185,11 @@ def run_and_exit(command: click.Command, arguments: Sequence[str] | None, progra
     interrupts = _Interrupts()
     interrupts.install()
     code = _run(command, arguments, program, interrupts)
-    if not interrupts.received:
+    if interrupts.received:
+        # Python forgets its own handlers while it shuts down, and the default one would kill this process.
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+    else:
         interrupts.restore()
     sys.exit(code)
 
@@ -221,6 +225,9 @@ def _run(command: click.Command, arguments: Sequence[str] | None, program: str |
     return outcome.code
 
 
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
 class _Interrupts:
     """SIGINT and SIGTERM of a job. The first one raises KeyboardInterrupt.
 
@@ -244,7 +251,7 @@ class _Interrupts:
 
     def install(self) -> None:
         """Handle signals from now on."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _SIGNALS:
             self._previous[number] = signal.signal(number, self)
 
     @contextlib.contextmanager
