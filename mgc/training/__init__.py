@@ -1,1 +1,1 @@
-"""Balanced training: sampling, augmentation, losses and the loop. Plain PyTorch; who feeds it is not its matter."""
+"""Balanced training: sampling, augmentation, losses and the loop. Plain PyTorch, whatever feeds it."""

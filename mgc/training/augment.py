@@ -1,6 +1,6 @@
 """Augmentation of normalised features, on the device, for a whole batch at once.
 
-All but mixup is of features of bins over frames.
+All but mixup needs features of bins over frames.
 
 Axes: B batch, F mel bins, T frames, G genres.
 """
@@ -18,23 +18,23 @@ from mgc.configuration import STRICT
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 SMALLEST_ALPHA: Final = 0.01
-"""Below, both gamma variates of a Beta draw underflow, and what should hardly mix mixes half and half."""
+"""Smallest alpha of mixup. Below it both gamma variates of a Beta draw underflow, and clips are mixed half and half."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class AugmentConfig:
-    """What is varied between two looks at a clip; by default nothing.
+    """How a clip is varied each time it is used; by default not at all.
 
     Attributes:
-        roll_time: turn the clip around in time by a random number of frames; what leaves at one end enters at
+        roll_time: whether to rotate the clip in time by a random number of frames; what leaves at one end enters at
             the other.
-        crop_time: smallest share of the frames that a batch is cut down to in training: a stretch of random length, at
-            a random place of each clip; 1 leaves all. Fewer frames are also less work. Clips that are scored are whole.
-        shift_bins: shift up or down by at most this many mel bins (edges repeat): a change of key or speed.
+        crop_time: smallest share of the frames that training may cut a batch down to. The length is random, and so is
+            the place in each clip; 1 keeps all frames. Fewer frames are also less work. Scored clips are never cut.
+        shift_bins: most mel bins to shift up or down (edges repeat): a change of key or speed.
         gain: standard deviation of a random factor (about 1) on the normalised decibels, and of a random offset.
-        mask_bins: largest share of the bins in each of two stripes that are set to zero, the mean (SpecAugment, Park et
-            al. 2019).
-        mask_frames: the same along time.
+        mask_bins: largest share of the bins in each of two stripes that are set to zero, the mean value (SpecAugment,
+            Park et al. 2019).
+        mask_frames: largest share of the frames, likewise.
         mixup: alpha of the Beta distribution that mixes two clips and their genres (Zhang et al. 2018), 0.01 to 10; 0
             turns it off.
     """
@@ -56,34 +56,34 @@ class AugmentConfig:
 
     @property
     def varies_pictures(self) -> bool:
-        """Whether anything is varied that only features of bins over frames have."""
+        """Whether any variation needs features of bins over frames."""
         return bool(
             self.roll_time or self.crop_time < 1 or self.shift_bins or self.gain or self.mask_bins or self.mask_frames
         )
 
 
 def _index(batch: int, size: int, device: torch.device) -> torch.Tensor:
-    """int64 (B, size): 0, 1, 2, … in each row."""
+    """Return int64 (B, size): 0, 1, 2, … in each row."""
     return torch.arange(size, device=device).expand(batch, size)
 
 
 def _stripes(batch: int, size: int, share: float, device: torch.device) -> torch.Tensor:
-    """Boolean (B, size): one stripe a clip, of random place and width up to `share` of the size."""
+    """Return boolean (B, size): one stripe per clip, of random place and width up to `share` of the size."""
     width_B1 = torch.rand(batch, 1, device=device) * share * size
     start_B1 = torch.rand(batch, 1, device=device) * (size - width_B1)
-    # A place counts as covered when its middle is: so the first is hit as often as the last.
+    # A place counts as covered if its middle is, so the first is hit as often as the last.
     middle_BS = _index(batch, size, device) + 0.5
     return (middle_BS >= start_B1) & (middle_BS < start_B1 + width_B1)
 
 
 def augment(features_BFT: torch.Tensor, config: AugmentConfig) -> torch.Tensor:
-    """Varied features, each clip in its own way; draws from torch's global generator.
+    """Return varied features, each clip in its own way; draws from torch's global generator.
 
-    They are of the same shape, but for fewer frames where `crop_time` cuts.
+    The shape stays the same, except that `crop_time` may leave fewer frames.
 
     Args:
-        features_BFT: normalised float32; not written to. Of other axes only where nothing is varied.
-        config: what to vary; mixup is not done here, since it changes the targets too.
+        features_BFT: normalised float32; not modified. Other axes are allowed only if nothing is varied.
+        config: what to vary. Mixup is not applied here, since it changes the targets too.
     """
     if not config.varies_pictures:
         return features_BFT
@@ -94,7 +94,7 @@ def augment(features_BFT: torch.Tensor, config: AugmentConfig) -> torch.Tensor:
         index_BT = (_index(batch, frames, device) + offset_B1) % frames
         features_BFT = features_BFT.gather(2, index_BT.unsqueeze(1).expand(batch, bins, frames))
     if config.crop_time < 1:
-        # One length for the batch: it stays one tensor.
+        # All clips get the same length, so the batch stays one tensor.
         kept = max(1, round(frames * (config.crop_time + (1 - config.crop_time) * float(torch.rand(())))))
         start_B1 = torch.randint(frames - kept + 1, (batch, 1), device=device)
         index_BT = _index(batch, kept, device) + start_B1
@@ -120,14 +120,14 @@ def augment(features_BFT: torch.Tensor, config: AugmentConfig) -> torch.Tensor:
 
 
 def mixup(features_BFT: torch.Tensor, targets_BG: torch.Tensor, alpha: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each clip mixed with another of the batch, targets in the same proportion (Zhang et al. 2018).
+    """Mix each clip with another of the batch, and their targets in the same proportion (Zhang et al. 2018).
 
     The larger share stays with the clip itself, so its own genre keeps at least half of the target.
 
     Args:
-        features_BFT: float32, of any axes after the first.
+        features_BFT: float32, with any axes after the first.
         targets_BG: float32 shares of each genre, rows summing to one.
-        alpha: `SMALLEST_ALPHA` at least; small values mix little.
+        alpha: at least `SMALLEST_ALPHA`; small values mix little.
     """
     batch = features_BFT.shape[0]
     share_B = torch.distributions.Beta(alpha, alpha).sample((batch,)).to(features_BFT.device)

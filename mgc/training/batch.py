@@ -16,11 +16,11 @@ class Batch:
     """Clips with their genres.
 
     Attributes:
-        features_BFT: uint8, as they are stored.
+        features_BFT: uint8, as stored.
         genre_B: int64 logit indices.
         track_ids: B strings, for messages.
-        weight: what its mean loss counts beside those of the other workers at the same step: 1 where all have as many
-            clips. The mean over the workers is 1.
+        weight: weight of its mean loss among those of all workers at the same step. It is 1 if all have equally many
+            clips; the mean over the workers is 1.
     """
 
     features_BFT: torch.Tensor  # noqa: N815  (axes in capitals)
@@ -29,14 +29,15 @@ class Batch:
     weight: float = 1.0
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on a device."""
+        """Return the same batch on a device."""
         return Batch(self.features_BFT.to(device), self.genre_B.to(device), self.track_ids, self.weight)
 
     def parts(self, at_once: int) -> list[Batch]:
-        """The batch cut into as few parts of about one size as there can be, of `at_once` clips at most.
+        """Cut the batch into as few parts as possible, of about equal size and at most `at_once` clips.
 
         Args:
-            at_once: clips, two at least; 0 leaves it whole. A part has two at least, though it be one more than asked.
+            at_once: number of clips, at least two; 0 leaves the batch whole. Each part has at least two clips, even if
+                that makes it one clip larger than `at_once`.
         """
         clips = len(self.genre_B)
         count = max(1, min(-(-clips // at_once), clips // 2)) if at_once else 1

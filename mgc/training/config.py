@@ -1,4 +1,4 @@
-"""How a model is trained: the configuration, and the rates that follow from it."""
+"""The training configuration, and the learning rates that follow from it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Schedule = Literal["constant", "one_cycle"]
 Precision = Literal["float32", "bf16"]
 
 FIRST_RATE: Final = 0.01
-"""Where the warm-up begins, as a share of the peak."""
+"""Rate at the start of the warm-up, as a share of the peak."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -26,40 +26,40 @@ class TrainingConfig:
     """How a model is trained.
 
     Attributes:
-        epochs: passes over the training set, at most.
-        batch_size: clips a step, over all workers together.
-        normalization_batch: clips over which batch normalisation takes mean and deviation in training (ghost batch
-            normalisation, Hoffer et al. 2017, where it is less than a worker computes at once); 0 takes those that a
-            worker computes at once, so the model then depends on how many workers there are. See `normalization`.
+        epochs: largest number of passes over the training set.
+        batch_size: clips per step, over all workers together.
+        normalization_batch: clips over which batch normalisation takes mean and deviation in training. If this is less
+            than a worker computes at once, it is ghost batch normalisation (Hoffer et al. 2017). 0 takes the clips that
+            a worker computes at once, so the model then depends on the number of workers. See `normalization`.
         optimizer: `adam` (weight decay as the gradient of an L2 term), `adamw` (decoupled) or `sgd`.
-        momentum: of `sgd`; others have their own.
-        learning_rate: its peak.
+        momentum: momentum of `sgd`; other optimizers have their own.
+        learning_rate: peak of the learning rate.
         schedule: `constant`, or `one_cycle`: see `learning_rate`.
         warmup: share of the training in which the rate rises, for `one_cycle`.
         weight_decay: the optimizer's.
-        l2: factor of the sum of squared kernels added to the loss, as papers written for Keras mean it.
-        l2_biases: whether that sum has the biases in it too.
+        l2: factor of the sum of squared kernels added to the loss, as in papers that use Keras.
+        l2_biases: whether that sum includes the biases.
         label_smoothing: share of each target spread over all genres.
         gradient_clip: largest norm of the gradient; 0 turns it off.
         balance: how often each genre is seen; see `sampling.repeat_rates`.
-        repeat_threshold: of `repeat_factor`: genres with a smaller share of the clips are repeated.
-        loss: what each step makes smaller.
-        head_epochs: epochs of classifier re-training after the others (cRT, Kang et al. 2020; 10 there): the embedding
-            of the best epoch stays as it is, running statistics of normalisation included, and a new head is trained
-            on it with class-balanced sampling and cross-entropy, the schedule starting over. The model that comes out
-            is the best of these epochs. 0 turns it off.
-        adjust_after: values of τ; after training, τ times the logarithm of the training priors is subtracted from
-            the logits (Menon et al. 2021, where τ is 1), with that of the values which gives the validation tracks
-            the best macro-F1. One value is taken as it is, none turns it off.
-        augment: what is varied.
-        average: decay a step of a running mean of the weights (Polyak and Juditsky 1992), which is what is validated
+        repeat_threshold: for `repeat_factor`, the share of the clips below which a genre is repeated.
+        loss: loss that training minimises.
+        head_epochs: epochs of classifier re-training after the others (cRT, Kang et al. 2020, with 10). The embedding
+            of the best epoch is frozen, with the running statistics of its normalisation. A new head is trained on it
+            with class-balanced sampling and cross-entropy, and the schedule starts over. The best of these epochs gives
+            the model. 0 turns it off.
+        adjust_after: values of τ to try after training. τ times the logarithm of the training priors is subtracted from
+            the logits (Menon et al. 2021, where τ is 1), with the τ that gives the validation tracks the best macro-F1.
+            A single value is used as it is; an empty list turns it off.
+        augment: augmentation of the training clips.
+        average: decay per step of a running mean of the weights (Polyak and Juditsky 1992), which is then validated
             and kept; see `averaged_decay`. 0 turns it off.
-        select: which epoch is the best, whose weights are kept: that of the highest `macro_f1` of the validation, of
-            its lowest `loss`, or the `last`.
-        patience: epochs without a better one before training, or re-training, ends early; 0 turns it off.
-        precision: the coarsest that this recipe takes: with `bf16` the network runs under autocast on devices that
-            compute in it, see `computes_bf16`, in float32 on others.
-        seed: of weights, order, sampling and augmentation.
+        select: epoch whose weights are kept: the one with the highest validation `macro_f1`, the one with the lowest
+            validation `loss`, or the `last`.
+        patience: epochs without improvement after which training, or re-training, ends early; 0 turns it off.
+        precision: coarsest number format that this recipe allows. With `bf16` the network runs under autocast on
+            devices that compute in it (see `computes_bf16`), and in float32 on others.
+        seed: seed of weights, order, sampling and augmentation.
     """
 
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 20
@@ -89,7 +89,7 @@ class TrainingConfig:
 
     @model_validator(mode="after")
     def _corrects_once(self) -> Self:
-        """Refuse what would make up for rare genres twice."""
+        """Refuse a configuration that would correct for rare genres twice."""
         means = []
         if self.balance in ("class_balanced", "progressive"):
             means.append(f"balance {self.balance}")
@@ -126,7 +126,7 @@ class TrainingConfig:
         return self
 
     def sampling(self, counts: Mapping[str, int]) -> Sampling:
-        """How often clips of each genre are given, epoch by epoch.
+        """Return how often clips of each genre are used, epoch by epoch.
 
         Args:
             counts: training clips of each genre.
@@ -134,14 +134,15 @@ class TrainingConfig:
         return Sampling(counts, self.balance, self.epochs, self.repeat_threshold)
 
     def retrains(self, epoch: int) -> bool:
-        """Whether an epoch, counted from 0, trains the head alone."""
+        """Return whether an epoch, counted from 0, trains the head alone."""
         return epoch >= self.epochs
 
     def validation_score(self, row: Mapping[str, float]) -> float:
-        """How good an epoch was, by `select`: the higher, the better.
+        """Return the score of an epoch by `select`; higher is better.
 
         Args:
-            row: of a history: `epoch`, and unless the last epoch is taken `validation_loss`, `validation_macro_f1`.
+            row: row of a history with `epoch`, and with `validation_loss` and `validation_macro_f1` unless `select` is
+                `last`.
         """
         match self.select:
             case "macro_f1":
@@ -155,14 +156,14 @@ class TrainingConfig:
 
 
 def learning_rate(config: TrainingConfig, progress: float) -> float:
-    """The rate at a point of the training.
+    """Return the learning rate at a point of the training.
 
-    `one_cycle` rises on a straight line from `FIRST_RATE` of the peak to the peak, over the first `warmup` of the
-    training, and falls along half a cosine to zero (after Smith and Topin 2018).
+    `one_cycle` rises linearly from `FIRST_RATE` times the peak to the peak over the first `warmup` of the training, and
+    then falls along half a cosine to zero (after Smith and Topin 2018).
 
     Args:
         config: schedule, peak and warm-up.
-        progress: the share of the training that is done, 0 to 1.
+        progress: share of the training that is done, 0 to 1.
     """
     if config.schedule == "constant":
         return config.learning_rate
@@ -173,13 +174,13 @@ def learning_rate(config: TrainingConfig, progress: float) -> float:
 
 
 def averaged_decay(average: float, steps: int) -> float:
-    """The share of the running mean that stays in it at a step.
+    """Return the decay of the running mean at a step.
 
-    Smaller in the first steps, (1 + s) / (10 + s), so that the weights that were drawn at random are soon forgotten
-    (as in TensorFlow's ExponentialMovingAverage).
+    It is smaller in the first steps, (1 + s) / (10 + s), so that the random initial weights are soon forgotten (as in
+    TensorFlow's ExponentialMovingAverage).
 
     Args:
-        average: its limit, `TrainingConfig.average`.
-        steps: done before.
+        average: limit of the decay, `TrainingConfig.average`.
+        steps: steps done before.
     """
     return min(average, (1 + steps) / (10 + steps))

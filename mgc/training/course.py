@@ -1,7 +1,7 @@
-"""The course of a training: which epoch comes next, what they gave, the best weights; saved and taken up again.
+"""The course of a training: the next epoch, the results so far and the best weights. It can be saved and resumed.
 
-It knows neither where batches come from nor who else trains; every worker of a data-parallel training has one, and they
-agree as long as they are given the same rows.
+It does not depend on where batches come from or on other workers. In data-parallel training every worker has one, and
+they agree as long as they get the same rows.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ _OPTIMIZER: Final = "optimizer.safetensors"
 _AVERAGE: Final = "average.safetensors"
 
 Row = dict[str, float]
-"""Of a history: `epoch`, counted from 1, and the figures of it by name; those of validation only where there is one."""
+"""Row of a history: `epoch`, counted from 1, and its figures by name, those of validation only if it has one."""
 
 
 class Course:
-    """A training as far as it has come.
+    """A training and its progress so far.
 
     Args:
-        config: epochs, and what chooses the best of them.
-        build: gives the untrained network, always the same.
-        learner: makes the learner of a network; called again where the head is trained anew.
-        saved: folder that `save` wrote, to go on from there.
+        config: epochs, and how the best of them is chosen.
+        build: function that returns the untrained network, always the same.
+        learner: function that makes the learner of a network; called again when the head is re-trained.
+        saved: folder that `save` wrote, to resume from.
 
     Attributes:
-        model: the network that learns.
-        learner: of it.
-        history: a row for each epoch that is done.
+        model: network being trained.
+        learner: its learner.
+        history: one row for each finished epoch.
         best: weights of the best epoch of the stage so far; empty before the first.
     """
 
@@ -85,10 +85,10 @@ class Course:
         self.learner.load_average_tensors(load_file(saved / _AVERAGE))
 
     def begin(self) -> int | None:
-        """The epoch to train now, counted from 0, with `learner` ready for it; None where the training is over."""
+        """Prepare `learner` for the next epoch and return its number, counted from 0; None if training is over."""
         epoch = next_epoch(self._config, self._epoch, self._stale)
         if epoch is not None and self._config.retrains(epoch) and not self._config.retrains(self._current()):
-            # The best embedding, with a head as it was before all training.
+            # The best embedding, with an untrained head.
             self.model = self._build()
             self.model.keep_embedding(self.best)
             self.learner = self._make_learner(self.model)
@@ -96,20 +96,20 @@ class Course:
         return epoch
 
     def begun(self) -> tuple[int, EpochFigures]:
-        """Steps of the present epoch that were done before the course was saved, and their figures."""
+        """Return the steps of the current epoch that were done before the course was saved, and their figures."""
         return self._steps, self._figures or self.learner.no_figures()
 
     def pause(self, steps: int, figures: EpochFigures) -> None:
-        """Note how far the present epoch has come, for `save`.
+        """Record the progress of the current epoch, for `save`.
 
         Args:
-            steps: that are done.
-            figures: of them, over all workers.
+            steps: number of finished steps.
+            figures: their figures, over all workers.
         """
         self._steps, self._figures = steps, figures
 
     def fail(self, fault: str) -> None:
-        """Note, for `save`, why the course cannot go on."""
+        """Record, for `save`, why the course cannot go on."""
         self._fault = fault
 
     @property
@@ -118,15 +118,16 @@ class Course:
         return next_epoch(self._config, self._epoch, self._stale) is None
 
     def reported(self) -> Row:
-        """The last row, for one who compares trainings as they go: with `over`, and the kept epoch's as `kept_…`."""
+        """Return the last row, to compare running trainings: with `over`, and the kept epoch's figures as `kept_…`."""
         kept = {f"kept_{name}": value for name, value in kept_row(self._config, self.history).items()}
         return {**self.history[-1], **kept, "over": self.over}
 
     def end(self, row: Row) -> None:
-        """Note what an epoch gave.
+        """Record the results of an epoch.
 
         Args:
-            row: with the epoch's number from 1, and what `TrainingConfig.validation_score` needs.
+            row: row with the epoch's number, counted from 1, and the figures that `TrainingConfig.validation_score`
+                needs.
         """
         score = self._config.validation_score(row)
         better = self._best_score is None or score > self._best_score
@@ -139,7 +140,7 @@ class Course:
         self.history.append(row)
 
     def save(self, folder: Path) -> None:
-        """Write everything that is needed to go on: safetensors and JSON, with the best weights beside the last."""
+        """Write everything needed to resume, as safetensors and JSON: the last weights and the best ones."""
         save_file(_weights(self.model), folder / _MODEL)
         save_file(self.best, folder / _BEST)
         save_file(self.learner.optimizer_tensors(), folder / _OPTIMIZER)
@@ -157,7 +158,7 @@ class Course:
         (folder / _STATE).write_text(json.dumps(state))
 
     def _current(self) -> int:
-        """The epoch that the weights are of: the last one that is done, or the one that is being done."""
+        """Return the epoch that the weights belong to: the current one, or else the last finished one."""
         if not self._steps:
             return self._epoch
         epoch = next_epoch(self._config, self._epoch, self._stale)
@@ -166,12 +167,12 @@ class Course:
 
 
 def epoch_row(epoch: int, trained: EpochFigures, held: EpochFigures) -> Row:
-    """The row of an epoch in a history.
+    """Return the row of an epoch in a history.
 
     Args:
         epoch: counted from 0.
-        trained: of the training clips, as training saw them.
-        held: of the validation clips; its figures are left out where there are none.
+        trained: figures of the training clips, as seen in training.
+        held: figures of the validation clips; left out of the row if there are no such clips.
     """
     row: Row = {"epoch": epoch + 1, "train_loss": trained.loss, "train_accuracy": trained.accuracy}
     if held.clips:
@@ -184,13 +185,13 @@ def epoch_row(epoch: int, trained: EpochFigures, held: EpochFigures) -> Row:
 
 
 def kept_row(config: TrainingConfig, history: Sequence[Row]) -> Row:
-    """The row of the epoch whose weights are kept: the best of the last stage that began.
+    """Return the row of the epoch whose weights are kept: the best of the last stage that began.
 
     Args:
-        config: what chooses it.
-        history: one row at least.
+        config: configuration that chooses the epoch.
+        history: at least one row.
     """
-    # Where the head was trained anew, the model is of one of those epochs.
+    # If the head was re-trained, the model comes from one of those epochs.
     final = [row for row in history if row["epoch"] > config.epochs] or history
     return max(final, key=config.validation_score)
 
@@ -202,7 +203,7 @@ class BestModel:
     Attributes:
         weights: tensors by their names.
         history: one row for each epoch of the course.
-        precision: number format in which the course computed; None where an earlier version saved it.
+        precision: number format in which the course computed; None if an earlier version saved it.
     """
 
     weights: dict[str, torch.Tensor]
@@ -214,7 +215,7 @@ def read_best(folder: Path) -> BestModel:
     """Return the best model of a folder that `Course.save` wrote.
 
     Raises:
-        TrainingError: the course failed; says why.
+        TrainingError: the course failed; the message says why.
     """
     state = json.loads((folder / _STATE).read_text())
     if state["fault"] is not None:
@@ -223,5 +224,5 @@ def read_best(folder: Path) -> BestModel:
 
 
 def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Contiguous copies on the CPU."""
+    """Return contiguous copies of the weights on the CPU."""
     return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}

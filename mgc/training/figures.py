@@ -1,4 +1,4 @@
-"""What an epoch gives: loss and confusion, as sums that add up over workers.
+"""Results of an epoch: loss and confusion, as sums that add up over workers.
 
 Axes: G genres.
 """
@@ -16,11 +16,11 @@ from mgc.configuration import JsonObject
 
 @dataclass
 class EpochFigures:
-    """Sums of an epoch; those of several workers add up.
+    """Sums over an epoch; those of several workers add up.
 
     Attributes:
-        clips: how many were seen.
-        loss_sum: of all clips, in nats.
+        clips: number of clips seen.
+        loss_sum: sum of the losses of all clips, in nats.
         confusion_GG: int64 counts of clips, true genres in rows, answers in columns.
     """
 
@@ -29,36 +29,36 @@ class EpochFigures:
     confusion_GG: torch.Tensor  # noqa: N815  (axes in capitals)
 
     def __add__(self, other: EpochFigures) -> EpochFigures:
-        """Of both."""
+        """Return the sums over both."""
         confusion_GG = self.confusion_GG + other.confusion_GG
         return EpochFigures(self.clips + other.clips, self.loss_sum + other.loss_sum, confusion_GG)
 
     def none(self) -> EpochFigures:
-        """Of no clips, of the same genres."""
+        """Return figures of no clips, for the same genres."""
         return EpochFigures(0, 0.0, torch.zeros_like(self.confusion_GG))
 
     def to_json(self) -> JsonObject:
-        """JSON-ready values."""
+        """Return JSON-ready values."""
         return {"clips": self.clips, "loss_sum": self.loss_sum, "confusion": self.confusion_GG.tolist()}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> EpochFigures:
-        """Inverse of `to_json`."""
+        """Read figures from the values of `to_json`."""
         return cls(value["clips"], value["loss_sum"], torch.tensor(value["confusion"], dtype=torch.int64))
 
     @property
     def loss(self) -> float:
-        """Mean loss of a clip in nats; 0 where there is none."""
+        """Mean loss per clip in nats; 0 without clips."""
         return self.loss_sum / max(self.clips, 1)
 
     @property
     def accuracy(self) -> float:
-        """Share of clips answered rightly; 0 where there is none."""
+        """Accuracy: the share of clips answered correctly; 0 without clips."""
         return float(self.confusion_GG.diagonal().sum()) / max(self.clips, 1)
 
     @property
     def macro_f1(self) -> float:
-        """F1 averaged over the genres that occur; 0 where none does."""
+        """Mean F1 of the genres that occur; 0 if none does."""
         right_G = self.confusion_GG.diagonal().double()
         support_G, answered_G = self.confusion_GG.sum(1).double(), self.confusion_GG.sum(0).double()
         f1_G = 2 * right_G / (support_G + answered_G).clamp(min=1)

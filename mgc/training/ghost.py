@@ -1,7 +1,7 @@
-"""Over which clips batch normalisation takes mean and deviation in training.
+"""The clips over which batch normalisation takes mean and deviation in training.
 
-By itself it takes those that a worker computes at once, so two workers of 32 clips train another model than one of 64.
-A recipe that states `TrainingConfig.normalization_batch` does not depend on that.
+By default these are the clips that a worker computes at once, so two workers with 32 clips each train a different model
+from one worker with 64. A recipe that sets `TrainingConfig.normalization_batch` does not depend on this.
 
 Axes: B batch, other axes as the layer takes them.
 """
@@ -16,11 +16,11 @@ from mgc.errors import ConfigError
 
 
 class GhostBatchNorm(_BatchNorm):
-    """Batch normalisation over parts of the batch (Hoffer et al. 2017), with the weights and statistics of another.
+    """Batch normalisation over parts of the batch (Hoffer et al. 2017), in place of another layer.
 
     Args:
-        layer: whose parameters and buffers it shares, under the same names.
-        clips: of a part; where the batch is no multiple of it, parts are of about one size, none larger.
+        layer: layer to replace; its parameters and buffers are shared, under the same names.
+        clips: largest number of clips in a part; if the batch is not a multiple of it, the parts are about equal.
     """
 
     def __init__(self, layer: _BatchNorm, clips: int) -> None:
@@ -32,22 +32,23 @@ class GhostBatchNorm(_BatchNorm):
         self._clips = clips
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Normalised, of the same shape."""
+        """Return the normalised input, in the same shape."""
         parts = -(-len(input) // self._clips)
         if not self.training or parts < 2:
             return super().forward(input)
         return torch.cat([super(GhostBatchNorm, self).forward(part) for part in input.tensor_split(parts)])
 
     def _check_input_dim(self, input: torch.Tensor) -> None:
-        """That of the layer it stands for had the right axes."""
+        """Check nothing: the axes are those of the layer that this one replaces."""
 
 
 def normalize_over(model: nn.Module, clips: int) -> None:
-    """Let all batch normalisation in a model take mean and deviation over so many clips at a time.
+    """Make all batch normalisation in a model take mean and deviation over `clips` clips at a time.
 
     Args:
-        model: its state keeps its names. One whose outermost module is such a layer is left as it is.
-        clips: two at least.
+        model: model to change in place; the names in its state stay the same. If the model itself is such a layer, it
+            is left as it is.
+        clips: number of clips, at least two.
     """
     for module in list(model.modules()):
         for name, child in module.named_children():
@@ -56,16 +57,16 @@ def normalize_over(model: nn.Module, clips: int) -> None:
 
 
 def sharing_workers(normalization_batch: int, at_once: int, workers: int, on_gpus: bool) -> int:
-    """How many workers take mean and deviation together: 1 where each can by itself.
+    """Return how many workers take mean and deviation together; 1 if each can do so on its own.
 
     Args:
-        normalization_batch: of the recipe; 0 for what a worker computes at once.
-        at_once: clips that a worker computes at once.
-        workers: all of them.
-        on_gpus: whether they compute on GPUs: there workers can (SyncBatchNorm).
+        normalization_batch: number of clips in the recipe; 0 for those that a worker computes at once.
+        at_once: number of clips that a worker computes at once.
+        workers: number of all workers.
+        on_gpus: whether workers compute on GPUs, where they can normalise together (SyncBatchNorm).
 
     Raises:
-        ConfigError: it cannot be had.
+        ConfigError: these workers cannot normalise over that many clips.
     """
     if not normalization_batch or at_once % normalization_batch == 0:
         return 1

@@ -1,7 +1,7 @@
 """The training loop: one epoch over batches, validation over batches, and a state that can be saved without pickle.
 
-It knows neither where batches come from nor who else trains: a caller may hand it a model wrapped for data-parallel
-training, and sums the validation counts of all workers itself.
+It does not depend on where batches come from or on other workers. A caller may pass a model wrapped for data-parallel
+training, and then sums the validation counts of all workers itself.
 
 Axes: B batch, F mel bins, T frames, G genres.
 """
@@ -27,14 +27,14 @@ from mgc.training.losses import Loss, LossConfig, cross_entropy, l2_penalty, sof
 from mgc.training.seeds import derive_seed
 
 SMALLEST_BATCH: Final = 2
-"""Batch normalisation cannot take a deviation over one clip."""
+"""Fewest clips in a batch: batch normalisation cannot take a deviation over one clip."""
 
 
 def _averaged(model: nn.Module, average: float) -> AveragedModel:
-    """A copy of a model that takes the mean of its weights, and of the statistics of its normalisation layers."""
+    """Copy a model to hold the running mean of its weights and of the statistics of its normalisation layers."""
 
     def mean(averaged: torch.Tensor, current: torch.Tensor, steps: torch.Tensor | int) -> torch.Tensor:
-        # Counters of batches are no mean.
+        # Batch counters are not averaged.
         if not averaged.is_floating_point():
             return current
         return torch.lerp(current, averaged, averaged_decay(average, int(steps)))
@@ -43,7 +43,7 @@ def _averaged(model: nn.Module, average: float) -> AveragedModel:
 
 
 def computes_bf16(device: torch.device) -> bool:
-    """Whether a device computes in bfloat16 by itself; where it does not, autocast to it is slow."""
+    """Return whether a device computes in bfloat16 natively; autocast to it is slow on others."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
@@ -51,12 +51,12 @@ def computes_bf16(device: torch.device) -> bool:
 
 @contextlib.contextmanager
 def _subnormals_as_zero() -> Iterator[None]:
-    """Gradients of clips that are learned perfectly fall below 1e-38, where a CPU takes ten times as long."""
+    """Treat subnormals as zero: gradients of perfectly learned clips are below 1e-38, which is ten times slower."""
     torch.set_flush_denormal(True)
     try:
         yield
     finally:
-        # NumPy warns where it meets this setting, so it must not outlast the step.
+        # NumPy warns about this setting, so it must not outlast the step.
         torch.set_flush_denormal(False)
 
 
@@ -70,7 +70,7 @@ def _not_finite(value: float, epoch: int, step: int, track_ids: Sequence[str]) -
 
 
 def build_optimizer(config: TrainingConfig, model: nn.Module) -> torch.optim.Optimizer | None:
-    """The optimizer of a model's parameters; None where there is nothing to train, as in a guess."""
+    """Return the optimizer of a model's parameters; None if there is nothing to train, as in a guess."""
     parameters = list(model.parameters())
     if not parameters:
         return None
@@ -81,24 +81,24 @@ def build_optimizer(config: TrainingConfig, model: nn.Module) -> torch.optim.Opt
 
 
 class Learner:
-    """A model, its optimizer and how far training has come.
+    """A model, its optimizer and the progress of its training.
 
     Args:
-        model: from normalised features to logits; may be wrapped for data-parallel training. One without parameters is
-            only scored: its steps change nothing.
+        model: network from normalised features to logits; may be wrapped for data-parallel training. A model without
+            parameters is only scored: its steps change nothing.
         config: how to train.
-        normalization: of the stored features.
+        normalization: normalization of the stored features.
         genres: number of logits.
-        device: where model and batches live.
-        class_counts: training clips of each genre, in the order of the logits; may be left out where the loss does not
-            depend on them.
-        at_once: clips of which gradients are computed at once; those of a larger batch are summed up over its parts. 0
-            takes each batch whole.
-        agree: called at each step with what is wrong on this worker, None as a rule; gives back what is wrong on any,
-            so that all workers stop at the same step.
+        device: device of the model and the batches.
+        class_counts: training clips of each genre, in the order of the logits; optional if the loss does not depend on
+            them.
+        at_once: number of clips whose gradients are computed at once. The gradients of a larger batch are summed over
+            its parts. 0 takes each batch whole.
+        agree: function called at each step with the fault of this worker, usually None. It returns the fault of any
+            worker, so that all workers stop at the same step.
 
     Raises:
-        TrainingError: the loss depends on the counts, and they are not there.
+        TrainingError: the loss depends on the counts, and they are missing.
     """
 
     def __init__(
@@ -127,12 +127,12 @@ class Learner:
 
     @property
     def precision(self) -> Precision:
-        """In which the network computes."""
+        """Number format in which the network computes."""
         return "bf16" if self._bf16 else "float32"
 
     @property
     def kept(self) -> nn.Module:
-        """The model that is validated and kept: without its data-parallel wrapper, averaged if asked for."""
+        """Model that is validated and kept: without its data-parallel wrapper, and averaged if the config says so."""
         return self._average.module if self._average else self._bare()
 
     def train_epoch(
@@ -144,27 +144,27 @@ class Learner:
         on_step: Callable[[int, float], None] = lambda clips, loss: None,
         first: int = 0,
     ) -> EpochFigures:
-        """One pass, or a part of one. The same batches give the same model on the same machine.
+        """Train one pass, or part of one. The same batches give the same model on the same machine.
 
-        That holds after a resume too, as long as passes are cut into the same parts.
+        This holds after a resume too, as long as passes are cut into the same parts.
 
-        A batch of fewer than `SMALLEST_BATCH` clips is passed over: the remainder of an epoch may be that small. So all
-        workers of data-parallel training must get batches of the same sizes, else one waits for a step of another's.
+        A batch of fewer than `SMALLEST_BATCH` clips is skipped: the last batch of an epoch may be that small. So all
+        workers of data-parallel training must get batches of the same sizes, or one waits forever for another's step.
 
         Args:
-            batches: of training clips.
+            batches: batches of training clips.
             epoch: counted from 0; seeds torch's global generator together with the seed and the rank. From
                 `config.epochs` on the head is trained; the caller has frozen the rest.
             steps: expected number of batches, for the schedule.
-            rank: of this worker; each augments in its own way.
-            on_step: called after each step with the clips of its batch and their mean loss, L2 term included.
-            first: steps of this pass that are done already, of which other calls were given the batches.
+            rank: rank of this worker; each augments in its own way.
+            on_step: function called after each step with the number of clips and their mean loss, L2 term included.
+            first: number of steps of this pass that earlier calls have done.
 
         Returns:
-            The loss without the L2 term and the answers, both as training sees them: augmented, before each step.
+            The loss without the L2 term, and the answers. Both are for augmented clips, from before each step.
 
         Raises:
-            TrainingError: the loss is not finite (names tracks of the batch), or no batch was large enough.
+            TrainingError: the loss is not finite (the message names tracks of the batch), or no batch was large enough.
         """
         torch.manual_seed(derive_seed(self.config.seed, epoch, rank, *([first] if first else [])))
         self.model.train()
@@ -199,9 +199,9 @@ class Learner:
         return figures
 
     def _gradients(self, whole: Batch, criterion: Loss, figures: EpochFigures) -> float:
-        """Leave the gradients of a batch in the parameters, count its clips; returns their mean loss with the L2 term.
+        """Compute the gradients of a batch and count its clips. Returns their mean loss with the L2 term.
 
-        Of a batch that is computed in parts only the last one waits for the other workers.
+        If a batch is computed in parts, only the last part waits for the other workers.
         """
         if self.optimizer:
             self.optimizer.zero_grad(set_to_none=True)
@@ -229,7 +229,7 @@ class Learner:
         return mean
 
     def _alone(self) -> contextlib.AbstractContextManager[None]:
-        """Gradients stay with this worker."""
+        """Keep gradients on this worker."""
         model: nn.Module = self.model
         if isinstance(model, nn.parallel.DistributedDataParallel):
             return model.no_sync()
@@ -237,12 +237,12 @@ class Learner:
 
     @torch.inference_mode()
     def validate(self, batches: Iterable[Batch]) -> EpochFigures:
-        """Cross-entropy, whatever the loss of training, and confusion: without augmentation, label smoothing or L2.
+        """Return cross-entropy and confusion, without augmentation, label smoothing or L2.
 
-        Empty batches count for nothing.
+        The loss is cross-entropy whatever loss training uses. Empty batches are skipped.
         """
-        # Not through the data-parallel wrapper: it waits for every worker at each batch, and here they may have
-        # different numbers of them.
+        # Do not use the data-parallel wrapper: it waits for every worker at each batch, and workers may have different
+        # numbers of validation batches.
         model = self.kept.eval()
         figures = self.no_figures()
         for host_batch in batches:
@@ -256,12 +256,12 @@ class Learner:
         return figures
 
     def average_tensors(self) -> dict[str, torch.Tensor]:
-        """The running mean of the weights and its number of steps; empty where there is none."""
+        """Return the running mean of the weights and its number of steps; empty if there is none."""
         state = self._average.state_dict() if self._average else {}
         return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
     def load_average_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Inverse of `average_tensors`.
+        """Load the tensors of `average_tensors`.
 
         Raises:
             TrainingError: the tensors are of another model.
@@ -276,7 +276,7 @@ class Learner:
             ) from None
 
     def optimizer_tensors(self) -> dict[str, torch.Tensor]:
-        """The optimizer's state as named tensors on the CPU, contiguous as safetensors wants them."""
+        """Return the optimizer's state as named tensors on the CPU, contiguous as safetensors requires."""
         state = self.optimizer.state_dict()["state"] if self.optimizer else {}
         return {
             f"{index}.{key}": torch.as_tensor(value).cpu().contiguous()
@@ -286,7 +286,7 @@ class Learner:
         }
 
     def load_optimizer_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Inverse of `optimizer_tensors`.
+        """Load the tensors of `optimizer_tensors`.
 
         Raises:
             TrainingError: the tensors are of another model.
@@ -313,7 +313,7 @@ class Learner:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16)
 
     def no_figures(self) -> EpochFigures:
-        """Of no clips."""
+        """Return figures of no clips."""
         return EpochFigures(0, 0.0, torch.zeros(self._genres, self._genres, dtype=torch.int64))
 
     def _count(self, figures: EpochFigures, logits_BG: torch.Tensor, genre_B: torch.Tensor, loss: float) -> None:

@@ -1,4 +1,4 @@
-"""Losses over soft targets, and those made for unbalanced genres.
+"""Losses over soft targets, including those for unbalanced genres.
 
 Axes: B batch, G genres.
 """
@@ -17,37 +17,37 @@ from mgc.configuration import STRICT
 from mgc.errors import TrainingError
 
 LossKind = Literal["cross_entropy", "focal", "balanced_softmax", "logit_adjusted"]
-"""See `LossConfig`."""
+"""Kind of loss; see `LossConfig`."""
 
 SHIFTS_PRIORS: Final = ("balanced_softmax", "logit_adjusted")
-"""Kinds under which the logits themselves come to speak for balanced genres."""
+"""Kinds of loss that train the logits for balanced genres."""
 
 _SMALLEST_MISS: Final = 1e-7
-"""Below it a power less than one of 1 - p would have an endless slope."""
+"""Smallest 1 - p: below it, a power of 1 - p with an exponent under 1 would have an infinite slope."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class LossConfig:
-    """What a training step makes smaller.
+    """The loss that training minimises.
 
-    Of a clip with logits z, probabilities p = softmax(z) and targets y, where training holds n_g clips of genre g, a
-    share π_g of all. The counts are those of the data, before any resampling. Targets may be soft (label smoothing,
-    mixup): every kind is a sum over genres, each weighed with its share of the target.
+    A clip has logits z, probabilities p = softmax(z) and targets y. The training set has n_g clips of genre g, a share
+    π_g of all; the counts are those of the data, before any resampling. Targets may be soft (label smoothing, mixup):
+    every kind is a sum over genres, each weighted by its share of the target.
 
-    Sampling and loss can each make up for rare genres, and do it twice if both are told to: clips drawn as
-    balanced sampling draws them have equal priors already, so that `balanced_softmax` or `logit_adjusted` on top lets
-    rare genres win by as much as they lost before. `TrainingConfig` refuses that for `class_balanced` and `progressive`
-    sampling; with `square_root` and `repeat_factor`, which go part of the way, it is allowed, and corrects too much.
+    Sampling and loss can each correct for rare genres; together they correct twice. Balanced sampling already gives
+    equal priors, so with `balanced_softmax` or `logit_adjusted` on top the rare genres win by as much as they lost
+    before. `TrainingConfig` refuses this for `class_balanced` and `progressive` sampling. `square_root` and
+    `repeat_factor` balance only in part, so it is allowed with them, but corrects too much.
 
     Attributes:
         kind: `cross_entropy`: -Σ_g y_g log p_g.
             `focal`: -Σ_g y_g (1 - p_g)^gamma log p_g (Lin et al. 2017, over a softmax; its α is `beta` here).
             `balanced_softmax`: cross-entropy of z + log n (Ren et al. 2020).
-            `logit_adjusted`: cross-entropy of z + tau log π (Menon et al. 2021); with tau 1 the same as the one before.
-        gamma: of `focal`: how much less clips count that are answered well already; 0 makes it cross-entropy.
-        tau: of `logit_adjusted`.
-        beta: each genre's term is multiplied by its weight, see `effective_number_weights` (Cui et al. 2019: 0.9 to
-            0.9999); 0 weighs all alike. For `cross_entropy` and `focal`.
+            `logit_adjusted`: cross-entropy of z + tau log π (Menon et al. 2021); tau 1 equals `balanced_softmax`.
+        gamma: exponent of `focal`; the larger it is, the less well-answered clips count. 0 gives cross-entropy.
+        tau: factor of `logit_adjusted`.
+        beta: β of the weights by which each genre's term is multiplied, for `cross_entropy` and `focal`; see
+            `effective_number_weights` (Cui et al. 2019: 0.9 to 0.9999). 0 weights all genres equally.
     """
 
     kind: LossKind = "cross_entropy"
@@ -63,12 +63,12 @@ class LossConfig:
 
     @property
     def needs_counts(self) -> bool:
-        """Whether it depends on how many clips each genre has."""
+        """Whether the loss depends on how many clips each genre has."""
         return self.beta > 0 or self.kind in SHIFTS_PRIORS
 
 
 def soft_targets(genre_B: torch.Tensor, genres: int, smoothing: float) -> torch.Tensor:
-    """One-hot targets with label smoothing (Szegedy et al. 2016): float32 (B, G), rows summing to one.
+    """Return one-hot targets with label smoothing (Szegedy et al. 2016): float32 (B, G), rows summing to one.
 
     Args:
         genre_B: int64 logit indices.
@@ -80,7 +80,7 @@ def soft_targets(genre_B: torch.Tensor, genres: int, smoothing: float) -> torch.
 
 
 def cross_entropy(logits_BG: torch.Tensor, targets_BG: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy in nats against soft targets, a float32 scalar.
+    """Return the mean cross-entropy in nats against soft targets, a float32 scalar.
 
     Args:
         logits_BG: of any floating type.
@@ -90,9 +90,9 @@ def cross_entropy(logits_BG: torch.Tensor, targets_BG: torch.Tensor) -> torch.Te
 
 
 def effective_number_weights(class_counts: Sequence[int], beta: float) -> torch.Tensor:
-    """Weights by effective number of samples (Cui et al. 2019): float64 (G,), summing to the number of genres.
+    """Return weights by effective number of samples (Cui et al. 2019): float64 (G,), summing to the number of genres.
 
-    Proportional to (1 - β) / (1 - β^n_g): all equal for β = 0, towards 1 / n_g as β goes to 1.
+    They are proportional to (1 - β) / (1 - β^n_g): all equal for β = 0, and towards 1 / n_g as β goes to 1.
 
     Args:
         class_counts: n_g, all greater than zero.
@@ -107,13 +107,13 @@ class Loss:
     """A configured loss: mean over a batch, in nats, a float32 scalar.
 
     Args:
-        config: which.
-        class_counts: training clips of each genre, in the order of the logits, all greater than zero; may be left out
-            where the loss does not depend on them.
-        device: of the logits.
+        config: kind of loss and its parameters.
+        class_counts: training clips of each genre, in the order of the logits, all greater than zero; optional if the
+            loss does not depend on them.
+        device: device of the logits.
 
     Raises:
-        TrainingError: the counts are needed and are not there, or a genre has none.
+        TrainingError: the counts are needed but missing, or a genre has no clips.
     """
 
     def __init__(self, config: LossConfig, class_counts: Sequence[int], device: torch.device) -> None:
@@ -134,7 +134,7 @@ class Loss:
             self._weight_G = effective_number_weights(class_counts, config.beta).float().to(device)
 
     def __call__(self, logits_BG: torch.Tensor, targets_BG: torch.Tensor) -> torch.Tensor:
-        """The loss of a batch.
+        """Return the loss of a batch.
 
         Args:
             logits_BG: of any floating type.
@@ -154,11 +154,11 @@ class Loss:
 
 
 def l2_penalty(model: nn.Module, biases: bool = False) -> torch.Tensor:
-    """Sum of squared convolution and dense weights (Keras' `kernel_regularizer`), normalisation left out; a scalar.
+    """Return the sum of squared convolution and dense weights, without normalisation (Keras' `kernel_regularizer`).
 
     Args:
-        model: whose weights.
-        biases: whether those of convolutions and dense layers count too (Keras' `bias_regularizer`).
+        model: model whose weights are summed.
+        biases: whether to include the biases of convolutions and dense layers (Keras' `bias_regularizer`).
     """
     squares = []
     for module in model.modules():

@@ -1,4 +1,4 @@
-"""What a step of training takes of memory, counted on the meta device: nothing is computed, nor held."""
+"""Memory of a training step, counted on the meta device without computing or allocating anything."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from torch.nn import functional
 from mgc.models.architecture import AnyModelConfig, build_model
 
 _COPIES: Final = 4
-"""Of each weight: itself, its gradient and two moments of Adam."""
+"""Copies of each weight: itself, its gradient and two moments of Adam."""
 
 _FLOAT_BYTES: Final = 4
 
 
 def step_bytes(config: AnyModelConfig, input_shape: tuple[int, ...], genres: int, clips: int) -> int:
-    """Bytes of weights, gradients, moments, the batch, and all that the backward pass needs of the forward pass.
+    """Return the bytes of weights, gradients, moments, the batch, and the activations kept for the backward pass.
 
-    What the allocator and the kernels need beside it is not counted: 10 to 30 %, as a rule.
+    The allocator and the kernels usually need 10 to 30 % more, which is not counted.
 
     Args:
-        config: of the network.
-        input_shape: of one clip's features.
+        config: configuration of the network.
+        input_shape: shape of one clip's features.
         genres: number of logits.
-        clips: of the batch of one worker.
+        clips: number of clips in the batch of one worker.
     """
     kept: dict[int, torch.Tensor] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
-        # Of several views of one storage, one counts; the weights are counted below.
+        # Count views of the same storage once; the weights are counted below.
         kept[tensor.untyped_storage()._cdata] = tensor
         return tensor
 

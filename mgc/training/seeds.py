@@ -1,4 +1,4 @@
-"""Seeds from seeds: every random choice of a training has a number of its own, the same on every machine."""
+"""Seeds from seeds: each random choice of a training has its own seed, the same on every machine."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import hashlib
 
 
 def derive_seed(*parts: int) -> int:
-    """A seed from several numbers: the first 63 bits of the SHA-256 of the numbers written with colons between them.
+    """Return a seed from several numbers: the first 63 bits of the SHA-256 of the numbers, joined by colons.
 
-    Python's `hash` is no such thing: it is not documented to stay the same, and neighbours collide.
+    Python's `hash` would not do: it is not documented to stay the same, and neighbouring inputs collide.
 
     Args:
-        parts: for example the training's seed, the epoch and the worker's rank; their order counts.
+        parts: numbers, for example the training's seed, the epoch and the worker's rank; their order matters.
 
     Returns:
         A number in [0, 2⁶³).

@@ -1,4 +1,4 @@
-"""The two stages of a training: the whole network, then, where it is asked for, its head alone."""
+"""The two stages of a training: the whole network, then optionally its head alone."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ from mgc.training.loop import TrainingConfig
 
 
 def next_epoch(config: TrainingConfig, last: int, stale: int) -> int | None:
-    """The epoch to train after another; None where training is over.
+    """Return the epoch to train after another; None if training is over.
 
-    Epochs 0 to `epochs` - 1 train the whole network, the `head_epochs` after them the head. Where patience ends the
-    first stage early, the second one begins with the same number nevertheless: an epoch's number alone says what
-    is to be done in it.
+    Epochs 0 to `epochs` - 1 train the whole network, the `head_epochs` after them the head. If patience ends the first
+    stage early, the second still begins with the same number, so the number of an epoch alone tells its stage.
 
     Args:
         config: epochs and patience.
-        last: the last epoch that is done, -1 where there is none.
-        stale: epochs of its stage without a better validation score, up to it.
+        last: last finished epoch; -1 if there is none.
+        stale: number of epochs without a better validation score at the end of its stage.
     """
     ends = (config.epochs, config.epochs + config.head_epochs)
     epoch = last + 1
