@@ -11,12 +11,12 @@ class PlanCounts:
 
     Attributes:
         up_to_date: tracks with a label from the same bytes, model and front end.
-        new: tracks that the table does not have, or had removed.
+        new: tracks that are not in the table, or are marked there as removed.
         changed: tracks whose bytes or place changed.
         stale: tracks labelled by another model or front end.
         retry: quarantined tracks that are due for another try.
         waiting: quarantined tracks whose next try is later.
-        removed: tracks that left the catalog, where the policy acts on them.
+        removed: tracks that left the catalog, if the policy acts on them.
         pending: tracks left for a later run, because of `--limit` or `--until`.
         corrected: tracks that are not labelled again but whose correction changes.
         unknown_overrides: corrections of tracks that neither the table nor the catalog has.
@@ -50,7 +50,7 @@ class RunCounts(PlanCounts):
     Attributes:
         labeled: tracks with a label from this run.
         quarantined: tracks that this run could not label.
-        overridden: of both, the tracks whose genre is a curator's.
+        overridden: labeled or quarantined tracks whose genre comes from a curator.
     """
 
     labeled: int = 0

@@ -1,7 +1,7 @@
-"""What differs between two versions of the labels table, and what the versions say about one track.
+"""Compare two versions of the labels table, and find what its versions say about one track.
 
-Two versions share most of their files, and a track has one row in a version. So a comparison reads only the files that
-the other version does not have: after a night of new tracks these are the new tracks' files.
+Two versions share most of their files, and a track has one row in each version. So a comparison reads only files that
+are not in both versions. After a night of new tracks, these are the files of the new tracks.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from mgc import schema
 from mgc.errors import LabelsError
 
 KINDS: Final = ("flipped", "newly_labeled", "newly_quarantined", "corrected", "added", "back", "gone")
-"""How a track may differ. Each track has one kind: the first in the order of `_KIND` that holds."""
+"""Kinds of difference. Each track has one kind: the first that applies, in the order of `_KIND`."""
 
 Row = dict[str, Any]
-"""A row by column. The columns have types of their own."""
+"""Values of a row by column. Their types differ."""
 
 DIFFERENCES: Final = pa.schema(
     [
@@ -80,13 +80,13 @@ _DIFFERENCES: Final = f"""
 
 @dataclass(frozen=True)
 class Difference:
-    """What differs between two versions.
+    """Differences between two versions.
 
     Attributes:
         counts: tracks of each of `KINDS`, and `same`: tracks in both versions with the same answer.
         flips: (genre before, genre after, tracks, mean confidence before, mean confidence after), most tracks first.
         examples: rows of `DIFFERENCES` for each of `KINDS`, most confident first.
-        written: number of rows in the file; None where none was written.
+        written: number of rows in the file; None if no file was written.
     """
 
     counts: dict[str, int]
@@ -97,12 +97,12 @@ class Difference:
 
 @dataclass(frozen=True)
 class TrackRow:
-    """What a range of versions says about a track.
+    """Row of a track in a range of versions.
 
     Attributes:
-        row: row of `schema.LABELS`; None where the track has none.
-        commit: commit that wrote the row, or the oldest that could be read.
-        exact: whether that commit is known to have written the row.
+        row: row of `schema.LABELS`; None if the track has none.
+        commit: commit that wrote the row, or else the oldest one that could be read.
+        exact: whether that commit certainly wrote the row.
     """
 
     row: Row | None
@@ -112,7 +112,7 @@ class TrackRow:
 
 @dataclass(frozen=True)
 class DifferenceFile:
-    """A file that takes all differences.
+    """A file for all differences.
 
     Attributes:
         uri: file to write, outside of the table's folder.
@@ -196,7 +196,7 @@ def track_rows(uri: Uri, track_id: str, log: Sequence[Commit], limit: int) -> li
         found.append(TrackRow(row, commit, exact))
     if all(each.row is None for each in found):
         raise _unknown(uri, track_id)
-    # That the track was absent before it first came is no news.
+    # Leave out the entry that says that the track was absent at first.
     return found[:-1] if found[-1].row is None else found
 
 

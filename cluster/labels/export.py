@@ -32,7 +32,7 @@ _REMEDY: Final = "Choose another version; `mgc labels history` lists them."
 
 
 def export(table: LabelsTable, kind: FileKind, out: Uri, limit: int | None = None, overwrite: bool = False) -> int:
-    """Write the rows of tracks that are in the catalog as one file. Returns the number of rows.
+    """Write the rows of all tracks that are still in the catalog as one file. Returns the number of rows.
 
     Args:
         table: labels table, of any version.
@@ -43,7 +43,7 @@ def export(table: LabelsTable, kind: FileKind, out: Uri, limit: int | None = Non
         overwrite: whether to replace an existing file.
 
     Raises:
-        LabelsError: the file exists, `out` lies in the table's folder, or the table cannot be read.
+        LabelsError: the file exists, `out` is in the table's folder, or the table cannot be read.
         StorageError: the file cannot be written. It is absent, or unchanged.
     """
     refuse_target(out, table.uri, overwrite)
@@ -56,7 +56,7 @@ def export(table: LabelsTable, kind: FileKind, out: Uri, limit: int | None = Non
     for name in as_json:
         wanted = wanted.set(wanted.get_field_index(name), pa.field(name, pa.string()))
     with bounded_duckdb() as connection:
-        # As a single stream: read as a dataset, several of its files would be decoded whole ahead of the writer.
+        # Read a single stream. A plain dataset scan would decode several whole files ahead of the writer.
         few = {"batch_size": ROWS_AT_ONCE, "batch_readahead": 1, "fragment_readahead": 1}
         with reading(table.uri, _REMEDY, LabelsError):
             connection.register("labels", table.dataset().scanner(**few).to_reader())
@@ -86,7 +86,7 @@ def write_rows(relation: duckdb.DuckDBPyRelation, columns: pa.Schema, kind: File
 
 
 def _batches(relation: duckdb.DuckDBPyRelation, source: Uri) -> Iterator[pa.RecordBatch]:
-    """Read the query. Errors in here are about the table, not about the file that is written."""
+    """Read the query. Errors raised here concern the table, not the file being written."""
     with reading(source, _REMEDY, LabelsError):
         yield from relation.to_arrow_reader(ROWS_AT_ONCE)
 
@@ -95,7 +95,7 @@ def refuse_target(out: Uri, table_uri: Uri, overwrite: bool) -> None:
     """Refuse to write over an existing file or folder, or inside the table, where a vacuum would delete the file.
 
     Raises:
-        LabelsError: the target is one of these.
+        LabelsError: the target is one of those.
     """
     if out.text == table_uri.text or out.text.startswith(table_uri.text.rstrip("/") + "/"):
         raise LabelsError(f"{out}: this lies in the labels table's folder; name another --out.")

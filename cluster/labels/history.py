@@ -36,7 +36,7 @@ ROLLBACK: Final = "rollback"
 VACUUM: Final = "vacuum"
 
 ORPHAN_HOURS: Final = 7 * 24
-"""Age at which a vacuum deletes data files that no commit names. A killed writer left them; no commit takes so long."""
+"""Age at which a vacuum deletes data files that no commit names. Killed writers leave them; no commit takes so long."""
 
 _ATTEMPT: Final = "mgc.attempt"
 _ROLLBACK: Final = "mgc.rollback"
@@ -77,7 +77,7 @@ class Commit:
 
 @dataclass(frozen=True)
 class Vacuumed:
-    """What a vacuum deleted, or would delete.
+    """Files that a vacuum deleted, or would delete.
 
     Attributes:
         files: names of the files below the table's folder.
@@ -163,14 +163,14 @@ def data_files(table: LabelsTable) -> set[str]:
 def rollback(uri: Uri, version: int, log: Sequence[Commit], dry_run: bool = False) -> int:
     """Make the table equal to an earlier version, by a new commit. Returns the version of that commit.
 
-    No data is rewritten. A label run that was planned before is refused at its commit; the next one plans against what
-    is there now.
+    This rewrites no data. A label run planned before the rollback is refused at its commit. The next run plans against
+    the restored table.
 
     Args:
         uri: folder of the labels table.
         version: version to go back to.
         log: the table's log, newest first, as read before.
-        dry_run: whether to check only that the rollback is possible.
+        dry_run: whether only to check that the rollback is possible.
 
     Raises:
         LabelsError: the table already equals that version, a vacuum gave the version up, or another commit came in the
@@ -212,15 +212,15 @@ def rollback(uri: Uri, version: int, log: Sequence[Commit], dry_run: bool = Fals
 def vacuum(uri: Uri, keep: int, dry_run: bool = False) -> Vacuumed:
     """Delete the files that only versions before the last `keep` changes of rows need.
 
-    A run that is at work loses nothing. The files that it writes are in no commit yet, and a vacuum deletes such files
-    only when they are `ORPHAN_HOURS` old. Files that a commit replaced are deleted at once, but never those of the
-    newest version, which a run reads. `_runs` and `_reports` are left alone. If the run commits first, the vacuum
-    deletes nothing and fails.
+    A run in progress loses nothing. No commit names the files that it writes, and a vacuum deletes such files only when
+    they are `ORPHAN_HOURS` old. Files that a commit replaced are deleted at once, but never those of the newest
+    version, which a run reads. A vacuum ignores `_runs` and `_reports`. If the run commits first, the vacuum deletes
+    nothing and fails.
 
     Args:
         uri: folder of the labels table.
         keep: number of versions that stay readable, counted by changes of rows; at least 1.
-        dry_run: whether to find the files only, and delete none.
+        dry_run: whether only to find the files, and delete none.
 
     Raises:
         LabelsError: there is no table, or another commit came in the meantime. Nothing was deleted.
@@ -230,7 +230,7 @@ def vacuum(uri: Uri, keep: int, dry_run: bool = False) -> Vacuumed:
     changed = changes(log)[:keep]
     oldest = changed[-1].version if changed else log[0].version
     kept = [commit.version for commit in log if commit.version >= oldest and commit.what != VACUUM]
-    # A version that an earlier vacuum gave up does not come back.
+    # Never keep a version that an earlier vacuum gave up.
     oldest = max(oldest, given_up(log))
     sizes = _files_there(uri)
     # The first pass deletes files that commits replaced, the second also files that no commit names.
@@ -249,7 +249,7 @@ def vacuum(uri: Uri, keep: int, dry_run: bool = False) -> Vacuumed:
             except LabelsError:
                 if not doomed:
                     raise
-                # Another commit came after the first pass. What killed writers left can wait for the next vacuum.
+                # Another commit came after the first pass. Files left by killed writers can wait for the next vacuum.
                 break
         doomed |= found
     return Vacuumed(sorted(doomed), sum(sizes[name] for name in doomed), oldest)
@@ -265,7 +265,7 @@ class _Pass(TypedDict):
 
 
 def _delete(table: LabelsTable, names: set[str], facts: Mapping[str, int], options: _Pass) -> None:
-    """Run one pass of a vacuum. Of its two commits, the first comes before anything is deleted."""
+    """Run one pass of a vacuum. It makes two commits, the first of them before it deletes anything."""
     attempt = uuid.uuid4().hex
     metadata = {_VACUUM: json.dumps(facts), _ATTEMPT: attempt}
     properties = CommitProperties(custom_metadata=metadata, max_commit_retries=0)
@@ -273,7 +273,7 @@ def _delete(table: LabelsTable, names: set[str], facts: Mapping[str, int], optio
         with explain(table.uri, "vacuum"):
             table.delta.vacuum(dry_run=False, commit_properties=properties, **options)
     except (DeltaError, StorageError) as error:
-        # If all files are deleted, only the second commit is missing: a run took its version, and nothing is wrong.
+        # If all files are gone, only the second commit is missing, because a run took its version. Nothing is wrong.
         if _version_of(table.uri, attempt) is None or names & _files_there(table.uri).keys():
             if isinstance(error, StorageError):
                 raise
@@ -325,12 +325,12 @@ def _row_counts(metrics: Mapping[str, object]) -> dict[str, int]:
 
 
 def _whole(value: object) -> int:
-    """Return a whole number from the log, which may be a number or its text."""
+    """Return a whole number from the log, which holds a number or its text."""
     return int(value) if isinstance(value, int | float | str) else 0
 
 
 def _mapping(value: object) -> dict[str, object]:
-    """Return a mapping from the log: a mapping, JSON text of one, or {} for whatever else another program wrote."""
+    """Return a mapping from the log, which holds a mapping or its JSON text. Returns {} for anything else."""
     if isinstance(value, str):
         try:
             value = json.loads(value)

@@ -1,4 +1,4 @@
-"""A curator's corrections, from a small Parquet or CSV file: which track, which genre, who says so, and why."""
+"""Read a curator's corrections from a small Parquet or CSV file: which track, which genre, who says so, and why."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OVERRIDES: Final = pa.schema(
 """One row for each corrected track: its genre, who says so, and why."""
 
 _ALSO: Final = {"track": "track_id", "who": "by", "why": "reason"}
-"""Other names that these columns may have."""
+"""Alternative names of these columns."""
 
 _REMEDY: Final = "A file of corrections has the columns track_id, genre, by and reason."
 

@@ -1,4 +1,4 @@
-"""What a run of the label job has to do: one query compares the catalog with the labels table."""
+"""Plan a run of the label job. One query compares the catalog with the labels table."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ PLAN: Final = pa.schema(
 
 
 class Verdict(IntEnum):
-    """What the night's query says about a track. `NEW` to `RETRY` are to be labelled.
+    """Verdict of the night's query on a track. Tracks from `NEW` to `RETRY` are labelled.
 
-    The numbers stand in the query's text and count the places of an array; nothing stores them.
+    The numbers are used in the text of the query and as indices of an array. They are never stored.
     """
 
     UP_TO_DATE = 0
@@ -50,7 +50,7 @@ class Verdict(IntEnum):
 
     @property
     def reason(self) -> str:
-        """The verdict's name in plans and counts."""
+        """Name of the verdict in plans and counts."""
         return self.name.lower()
 
 
@@ -59,7 +59,7 @@ TODO: Final = tuple(verdict.reason for verdict in Verdict if Verdict.NEW <= verd
 
 TRACK_ID: Final = pa.schema([("track_id", pa.string())])
 
-# How a known track stands with its tries, in the query below.
+# State of the tries of a known track, in the query below.
 _SETTLED, _WAITS, _DUE = 0, 1, 2
 
 _IS_TODO: Final = f"verdict BETWEEN {Verdict.NEW:d} AND {Verdict.RETRY:d}"
@@ -111,15 +111,15 @@ _ROWS_AT_ONCE: Final = 100_000
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """What a plan is made for.
+    """A request for a plan.
 
     Attributes:
         model_id: id of the bundle.
         features_id: id of its front end.
-        limit: number of catalog rows to look at; then no track counts as removed.
-        options: JSON-ready values of whatever else changes what the run does; part of the plan's key.
+        limit: number of catalog rows to look at. With a limit, no track counts as removed.
+        options: JSON-ready values of all other options that affect the run; part of the plan's key.
         policy: what the night does beyond labelling new and changed tracks.
-        at: the present, aware. Quarantined tracks whose `next_try_at` is later wait.
+        at: present time, aware. Quarantined tracks with a later `next_try_at` wait.
     """
 
     model_id: str
@@ -132,14 +132,14 @@ class PlanRequest:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do.
+    """The work of a run.
 
     Attributes:
         todo: rows of `PLAN`, in order of track id.
         removed: ids of tracks that left the catalog and on which the policy acts.
         corrected: ids of tracks that are not in `todo` but whose correction changes.
         counts: tracks by what the plan does with them.
-        version: version of the table that was planned against; -1 where there is no table yet.
+        version: version of the table that the plan is based on; -1 if there is no table yet.
         key: name of the run.
         model_id: id of the bundle.
         features_id: id of its front end.
@@ -162,13 +162,13 @@ class Plan:
         return not (self.todo.num_rows or self.removed.num_rows or self.corrected.num_rows)
 
     def without(self, missing: pa.Table) -> Plan:
-        """Return the plan without the tracks that a run did not reach; those count as pending."""
+        """Return the plan without the tracks that a run did not reach. They count as pending."""
         todo = self.todo.filter(pc.invert(pc.is_in(self.todo["track_id"], missing["track_id"].combine_chunks())))
         counts = replace(self.counts, **count_todo(todo), pending=self.counts.pending + missing.num_rows)
         return replace(self, todo=todo, counts=counts)
 
     def frozen_as(self, todo: pa.Table) -> Plan:
-        """Return the plan with the rows that an earlier submission froze. Tracks that became due since then wait."""
+        """Return the plan with the rows that an earlier submission froze. Tracks that became due later wait."""
         found = count_todo(todo)
         waiting = self.counts.waiting + self.counts.retry - found["retry"]
         return replace(self, todo=todo, counts=replace(self.counts, **found, waiting=waiting))
@@ -183,7 +183,7 @@ class _Judged:
         removed: ids of tracks that left the catalog.
         counts: tracks by reason.
         rows: number of catalog rows that the query saw.
-        snapshot: hash of those rows, whatever their order.
+        snapshot: hash of those rows, independent of their order.
     """
 
     todo: pa.Table
@@ -241,7 +241,7 @@ def make_plan(
 
 
 def plan_rows(table: pa.Table) -> pa.Table:
-    """Return rows that came out of a query with the schema `PLAN`."""
+    """Return rows of a query result with the schema `PLAN`."""
     return table.select(PLAN.names).cast(PLAN)
 
 
@@ -252,7 +252,7 @@ def count_todo(todo: pa.Table) -> dict[str, int]:
 
 
 def _judge(connection: duckdb.DuckDBPyConnection, asked: Mapping[str, object], removing: bool) -> _Judged:
-    """Judge every track in one pass. Only rows with something to do are kept."""
+    """Judge every track in one pass. Keep only rows that need work."""
     verdicts = np.zeros(len(Verdict), np.int64)
     snapshot = np.uint64(0)
     todo: list[pa.RecordBatch] = []
@@ -291,7 +291,7 @@ def _corrections(connection: duckdb.DuckDBPyConnection, policy: Policy) -> tuple
     if policy.overrides is None:
         return TRACK_ID.empty_table(), 0
     connection.register("overrides", policy.overrides.cast(OVERRIDES))
-    # There are few corrections, so the whole table only streams past them.
+    # Corrections are few, so they stay in memory while the whole table streams past.
     connection.execute(
         "CREATE TEMP TABLE overridden AS "
         "SELECT track_id, genre_top, override_by, override_reason FROM labels "
@@ -303,7 +303,7 @@ def _corrections(connection: duckdb.DuckDBPyConnection, policy: Policy) -> tuple
         "OR l.override_reason IS DISTINCT FROM o.reason OR (o.track_id IS NOT NULL AND l.genre_top <> o.genre))"
     )
     connection.register("changed", changed.to_arrow_table())
-    # The rows of `todo` and `removed` are written anew in any case.
+    # The rows of `todo` and `removed` are rewritten anyway.
     corrected = connection.sql(
         "FROM changed ANTI JOIN todo USING (track_id) ANTI JOIN removed USING (track_id) ORDER BY track_id"
     )

@@ -1,4 +1,4 @@
-"""What a night does beyond labelling new and changed tracks."""
+"""Policy of a night: what it does beyond labelling new and changed tracks."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 if TYPE_CHECKING:
-    # The command line reads `GONE`, and a `--help` has no use for pyarrow.
+    # The command line reads `GONE`, and `--help` must not import pyarrow.
     import pyarrow as pa
 
 Gone = Literal["keep", "mark", "prune"]
-"""What happens to the row of a track that left the catalog: it stays, gets a `removed_at`, or is deleted."""
+"""Treatment of the row of a track that left the catalog: keep it, set its `removed_at`, or delete it."""
 
 GONE: Final[tuple[Gone, ...]] = get_args(Gone)
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What a night does beyond labelling new and changed tracks.
+    """Actions of a night beyond labelling new and changed tracks.
 
     Attributes:
-        gone: what happens to rows whose track is no longer in the catalog.
-        retry_all: whether to retry every quarantined track, whatever its error and number of tries.
+        gone: treatment of rows whose track is no longer in the catalog.
+        retry_all: whether to retry every quarantined track, regardless of its error and number of tries.
         overrides: a curator's corrections (`OVERRIDES`), which replace those in the table. None keeps those in the
             table.
     """
@@ -32,7 +32,7 @@ class Policy:
     overrides: pa.Table | None = None
 
     def facts(self) -> dict[str, str | bool | None]:
-        """Return what determines a plan, as JSON-ready values."""
+        """Return the policy as JSON-ready values, for the key of a plan."""
         digest = None
         if self.overrides is not None:
             digest = hashlib.sha256(repr(self.overrides.to_pylist()).encode()).hexdigest()

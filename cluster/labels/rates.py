@@ -1,6 +1,6 @@
-"""What past runs of the label job took, and what the next one will take by these rates.
+"""Estimate the time and download of the next run of the label job from past runs.
 
-Each commit records what its run took, so a table carries its own rates.
+Each commit records how much time and data its run took, so a table carries its own rates.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RUNS_LOOKED_AT: Final = 5
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run would take.
+    """Resources that a run would take.
 
     Attributes:
         bytes_read: bytes of audio to download.
@@ -43,9 +43,9 @@ class Estimate:
 
 
 def past_runs(table: LabelsTable, features_id: str, model_id: str) -> list[Throughput]:
-    """Return what the last runs of a table took, newest first.
+    """Return the measurements of the last runs of a table, newest first.
 
-    These are runs of the same model if there are any, else of the same front end, else of any model.
+    Uses runs of the same model if there are any, else of the same front end, else of any model.
 
     Args:
         table: labels table, which may have no commit yet.
@@ -60,7 +60,7 @@ def past_runs(table: LabelsTable, features_id: str, model_id: str) -> list[Throu
             about = json.loads(entry.get(RUN, "{}"))
             measured = Throughput(**about["measured"])
         except (ValueError, TypeError, KeyError):
-            # Not a label run, or one by another version of mgc.
+            # This is not a label run, or it comes from another version of mgc.
             continue
         if measured.tracks > 0:
             found.append((measured, about))
@@ -73,15 +73,15 @@ def past_runs(table: LabelsTable, features_id: str, model_id: str) -> list[Throu
 
 
 def estimate(tracks: int, size_bytes: int, past: Sequence[Throughput], profile: Profile) -> Estimate | None:
-    """Estimate what a run would take; None where there is no past run.
+    """Estimate the resources of a run. Returns None if there is no past run.
 
-    Assumes the same work per track as in the past runs, spread as evenly over the profile's cores as over theirs.
+    Assumes the same work per track as in past runs, spread over the cores of the profile as evenly as it was then.
 
     Args:
         tracks: number of tracks to label.
         size_bytes: total size of their files.
-        past: what `past_runs` returned.
-        profile: machines at hand.
+        past: result of `past_runs`.
+        profile: available machines.
     """
     heard = sum(run.tracks for run in past)
     if not heard:

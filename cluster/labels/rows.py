@@ -1,4 +1,4 @@
-"""The rows that a commit writes, as one query: staged rows, removed tracks, corrected tracks.
+"""Build the query for the rows that a commit writes: staged rows, removed tracks, corrected tracks.
 
 The query expects the tables `staged`, `todo`, `finished`, `removed`, `corrected`, `labels` and `overriding`.
 """
@@ -19,8 +19,8 @@ ROWS_AT_ONCE: Final = 50_000
 
 FORMAT_KEY: Final = "mgc_format_version"
 COMMITTED: Final = schema.LABELS.set(0, schema.LABELS.field(0).with_metadata({FORMAT_KEY: str(schema.FORMAT_VERSION)}))
-"""`schema.LABELS` as the table stores it. The format version is in the metadata of the first column, because deltalake
-refuses table properties that it does not know and drops the schema's metadata. Appends and merges keep a column's."""
+"""`schema.LABELS` as the table stores it. The format version is in the metadata of the first column. deltalake refuses
+table properties that it does not know and drops the metadata of the schema, but appends and merges keep a column's."""
 
 USABLE: Final = "staged SEMI JOIN todo USING (track_id, uri, content_tag)"
 """Staged rows of planned tracks whose content is the planned one."""
@@ -61,7 +61,7 @@ class Rows:
     """A stream of a query's rows as labels.
 
     Attributes:
-        fault: what went wrong while the rows were read, if anything. delta-rs passes on only the error's text.
+        fault: error raised while reading the rows, if any. delta-rs passes on only its text.
     """
 
     def __init__(self, relation: duckdb.DuckDBPyRelation) -> None:

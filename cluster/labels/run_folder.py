@@ -1,7 +1,7 @@
 """The folder of a run of the label job: its frozen plan and its finished rows, until they are committed.
 
-The folder lies inside the labels table, under a key that is a hash of what the run depends on. A run that was killed
-and is submitted again finds both there, and labels only the tracks that are missing.
+The folder is inside the labels table, under a key that is a hash of what the run depends on. A killed run that is
+submitted again finds both there, and labels only the missing tracks.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _STAGED_REMEDY: Final = "Remove that file and submit the job again: its tracks a
 
 
 class RunFolder:
-    """What the run of a plan keeps until it is committed.
+    """Files that the run of a plan keeps until it is committed.
 
     Args:
         table_uri: folder of the labels table.
@@ -52,7 +52,7 @@ class RunFolder:
         self.staged_uri = self.uri / "staged"
 
     def frozen(self) -> pa.Table | None:
-        """Return the rows to label that an earlier submission wrote, or None."""
+        """Return the rows to label as an earlier submission wrote them, or None."""
         uri = self._plan_uri
         return open_parquet(uri, "Remove it.", LabelsError).to_table() if files.exists(uri) else None
 
@@ -64,9 +64,9 @@ class RunFolder:
         return self._plan_uri
 
     def portion(self, rows: pa.Table) -> Uri:
-        """Write the rows that are still to label, for a stream to read. Returns the URI of their folder.
+        """Write the remaining rows to label, for a stream to read. Returns the URI of their folder.
 
-        There are several files. Each is small enough to be one block, which Ray then splits evenly.
+        Writes several files, each small enough to be one block, which Ray then splits evenly.
         """
         uri = self.uri / f"rest-{uuid.uuid4().hex}"
         for first in range(0, rows.num_rows, ROWS_OF_A_PORTION):
@@ -112,7 +112,7 @@ class RunFolder:
         """
         staged = self.staged()
         try:
-            # Joined as written, the staged rows stream past the other tables, which are narrow.
+            # With joins as written, the staged rows stream past the other tables, which are narrow.
             opened = open_duckdb(AS_WRITTEN)
             with reading(self.staged_uri, _STAGED_REMEDY, _UnreadableError), opened as connection:
                 connection.register("todo", self._plan.todo)
@@ -123,7 +123,7 @@ class RunFolder:
                 )
                 yield connection
         except _UnreadableError:
-            # Arrow does not always say which file it was.
+            # Arrow does not always name the file.
             for each in filter(is_parquet, files.list_uris(self.staged_uri)):
                 with reading(each, _STAGED_REMEDY, LabelsError):
                     open_parquet(each, _STAGED_REMEDY, LabelsError, schema.LABELS).to_table()
@@ -132,7 +132,7 @@ class RunFolder:
     def sweep(self) -> None:
         """Delete the run's folder, and the folders of killed runs that can no longer commit.
 
-        A failure is logged and not raised, since the run is committed.
+        Logs a failure and does not raise it, since the run is committed.
         """
         try:
             files.delete(self.uri)
@@ -140,7 +140,7 @@ class RunFolder:
             names = {uri.path.removeprefix(below).partition("/")[0] for uri in files.list_uris(self._runs)}
             for name in names:
                 number = name.partition("-")[0]
-                # A run planned from the same version may still be at work. It finds out by itself.
+                # A run planned from the same version may still be running. Its commit will be refused.
                 if number.isdecimal() and int(number) < self._plan.version + 1:
                     files.delete(self._runs / name)
         except StorageError as error:

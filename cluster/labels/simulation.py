@@ -13,7 +13,7 @@ when the block is staged. A block
 - queues for the bucket's requests, the bucket's bandwidth and the driver, behind all blocks of the cluster. The driver
   handles one event at a time, however many nodes there are.
 
-Before the stream come the start of the nodes and the plan. After it come the tail (the slowest of the last blocks,
+The start of the nodes and the plan come before the stream. After it come the tail (the slowest of the last blocks,
 while other cores are idle) and the commit, which one machine does alone. A share of the work is done twice, because
 nodes are lost. The cost covers every node from its start to the commit, and the requests.
 
@@ -85,7 +85,7 @@ class Rates:
         listen_seconds: core seconds for decoding and features, per second of audio (`excerpt_speedup`: 24.9 ms for
             eight excerpts of 3 s).
         predict_seconds: core seconds of the network, per second of audio (10 ms for the ten clips of 30 s).
-        gpu_predict_seconds: GPU seconds for the same; None where not measured.
+        gpu_predict_seconds: GPU seconds of the network, per second of audio; None if not measured.
         efficiency: share of a core's time that Ray leaves to the stages (`label_efficiency`).
         read_overhead: share of a file's bytes that is read, over the share of its seconds that is decoded
             (`excerpt_bytes_share`: 0.117 for 0.100).
@@ -125,7 +125,7 @@ class Rates:
         cpu_predict, gpu_predict = (
             _predict_seconds([run for run in runs if bool(run.gpus) == gpu]) for gpu in (False, True)
         )
-        # In runs with a GPU, the core does not do the predicting.
+        # In runs with a GPU, the cores do not predict.
         busy = sum(run.fetch_seconds + run.listen_seconds + (0 if run.gpus else run.predict_seconds) for run in runs)
         sizes, audio = sum(run.size_bytes for run in runs), sum(run.audio_seconds for run in runs)
         overhead = self.read_overhead
@@ -217,10 +217,10 @@ class Forecast:
 
 @dataclass(frozen=True, config=STRICT)
 class _Block:
-    """What a block needs of each resource, in seconds.
+    """Time that a block needs on each resource, in seconds.
 
     Attributes:
-        fetch: wait for storage without a queue.
+        fetch: wait for storage, without queueing.
         core: time of its core.
         own: time of each resource that every node has, by name.
         shared: time of each resource that the cluster has once, by name.
@@ -328,7 +328,7 @@ def throughput(
         nodes: number of nodes.
         population: number of blocks in the network.
     """
-    # A node sees its share of the blocks. All nodes are alike, so one queue stands for the queue of each.
+    # Each node gets its share of the blocks. All nodes are alike, so one queue represents them all.
     demands = [(demand, nodes) for demand in own.values()] + [(demand, 1) for demand in shared.values()]
     queues = [0.0] * len(demands)
     rate = 0.0

@@ -55,7 +55,7 @@ _ATTEMPT: Final = "mgc.attempt"
 
 @dataclass(frozen=True)
 class CommittedRun:
-    """What a commit did.
+    """Result of a commit.
 
     Attributes:
         version: version of the table that the commit made.
@@ -67,7 +67,7 @@ class CommittedRun:
 
 
 class LabelsTable:
-    """The labels table under a URI, where there may be none yet. It is read once, and again after a commit.
+    """The labels table under a URI. There may be no table yet. It is read once, and again after a commit.
 
     Args:
         uri: the table's folder.
@@ -77,7 +77,7 @@ class LabelsTable:
         uri: the table's folder.
 
     Raises:
-        LabelsError: what lies there cannot be read, or there is no such version.
+        LabelsError: the table cannot be read, or there is no such version.
     """
 
     def __init__(self, uri: Uri | str, version: int | None = None) -> None:
@@ -127,7 +127,7 @@ class LabelsTable:
 
     @property
     def version(self) -> int:
-        """Version of the table that was read; -1 where there is none."""
+        """Version of the table that was read; -1 if there is no table."""
         return -1 if self._table is None else int(self._table.version())
 
     @property
@@ -164,11 +164,11 @@ class LabelsTable:
 
         A quarantined track is tried again when its bytes, the model or the front end change. If its error may pass, it
         is also tried again once its `next_try_at` has come (`mgc.labeling.retries`). A removed track that is back
-        counts as new. If an earlier submission froze the same plan and did not commit, that plan is returned.
+        counts as new. If an earlier submission froze the same plan and did not commit, this returns that plan.
 
         Args:
             catalog: rows of `schema.CATALOG`.
-            request: what the plan is made for.
+            request: request for the plan.
 
         Raises:
             LabelsError: the table holds a track more than once.
@@ -188,13 +188,13 @@ class LabelsTable:
     ) -> CommittedRun:
         """Check that every planned track has one row, and enter the run in one commit.
 
-        Afterwards this object is the newest table: other commits may have come in the meantime.
+        Afterwards this object holds the newest table, which may include other commits made in the meantime.
 
         Args:
             plan: the run's plan; each of its tracks has a staged row.
             run_id: the run's name in the table's history.
             finished_at: aware time; the `removed_at` of tracks that left the catalog.
-            about: JSON-ready values that the table's history keeps with the run, beside its `counts`.
+            about: JSON-ready values to keep with the run in the table's history, besides its `counts`.
 
         Raises:
             LabelsError: a planned track has no row, a staged file cannot be read, or another run has committed since
@@ -208,7 +208,7 @@ class LabelsTable:
         try:
             counts = self._check_and_enter(plan, {"mgc.run_id": run_id, _ATTEMPT: attempt}, finished_at, about or {})
         except (LabelsError, StorageError):
-            # Another run that has committed explains many errors: it may have deleted our rows, too.
+            # Many errors come from another run that has committed. It may also have deleted our rows.
             self._refuse_overtaken(plan)
             raise
         self.run(plan).sweep()
@@ -242,7 +242,7 @@ class LabelsTable:
             except (DeltaError, StorageError) as error:
                 if rows.fault is not None:
                     raise rows.fault from None
-                # Only the store's answer may have been lost, or a step after the commit may have failed.
+                # The commit may exist: the store's answer was lost, or a step after the commit failed.
                 if _version_of(self._open(), facts[_ATTEMPT]) is not None:
                     return counts
                 if isinstance(error, StorageError):
@@ -268,11 +268,11 @@ class LabelsTable:
         return RunCounts(**plan.counts.to_json(), **done)
 
     def _overriding(self, plan: Plan) -> pa.Table:
-        """Return the corrections that hold: those of the given file or, without one, those of the table."""
+        """Return the corrections that apply: those of the given file or, without one, those of the table."""
         if plan.policy.overrides is not None:
             return plan.policy.overrides.cast(OVERRIDES)
         rows = self._rows()
-        # By their statistics, Arrow skips files without corrections.
+        # Arrow skips files whose statistics show no corrections.
         corrected = rows.filter(pc.field("override_by").is_valid())
         columns = ["track_id", "genre_top", "override_by", "override_reason"]
         table = corrected.select(columns) if isinstance(corrected, pa.Table) else corrected.to_table(columns=columns)
@@ -324,7 +324,7 @@ def _version_of(table: DeltaTable | None, attempt: str) -> int | None:
 
 
 def _delta_uri(uri: Uri) -> str:
-    """Return the place as deltalake wants it named. For some characters deltalake fails, or opens another place."""
+    """Return the URI in the form that deltalake needs. With some characters it would fail, or open another place."""
     name = uri.text if uri.is_remote else uri.path
     odd = re.search(r"[%#?\[\]\\^|\x00-\x1f\ud800-\udfff]", name)
     if odd:

@@ -1,4 +1,4 @@
-"""The calls of boto3 that mgc uses, and their answers: boto3 has no types of its own."""
+"""Types for the boto3 calls that mgc uses, and for their answers. boto3 has no types of its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ListedObject(TypedDict):
 
 
 class Folder(TypedDict):
-    """What keys have in common up to the delimiter."""
+    """A common prefix of keys, up to the delimiter."""
 
     Prefix: str
 
@@ -36,11 +36,11 @@ class Body(Protocol):
         """Read the rest."""
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Release the connection."""
 
 
 class ObjectHead(TypedDict):
-    """What S3 says of an object."""
+    """Facts that S3 returns about an object."""
 
     ContentLength: int
     ETag: str
@@ -54,7 +54,7 @@ class ObjectAnswer(ObjectHead):
 
 
 class Refusal(TypedDict, total=False):
-    """Why one object of many was not deleted."""
+    """Reason why one of several objects was not deleted."""
 
     Code: str
     Key: str
@@ -82,15 +82,15 @@ class Events(Protocol):
 
 
 class ClientMeta(Protocol):
-    """What boto3's client says of itself."""
+    """Facts of boto3's client about itself."""
 
     @property
     def events(self) -> Events:
-        """Its hooks."""
+        """Hooks of the client."""
 
     @property
     def endpoint_url(self) -> str:
-        """Where it sends requests."""
+        """Address to which it sends requests."""
 
 
 class S3Client(Protocol):
@@ -122,7 +122,7 @@ class S3Client(Protocol):
         """Write an object."""
 
     def upload_fileobj(self, file: IO[bytes], bucket: str, key: str) -> None:
-        """Write an object in parts of 8 MiB, which appears when all are there."""
+        """Write an object in parts of 8 MiB. It appears when all parts are there."""
 
     def delete_objects(self, *, Bucket: str, Delete: Mapping[str, object]) -> DeleteAnswer:
         """Delete up to a thousand objects."""
@@ -141,15 +141,15 @@ class FrozenCredentials(Protocol):
 
     @property
     def token(self) -> str | None:
-        """Of temporary credentials."""
+        """The token of temporary credentials."""
 
 
 class Credentials(Protocol):
-    """botocore's credentials, which renew themselves where they are temporary."""
+    """botocore's credentials. Temporary ones renew themselves."""
 
     @property
     def method(self) -> str:
-        """Where botocore found them."""
+        """Name of the source where botocore found them."""
 
     def get_frozen_credentials(self) -> FrozenCredentials:
-        """Return those that are valid now."""
+        """Return the credentials that are valid now."""

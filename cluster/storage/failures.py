@@ -1,6 +1,6 @@
-"""Turn whatever fails in storage into one clear line without credentials.
+"""Turn any storage failure into one clear line without credentials.
 
-The operating system and boto3 report errors by number or code. pyarrow and deltalake only quote in text what S3 said.
+The operating system and boto3 report errors by number or code. pyarrow and deltalake only quote S3's answer as text.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ _NO_BUCKET: Final = re.compile(r"Bucket '[^']*' not found")
 
 @contextlib.contextmanager
 def explain(uri: object, doing: str) -> Iterator[None]:
-    """Turn what storage raises in the block into a StorageError of one line: what, where, what to do.
+    """Turn a storage error in the block into a StorageError of one line: what failed, where, and what to do.
 
     Other errors pass through. The original error is left out on purpose (`from None`): its text may quote the request
     with its signature.

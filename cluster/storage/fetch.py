@@ -1,10 +1,10 @@
-"""Fetch recordings by their URIs: the first stage of every job that listens. Of a long MP3 it reads only some windows.
+"""Fetch recordings by their URIs: the first stage of every job that listens. It reads only some windows of a long MP3.
 
-A track that cannot be fetched is a row with its reason and never ends the job. A job with wrong settings (missing or
+A track that cannot be fetched becomes a row with a reason and never ends the job. A job with wrong settings (missing or
 refused credentials, a missing bucket, a silent store) ends at once, so that it does not quarantine a whole catalog.
 
-The bytes of a row always belong to its content tag. A track that is replaced at any moment, even while it is read, is a
-row with a reason, never a mixture.
+The bytes of a row always belong to its content tag. If a track is replaced, even while it is read, its row holds a
+reason, never a mixture of both files.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class _Outcome(NamedTuple):
 
 
 class Fetch:
-    """A stage that fetches as much of the files of a batch as a plan listens to.
+    """A stage that fetches the parts of a batch's files that a plan listens to.
 
     Adds `recording` (object: the bytes of a file, cuts of it, or None), `error_kind` (object: `fetch_failed`,
     `too_large`, or None) and `error_message` (object: one line, or None). Picklable; each process makes its own
@@ -95,11 +95,11 @@ class Fetch:
 
         Args:
             config: how to fetch.
-            plan: the seconds to listen to; None reads every file whole.
+            plan: the seconds to listen to; None reads every file completely.
         """
         self.config = config or FetchConfig()
         self.plan = plan
-        # Buckets that have given this process an object. When they deny access, they mean a single object.
+        # Buckets from which this process has read an object. If they deny access, the denial concerns a single object.
         self._readable: set[str] = set()
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -113,7 +113,7 @@ class Fetch:
         ids = [str(track) for track in batch.get(self.config.id_column, [""] * len(uris))]
         sizes = [None if size is None else int(size) for size in batch.get(self.config.size_column, [None] * len(uris))]
         threads = self.config.threads
-        # Two pools, because a track that waits for its ranges must not hold the thread that one of them needs.
+        # Use two pools, because a track that waits for its ranges must not hold a thread that they need.
         with ThreadPoolExecutor(threads, "ranges") as ranges, ThreadPoolExecutor(threads, "fetch") as pool:
             rows = zip(uris, tags, ids, sizes, strict=True)
             tasks = [pool.submit(self._fetch, *row, ranges) for row in rows]
@@ -177,7 +177,7 @@ class Fetch:
     def _settle_doubts(self, uris: list[str], outcomes: list[_Outcome]) -> None:
         """Ask the bucket whether a denial, silence or failure of the store concerns one object or all.
 
-        A store answers AccessDenied also for a missing object, if the credentials may not list the bucket.
+        A store also answers AccessDenied for a missing object if the credentials may not list the bucket.
 
         Raises:
             StorageError: it concerns all.
@@ -202,7 +202,7 @@ class Fetch:
 
 
 class _Bounded:
-    """A source of which at most `max_bytes` are read at once."""
+    """A source from which at most `max_bytes` are read at once."""
 
     def __init__(self, source: Source, max_bytes: int) -> None:
         self._source, self._max_bytes = source, max_bytes
@@ -248,7 +248,7 @@ def _open_at_once(path: str, flags: int) -> int:
 
 
 def _objects(values: Sequence[object]) -> np.ndarray:
-    """Return an object array. NumPy by itself would turn bytes of one length into an array of bytes."""
+    """Return an object array. By default, NumPy turns bytes of equal length into an array of bytes."""
     array = np.empty(len(values), dtype=object)
     array[:] = values
     return array

@@ -79,7 +79,7 @@ def write_table(uri: Uri | str, table: pa.Table, row_group_rows: int | None = No
     Args:
         uri: the file.
         table: its rows, all in memory.
-        row_group_rows: rows in a row group; pyarrow's default without it.
+        row_group_rows: rows in a row group; None for pyarrow's default.
     """
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", row_group_size=row_group_rows)
@@ -88,10 +88,10 @@ def write_table(uri: Uri | str, table: pa.Table, row_group_rows: int | None = No
 
 @contextlib.contextmanager
 def writing(uri: Uri | str) -> Iterator[Path]:
-    """Yield a local path to write to; what lies there at the end becomes the file `uri`, whole.
+    """Yield a local path to write to. The finished file becomes `uri`.
 
-    A local file is written beside its place and renamed. An object waits in the folder for temporary files and is
-    uploaded in parts, which the store puts together at the end. After an error nothing is left.
+    A local file is written next to its target and renamed. An object is written to the folder for temporary files and
+    uploaded in parts, which the store joins at the end. After an error nothing is left.
 
     Raises:
         StorageError: the file cannot be written, by the block or at the end.
@@ -126,7 +126,7 @@ def delete(uri: Uri | str) -> None:
     """Delete a file or a whole folder, if there is one.
 
     Raises:
-        StorageError: also for a whole bucket or the root of the disk, which are never meant.
+        StorageError: also for a whole bucket or the root of the disk, which this never deletes.
     """
     uri = Uri.parse(uri)
     with explain(uri, "delete"):

@@ -10,14 +10,14 @@ UNICODE_END: Final = 0x10FFFF
 
 
 def between(low: str, high: str, usual: Collection[str] = ()) -> str | None:
-    """Find a text about half way between two others; None if none is easily found.
+    """Find a text about halfway between two others. Returns None if none is easy to find.
 
-    Behind the characters that both share, ASCII comes before the rest of Unicode, which keys seldom use.
+    After the characters that both share, this prefers ASCII to the rest of Unicode, which keys seldom use.
 
     Args:
         low: the lesser text.
         high: the greater text.
-        usual: the characters to prefer, because such texts mostly consist of them.
+        usual: the characters that such texts mostly consist of; these are preferred.
     """
     if low >= high:
         return None
@@ -28,7 +28,7 @@ def between(low: str, high: str, usual: Collection[str] = ()) -> str | None:
         if top - floor < 2:
             continue
         fitting = sorted(each for each in usual if floor < ord(each) < top)
-        # A digit most likely stands among digits, a letter among letters.
+        # Keys are likely to have a digit where others have a digit, and a letter where others have a letter.
         alike = [each for each in fitting if _kind(each) == _kind(chr(floor))]
         if alike:
             return low[:depth] + alike[len(alike) // 2]
@@ -37,7 +37,7 @@ def between(low: str, high: str, usual: Collection[str] = ()) -> str | None:
         if fitting:
             return low[:depth] + fitting[len(fitting) // 2]
         middle = (floor + top) // 2
-        # No key holds half a surrogate pair or a noncharacter.
+        # No key contains half a surrogate pair or a noncharacter.
         while 0xD800 <= middle <= 0xDFFF or middle & 0xFFFE == 0xFFFE:
             middle -= 1
         if middle > floor:

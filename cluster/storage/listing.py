@@ -27,7 +27,7 @@ from mgc.errors import StorageError
 AUDIO_EXTENSIONS: Final = frozenset(
     {".aac", ".aif", ".aiff", ".au", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma"}
 )
-"""Compared without regard to case."""
+"""Extensions of audio files, in lower case. The case of a file name does not matter."""
 
 HIDDEN: Final = "hidden"
 """The name for files and folders that begin with a dot; a hidden folder counts once."""
@@ -45,10 +45,10 @@ class FileFact:
     Attributes:
         track_id: the path below SOURCE, with `/` between folders; for a single file its name. Bytes of a local name
             that are not UTF-8 are written as `\xNN`.
-        uri: where to fetch it, as text: that is how it goes into the catalog, by the million.
-        size_bytes: zero for an empty file, which is listed too and ends in quarantine as `empty`.
-        content_tag: changes when the bytes change. On S3 the ETag, locally the modification time in nanoseconds and
-            the size, both in hexadecimal.
+        uri: place to fetch it from, as text, because the catalog takes millions of them as text.
+        size_bytes: size of the file. An empty file is listed too, and ends in quarantine as `empty`.
+        content_tag: text that changes when the bytes change. On S3 it is the ETag; locally it is the modification time
+            in nanoseconds and the size, both in hexadecimal.
     """
 
     track_id: str
@@ -60,12 +60,12 @@ class FileFact:
 def list_audio(source: Uri | str, ignored: Counter[str] | None = None) -> Iterator[FileFact]:
     """Stream the audio files of SOURCE, sorted by track id.
 
-    Links to folders are followed, each folder once, unless they lead back into SOURCE.
+    Follows links to folders, each folder once, unless they lead back into SOURCE.
 
     Args:
         source: a local folder or file, an `s3://` prefix or object.
-        ignored: counts, filled on the way, of the files passed over: by extension in lower case (`.jpg`), or as
-            `HIDDEN`, `NOT_A_FILE`, `NO_EXTENSION`.
+        ignored: counter that collects the ignored files: by extension in lower case (`.jpg`), or as `HIDDEN`,
+            `NOT_A_FILE`, `NO_EXTENSION`.
 
     Raises:
         StorageError: nothing is there, or a part of it cannot be listed. A catalog that lacks a part would look
@@ -99,7 +99,7 @@ def _list_local(source: Uri, ignored: Counter[str]) -> Iterator[FileFact]:
     root = source.path
     status = source.local.stat()
     if stat.S_ISDIR(status.st_mode):
-        # The real path tells links back into SOURCE, the identity tells two links to one folder outside.
+        # The real path reveals links back into SOURCE; the identity reveals two links to one folder outside.
         yield from _walk(root, "", os.path.realpath(root), {(status.st_dev, status.st_ino)}, ignored)
     elif not stat.S_ISREG(status.st_mode):
         raise StorageError(f"cannot list {source}: it is neither a folder nor a file; name a folder of music.")
@@ -120,12 +120,12 @@ def _walk(
             try:
                 status = entry.stat()
             except OSError as error:
-                # A link to nowhere, in a circle or to a forbidden place; or a file that is gone by now.
+                # This is a link to nowhere, in a circle or to a forbidden place, or a file that is gone by now.
                 if not (entry.is_symlink() or isinstance(error, FileNotFoundError)):
                     raise
                 ignored[NOT_A_FILE] += 1
                 continue
-            # With its slash a folder sorts among files as its track ids do.
+            # With a slash at the end, a folder sorts among files as its track ids do.
             shown = _shown(entry.name) + ("/" if stat.S_ISDIR(status.st_mode) else "")
             found.append((shown, entry, status))
     for shown, entry, status in sorted(found, key=lambda each: each[0]):
@@ -143,7 +143,7 @@ def _walk(
 
 
 def _overlap(one: str, other: str) -> bool:
-    """Return whether one of two real paths lies in the other."""
+    """Return whether one of two real paths is inside the other."""
     return os.path.commonpath([one, other]) in (one, other)
 
 
@@ -152,10 +152,10 @@ def _shown(name: str) -> str:
 
 
 class Sieve:
-    """Tells tracks from other keys of an S3 prefix. The keys come in order.
+    """Separates tracks from the other keys of an S3 prefix. The keys come in order.
 
     Attributes:
-        prefix: of the keys: empty, or ending in a slash.
+        prefix: prefix of the keys: empty, or ending in a slash.
         ignored: counts of the other keys, as in `list_audio`.
         hidden: the first and the last hidden file or folder met, or None. When two stretches of keys are sieved apart,
             the second counts one too many if it begins with the one that the first ended with.
@@ -167,7 +167,7 @@ class Sieve:
         self.hidden: tuple[str, str] | None = None
 
     def track_id(self, key: str) -> str | None:
-        """Return the track id of an audio file. Any other key gives None and is counted."""
+        """Return the track id of an audio file. For any other key, count it and return None."""
         track_id = key[len(self.prefix) :]
         if not track_id or track_id.endswith("/"):
             return None  # some programs leave a marker for an empty folder
@@ -183,7 +183,7 @@ class Sieve:
 
 
 def key_prefix(folder: Uri) -> str:
-    """Return what the keys below an `s3://` folder begin with: nothing, or the folder with its slash."""
+    """Return the prefix of the keys below an `s3://` folder: empty, or the folder with a slash at the end."""
     return folder.key.rstrip("/") + "/" if folder.key.strip("/") else ""
 
 

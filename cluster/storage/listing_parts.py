@@ -1,4 +1,4 @@
-"""The parts of a large listing. Each is a Parquet file that covers a stretch of keys, so a killed listing can go on."""
+"""Parts of a large listing. Each is a Parquet file that covers a range of keys, so a killed listing can continue."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Part:
         after: the key before the first one covered.
         until: the last key covered, or None for all that follow.
         listed_at: the time of its first request, in seconds since 1970.
-        keys: the number of keys seen, of whatever kind.
+        keys: the number of keys seen, of any kind.
         tracks: the number of rows.
         ignored: counts of the other keys.
         hidden: see `Sieve.hidden`.
@@ -58,12 +58,12 @@ class Part:
 def write_part(
     folder: Uri, rows: pa.Table, after: str, until: str | None, listed_at: float, keys: int, sieve: Sieve
 ) -> Part:
-    """Write a part, whole or not at all.
+    """Write a part, completely or not at all.
 
     Args:
         folder: the folder of the listing.
         rows: the tracks, with the columns `FACTS`.
-        after: see `Part`, as for the next three.
+        after: see `Part`, also for the next three.
         until: the last key covered.
         listed_at: the time of the first request.
         keys: the number of keys.
@@ -77,7 +77,7 @@ def write_part(
 
 
 def trusted_parts(folder: Uri) -> tuple[list[Part], int]:
-    """Read the parts in a folder and delete those that are too old; return the others, and how many were deleted."""
+    """Read the parts in a folder and delete those that are too old. Return the others, and the number deleted."""
     filesystem = folder.filesystem
 
     def read(uri: Uri) -> Part | None:

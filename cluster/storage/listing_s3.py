@@ -1,11 +1,11 @@
-"""List a large `s3://` SOURCE in parallel, and keep what is listed in parts.
+"""List a large `s3://` SOURCE in parallel, and save the listing in parts.
 
-S3 lists keys in order, at most a thousand a request, from any key on. Threads therefore list stretches of keys. The
+S3 lists keys in order from any key, at most a thousand per request. So each thread lists a stretch of keys. The
 first stretches end at the folders that a delimiter shows. Later, whenever a thread is idle, it halves a long stretch at
-a key that it finds with probes; so the threads share one huge folder, or a bucket without folders, too. The outcome
+a key that it finds with probes. So the threads can also share one huge folder, or a bucket without folders. The outcome
 does not depend on the cuts.
 
-The parts are Parquet files that say which stretch of keys they cover. A killed listing goes on where they end.
+The parts are Parquet files that record the stretch of keys they cover. A killed listing continues where they end.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ PART_PAGES: Final = 20
 """Pages of keys in a part. A kill loses at most 320 requests of `LISTERS` threads; ten million keys take 10,000."""
 
 _SPLIT_AFTER_PAGES: Final = 2
-"""A stretch may be halved when so many pages were listed since it began or was last examined."""
+"""Pages to list, since a stretch began or was last examined, before it may be halved."""
 _PROBES: Final = 24
-"""Requests of one key in one search for a middle; the next search starts from what they found."""
+"""Requests, for one key each, in one search for a middle. The next search starts from their results."""
 _PAGES_A_PROBE: Final = 5
-"""Pages listed for each further probe: the searches must stay cheap."""
+"""Pages to list before each further probe, so that searches stay cheap."""
 _USUAL: Final = 256
-"""The most characters of keys to remember; Chinese keys would give thousands."""
+"""Most characters of keys to remember. Chinese keys would have thousands."""
 _FOLDER_LEVELS: Final = 8
 
 
-# boto3 spends nine tenths of its time for a page on the dates. A `<` in a key is written `%3C` or `&lt;`.
+# boto3 spends nine tenths of the time for a page on its dates. A `<` in a key is written `%3C` or `&lt;`.
 _UNREAD: Final = re.compile(rb"<(LastModified|StorageClass|ChecksumType|ChecksumAlgorithm|Owner)>.*?</\1>", re.DOTALL)
 
 
@@ -63,8 +63,8 @@ class Listing:
         ignored: counts as in `list_audio`.
         kept_keys: the number of keys that an earlier, unfinished listing had seen.
         kept_since: the time at which the oldest of them was listed, in seconds since 1970.
-        expired_parts: the number of parts that were too old to be trusted.
-        requests: the requests of this run by kind: `page`, `folders`, `probe`.
+        expired_parts: the number of parts that were too old to use.
+        requests: the number of requests of this run by kind: `page`, `folders`, `probe`.
     """
 
     parts: tuple[Part, ...]
@@ -85,15 +85,15 @@ class Listing:
 
 
 def list_in_parts(source: Uri | str, folder: Uri | str, progress: Callable[[int], object] | None = None) -> Listing:
-    """List an `s3://` prefix in parallel into a folder of parts, and go on with the parts that lie there.
+    """List an `s3://` prefix in parallel into a folder of parts. Continues from the parts that are already there.
 
     Args:
         source: the prefix. A single object has no keys below it: see `list_audio`.
         folder: a folder for this listing alone. The caller removes it after reading the listing.
-        progress: a function that is called with the number of keys seen so far.
+        progress: a function to call with the number of keys seen so far.
 
     Raises:
-        StorageError: a part of it cannot be listed. The parts stay.
+        StorageError: some of the keys cannot be listed. The finished parts stay.
     """
     source, folder = Uri.parse(source), Uri.parse(folder)
     client = s3.client(source)
@@ -118,14 +118,14 @@ def list_in_parts(source: Uri | str, folder: Uri | str, progress: Callable[[int]
 
 @dataclass(eq=False)
 class _Stretch:
-    """The keys after `after` up to `until`, which one thread lists. It changes under the lister's lock only.
+    """The keys after `after` up to `until`, which one thread lists. It changes only under the lister's lock.
 
     Attributes:
         first: the first key listed.
         position: the last key listed.
-        ceiling: a text above which no key of the stretch was found; the middle lies below it.
-        pages: the pages listed since it began or was last examined for halving.
-        halving: whether another thread looks for its middle.
+        ceiling: a text above which no key of the stretch was found; the middle is below it.
+        pages: the number of pages listed since it began or was last examined for halving.
+        halving: whether another thread is looking for its middle.
     """
 
     after: str
@@ -145,7 +145,7 @@ class _Stretch:
 
 @dataclass(eq=False)
 class _Gathered:
-    """The keys that a thread has listed and not yet written."""
+    """The keys that a thread has listed but not yet written."""
 
     after: str
     sieve: Sieve
@@ -163,7 +163,7 @@ class _Lister:
     ) -> None:
         self.requests: Counter[_Kind] = Counter()
         self._client, self._bucket, self._prefix, self._folder = client, source.bucket, key_prefix(source), folder
-        # Keys of our own parts, where CATALOG lies in SOURCE.
+        # Keys of our own parts, in case CATALOG is inside SOURCE.
         self._own = key_prefix(folder) if folder.bucket == source.bucket else None
         self._seen, self._progress = seen, progress
         self._turn = threading.Condition()
@@ -184,7 +184,7 @@ class _Lister:
                 for done in [threads.submit(self._work) for _ in range(LISTERS)]:
                     done.result()
             except BaseException:
-                # After an interrupt the threads write what they have listed, then they end.
+                # After an interrupt, the threads write what they have listed and then end.
                 self._stop(None)
                 raise
         if self._error is not None:
@@ -227,7 +227,7 @@ class _Lister:
             middle = self._middle(whole)
             with self._turn:
                 whole.halving, whole.pages = False, 0
-                # Its own thread may have passed that place by now.
+                # The thread that lists the stretch may have passed that place by now.
                 if middle is not None and whole in self._listed and whole.position <= middle and whole.holds(middle):
                     half = _Stretch(middle, whole.until, whole.ceiling)
                     whole.until = whole.ceiling = middle
@@ -247,7 +247,7 @@ class _Lister:
         return None
 
     def _find_end(self, stretch: _Stretch) -> None:
-        """Lower the ceiling of a stretch without an end to the end of the prefix that its keys share."""
+        """Lower the ceiling of an open-ended stretch to the end of the prefix that its keys share."""
         if stretch.until is not None or stretch.ceiling != self._prefix + chr(UNICODE_END):
             return
         common = stretch.position[: shared(stretch.first, stretch.position)]
@@ -264,12 +264,12 @@ class _Lister:
             common = common[: shared(common, key)]
 
     def _probe(self, stretch: _Stretch, after: str) -> str | None:
-        """Return the first key of a stretch after a place."""
+        """Return the first key of a stretch after a given one."""
         page = self._ask("probe", StartAfter=after, MaxKeys=1)
         return next((item["Key"] for item in page.get("Contents", ()) if stretch.holds(item["Key"])), None)
 
     def _list(self, stretch: _Stretch) -> None:
-        """List a stretch to its end, which other threads may bring nearer."""
+        """List a stretch to its end. Other threads may shorten it meanwhile."""
         gathered = _Gathered(stretch.after, Sieve(self._prefix))
         place = {"StartAfter": stretch.after} if stretch.after else {}
         done = False
@@ -306,8 +306,8 @@ class _Lister:
                 self._divide(stretch)
             if done or stopped or gathered.pages >= PART_PAGES:
                 until = stretch.until if done else stretch.position
-                # A stretch that was cut just behind its last written key has nothing left. A part without keys would
-                # begin where that of the other half begins, and not fit beside it.
+                # A stretch that was cut right after its last written key has nothing left. An empty part would begin at
+                # the same key as the part of the other half, and overlap with it.
                 if until != gathered.after:
                     self._write(gathered, until)
                 gathered = _Gathered(stretch.position, Sieve(self._prefix))
@@ -340,7 +340,7 @@ class _Lister:
             self._parts.append(part)
 
     def _divide(self, first: _Stretch) -> None:
-        """Cut the rest of the first stretch at folders: at those of the first level that has enough, or at all."""
+        """Cut the rest of the first stretch at folders: those of the first level with enough of them, or else all."""
         level, folders = [self._prefix], set[str]()
         with ThreadPoolExecutor(LISTERS) as threads:
             for _ in range(_FOLDER_LEVELS):
@@ -352,7 +352,7 @@ class _Lister:
                 if not level or len(folders) >= LISTERS:
                     break
         wanted = 4 * LISTERS
-        # One stretch a folder would turn a few requests into a thousand for a thousand small folders.
+        # With one stretch per folder, a thousand small folders would take a thousand requests instead of a few.
         ends = sorted(folders)
         ends = [ends[at * len(ends) // wanted] for at in range(wanted)] if len(ends) > wanted else ends
         with self._turn:

@@ -1,4 +1,4 @@
-"""Text that is safe to show: no credentials, no line breaks. Imports nothing heavy: parsing a URI must stay cheap."""
+"""Make text safe to show: no credentials, no line breaks. Imports nothing heavy, so parsing a URI stays cheap."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SECRET_VARIABLES: Final = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_S
 
 
 def redact(text: str) -> str:
-    """Return a message on one line and without credentials, those of the environment included."""
+    """Return a message on one line and without credentials, including those in the environment."""
     for name in _SECRET_VARIABLES:
         value = os.environ.get(name, "")
         if len(value) >= 8:

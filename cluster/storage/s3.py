@@ -20,7 +20,7 @@ from cluster.storage.boto_types import Credentials, S3Client
 from cluster.storage.failures import explain
 
 if TYPE_CHECKING:
-    # Only a job that reads ranges pays for this import.
+    # Only a job that reads ranges makes this import.
     from obstore.store import S3Credential, S3Store
 
 CONNECT_TIMEOUT_SECONDS: Final = 5
@@ -30,19 +30,19 @@ ATTEMPTS: Final = 3
 """Tries of one request, the first included. Three connection attempts without an answer end within 20 s."""
 
 TRACK_SILENCE_SECONDS: Final = 10
-"""How long a store may stay silent in the middle of a track."""
+"""Longest silence of a store in the middle of a track."""
 
 TRACK_RETRIES: Final = 8
 """Further tries of a request for a track. Their waits grow, so a busy store has some ten seconds to recover."""
 
 TRACK_RETRY_SECONDS: Final = 30
-"""No further try after this time: a silent store is given up after 30 to 40 s."""
+"""Time after which no further try starts. A silent store fails after 30 to 40 s."""
 
 TRACK_WAIT_SECONDS: Final = 0.5
 """The first wait before a further try."""
 
 _DELTA_FINDS: Final = frozenset({"env", "iam-role", "container-role", "assume-role-with-web-identity"})
-"""botocore's names for the sources of credentials in which deltalake looks too."""
+"""botocore's names for the sources of credentials that deltalake also checks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,10 +51,10 @@ class Connection:
 
     Attributes:
         client: boto3's client, safe to share between threads.
-        credentials: with which it signs.
-        filesystem: pyarrow's.
-        endpoint_url: of a store that is not Amazon's; None for Amazon's.
-        region: of the buckets.
+        credentials: credentials that sign its requests.
+        filesystem: pyarrow's filesystem.
+        endpoint_url: address of a store that is not Amazon's; None for Amazon's.
+        region: region of the buckets.
     """
 
     client: S3Client
@@ -68,7 +68,7 @@ def connection(where: object) -> Connection:
     """Return the connection for the present settings; a changed AWS variable gives a new one.
 
     Args:
-        where: the place that is wanted, for an error's message.
+        where: the requested place, for error messages.
 
     Raises:
         StorageError: there are no credentials, or the endpoint is no URL.
@@ -80,7 +80,7 @@ def connection(where: object) -> Connection:
 
 
 def client(where: object) -> S3Client:
-    """Return boto3's client, safe to share between threads; `where` is for an error's message."""
+    """Return boto3's client, safe to share between threads. `where` is for error messages."""
     return connection(where).client
 
 
@@ -92,8 +92,8 @@ def ranges(bucket: str, where: object) -> S3Store:
 def storage_options(where: object) -> dict[str, str]:
     """Return the `storage_options` with which deltalake reaches S3.
 
-    deltalake finds credentials in the environment and on cloud machines by itself, but does not read profiles. Only
-    then do the options hold the credentials, so hand them to deltalake and to nothing else.
+    deltalake finds credentials in the environment and on cloud machines, but does not read profiles. With a profile,
+    the options hold the credentials, so pass them to deltalake only.
     """
     s3 = connection(where)
     options = {
@@ -139,7 +139,7 @@ def _ranges(bucket: str, connection: Connection) -> S3Store:
             "allow_http": True,
             "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT_SECONDS),
             "read_timeout": timedelta(seconds=TRACK_SILENCE_SECONDS),
-            # For a whole request, of 16 MiB at most: a store may trickle without ever falling silent.
+            # This limits a whole request of at most 16 MiB, because a store may trickle without ever falling silent.
             "timeout": timedelta(minutes=5),
         },
         # The waits grow by random amounts, so that the clients of a busy store do not all come back at once.
@@ -153,7 +153,7 @@ def _ranges(bucket: str, connection: Connection) -> S3Store:
 
 @functools.lru_cache(maxsize=4)
 def _connect(settings: tuple[tuple[str, str], ...], process_id: int) -> Connection:
-    # Only a job that uses S3 pays the half second of this import.
+    # This import takes half a second, so only a job that uses S3 makes it.
     import boto3
     from botocore.config import Config
 
@@ -167,7 +167,7 @@ def _connect(settings: tuple[tuple[str, str], ...], process_id: int) -> Connecti
         read_timeout=READ_TIMEOUT_SECONDS,
         retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
         max_pool_connections=64,
-        # Not all other stores know Amazon's newer checksums.
+        # Some other stores do not know Amazon's newer checksums.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )

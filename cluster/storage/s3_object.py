@@ -1,4 +1,4 @@
-"""An object of S3 as a source of bytes: its beginning at once, the rest by ranges."""
+"""An S3 object as a source of bytes: read its beginning at once and the rest by ranges."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from mgc.audio.source import ByteRange
 from mgc.errors import AudioError, ErrorKind
 
 FIRST_BYTES: Final = 1 << 16
-"""The first request for an object of which not all bytes may be needed."""
+"""Size of the first request for an object that may not be needed completely."""
 
 COALESCED_BYTES: Final = 1 << 16
-"""Ranges nearer to each other than this are one request."""
+"""Ranges closer together than this become one request."""
 
 PIECE_BYTES: Final = 1 << 24
-"""The most bytes of one request: a large object whose transfer breaks off is not read from its beginning again."""
+"""Most bytes in one request. If the transfer of a large object breaks off, it does not start from the beginning."""
 
 
 class S3Object:
     """Reads the first bytes of an object at once and the others by ranges, many at a time.
 
-    obstore takes a fraction of boto3's processor time (BENCHMARKS.md, ranged reads). It retries requests, and goes on
-    where a body broke off if the ETag is still the same. boto3 reads the few keys that obstore cannot spell.
+    obstore takes a fraction of boto3's processor time (BENCHMARKS.md, ranged reads). It retries requests, and continues
+    where a body broke off if the ETag is still the same. boto3 reads the few keys that obstore cannot handle.
 
-    Every answer names its bytes by an ETag, and each is compared with the tag of the catalog.
+    Every answer has an ETag for its bytes, which is compared with the tag in the catalog.
     """
 
     def __init__(
@@ -46,13 +46,13 @@ class S3Object:
 
         Args:
             uri: the object.
-            tag: the content tag that it must have; "" takes that of the first answer.
+            tag: the content tag that the object must have; "" accepts that of the first answer.
             expected_bytes: its size in the catalog.
             partly: whether some of its bytes may not be needed.
             threads: the threads that read ranges.
 
         Raises:
-            AudioError: the object has another tag.
+            AudioError: the object has a different tag.
         """
         self._uri = uri
         self._tag, self._threads = tag, threads
@@ -79,7 +79,7 @@ class S3Object:
         ]
 
     def _get(self, piece: ByteRange | None) -> bytes | obstore.Bytes:
-        """Read a range; or, for None, the whole object, but nothing if it is larger than a piece."""
+        """Read a range. For None, read the whole object, or nothing if it is larger than a piece."""
         data = self._get_by_obstore(piece) if self._plain else self._get_by_boto3(piece)
         if piece is not None and len(data) != min(piece.stop, self.size_bytes) - piece.start:
             raise AudioError(ErrorKind.FETCH_FAILED, f"the store gave {len(data)} of {piece.size_bytes} bytes")
@@ -110,7 +110,7 @@ class S3Object:
         raise AssertionError("the last try returns or raises")
 
     def _recognise(self, found_etag: str | None, size_bytes: int) -> None:
-        """Check, before its body is read, that an answer is about the right object."""
+        """Check that an answer is about the right object, before its body is read."""
         found = etag(found_etag or "")
         refusal = tag_refusal(found, self._tag)
         if self.size_bytes >= 0 and (refusal or size_bytes != self.size_bytes):
@@ -121,11 +121,11 @@ class S3Object:
 
 
 _PLAIN_KEY: Final = re.compile(r"(?:(?!\.{1,2}(?:/|$))[^/\x00-\x1f\x7f]+(?:/(?!$)|$))+")
-"""Keys that obstore reads as they are. It refuses others (`a//b`) or reads another object (`a` for `/a`)."""
+"""Keys that obstore reads as they are. It refuses others (`a//b`) or reads a different object (`a` for `/a`)."""
 
 
 def _spans(pieces: list[ByteRange]) -> list[ByteRange]:
-    """Return the requests for pieces: near ones joined, large ones cut, in order."""
+    """Return the requests for pieces, in order. Joins nearby pieces and cuts large ones."""
     joined: list[ByteRange] = []
     for piece in sorted(pieces):
         if joined and piece.start - joined[-1].stop <= COALESCED_BYTES:
@@ -140,7 +140,7 @@ def _spans(pieces: list[ByteRange]) -> list[ByteRange]:
 
 
 def tag_refusal(found_tag: str, tag: str) -> str | None:
-    """Return why a file is not the one that the catalog lists, or None; an empty `tag` accepts any file."""
+    """Return why a file is not the one in the catalog, or None if it is. An empty `tag` accepts any file."""
     if tag and found_tag != tag:
         return f"it was replaced since the catalog was made (catalog {tag}, now {found_tag}); make the catalog anew"
     return None

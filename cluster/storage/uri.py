@@ -25,13 +25,13 @@ _S3: Final = "s3://"
 class Uri:
     """The place of a file or folder. `Uri.parse` makes one; `str()` shows it without credentials.
 
-    It is picklable and holds no connection: each process makes its own.
+    It is picklable and holds no connection; each process makes its own.
 
     Attributes:
         text: the normalised URI, for programs: an absolute local path (as `file://` where its bytes are not UTF-8), or
             `s3://bucket/key` without a slash at the end.
         path: the path for `filesystem`: the absolute local path, or `bucket/key`.
-        is_remote: whether it is in object storage, which every machine can reach, and not on this machine's disk.
+        is_remote: whether it is in object storage, which every machine can reach, rather than on this disk.
     """
 
     text: str
@@ -40,7 +40,7 @@ class Uri:
 
     @classmethod
     def parse(cls, text: str | Uri) -> Uri:
-        """Parse what a person or a table names, without a look at whether anything is there.
+        """Parse a URI from a person or a table, without checking whether anything is there.
 
         Raises:
             StorageError: mgc does not know this kind of URI, or it names no bucket or holds credentials.
@@ -92,7 +92,7 @@ class Uri:
 
     @property
     def name(self) -> str:
-        """The part behind the last slash."""
+        """The part after the last slash."""
         return self.path.rpartition("/")[2]
 
     @property
@@ -121,7 +121,7 @@ class Uri:
         Raises:
             StorageError: the S3 settings are incomplete.
         """
-        # Imported here and below because naming a place on a command line must not pay for them.
+        # These imports are local because a command line that only names a place must start quickly.
         import pyarrow.fs
 
         from cluster.storage import s3
@@ -158,7 +158,7 @@ def _local_path(uri: str) -> str:
 def _split(uri: str) -> tuple[str, str]:
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     if "@" in bucket or ":" in bucket:
-        # The message leaves the URI out: what stands before the bucket may be a password.
+        # The message omits the URI, because the text before the bucket may be a password.
         raise StorageError(f"an s3:// URI names a bucket only, no credentials and no port; {CREDENTIALS_HINT}.")
     if not bucket:
         raise StorageError(f"{redact(uri)}: no bucket is named; write s3://bucket/key.")
