@@ -1,1 +1,1 @@
-"""Searching: a space of a recipe's fields, Ray Tune over it, and the report of what was found."""
+"""Search a space of a recipe's fields with Ray Tune, and report the results."""

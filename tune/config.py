@@ -14,7 +14,7 @@ Scheduler = Literal["fifo", "asha", "hyperband", "pbt"]
 Metric = Literal["macro_f1", "accuracy", "loss"]
 
 DEFAULT_TRIALS: Final = 20
-"""Trials of a search that is no grid."""
+"""Default number of trials of a search without a grid."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -22,16 +22,16 @@ class SearchConfig:
     """How to search.
 
     Attributes:
-        searcher: how points are drawn: at `random`, every point of a `grid`, or by Optuna's `tpe` (tree-structured
+        searcher: method to choose points: at `random`, every point of a `grid`, or by Optuna's `tpe` (tree-structured
             Parzen estimators, Bergstra et al. 2011), which learns from earlier trials.
-        scheduler: what ends trials early: nothing (`fifo`), `asha` (asynchronous successive halving, Li et al. 2020),
-            `hyperband` (Li et al. 2018), or `pbt` (population-based training, Jaderberg et al. 2017), which ends no
-            trial but copies better ones over worse ones in the middle of the training.
-        trials: number of points; None for a grid, which has all its points.
-        metric: figure of the validation split by which trials are compared, at the epoch that is kept.
+        scheduler: method to end trials early: none (`fifo`), `asha` (asynchronous successive halving, Li et al. 2020),
+            `hyperband` (Li et al. 2018), or `pbt` (population-based training, Jaderberg et al. 2017). `pbt` ends no
+            trial, but copies better trials over worse ones in the middle of training.
+        trials: number of points; None for a grid, which uses all its points.
+        metric: validation figure to compare trials by, at the epoch that is kept.
         seconds: time after which all trials end, in each run of the job; None for no limit.
         grace_epochs: epochs before `asha` may end a trial, or between two changes of `pbt`.
-        reduction: `asha` and `hyperband` continue with one of this many trials.
+        reduction: factor N; `asha` and `hyperband` continue one trial in N.
         seed: seed of the points.
     """
 
@@ -59,5 +59,5 @@ class SearchConfig:
 
     @property
     def score(self) -> str:
-        """Name of the score in what trials report."""
+        """Name of the score in the reports of trials."""
         return f"kept_validation_{self.metric}"

@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 METRICS: Final = {"macro_f1": "validation macro-F1", "accuracy": "validation accuracy", "loss": "validation loss"}
-"""Names of the scores for people."""
+"""Readable names of the scores."""
 
 _BEST, _OTHERS, _FAILED = SERIES_COLOURS[1], SERIES_COLOURS[0], TEXT
 _LONGEST_WORD: Final = 16
 
 
 def parallel_svg(search: SearchRecord) -> str | None:
-    """Return parallel coordinates: one line a trial, through its value of each dimension to its score.
+    """Return a parallel-coordinates plot: one line per trial, through its value of each dimension to its score.
 
     The best trial has a colour of its own.
 
@@ -58,7 +58,7 @@ def parallel_svg(search: SearchRecord) -> str | None:
             worth = (trial.score - low) / span
             ys = [places[name](trial.point[name]) for name in names] + [worth]
             best = trial is search.best
-            # Better trials are darker. Their rank would hide how close they are.
+            # Better trials are darker. The shade shows the score, because a rank would hide how close trials are.
             good = 1 - worth if search.falls else worth
             axes.plot(
                 range(len(ys)),
@@ -88,7 +88,7 @@ def parallel_svg(search: SearchRecord) -> str | None:
 
 
 def learning_svg(search: SearchRecord) -> str | None:
-    """Return the score of the epoch that is kept after each epoch, one line a trial; None if there is none."""
+    """Plot the score of the epoch kept so far after each epoch, one line per trial. Returns None without scores."""
     drawn = [trial for trial in reversed(search.ranked) if trial.history]
     if not drawn:
         return None
@@ -117,7 +117,7 @@ def learning_svg(search: SearchRecord) -> str | None:
 
 
 def cost_svg(search: SearchRecord) -> str | None:
-    """Return each trial's score against its seconds of training, with the best score for each cost.
+    """Plot each trial's score against its seconds of training, with the best score for each cost.
 
     Returns:
         An `<svg>` element, or None if no trial has a score.
@@ -154,7 +154,7 @@ def cost_svg(search: SearchRecord) -> str | None:
 
 
 def _front(scored: Sequence[TrialRecord], falls: bool) -> list[TrialRecord]:
-    """Return the trials that no cheaper trial matches."""
+    """Return the trials that score better than every cheaper trial."""
     front: list[TrialRecord] = []
     for trial in sorted(scored, key=lambda each: each.seconds):
         if trial.score is None:
@@ -183,7 +183,7 @@ def _short(name: str) -> str:
 
 
 def _place(dimension: AnyDimension) -> Callable[[Any], float]:
-    """Return a function from a value of the dimension to its place on the axis, 0 to 1."""
+    """Return a function that maps a value of the dimension to its place on the axis, 0 to 1."""
     if isinstance(dimension, Choice | Alternatives):
         values = list(dimension.values if isinstance(dimension, Choice) else dimension.options)
         return lambda value: values.index(value) / max(len(values) - 1, 1)

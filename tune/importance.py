@@ -1,8 +1,8 @@
-"""How much each dimension of a space had to do with the score.
+"""Measure how much each dimension of a space affects the score.
 
 Functional ANOVA (Hutter, Hoos and Leyton-Brown 2014), as Optuna computes it: a random forest predicts the score from
-the point. The importance of a dimension is the share that it alone explains of the variance of this prediction over the
-whole space.
+the point. The importance of a dimension is the share of the variance of this prediction, over the whole space, that the
+dimension alone explains.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tune.spaces import categories_of
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 FEWEST_TRIALS: Final = 10
-"""Fewest scored trials; a forest of fewer says nothing."""
+"""Fewest scored trials. A forest fitted to fewer shows nothing."""
 
 LIMITS: Final = (
     "The forest is only as good as the trials it saw. With few trials, or if a scheduler or a searcher kept to one "
@@ -32,10 +32,10 @@ LIMITS: Final = (
 
 
 def importance(search: SearchRecord) -> dict[str, float] | None:
-    """Return the share of each dimension, the greatest first; together they are 1.
+    """Return the share of each dimension, largest first. The shares sum to 1.
 
     Returns:
-        None if fewer than `FEWEST_TRIALS` trials have a score, or all scores are the same.
+        The shares by dimension, or None if fewer than `FEWEST_TRIALS` trials have a score, or all scores are the same.
     """
     # This import takes a second, and not every search has an importance.
     import optuna
@@ -56,7 +56,7 @@ def importance(search: SearchRecord) -> dict[str, float] | None:
             )
         )
     with warnings.catch_warnings():
-        # The warnings are about the forest of this call: it is experimental, or has constant columns.
+        # The warnings say that the forest is experimental or has constant columns.
         warnings.simplefilter("ignore")
         found = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
     shares = {name: float(found.get(name, 0.0)) for name in searched}

@@ -1,4 +1,4 @@
-"""A search as it runs: a live table on a terminal, or a plain line for each trial that ends; both on stderr."""
+"""Show a running search on stderr: a live table on a terminal, or else a plain line for each trial that ends."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _WORDS: Final = {"PENDING": "waits", "RUNNING": "runs", "PAUSED": "paused", "TER
 
 @dataclass(frozen=True)
 class Row:
-    """One trial as it is shown.
+    """One displayed trial.
 
     Attributes:
         number: number of the trial from 1.
         status: Ray's word for its state.
         epochs: number of finished epochs.
-        seconds: time that it trained.
-        score: its score; None before the first epoch.
+        seconds: time spent training.
+        score: score of the trial; None before the first epoch.
         point: value of each dimension, as text.
     """
 
@@ -53,13 +53,13 @@ class Board:
     """Shows a search on stderr.
 
     Args:
-        metric: name of the score for people.
-        score: name of the score in what trials report.
+        metric: readable name of the score.
+        score: name of the score in the reports of trials.
         falls: whether a lower score is better.
         total: number of trials, if known.
 
     Attributes:
-        trials: Tune's own trials, as they were last seen.
+        trials: Tune's own trials, as of the last update.
     """
 
     def __init__(self, metric: str, score: str, falls: bool, total: int | None) -> None:
@@ -122,7 +122,7 @@ class Board:
         return f"{len(self._rows)}{of} trials: {counted}{found}; {time.monotonic() - self._began:.0f} s"
 
     def _table(self) -> Group:
-        # As wide as the terminal: a wider table would push out the first column.
+        # The table is as wide as the terminal. A wider one would hide the first column.
         table = Table(box=None, pad_edge=False, header_style="dim", expand=True)
         for name in ("trial", "", "epochs", "seconds", self._metric):
             # These columns keep their width; the point gets the rest.
@@ -145,8 +145,8 @@ def watch_search(metric: str, score: str, falls: bool, total: int | None) -> Ite
     """Show the search that runs in the body.
 
     Args:
-        metric: name of the score for people.
-        score: name of the score in what trials report.
+        metric: readable name of the score.
+        score: name of the score in the reports of trials.
         falls: whether a lower score is better.
         total: number of trials, if known.
 
@@ -163,10 +163,10 @@ def watch_search(metric: str, score: str, falls: bool, total: int | None) -> Ite
 
 
 class WatchTrials(Callback):
-    """Tells the board of `watch_search` how a search goes. It holds no board itself, because Ray saves it.
+    """Passes the state of a search to the board of `watch_search`. It holds no board itself, because Ray saves it.
 
     Args:
-        space: what is searched.
+        space: searched space.
     """
 
     def __init__(self, space: Space) -> None:

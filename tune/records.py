@@ -1,4 +1,4 @@
-"""What a search leaves behind: its trials as records, as a table and as JSON."""
+"""Results of a search: its trials as records, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FORMAT_VERSION: Final = 1
 """Version of search.json and trials.parquet."""
 
 Status = Literal["done", "stopped", "failed", "unfinished"]
-"""How a trial ended: `done` to its last epoch, `stopped` by the scheduler, `failed` with a reason, or `unfinished` when
+"""End of a trial: `done` after its last epoch, `stopped` by the scheduler, `failed` with a reason, or `unfinished` when
 the time was over."""
 
 EpochScores = dict[str, float]
@@ -44,14 +44,14 @@ class TrialRecord:
     """One trial.
 
     Attributes:
-        number: number of the trial from 1, in the order in which trials were drawn.
+        number: number of the trial from 1, in the order in which trials were created.
         trial_id: Ray's name of the trial.
         point: value of each dimension.
         status: how the trial ended.
-        reason: why it failed, in one line; empty if it did not.
+        reason: reason for a failure, in one line; empty without one.
         score: metric of the search at the epoch that was kept; None if no epoch was finished.
         epochs: number of finished epochs.
-        seconds: time that it trained.
+        seconds: time spent training.
         history: figures of each epoch.
         checkpoint: its last checkpoint, which holds the best weights; None if there is none.
     """
@@ -77,15 +77,15 @@ class SearchRecord:
     """A whole search.
 
     Attributes:
-        recipe: recipe that was searched.
-        space: fields that were searched.
-        metric: validation figure by which trials are compared: `macro_f1`, `accuracy` or `loss`.
-        searcher: how points were drawn.
-        scheduler: what ended trials early.
+        recipe: searched recipe.
+        space: searched fields.
+        metric: validation figure to compare trials by: `macro_f1`, `accuracy` or `loss`.
+        searcher: method that chose the points.
+        scheduler: method that ended trials early.
         key: name of the search.
         trials: all trials, in order.
         seconds: time of the last run of the search; trials ran side by side.
-        facts: what else a reader needs, as text by name.
+        facts: other facts for a reader, as text by name.
         notices: notices that go with every figure made from these features.
     """
 
@@ -134,7 +134,7 @@ class SearchRecord:
         }
 
     def table(self) -> pa.Table:
-        """Return one row a trial: the fields of the record, and a column for each dimension under its name."""
+        """Return one row per trial: the fields of the record, and a column for each dimension under its name."""
         columns: dict[str, pa.Array] = {
             "number": pa.array([trial.number for trial in self.trials], pa.int64()),
             "trial_id": pa.array([trial.trial_id for trial in self.trials], pa.string()),
@@ -154,8 +154,8 @@ class SearchRecord:
         """Write `trials.parquet` and `search.json` into a folder.
 
         Args:
-            folder: where to.
-            more: entries of the JSON besides the record's own.
+            folder: folder to write to.
+            more: additional entries of the JSON.
         """
         files.write_table(folder / "trials.parquet", self.table())
         text = json.dumps({**self.to_json(), **(more or {})}, indent=2, allow_nan=False)
@@ -169,7 +169,7 @@ def _rank(score: float | None, falls: bool) -> float:
 
 
 def _column(dimension: AnyDimension, values: Sequence[JsonValue]) -> pa.Array:
-    """Return values as numbers if all of them are; otherwise as words, or JSON text."""
+    """Return values as numbers if all of them are numbers, otherwise as words or JSON text."""
     match dimension:
         case Integer():
             return pa.array(values, pa.int64())

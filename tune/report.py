@@ -26,7 +26,7 @@ def render_search(search: SearchRecord) -> str:
     """Return the page. The same search gives the same text.
 
     Returns:
-        A whole HTML document that can be written as UTF-8.
+        A complete HTML document, to write as UTF-8.
     """
     counts = Counter(trial.status for trial in search.trials)
     # matplotlib escapes its own text.

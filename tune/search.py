@@ -1,4 +1,4 @@
-"""Ray Tune over a space: searchers and schedulers, resources, and a search that continues where it was killed."""
+"""Search a space with Ray Tune: searchers, schedulers, resources, and continuing a killed search."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from tune.spaces import keep_inside, mutations, to_point, to_ray_space
 from tune.trial import InMemoryData, StreamedData, train_alone, train_together
 
 PAUSING: Final = ("hyperband", "pbt")
-"""Schedulers that pause trials. A paused trial does not count as running, so only resources may limit how many run."""
+"""Schedulers that pause trials. Paused trials do not count as running, so resources alone must limit how many run."""
 
 
 @dataclass(frozen=True)
@@ -60,19 +60,19 @@ class Places:
 
 
 def share_out(profile: Profile, workers: int, at_once: int | None) -> Places:
-    """Divide a machine or a cluster among trials, so that no trial waits for what another holds.
+    """Divide a machine or a cluster among trials, so that no trial waits for resources that another one holds.
 
     A trial of one worker takes its whole share of the logical CPUs. It needs nothing else, because the features are in
-    the object store before the search begins. A trial of several workers is a driver that takes little; its trainer,
-    workers and streams fit in its share, which has at least eight logical CPUs (see `profiles`).
+    the object store before the search begins. A trial of several workers is a small driver. Its trainer, workers and
+    streams fit in its share, which has at least eight logical CPUs (see `profiles`).
 
     Args:
-        profile: everything that there is.
-        workers: workers of each trial.
-        at_once: number of trials at the same time; None for one a core or a GPU.
+        profile: all resources.
+        workers: number of workers of each trial.
+        at_once: number of trials at the same time; None for one per core or GPU.
 
     Raises:
-        ConfigError: that many trials do not fit.
+        ConfigError: `at_once` trials do not fit.
     """
     if workers == 1:
         most = profile.gpus or profile.cores
@@ -86,7 +86,7 @@ def share_out(profile: Profile, workers: int, at_once: int | None) -> Places:
             f"--at-once {at_once}: only {most} trials of {workers} worker(s) fit at the same time ({of})."
         )
     parts = at_once or most
-    # Ray counts in ten-thousandths; if this were rounded up, the last trial would not fit.
+    # Ray counts in ten-thousandths. If this were rounded up, the last trial would not fit.
     share = int(profile.logical_cpus / parts * 10_000) / 10_000
     part = fit(profile.name, max(1, profile.cores // parts), share, profile.gpus // parts, workers)
     own = replace(
@@ -107,10 +107,10 @@ def share_out(profile: Profile, workers: int, at_once: int | None) -> Places:
 
 
 def check_search(config: SearchConfig, space: Space, experiment: Experiment, workers: int) -> None:
-    """Refuse what cannot be searched, before anything runs.
+    """Refuse an impossible search before anything runs.
 
     Raises:
-        ConfigError: says in one line what is wrong.
+        ConfigError: the search is impossible; the message says why in one line.
     """
     space.check(experiment)
     if experiment.protocol.refit:
@@ -146,11 +146,11 @@ class Search:
 
     Attributes:
         config: how to search.
-        space: what is searched.
-        job: job of the recipe as it is, with the profile of one trial.
+        space: searched space.
+        job: job of the unchanged recipe, with the profile of one trial.
         data: clips.
         places: resources.
-        folder: folder of searches; trials and checkpoints lie in the one named by the key.
+        folder: folder of searches; trials and checkpoints go into the subfolder named by the key.
         key: name of the search.
     """
 
@@ -163,12 +163,12 @@ class Search:
     key: str
 
     def run(self) -> list[TrialRecord]:
-        """Search. A search of the same key that was killed continues where it stopped.
+        """Search. A killed search with the same key continues where it stopped.
 
         Returns:
-            All trials, in the order in which they were drawn.
+            All trials, in the order in which they were created.
         """
-        # Ctrl-C ends this job like any other; Tune saves all the time what it needs to continue.
+        # Ctrl-C ends this job like any other. Tune saves its state continuously, so the search can continue.
         os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
         # Failed trials are in the records; Tune would print their tracebacks.
         os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
@@ -180,7 +180,7 @@ class Search:
         tuner = self._tuner()
         with (
             watch_search(config.metric, config.score, config.falls, config.trials or self.space.size) as trials,
-            # Tune prints a box and a line for each failure, however silent it is told to be.
+            # Tune prints a box and a line for each failure, even when set to be silent.
             Path(os.devnull).open("w") as nowhere,
             contextlib.redirect_stdout(nowhere),
         ):
@@ -203,7 +203,7 @@ class Search:
         if _is_begun(root):
             return tune.Tuner.restore(root.path, trainable=trainable, storage_filesystem=root.filesystem)
         config, space = self.config, self.space
-        # Population-based training draws from Python's own generator.
+        # Population-based training uses Python's global random generator.
         random.seed(config.seed)
         return tune.Tuner(
             trainable,
@@ -215,7 +215,7 @@ class Search:
                 scheduler=_build_scheduler(config, space, count_epochs(space, self.job.experiment)),
                 num_samples=config.trials or 1,
                 time_budget_s=config.seconds,
-                # A process that has imported everything takes the next trial. A driver of trainers begins afresh.
+                # A process that has imported everything takes the next trial. A driver of trainers starts a new one.
                 reuse_actors=not streamed,
             ),
             run_config=tune.RunConfig(
@@ -224,7 +224,7 @@ class Search:
                 storage_filesystem=self.folder.filesystem,
                 # A trial whose worker or node died resumes from its last checkpoint; one that fails twice has failed.
                 failure_config=tune.FailureConfig(max_failures=1),
-                # Population-based training may still want the checkpoint before the last.
+                # Population-based training may still need earlier checkpoints.
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=4 if config.scheduler == "pbt" else 2),
                 callbacks=[WatchTrials(space)],
                 verbose=0,
@@ -255,7 +255,7 @@ class Search:
         )
 
     def _checkpoint(self, path: str) -> Uri:
-        """Return the place of a checkpoint, of which Ray tells the path on the filesystem of the search."""
+        """Return the URI of a checkpoint from its path on the filesystem of the search."""
         if not self.folder.is_remote:
             return Uri.of_path(path)
         bucket, _, key = path.partition("/")
@@ -263,7 +263,7 @@ class Search:
 
 
 def _is_begun(root: Uri) -> bool:
-    """Return whether there is a search to continue. One that was killed before it saved anything begins again."""
+    """Return whether there is a search to continue. A search killed before it saved anything begins again."""
     names = [each.name for each in files.list_uris(root)]
     return "tuner.pkl" in names and any(name.startswith("experiment_state-") for name in names)
 
@@ -278,7 +278,7 @@ def _build_searcher(config: SearchConfig, places: Places) -> SearchAlgorithm | S
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     startup = min(10, max(2, (config.trials or 10) // 3))
-    # Running trials count as bad ones, so that the trials beside them look elsewhere.
+    # Running trials count as bad ones, so that concurrent trials try other points.
     sampler = optuna.samplers.TPESampler(seed=config.seed, n_startup_trials=startup, constant_liar=True)
     found = OptunaSearch(sampler=sampler)
     return ConcurrencyLimiter(found, at_once) if at_once else found

@@ -1,7 +1,7 @@
-"""A recipe's space as Ray Tune takes it, and spaces in files.
+"""Convert a recipe's space for Ray Tune, and read spaces from files.
 
-Values that are neither numbers nor words, such as lists of widths, travel as their JSON text, because Ray's
-searchers and Optuna hash each category.
+Values that are neither numbers nor words, such as lists of widths, are passed as JSON text, because Ray's searchers and
+Optuna hash each category.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ Category = str | bool | int | float
 
 
 def read_space(uri: Uri) -> Space:
-    """Return the space of a JSON or YAML file.
+    """Read a space from a JSON or YAML file.
 
     Raises:
-        ConfigError: the file is neither, or holds no space; one line.
+        ConfigError: the file is neither JSON nor YAML, or holds no space.
         StorageError: the file cannot be read.
     """
     text, where = files.read_text(uri), str(uri)
@@ -61,7 +61,7 @@ def read_space(uri: Uri) -> Space:
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads plain values only, and 1e-3 as a number: YAML 1.1 wants a dot in it and would read text."""
+    """Reads plain values only. Reads 1e-3 as a number, which YAML 1.1 reads as text because it has no dot."""
 
 
 _Loader.add_implicit_resolver(
@@ -70,15 +70,15 @@ _Loader.add_implicit_resolver(
 
 
 RayDomain = Domain | dict[str, Iterable[Any]]
-"""One dimension as Ray Tune takes it: a distribution, or all values of a grid."""
+"""One dimension in the form that Ray Tune expects: a distribution, or all values of a grid."""
 
 
 def to_ray_space(space: Space, grid: bool = False) -> dict[str, RayDomain]:
-    """Return a space as Ray Tune takes it.
+    """Return a space in the form that Ray Tune expects.
 
     Args:
-        space: what to search.
-        grid: take every point. The space must then be finite, which `Space.points` checks.
+        space: space to search.
+        grid: whether to take every point. The space must then be finite, which `Space.points` checks.
     """
     return {name: _to_ray(dimension, grid) for name, dimension in space.dimensions.items()}
 
@@ -108,7 +108,7 @@ def _to_domain(dimension: Integer | Uniform | LogUniform) -> Domain:
 
 
 def categories_of(dimension: Choice | Alternatives) -> list[Category]:
-    """Return the values of a choice as Ray holds them."""
+    """Return the values of a choice in the form that Ray holds."""
     if isinstance(dimension, Alternatives):
         return list(dimension.options)
     return [_encode(value) for value in dimension.values]
@@ -119,7 +119,7 @@ def _encode(value: JsonValue) -> Category:
 
 
 def to_point(space: Space, config: Mapping[str, Category]) -> dict[str, JsonValue]:
-    """Return the point that a trial's configuration of Ray's stands for."""
+    """Return the point for Ray's configuration of a trial."""
     return {name: _decode(dimension, config[name]) for name, dimension in space.dimensions.items()}
 
 
@@ -136,7 +136,7 @@ def _decode(dimension: AnyDimension, value: Category) -> JsonValue:
 
 
 def mutations(space: Space) -> dict[str, Domain | list[Category]]:
-    """Return the dimensions that population-based training may change, as it takes them.
+    """Return the dimensions that population-based training may change, in the form that it expects.
 
     Raises:
         ConfigError: there are none.
@@ -157,7 +157,7 @@ def mutations(space: Space) -> dict[str, Domain | list[Category]]:
 def keep_inside(space: Space, config: dict[str, Any]) -> dict[str, Any]:
     """Return a configuration with all numbers inside their ranges.
 
-    Population-based training multiplies them by 0.8 or 1.2.
+    Population-based training multiplies numbers by 0.8 or 1.2.
     """
     inside = dict(config)
     for name, dimension in space.dimensions.items():

@@ -1,7 +1,7 @@
-"""What a trial does: train at one point of the space, and report each epoch to Ray Tune.
+"""Run a trial: train at one point of the space, and report each epoch to Ray Tune.
 
-A trial of one worker is a plain function that trains in Tune's own process. It is four times quicker than a trainer
-inside a trial, which starts a controller and workers of its own. A trial of several workers drives such a trainer.
+A trial with one worker is a plain function that trains in Tune's own process. It is four times as fast as a trainer
+inside a trial, which starts its own controller and workers. A trial with several workers runs such a trainer.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class InMemoryData:
-    """Clips in the object store, for trials of one worker.
+    """Clips in the object store, for trials with one worker.
 
     Attributes:
         training: clips to train on.
@@ -46,10 +46,10 @@ class InMemoryData:
 
 @dataclass(frozen=True)
 class StreamedData:
-    """Clips that are streamed, for trials of several workers, each with a trainer of its own.
+    """Streamed clips, for trials with several workers, each with a trainer of its own.
 
     Attributes:
-        streams: makes the training and validation streams from a job and its epoch counter.
+        streams: function that makes the training and validation streams from a job and its epoch counter.
         checkpoints: folder of the trainers' checkpoints.
     """
 
@@ -58,7 +58,7 @@ class StreamedData:
 
 
 class ReportEpochs(TuneReportCallback):
-    """Tells Tune what a trainer reports at the end of an epoch. Only these reports have the figures to compare by."""
+    """Passes a trainer's reports at the end of an epoch to Tune. Only these have the figures to compare trials by."""
 
     def after_report(
         self, run_context: TrainRunContext, metrics: list[dict[str, Any]], checkpoint: ray.train.Checkpoint | None
@@ -69,12 +69,12 @@ class ReportEpochs(TuneReportCallback):
 
 
 def train_alone(config: Mapping[str, Category], space: Space, job: TrainingJob, data: InMemoryData) -> None:
-    """Run a trial of one worker.
+    """Run a trial with one worker.
 
     Args:
         config: Ray Tune's configuration of the trial.
-        space: what is searched.
-        job: job of the recipe as it is.
+        space: searched space.
+        job: job of the unchanged recipe.
         data: clips.
     """
     job = job.of(space.apply(job.experiment, to_point(space, config)))
@@ -90,7 +90,7 @@ def _report(course: Course) -> None:
 
 
 def train_together(config: Mapping[str, Category], space: Space, job: TrainingJob, data: StreamedData) -> None:
-    """Run a trial of several workers. See `train_alone` for the arguments."""
+    """Run a trial with several workers. See `train_alone` for the arguments."""
     job = job.of(space.apply(job.experiment, to_point(space, config)))
     epoch = EpochCounter.start()
     training, validation = data.streams(job, epoch)

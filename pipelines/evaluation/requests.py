@@ -24,12 +24,12 @@ class EvaluateRequest:
         features: prepared features.
         split: split that is scored.
         out: folder of the report; None for the bundle's own.
-        profile: profile of an open Ray session, or the name of one; None takes what there is.
+        profile: profile of an open Ray session, or the name of a profile; None uses all there is.
         limit: number of tracks, spread over the split; None for all.
         fields: fields of the protocol by dotted name, to divide the rows in another way than the bundle's.
         draw_map: draw a t-SNE map of the tracks.
         robustness: score again with parts of the features zeroed.
-        dry_run: only print what would be done.
+        dry_run: whether only to print what would be done.
     """
 
     bundle: Uri | ShippedBundle
@@ -53,9 +53,9 @@ class CompareRequest:
         features: prepared features of both bundles: one folder, or one for each where their front ends differ.
         split: split whose tracks are compared, as the first bundle's protocol divides the rows.
         out: JSON file to write; None for none.
-        profile: profile of an open Ray session, or the name of one; None takes what there is.
+        profile: profile of an open Ray session, or the name of a profile; None uses all there is.
         fields: fields of the protocol by dotted name.
-        dry_run: only print what would be done.
+        dry_run: whether only to print what would be done.
     """
 
     bundles: tuple[Uri | ShippedBundle, Uri | ShippedBundle]

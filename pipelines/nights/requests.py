@@ -58,7 +58,7 @@ class LabelRequest:
 
     Attributes:
         night: the night.
-        profile: profile of an open Ray session, or the name of one; None takes what there is.
+        profile: profile of an open Ray session, or the name of a profile; None uses all there is.
         until: aware time at which to stop starting tracks and commit those that are done.
         thresholds: values of the report's alarms by name, as text; others keep their defaults.
         dry_run: whether to print the plan only.

@@ -22,9 +22,9 @@ class PrepareRequest:
         catalog: catalog, or a source of tracks that is listed now.
         out: folder of the features.
         experiment: front end and listening plan.
-        profile: profile of an open Ray session, or the name of one; None takes what there is.
+        profile: profile of an open Ray session, or the name of a profile; None uses all there is.
         limit: number of tracks to take, the first ones; None for all.
-        dry_run: only print what would be done.
+        dry_run: whether only to print what would be done.
     """
 
     catalog: Uri
@@ -45,7 +45,7 @@ class ImportRequest:
         limit: number of tracks to take, the first ones; None for all.
         ratio: tracks of the most frequent genre for one of the rarest, to which training tracks are thinned; None
             keeps all.
-        dry_run: only print what would be done.
+        dry_run: whether only to print what would be done.
     """
 
     source: Uri
@@ -69,14 +69,14 @@ class TrainRequest:
         mlflow: URI of an MLflow server; None for none.
         workers: data-parallel workers.
         limit: number of tracks of each split; None for all.
-        profile: profile of an open Ray session, or the name of one; None takes what there is.
+        profile: profile of an open Ray session, or the name of a profile; None uses all there is.
         fewest_workers: workers with which training goes on when nodes are lost; None leaves the profile's.
         accumulation: parts in which a worker computes its share of a batch; 1 leaves the profile's.
         float32: compute in float32 whatever the recipe allows.
         compile: compile the network.
         prefetch_batches: batches that a worker fetches ahead; None leaves the profile's.
         overwrite: replace another bundle at `out`.
-        dry_run: only print what would be done.
+        dry_run: whether only to print what would be done.
     """
 
     experiment: Experiment
@@ -113,9 +113,9 @@ class SearchRequest:
         limit: number of tracks of each split; None for all.
         refit: train the best trial once more, on training and validation tracks together.
         test: score the bundle on the test split.
-        profile: profile of an open Ray session, or the name of one; None takes what there is.
+        profile: profile of an open Ray session, or the name of a profile; None uses all there is.
         overwrite: replace another search at `out`.
-        dry_run: only print what would be done.
+        dry_run: whether only to print what would be done.
     """
 
     experiment: Experiment
@@ -160,8 +160,8 @@ class BalanceRequest:
         shots: groups of genres: `thirds` of them, or those of `liu` by their number of clips.
         workers: data-parallel workers.
         limit: number of tracks of each split; None for all.
-        profile: profile of an open Ray session, or the name of one; None takes what there is.
-        dry_run: only print what would be done.
+        profile: profile of an open Ray session, or the name of a profile; None uses all there is.
+        dry_run: whether only to print what would be done.
     """
 
     experiments: Mapping[tuple[str, int], Experiment]
