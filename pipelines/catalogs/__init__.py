@@ -1,1 +1,1 @@
-"""From a SOURCE or a corpus's own metadata to catalog rows."""
+"""Make catalog rows from a SOURCE and a corpus's own metadata."""

@@ -1,4 +1,4 @@
-"""`mgc catalog`: list a source, join what is known of its tracks, compare with the last listing, write the catalog.
+"""`mgc catalog`: list a source, add metadata, compare with the last listing, and write the catalog.
 
 Rows stream from the listing to the catalog and are never all in memory.
 """
@@ -76,7 +76,7 @@ def _print_counts(counts: dict[str, int], metadata: Metadata | None, ignored: Co
 
 
 def add_splits(tracks: pa.Table, group: str, seed: int) -> pa.Table:
-    """Give rows without a split one by their group, so that each group is on one side.
+    """Assign a split to rows without one, by their group, so that each group is on one side.
 
     Args:
         tracks: rows of `schema.CATALOG`.
@@ -95,11 +95,11 @@ def add_splits(tracks: pa.Table, group: str, seed: int) -> pa.Table:
 def count_rows(
     tables: Iterable[pa.Table], counts: dict[str, int], changes: Changes | None, target: Uri
 ) -> Iterator[pa.Table]:
-    """Yield the same rows, while counting them and comparing them with the last listing.
+    """Yield the same rows. Counts them and compares them with the last listing on the way.
 
     Args:
         tables: rows of `schema.CATALOG`.
-        counts: gets `tracks` and `bytes`, and the counts of the comparison.
+        counts: dict that receives `tracks`, `bytes` and the counts of the comparison.
         changes: comparison with the last listing; None for none.
         target: catalog that will be written, for messages.
     """
@@ -115,7 +115,7 @@ def count_rows(
 
 
 def _compare(changes: Changes | None, table: pa.Table | None, target: Uri) -> Changes | None:
-    """Continue a comparison, or end it where there is no table. Returns None if the earlier catalog is damaged."""
+    """Continue a comparison, or end it if `table` is None. Returns None if the earlier catalog is damaged."""
     try:
         if changes is not None and table is not None:
             changes.add(table)
@@ -137,7 +137,7 @@ def _open_earlier(target: Uri, source: Uri) -> Changes | None:
 
 @contextlib.contextmanager
 def _parts_folder(request: CatalogRequest, target: Uri) -> Iterator[Uri]:
-    """Yield the folder for the parts of a listing; a dry run writes nothing beside the catalog."""
+    """Yield the folder for the parts of a listing. A dry run writes nothing next to the catalog."""
     if not request.dry_run:
         yield parts_folder(target, request.source)
         return
@@ -146,9 +146,9 @@ def _parts_folder(request: CatalogRequest, target: Uri) -> Iterator[Uri]:
 
 
 def parts_folder(target: Uri, source: Uri) -> Uri:
-    """Return where the parts of a listing lie until the catalog is complete.
+    """Return the folder that keeps the parts of a listing until the catalog is complete.
 
-    The folder lies beside the catalog. Its name depends on the catalog, the source and the store, so that no two
+    The folder is next to the catalog. Its name depends on the catalog, the source and the store, so that no two
     listings share one.
     """
     store = [os.environ.get(name, "") for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")]
@@ -158,13 +158,13 @@ def parts_folder(target: Uri, source: Uri) -> Uri:
 
 
 def _delete_parts(parts: Uri) -> None:
-    """Delete the parts of a listing. The catalog is written, so what fails here is said and does not fail the job."""
+    """Delete the parts of a listing. The catalog is written, so a failure here is printed and does not fail the job."""
     try:
         files.delete(parts)
     except StorageError as error:
         say(f"the catalog is written, but the parts of its listing are still there: {error}")
         return
     if not parts.is_remote:
-        # Not empty while another listing is under way.
+        # The folder is not empty while another listing is running.
         with contextlib.suppress(OSError):
             parts.parent.local.rmdir()

@@ -31,13 +31,13 @@ class Metadata:
     """Metadata of tracks, for one listing from its first row to its last.
 
     Attributes:
-        of: function from the ids of some tracks, which rise from call to call, to a table with `track_id` and facts in
-            the same order. The table has the known tracks, and may have others; None where no track is known.
+        of: function from the ids of some tracks, which increase from call to call, to a table with `track_id` and facts
+            in the same order. The table has the known tracks, and may have others; None if no track is known.
         where: place of the metadata, for messages.
-        tracks: number of tracks with metadata; None where every path has them.
+        tracks: number of tracks with metadata; None if every path has metadata.
         example: a track id, for messages.
-        subsets: values of `subset` whose tracks become rows; None makes a row of every file.
-        faulty: function from the ids of some tracks to those whose file is known to be broken in this corpus.
+        subsets: values of `subset` whose tracks become rows; None makes a row for every file.
+        faulty: function from the ids of some tracks to those whose files are known to be broken in this corpus.
         notices: notices to show with every figure made from the tracks.
     """
 
@@ -62,10 +62,10 @@ def read_metadata(uri: Uri, renamed: Mapping[str, str]) -> pa.Table:
 
     Args:
         uri: CSV or Parquet file.
-        renamed: wanted column → its name in the file.
+        renamed: names of the columns in the file, by catalog column.
 
     Raises:
-        CatalogError: the file has no `track_id`, none of the other columns, or a track twice.
+        CatalogError: the file lacks `track_id`, has none of the other columns, or has a track twice.
     """
     where, parquet = str(uri), is_parquet(uri)
     data = pa.BufferReader(pa.py_buffer(files.read_bytes(uri)))
@@ -98,7 +98,7 @@ def from_table(
     faulty: Callable[[Iterable[str]], list[str]] | None = None,
     notices: tuple[str, ...] = (),
 ) -> Metadata:
-    """Return the metadata of a table in order of track id. For the arguments see `Metadata`."""
+    """Return the metadata of a table in order of track id. See `Metadata` for the arguments."""
     beside = Beside(iter([known]))
     wanted = known if subsets is None else known.filter(_inside(known, subsets))
     example = wanted["track_id"][0].as_py() if wanted.num_rows else "(none)"
@@ -149,12 +149,12 @@ def join_metadata(tables: Iterable[pa.Table], metadata: Metadata, counts: dict[s
     Args:
         tables: catalog rows in order of track id.
         metadata: metadata that no listing has used yet.
-        counts: gets `known` and `unknown`, the numbers of tracks with and without metadata. If only some subsets are
-            wanted, it gets `other_subsets`, the number of known tracks outside of them; those and the unknown tracks
-            are left out. If the corpus has files known to be broken, it gets their number as `faulty`.
+        counts: dict that receives `known` and `unknown`, the numbers of tracks with and without metadata. If only some
+            subsets are requested, `other_subsets` is the number of known tracks outside of them; these and the unknown
+            tracks are left out. If the corpus has files known to be broken, `faulty` is their number.
 
     Raises:
-        CatalogError: no track is both known and wanted.
+        CatalogError: no track is both known and in a requested subset.
     """
     counts.update(known=0, unknown=0)
     counts.update({"other_subsets": 0} if metadata.subsets is not None else {})

@@ -1,4 +1,4 @@
-"""What the catalog job is asked to do. A command line makes these, so this module imports nothing heavy."""
+"""Requests to the catalog job. A command line makes these, so this module imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
     from cluster.storage.uri import Uri
 
 CORPORA: Final = ("fma", "jamendo", "jamendo-low", "gtzan", "folder")
-"""Corpora whose own files, or paths, `mgc catalog --corpus` reads."""
+"""Corpora for `mgc catalog --corpus`, which reads their own files or paths."""
 
 FROM_PATHS: Final = ("gtzan", "folder")
-"""Corpora without files of metadata: their paths tell the genres."""
+"""Corpora without metadata files: their paths contain the genres."""
 
 
 @dataclass(frozen=True)
 class MetadataRequest:
-    """Where a catalog's metadata come from.
+    """Source of a catalog's metadata.
 
     Attributes:
         uris: files of metadata: one CSV or Parquet file, or the files of a corpus.
         corpus: one of `CORPORA`; None for a file of your own.
-        renamed: wanted column → its name in the file.
-        genres: FMA's genres.csv; beside tracks.csv by default.
+        renamed: names of the columns in the file, by catalog column.
+        genres: FMA's genres.csv; by default the one next to tracks.csv.
         subset: subset of FMA; None takes every track.
     """
 
@@ -44,12 +44,12 @@ class CatalogRequest:
     Attributes:
         source: folder, file or `s3://` prefix.
         out: catalog to write: a Parquet file, or a folder for `catalog.parquet`.
-        metadata: where the metadata come from; None where there are none.
-        split_by: column by whose values tracks without a split are divided; None leaves them without one.
-        seed: seed of that division.
+        metadata: source of the metadata; None without metadata.
+        split_by: column that groups tracks without a split; each group gets one split. None assigns none.
+        seed: seed of these splits.
         notices: notices to show with every figure made from the catalog.
-        limit: number of files to take, the first ones; None for all.
-        dry_run: whether to print only what would be done.
+        limit: number of files to take from the beginning; None for all.
+        dry_run: whether only to print what would be done.
     """
 
     source: Uri

@@ -1,4 +1,4 @@
-"""CATALOG-or-SOURCE of a job: a catalog as Parquet, or audio files that are listed now."""
+"""Open the CATALOG-or-SOURCE of a job: a catalog as Parquet, or audio files to list now."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ def list_source(source: Uri, limit: int | None = None) -> tuple[pa.Table, Counte
 def stream(source: Uri, parts: Uri, limit: int | None = None) -> tuple[Iterator[pa.Table], Counter[str]]:
     """List the audio files of SOURCE as a stream of catalog rows in order of track id.
 
-    A whole `s3://` prefix is listed in parallel before the first rows come. A folder, or the beginning of a prefix, is
-    listed while rows are taken.
+    Lists a whole `s3://` prefix in parallel before the first rows come. Lists a folder, or the beginning of a prefix,
+    while rows are taken.
 
     Args:
         source: folder, file or `s3://` prefix.
-        parts: folder for the parts of a listing of `s3://`. The listing goes on with parts that are there.
-        limit: number of audio files to take, the first ones.
+        parts: folder for the parts of an `s3://` listing. The listing continues from parts that are already there.
+        limit: number of audio files to take from the beginning.
 
     Returns:
-        The rows, and the number of ignored files by extension, which is complete when the rows are.
+        The rows, and the number of ignored files by extension, which is complete after the last row.
     """
     if limit is None and source.is_remote:
         with show_progress("listing", "files", None) as draw:
@@ -81,7 +81,7 @@ def refuse_empty(tables: Iterable[pa.Table], ignored: Counter[str], source: Uri)
 
 
 def open_catalog(source_or_catalog: Uri | str) -> tuple[pads.Dataset | pa.Table, tuple[str, ...]]:
-    """Open a catalog with its notices, or list SOURCE now where there is no catalog.
+    """Open a catalog with its notices, or list SOURCE now if it is not a catalog.
 
     Args:
         source_or_catalog: Parquet file, folder with a `catalog.parquet`, or SOURCE as `mgc catalog` takes it.

@@ -28,11 +28,11 @@ class SynthesisRequest:
         folder: folder of the corpus; `audio/` and `metadata.parquet` are written below it.
         seed: seed of everything random in the corpus.
         most: tracks of the first, and largest, of the eight genres.
-        fewest: tracks of the last genre; those between fall evenly.
+        fewest: tracks of the last genre; the numbers between fall evenly.
         shortest_seconds: duration of the shortest track.
         longest_seconds: duration of the longest track.
         damaged: number of additional tracks whose files are damaged.
-        limit: number of tracks to make of the corpus, from the first on; None for all.
+        limit: number of tracks to make, starting with the first; None for all.
         dry_run: whether only to print what would be made.
     """
 
@@ -48,7 +48,7 @@ class SynthesisRequest:
 
 
 class _Render:
-    """Stage: plans of tracks → files on disk."""
+    """Stage: turn plans of tracks into files on disk."""
 
     def __init__(self, folder: str, progress: ProgressHandle) -> None:
         self._folder = Path(folder)
@@ -68,7 +68,7 @@ def synthesize(request: SynthesisRequest) -> Summary:
     """Make a corpus, unless it is there already.
 
     Raises:
-        ConfigError: no corpus has these numbers.
+        ConfigError: a corpus with these numbers is impossible.
     """
     config = _configure(request)
     if request.dry_run:
@@ -104,8 +104,8 @@ def make_corpus(folder: Path, config: SyntheticConfig, limit: int | None, profil
     Args:
         folder: folder of the corpus.
         config: configuration of the corpus.
-        limit: number of tracks to make, from the first on; None for all.
-        profile: resources that this may use.
+        limit: number of tracks to make, starting with the first; None for all.
+        profile: available resources.
 
     Returns:
         The number of files written.

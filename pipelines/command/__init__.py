@@ -1,1 +1,1 @@
-"""What every job's command line has in common."""
+"""Shared parts of every job's command line."""

@@ -1,7 +1,7 @@
-"""What every job has in common: types of options, an exit code, one line for what is wrong, and a summary.
+"""Shared parts of every job: types of options, exit codes, one-line errors, and the summary.
 
-The summary is JSON on the last line of stdout. A job that was asked for JSON prints only that on stdout, and its
-summary on stderr.
+The summary is JSON on the last line of stdout. A job with JSON output prints only that on stdout, and its summary on
+stderr.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ _INTERRUPTED_LINE: Final = "interrupted; nothing was committed. The same command
 
 @dataclass
 class Summary:
-    """What a job did.
+    """Result of a job.
 
     Attributes:
-        status: `done`, `up_to_date`, `partial` (told to stop before the end) or `dry_run`.
-        counts: numbers by name, and what else there is to tell.
+        status: `done`, `up_to_date`, `partial` (stopped on request before the end) or `dry_run`.
+        counts: numbers by name, and other facts.
         outputs: URIs by name, without credentials.
-        alarms: sentences on what a person should look at, although the job is done.
-        answer: JSON values that were asked for. They are printed on stdout, and the summary goes to stderr.
+        alarms: sentences about things that a person should check, although the job is done.
+        answer: requested JSON values. They are printed on stdout, and the summary goes to stderr.
     """
 
     status: str = "done"
@@ -66,8 +66,8 @@ def submitted() -> bool:
 class UriType(click.ParamType[Uri]):
     """A local path or an s3:// URI.
 
-    A submitted job runs in a throw-away copy of the working directory. A relative path would read from that copy and
-    write into it, so it is refused.
+    A submitted job runs in a temporary copy of the working directory. A relative path would refer to that copy, so it
+    is refused.
     """
 
     name = "URI"
@@ -94,7 +94,7 @@ URI: Final = UriType()
 class BundleType(click.ParamType[Uri | ShippedBundle]):
     """The folder of a bundle, or the word for the bundle that is shipped with mgc.
 
-    Only this type knows the word: options that take a plain URI read it as the name of a folder.
+    Only this type knows the word. Options for a plain URI read it as the name of a folder.
     """
 
     name = "URI"
@@ -127,7 +127,7 @@ def overrides(arguments: Sequence[str]) -> dict[str, str]:
     """Read `--training.epochs 3` and `--training.epochs=3` as {"training.epochs": "3"}.
 
     Raises:
-        ConfigError: an option is no dotted name, or has no value.
+        ConfigError: an option is not a dotted name, or has no value.
     """
     fields: dict[str, str] = {}
     rest = list(arguments)
@@ -145,13 +145,13 @@ def overrides(arguments: Sequence[str]) -> dict[str, str]:
 
 
 def say(text: str) -> None:
-    """Print a line for the person who watches. It goes to stderr: stdout is for results."""
+    """Print a line for the user on stderr. stdout is for results."""
     print(text, file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)
 class _Outcome:
-    """How a command ended; `error` is the one line for a person, or None after success."""
+    """Outcome of a command. `error` is one line for the user, or None after success."""
 
     code: int
     summary: Summary
@@ -166,8 +166,8 @@ def run(command: click.Command, arguments: Sequence[str] | None = None, program:
 
     Args:
         command: the job.
-        arguments: words of the command line; None takes those of this process.
-        program: how a person called the job, for messages and help.
+        arguments: words of the command line; None uses those of this process.
+        program: name under which the user called the job, for messages and help.
     """
     interrupts = _Interrupts()
     interrupts.install()
@@ -180,7 +180,7 @@ def run(command: click.Command, arguments: Sequence[str] | None = None, program:
 def run_and_exit(command: click.Command, arguments: Sequence[str] | None, program: str) -> NoReturn:
     """Run a job as this process, and exit. See `run` for the arguments and the exit codes.
 
-    Once a signal has ended the job, later ones do not change the exit code, however slowly Python shuts down.
+    Once a signal has ended the job, later ones do not change the exit code, even if Python shuts down slowly.
     """
     interrupts = _Interrupts()
     interrupts.install()
@@ -231,8 +231,8 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 class _Interrupts:
     """SIGINT and SIGTERM of a job. The first one raises KeyboardInterrupt.
 
-    Later ones are only counted: an exception inside the clean-up would leave processes behind. So is a first one that
-    arrives when the command is over, because its outcome stands.
+    Later ones are only recorded, because an exception inside the clean-up would leave processes behind. A first signal
+    that arrives after the command has ended is also only recorded, because the outcome is final.
 
     Attributes:
         received: the signals that arrived.
@@ -281,10 +281,10 @@ def _perform(
     except (KeyboardInterrupt, click.Abort):
         return _failed(INTERRUPTED, _INTERRUPTED_LINE)
     except Exception as error:  # noqa: BLE001
-        # A signal can end a query of DuckDB's with an error of its own in place of the interrupt.
+        # A signal can end a DuckDB query with DuckDB's own error instead of the interrupt.
         if interrupts.received:
             return _failed(INTERRUPTED, _INTERRUPTED_LINE)
-        # Ray wraps what a worker raised; our own line is inside. Anything else is a bug and shows its traceback.
+        # Ray wraps the error of a worker; our own line is inside. Anything else is a bug and shows its traceback.
         found = cause(error)
         if found is not None:
             return _failed(FAILED, found)
@@ -300,11 +300,11 @@ def _failed(code: int, error: str) -> _Outcome:
 
 
 def _publish(job: str, outcome: _Outcome, seconds: float) -> None:
-    """Publish the figures where the environment says. A job does not fail because of that."""
+    """Publish the figures at the place that the environment names. A failure here does not fail the job."""
     where = os.environ.get(METRICS_SETTING)
     if not where:
         return
-    # Only jobs that publish pay for this import.
+    # Only jobs that publish figures make this import.
     from pipelines.command.metrics import JobFigures, publish
 
     summary, code = outcome.summary, outcome.code
@@ -321,7 +321,7 @@ def main(command: click.Command) -> NoReturn:
 
 
 def describe(facts: Mapping[str, object]) -> None:
-    """Print a plan or a configuration on stdout, one name with its value on each line."""
+    """Print a plan or a configuration on stdout, one name and value per line."""
     width = max((len(name) for name in facts), default=0)
     for name, value in facts.items():
         shown = value if isinstance(value, str) else json.dumps(value)

@@ -1,4 +1,4 @@
-"""How a job ended, for Prometheus: the figures outlive the job's Ray, and show when a night was missed.
+"""Publish the outcome of a job for Prometheus. The figures outlive the job's Ray and show a missed night.
 
 `MGC_JOB_METRICS` names the place: a folder that node_exporter's textfile collector reads, or the http:// address of a
 Pushgateway. A failed job leaves the time of the last success as it was.
@@ -32,14 +32,14 @@ _PUSH_SECONDS: Final = 10.0
 
 @dataclass(frozen=True)
 class JobFigures:
-    """What is published of a job.
+    """Published figures of a job.
 
     Attributes:
         job: the job's word.
         code: its exit code.
-        seconds: how long it took.
+        seconds: duration of the job.
         alarms: number of alarms.
-        counts: counts of its summary; those that are no numbers are left out.
+        counts: counts of its summary; entries that are not numbers are left out.
     """
 
     job: str
@@ -54,7 +54,7 @@ def publish(figures: JobFigures, succeeded: bool, where: str) -> None:
 
     Args:
         figures: figures of the job.
-        succeeded: whether the job did what it says.
+        succeeded: whether the job succeeded.
         where: a folder, or an http:// or https:// address.
 
     Raises:
@@ -79,7 +79,7 @@ def publish(figures: JobFigures, succeeded: bool, where: str) -> None:
         Gauge(_LAST_SUCCESS, METRICS[_LAST_SUCCESS], ("name",), registry=success).labels(name).set(time.time())
     if where.startswith(("http://", "https://")):
         for registry in (last, success):
-            # Adding keeps what is not pushed: the last success outlives a failure.
+            # Adding keeps figures that are not pushed, so the last success outlives a failure.
             pushadd_to_gateway(where, job="mgc", registry=registry, grouping_key={"name": name}, timeout=_PUSH_SECONDS)
         return
     file = "mgc_" + name.replace("-", "_")

@@ -1,4 +1,4 @@
-"""Compare two bundles on the same tracks, and say how sure the difference is."""
+"""Compare two bundles on the same tracks, with intervals for the differences."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from pipelines.evaluation.requests import CompareRequest
 
 @dataclass(frozen=True)
 class _Side:
-    """A bundle and the features that it answers.
+    """A bundle and the features that it predicts from.
 
     Attributes:
         bundle: the bundle.
@@ -48,14 +48,14 @@ class _Side:
 
 
 def compare_bundles(request: CompareRequest) -> Summary:
-    """Compare two bundles; the differences are second minus first.
+    """Compare two bundles. The differences are second minus first.
 
     Connects to Ray unless the request has the profile of an open session.
 
     Raises:
         BundleError: a bundle does not fit its features.
-        FeaturesError: the tables do not agree, or there is nothing to answer.
-        LeakageError: a bundle was trained on what it would answer.
+        FeaturesError: the tables do not agree, or there is nothing to compare.
+        LeakageError: a bundle was trained on tracks of the split.
     """
     bundles = [open_bundle(uri) for uri in request.bundles]
     split = request.split
@@ -122,7 +122,7 @@ def pair_answers(given: list[Answers], bundles: list[Bundle]) -> Comparison:
 
 
 def describe_comparison(found: Comparison) -> dict[str, str]:
-    """Return a comparison for a person to read."""
+    """Return a comparison as readable text."""
     return {
         "tracks": f"{found.tracks} of {found.groups} {found.group_kind}",
         "accuracy": _describe_difference(found.accuracy),
@@ -142,12 +142,12 @@ def _describe_difference(each: Difference) -> str:
 
 
 def _open_side(bundle: Bundle, uri: Uri, split: str, experiment: Experiment) -> _Side:
-    """Return a bundle with the features that it answers.
+    """Return a bundle with the features that it predicts from.
 
     Raises:
         BundleError: the bundle does not fit the table.
-        FeaturesError: there is nothing to answer.
-        LeakageError: the bundle was trained on what it would answer.
+        FeaturesError: there is nothing to compare.
+        LeakageError: the bundle was trained on tracks of the split.
     """
     where = str(uri)
     dataset, facts = read_features(uri)

@@ -20,7 +20,7 @@ def join_bundles(request: EnsembleRequest) -> Summary:
     """Load the members, join them and save the bundle.
 
     Raises:
-        BundleError: the members do not fit together, or another bundle lies at `out`.
+        BundleError: the members do not fit together, or another bundle is at `out`.
     """
     out, count = request.out, len(request.bundles)
     bundles = [open_bundle(uri) for uri in request.bundles]
@@ -48,7 +48,7 @@ def join_models(bundles: Sequence[Bundle], where: Sequence[str]) -> Bundle:
         where: their names, for messages.
 
     Raises:
-        BundleError: they do not fit together; says what differs.
+        BundleError: they do not fit together; the message says what differs.
     """
     first = bundles[0]
     for bundle, name in zip(bundles[1:], where[1:], strict=True):
@@ -84,7 +84,7 @@ def join_models(bundles: Sequence[Bundle], where: Sequence[str]) -> Bundle:
 
 
 def _facts(bundle: Bundle) -> dict[str, object]:
-    """Return what all members must share."""
+    """Return the facts that all members must share."""
     experiment = bundle.experiment
     return {
         "the front ends": bundle.features_id,

@@ -43,17 +43,17 @@ WRITTEN: Final = ("metrics.json", "report.json", "report.html")
 
 @dataclass(frozen=True)
 class _Task:
-    """A bundle and the tracks that it is scored on.
+    """A bundle and the tracks to score it on.
 
     Attributes:
         bundle: the bundle.
-        experiment: its experiment, under the protocol that divides the rows.
+        experiment: its experiment, with the protocol that divides the rows.
         dataset: features table.
         shape: shape of a clip.
-        roster: sides on which the tracks stand.
-        split: split that is scored.
+        roster: sides of the tracks.
+        split: split to score.
         where: name of the features, for messages.
-        overlap: how much of the split was trained on; None where the bundle does not say.
+        overlap: how much of the split was trained on; None if the bundle does not say.
     """
 
     bundle: Bundle
@@ -67,7 +67,7 @@ class _Task:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Tracks of the split, and clips where these are scored one by one."""
+        """Number of tracks of the split, and of clips if they are scored one by one."""
         size = self.roster.size(self.split)
         return {"tracks": size.tracks} | ({"clips": size.clips} if self.experiment.protocol.unit == "clips" else {})
 
@@ -90,7 +90,7 @@ def evaluate_bundle(request: EvaluateRequest) -> Summary:
     Raises:
         BundleError: the bundle does not fit the features.
         FeaturesError: there is nothing to score, or no place for the report of the default bundle.
-        LeakageError: the bundle was trained on what it would be scored on.
+        LeakageError: the bundle was trained on tracks of the split.
     """
     task = _open_task(request)
     target = _choose_target(request)
@@ -154,7 +154,7 @@ def _choose_target(request: EvaluateRequest) -> Uri:
 
 
 def _answer_clips(task: _Task, request: EvaluateRequest, profile: Profile) -> pa.Table:
-    """Return what the network answers to each clip of the split, see `answer_clips`."""
+    """Return the predictions for each clip of the split. See `answer_clips`."""
     only = None if request.limit is None else task.roster.only(task.split)
     clips = feed(task.dataset, task.split, profile, task.experiment, only)
     drawn = choose(task.roster.genres(task.split), MAP_TRACKS) if request.draw_map else []
@@ -163,7 +163,7 @@ def _answer_clips(task: _Task, request: EvaluateRequest, profile: Profile) -> pa
 
 
 def _score(task: _Task, clips: pa.Table, request: EvaluateRequest) -> tuple[Scores, Bundle, ReportContent]:
-    """Score the answers; return the scores, the bundle with a note of them, and what the report shows.
+    """Score the predictions. Return the scores, the bundle with a note of them, and the content of the report.
 
     Raises:
         FeaturesError: not every track or clip was answered.

@@ -1,4 +1,4 @@
-"""What the evaluation jobs are asked to do. A command line makes these, so this module imports nothing heavy."""
+"""Requests to the evaluation jobs. A command line makes these, so this module imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class EvaluateRequest:
     Attributes:
         bundle: folder of the bundle, or the one that is shipped with mgc.
         features: prepared features.
-        split: split that is scored.
+        split: split to score.
         out: folder of the report; None for the bundle's own.
         profile: profile of an open Ray session, or the name of a profile; None uses all there is.
         limit: number of tracks, spread over the split; None for all.
-        fields: fields of the protocol by dotted name, to divide the rows in another way than the bundle's.
-        draw_map: draw a t-SNE map of the tracks.
-        robustness: score again with parts of the features zeroed.
+        fields: fields of the protocol by dotted name, to divide the rows differently than the bundle's protocol does.
+        draw_map: whether to draw a t-SNE map of the tracks.
+        robustness: whether to score again with parts of the features zeroed.
         dry_run: whether only to print what would be done.
     """
 
@@ -50,8 +50,8 @@ class CompareRequest:
 
     Attributes:
         bundles: folders of both bundles; either may be the one that is shipped with mgc.
-        features: prepared features of both bundles: one folder, or one for each where their front ends differ.
-        split: split whose tracks are compared, as the first bundle's protocol divides the rows.
+        features: prepared features of both bundles: one folder, or one for each if their front ends differ.
+        split: split whose tracks are compared, by the protocol of the first bundle.
         out: JSON file to write; None for none.
         profile: profile of an open Ray session, or the name of a profile; None uses all there is.
         fields: fields of the protocol by dotted name.
@@ -74,8 +74,8 @@ class EnsembleRequest:
     Attributes:
         bundles: members, at least two.
         out: folder of the bundle.
-        overwrite: replace another bundle at `out`.
-        dry_run: only check that the members fit together.
+        overwrite: whether to replace another bundle at `out`.
+        dry_run: whether only to check that the members fit together.
     """
 
     bundles: Sequence[Uri | ShippedBundle]

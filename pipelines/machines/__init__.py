@@ -1,1 +1,1 @@
-"""Looking at machines and starting a cluster on one: what `doctor` and `cluster` do."""
+"""Check machines (`mgc doctor`), and start a cluster on one (`mgc cluster`)."""

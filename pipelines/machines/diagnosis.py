@@ -1,4 +1,4 @@
-"""Look at this machine or a cluster, and say what would not work on it and what to do."""
+"""Check this machine or a cluster, and report what would not work on it and what to do."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from mgc.units import GIB, format_bytes
 from pipelines.command.job import Summary
 
 _WORKER_BYTES: Final = GIB
-"""What a training worker takes before its first clip: Python, torch, Ray."""
+"""Memory that a training worker takes before its first clip: Python, torch, Ray."""
 
 
 @dataclass(frozen=True)
 class DiagnosisRequest:
-    """What to look at.
+    """Things to check.
 
     Attributes:
-        address: address of a Ray cluster; None looks at the one in RAY_ADDRESS, or else at this machine alone.
+        address: address of a Ray cluster; None checks the one in RAY_ADDRESS, or else only this machine.
         uris: places that must be readable.
         profile: name of a profile that must fit; the others are only reported.
         recipe: name of a recipe that must fit; None reports on all.
@@ -52,7 +52,7 @@ class DiagnosisRequest:
 
 
 def diagnose(request: DiagnosisRequest) -> Summary:
-    """Look at everything that the request names, and print one finding a line. What would not work is an alarm."""
+    """Check everything that the request names, and print one finding per line. Failed checks become alarms."""
     address = request.address or os.environ.get("RAY_ADDRESS") or None
     findings = _look(request, address)
     wrong = _failures(findings)
@@ -136,7 +136,7 @@ def _try_profile(name: str, have: Resources, workers: int, wanted: bool) -> Find
 
 
 def _try_recipes(wanted: str | None, workers: int, free: int) -> list[Finding]:
-    """Find out which recipes can train in the `free` bytes of memory here."""
+    """Find the recipes that can train in `free` bytes of memory on this machine."""
     needs = {name: _training_bytes(recipe, workers) for name, recipe in RECIPES.items() if wanted in (None, name)}
     findings = []
     for name, size in needs.items():

@@ -21,10 +21,10 @@ from mgc.errors import ResourceError
 from pipelines.command.job import ALARMED, Summary, say
 
 _ENDING_SECONDS: Final = 60.0
-"""How long an interrupted command may take to end by itself."""
+"""Time for an interrupted command to end by itself."""
 
 _EXPORTED: Final = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH")
-"""The environment variables that a shell needs in order to use the cluster."""
+"""Environment variables that a shell needs to use the cluster."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def _run(words: Sequence[str], environment: Mapping[str, str]) -> list[str]:
     process = None
     try:
         with hold_back_signals():
-            # In a process group of its own, the command gets Ctrl-C once, and from here.
+            # In its own process group, the command gets Ctrl-C only once, from here.
             process = subprocess.Popen(list(words), env=dict(environment), process_group=0)
         code = process.wait()
     except OSError as error:

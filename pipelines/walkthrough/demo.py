@@ -39,10 +39,10 @@ class DemoRequest:
     """The demo to run.
 
     Attributes:
-        out: local folder of everything that the jobs write.
-        limit: number of tracks to take of the corpus, from the first on; None for all.
+        out: local folder for all output of the jobs.
+        limit: number of tracks of the corpus to use, starting with the first; None for all.
         fields: changes to the recipe, by dotted name.
-        dry_run: only print the configuration.
+        dry_run: whether only to print the configuration.
     """
 
     out: Uri
@@ -58,7 +58,7 @@ def run_demo(request: DemoRequest) -> Summary:
         StorageError: `out` is in object storage.
     """
     root = request.out.local
-    # A small corpus makes short epochs, so there are twice as many.
+    # A small corpus makes short epochs, so the demo doubles their number.
     experiment = house().override({"training.epochs": "16", **request.fields})
     if request.dry_run:
         tracks = len(plan_corpus(_CORPUS)[: request.limit])
