@@ -1,1 +1,1 @@
-"""How good a model is and what a labels run did: scores, and one HTML page that shows them."""
+"""Scores of a model, results of a labels run, and the HTML page that shows them."""

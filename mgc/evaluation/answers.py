@@ -1,4 +1,4 @@
-"""From what a model says to clips to what a report shows.
+"""From a model's logits for clips to the contents of a report.
 
 Axes: N units (tracks, or clips), C clips of a track, D numbers of an embedding, G genres.
 """
@@ -21,14 +21,14 @@ from mgc.taxonomy import Taxonomy
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What a model says to tracks, or to clips, whose genre is known.
+    """A model's answers for tracks, or for clips, of known genre.
 
     Attributes:
-        track_ids: N, in order; each once unless the units are clips.
-        truth_N: int64, the true genre.
+        track_ids: N ids, in order; each once unless the units are clips.
+        truth_N: int64 true genres.
         probabilities_NG: float64, each row summing to 1.
-        groups: artists, or tracks where no artist is known.
-        unit: what is answered.
+        groups: artists, or tracks if no artist is known.
+        unit: unit of an answer.
     """
 
     track_ids: list[str]
@@ -39,12 +39,12 @@ class Answers:
 
 
 def answers(clips: pa.Table, taxonomy: Taxonomy, unit: Unit = "tracks", zeroed: float = 0.0) -> Answers:
-    """The answers to tracks, the logits of a track's clips averaged, or to every clip for itself.
+    """Return the answers for tracks, averaging the logits of their clips, or for single clips.
 
     Args:
-        clips: `track_id`, `genre_top`, `artist_id` ("" or null where unknown) and logits, one row a clip.
-        taxonomy: of the model.
-        unit: what is answered.
+        clips: `track_id`, `genre_top`, `artist_id` ("" or null where unknown) and logits, one row per clip.
+        taxonomy: taxonomy of the model.
+        unit: unit of an answer.
         zeroed: share of the pixels that are zero.
     """
     order = clips.take(pc.sort_indices(clips["track_id"]))
@@ -52,7 +52,7 @@ def answers(clips: pa.Table, taxonomy: Taxonomy, unit: Unit = "tracks", zeroed: 
     firsts = [row for row in range(len(tracks)) if unit == "clips" or not row or tracks[row] != tracks[row - 1]]
     logits_NG = order[logits_column(zeroed)].combine_chunks().flatten().to_numpy().reshape(-1, len(taxonomy))
     units = order.select(["track_id", "genre_top", "artist_id"]).take(pa.array(firsts)).to_pylist()
-    # A track of unknown artist is a group of its own; an artist and a track may have the same id.
+    # A track of an unknown artist is its own group. An artist and a track may have the same id.
     names = [(1, row["artist_id"]) if row["artist_id"] else (0, row["track_id"]) for row in units]
     return Answers(
         [row["track_id"] for row in units],
@@ -64,18 +64,18 @@ def answers(clips: pa.Table, taxonomy: Taxonomy, unit: Unit = "tracks", zeroed: 
 
 
 def scores_of(given: Answers, taxonomy: Taxonomy) -> Scores:
-    """Scores with intervals over groups."""
+    """Return the scores, with intervals over groups."""
     return score(given.truth_N, given.probabilities_NG, taxonomy.names, given.groups, given.unit)
 
 
 def robustness_of(clips: pa.Table, taxonomy: Taxonomy, front_end_kind: str, unit: Unit = "tracks") -> Robustness:
-    """Accuracy on clean clips and on those with pixels zeroed.
+    """Return the accuracy on clean clips and on clips with zeroed pixels.
 
     Args:
         clips: as for `answers`, with the logits of all `SHARES`.
-        taxonomy: of the model.
-        front_end_kind: of the features, which decides what a zero means.
-        unit: what is answered.
+        taxonomy: taxonomy of the model.
+        front_end_kind: front end of the features, which decides what a zero means.
+        unit: unit of an answer.
     """
     points = []
     for share in (0.0, *SHARES):
@@ -86,7 +86,7 @@ def robustness_of(clips: pa.Table, taxonomy: Taxonomy, front_end_kind: str, unit
 
 
 def map_of(clips: pa.Table, taxonomy: Taxonomy) -> EmbeddingMap | None:
-    """The map of the tracks that have embeddings, each the mean over its clips; None where there is nothing to see."""
+    """Return the map of tracks by the mean embedding of their clips; None if there is nothing to see."""
     given, names = answers(clips, taxonomy), taxonomy.names
     answer_N = given.probabilities_NG.argmax(axis=1)
     facts = dict(zip(given.track_ids, zip(given.truth_N, answer_N, strict=True), strict=True))
@@ -107,5 +107,5 @@ def map_of(clips: pa.Table, taxonomy: Taxonomy) -> EmbeddingMap | None:
 
 
 def logits_column(zeroed: float) -> str:
-    """The column of logits of clips of which so great a share of the pixels is zero; of clean ones for 0."""
+    """Return the name of the column of logits for a share of zeroed pixels; 0 means clean clips."""
     return f"logits_zeroed_{zeroed:g}" if zeroed else "logits"

@@ -1,4 +1,4 @@
-"""How far a model's probabilities can be trusted: the reliability diagram and its errors.
+"""Reliability of a model's probabilities: the reliability diagram and its errors.
 
 Axes: N units scored (tracks, or clips), G genres, M bins.
 """
@@ -15,20 +15,20 @@ from mgc.errors import BundleError, FeaturesError
 from mgc.evaluation.intervals import Interval, ResamplingGroups, resample
 
 BINS: Final = 15
-"""As in Guo et al. 2017."""
+"""Number of bins, as in Guo et al. 2017."""
 
 
 @dataclass(frozen=True)
 class CalibrationBin:
-    """Tracks to whose answer the model gave about the same probability.
+    """Tracks whose answers have about the same probability.
 
     Attributes:
-        low: lower edge of the bin, not in it.
-        high: upper edge, in it.
-        tracks: how many fell into it; clips where clips are scored.
-        confidence: mean probability of their answers; None where there is none.
-        accuracy: share of right answers; None where there is none.
-        accuracy_interval: 95 %, by bootstrap over groups; None where fewer than two groups have tracks in the bin.
+        low: lower edge, which is not in the bin.
+        high: upper edge, which is in the bin.
+        tracks: number of tracks in the bin, or of clips if clips are scored.
+        confidence: mean probability of their answers; None if there are none.
+        accuracy: share of correct answers; None if there are none.
+        accuracy_interval: 95 % interval by bootstrap over groups; None if fewer than two groups have tracks in the bin.
     """
 
     low: float
@@ -41,16 +41,16 @@ class CalibrationBin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How well a model's confidence, the probability of its answer, foretells how often it is right.
+    """How well a model's confidence, the probability of its answer, predicts its accuracy.
 
     Attributes:
         expected_error: mean over all tracks of the distance between accuracy and confidence of their bin (expected
-            calibration error), 0 to 1. It cannot be less than what chance alone makes of so many tracks in so many
-            bins.
-        largest_error: the largest distance of a bin (maximum calibration error), 0 to 1.
-        confidence: mean over all tracks, 0 to 1.
-        accuracy: share of right answers, 0 to 1.
-        bins: M of equal width over 0 to 1.
+            calibration error), 0 to 1. Even a perfectly calibrated model has some error by chance, more with fewer
+            tracks or more bins.
+        largest_error: largest such distance of a bin (maximum calibration error), 0 to 1.
+        confidence: mean confidence over all tracks, 0 to 1.
+        accuracy: share of correct answers, 0 to 1.
+        bins: M bins of equal width over 0 to 1.
     """
 
     expected_error: float
@@ -66,17 +66,17 @@ def calibration(
     groups: ResamplingGroups | None = None,
     bins: int = BINS,
 ) -> Calibration:
-    """Hold a model's confidence against its accuracy (Guo, Pleiss, Sun and Weinberger, ICML 2017, section 2).
+    """Compare a model's confidence with its accuracy (Guo, Pleiss, Sun and Weinberger, ICML 2017, section 2).
 
     Args:
         true_genres: (N,) integers, 0 to G-1.
         probabilities_NG: (N, G), each row summing to 1.
-        groups: which tracks are alike, for the intervals; by default every track is a group of its own.
-        bins: M, equal bins (m/M, (m+1)/M].
+        groups: groups of similar tracks, for the intervals; by default every track is its own group.
+        bins: number M of equal bins (m/M, (m+1)/M].
 
     Raises:
         FeaturesError: there is no track.
-        BundleError: a row is no distribution: these are logits, or the model diverged.
+        BundleError: a row is not a distribution: the numbers are logits, or the model diverged.
     """
     N = len(probabilities_NG)
     if not N:
@@ -88,7 +88,7 @@ def calibration(
     confidence_N = probabilities_NG.max(axis=1).astype(np.float64)
     right_N = probabilities_NG.argmax(axis=1) == true_genres
     edges_M1 = np.arange(bins + 1) / bins
-    # Between the inner edges, so that a probability of 1 that rounding made larger stays in the last bin.
+    # Only inner edges are used, so a probability that rounding pushes above 1 stays in the last bin.
     bin_N = np.digitize(confidence_N, edges_M1[1:-1], right=True)
     units = np.arange(N)
     drawn = resample(

@@ -1,8 +1,8 @@
-"""Two models on the same tracks: which is better, and how sure that is.
+"""Comparison of two models on the same tracks: which is better, and how certain that is.
 
-The scores of two models on one split go up and down together, since both find the same tracks hard: whether one is
-better is seen in the differences, not in whether two intervals overlap. So groups (artists) are drawn anew for both
-models at once, and what is looked at is the difference: a paired bootstrap.
+The scores of two models on one split rise and fall together, since both find the same tracks hard. Whether one is
+better shows in the difference, not in whether two intervals overlap. So this is a paired bootstrap: groups (artists)
+are drawn once for both models, and the difference is measured.
 
 Axes: M the two models, N units (tracks), G genres, R replicates, E events counted.
 """
@@ -25,10 +25,10 @@ class Difference:
     """One figure of both models, 0 to 1.
 
     Attributes:
-        first: of the first model.
-        second: of the second one.
-        difference: second less first.
-        interval: of the difference, of 95 %; None where there are fewer than two groups, or no replicate differs.
+        first: figure of the first model.
+        second: figure of the second model.
+        difference: second minus first.
+        interval: 95 % interval of the difference; None if there are fewer than two groups or all replicates are equal.
     """
 
     first: float
@@ -42,17 +42,17 @@ class Comparison:
     """Two models on the same tracks.
 
     Attributes:
-        accuracy: share of tracks answered rightly.
-        macro_f1: mean F1 over the genres that there are tracks of.
-        both_right: tracks.
-        only_first: tracks that the first model alone answers rightly.
-        only_second: tracks that the second model alone answers rightly.
-        neither: tracks.
-        mcnemar_p: of McNemar's test, see `mcnemar`.
-        tracks: all of them; clips where `unit` says so.
-        unit: what was answered.
-        groups: how many groups the bootstrap drew from.
-        group_kind: what a group is.
+        accuracy: share of tracks answered correctly.
+        macro_f1: mean F1 over the genres that have tracks.
+        both_right: number of tracks that both models answer correctly.
+        only_first: number of tracks that only the first model answers correctly.
+        only_second: number of tracks that only the second model answers correctly.
+        neither: number of tracks that neither model answers correctly.
+        mcnemar_p: p of McNemar's test; see `mcnemar`.
+        tracks: number of all tracks, or of clips if `unit` says so.
+        unit: unit of an answer.
+        groups: number of groups that the bootstrap drew from.
+        group_kind: kind of the groups.
     """
 
     accuracy: Difference
@@ -68,7 +68,7 @@ class Comparison:
     group_kind: GroupKind
 
     def to_json(self) -> JsonObject:
-        """JSON-ready values."""
+        """Return JSON-ready values."""
         return to_json(self)
 
 
@@ -82,11 +82,11 @@ def compare(
     """Compare the answers of two models.
 
     Args:
-        truth_N: true genres, numbers from 0 on.
-        first_N: answers of the first model, in the same numbers.
+        truth_N: true genres, numbered from 0.
+        first_N: answers of the first model, numbered alike.
         second_N: answers of the second model.
-        groups: which units are alike.
-        unit: what a row is.
+        groups: groups of similar units.
+        unit: unit of a row.
 
     Raises:
         FeaturesError: there is nothing to compare.
@@ -101,7 +101,7 @@ def compare(
         )
     G = int(max(truth_N.max(), first_N.max(), second_N.max())) + 1
     units = np.arange(N)
-    # Counts: tracks of each genre, all tracks; then for each model the right ones and the answers by genre, all right.
+    # Counts: tracks of each genre, all tracks; then for each model correct ones and answers by genre, all correct ones.
     unit_E, count_E = [units, units], [truth_N, np.full(N, G)]
     places = []
     start = G + 1
@@ -113,7 +113,7 @@ def compare(
         places.append(start)
         start += 2 * G + 1
     drawn = resample(groups, np.concatenate(unit_E), np.concatenate(count_E), start)
-    # The last row is what was really counted.
+    # The last row holds the counts of the real tracks.
     counts_RC = np.vstack([drawn.counts_RC, drawn.counts_C])
     accuracy_MR = [counts_RC[:, place + 2 * G] / counts_RC[:, G] for place in places]
     f1_MR = [_macro_f1(counts_RC, place, G) for place in places]
@@ -136,16 +136,16 @@ def compare(
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """The two-sided p of McNemar's test in its exact form (McNemar, Psychometrika 12, 1947; a binomial test).
+    """Return the two-sided p of McNemar's exact test (McNemar, Psychometrika 12, 1947; a binomial test).
 
-    If both models were equally good, each would be the one that is right in half of the tracks on which only one of
-    them is. The test takes tracks as independent: with many tracks an artist its p is too small.
+    Take the tracks that only one model answers correctly: if both models were equally good, each would be right on half
+    of them. The test treats tracks as independent, so its p is too small if artists have many tracks.
 
     Args:
-        only_first: tracks that the first model alone answers rightly.
-        only_second: tracks that the second one alone answers rightly.
+        only_first: number of tracks that only the first model answers correctly.
+        only_second: number of tracks that only the second model answers correctly.
     """
-    # scikit-learn brings it; it takes a moment to import.
+    # A dependency of scikit-learn that takes a moment to import.
     from scipy.stats import binomtest
 
     total = only_first + only_second
@@ -153,7 +153,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 
 def _macro_f1(counts_RC: npt.NDArray[np.float64], place: int, G: int) -> npt.NDArray[np.float64]:
-    """Mean F1 over the genres that a replicate has: as `scores.score`."""
+    """Return the mean F1 over the genres that each replicate has, as in `scores.score`."""
     whole_RG = counts_RC[:, :G]
     right_RG, answered_RG = counts_RC[:, place : place + G], counts_RC[:, place + G : place + 2 * G]
     f1_RG = 2 * right_RG / np.maximum(whole_RG + answered_RG, 1)

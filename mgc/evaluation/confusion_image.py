@@ -1,4 +1,4 @@
-"""A confusion matrix as a picture of pixels, for places that take no HTML: TensorBoard, MLflow.
+"""A confusion matrix as an image, for tools that cannot show HTML: TensorBoard, MLflow.
 
 Axes: G genres, H rows of pixels, W columns, C colours.
 """
@@ -15,7 +15,7 @@ _INCHES_A_GENRE: Final = 0.42
 _MARGIN_INCHES: Final = 2.2
 _DOTS_AN_INCH: Final = 100
 _NUMBERED: Final = 24
-"""With more genres than this the counts would not be legible, and are left out."""
+"""Most genres for which counts are shown; with more they would not be legible."""
 
 
 def confusion_image(
@@ -26,12 +26,12 @@ def confusion_image(
     Args:
         confusion_GG: counts, true genres in rows, answers in columns.
         genres: names, in the same order.
-        title: above it.
+        title: title above the matrix.
 
     Returns:
         uint8 (H, W, 3), 0 to 255.
     """
-    # Imported here since it takes a second. Figure, not pyplot: no global state, no display.
+    # Imported here since it takes a second. Figure instead of pyplot: no global state, no display.
     from matplotlib import style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -40,12 +40,12 @@ def confusion_image(
     rows_G = counts_GG.sum(axis=1, keepdims=True)
     share_GG = np.divide(counts_GG, rows_G, out=np.zeros(counts_GG.shape), where=rows_G > 0)
     side = _MARGIN_INCHES + _INCHES_A_GENRE * len(genres)
-    # From matplotlib's defaults, whatever the user's own style.
+    # Use matplotlib's defaults, whatever the user's own style.
     with style.context("default", after_reset=True):
         figure = Figure(figsize=(side, side), dpi=_DOTS_AN_INCH, layout="constrained")
         canvas = FigureCanvasAgg(figure)
         axes = figure.add_subplot()
-        # The square root shows the few percent of a confusion.
+        # The square root makes confusions of a few percent visible.
         axes.imshow(np.sqrt(share_GG), cmap="Blues", vmin=0.0, vmax=1.0)
         axes.set_title(title, fontsize=10)
         axes.set_xticks(range(len(genres)), genres, rotation=90, fontsize=8)
@@ -60,5 +60,5 @@ def confusion_image(
                     color="white" if dark else "black",
                 )  # fmt: skip
         canvas.draw()
-        # A copy: the canvas owns what it shows.
+        # Copy, because the canvas owns its buffer.
         return np.array(canvas.buffer_rgba())[..., :3].copy()

@@ -1,4 +1,4 @@
-"""A map of tracks by what the network's last layer sees of them: t-SNE of the penultimate activations.
+"""A map of tracks: t-SNE of the network's penultimate activations.
 
 Axes: N tracks (or clips), D numbers of an embedding, S numbers of a sketch.
 """
@@ -17,15 +17,15 @@ import numpy.typing as npt
 from mgc.datasets.splits import place
 
 SHOWN: Final = 1000
-"""Tracks on a map, at most: more cover each other."""
+"""Most tracks on a map; more would cover each other."""
 
 FEWEST: Final = 8
-"""Tracks of which a map says something."""
+"""Fewest tracks for a meaningful map."""
 
 SEED: Final = 0
 
 SKETCH: Final = 512
-"""Numbers kept of an embedding. A network that flattens its maps has a hundred thousand of them a clip."""
+"""Numbers in the sketch of an embedding. A network that flattens its maps has a hundred thousand numbers per clip."""
 
 _PERPLEXITY: Final = 30.0
 _PRINCIPAL: Final = 50
@@ -45,13 +45,13 @@ class MapPoint:
 
 @dataclass(frozen=True)
 class EmbeddingMap:
-    """Tracks that the network finds alike lie close to each other. Distances between far points mean nothing.
+    """A map on which tracks that the network finds similar are close. Distances between far points mean nothing.
 
     Attributes:
-        points: a track each, in order of track id.
-        tracks: of the split, shown or not.
-        perplexity: of t-SNE: about how many neighbours of each track count.
-        seed: of the choice of tracks and of t-SNE.
+        points: one point per track, in order of track id.
+        tracks: number of tracks in the split, shown or not.
+        perplexity: perplexity of t-SNE, about the number of neighbours that count for each track.
+        seed: seed of the choice of tracks and of t-SNE.
     """
 
     points: tuple[MapPoint, ...]
@@ -61,12 +61,12 @@ class EmbeddingMap:
 
 
 def choose(genre_of: dict[str, str], limit: int = SHOWN, seed: int = SEED) -> list[str]:
-    """Tracks to show, each genre by its share of all tracks, every genre at least once where the limit allows.
+    """Choose the tracks to show: each genre by its share, and at least once if the limit allows.
 
     Args:
         genre_of: track id → true genre.
-        limit: tracks to choose, at most.
-        seed: another seed, other tracks.
+        limit: most tracks to choose.
+        seed: seed of the choice.
 
     Returns:
         Track ids, sorted.
@@ -74,7 +74,7 @@ def choose(genre_of: dict[str, str], limit: int = SHOWN, seed: int = SEED) -> li
     total = Counter(genre_of.values())
     seen: Counter[str] = Counter()
     place_of: dict[str, float] = {}
-    # A genre's tracks in an order of chance at even distances from 0 on: the lowest places have it by its share.
+    # Put each genre's tracks, in random order, at even distances from 0. The lowest then hold each genre by its share.
     for track, genre in sorted(genre_of.items(), key=lambda item: (place(item[0], seed), item[0])):
         place_of[track] = seen[genre] / total[genre]
         seen[genre] += 1
@@ -82,15 +82,15 @@ def choose(genre_of: dict[str, str], limit: int = SHOWN, seed: int = SEED) -> li
 
 
 def sketch(embedding_ND: npt.NDArray[np.float32], seed: int = SEED) -> npt.NDArray[np.float32]:
-    """At most `SKETCH` numbers of each embedding, whose distances are about those of the embeddings.
+    """Shorten each embedding to at most `SKETCH` numbers, while roughly keeping distances.
 
-    Every number is given a place and a sign by chance and added up there, a count sketch: Charikar, Chen and
-    Farach-Colton 2002; Weinberger et al., ICML 2009, show that inner products are kept on average. An embedding that is
+    This is a count sketch (Charikar, Chen and Farach-Colton 2002): each number gets a random place and sign, and is
+    added up there. Weinberger et al., ICML 2009, show that inner products are kept on average. An embedding that is
     short enough stays as it is.
 
     Args:
         embedding_ND: float32 of shape (N, D).
-        seed: of places and signs; sketches of different seeds cannot be compared.
+        seed: seed of places and signs; sketches of different seeds cannot be compared.
     """
     N, D = embedding_ND.shape
     if D <= SKETCH:
@@ -118,19 +118,19 @@ def embedding_map(
 ) -> EmbeddingMap | None:
     """Lay out tracks by t-SNE (van der Maaten and Hinton, JMLR 9, 2008), with scikit-learn's defaults.
 
-    The embeddings' 50 principal components go in, as in the paper, and the first two of them are where the points
-    start.
+    The input is the embeddings' first 50 principal components, as in the paper. The first two of them give the starting
+    points.
 
     Args:
-        track_ids: N, in order.
-        embedding_ND: of each track, finite.
-        genres: true one of each.
-        answers: the model's.
-        tracks: of the split, shown or not.
-        seed: of t-SNE.
+        track_ids: N track ids, in order.
+        embedding_ND: embedding of each track, finite.
+        genres: true genre of each track.
+        answers: answer of the model for each track.
+        tracks: number of tracks in the split, shown or not.
+        seed: seed of t-SNE.
 
     Returns:
-        None where fewer than `FEWEST` tracks differ: there is nothing to see.
+        The map, or None if fewer than `FEWEST` tracks differ.
     """
     N = len(track_ids)
     centred_ND = np.asarray(embedding_ND, np.float64) - embedding_ND.mean(axis=0)

@@ -1,6 +1,6 @@
 """Figures of the report and the style they share, as inline SVG that takes its colours from the page.
 
-matplotlib draws with stand-in colours, which then become the page's CSS variables, so one SVG serves light and dark.
+matplotlib draws with stand-in colours, which then become the page's CSS variables. So one SVG serves light and dark.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Curve:
     """One line of a figure.
 
     Attributes:
-        name: shown in the legend.
-        values: one an epoch; None, not measured, is passed over, and a number that is not finite breaks the line.
+        name: name in the legend.
+        values: one value per epoch. None (not measured) is skipped; a number that is not finite breaks the line.
     """
 
     name: str
@@ -49,11 +49,11 @@ def curves_svg(
     """Draw curves over epochs.
 
     Args:
-        name: a word for the figure, unique on the page: it prefixes the ids of the SVG and starts its description.
-        epochs: the x axis.
-        curves: at most three; one without a single number is left out.
-        share: whether the values are shares of 1, shown in percent on an axis from 0 to 100; else they are losses.
-        kept: the epoch to mark as the one whose weights were kept; None marks none.
+        name: word for the figure, unique on the page. It prefixes the ids of the SVG and starts its description.
+        epochs: values of the x axis.
+        curves: at most three curves; a curve without numbers is left out.
+        share: whether the values are shares of 1, shown in percent on an axis from 0 to 100; otherwise they are losses.
+        kept: epoch to mark as the one whose weights were kept; None marks none.
 
     Returns:
         An `<svg>` element without size or fixed colours, or None if there is nothing to draw.
@@ -76,7 +76,7 @@ def curves_svg(
                 color=SERIES_COLOURS[i],
                 linestyle=_DASHES[i],
                 linewidth=1.8,
-                # A single epoch would not show without a mark; many marks would hide the line.
+                # A single epoch needs a mark to show; many marks would hide the line.
                 marker=_MARKERS[i] if len(measured) <= 30 else None,
                 markersize=3.5,
             )
@@ -86,7 +86,7 @@ def curves_svg(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
         axes.set_xlabel("epoch", color=TEXT)
         if share:
-            # Room above, so that a mark at 100 % is whole.
+            # Leave room above, so that a mark at 100 % is whole.
             axes.set_ylim(0, 1.04)
             axes.yaxis.set_major_formatter(percents())
         else:
@@ -102,11 +102,11 @@ def histogram_svg(name: str, histograms: Sequence[tuple[str, Sequence[float]]]) 
     """Draw one or two histograms over 0 to 1: the first as bars, the second as an outline.
 
     Args:
-        name: what is on the x axis, a word unique on the page as for `curves_svg`.
+        name: word for the x axis, unique on the page as for `curves_svg`.
         histograms: name and the shares of the equal bins, which sum to 1.
 
     Returns:
-        As `curves_svg`.
+        As for `curves_svg`.
     """
     if not histograms:
         return None
@@ -119,7 +119,7 @@ def histogram_svg(name: str, histograms: Sequence[tuple[str, Sequence[float]]]) 
                 axes.stairs(shares, edges, fill=True, alpha=0.55, **drawn)
             else:
                 axes.stairs(shares, edges, baseline=None, linewidth=1.8, **drawn)
-        # Room beside, so that the first tick keeps clear of the other axis.
+        # Leave room at the sides, so that the first tick stays clear of the other axis.
         axes.set_xlim(-0.03, 1.03)
         axes.set_ylim(bottom=0)
         axes.set_xlabel(name, color=TEXT)
@@ -137,32 +137,32 @@ def _fullest(shares: Sequence[float]) -> str:
 
 @contextlib.contextmanager
 def house_figure(name: str, height_inches: float = HEIGHT_INCHES, width_inches: float = WIDTH_INCHES) -> Iterator[Any]:
-    """An empty matplotlib figure of the house, and its style while it is drawn and written.
+    """Yield an empty matplotlib figure in the house style, which applies until the block ends.
 
     Args:
-        name: a word for the figure, unique on the page.
-        height_inches: of the figure.
-        width_inches: of the figure: that of half a page, or twice that for one as wide as the page, so that all text on
-            the page is of one size.
+        name: word for the figure, unique on the page.
+        height_inches: height of the figure.
+        width_inches: width of the figure: the default for half a page, twice that for a whole page. All text on the
+            page then has the same size.
     """
-    # Imported here since it takes a second and not every page has figures. Figure, not pyplot: no global state.
+    # Imported here since it takes a second and not every page has figures. Figure instead of pyplot: no global state.
     from matplotlib import style
     from matplotlib.figure import Figure
 
-    # From matplotlib's defaults, whatever the user's own style; text stays text, and ids do not change from run to run.
+    # Use matplotlib's defaults, whatever the user's own style. Text stays text, and ids are the same in every run.
     with style.context({"svg.fonttype": "none", "svg.hashsalt": name}, after_reset=True):
         yield Figure(figsize=(width_inches, height_inches), layout="constrained")
 
 
 def percents() -> Any:
-    """What writes an axis of shares of 1 in percent."""
+    """Return a formatter that writes an axis of shares of 1 in percent."""
     from matplotlib.ticker import PercentFormatter
 
     return PercentFormatter(1.0, symbol="\N{NO-BREAK SPACE}%")
 
 
 def dress(axes: Any) -> None:
-    """Grid, ticks and frame of axes in the page's colours."""
+    """Give axes a grid, ticks and a frame in the page's colours."""
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(colors=TEXT, length=0)
@@ -172,7 +172,7 @@ def dress(axes: Any) -> None:
 
 
 def legend(figure: Any) -> None:
-    """The legend of a figure: above the axes, so that it covers no curve."""
+    """Add a legend above the axes of a figure, where it covers no curve."""
     figure.legend(
         loc="outside upper left", ncols=3, frameon=False, labelcolor=TEXT, handlelength=2.4, columnspacing=1.4
     )
@@ -188,7 +188,7 @@ def _describe(name: str, epochs: Sequence[int], curves: Sequence[Curve], *, shar
 
 
 def inline(figure: Any, name: str, description: str) -> str:
-    """The figure as an element that fits the page: its size, ids, colours and description."""
+    """Return the figure as an element whose size, ids, colours and description fit the page."""
     raw = io.StringIO()
     figure.savefig(
         raw, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
@@ -196,12 +196,12 @@ def inline(figure: Any, name: str, description: str) -> str:
     svg = raw.getvalue()
     svg = svg[svg.index("<svg") :]
     body = svg[svg.index(">") + 1 :]
-    # Two figures on one page must not share ids: a clip path of the one would cut the other.
+    # Two figures on one page must not share ids, or a clip path of one would cut the other.
     body = re.sub(r'\bid="', f'id="{name}-', body)
     body = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", body).replace("xlink:href", "href")
     for colour, variable in _STAND_INS.items():
         body = body.replace(colour, f"var({variable})")
-    # matplotlib's SVG counts in points, 72 to the inch.
+    # matplotlib's SVG uses points, 72 to the inch.
     width, height = figure.get_size_inches()
     box = f"0 0 {72 * width:g} {72 * height:g}"
     label = escape(description, quote=True)

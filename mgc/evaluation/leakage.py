@@ -1,8 +1,8 @@
-"""Leakage: what stands on both sides of a division, and what of the music that is scored was trained on.
+"""Leakage: groups on both sides of a division, and scored music that was trained on.
 
-Groups are known by their names, `track_id` and `artist_id`. The same recording under two names (GTZAN's 50 replicas and
-22 repeats: Sturm 2013), a remix, or an artist under two ids cannot be seen this way, and tracks of unknown artist are
-not compared by artist. Nor can two catalogs be told apart that give the same ids to different music.
+Groups are identified by `track_id` and `artist_id`. This cannot detect the same recording under two names (GTZAN's 50
+replicas and 22 repeats: Sturm 2013), a remix, or an artist under two ids. Tracks of unknown artists are not compared by
+artist. Two catalogs that give the same ids to different music look alike.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _TENSOR: Final = "groups"
 
 @dataclass(frozen=True)
 class Crossing:
-    """TrainedGroups of one kind that stand on more than one side.
+    """Groups of one kind that are on more than one side.
 
     Attributes:
-        kind: of group.
-        count: how many.
+        kind: kind of the groups.
+        count: number of groups.
         example: one of them, or None.
-        sides: on which the example stands.
+        sides: sides that the example is on.
     """
 
     kind: GroupKind
@@ -49,15 +49,15 @@ class Crossing:
 
 
 class Overlap(Facts):
-    """How much of what is scored was trained on.
+    """The part of the scored tracks that was trained on.
 
     Attributes:
-        tracks: scored tracks.
-        tracks_heard: of these, the tracks that were trained on (or other clips of them).
-        artists_heard: of these, the tracks that were trained on or whose artist was.
-        artists_unknown: of these, the tracks of unknown artist, which are compared as tracks only.
+        tracks: number of scored tracks.
+        tracks_heard: number of these that were trained on, if only on other clips of them.
+        artists_heard: number of these that were trained on, or whose artist was.
+        artists_unknown: number of these whose artist is unknown; they are compared as tracks only.
         example_track: id of a track that was trained on, or None.
-        example_artist: id of an artist that was trained on, with other tracks than are scored, or None.
+        example_artist: id of an artist that was trained on with other tracks than the scored ones, or None.
     """
 
     tracks: int = 0
@@ -70,28 +70,27 @@ class Overlap(Facts):
 
 @dataclass(frozen=True, eq=False)
 class TrainedGroups:
-    """The tracks and artists that a model was trained on, as hashes: they travel with its bundle.
+    """Hashes of the tracks and artists that a model was trained on, stored in its bundle.
 
     Attributes:
-        hashes: int64, sorted, each once: the first eight bytes, big-endian, of the SHA-256 of `track:ID` or
-            `artist:ID`. Among a million groups and a million others, with a chance of 1 in 18 million one passes for
-            another.
+        hashes: sorted unique int64: the first eight bytes, big-endian, of the SHA-256 of `track:ID` or `artist:ID`.
+            Between a million groups and a million others, the chance of a false match is 1 in 18 million.
     """
 
     hashes: npt.NDArray[np.int64]
 
     @classmethod
     def of(cls, roster: Roster, split: str = TRAIN) -> TrainedGroups:
-        """The groups that stand on a side."""
+        """Return the groups on a side."""
         rows = roster.rows.filter(pc.equal(roster.rows["split"], split))
         return cls(np.unique(np.concatenate([_hashes(rows, kind)[0] for kind in _NAMES])))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> TrainedGroups:
-        """Inverse of `to_bytes`.
+        """Read the groups from the bytes of `to_bytes`.
 
         Raises:
-            ValueError: this is no safetensors with one sorted row of int64.
+            ValueError: the bytes are not safetensors with one sorted row of int64.
         """
         try:
             hashes = load_tensors(data).get(_TENSOR)
@@ -102,20 +101,20 @@ class TrainedGroups:
         return cls(hashes)
 
     def to_bytes(self) -> bytes:
-        """As safetensors."""
+        """Return the groups as safetensors."""
         data: bytes = save_tensors({_TENSOR: self.hashes})
         return data
 
     def hold(self, rows: pa.Table, kind: GroupKind) -> npt.NDArray[np.bool_]:
-        """Of each row with `track_id` and `artist_id`, whether its group is one of these; an unknown one is not."""
+        """Return for each row (`track_id`, `artist_id`) whether its group is one of these; False if it is unknown."""
         hashes, place = _hashes(rows, kind)
-        # A last False, for the rows without a group.
+        # The False at the end is for rows without a group.
         found = np.append(np.isin(hashes, self.hashes), False)
         return found[place]
 
 
 def _hashes(rows: pa.Table, kind: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Hashes of the groups in the rows, each once, and where each row's stands among them: -1 without a group."""
+    """Return the unique hashes of the groups in the rows, and each row's index into them: -1 without a group."""
     column, name_of = _NAMES[kind]
     names = name_of(rows[column].combine_chunks()).dictionary_encode()
     digests = (hashlib.sha256(name.encode()).digest() for name in names.dictionary.to_pylist())
@@ -125,7 +124,7 @@ def _hashes(rows: pa.Table, kind: str) -> tuple[npt.NDArray[np.int64], npt.NDArr
 
 
 def find_crossing(roster: Roster, kind: GroupKind) -> Crossing:
-    """The groups that stand on more than one side of train, validation and test."""
+    """Find the groups that are on more than one side of train, validation and test."""
     column = _NAMES[kind][0]
     rows = roster.rows.filter(pc.is_in(roster.rows["split"], value_set=pa.array(SIDES)))
     rows = rows.select([column, "split"]).filter(pc.is_valid(rows[column])).group_by([column, "split"]).aggregate([])
@@ -139,12 +138,12 @@ def find_crossing(roster: Roster, kind: GroupKind) -> Crossing:
 
 
 def measure_overlap(roster: Roster, split: str, trained_on: TrainedGroups) -> Overlap:
-    """How much of a side was trained on.
+    """Measure how much of a side was trained on.
 
     Args:
-        roster: of the features that are scored.
-        split: the side.
-        trained_on: groups of the training rows, of these or any other features.
+        roster: roster of the scored features.
+        split: side to measure.
+        trained_on: groups of the training rows, from these or other features.
     """
     rows = roster.rows.filter(pc.equal(roster.rows["split"], split))
     track, artist = trained_on.hold(rows, "track"), trained_on.hold(rows, "artist")
@@ -152,7 +151,7 @@ def measure_overlap(roster: Roster, split: str, trained_on: TrainedGroups) -> Ov
     table = rows.select(["track_id", "artist_id"])
     for name, values in facts.items():
         table = table.append_column(name, values if name == "known" else pa.array(values))
-    # A track stands in several rows where they disagree about its genre or artist.
+    # A track has several rows if they disagree about its genre or artist.
     by_track = table.group_by("track_id").aggregate([(name, "max") for name in facts])
     only_artist = table.filter(pc.and_(pa.array(artist), pa.array(~track)))["artist_id"]
     return Overlap(
@@ -166,13 +165,13 @@ def measure_overlap(roster: Roster, split: str, trained_on: TrainedGroups) -> Ov
 
 
 def check_division(roster: Roster, leak: Leak, kind: str, where: str) -> tuple[Crossing, Crossing]:
-    """Refuse a division in which more stands on both sides than was asked for.
+    """Refuse a division with groups on both sides that `leak` does not allow.
 
     Args:
-        roster: the division.
-        leak: what was asked for.
-        kind: of the protocol, for the way out.
-        where: the features, for the message.
+        roster: roster of the division.
+        leak: groups allowed on more than one side.
+        kind: kind of the protocol, for the advice in the message.
+        where: features, for the message.
 
     Returns:
         Tracks and artists on more than one side.
@@ -194,13 +193,13 @@ def check_division(roster: Roster, leak: Leak, kind: str, where: str) -> tuple[C
 
 
 def check_overlap(found: Overlap, leak: Leak, split: str, where: str) -> None:
-    """Refuse to score what was trained on, or artists that were, unless it was asked for.
+    """Refuse to score tracks or artists that were trained on, unless `leak` allows it.
 
     Args:
-        found: what was.
-        leak: what was asked for.
-        split: that is scored.
-        where: the features, for the message.
+        found: overlap of the scored and the training tracks.
+        leak: groups that may overlap.
+        split: scored split.
+        where: features, for the message.
 
     Raises:
         LeakageError: how many, an example, and what to do.
@@ -220,7 +219,7 @@ def check_overlap(found: Overlap, leak: Leak, split: str, where: str) -> None:
 
 
 def warn_of_overlap(found: Overlap, split: str, unit: Unit) -> str:
-    """What a report says in red; empty where nothing was heard."""
+    """Return the warning that a report shows in red; empty if nothing scored was trained on."""
     if not found.artists_heard:
         return ""
     of = f" of the {found.tracks} tracks of the split “{split}”"

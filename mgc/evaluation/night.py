@@ -1,4 +1,4 @@
-"""What a label run did, and the table that it left, as its report shows them."""
+"""The contents of a label run's report: what the run did, and the table that it left."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TrackCounts:
         pending: tracks left for a later run.
         removed: tracks that left the catalog.
         new: planned tracks that the table did not have.
-        changed: planned tracks whose bytes or place changed.
+        changed: planned tracks whose bytes or location changed.
         stale: planned tracks that another model had labeled.
         retried: planned tracks that were quarantined and due for another try.
         waiting: quarantined tracks whose next try is on a later night.

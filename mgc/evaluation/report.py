@@ -1,8 +1,8 @@
-"""The report: one HTML page that needs nothing but itself.
+"""The report: one self-contained HTML page.
 
-A caller describes what the page shows in the frozen dataclasses below; `render_report` makes the page. It holds no
-script and loads nothing: its content security policy forbids both. All text is escaped, and whatever looks like a
-credential in a URI is left out, since a report is made to be passed on.
+A caller describes the contents in the frozen dataclasses below; `render_report` makes the page. The page has no script
+and loads nothing: its content security policy forbids both. All text is escaped. Anything that looks like a credential
+in a URI is left out, since reports are made to be shared.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ _LONGEST_TEXT: Final = 400
 _CONFUSIONS_NAMED: Final = 5
 _NONE: Final = "\N{EN DASH}"
 
-# Control characters, marks that turn the direction of text around, and surrogates, which stand for the bytes of file
-# names that are not UTF-8 and which UTF-8 cannot write.
+# Control characters, marks that reverse the direction of text, and surrogates. Surrogates stand for bytes of file names
+# that are not UTF-8; UTF-8 cannot encode them.
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
 class EpochRow:
-    """What was measured after one epoch; None where it was not. Accuracies and F1 are 0 to 1."""
+    """The figures of one epoch; None if not measured. Accuracies and F1 are 0 to 1."""
 
     epoch: int
     train_loss: float | None = None
@@ -59,23 +59,23 @@ class EpochRow:
 
 @dataclass(frozen=True)
 class ReportContent:
-    """All that the page shows. A section without content is left out.
+    """The contents of the page. Sections without content are left out.
 
     Attributes:
         title: heading and title of the page.
-        leaks: shown in red above all else: what was scored and yet trained on, because someone asked for it.
-        notices: shown in a box at the top: a synthetic corpus, a licence to heed.
+        leaks: warnings, in red above everything else, that scored music was trained on (only if a user allowed it).
+        notices: notices in a box at the top, for example of a synthetic corpus or a licence to respect.
         model: facts about the model, name → value, in the order to show: bundle, recipe, features, parameters, seed.
-        scores: the model's scores on one split.
-        split_name: the split that `scores` is of.
-        split_description: what that split holds, and how it was kept apart from training.
-        history: one row an epoch.
-        labels_run: a run of the `label` job.
+        scores: scores of the model on one split.
+        split_name: split of `scores`.
+        split_description: contents of that split, and how it was kept apart from training.
+        history: one row per epoch.
+        labels_run: run of the `label` job.
         calibration: confidence against accuracy, on the same split.
         robustness: accuracy with pixels zeroed, on the same split.
-        embedding_map: tracks of the same split as the network sees them.
-        shots: accuracy of the genres by how much training they had, on the same split.
-        kept_epoch: the epoch of `history` whose weights the model has; None where nobody noted it.
+        embedding_map: map of the embeddings of the same split's tracks.
+        shots: accuracy of the genres by amount of training data, on the same split.
+        kept_epoch: epoch of `history` whose weights the model has; None if it was not recorded.
     """
 
     title: str
@@ -95,16 +95,16 @@ class ReportContent:
 
 
 def page_environment(*packages: str) -> Environment:
-    """What a page of the house is made with: its filters, all values escaped and cleaned, its style (`style.html`).
+    """Return the template environment of mgc's pages: filters, escaping and cleaning of all values, and `style.html`.
 
     Args:
-        packages: whose own templates are found, before those of this room.
+        packages: packages whose templates are searched before those of this one.
     """
     environment = Environment(
         loader=ChoiceLoader([*(PackageLoader(name, "") for name in packages), PackageLoader("mgc", "evaluation")]),
         autoescape=True,
         undefined=StrictUndefined,
-        # Every value that the template prints passes through here, so none can be forgotten.
+        # Every value that a template prints passes through here, so none can be forgotten.
         finalize=_printable,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -117,10 +117,10 @@ def page_environment(*packages: str) -> Environment:
 
 
 def render_report(content: ReportContent) -> str:
-    """Make the page. The same content gives the same text.
+    """Render the page. The same content gives the same text.
 
     Returns:
-        A whole HTML document that can be written as UTF-8.
+        A complete HTML document that can be written as UTF-8.
     """
     environment = page_environment()
     scores, run = content.scores, content.labels_run
@@ -147,22 +147,22 @@ def render_report(content: ReportContent) -> str:
 
 
 def report_json(content: ReportContent) -> JsonObject:
-    """What the page shows, as JSON-ready values. Its texts hold no credentials.
+    """Return the contents of the page as JSON-ready values, without credentials.
 
     Returns:
-        Where there is a labels run, everything of `LabelsRun.to_json`, and
+        All of `LabelsRun.to_json` if there is a labels run, and
 
         - `format_version`: 1
-        - `title`: of the page
-        - `notices`: a licence to heed, a synthetic corpus
-        - `leaks`: what was scored and yet trained on, a sentence each
+        - `title`: title of the page
+        - `notices`: notices of a synthetic corpus or a licence to respect
+        - `leaks`: sentences about scored music that was trained on
         - `model`: facts about the model, name → text
-        - `scores`, or null where the model was never scored: `split`, `description`, and what `Scores` has
-        - `history`: one object an epoch, what `EpochRow` has
-        - `kept_epoch`: of these, the one whose weights the model has, or null
-        - `calibration`, `robustness`, `embedding_map`, where they were measured: what `Calibration`, `Robustness` and
-          `EmbeddingMap` have
-        - `shots`: many-, medium- and few-shot genres, what `ShotScore` has; where the counts of training are known
+        - `scores`, or null if the model was never scored: `split`, `description`, and the fields of `Scores`
+        - `history`: one object per epoch, with the fields of `EpochRow`
+        - `kept_epoch`: epoch of `history` whose weights the model has, or null
+        - `calibration`, `robustness`, `embedding_map`, if measured: the fields of `Calibration`, `Robustness` and
+          `EmbeddingMap`
+        - `shots`, if training counts are known: many-, medium- and few-shot genres, with the fields of `ShotScore`
     """
     scores, run = content.scores, content.labels_run
     measured = {name: getattr(content, name) for name in ("calibration", "robustness", "embedding_map")}
@@ -188,7 +188,7 @@ def report_json(content: ReportContent) -> JsonObject:
 
 
 def _json_ready(value: object) -> JsonValue:
-    """The same without credentials in its texts, and without numbers that JSON has not: they become null."""
+    """Return the same value with credentials removed from texts, and with null for numbers that JSON does not have."""
     if isinstance(value, Mapping):
         return {str(name): _json_ready(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
@@ -203,14 +203,14 @@ def _json_ready(value: object) -> JsonValue:
 
 
 def _printable(value: object) -> object:
-    """A value as the page may show it: no credentials, nothing invisible, nothing that UTF-8 cannot write."""
+    """Return a value as the page may show it: no credentials, nothing invisible, nothing that UTF-8 cannot write."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
     return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), without_credentials(value))
 
 
 def _short(text: str) -> str:
-    # Credentials go first: cut in the middle, they would no longer be recognised.
+    # Remove credentials first: if cut in the middle, they would not be recognised.
     text = without_credentials(text)
     return text if len(text) <= _LONGEST_TEXT else text[:_LONGEST_TEXT] + "…"
 
@@ -220,7 +220,7 @@ def _percent(share: float | None, digits: int = 1) -> str:
 
 
 def _points(after: float, before: float | None) -> str:
-    """A change of a share, in percentage points."""
+    """Format a change of a share, in percentage points."""
     if before is None:
         return _NONE
     text = f"{100 * (after - before):+.1f}"
@@ -228,7 +228,7 @@ def _points(after: float, before: float | None) -> str:
 
 
 def _ends(interval: Interval | None, digits: int = 0, percent: bool = True) -> str:
-    """An interval of a share, in percent without the sign, or as the share itself."""
+    """Format an interval of a share, in percent without the sign or as the share itself."""
     if interval is None:
         return _NONE
     low, high = (f"{(100 if percent else 1) * end:.{digits}f}" for end in (interval.low, interval.high))
@@ -299,7 +299,7 @@ def _training_figures(history: Sequence[EpochRow], kept: int | None) -> list[tup
 
 
 def _confidence_figure(run: LabelsRun) -> Markup | None:
-    """The run's tracks as bars and the table before it as an outline; the table where one of them has no tracks."""
+    """Draw the run's tracks as bars and the table before it as an outline; if either is empty, add the table now."""
     mine, table, before = run.run_confidence, run.confidence, run.previous_confidence
     named = [
         (name, of)
@@ -311,7 +311,7 @@ def _confidence_figure(run: LabelsRun) -> Markup | None:
 
 
 def _about(run: LabelsRun) -> dict[str, Any]:
-    """What the sections of a labels run print besides the run itself."""
+    """Return the values that the sections of a labels run print besides the run itself."""
     counts, total = run.counts, run.quarantined
     reasons = {"new": counts.new, "changed": counts.changed, "of another model": counts.stale, "again": counts.retried}
     part = len(run.quarantine) < total
@@ -326,7 +326,7 @@ def _about(run: LabelsRun) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Bar:
-    """A genre's line in the table of genres. Shares are 0 to 1, `width` and `tick` shares of the longest bar."""
+    """A genre's line in the table of genres. Shares are 0 to 1; `width` and `tick` are shares of the longest bar."""
 
     genre: str
     tracks: int
@@ -338,7 +338,7 @@ class _Bar:
 
 
 def _genre_bars(run: LabelsRun) -> list[_Bar]:
-    """The genres of the table, of last night and of the training set, most frequent first."""
+    """Return the genres of the table, of last night and of the training set, most frequent first."""
     training, before = run.training_genre_share or {}, shares(run.previous_genre_counts or {})
     now = shares(run.genre_counts)
     genres = dict.fromkeys([*run.genre_counts, *training, *before])

@@ -1,8 +1,8 @@
-"""What is left of the accuracy when a share of the pixels of the features is set to zero.
+"""Accuracy of a model when a share of the pixels of its features is set to zero.
 
-The protocol of Minhas, Chie and Lee, "Music Genre Classification using Neural Networks" (UCLA): a model trained on
-clean features is tested on features with 25, 50 and 75 % of the pixels zeroed. Here the tested tracks are those of the
-split scored, not those that the model was trained on, as in the paper.
+This is the protocol of Minhas, Chie and Lee, "Music Genre Classification using Neural Networks" (UCLA): a model trained
+on clean features is tested on features with 25, 50 and 75 % of the pixels zeroed. The paper tests the training tracks;
+mgc tests the tracks of the scored split.
 
 Axes: N clips, X all axes of a clip, P pixels of a clip, R colours of a pixel.
 """
@@ -20,7 +20,7 @@ import numpy as np
 from mgc.evaluation.intervals import Interval
 
 SHARES: Final = (0.25, 0.5, 0.75)
-"""Of the pixels, as in the paper."""
+"""Shares of the pixels to zero, as in the paper."""
 
 SEED: Final = 0
 
@@ -35,11 +35,11 @@ ZERO: Final[Mapping[str, str]] = {
     "handcrafted": "a feature of 0, whatever its unit",
     "mfcc_statistics": "a statistic of 0",
 }
-"""What a stored 0 means, by kind of front end."""
+"""Meaning of a stored 0, by kind of front end."""
 
 
 def zero_of(kind: str) -> str:
-    """What a stored 0 means to a kind of front end, in words."""
+    """Return in words what a stored 0 means for a kind of front end."""
     return ZERO.get(kind, "a stored number of 0")
 
 
@@ -49,8 +49,8 @@ class RobustnessPoint:
 
     Attributes:
         zeroed: share of the pixels set to zero, 0 to 1; 0 is the clean test.
-        accuracy: share of right answers, 0 to 1.
-        accuracy_interval: 95 %, by bootstrap over groups; None where there are fewer than two.
+        accuracy: share of correct answers, 0 to 1.
+        accuracy_interval: 95 % interval by bootstrap over groups; None if there are fewer than two groups.
     """
 
     zeroed: float
@@ -63,9 +63,9 @@ class Robustness:
     """Accuracy at several levels of noise.
 
     Attributes:
-        points: the clean test first.
-        zero: what a zero means to the front end.
-        seed: of the pixels.
+        points: one point per level, the clean test first.
+        zero: meaning of a zero to the front end, in words.
+        seed: seed of the choice of pixels.
         chance: accuracy of answering at random, 0 to 1.
     """
 
@@ -76,17 +76,17 @@ class Robustness:
 
 
 def zero_pixels(clips_NX: np.ndarray, share: float, seed: int = SEED) -> np.ndarray:
-    """A copy of clips in which a share of each clip's pixels is zero.
+    """Return a copy of clips with a share of each clip's pixels set to zero.
 
-    Which pixels depends on the seed and on the clip's own contents, so neither on its neighbours nor on the order of
-    clips. Those of a smaller share are among those of a larger one. A pixel is a stored number, or the three colours of
-    an image at one place; one that was zero before counts as one of the share.
+    The choice of pixels depends only on the seed and the clip's own contents, not on its neighbours or the order of
+    clips. The pixels of a smaller share are among those of a larger one. A pixel is a stored number, or the three
+    colours of an image at one place. A chosen pixel that was already zero still counts towards the share.
 
     Args:
-        clips_NX: features as they are stored, before normalisation: (clips, numbers), (clips, bins, frames) or
-            (clips, height, width, colours).
-        share: of the P pixels of each clip, 0 to 1; round(share · P) are set.
-        seed: another seed, other pixels.
+        clips_NX: features as stored, before normalisation: (clips, numbers), (clips, bins, frames) or (clips, height,
+            width, colours).
+        share: share of the P pixels of each clip, 0 to 1; round(share · P) pixels are set.
+        seed: seed of the choice of pixels.
 
     Raises:
         ValueError: the share is not between 0 and 1.

@@ -20,7 +20,7 @@ _MAP_WIDTH: Final = 640.0
 _MAP_HEIGHTS: Final = (320.0, 640.0)
 _MAP_MARGIN: Final = 8.0
 _MAP_COLOURS: Final = 8
-"""Colours of the page for a map: after Okabe and Ito, whose palette colour-blind people tell apart."""
+"""Number of map colours on the page, after Okabe and Ito's palette for colour-blind readers."""
 
 _MARKS: Final = (
     "M-3.2 0a3.2 3.2 0 1 0 6.4 0a3.2 3.2 0 1 0-6.4 0z",
@@ -29,10 +29,10 @@ _MARKS: Final = (
     "M0-4.1l3.7 4.1l-3.7 4.1l-3.7-4.1z",
     "M0 3.9l3.6-6.2h-7.2z",
 )
-"""Circle, square, triangle, diamond, triangle upside down. Five shapes with eight colours make 40 different marks."""
+"""Circle, square, triangle, diamond and inverted triangle: five shapes in eight colours make 40 different marks."""
 
 _GENRES_MARKED: Final = 20
-"""More marks than this nobody tells apart: the rarest genres share one."""
+"""Most marks that readers can tell apart; the rarest genres share one."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class MapFigure:
     """A drawn map.
 
     Attributes:
-        svg: the element.
-        legend: of every mark its id in the SVG, the genre, or None for all the others, and how many tracks have it.
-        right: id of a mark without a genre, for a track that was answered rightly.
-        wrong: the same for one that was answered wrongly.
+        svg: SVG element.
+        legend: for every mark its id in the SVG, its genre (None for all others), and its number of tracks.
+        right: id of a mark without a genre, for a correctly answered track.
+        wrong: id of a mark without a genre, for a wrongly answered track.
     """
 
     svg: str
@@ -53,11 +53,11 @@ class MapFigure:
 
 
 def calibration_svg(calibration: Calibration, unit: str) -> str:
-    """The reliability diagram: accuracy of each bin of confidence with its interval, and below how many are in it.
+    """Draw the reliability diagram: the accuracy of each confidence bin with its interval, and below it the bin's size.
 
     Args:
-        calibration: what to draw.
-        unit: what was scored, in the plural.
+        calibration: calibration to draw.
+        unit: unit of the score, in the plural.
     """
     filled = [each for each in calibration.bins if each.accuracy is not None]
     with house_figure("calibration", _TALL_INCHES) as figure:
@@ -95,7 +95,7 @@ def calibration_svg(calibration: Calibration, unit: str) -> str:
             dress(axes)
         legend(figure)
         figure.align_ylabels()
-        # Bars of one colour side by side would run into one.
+        # Adjacent bars of one colour would merge.
         for bar in (*above.patches, *below.patches):
             bar.set_edgecolor(GRID)
         said = (
@@ -106,7 +106,7 @@ def calibration_svg(calibration: Calibration, unit: str) -> str:
 
 
 def robustness_svg(robustness: Robustness) -> str:
-    """Accuracy over the share of pixels that are zero."""
+    """Draw the accuracy over the share of zeroed pixels."""
     points = robustness.points
     with house_figure("robustness") as figure:
         axes = figure.add_subplot()
@@ -136,16 +136,16 @@ def robustness_svg(robustness: Robustness) -> str:
 
 
 def _whiskers(axes: Any, points: Sequence[tuple[float, float | None, Interval | None]]) -> None:
-    """A vertical line for each interval."""
+    """Draw a vertical line for each interval."""
     for x, _, interval in points:
         if interval is not None:
             axes.plot([x, x], [interval.low, interval.high], color=TEXT, linewidth=1.2, marker="_", markersize=6)
 
 
 def map_figure(shown: EmbeddingMap) -> MapFigure:
-    """Draw a map: colour and shape of a mark are the true genre, a hollow one was answered wrongly.
+    """Draw a map: colour and shape of a mark show the true genre, and a hollow mark a wrong answer.
 
-    Drawn by hand, mark by mark, since a thousand of matplotlib's take more room on the page.
+    Marks are written directly as SVG, since a thousand matplotlib marks would make the page larger.
     """
     counts = Counter(point.genre for point in shown.points)
     ranked = sorted(counts, key=lambda genre: (-counts[genre], genre))
@@ -174,7 +174,7 @@ def map_figure(shown: EmbeddingMap) -> MapFigure:
 
 
 def _mark(kind: str) -> str:
-    """A filled and a hollow mark to draw again and again."""
+    """Return a filled and a hollow mark, defined once for reuse."""
     number = None if kind == "o" else int(kind)
     shape = _MARKS[0] if number is None else _MARKS[number % len(_MARKS)]
     colour = "var(--muted)" if number is None else f"var(--map-{number % _MAP_COLOURS + 1})"
@@ -185,7 +185,7 @@ def _mark(kind: str) -> str:
 
 
 def _placed(shown: EmbeddingMap) -> tuple[Any, float]:
-    """From the map's numbers to places on the page, the same scale both ways; and the height of the picture."""
+    """Return a function from map to page coordinates, with equal scales on both axes, and the height of the picture."""
     xs, ys = [point.x for point in shown.points], [point.y for point in shown.points]
     wide, high = max(max(xs) - min(xs), 1e-6), max(max(ys) - min(ys), 1e-6)
     room = _MAP_WIDTH - 2 * _MAP_MARGIN

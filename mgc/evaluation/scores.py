@@ -19,24 +19,24 @@ from mgc.errors import BundleError, FeaturesError
 from mgc.evaluation.intervals import GroupKind, Interval, Resampled, ResamplingGroups, interval, resample
 
 TOP_K: Final = (2, 3)
-"""The k of top-k accuracy; a k that is not below the number of genres is left out, since it is always right."""
+"""Values of k for top-k accuracy. A k not below the number of genres is left out, since it is always right."""
 
 
 @dataclass(frozen=True)
 class GenreScore:
-    """How one genre fared. An interval is of 95 %, and None where fewer than two groups bear on it.
+    """Scores of one genre. Intervals are 95 % intervals, and None if fewer than two groups contribute.
 
     Attributes:
-        genre: its name.
-        precision: share of right answers among those that name the genre, 0 to 1; None if the model never named it.
+        genre: name of the genre.
+        precision: share of correct answers among those that name the genre, 0 to 1; None if the model never named it.
         recall: share of the genre's tracks that were found, 0 to 1; None if the split has none.
         f1: harmonic mean of the two, 0 to 1 (0 where no track was found); None if the split has no track of the genre.
-        support: tracks of the genre in the split.
-        answered: tracks that the model gave the genre.
-        precision_interval: of the precision.
-        recall_interval: of the recall.
-        f1_interval: of F1; None also where every replicate of the bootstrap has the same.
-        groups: groups (artists) that have tracks of the genre; None in scores from before they were counted.
+        support: number of tracks of the genre in the split.
+        answered: number of tracks to which the model gave the genre.
+        precision_interval: interval of the precision.
+        recall_interval: interval of the recall.
+        f1_interval: interval of F1; None also if all bootstrap replicates are equal.
+        groups: number of groups (artists) with tracks of the genre; None in older scores, which did not count them.
     """
 
     genre: str
@@ -55,30 +55,30 @@ class GenreScore:
 class Scores:
     """Scores of one model on one split. All shares are 0 to 1.
 
-    The intervals are of 95 %, by bootstrap over groups: see `mgc.evaluation.intervals`. One is None where there are
-    fewer than two groups, and macro-F1's also where every replicate has the same.
+    Intervals are 95 % intervals by bootstrap over groups: see `mgc.evaluation.intervals`. An interval is None if there
+    are fewer than two groups; that of macro-F1 also if all replicates are equal.
 
     Attributes:
-        tracks: N, the tracks scored; clips where `unit` says so, here and wherever tracks are spoken of.
+        tracks: number N of scored tracks. Here and below, tracks are clips if `unit` says so.
         accuracy: share of tracks whose most probable genre is the true one.
-        macro_f1: mean F1 over the genres that the split has tracks of. Wrongly naming any other genre still counts, as
-            a track missed; such a genre has no F1 of its own and is not averaged in as a zero.
+        macro_f1: mean F1 over the genres that have tracks in the split. Any other genre has no F1 and is not averaged
+            in as a zero, but answering it wrongly still counts as a missed track.
         top_k_accuracy: k → share of tracks whose true genre is among the k most probable.
         chance: 1/G, the expected accuracy of answering at random.
-        majority_genre: the most frequent genre of the split.
+        majority_genre: most frequent genre of the split.
         majority_accuracy: accuracy of always answering `majority_genre`.
-        per_genre: one row a genre, in the order of `genres`.
-        confusion: tracks, rows by true genre, columns by answered genre.
+        per_genre: one row per genre, in the order of `genres`.
+        confusion: counts of tracks, rows by true genre, columns by answered genre.
         genres: names, in the order of the taxonomy.
-        accuracy_interval: of the accuracy.
-        macro_f1_interval: of macro-F1. A replicate without any track of a genre averages over the others.
-        top_k_intervals: k → of the top-k accuracy.
-        unit: what was scored.
-        groups: how many groups the bootstrap drew from.
-        effective_groups: how many groups of one size would be worth as much, at least; see
+        accuracy_interval: interval of the accuracy.
+        macro_f1_interval: interval of macro-F1. A replicate without tracks of a genre averages over the others.
+        top_k_intervals: k → interval of the top-k accuracy.
+        unit: unit of the score.
+        groups: number of groups that the bootstrap drew from.
+        effective_groups: least number of equal-sized groups that would be worth as much; see
             `ResamplingGroups.effective_count`.
-        group_kind: what a group is. The three are None in scores from before intervals were by groups; their one
-            interval, of the accuracy, is Wilson's, which takes tracks as independent.
+        group_kind: kind of the groups. Scores from before intervals used groups have None for these three. Their only
+            interval, of the accuracy, is Wilson's, which treats tracks as independent.
     """
 
     tracks: int
@@ -100,12 +100,12 @@ class Scores:
     group_kind: GroupKind | None = None
 
     def to_json(self) -> JsonObject:
-        """JSON-ready values; the k of `top_k_accuracy` and `top_k_intervals` become strings."""
+        """Return JSON-ready values; the k of `top_k_accuracy` and `top_k_intervals` become strings."""
         return to_json(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, object]) -> Scores:
-        """Inverse of `to_json`; fields that it does not know are ignored, and scores of older bundles are understood.
+        """Read scores from the values of `to_json` or of older bundles; unknown fields are ignored.
 
         Raises:
             BundleError: a field is missing or of the wrong type.
@@ -130,21 +130,21 @@ def score(
 ) -> Scores:
     """Score a model's probabilities against the true genres.
 
-    The answer to a track is its most probable genre; of equally probable ones the first in the order of the taxonomy.
+    The answer for a track is its most probable genre, or the first of several in the order of the taxonomy.
 
     Args:
         true_genres: (N,) integers, 0 to G-1.
-        probabilities_NG: (N, G) finite numbers; only their order within a row counts, so logits do as well.
+        probabilities_NG: (N, G) finite numbers; only their order within a row counts, so logits work too.
         genres: G unique names.
-        groups: which tracks are alike, for the intervals; by default every track is a group of its own.
-        unit: what a row is.
+        groups: groups of similar tracks, for the intervals; by default every track is its own group.
+        unit: unit of a row.
 
     Raises:
         FeaturesError: there is no track to score.
         BundleError: the probabilities or the true genres do not fit the taxonomy, or are not finite.
         ValueError: the arrays, or the groups, do not have the same N.
     """
-    # scikit-learn takes a second to import; who only reads or shows scores need not wait for it.
+    # scikit-learn takes a second to import; code that only reads or shows scores need not wait for it.
     from sklearn.metrics import precision_recall_fscore_support
 
     truth_N = np.asarray(true_genres)
@@ -154,14 +154,14 @@ def score(
     groups = groups or ResamplingGroups.singles(N, unit)
     if len(groups.index_N) != N:
         raise ValueError(f"{len(groups.index_N)} units are grouped, {N} are scored")
-    # Not sklearn's top_k_accuracy_score: it breaks ties towards the last genre, argmax towards the first, so that among
-    # equal probabilities its top 2 can miss what the top 1 has.
+    # Avoid sklearn's top_k_accuracy_score: it breaks ties towards the last genre, argmax towards the first. Among equal
+    # probabilities its top 2 could miss the top 1.
     ranked_NG = np.argsort(-probabilities_NG, axis=1, kind="stable")
     answers_N = ranked_NG[:, 0]
     place_N = np.argmax(ranked_NG == truth_N[:, None], axis=1)
 
     labels = np.arange(G)
-    # Not sklearn's confusion_matrix: it warns where one genre is all there is.
+    # Avoid sklearn's confusion_matrix: it warns if there is only one genre.
     confusion_GG = np.bincount(truth_N * G + answers_N, minlength=G * G).reshape(G, G)
     precision_G, recall_G, f1_G, support_G = precision_recall_fscore_support(
         truth_N, answers_N, labels=labels, average=None, zero_division=0.0
@@ -211,10 +211,10 @@ def score(
 def _resample(
     truth_N: npt.NDArray[Any], answers_N: npt.NDArray[Any], place_N: npt.NDArray[Any], G: int, groups: ResamplingGroups
 ) -> Resampled:
-    """Counts for all intervals at once.
+    """Resample the counts for all intervals at once.
 
-    In order: right answers of each genre, tracks of each genre, answers of each genre, all tracks, tracks whose true
-    genre is the first, among the first two, the first three, …
+    The order of counts is: correct answers of each genre, tracks of each genre, answers of each genre, all tracks,
+    tracks whose true genre is the most probable, among the two most probable, the three most probable, …
     """
     units = np.arange(len(truth_N))
     right_N = place_N == 0

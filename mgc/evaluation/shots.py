@@ -1,7 +1,7 @@
-"""Accuracy by how much training there was: many-, medium- and few-shot genres.
+"""Accuracy by amount of training data: many-, medium- and few-shot genres.
 
-After Liu et al. 2019 ("Large-Scale Long-Tailed Recognition in an Open World") and Kang et al. 2020, whose groups are
-genres of more than 100, of 20 to 100, and of fewer than 20 training samples. Axes: G genres, in one order throughout.
+The groups follow Liu et al. 2019 ("Large-Scale Long-Tailed Recognition in an Open World") and Kang et al. 2020: genres
+with more than 100, with 20 to 100, and with fewer than 20 training samples. Axes: G genres, always in the same order.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mgc.errors import ConfigError
 GROUPS: Final = ("many", "medium", "few")
 
 LIU_THRESHOLDS: Final = (100, 20)
-"""Many: more than the first; few: fewer than the second (Liu et al. 2019)."""
+"""Thresholds: many-shot genres have more than the first, few-shot genres fewer than the second (Liu et al. 2019)."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class ShotScore:
 
     Attributes:
         group: one of `GROUPS`.
-        genres: their names, from the most to the least trained on; perhaps none.
-        training_counts: of these genres.
-        tracks: of these genres, in the split scored.
-        accuracy: mean over the genres of the share of their tracks answered rightly, 0 to 1; a genre without a track in
-            the split is left out. On a balanced split it is the share of the group's tracks. None without any track.
+        genres: names, from the most to the fewest training samples; may be empty.
+        training_counts: training samples of each of these genres.
+        tracks: number of tracks of these genres in the scored split.
+        accuracy: mean over the genres of the share of their tracks answered correctly, 0 to 1. Genres without a track
+            in the split are left out. On a balanced split it is the share of the group's tracks. None without tracks.
     """
 
     group: str
@@ -47,15 +47,15 @@ def shot_scores(
     training_counts: Sequence[int],
     thresholds: tuple[int, int] | None = None,
 ) -> tuple[ShotScore, ShotScore, ShotScore]:
-    """Scores of the three groups, many first.
+    """Return the scores of the three groups, many-shot first.
 
     Args:
         confusion_GG: counts of tracks, true genres in rows, answers in columns.
         genres: names.
         training_counts: training samples of each genre.
-        thresholds: many-shot genres have more than the first, few-shot ones fewer than the second; `LIU_THRESHOLDS` are
-            those of the literature. None: thirds of the genres by falling count, of equal ones by name; where three
-            does not divide their number, the first groups have one more.
+        thresholds: many-shot genres have more samples than the first, few-shot genres fewer than the second;
+            `LIU_THRESHOLDS` are those of the literature. None divides the genres into thirds by falling count, and by
+            name where counts are equal. If their number is not a multiple of three, the first groups have one more.
 
     Raises:
         ConfigError: the thresholds are not in falling order.
@@ -95,5 +95,5 @@ def shot_scores(
 
 
 def shots_to_json(scores: Sequence[ShotScore]) -> list[JsonObject]:
-    """JSON-ready: one object a group, with the fields of `ShotScore`."""
+    """Return JSON-ready values: one object per group, with the fields of `ShotScore`."""
     return [to_json(score) for score in scores]
