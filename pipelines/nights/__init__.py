@@ -1,1 +1,1 @@
-"""A night: asked for, planned, reported."""
+"""A night of the label job: its request, its plan and its report."""

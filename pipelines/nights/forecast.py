@@ -1,4 +1,4 @@
-"""`mgc plan`: the plan of a night, and a forecast of it on clusters that are not here."""
+"""`mgc plan`: print the plan of a night, and forecast it on other clusters."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def plan(request: PlanRequest) -> Summary:
     """Print the plan of a night, a forecast of a workload, or both.
 
     Raises:
-        ConfigError: a forecast of this plan has nothing to go by.
+        ConfigError: there is not enough information to forecast this plan.
     """
     if request.simulate is not None and request.simulate in WORKLOADS:
         bundle = open_bundle(request.bundle)
@@ -54,7 +54,7 @@ def _plan_night(asked: NightRequest, request: PlanRequest) -> Summary:
 def _forecast(
     workload: Workload, request: PlanRequest, bundle: Bundle, past: Sequence[Throughput]
 ) -> dict[str, JsonValue]:
-    """Simulate a night by the rates of past runs or else those of BENCHMARKS.md, and print it."""
+    """Simulate a night with the rates of past runs, or else those of BENCHMARKS.md, and print the forecast."""
     machine = Machine(cores=request.cores, gpus=request.gpus, price_per_hour=request.price_per_hour)
     rates = Rates().calibrated(past)
     forecasts = simulate(workload.heard_by(bundle.experiment.listening), rates, machine, request.nodes)
@@ -68,7 +68,7 @@ def _forecast(
 
 
 def workload_of(tracks: int, size_bytes: int, past: Sequence[Throughput], known_rows: int) -> Workload:
-    """Return what a plan has to label. The average length of its tracks is that of past runs.
+    """Return the workload of a plan. The average length of its tracks is that of past runs.
 
     Raises:
         ConfigError: there is nothing to label, or no past run with the length of its tracks.

@@ -26,14 +26,14 @@ from pipelines.nights.report import RunFacts, report_uri, summarize_run, write_r
 from pipelines.nights.requests import LabelRequest
 
 _SECONDS: Final = ("audio_seconds", "heard_seconds", "fetch_seconds", "listen_seconds", "predict_seconds")
-"""Sums of the job's counters that `Throughput` keeps."""
+"""Sums of the job's counters to keep in `Throughput`."""
 
 _MOST_PASSES: Final = 3
-"""Number of times that a run labels the tracks whose rows did not arrive."""
+"""Most passes of a run over tracks whose rows have not arrived."""
 
 
 def label(request: LabelRequest) -> Summary:
-    """Bring the labels table up to date, or print what that would take."""
+    """Bring the labels table up to date, or print what that would do and take."""
     limits = thresholds(request.thresholds)
     if request.dry_run:
         night = open_night(request.night)
@@ -86,12 +86,12 @@ def _up_to_date(plan: Plan, labels: Uri, outputs: dict[str, str]) -> Summary:
 def _report(night: Night, committed: CommittedRun, facts: RunFacts, outputs: dict[str, str]) -> list[str]:
     """Write the report of a committed run. Returns its alarms.
 
-    The labels are true even without a report, and a scheduler that ran the job again would find nothing to do. So a
-    report that cannot be written is one more alarm.
+    The labels are valid even without a report, and running the job again would find nothing to do. So a report that
+    cannot be written is only one more alarm.
     """
     labels, bundle = night.table.uri, night.bundle
     try:
-        # As the run left it: other commits may have come since.
+        # Read the version that the run made, because other commits may have come since.
         run = summarize_run(LabelsTable(labels, committed.version), bundle, facts)
         write_report(labels, run, bundle, [*bundle.training.notices, *night.notices])
     except MgcError as error:
@@ -110,10 +110,10 @@ def _describe_plan(plan: Plan) -> str:
 
 
 def _stage_all(night: Night, profile: Profile, until: datetime | None) -> tuple[Plan, Throughput]:
-    """Stage a row for every planned track. Rows that an earlier, killed run staged are kept.
+    """Stage a row for every planned track. Keeps rows that an earlier, killed run staged.
 
     Returns:
-        The plan without the tracks that were not reached in time, and what the run took.
+        The plan without the tracks that were not reached in time, and the measurements of the run.
 
     Raises:
         LabelsError: tracks have no row after several passes.
@@ -150,11 +150,11 @@ def _is_over(until: datetime | None) -> bool:
 
 
 def _measure(progress: ProgressHandle, began: datetime, profile: Profile) -> Throughput:
-    """Return what a pass took."""
+    """Return the measurements of a pass."""
     try:
         sums, first = progress.sums()
     except RayError:
-        # Lost figures are no reason to lose a night.
+        # Missing figures must not fail a night.
         sums, first = {}, None
     now = datetime.now(UTC).timestamp()
     first = now if first is None else first

@@ -1,4 +1,4 @@
-"""A night that is planned and not begun, and what it would do."""
+"""Plan a night, and describe what it would do."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ COUNT_LABELS: Final = {
     "removed": "gone from the catalog",
     "corrected": "corrected by a curator",
 }
-"""What to call the counts of a plan, for people."""
+"""Readable names of the counts of a plan."""
 
 
 @dataclass(frozen=True)
 class Night:
-    """A night that is planned and not begun.
+    """A night that is planned but not begun.
 
     Attributes:
         bundle: the model.
-        table: the labels table that was planned against.
-        plan: what to do.
+        table: the labels table that the plan is based on.
+        plan: the plan.
         notices: the catalog's notices.
     """
 
@@ -55,7 +55,7 @@ class Night:
 
 
 def open_night(request: NightRequest) -> Night:
-    """Compare the catalog with the labels table. Nothing is written."""
+    """Compare the catalog with the labels table. Writes nothing."""
     bundle = open_bundle(request.bundle)
     corrections = None
     if request.overrides is not None:
@@ -82,7 +82,7 @@ def open_night(request: NightRequest) -> Night:
 
 
 def describe_night(night: Night) -> dict[str, int | float]:
-    """Print what a night would do, and what it would take on the machines at hand. Returns the same as counts."""
+    """Print what a night would do, and what it would take on the available machines. Returns the same as counts."""
     todo = night.plan.todo
     size = int(pc.sum(todo["size_bytes"]).as_py() or 0)
     past = past_runs(night.table, night.bundle.features_id, night.bundle.id)

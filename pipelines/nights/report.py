@@ -1,4 +1,4 @@
-"""The report of a night: what a run of `mgc label` did, and the table that it left, as a page and as JSON.
+"""Report a night as a page and as JSON: what a run of `mgc label` did, and the resulting table.
 
 DuckDB counts the table as the run left it and as it was before: one pass over each for all counts, and one more for
 each of flips, quarantined tracks and overrides, where there are any. DuckDB's memory is limited. After a change of the
@@ -58,7 +58,7 @@ PAIRS_SHOWN: Final = 20
 """Number of pairs of genres, and of examples, that a report lists for flips and for overrides."""
 
 Row = dict[str, Any]
-"""A row of a query by column. The columns have types of their own."""
+"""Values of a query's row by column. Their types differ."""
 
 # A table of ten million rows has a few thousand groups. `tries` includes this run's try. A correction makes a track
 # that could not be decoded `labeled`, and keeps its error.
@@ -112,13 +112,13 @@ _OVERRIDES: Final = f"""
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a report says about a run beside what the table holds.
+    """Facts about a run for its report that are not in the table.
 
     Attributes:
         plan: the run's plan, without the tracks that it did not reach.
-        source: what was labelled.
-        started: aware time at which the job began.
-        measured: what the run took; None where nothing went through the stages.
+        source: labelled catalog or source.
+        started: start time of the job, aware.
+        measured: measurements of the run; None if nothing went through the stages.
         limits: thresholds of the alarms.
     """
 
@@ -130,12 +130,12 @@ class RunFacts:
 
 
 def summarize_run(table: LabelsTable, bundle: Bundle, facts: RunFacts) -> LabelsRun:
-    """Return what a report says about a run and the table that it left.
+    """Return the content of the report on a run and the resulting table.
 
     Args:
         table: labels table as the run left it.
         bundle: the model.
-        facts: what else to say about the run.
+        facts: other facts about the run.
 
     Raises:
         LabelsError: the table, or its version before the run, cannot be read.
@@ -339,7 +339,7 @@ def _rows(quarantined: Sequence[Row], most: int) -> list[QuarantineRow]:
 
 
 def _count_overrides(connection: duckdb.DuckDBPyConnection, labels: pads.Dataset) -> Overrides:
-    # `top_k` is wide and corrections are few: by their statistics, Arrow skips files without one.
+    # `top_k` is wide and corrections are few. Arrow skips files whose statistics show none.
     connection.register("labels", labels.filter(pc.field("override_by").is_valid()))
     groups = _fetch(connection, _OVERRIDES)
     pairs: Counter[tuple[str, str]] = Counter()

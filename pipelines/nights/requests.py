@@ -1,4 +1,4 @@
-"""What the jobs around the labels table are asked to do, and the options of a night.
+"""Requests to the jobs around the labels table, and the options of a night.
 
 A command line makes these, so this module imports nothing heavy.
 """
@@ -38,7 +38,7 @@ class NightRequest:
         labels: folder of the labels table.
         bundle: folder of the model, or the name of the shipped one.
         limit: number of tracks of the catalog to look at, from its beginning; None for all.
-        gone: what happens to rows whose track is no longer in the catalog.
+        gone: treatment of rows whose track is no longer in the catalog.
         retry_all: whether to retry every quarantined track.
         overrides: file of a curator's corrections; None keeps those of the table.
     """
@@ -61,7 +61,7 @@ class LabelRequest:
         profile: profile of an open Ray session, or the name of a profile; None uses all there is.
         until: aware time at which to stop starting tracks and commit those that are done.
         thresholds: values of the report's alarms by name, as text; others keep their defaults.
-        dry_run: whether to print the plan only.
+        dry_run: whether only to print the plan.
     """
 
     night: NightRequest
@@ -73,11 +73,11 @@ class LabelRequest:
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """Print the plan of a night, or what a workload takes on clusters that are not here.
+    """Print the plan of a night, or a forecast of a workload on other clusters.
 
     Attributes:
         night: the night to plan; None for a workload that needs no catalog.
-        labels: folder of the labels table whose past runs give the rates; None where there is none.
+        labels: folder of the labels table whose past runs give the rates; None without one.
         bundle: folder of the model, or the name of the shipped one.
         simulate: workload to simulate: `THIS_PLAN`, one of `LARGE_CATALOGS`, or None for no simulation.
         nodes: numbers of nodes to simulate.
@@ -105,7 +105,7 @@ class ShowRequest:
         limit: largest number of rows of each printed table.
         genre: genre whose tracks to print; None for all.
         rows: whether to print tracks, and not only counts.
-        dry_run: whether to count only.
+        dry_run: whether only to count.
     """
 
     labels: Uri
@@ -144,7 +144,7 @@ class RollbackRequest:
         labels: folder of the labels table.
         version: name of the version.
         limit: largest number of examples that a dry run prints.
-        dry_run: whether to print the differences only.
+        dry_run: whether only to print the differences.
     """
 
     labels: Uri
@@ -161,7 +161,7 @@ class VacuumRequest:
         labels: folder of the labels table.
         keep: number of versions that stay readable.
         limit: largest number of files to name.
-        dry_run: whether to name the files only.
+        dry_run: whether only to name the files.
     """
 
     labels: Uri
@@ -192,7 +192,7 @@ class ExportRequest:
 
 
 class TimeOfDay(click.ParamType[datetime]):
-    """A time to stop at: HH:MM for the next such time by this machine's clock, or ISO 8601."""
+    """A time to stop at: HH:MM for the next such time on this machine's clock, or ISO 8601."""
 
     name = "TIME"
 
@@ -219,7 +219,7 @@ def night_options(needed: bool = True) -> Callable[[Callable[..., Summary]], Cal
     """Return a decorator that adds the options of a night to a command.
 
     Args:
-        needed: whether the command needs a night. It gets one as `night` then. Otherwise `night` is None if
+        needed: whether the command needs a night. If so, it gets one as `night`. Otherwise `night` is None if
             CATALOG-or-SOURCE or --labels is missing, and the command also gets `labels` and `bundle`.
     """
     return functools.partial(_with_options, needed=needed)

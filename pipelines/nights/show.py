@@ -1,4 +1,4 @@
-"""`mgc show`: tables of a labels table's rows, for people."""
+"""`mgc show`: print rows of a labels table as readable tables."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _rows(connection: duckdb.DuckDBPyConnection, present: str, limit: int, genre
     table.add_column("damage")
     for track, top, confidence, top_k, seconds, damage in found:
         others = ", ".join(f"{item['genre']} {item['probability']:.2f}" for item in (top_k or [])[1:])
-        # A track with a curator's genre may have no answer of the model.
+        # A track with a curator's genre may have no prediction from the model.
         numbers = [
             "" if value is None else f"{value:{form}}" for value, form in ((confidence, ".2f"), (seconds, ".1f"))
         ]

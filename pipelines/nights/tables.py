@@ -17,7 +17,7 @@ from mgc.units import format_bytes
 from pipelines.command.console import plain
 
 _DONE: Final = ("new", "changed", "stale", "retry", "removed", "corrected", "labeled", "quarantined", "pending")
-"""Counts of a run, in the order in which they are printed. Tracks that it left alone are not printed."""
+"""Counts of a run to print, in this order. Tracks that the run did not touch are not printed."""
 
 _TITLES: Final = {
     "flipped": "another genre",
@@ -31,7 +31,7 @@ _TITLES: Final = {
 
 
 def history_table(log: Sequence[Commit], labels: Uri, limit: int) -> Group:
-    """Return a table of the newest commits. The two commits of a vacuum are one line."""
+    """Return a table of the newest commits. Shows the two commits of a vacuum as one line."""
     table = _table("version", "when (UTC)", "what", "tracks", "model", right=(0,))
     kept = given_up(log)
     shown = 0
@@ -40,7 +40,7 @@ def history_table(log: Sequence[Commit], labels: Uri, limit: int) -> Group:
         commit = log[place]
         version, merged = str(commit.version), commit
         below = log[place + 1] if place + 1 < len(log) else None
-        # The later entry says only that the vacuum ended, the earlier one how much it deleted.
+        # The later entry only records the end of the vacuum; the earlier one records how much it deleted.
         if commit.what == VACUUM and not commit.counts.get("bytes") and below is not None and below.what == VACUUM:
             version, merged = f"{below.version}-{commit.version}", below
             place += 1
@@ -55,10 +55,10 @@ def difference_tables(found: Difference, versions: tuple[int, int], labels: Uri,
     """Return tables of counts, flips by genre, and examples of each kind.
 
     Args:
-        found: what differs.
+        found: differences to show.
         versions: the versions before and after.
         labels: folder of the labels table.
-        limit: number of examples that were asked for.
+        limit: requested number of examples.
     """
     before, after = versions
     counts = _table("", "tracks", right=(1,))
@@ -159,7 +159,7 @@ def _state(row: Row | None) -> str:
     gone = f", gone from the catalog since {_time(row['removed_at'])}" if row["removed_at"] else ""
     if row["status"] == "labeled":
         by = f", by {row['override_by']}" if row["override_by"] else ""
-        # The confidence is about the model's answer, not the curator's.
+        # The confidence belongs to the model's answer, not the curator's.
         confidence = "" if by or row["confidence"] is None else f" {row['confidence']:.2f}"
         return f"labeled {row['genre_top']}{confidence}{by}{gone}"
     return f"{row['status']} ({row['error_kind']}){gone}"
@@ -192,7 +192,7 @@ def _tracks(commit: Commit) -> str:
 
 
 def _title(text: str) -> RenderableType:
-    """Return a title on a line of its own: rich wraps a table's title to the table's width."""
+    """Return a title on its own line, because rich wraps a table's title to the width of the table."""
     return Text.from_markup(plain(text), style="italic")
 
 

@@ -1,4 +1,4 @@
-"""The words of `mgc labels`: print, compare, restore, vacuum and export versions of a labels table."""
+"""Subcommands of `mgc labels`: print, compare, restore, vacuum and export versions of a labels table."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def show_history(labels: Uri, limit: int) -> Summary:
 
 
 def show_differences(request: DiffRequest) -> Summary:
-    """Print what differs between two versions, and write it to a file where one is asked for."""
+    """Print the differences between two versions, and write them to a file if one is requested."""
     labels, out = request.labels, None
     if request.out is not None:
         as_csv = request.out.text.lower().endswith(".csv")

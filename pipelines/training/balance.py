@@ -37,13 +37,13 @@ _FIGURES: Final = ("accuracy", "macro_f1", *GROUPS)
 def plan_experiments(
     recipe: str, methods: Sequence[str], seeds: Sequence[int], fields: Mapping[str, str]
 ) -> dict[tuple[str, int], Experiment]:
-    """Return what to train, by method and seed: all methods of one seed, then those of the next.
+    """Return the experiments to train, by method and seed: all methods of one seed, then those of the next.
 
     Args:
         recipe: name of the recipe.
         methods: names from `METHODS`.
         seeds: seeds of each method.
-        fields: fields of the recipe that are set for all methods, by dotted name.
+        fields: fields of the recipe to set for all methods, by dotted name.
 
     Raises:
         ConfigError: a method or a field is unknown, or a method sets one of `fields` itself.
@@ -69,9 +69,9 @@ class ModelScore:
     Attributes:
         method: name from `METHODS`.
         seed: seed of the training.
-        split: split that was scored.
-        tracks: number of tracks that were scored.
-        accuracy: share of the tracks that were answered rightly.
+        split: scored split.
+        tracks: number of scored tracks.
+        accuracy: share of tracks with the right genre.
         macro_f1: mean F1 over the genres.
         shots: scores of the groups of genres.
         bundle_id: id of the bundle.
@@ -128,7 +128,7 @@ def tabulate(
 
 
 def render_markdown(rows: Sequence[ModelScore]) -> str:
-    """Return the table with a line for each method and seed, and the mean and deviation of several seeds below."""
+    """Return the table: a line for each method and seed, and below them mean and deviation over several seeds."""
     lines = [f"| method | seed | {' | '.join(_FIGURES)} |", "| --- " * (len(_FIGURES) + 2) + "|"]
     methods = list(dict.fromkeys(row.method for row in rows))
     for method in methods:
@@ -142,12 +142,12 @@ def render_markdown(rows: Sequence[ModelScore]) -> str:
 
 
 def compare_balance(request: BalanceRequest) -> Summary:
-    """Train and score the models that are not there yet, and write the table.
+    """Train and score the missing models, and write the table.
 
     Connects to Ray unless the request has the profile of an open session.
     """
     dataset, _ = read_features(request.features)
-    # Methods and seeds leave the protocol as it is.
+    # Methods and seeds do not change the protocol.
     protocol = next(iter(request.experiments.values())).protocol
     counts = read_roster(dataset, protocol).limited(request.limit, (TRAIN,)).class_counts(TRAIN)
     totals: JsonObject = {"models": len(request.experiments), "train_clips": sum(counts.values())}
@@ -163,7 +163,7 @@ def compare_balance(request: BalanceRequest) -> Summary:
             say(f"{method}, seed {seed} ({len(rows) + 1} of {len(request.experiments)})")
             bundle = _train_scored(request, method, seed, profile)
             rows.append(tabulate(bundle, method, seed, counts, thresholds))
-            # After each model: a table of those that are done is worth having.
+            # Write the table after each model, because a partial one is useful too.
             text = json.dumps({**facts, "rows": [row.to_json() for row in rows]}, indent=2)
             files.write_bytes(request.out / "results.json", f"{text}\n".encode())
             files.write_bytes(request.out / "results.md", render_markdown(rows).encode())
@@ -172,7 +172,7 @@ def compare_balance(request: BalanceRequest) -> Summary:
 
 
 def _train_scored(request: BalanceRequest, method: str, seed: int, profile: Profile) -> Bundle:
-    """Return the bundle of a method and seed, trained and scored now if it was not before."""
+    """Return the bundle of a method and seed. Trains and scores it now if that is not done yet."""
     out = request.out / f"{method}-{seed}"
     train_bundle(
         TrainRequest(

@@ -24,5 +24,5 @@ METHODS: Final[Mapping[str, Mapping[str, str]]] = {
 }
 """Fields that each method sets on top of the recipe.
 
-With a τ of 1, `logit_adjusted` and `balanced_softmax` are the same but for rounding: how far apart they come out is
-chance."""
+With a τ of 1, `logit_adjusted` and `balanced_softmax` are the same except for rounding. Any difference in their scores
+is chance."""

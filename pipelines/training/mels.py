@@ -1,4 +1,4 @@
-"""Published thumbnails of FMA-small as features to train on."""
+"""Import published thumbnails of FMA-small as features to train on."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _BATCH_ROWS = 1024
 
 
 def import_mels(request: ImportRequest) -> Summary:
-    """Write the features. With a ratio, training tracks are thinned to a long tail; others stay as they are.
+    """Write the features. With a ratio, thin the training tracks to a long tail and keep all others.
 
     Raises:
-        FeaturesError: there are features at `out`, or the file is no file of mels.
+        FeaturesError: there are features at `out`, or the file does not hold mels.
     """
     dataset = open_parquet(request.source, "Give the Parquet file of mels.", FeaturesError)
     total = dataset.count_rows()

@@ -1,4 +1,4 @@
-"""Features of a catalog's tracks. Tracks whose features are already there are left alone."""
+"""Compute the features of a catalog's tracks. Skips tracks that already have features."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from pipelines.command.job import Summary, describe, say
 from pipelines.training.requests import PrepareRequest
 
 _MOST_PASSES: Final = 3
-"""Passes over tracks that give neither features nor rejects."""
+"""Most passes over tracks that give neither features nor rejects."""
 
 
 def find_missing(tracks: pa.Table, out: Uri, front_end_id: str) -> pa.Table:
     """Return the tracks for which `out` holds neither features nor a reject of the same content.
 
     Raises:
-        FeaturesError: `out` holds features of another front end.
+        FeaturesError: `out` holds features from another front end.
     """
     done = features_done(out, front_end_id)
     if done is None:
@@ -40,12 +40,12 @@ def find_missing(tracks: pa.Table, out: Uri, front_end_id: str) -> pa.Table:
 
 
 def prepare_features(request: PrepareRequest) -> Summary:
-    """Write the features that are missing.
+    """Write the missing features.
 
     Connects to Ray unless the request has the profile of an open session.
 
     Raises:
-        FeaturesError: `out` holds features of another front end, or tracks gave neither features nor rejects.
+        FeaturesError: `out` holds features from another front end, or tracks gave neither features nor rejects.
     """
     experiment, out = request.experiment, request.out
     tracks, notices = open_tracks(request.catalog)
@@ -74,13 +74,13 @@ def prepare_features(request: PrepareRequest) -> Summary:
 def _write_missing(
     request: PrepareRequest, tracks: pa.Table, missing: pa.Table, writer: FeaturesWriter, profile: Profile
 ) -> None:
-    """Write the features of the missing tracks, in as many passes as it takes.
+    """Write the features of the missing tracks, in several passes if necessary.
 
     Args:
-        request: where to, and how.
+        request: request of the job.
         tracks: all tracks.
-        missing: tracks to do.
-        writer: where features and rejects go.
+        missing: tracks that have no features yet.
+        writer: writer of features and rejects.
         profile: resources.
 
     Raises:

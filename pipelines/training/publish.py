@@ -1,4 +1,4 @@
-"""From a trained model to a saved bundle: adjust its logits, and note its data, leaks, figures and versions."""
+"""Turn a trained model into a saved bundle: adjust its logits, and note its data, leaks, figures and versions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from pipelines.training.source import TrainingData
 
 
 def adjust_logits(bundle: Bundle, validation: Dataset, job: TrainingJob) -> Bundle:
-    """Return the bundle with the adjustment of its logits that the experiment asks for.
+    """Return the bundle with its logits adjusted as the experiment asks.
 
     See `TrainingConfig.adjust_after`.
 
@@ -57,7 +57,7 @@ def adjust_logits(bundle: Bundle, validation: Dataset, job: TrainingJob) -> Bund
 
 
 def _adjust(bundle: Bundle, tau: float, counts: Sequence[int], tried: Mapping[float, float]) -> Bundle:
-    """Return the bundle with its logits adjusted by `tau`, and with a note of the macro-F1 of all that was tried."""
+    """Return the bundle with its logits adjusted by `tau`, and with a note of the macro-F1 of each tried value."""
     noted = AdjustmentFacts(tau=tau, validation_macro_f1={f"{each:g}": f1 for each, f1 in tried.items()})
     return dataclasses.replace(
         bundle,
@@ -67,7 +67,7 @@ def _adjust(bundle: Bundle, tau: float, counts: Sequence[int], tried: Mapping[fl
 
 
 def describe_sides(roster: Roster, experiment: Experiment) -> dict[str, str]:
-    """Return what stands on each side of the protocol, and what leaks, in words."""
+    """Describe the data on each side of the protocol, and any leaks, in words."""
     trained_on = TrainedGroups.of(roster)
     lines = {"protocol": name_of(experiment.protocol)}
     for split in SIDES:
@@ -86,14 +86,14 @@ def describe_sides(roster: Roster, experiment: Experiment) -> dict[str, str]:
 def publish_bundle(
     bundle: Bundle, history: Sequence[Row], data: TrainingData, key: str, totals: Mapping[str, int], out: Uri
 ) -> tuple[Row, str]:
-    """Note in a trained bundle what it was trained on and what came of it, and save it.
+    """Note the training data and the results in a trained bundle, and save it.
 
     Args:
-        bundle: trained and adjusted bundle; it says with how many workers it was made.
+        bundle: trained and adjusted bundle, which includes the number of workers.
         history: rows of the training, one for each epoch.
-        data: what the bundle was trained on.
+        data: data that the bundle was trained on.
         key: name of the training.
-        totals: totals of the data, and how many tracks failed.
+        totals: totals of the data, and the number of failed tracks.
         out: folder of the bundle.
 
     Returns:
@@ -119,7 +119,7 @@ def publish_bundle(
 def _describe_data(
     protocol: ProtocolConfig, data: TrainingData, totals: Mapping[str, int], overlap: Overlap
 ) -> DataFacts:
-    """Return what a bundle says of its training data, in the unit that the data count."""
+    """Return the facts about the training data for a bundle, in the unit in which the data are counted."""
     genres, roster = data.counts[TRAIN], data.roster
     total = sum(genres.values())
     facts = DataFacts(
@@ -142,6 +142,6 @@ def _describe_data(
 
 
 def validation_figures(row: Row) -> dict[str, float]:
-    """Return the figures of an epoch for a summary; none where nothing was held out."""
+    """Return the validation figures of an epoch for a summary; none without validation data."""
     names = ("validation_accuracy", "validation_macro_f1")
     return {name: round(row[name], 4) for name in names if name in row}

@@ -1,4 +1,4 @@
-"""List what can be trained: recipes, what their papers reported, and what ours reached."""
+"""List the recipes, with the figures of their papers and our own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mgc.recipes.scores import RecipeScore, recipe_scores
 from pipelines.command.job import Summary
 
 _COLUMNS = {"recipe": 16, "input": 15, "parameters": 10, "reported": 10, "ours": 16}
-"""Columns with their widths: the same in each paper's table, and less than 80 together."""
+"""Columns with their widths, the same in each paper's table. Together they are narrower than 80."""
 
 
 def list_recipes(limit: int | None, as_json: bool) -> Summary:
@@ -42,7 +42,7 @@ def list_recipes(limit: int | None, as_json: bool) -> Summary:
 
 
 def recipe_facts(recipe: Recipe, scores: list[RecipeScore] | None) -> dict[str, JsonValue]:
-    """Return a recipe as JSON values, with our own scores of it if there are any."""
+    """Return a recipe as JSON values, with our own scores for it if there are any."""
     return {
         "name": recipe.name,
         "paper_row": recipe.paper_row,
@@ -54,7 +54,7 @@ def recipe_facts(recipe: Recipe, scores: list[RecipeScore] | None) -> dict[str, 
 
 
 def _row(recipe: Recipe, scores: list[RecipeScore] | None, notes: list[str]) -> tuple[str, ...]:
-    """Return a recipe as cells of two lines. What does not fit becomes a note."""
+    """Return a recipe as cells of two lines. Text that does not fit becomes a note."""
     reported = [f"{recipe.reported[f'{split}_accuracy']:.3f}", split] if (split := _scored(recipe)) else ["-"]
     if recipe.remark:
         reported[0] += _mark(notes, recipe.remark)
@@ -72,7 +72,7 @@ def _row(recipe: Recipe, scores: list[RecipeScore] | None, notes: list[str]) -> 
 
 
 def _circumstances(score: RecipeScore) -> str:
-    """Say on what a score was reached, and with which changes to the recipe: a limit on epochs matters."""
+    """Describe the data behind a score and the changes to the recipe, such as a limit on epochs."""
     changes = re.findall(r"--((?!recipe|features|protocol)\S+) (\S+)", score.command)
     told = ", ".join(f"{name} {value}" for name, value in changes)
     return f"{score.split} of {score.features}, {score.protocol}" + (f"; trained with {told}" if told else "")

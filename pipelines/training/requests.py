@@ -1,4 +1,4 @@
-"""What the training jobs are asked to do. A command line makes these, so this module imports nothing heavy."""
+"""Requests to the training jobs. A command line makes these, so this module imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class ImportRequest:
         source: the file.
         out: folder of the features.
         limit: number of tracks to take, the first ones; None for all.
-        ratio: tracks of the most frequent genre for one of the rarest, to which training tracks are thinned; None
+        ratio: tracks of the most frequent genre per track of the rarest, after thinning the training tracks; None
             keeps all.
         dry_run: whether only to print what would be done.
     """
@@ -64,18 +64,18 @@ class TrainRequest:
         out: folder of the bundle.
         features: prepared features.
         catalog: catalog whose tracks are decoded during the training.
-        checkpoints: folder of the checkpoints, which is kept; None for one inside `out`, deleted at the end.
+        checkpoints: folder for checkpoints, kept at the end; None for one inside `out`, deleted at the end.
         tensorboard: folder of event files; None for one inside `out`.
         mlflow: URI of an MLflow server; None for none.
         workers: data-parallel workers.
         limit: number of tracks of each split; None for all.
         profile: profile of an open Ray session, or the name of a profile; None uses all there is.
-        fewest_workers: workers with which training goes on when nodes are lost; None leaves the profile's.
-        accumulation: parts in which a worker computes its share of a batch; 1 leaves the profile's.
-        float32: compute in float32 whatever the recipe allows.
-        compile: compile the network.
-        prefetch_batches: batches that a worker fetches ahead; None leaves the profile's.
-        overwrite: replace another bundle at `out`.
+        fewest_workers: fewest workers to continue with when nodes are lost; None keeps the profile's number.
+        accumulation: parts in which a worker computes its share of a batch; 1 keeps the profile's number.
+        float32: whether to compute in float32, even if the recipe allows bfloat16.
+        compile: whether to compile the network.
+        prefetch_batches: batches that a worker fetches ahead; None keeps the profile's number.
+        overwrite: whether to replace another bundle at `out`.
         dry_run: whether only to print what would be done.
     """
 
@@ -103,18 +103,18 @@ class SearchRequest:
     """Search the fields of a recipe and save the best trial as a bundle.
 
     Attributes:
-        experiment: the recipe as it is outside the space.
-        space: fields that are searched.
+        experiment: the recipe, with fixed values for the fields outside the space.
+        space: fields to search.
         config: how to search.
         features: prepared features.
-        out: folder of the report and the trials; the bundle lies in `bundle/`, Ray Tune's own files in `trials/`.
+        out: folder of the report and the trials. The bundle is in `bundle/`, Ray Tune's own files are in `trials/`.
         workers: data-parallel workers of each trial.
-        at_once: trials that run at the same time; None for as many as fit.
+        at_once: number of trials to run at the same time; None for as many as fit.
         limit: number of tracks of each split; None for all.
-        refit: train the best trial once more, on training and validation tracks together.
-        test: score the bundle on the test split.
+        refit: whether to train the best trial once more, on training and validation tracks together.
+        test: whether to score the bundle on the test split.
         profile: profile of an open Ray session, or the name of a profile; None uses all there is.
-        overwrite: replace another search at `out`.
+        overwrite: whether to replace another search at `out`.
         dry_run: whether only to print what would be done.
     """
 
@@ -144,7 +144,7 @@ class SearchRequest:
 
     @property
     def expected_trials(self) -> int | None:
-        """Number of trials, or None where the space has no end."""
+        """Number of trials, or None if the space is infinite."""
         return self.config.trials or self.space.size
 
 
@@ -156,8 +156,8 @@ class BalanceRequest:
         experiments: what to train, by method and seed.
         features: prepared features.
         out: folder of the bundles, one each, and of the results.
-        split: split that is scored.
-        shots: groups of genres: `thirds` of them, or those of `liu` by their number of clips.
+        split: split to score.
+        shots: method to group the genres: in `thirds`, or like `liu` by their number of clips.
         workers: data-parallel workers.
         limit: number of tracks of each split; None for all.
         profile: profile of an open Ray session, or the name of a profile; None uses all there is.

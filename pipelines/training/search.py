@@ -65,7 +65,7 @@ def count_trials(searcher: Searcher, trials: int | None, space: Space) -> int | 
     """Return the number of trials for `SearchConfig`: None for a grid, which has all its points.
 
     Raises:
-        ConfigError: another number is asked of a grid.
+        ConfigError: a grid was given a different number of trials.
     """
     if searcher != "grid":
         return trials or DEFAULT_TRIALS
@@ -81,8 +81,8 @@ def search_recipe(request: SearchRequest) -> Summary:
     Connects to Ray unless the request has the profile of an open session.
 
     Raises:
-        BundleError: another search lies at `out`.
-        ConfigError: the request cannot be searched.
+        BundleError: another search is at `out`.
+        ConfigError: the requested search is impossible.
         FeaturesError: the features do not fit the recipe.
         LeakageError: the sides leak more than the protocol allows.
         TrainingError: no trial gave a model.
@@ -106,7 +106,7 @@ def search_recipe(request: SearchRequest) -> Summary:
         return Summary("up_to_date", earlier.counts, outputs)
     if earlier is not None and earlier.key not in (key, None) and not request.overwrite:
         raise BundleError(f"{out}: another search lies here; choose another --out, or replace it with --overwrite.")
-    # Without a dashboard, a trial that is stopped early keeps its placement group, and later trials wait for ever
+    # Without a dashboard, a trial that is stopped early keeps its placement group, and later trials wait forever
     # (ray#54305).
     with connect(
         train_workers=request.workers,
@@ -130,7 +130,7 @@ def search_recipe(request: SearchRequest) -> Summary:
 
 
 def _search_key(request: SearchRequest, data: PreparedFeatures) -> str:
-    """Return a name for the search: the same for the same trials, whatever becomes of the best one."""
+    """Return a name for the search. It depends only on the trials, not on what is done with the best one."""
     experiment, space, config = request.experiment.to_json(), request.space.to_json(), to_json(request.config)
     return short_hash([experiment, space, config, data.fingerprint, request.limit, request.workers])
 
@@ -145,11 +145,11 @@ def _describe_search(request: SearchRequest, data: PreparedFeatures, key: str) -
 
 @dataclass(frozen=True)
 class _EarlierSearch:
-    """What `search.json` says of the search that wrote it.
+    """Facts from `search.json` about the search that wrote it.
 
     Attributes:
-        key: its name; None if the file does not say.
-        finished: what was done with the best trial; None if the search is not over.
+        key: name of the search; None if the file has none.
+        finished: what was done with the best trial; None if the search is unfinished.
         counts: counts of its summary.
     """
 
@@ -159,10 +159,10 @@ class _EarlierSearch:
 
 
 def _read_search(out: Uri) -> _EarlierSearch | None:
-    """Return the search that lies in a folder; None if there is none.
+    """Return the search in a folder; None if there is none.
 
     Raises:
-        BundleError: the file is no record of a search.
+        BundleError: the file is not a record of a search.
     """
     uri = out / FILES["json"]
     if not files.exists(uri):
@@ -269,15 +269,15 @@ def _save_best(request: SearchRequest, data: PreparedFeatures, job: TrainingJob,
 
 
 def plan_refit(experiment: Experiment, kept: int, tau: float | None) -> Experiment:
-    """Return the experiment on training and validation together, with what validation chose fixed.
+    """Return the experiment on training and validation together, with the choices of validation fixed.
 
-    With a constant learning rate it trains for as many epochs as were kept. Otherwise it trains for all epochs, since
-    the rate falls until the last one.
+    With a constant learning rate it trains up to the epoch that was kept. Otherwise it trains for all epochs, since the
+    rate falls until the last one.
 
     Args:
         experiment: experiment of the best trial.
         kept: epoch that was kept, counted from 1.
-        tau: adjustment that was chosen; None where there was no choice.
+        tau: chosen adjustment; None if there was no choice.
     """
     fields: JsonObject = {"protocol.refit": True, "training.select": "last", "training.patience": 0}
     training = experiment.training

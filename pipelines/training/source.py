@@ -1,4 +1,4 @@
-"""What a training reads: prepared features, or a catalog whose tracks are decoded on the way."""
+"""Data for a training: prepared features, or a catalog whose tracks are decoded during the training."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from pipelines.training.prepared import prepare_features
 from pipelines.training.requests import PrepareRequest
 
 SAMPLE_TRACKS: Final = 512
-"""Training tracks of a catalog that are decoded before the training, to measure normalization and clips a track."""
+"""Training tracks of a catalog to decode before the training, to measure normalization and clips per track."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class TrainingStreams:
         sample: features from which the normalization is measured; for a catalog, those of some tracks.
         facts: facts of the features, as `read_features` returns them.
         counts: training clips of each genre; for a catalog, an estimate.
-        start_training: makes the stream of training clips from the training's epoch counter and its progress.
+        start_training: function that makes the stream of training clips from the epoch counter and the progress.
         validation: stream of validation clips.
-        failed: tracks that gave no features; None where all tracks were prepared before.
+        failed: tracks that gave no features; None if all tracks were prepared before.
     """
 
     sample: pads.Dataset
@@ -65,14 +65,14 @@ class TrainingStreams:
 
 
 class TrainingData(abc.ABC):
-    """What a training reads, known before Ray starts.
+    """Data for a training, as known before Ray starts.
 
     Attributes:
-        where: its place, for messages.
+        where: place of the data, for messages.
         facts: facts of the features, as `read_features` returns them.
         notices: notices that go with every figure.
-        fingerprint: hash of what is read.
-        roster: sides on which the tracks stand.
+        fingerprint: hash of the data.
+        roster: sides of the tracks.
         unit: unit of `counts` and `totals`. The clips of a catalog's tracks are not known beforehand.
     """
 
@@ -95,7 +95,7 @@ class TrainingData(abc.ABC):
 
     @property
     def unvalidated(self) -> list[str]:
-        """Genres of the training that the validation lacks, if there is a validation: no score covers them."""
+        """Training genres without validation data, if there is a validation. No score covers them."""
         counts = self.counts
         return sorted(set(counts[TRAIN]) - set(counts[VALIDATION])) if counts[VALIDATION] else []
 
@@ -105,7 +105,7 @@ class TrainingData(abc.ABC):
 
         Args:
             profile: resources of the session.
-            folder: folder for what has to be written first.
+            folder: folder for files that must be written first.
         """
 
 
@@ -123,7 +123,7 @@ class PreparedFeatures(TrainingData):
         self._dataset, self.facts = read_features(uri)
         self._experiment = experiment
         self.notices = list(schema.notices_of(self._dataset.schema))
-        # Names of feature files are unique: the same names are the same features.
+        # Names of feature files are unique, so the same names mean the same features.
         self.fingerprint = short_hash([self.facts.features_id, sorted(self._dataset.files)])
         self.roster = read_roster(self._dataset, experiment.protocol).limited(limit, (TRAIN, VALIDATION))
         self._only: Mapping[str, pc.Expression | None] = {
@@ -147,7 +147,7 @@ class PreparedFeatures(TrainingData):
         return training, self.stream_split(VALIDATION, job.profile)
 
     def open(self, profile: Profile, folder: Uri) -> TrainingStreams:
-        """Return the streams. Nothing is written."""
+        """Return the streams. Writes nothing."""
         dataset, only, counts = self._dataset, self._only, self.roster.class_counts(TRAIN)
 
         def start_training(epoch: EpochCounter, progress: ProgressHandle) -> Dataset:
@@ -163,7 +163,7 @@ class PreparedFeatures(TrainingData):
 
 
 class UnpreparedCatalog(TrainingData):
-    """A catalog of which only the validation tracks and a sample of the training tracks get prepared.
+    """A catalog. Only its validation tracks and a sample of its training tracks are prepared.
 
     Args:
         uri: the catalog.
@@ -245,7 +245,7 @@ class UnpreparedCatalog(TrainingData):
 def open_training_data(
     features: Uri | None, catalog: Uri | None, experiment: Experiment, limit: int | None
 ) -> TrainingData:
-    """Return what `--features` or `--catalog` names.
+    """Return the data that `--features` or `--catalog` names.
 
     Raises:
         ConfigError: both are given, or neither.
@@ -258,10 +258,10 @@ def open_training_data(
 
 
 def check_training_data(data: TrainingData, experiment: Experiment) -> None:
-    """Refuse data that do not fit the recipe or cannot be trained on, and say which genres the validation lacks.
+    """Refuse data that do not fit the recipe or cannot be trained on. Print the genres that the validation lacks.
 
     Raises:
-        FeaturesError: says what is wrong and what to do.
+        FeaturesError: the data are refused; the message says why and what to do.
     """
     facts, counts, where = data.facts, data.counts, data.where
     wanted = features_id(experiment.front_end)

@@ -32,13 +32,13 @@ from pipelines.training.source import TrainingData, check_training_data, open_tr
 
 
 def train_bundle(request: TrainRequest) -> Summary:
-    """Train a model, unless the same one lies there already, and save it as a bundle.
+    """Train a model and save it as a bundle, unless the same model is already there.
 
     Connects to Ray unless the request has the profile of an open session.
 
     Raises:
-        BundleError: another bundle lies there.
-        ConfigError: the request cannot be trained.
+        BundleError: another bundle is there.
+        ConfigError: the requested training is impossible.
         FeaturesError: the features do not fit the recipe.
         LeakageError: the sides leak more than the protocol allows.
     """
@@ -82,9 +82,9 @@ def train_bundle(request: TrainRequest) -> Summary:
 
 
 def _training_key(request: TrainRequest, data: TrainingData) -> str:
-    """Return a name for the training; the same training has the same name."""
+    """Return a name for the training. The same training always has the same name."""
     parts = [request.experiment.to_json(), data.fingerprint, request.limit, request.workers]
-    # Accumulation changes a training only above 1; without it a training keeps the key that it had before.
+    # Only an accumulation above 1 changes a training. Leaving out 1 keeps earlier keys valid.
     if request.accumulation > 1:
         parts.append(request.accumulation)
     return short_hash(parts)
@@ -94,7 +94,7 @@ def _is_trained(request: TrainRequest, key: str) -> bool:
     """Return whether the bundle at `out` is this training's.
 
     Raises:
-        BundleError: it is another one, which the request does not overwrite.
+        BundleError: it is a different bundle, and the request does not overwrite it.
     """
     if not files.exists(request.out / "experiment.json"):
         return False
