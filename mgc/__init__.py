@@ -21,7 +21,7 @@ __all__ = ["Bundle", "__version__", "load_bundle"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import PyTorch only when a bundle is wanted: `mgc --help` stays quick."""
+    """Import PyTorch only when a bundle is used, so that `mgc --help` stays quick."""
     if name in _BUNDLE:
         from mgc import bundle
 

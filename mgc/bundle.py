@@ -3,11 +3,11 @@
 - `model.safetensors`: weights
 - `experiment.json`: the Experiment, the bundle's id and the front end's
 - `taxonomy.json`: genres in the order of the logits
-- `normalization.json`: what is subtracted from each bin and what it is divided by
-- `calibration.json`: the adjustment of its logits to balanced priors, null where there is none; older bundles lack it
-- `metrics.json`: scores, training history, what the data was
-- `trained_on.safetensors`: hashes of the tracks and artists trained on; older bundles have none
-- `report.html`: the evaluation report, once there is one; not read
+- `normalization.json`: numbers that are subtracted from each bin, and that it is divided by
+- `calibration.json`: adjustment of the logits to balanced priors, null if there is none; older bundles lack it
+- `metrics.json`: scores, training history, facts about the data
+- `trained_on.safetensors`: hashes of the tracks and artists trained on; older bundles lack it
+- `report.html`: evaluation report, if there is one; never read back
 """
 
 from __future__ import annotations
@@ -60,21 +60,21 @@ from mgc.taxonomy import Taxonomy
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """A trained model with all that determines its answers.
+    """A trained model with everything that determines its answers.
 
     Attributes:
-        experiment: how it was made.
-        taxonomy: what it can answer.
-        normalization: of the features.
-        model: the network, in evaluation mode.
+        experiment: configuration that made the model.
+        taxonomy: genres that it can answer.
+        normalization: normalization of the features.
+        model: network, in evaluation mode.
         training: facts about its training, for reports.
-        evaluation: its last evaluation; None where it was never scored.
-        adjustment: of the logits, after training; None where there is none.
-        trained_on: tracks and artists that it was trained on; None where nobody noted them.
+        evaluation: its last evaluation; None if it was never scored.
+        adjustment: adjustment of the logits after training; None if there is none.
+        trained_on: tracks and artists that it was trained on; None if they were not recorded.
 
     Raises:
-        BundleError: the normalization is of another number of bins, the adjustment of another number of genres, or a
-            weight is not finite: training went wrong.
+        BundleError: the normalization has the wrong number of bins, the adjustment has the wrong number of genres, or a
+            weight is not finite because training went wrong.
     """
 
     experiment: Experiment
@@ -111,10 +111,10 @@ class Bundle:
 
     @property
     def id(self) -> str:
-        """Twelve hexadecimal digits of a hash of what determines the answers.
+        """Twelve hexadecimal digits of a hash of everything that determines the answers.
 
-        That is weights, network, front end, listening plan, normalization, taxonomy and adjustment. How it was
-        trained, on what, metrics and report do not change it.
+        That is weights, network, front end, listening plan, normalization, taxonomy and adjustment. Training
+        configuration, training data, metrics and report do not change it.
         """
         experiment = self.experiment
         facts = {
@@ -126,20 +126,20 @@ class Bundle:
             "normalization": self.normalization.to_json(),
         }
         if self.adjustment is not None:
-            # Only then: bundles of before there were adjustments keep their ids.
+            # Added only if present, so that bundles from before adjustments existed keep their ids.
             facts["adjustment"] = self.adjustment.to_json()
         return short_hash(facts)
 
     @property
     def features_id(self) -> str:
-        """The hash of the front end; features of another hash do not fit."""
+        """Hash of the front end; features with another hash do not fit."""
         return features_id(self.experiment.front_end)
 
     def check_features(self, found: str, where: str) -> None:
         """Refuse features of another front end.
 
         Raises:
-            BundleError: naming both.
+            BundleError: the front ends differ; the message names both.
         """
         if found != self.features_id:
             kind = self.experiment.front_end.kind
@@ -152,7 +152,7 @@ class Bundle:
         """Refuse true labels that the bundle cannot answer.
 
         Raises:
-            BundleError: naming the genres.
+            BundleError: there are such labels; the message names them.
         """
         strange = sorted(set(genres) - set(self.taxonomy.names))
         if strange:
@@ -162,11 +162,11 @@ class Bundle:
             )
 
     def predictor(self, device: torch.device | None = None, top_k: int = 3) -> Predict:
-        """The stage that labels batches of clips, with a copy of the model on its device.
+        """Return the stage that labels batches of clips, with a copy of the model on its device.
 
         Args:
-            device: where to compute; the CPU by default.
-            top_k: genres listed for a track, at most.
+            device: device to compute on; the CPU by default.
+            top_k: largest number of genres to list for a track.
         """
         return Predict(
             self.model,
@@ -183,11 +183,11 @@ class Bundle:
         """Label one file, in this process.
 
         Args:
-            audio: a path, or the file's bytes.
-            top_k: genres listed, at most.
+            audio: path of the file, or its bytes.
+            top_k: largest number of genres to list.
 
         Raises:
-            AudioError: the file holds no audio that can be listened to; says why.
+            AudioError: the file has no usable audio; the message says why.
         """
         plan = self.experiment.listening
         recording = record(Held(audio), plan) if isinstance(audio, bytes) else _record(Path(audio), plan)
@@ -205,7 +205,7 @@ class Bundle:
         )
 
     def save(self, directory: str | Path) -> str:
-        """Write the bundle's files into a local directory, replacing what is there; returns the bundle's id.
+        """Write the bundle's files to a local directory, replacing existing ones. Returns the bundle's id.
 
         Raises:
             StorageError: the directory cannot be written.
@@ -239,7 +239,7 @@ class Bundle:
         return metrics_to_json(self.training, self.evaluation)
 
     def _weights(self) -> dict[str, torch.Tensor]:
-        """Contiguous copies in one order, whatever their device and memory layout."""
+        """Return contiguous copies in a fixed order, whatever their device and memory layout."""
         return {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(self.model.state_dict().items())}
 
 
@@ -247,17 +247,17 @@ def load_bundle(uri: str | Path = DEFAULT, filesystem: fs.FileSystem | None = No
     """Load a bundle.
 
     Args:
-        uri: a local directory, any URI that pyarrow can open (`s3://bucket/bundle`, with the usual AWS variables), or
-            "default" for the bundle shipped with the program.
-        filesystem: filesystem in which `uri` is a path, for callers that have one of their own.
+        uri: local directory, any URI that pyarrow can open (`s3://bucket/bundle`, with the usual AWS variables), or
+            "default" for the bundle shipped with mgc.
+        filesystem: filesystem in which `uri` is a path, for callers that bring their own.
 
     Raises:
-        BundleError: the directory or a file of it is missing or corrupt, it was changed by hand, its front end computes
-            other numbers in this mgc, or a newer mgc wrote it. One line, without credentials.
+        BundleError: the directory or one of its files is missing or corrupt, the bundle was changed by hand, its front
+            end computes other numbers in this mgc, or a newer mgc wrote it. One line, without credentials.
     """
     files = BundleFiles(uri, filesystem)
     where = files.where
-    # First, since it says whether the others can be understood.
+    # Read first, since it tells whether this version understands the others.
     fields = files.parse_object(files.read(EXPERIMENT), EXPERIMENT)
     stated = {name: fields.pop(name, None) for name in ("bundle_id", "features_id")}
     try:
@@ -310,7 +310,7 @@ def _load_model(experiment: Experiment, genres: int, weights: bytes) -> Classifi
 
 
 def _digest(weights: dict[str, torch.Tensor]) -> str:
-    """SHA-256 of names, types, shapes and numbers: of the weights, not of the way in which a library writes them."""
+    """Return a SHA-256 of names, types, shapes and numbers: of the weights, not of how a library writes them."""
     digest = hashlib.sha256()
     for name, tensor in weights.items():
         digest.update(f"{name}:{tensor.dtype}:{list(tensor.shape)}:".encode())

@@ -1,4 +1,4 @@
-"""What a report says about a bundle, its training and its evaluation."""
+"""Facts about a bundle, its training and its evaluation, for reports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def describe_model(bundle: Bundle) -> dict[str, str]:
     """Return facts about a bundle, name → text, in the order in which a report shows them."""
     training = bundle.training
     if training.members:
-        # An ensemble was not trained itself.
+        # An ensemble itself was not trained.
         seeds = ", ".join(str(member.seed) for member in training.members)
         course = {"members": str(len(training.members)), "seeds": seeds}
     else:
@@ -49,7 +49,7 @@ def list_history(bundle: Bundle) -> list[EpochRow]:
 def read_scores(bundle: Bundle) -> tuple[Scores | None, str, str]:
     """Return the scores of a bundle's last evaluation, and the name and the description of what was scored.
 
-    The scores are None where the bundle was never evaluated.
+    The scores are None if the bundle was never evaluated.
     """
     evaluation = bundle.evaluation
     if evaluation is None:
@@ -58,7 +58,7 @@ def read_scores(bundle: Bundle) -> tuple[Scores | None, str, str]:
 
 
 def list_leaks(bundle: Bundle) -> list[str]:
-    """Return warnings of what leaked into the evaluation and into the training of a bundle."""
+    """Return warnings about leaks in the evaluation and the training of a bundle."""
     leaks = (None if bundle.evaluation is None else bundle.evaluation.leakage, bundle.training.data.leakage)
     return [leak.says for leak in leaks if leak is not None and leak.says]
 
@@ -67,7 +67,7 @@ def override_protocol(bundle: Bundle, fields: Mapping[str, str]) -> Experiment:
     """Return the experiment of a bundle with some fields of its protocol replaced.
 
     Raises:
-        ConfigError: a field is none of the protocol's.
+        ConfigError: the protocol has no such field.
     """
     for name in fields:
         if not name.startswith("protocol."):

@@ -1,4 +1,4 @@
-"""The files of a bundle: found in any filesystem of pyarrow, read, and parsed; every fault names bundle and file."""
+"""Read and parse the files of a bundle from any pyarrow filesystem. Every error names the bundle and the file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mgc.errors import BundleError, ConfigError, shorten
 from mgc.shipped_bundle import ShippedBundle
 
 DEFAULT: Final = ShippedBundle.DEFAULT.value
-"""The word for the bundle that is shipped with mgc."""
+"""Name of the bundle that is shipped with mgc."""
 
 WEIGHTS: Final = "model.safetensors"
 TAXONOMY: Final = "taxonomy.json"
@@ -25,10 +25,10 @@ CALIBRATION: Final = "calibration.json"
 METRICS: Final = "metrics.json"
 EXPERIMENT: Final = "experiment.json"
 FILES: Final = (WEIGHTS, TAXONOMY, NORMALIZATION, CALIBRATION, METRICS, EXPERIMENT)
-"""Files of every bundle, in the order in which they are written: a bundle with experiment.json is whole."""
+"""Files of every bundle, in writing order: experiment.json comes last, so a bundle that has it is complete."""
 
 TRAINED_ON: Final = "trained_on.safetensors"
-"""Written beside these where it is known. It and the calibration may be missing when a bundle is read."""
+"""File written with these if its content is known. It and the calibration may be missing from a bundle."""
 
 WAY_OUT: Final = "Copy it again, or train it again."
 
@@ -36,11 +36,11 @@ Parsed = TypeVar("Parsed")
 
 
 class BundleFiles:
-    """Reads the files of one bundle.
+    """A reader of one bundle's files.
 
     Args:
-        uri: a local directory, a URI that pyarrow can open, or "default".
-        filesystem: where `uri` is a path in it.
+        uri: local directory, URI that pyarrow can open, or "default".
+        filesystem: filesystem in which `uri` is a path, or None.
 
     Attributes:
         where: name of the bundle for messages, without credentials.
@@ -79,7 +79,7 @@ class BundleFiles:
         return data
 
     def read_if_there(self, name: str) -> bytes | None:
-        """Return the bytes of a file, or None where there is none.
+        """Return the bytes of a file, or None if there is no such file.
 
         Raises:
             BundleError: the file cannot be read.
@@ -126,7 +126,7 @@ class BundleFiles:
         """Return what `make` builds from the file `name`.
 
         Raises:
-            BundleError: the content of the file cannot be used; names bundle and file.
+            BundleError: the content of the file cannot be used; the message names the bundle and the file.
         """
         try:
             return make()

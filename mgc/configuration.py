@@ -1,7 +1,7 @@
-"""What every configuration of mgc has in common: frozen, typed, checked at birth, no unknown field.
+"""The common base of mgc's configurations: frozen, typed, checked when created, without unknown fields.
 
-A configuration is a frozen pydantic dataclass, `@dataclass(frozen=True, config=STRICT)`, so that a wrong value is
-refused where it is written down and `dataclasses.replace` makes a checked variant.
+A configuration is a frozen pydantic dataclass, `@dataclass(frozen=True, config=STRICT)`. A wrong value is refused as
+soon as it is set, and `dataclasses.replace` makes a checked variant.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from typing import Final
 from pydantic import ConfigDict, JsonValue, TypeAdapter
 
 JsonObject = dict[str, JsonValue]
-"""What a JSON object becomes in Python."""
+"""A JSON object in Python."""
 
 STRICT: Final = ConfigDict(extra="forbid", allow_inf_nan=False)
-"""Unknown fields are errors, and so are numbers that are not finite: JSON has none."""
+"""Settings of every configuration: unknown fields are errors, and so are non-finite numbers, which JSON lacks."""
 
 
 def to_json(configuration: object) -> JsonObject:
-    """JSON-ready values of a configuration: tuples become lists, groups dicts, enumerations their values."""
+    """Return JSON-ready values of a configuration: tuples become lists, groups dicts, enumerations their values."""
     values: JsonObject = TypeAdapter(type(configuration)).dump_python(configuration, mode="json")
     return values
 
 
 def what_differs(configuration: object) -> object:
-    """JSON-ready values of a configuration without the fields that have their default; `kind` is always there.
+    """Return JSON-ready values of a configuration without fields at their default; `kind` is always included.
 
-    For hashes that must not change when a later mgc adds a field, whose default is what was done before.
+    This keeps hashes stable when a later mgc adds a field whose default is the old behaviour.
     """
     if isinstance(configuration, tuple):
         return [what_differs(item) for item in configuration]
@@ -41,5 +41,5 @@ def what_differs(configuration: object) -> object:
 
 
 def short_hash(value: object) -> str:
-    """Twelve hexadecimal digits of the SHA-256 of JSON-ready values, whatever the order of their keys."""
+    """Return twelve hexadecimal digits of the SHA-256 of JSON-ready values, whatever the order of their keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:12]

@@ -1,11 +1,11 @@
-"""Text for people, without credentials: the only place that knows what a credential in a URI looks like."""
+"""Removal of credentials from text. Only this module knows what a credential in a URI looks like."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
-# The second form: a password with a slash in it, as Amazon's secrets may have; a port is no password.
+# The second form is a password with a slash, as Amazon's secrets may have; a port is not a password.
 _USERINFO: Final = re.compile(r"(?<=://)(?:[^/\s]*|[^/\s@:]*:(?!\d+/)[^\s@]*)@")
 _SECRET_PARAMETER: Final = re.compile(
     r"([?&](?:[\w-]*(?:secret|passw(?:or)?d|token|credential|signature|access[_-]?key|api[_-]?key)[\w-]*|sig))"
@@ -17,6 +17,6 @@ _SECRET_PARAMETER: Final = re.compile(
 def without_credentials(text: str) -> str:
     """Return a text without the `user:password@` of its URIs and without the values of parameters that name a secret.
 
-    Such a value is shown as `***`. Paths stay as they are: an `@` or a `?` in a name is no credential.
+    Such a value is shown as `***`. Paths stay as they are: an `@` or a `?` in a name is not a credential.
     """
     return _SECRET_PARAMETER.sub(r"\1=***", _USERINFO.sub("", text))

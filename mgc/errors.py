@@ -8,9 +8,9 @@ from enum import StrEnum
 class MgcError(Exception):
     """Base of every error that mgc raises on purpose.
 
-    A job prints the message as its one line on stderr and ends with a non-zero exit code, so a message names the thing
-    (track, field, file), the place (URI, column, byte) and the way out. A line break inside, from a file's name or
-    another library's text, becomes a space.
+    A job prints the message as a single line on stderr and ends with a non-zero exit code. So a message names the thing
+    (track, field, file), the place (URI, column, byte) and the remedy. A line break inside, from a file name or another
+    library's text, becomes a space.
     """
 
     def __init__(self, message: str) -> None:
@@ -18,15 +18,15 @@ class MgcError(Exception):
 
 
 class ConfigError(MgcError):
-    """A field of the configuration is unknown, or its value is of the wrong type or out of range."""
+    """A field of the configuration is unknown, or its value has the wrong type or is out of range."""
 
 
 class CatalogError(MgcError):
-    """A catalog lacks a needed column, repeats a track id, or holds no track."""
+    """A catalog lacks a required column, repeats a track id, or has no tracks."""
 
 
 class FeaturesError(MgcError):
-    """Features are missing, malformed, or were computed by another front end than the one asked for."""
+    """Features are missing or malformed, or come from a different front end than the requested one."""
 
 
 class BundleError(MgcError):
@@ -34,7 +34,7 @@ class BundleError(MgcError):
 
 
 class StorageError(MgcError):
-    """A URI cannot be listed, read or written: it is not there, access is denied, or the disk is full."""
+    """A URI cannot be listed, read or written: it does not exist, access is denied, or the disk is full."""
 
 
 class TrainingError(MgcError):
@@ -46,15 +46,15 @@ class LabelsError(MgcError):
 
 
 class LeakageError(MgcError):
-    """What is trained on stands on the other side too, or was scored, and nobody asked for such a leak."""
+    """Training data is also on another side or was scored, and the protocol does not allow this leak."""
 
 
 class ResourceError(MgcError):
-    """The machine or the cluster does not have what the job asks for."""
+    """The machine or the cluster lacks a resource that the job needs."""
 
 
 class ErrorKind(StrEnum):
-    """Why a track has no label. The value stands in the column `error_kind` of the labels table."""
+    """The reason why a track has no label. Its value is in the column `error_kind` of the labels table."""
 
     NOT_AUDIO = "not_audio"
     EMPTY = "empty"
@@ -69,16 +69,16 @@ class ErrorKind(StrEnum):
 
     @property
     def permanent(self) -> bool:
-        """Whether the same bytes will fail again. The others may have met a busy store, machine or memory."""
+        """Whether the same bytes will fail again. Other errors may come from a busy store or machine, or low memory."""
         return self not in (ErrorKind.FETCH_FAILED, ErrorKind.TIMEOUT, ErrorKind.DECODER_CRASH)
 
 
 class AudioError(MgcError):
-    """A track's bytes hold no audio that can be listened to.
+    """A track's bytes have no usable audio.
 
     Attributes:
         kind: the reason, one of `ErrorKind`.
-        offset_bytes: where in the file the damage begins, None where the decoder does not know it.
+        offset_bytes: start of the damage in the file; None if the decoder does not know it.
     """
 
     def __init__(self, kind: ErrorKind, message: str, offset_bytes: int | None = None) -> None:
@@ -92,9 +92,9 @@ class AudioError(MgcError):
 
 
 def cause(error: BaseException) -> str | None:
-    """The line of an error of ours, somewhere below one that another library raised or printed; None if there is none.
+    """Return the message of an mgc error underneath another library's error; None if there is none.
 
-    Ray wraps what a worker raised, and keeps some of it as text only.
+    Ray wraps the errors of workers, and keeps some only as text.
     """
     seen: set[int] = set()
     below: list[BaseException | None] = [error]
@@ -104,11 +104,11 @@ def cause(error: BaseException) -> str | None:
             continue
         seen.add(id(found))
         inner = getattr(found, "cause", None)
-        # What Ray raises for a task is of its error's class too, with a traceback for a message.
+        # Ray's error for a task also has the class of the original error, but its message is a traceback.
         if isinstance(found, MgcError) and not isinstance(inner, BaseException):
             return str(found)
         below += [found.__cause__, found.__context__, inner if isinstance(inner, BaseException) else None]
-        # Ray Train keeps its workers' errors by rank.
+        # Ray Train stores its workers' errors by rank.
         below += list(getattr(found, "worker_failures", {}).values())
     for line in reversed(str(error).splitlines()):
         head, colon, text = line.strip().partition(": ")
@@ -118,7 +118,7 @@ def cause(error: BaseException) -> str | None:
 
 
 def said(error: BaseException) -> str:
-    """One line for any error: ours, or the last line of its text with its class."""
+    """Return one line for any error: mgc's own message, or the class and the last line of another error."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
     return cause(error) or f"{type(error).__name__}: {lines[-1]}"[:300]
 

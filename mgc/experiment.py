@@ -1,4 +1,4 @@
-"""Experiment: the one composed, frozen, typed configuration. To and from JSON, any field set by its dotted name."""
+"""Experiment: the complete configuration, frozen and typed. To and from JSON, with any field set by its dotted name."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ _KINDS: Final[dict[str, TypeAdapter[Any]]] = {
     "model": TypeAdapter(ModelConfig),
     "protocol": TypeAdapter(ProtocolConfig),
 }
-"""The groups of which there are several kinds."""
+"""Groups that have several kinds."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class Experiment:
-    """Everything that determines a model but the data.
+    """Everything that determines a model, except the data.
 
     Attributes:
         recipe: name of the recipe that made it.
-        front_end: from a listened window to clips of features.
-        listening: which seconds of a track are heard.
-        scaling: from stored features to what the network takes.
-        model: the network.
-        training: how it is trained.
-        protocol: which rows train, choose the epoch and are scored.
-        deviations: where the recipe departs from its paper, or fills in what the paper leaves open.
+        front_end: conversion of a window of audio to clips of features.
+        listening: choice of the seconds of a track to listen to.
+        scaling: conversion of stored features to the network's input.
+        model: network.
+        training: configuration of the training.
+        protocol: division of the rows into those that train, choose the epoch and are scored.
+        deviations: points where the recipe differs from its paper, or fills in what the paper leaves open.
     """
 
     recipe: Annotated[str, Field(min_length=1)]
@@ -61,7 +61,7 @@ class Experiment:
             check_input(self.model, front_end.shape)
             check_protocol(self.protocol)
         except ConfigError as error:
-            # What pydantic expects of a validator; from_json makes it a ConfigError again.
+            # pydantic expects this error from a validator; from_json turns it into a ConfigError again.
             raise ValueError(str(error)) from None
         side = " x ".join(map(str, front_end.shape))
         if self.training.augment.varies_pictures and len(front_end.shape) != 2:
@@ -80,19 +80,19 @@ class Experiment:
         return self
 
     def to_json(self) -> JsonObject:
-        """JSON-ready values with the format's version."""
+        """Return JSON-ready values, with the version of the format."""
         return {"format_version": FORMAT_VERSION, **to_json(self)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, JsonValue], where: str = "experiment") -> Experiment:
-        """Inverse of `to_json`. Types are taken as they are: neither "3" nor true is a number.
+        """Read an experiment from the values of `to_json`. Types are strict: neither "3" nor true is a number.
 
         Args:
-            value: as `to_json` gives it; a field that is not there has its default.
-            where: the file, for the message.
+            value: values of `to_json`; a missing field gets its default.
+            where: file, for the message.
 
         Raises:
-            ConfigError: a field is unknown, missing, or of a wrong value; the message names it.
+            ConfigError: a field is unknown or missing, or its value is wrong; the message names it.
         """
         if not isinstance(value, Mapping):
             raise ConfigError(f"{where}: an experiment is a JSON object, this is a {type(value).__name__}.")
@@ -109,20 +109,21 @@ class Experiment:
             raise ConfigError(f"{where}: {name + ': ' if name else ''}{fault}") from None
 
     def override(self, assignments: Mapping[str, str]) -> Experiment:
-        """A variant with some fields set by dotted name, as the command line gives them.
+        """Return a variant with some fields set by dotted name, as on the command line.
 
-        A value is read as JSON where it is JSON (`3`, `1e-3`, `true`, `null`, `[16, 32]`), else as text. A list may go
-        without brackets (`16,32`), and `none`, `True` and their like mean what they say. Another `kind` starts from
-        that kind's defaults, whatever the order of the assignments.
+        A value is read as JSON if it is JSON (`3`, `1e-3`, `true`, `null`, `[16, 32]`), otherwise as text. A list may
+        omit its brackets (`16,32`), and `none`, `True` and similar words work too. A new `kind` starts from that kind's
+        defaults, whatever the order of the assignments.
 
         Args:
             assignments: for example {"training.epochs": "3", "model.channels": "16,32", "front_end.kind": "thumbnail"}.
 
         Raises:
-            ConfigError: one line naming the field, its value and, for a misspelled name, the nearest one.
+            ConfigError: an assignment is wrong; the message is one line with the field, its value and, for a misspelled
+                name, the nearest one.
         """
         fields = to_json(self)
-        # Kinds first: they decide which names exist beside them.
+        # Set kinds first: they decide which other names exist.
         for name, text in sorted(assignments.items(), key=lambda item: not item[0].endswith(".kind")):
             place, leaf = _find(name, fields)
             value = _parse(text, place[leaf])
@@ -137,7 +138,7 @@ class Experiment:
             raise ConfigError(f"option {name}: {fault}" if name else f"options: {fault}") from None
 
     def dotted(self) -> JsonObject:
-        """Every field by its dotted name, in order."""
+        """Return every field by its dotted name, in order."""
         return _flatten(to_json(self))
 
 
@@ -145,12 +146,12 @@ _EXPERIMENT: Final = TypeAdapter(Experiment)
 
 
 def _validated(fields: Mapping[str, JsonValue]) -> Experiment:
-    # By way of JSON: there a list may be a tuple, although nothing else is converted.
+    # Validate as JSON, which lets a list become a tuple but converts nothing else.
     return _EXPERIMENT.validate_json(json.dumps(fields), strict=True)
 
 
 def _find(name: str, fields: JsonObject) -> tuple[JsonObject, str]:
-    """The group in which a field lies, and its name there."""
+    """Return the group that contains a field, and the field's name in it."""
     *path, leaf = name.split(".")
     place: JsonValue = fields
     for key in path:
@@ -165,7 +166,7 @@ def _find(name: str, fields: JsonObject) -> tuple[JsonObject, str]:
 
 
 def _defaults(name: str, kind: JsonValue) -> JsonObject:
-    """The fields of a kind, each at its default."""
+    """Return the fields of a kind, each at its default."""
     try:
         group = to_json(_KINDS[name.removesuffix(".kind")].validate_python({"kind": kind}))
     except ValidationError as error:
@@ -184,11 +185,11 @@ def _flatten(value: Mapping[str, JsonValue], prefix: str = "") -> JsonObject:
 
 
 def _parse(text: str, current: JsonValue) -> JsonValue:
-    """The value that a person meant, for a field that now has the value `current`."""
+    """Return the value that a person meant, for a field whose present value is `current`."""
     if isinstance(current, list) and not text.lstrip().startswith("["):
         return [_value(part.strip()) for part in text.split(",")] if text.strip() else []
     value = _value(text)
-    # Text stays text, also where it looks like a number.
+    # Text stays text, even if it looks like a number.
     return text if isinstance(current, str) and not isinstance(value, str) else value
 
 
@@ -206,17 +207,17 @@ def _value(text: str) -> JsonValue:
 def _nearest(name: str, fields: Mapping[str, JsonValue]) -> str:
     names = list(_flatten(fields))
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
-    # Someone who knows the field, but not its group, types the last part only.
+    # People who do not know the group of a field type only its last part.
     near = near or [known for known in names if known.rpartition(".")[2] == name.rpartition(".")[2]]
     return f"did you mean {near[0]}?" if near else "`--dry-run` prints every field."
 
 
 def _first_fault(error: ValidationError) -> tuple[str, str]:
-    """The dotted name of the first field at fault ("" for the whole), and what is wrong with it."""
+    """Return the dotted name of the first wrong field ("" for the whole experiment), and its fault."""
     fault = error.errors(include_url=False)[0]
     name = [str(part) for part in fault["loc"]]
     if len(name) > 1 and name[0] in _KINDS:
-        # The location of a union names the kind taken; the field's dotted name does not.
+        # The location of a union includes the chosen kind; the field's dotted name does not.
         del name[1]
     context, found, message = fault.get("ctx", {}), fault["input"], fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "union_tag_invalid":

@@ -10,7 +10,7 @@ from mgc.configuration import JsonObject
 
 
 class Facts(BaseModel):
-    """Facts that another version of mgc may have written, with fewer fields or with more.
+    """Facts that another version of mgc may have written, with fewer or more fields.
 
     `to_json(from_json(values))` equals `values`: a field that was absent is not written, and a field that this version
     does not know is kept.
@@ -20,14 +20,14 @@ class Facts(BaseModel):
 
     @classmethod
     def from_json(cls, values: object, within: str | None = None) -> Self:
-        """Inverse of `to_json`.
+        """Read facts from the values of `to_json`.
 
         Args:
-            values: what the JSON holds.
-            within: name of the field that holds it, for messages.
+            values: values from the JSON.
+            within: name of the field that holds them, for messages.
 
         Raises:
-            ValueError: a field has another type than this version reads; names the field.
+            ValueError: a field does not have the type that this version expects; the message names it.
         """
         try:
             return cls.model_validate(values)

@@ -1,4 +1,4 @@
-"""What `metrics.json` of a bundle holds: how a model was trained and how it scored.
+"""The contents of a bundle's `metrics.json`: how a model was trained and how it scored.
 
 Every field is optional: bundles of earlier versions lack some.
 """
@@ -25,11 +25,11 @@ class MadeWith(Facts):
     """Software and hardware that trained a model.
 
     Attributes:
-        mgc: version.
-        torch: version.
+        mgc: version of mgc.
+        torch: version of PyTorch.
         machine: architecture of the processor.
-        workers: data-parallel workers.
-        accumulation: parts in which a worker computed its share of a batch.
+        workers: number of data-parallel workers.
+        accumulation: number of parts in which a worker computed its share of a batch.
         precision: number format of the computation, `float32` or `bf16`.
     """
 
@@ -51,14 +51,14 @@ class SideFacts(Facts):
 
 
 class DivisionLeakage(Facts):
-    """What stands on more than one side of the division that a model was trained on.
+    """Groups on more than one side of the division that a model was trained on.
 
     Attributes:
         asked_for: leak that the protocol permits.
         tracks_on_two_sides: number of tracks.
         artists_on_two_sides: number of artists.
         validation: share of the validation tracks that was trained on.
-        says: warning for reports, empty where nothing leaks.
+        says: warning for reports; empty if nothing leaks.
     """
 
     asked_for: str | None = None
@@ -69,19 +69,19 @@ class DivisionLeakage(Facts):
 
 
 class DataFacts(Facts):
-    """What a model was trained on.
+    """The data that a model was trained on.
 
     Attributes:
         features: URI, without credentials.
-        clips: clips of each side and tracks left out, such as `train_clips`, where features were prepared before.
-        tracks: tracks of each side and those left out, such as `train_tracks`, where a catalog was decoded on the way.
+        clips: clips of each side and tracks left out, such as `train_clips`, if features were prepared first.
+        tracks: tracks of each side and those left out, such as `train_tracks`, if training decoded a catalog.
         genres_without_validation: genres of the training side that validation lacks.
-        genre_clips: training clips of each genre, where features were prepared before.
-        genre_tracks: training tracks of each genre, where a catalog was decoded on the way.
-        genre_share: the same as shares of 1.
+        genre_clips: training clips of each genre, if features were prepared first.
+        genre_tracks: training tracks of each genre, if training decoded a catalog.
+        genre_share: these numbers as shares of 1.
         protocol: name of the protocol that divided the rows.
         sides: size of each side.
-        leakage: what stands on more than one side.
+        leakage: groups on more than one side.
     """
 
     features: str | None = None
@@ -111,7 +111,7 @@ class AdjustmentFacts(Facts):
 
     Attributes:
         tau: strength; 0 for none.
-        validation_macro_f1: macro-F1, 0 to 1, of each strength that was tried; empty where there was no choice.
+        validation_macro_f1: macro-F1, 0 to 1, of each strength that was tried; empty if there was no choice.
     """
 
     tau: float
@@ -122,7 +122,7 @@ class SearchFacts(Facts):
     """The search that a model comes from.
 
     Attributes:
-        key: of the search.
+        key: key of the search.
         trial: number of its best trial.
         point: value of each searched field.
     """
@@ -136,8 +136,8 @@ class MemberFacts(Facts):
     """One network of an ensemble.
 
     Attributes:
-        bundle_id: of the bundle that it was.
-        seed: of its training.
+        bundle_id: id of its original bundle.
+        seed: seed of its training.
         validation: figures of its best epoch.
     """
 
@@ -150,15 +150,15 @@ class TrainingFacts(Facts):
     """How a model was trained.
 
     Attributes:
-        training_key: hash of experiment, data and number of workers; the same key is the same training.
+        training_key: hash of experiment, data and number of workers; the same key means the same training.
         history: one row for each epoch; an ensemble has none.
-        validation: the row of the epoch whose weights were kept.
-        data: what the model was trained on.
-        notices: sentences that go with every figure of the model: a licence, that the music is synthetic.
+        validation: row of the epoch whose weights were kept.
+        data: data that the model was trained on.
+        notices: sentences that go with every figure of the model, such as a licence or that the music is synthetic.
         made_with: software and hardware.
-        adjustment: of the logits, after training.
-        quarantined: tracks that gave no features, by kind of error.
-        search: where the model is the best of one.
+        adjustment: adjustment of the logits after training.
+        quarantined: number of tracks that gave no features, by kind of error.
+        search: search that found the model, if any.
         members: networks of an ensemble.
     """
 
@@ -175,18 +175,18 @@ class TrainingFacts(Facts):
 
     @property
     def kept_epoch(self) -> int | None:
-        """The epoch whose weights were kept, counted from 1; None where nobody noted it."""
+        """Epoch whose weights were kept, counted from 1; None if it was not recorded."""
         epoch = (self.validation or {}).get("epoch")
         return None if epoch is None else int(epoch)
 
 
 class EvaluationLeakage(Overlap):
-    """How much of what was scored had been trained on; the figures of `Overlap` are absent where that is not known.
+    """The part of the scored tracks that was trained on; the figures of `Overlap` are absent if it is unknown.
 
     Attributes:
         asked_for: leak that the protocol permits.
-        checked: whether the bundle says which tracks it was trained on.
-        says: warning for reports, empty where nothing leaks.
+        checked: whether the bundle records which tracks it was trained on.
+        says: warning for reports; empty if nothing leaks.
     """
 
     asked_for: str | None = None
@@ -199,8 +199,8 @@ class EvaluationFacts(Facts):
 
     Attributes:
         split: side that was scored.
-        description: sentence about what was scored and how it was divided.
-        leakage: how much of it had been trained on.
+        description: sentence about the scored data and its division.
+        leakage: part of that data that was trained on.
         scores: see `Scores.to_json`; those of earlier versions have other fields.
         shots: see `shots_to_json`.
     """
@@ -215,7 +215,7 @@ class EvaluationFacts(Facts):
         """Return the scores.
 
         Raises:
-            BundleError: they are not as any version wrote them.
+            BundleError: no version of mgc writes scores of this form.
         """
         return Scores.from_json(self.scores)
 
@@ -227,10 +227,10 @@ def metrics_to_json(training: TrainingFacts, evaluation: EvaluationFacts | None)
 
 
 def metrics_from_json(values: Mapping[str, object]) -> tuple[TrainingFacts, EvaluationFacts | None]:
-    """Inverse of `metrics_to_json`.
+    """Read the values of `metrics_to_json`.
 
     Raises:
-        ValueError: a field has another type than this version reads; names the field.
+        ValueError: a field does not have the type that this version expects; the message names it.
     """
     training = {name: value for name, value in values.items() if name != _EVALUATION}
     evaluation = values.get(_EVALUATION)

@@ -1,6 +1,7 @@
-"""Arrow schemas of the tables: catalog, features with their rejects, labels. Each has a format version in its metadata.
+"""Arrow schemas of the tables: catalog, features, rejects and labels. Each has a format version in its metadata.
 
-Others may write catalogs and features; these schemas are the whole contract. A table without a version counts as 1.
+Other programs may write catalogs and features; these schemas are the whole contract. A table without a version counts
+as version 1.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ FORMAT_VERSION: Final = 1
 """Version of the table formats; a reader refuses a higher one."""
 
 FEATURE_DTYPES: Final = ("uint8", "float16", "float32")
-"""How one number of a feature may be stored; floats are little-endian."""
+"""Types in which a feature's numbers may be stored; floats are little-endian."""
 
 _VERSION_KEY: Final = b"mgc_format_version"
 _FRONT_END_KEY: Final = b"mgc_front_end"
@@ -43,7 +44,7 @@ CATALOG: Final = pa.schema(
     ],
     metadata={_VERSION_KEY: str(FORMAT_VERSION).encode()},
 )
-"""One row a track. `content_tag` changes when the bytes change: an ETag, or size and modification time."""
+"""One row per track. `content_tag` changes when the bytes change: an ETag, or size and modification time."""
 
 CATALOG_REQUIRED: Final = ("track_id", "uri", "size_bytes", "content_tag")
 
@@ -61,7 +62,7 @@ FEATURES: Final = pa.schema(
     ],
     metadata={_VERSION_KEY: str(FORMAT_VERSION).encode()},
 )
-"""One row a clip. `features` is a C-ordered array; its shape, its dtype and the front end stand in the metadata."""
+"""One row per clip. `features` is a C-ordered array; its shape, its dtype and the front end are in the metadata."""
 
 REJECTS: Final = pa.schema(
     [
@@ -74,7 +75,7 @@ REJECTS: Final = pa.schema(
     ],
     metadata={_VERSION_KEY: str(FORMAT_VERSION).encode()},
 )
-"""One row a track that gave no features, with its reason. Lies beside the features."""
+"""One row per track that gave no features, with the reason. The table is stored beside the features."""
 
 _UTC: Final = pa.timestamp("us", tz="UTC")
 
@@ -109,7 +110,7 @@ LABELS: Final = pa.schema(
     ],
     metadata={_VERSION_KEY: str(FORMAT_VERSION).encode()},
 )
-"""Exactly one row for each catalog row. `status` is `labeled` or `quarantined`."""
+"""Exactly one row per catalog row. `status` is `labeled` or `quarantined`."""
 
 LABELED: Final = "labeled"
 QUARANTINED: Final = "quarantined"
@@ -119,11 +120,11 @@ def check_catalog(columns: pa.Schema, where: str) -> None:
     """Refuse a catalog of a newer format, or one that lacks a required column or has one of another type.
 
     Args:
-        columns: the schema found.
-        where: the URI, for the message.
+        columns: schema of the catalog.
+        where: its URI, for the message.
 
     Raises:
-        CatalogError: naming the columns.
+        CatalogError: the schema does not fit; the message names the columns.
     """
     check_version(columns, where, CatalogError)
     missing = [name for name in CATALOG_REQUIRED if name not in columns.names]
@@ -142,9 +143,9 @@ def check_version(columns: pa.Schema, where: str, error: type[CatalogError] | ty
     """Refuse a table written in a newer format than this program reads.
 
     Args:
-        columns: the schema found.
-        where: the URI, for the message.
-        error: what to raise.
+        columns: schema of the table.
+        where: its URI, for the message.
+        error: class of the error to raise.
     """
     stated = (columns.metadata or {}).get(_VERSION_KEY, b"1").decode("ascii", "replace")
     if not stated.isdecimal():
@@ -154,7 +155,7 @@ def check_version(columns: pa.Schema, where: str, error: type[CatalogError] | ty
 
 
 def with_notices(columns: pa.Schema, notices: Sequence[str]) -> pa.Schema:
-    """The schema with notices that figures made from the table must show: a licence, that the music is synthetic."""
+    """Return the schema with notices that all figures from the table must show, such as a licence."""
     metadata = dict(columns.metadata or {})
     if notices:
         metadata[_NOTICES_KEY] = json.dumps(list(notices)).encode()
@@ -162,17 +163,17 @@ def with_notices(columns: pa.Schema, notices: Sequence[str]) -> pa.Schema:
 
 
 def notices_of(columns: pa.Schema) -> tuple[str, ...]:
-    """The notices that a table carries."""
+    """Return the notices in a table's schema."""
     return tuple(json.loads((columns.metadata or {}).get(_NOTICES_KEY, b"[]")))
 
 
 @dataclass(frozen=True)
 class FeaturesFacts:
-    """What a features table says of its features, in its metadata.
+    """Facts about the features of a table, stored in its metadata.
 
     Attributes:
         front_end: configuration of the front end that computed them, JSON-ready.
-        features_id: hash of what determines the numbers.
+        features_id: hash of everything that determines the numbers.
         shape: shape of one clip: (numbers,), (bins, frames) or (height, width, colours).
         dtype: one of `FEATURE_DTYPES`.
     """
@@ -202,11 +203,11 @@ def features_schema(facts: FeaturesFacts) -> pa.Schema:
 
 
 def read_features_facts(columns: pa.Schema, where: str) -> FeaturesFacts:
-    """Read back what `features_schema` wrote.
+    """Read the facts that `features_schema` wrote.
 
     Args:
-        columns: schema of the table that was found.
-        where: URI, for the message.
+        columns: schema of the table.
+        where: its URI, for the message.
 
     Raises:
         FeaturesError: the columns or the metadata are not those of a features table that this program reads.
@@ -233,7 +234,7 @@ def read_features_facts(columns: pa.Schema, where: str) -> FeaturesFacts:
 
 
 def _parse_facts(raw: bytes) -> FeaturesFacts | None:
-    """Return the facts in a table's metadata; None where they are not as `features_schema` writes them."""
+    """Return the facts in a table's metadata; None if `features_schema` does not write them in this form."""
     try:
         facts = json.loads(raw)
     except ValueError:
@@ -250,7 +251,7 @@ def _parse_facts(raw: bytes) -> FeaturesFacts | None:
 
 
 def _fits(found: pa.DataType, wanted: pa.DataType) -> bool:
-    """Whether a column can be cast: other programs write large strings, categories, and whole numbers as floats."""
+    """Return whether a column can be cast: other programs write large strings, categories, and integers as floats."""
     if found.equals(wanted) or pa.types.is_null(found):
         return True
     if pa.types.is_dictionary(found):

@@ -1,4 +1,4 @@
-"""The bundle that is shipped with mgc, as a place beside URIs. Imports nothing heavy: command lines name it."""
+"""The bundle that is shipped with mgc, as an alternative to a URI. The command line imports it, so it must be light."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class ShippedBundle(Enum):
-    """The bundle that is part of the program: its value is the word by which people ask for it."""
+    """The bundle that is part of mgc. Its value is the name that people type."""
 
     DEFAULT = "default"
 
@@ -16,5 +16,5 @@ class ShippedBundle(Enum):
 
     @property
     def directory(self) -> Path:
-        """Where its files lie."""
+        """Directory of its files."""
         return Path(__file__).parent / "default_bundle"

@@ -20,13 +20,13 @@ class Genre:
 
 @dataclass(frozen=True)
 class Taxonomy:
-    """The genres a model can answer, in the order of its logits.
+    """The genres that a model can answer, in the order of its logits.
 
     Attributes:
-        genres: one at least, unique by name; index i is logit i.
+        genres: at least one genre, with unique names; index i is logit i.
 
     Raises:
-        ConfigError: there is no genre, a name is empty or stands in it twice, or a parent is missing or below itself.
+        ConfigError: there is no genre, a name is empty or occurs twice, or a parent is missing or below itself.
     """
 
     genres: tuple[Genre, ...]
@@ -50,7 +50,7 @@ class Taxonomy:
 
     @classmethod
     def flat(cls, names: Iterable[str]) -> Taxonomy:
-        """A tree of one level, in alphabetical order."""
+        """Return a tree of one level, in alphabetical order."""
         return cls(tuple(Genre(name) for name in sorted(set(names))))
 
     @property
@@ -62,7 +62,7 @@ class Taxonomy:
         return len(self.genres)
 
     def index(self, name: str) -> int:
-        """The logit index of a genre.
+        """Return the logit index of a genre.
 
         Raises:
             ConfigError: the taxonomy has no genre of this name.
@@ -78,15 +78,15 @@ class Taxonomy:
         return short_hash(self.to_json())
 
     def to_json(self) -> list[JsonObject]:
-        """JSON-ready list of {name, parent}."""
+        """Return a JSON-ready list of {name, parent}."""
         return [{"name": genre.name, "parent": genre.parent} for genre in self.genres]
 
     @classmethod
     def from_json(cls, genres: object) -> Taxonomy:
-        """Inverse of `to_json`.
+        """Read a taxonomy from the values of `to_json`.
 
         Raises:
-            ConfigError: this is no list of genres, or no taxonomy.
+            ConfigError: the value is not a list of genres, or they do not form a taxonomy.
         """
         if not isinstance(genres, list) or not all(_is_genre(genre) for genre in genres):
             raise ConfigError('taxonomy: it must be a list of {"name": text, "parent": text or null}.')

@@ -1,4 +1,4 @@
-"""Sizes and durations as people read them, the same everywhere. Sizes are in binary units: 1 MiB is 2**20 bytes."""
+"""Sizes and durations for people, in the same form everywhere. Sizes are in binary units: 1 MiB is 2**20 bytes."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Final
 GIB: Final = 2**30
 
 _LONG_HOURS: Final = 100
-"""From here on a duration is shown in whole hours."""
+"""Hours from which a duration is shown in whole hours."""
 
 
 def format_bytes(size: float) -> str:
     """Return a size with three digits and its unit: `512 B`, `1.5 KiB`, `12.3 MiB`, `879 GiB`.
 
     Args:
-        size: in bytes, not negative.
+        size: size in bytes, not negative.
     """
     unit = "B"
     for larger in ("KiB", "MiB", "GiB", "TiB"):
-        # Rounded to whole numbers, 1023.5 would be shown as 1024.
+        # From 1023.5 on, rounding to whole numbers would show 1024.
         if size < 1023.5:
             break
         size, unit = size / 1024, larger
@@ -29,7 +29,7 @@ def format_duration(seconds: float) -> str:
     """Return a duration in its two largest units: `12.5 s`, `4 min 10 s`, `7 h 30 min`, and from 100 hours on `250 h`.
 
     Args:
-        seconds: not negative.
+        seconds: duration in seconds, not negative.
     """
     if seconds < 59.95:
         return f"{seconds:.1f} s"

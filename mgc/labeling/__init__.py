@@ -1,1 +1,1 @@
-"""From features to genre labels: logits of clips, one answer a track, a row of the labels table."""
+"""From features to genre labels: logits of clips, one answer per track, a row of the labels table."""

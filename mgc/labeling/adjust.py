@@ -25,7 +25,7 @@ class PriorAdjustment:
             and they sum to one.
 
     Raises:
-        ValueError: a field is outside of these bounds.
+        ValueError: a field is outside these bounds.
     """
 
     tau: float
@@ -59,7 +59,7 @@ class PriorAdjustment:
 
     @classmethod
     def from_json(cls, value: object) -> PriorAdjustment:
-        """Read what `to_json` returned.
+        """Read an adjustment from the values of `to_json`.
 
         Raises:
             ValueError: the value is not an adjustment.

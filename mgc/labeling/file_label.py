@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class FileLabel:
-    """What a bundle says about one file.
+    """A bundle's answer for one file.
 
     Attributes:
         genre_top: most probable genre.
@@ -16,7 +16,7 @@ class FileLabel:
         duration_seconds: length of the whole track.
         seconds_listened: number of seconds that were decoded.
         decoder: name of the decoder.
-        damage: what is wrong with a file that could be decoded nevertheless, or None.
+        damage: fault of a file that could still be decoded, or None.
     """
 
     genre_top: str

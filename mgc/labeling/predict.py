@@ -21,7 +21,7 @@ from mgc.models.blocks import Classifier
 from mgc.taxonomy import Taxonomy
 
 CLIPS_AT_ONCE_CPU: Final = 8
-"""Few enough for the first layer's maps to fit into the processor's cache: 1.5 to 2.7 times as fast as 256."""
+"""Clips per pass on a CPU. The first layer's maps then fit into the cache: 1.5 to 2.7 times as fast as 256."""
 
 CLIPS_AT_ONCE_GPU: Final = 256
 
@@ -58,7 +58,7 @@ class Predict:
         adjustment: PriorAdjustment | None = None,
     ) -> None:
         self._device = device or torch.device("cpu")
-        # mypy: torch's stubs leave memory_format out.
+        # mypy: torch's stubs lack memory_format.
         copied = copy.deepcopy(model).to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._model: Classifier = copied.eval()
         self._normalization = normalization
@@ -70,7 +70,7 @@ class Predict:
         self._clips_at_once = clips_at_once or (CLIPS_AT_ONCE_CPU if self._device.type == "cpu" else CLIPS_AT_ONCE_GPU)
 
     def logits(self, clips_NFT: np.ndarray) -> np.ndarray:
-        """Return the logits of clips, adjusted where the bundle says so: float32 (clips, genres).
+        """Return the logits of clips, adjusted if the bundle says so: float32 (clips, genres).
 
         Args:
             clips_NFT: features as stored, (clips, *shape).
@@ -82,7 +82,7 @@ class Predict:
 
     @torch.inference_mode()
     def parts(self, clips_NFT: np.ndarray) -> Iterator[tuple[slice, torch.Tensor, np.ndarray]]:
-        """Yield what the network makes of clips, a few clips at a time, since an embedding can be large.
+        """Yield the embeddings and logits of clips, a few clips at a time, since an embedding can be large.
 
         Args:
             clips_NFT: features as stored, (clips, *shape).
@@ -107,8 +107,8 @@ class Predict:
         """Answer a batch with one row per track. `clips` is dropped and the answer is added.
 
         Args:
-            batch: with `clips` (bytes: C-ordered (clips, *shape), None where the track has an error) and `clip_count`
-                (int32, 0 there).
+            batch: columns with `clips` (bytes: C-ordered (clips, *shape), None for a track with an error) and
+                `clip_count` (int32, 0 for a track with an error).
 
         Returns:
             The batch without `clips`, with `genre_top` (str or None), `confidence` (float64, NaN where none) and

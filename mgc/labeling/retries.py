@@ -1,4 +1,4 @@
-"""Which quarantined tracks are worth another try, how often, and when."""
+"""Retries of quarantined tracks: which ones, how often, and when."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ on nights 1, 2, 4, 8 and 15.
 
 
 def worth_another_try() -> list[str]:
-    """Return the kinds of error that may pass although the track does not change."""
+    """Return the kinds of error that may go away although the track does not change."""
     return [kind.value for kind in ErrorKind if not kind.permanent]
 
 

@@ -16,7 +16,7 @@ from mgc.labeling.retries import next_try_at
 
 @dataclass(frozen=True)
 class Lineage:
-    """What made the rows of a run.
+    """The origin of a run's rows.
 
     Attributes:
         model_id: id of the bundle.
@@ -30,7 +30,7 @@ class Lineage:
 
 
 def labels_rows(batch: dict[str, np.ndarray], lineage: Lineage, labeled_at: datetime) -> pa.Table:
-    """Return rows of `schema.LABELS`: labeled where there is an answer, quarantined where there is an error.
+    """Return rows of `schema.LABELS`: labeled for an answer, quarantined for an error.
 
     Args:
         batch: output of `Extract` and `Predict`: one row per track, with `tries` (earlier tries of the same bytes).

@@ -1,4 +1,4 @@
-"""What a run of the label job processed, and how long each stage took."""
+"""Throughput of a label run: what it processed, and how long each stage took."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Throughput:
-    """What a run processed, and where the time went. Stage times are summed over parallel processes.
+    """The work of a run and the time it took. Stage times are summed over parallel processes.
 
     Attributes:
         tracks: number of tracks that went through the stages, decoded or not.
@@ -40,7 +40,7 @@ class Throughput:
 
     @property
     def tracks_per_second(self) -> float:
-        """Tracks per second of wall-clock time; 0 where no time was measured."""
+        """Tracks per second of wall-clock time; 0 if no time was measured."""
         return self.tracks / self.seconds if self.seconds > 0 else 0.0
 
     @property
