@@ -1,4 +1,4 @@
-"""Recipes: functions that return a whole Experiment. One module a paper; its citation and reported numbers stand in it.
+"""Recipes: functions that return a complete Experiment. Each paper has a module with its citation and reported numbers.
 
 To add one: write the function in its paper's module and list it in `catalogue.RECIPES`.
 """

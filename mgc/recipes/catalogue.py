@@ -1,4 +1,4 @@
-"""Every recipe by its name."""
+"""All recipes, by name."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from mgc.recipes import gallego, holst, house, minhas, nguyen, obeirne_zamora
 from mgc.recipes.space import Space
 
 _HOUSE_GENRES: Final = 8
-"""Of FMA-small, on which the default bundle is trained."""
+"""Number of genres of FMA-small, on which the default bundle is trained."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A named function to an Experiment, and what its paper reported.
+    """A named function that returns an Experiment, and the figures that its paper reported.
 
     Attributes:
-        name: as typed after `--recipe`.
-        build: returns the experiment.
-        genres: of the paper's data, or of the house's.
-        paper_row: the paper's system, for example `A1`; None for the house's own.
-        paper: its authors, for a list; empty for the house's own.
-        citation: of the paper; empty for the house's own.
-        reported: the paper's figures by name: accuracies are shares of 1 on the paper's own data and split.
-        space: what a search varies by default: the paper's own search, or the house's; None where there is none.
-        remark: on the paper's figures; empty where there is none.
+        name: name, as typed after `--recipe`.
+        build: function that returns the experiment.
+        genres: number of genres in the data of the paper, or of the house recipe.
+        paper_row: system of the paper, for example `A1`; None for a house recipe.
+        paper: authors of the paper, for a list; empty for a house recipe.
+        citation: citation of the paper; empty for a house recipe.
+        reported: figures of the paper by name; accuracies are shares of 1 on the paper's own data and split.
+        space: default search space, from the paper or the house; None if there is none.
+        remark: remark on the paper's figures; empty if there is none.
     """
 
     name: str
@@ -54,9 +54,9 @@ class Recipe:
 
     @property
     def parameters(self) -> int:
-        """Numbers that training changes, with `genres` genres."""
+        """Number of trainable parameters, with `genres` genres."""
         model, shape = self.build().model, self.input_shape
-        # On the meta device nothing is computed, nor held in memory.
+        # The meta device computes nothing and needs no memory.
         with torch.device("meta"):
             return parameter_count(build_model(model, shape, self.genres))
 
@@ -106,10 +106,10 @@ RECIPES: Final[dict[str, Recipe]] = {recipe.name: recipe for recipe in _recipes(
 
 
 def find(name: str) -> Recipe:
-    """The recipe of this name.
+    """Return the recipe of this name.
 
     Raises:
-        ConfigError: there is none; the message lists those there are.
+        ConfigError: there is no such recipe; the message lists all recipes.
     """
     if name in RECIPES:
         return RECIPES[name]

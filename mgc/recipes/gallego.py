@@ -1,7 +1,7 @@
 """Gállego, Garcia Cabrera, Cuxart Garcia and Cortès, "Music Genre Classification" (UPC 2019).
 
 GTZAN, 60 / 20 / 20 for the networks on mel, 80 / 10 / 10 for hand-crafted features; FMA-small (8,000 tracks, 8 genres),
-each track cut in three. The paper's list of FMA-small's genres names punk and avant-garde, which it does not have.
+each track cut in three. The paper lists punk and avant-garde among FMA-small's genres, but the corpus has neither.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ REPORTED: Final = {
     "B2": {"test_accuracy": 0.56},
     "B3": {"test_accuracy": 0.53},
 }
-"""What the paper printed: accuracy on its own test split, shares of 1."""
+"""The paper's figures: accuracy on its own test split, as shares of 1."""
 
 PROTOCOL_NOTE: Final = (
     "sides are drawn by hash, track by track, so the shares of 60 / 20 / 20 (hand-crafted features 80 / 10 / 10) hold "
@@ -96,7 +96,7 @@ GRID: Final = Space(
         "model.dropout": Choice((0.1, 0.25, 0.5)),
     }
 )
-"""The paper's search, fields of B1's experiment by dotted name: 27 points, 200 epochs each."""
+"""The paper's search over fields of B1's experiment, by dotted name: 27 points, 200 epochs each."""
 
 _TRAINING: Final = TrainingConfig(
     batch_size=64,
@@ -111,7 +111,7 @@ _LISTENING: Final = ListeningPlan(window_seconds=30.0, windows=1)
 
 
 def b1() -> Experiment:
-    """Recipe B1: five dense layers on hand-crafted features, 600 epochs."""
+    """Return recipe B1: five dense layers on hand-crafted features, 600 epochs."""
     return Experiment(
         recipe="gallego-b1",
         front_end=HandcraftedConfig(clip_seconds=30.0, statistics="means_and_variances"),
@@ -124,7 +124,7 @@ def b1() -> Experiment:
 
 
 def b1_grid() -> Experiment:
-    """Recipe B1-grid: the best point of `GRID`, 200 epochs."""
+    """Return recipe B1-grid: the best point of `GRID`, 200 epochs."""
     base = b1()
     return replace(
         base,
@@ -136,7 +136,7 @@ def b1_grid() -> Experiment:
 
 
 def b1_fma() -> Experiment:
-    """Recipe B1-fma: the best of the grid on FMA-small, each track cut in three."""
+    """Return recipe B1-fma: the best of the grid on FMA-small, each track cut in three."""
     return replace(
         b1_grid(),
         recipe="gallego-b1-fma",
@@ -146,7 +146,7 @@ def b1_fma() -> Experiment:
 
 
 def b2() -> Experiment:
-    """Recipe B2: three 2-D convolutions of 5 × 5 on mel, 50 epochs."""
+    """Return recipe B2: three 2-D convolutions of 5 × 5 on mel, 50 epochs."""
     return Experiment(
         recipe="gallego-b2",
         front_end=LogMelConfig(),
@@ -161,7 +161,7 @@ def b2() -> Experiment:
 
 
 def b3() -> Experiment:
-    """Recipe B3: three convolutions along time and a two-layer LSTM on mel, 500 epochs."""
+    """Return recipe B3: three convolutions along time and a two-layer LSTM on mel, 500 epochs."""
     return Experiment(
         recipe="gallego-b3",
         front_end=LogMelConfig(),

@@ -57,8 +57,8 @@ REPORTED: Final = {
     | ({"test_accuracy_without_dropout": 0.674} if row == "D4R" else {})
     for row, printed in _PRINTED.items()
 }
-"""What the paper printed, on GTZAN with its clip-random split: accuracies as shares of 1, the test loss with whatever
-L2 term it had, seconds on the author's machine."""
+"""The paper's figures on GTZAN with its clip-random split: accuracies as shares of 1, the test loss with any L2 term
+that it had, and seconds on the author's machine."""
 
 PROTOCOL_NOTE: Final = "sides are drawn by hash, so the shares of 8,000 / 1,000 / 1,000 clips hold about"
 
@@ -145,7 +145,7 @@ def _experiment(row: str, model: ConvolutionalConfig | DenseConfig, training: Tr
 def _pairs(
     filters: tuple[int, ...], padding: Literal["valid", "same"] = "valid", kernel: int = 3, dropout: float = 0.0
 ) -> ConvolutionalConfig:
-    """Pairs of a convolution and a max-pool 2 x 2, dropout between them, dense 128 before the output."""
+    """Return a model of pairs of a convolution and a 2 x 2 max-pool, with dropout between them, then dense 128."""
     between = (dropout,) * (len(filters) - 1) + (0.0,)
     return ConvolutionalConfig(
         filters=filters,
@@ -159,61 +159,61 @@ def _pairs(
 
 
 def d1() -> Experiment:
-    """Recipe D1: two dense layers of 128, 20 epochs."""
+    """Return recipe D1: two dense layers of 128, 20 epochs."""
     return _experiment("D1", DenseConfig(hidden=(128, 128)), replace(_TRAINING, epochs=20, patience=0))
 
 
 def d2() -> Experiment:
-    """Recipe D2: D1 with L2 0.003."""
+    """Return recipe D2: D1 with L2 0.003."""
     return _experiment("D2", DenseConfig(hidden=(128, 128)), replace(_TRAINING, epochs=20, patience=0, l2=0.003))
 
 
 def d3() -> Experiment:
-    """Recipe D3: two pairs of 3 x 3 without padding."""
+    """Return recipe D3: two pairs of 3 x 3 without padding."""
     return _experiment("D3", _pairs((128,) * 2))
 
 
 def d3r() -> Experiment:
-    """Recipe D3R: D3 with L2 0.003."""
+    """Return recipe D3R: D3 with L2 0.003."""
     return _experiment("D3R", _pairs((128,) * 2), replace(_TRAINING, l2=0.003))
 
 
 def d4() -> Experiment:
-    """Recipe D4: three pairs of 3 x 3 without padding."""
+    """Return recipe D4: three pairs of 3 x 3 without padding."""
     return _experiment("D4", _pairs((128,) * 3))
 
 
 def d4r() -> Experiment:
-    """Recipe D4R: D4 with L2 0.003 and dropout 0.2 between pairs."""
+    """Return recipe D4R: D4 with L2 0.003 and dropout 0.2 between pairs."""
     return _experiment("D4R", _pairs((128,) * 3, dropout=0.2), replace(_TRAINING, l2=0.003))
 
 
 def d5() -> Experiment:
-    """Recipe D5: three pairs of 128, 256 and 512 filters."""
+    """Return recipe D5: three pairs of 128, 256 and 512 filters."""
     return _experiment("D5", _pairs((128, 256, 512), dropout=0.2), replace(_TRAINING, l2=0.003))
 
 
 def d6() -> Experiment:
-    """Recipe D6: D4R with same padding."""
+    """Return recipe D6: D4R with same padding."""
     return _experiment("D6", _pairs((128,) * 3, "same", dropout=0.2), replace(_TRAINING, l2=0.003))
 
 
 def d7() -> Experiment:
-    """Recipe D7: six pairs with same padding, dropout 0.2."""
+    """Return recipe D7: six pairs with same padding, dropout 0.2."""
     return _experiment("D7", _pairs((128,) * 6, "same", dropout=0.2))
 
 
 def d8() -> Experiment:
-    """Recipe D8: D7 with 5 × 5 kernels and dropout 0.3, the paper's best."""
+    """Return recipe D8: D7 with 5 × 5 kernels and dropout 0.3, the paper's best."""
     return _experiment("D8", _pairs((128,) * 6, "same", 5, 0.3))
 
 
 def d9() -> Experiment:
-    """Recipe D9: D8 with dropout 0.5."""
+    """Return recipe D9: D8 with dropout 0.5."""
     return _experiment("D9", _pairs((128,) * 6, "same", 5, 0.5))
 
 
 def d10() -> Experiment:
-    """Recipe D10: D8 on 220 × 216 × 3."""
+    """Return recipe D10: D8 on 220 × 216 × 3."""
     experiment = _experiment("D10", _pairs((128,) * 6, "same", 5, 0.3))
     return replace(experiment, front_end=MelImageConfig(height=220, width=216, frames=130))

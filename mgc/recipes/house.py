@@ -1,4 +1,4 @@
-"""The house's own recipes: one small CNN, on three-second clips of log-mel or on whole-clip thumbnails."""
+"""The house recipes: a small CNN, on three-second clips of log-mel or on whole-clip thumbnails."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from mgc.training.augment import AugmentConfig
 from mgc.training.loop import TrainingConfig
 
 LISTENING = ListeningPlan(window_seconds=30.0, windows=3)
-"""Three windows of 30 s spread over a track; a track no longer than one window is heard whole."""
+"""Three windows of 30 s spread over a track. A track that fits in one window is heard whole."""
 
 
 def house() -> Experiment:
-    """The small CNN on 128-bin log-mel of three-second clips, their logits averaged."""
+    """Return the small CNN on 128-bin log-mel of three-second clips, whose logits are averaged."""
     return Experiment(
         recipe="house",
         front_end=LogMelConfig(),
@@ -37,7 +37,7 @@ def house() -> Experiment:
 
 
 def house_thumbnail() -> Experiment:
-    """The small CNN on thumbnails: a 30-second window in 128 frames. The default bundle is trained with it."""
+    """Return the small CNN on thumbnails: a 30-second window in 128 frames. The default bundle is trained with it."""
     return Experiment(
         recipe="house-thumbnail",
         front_end=ThumbnailConfig(),
@@ -74,7 +74,7 @@ SPACE: Final = Space(
         "training.augment.mask_bins": Uniform(0.0, 0.3),
         "training.augment.mask_frames": Uniform(0.0, 0.3),
         "training.augment.mixup": Choice((0.0, 0.1, 0.3)),
-        # Sampling and loss each make up for rare genres: they are searched together, so that none does it twice.
+        # Sampling and loss each correct for rare genres. They are searched together, so that no point corrects twice.
         "balance": Alternatives(
             {
                 "natural": {"training.balance": "natural", "training.loss.kind": "cross_entropy"},
@@ -86,4 +86,4 @@ SPACE: Final = Space(
         ),
     }
 )
-"""What `mgc tune --recipe house-thumbnail` searches: rates, widths, depth, augmentation, sampling and loss."""
+"""Search space of `mgc tune --recipe house-thumbnail`: rates, widths, depth, augmentation, sampling and loss."""

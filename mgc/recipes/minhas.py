@@ -1,8 +1,8 @@
 """Minhas, Chie and Lee, "Music Genre Classification using Neural Networks" (UCLA).
 
-GTZAN, one random excerpt of 5 s of each track; 80 tracks a genre to train, 20 to test. The paper's noise protocol:
-trained on all 1,000 clean excerpts and tested on the same 1,000 with a share of their pixels set to zero; so its clean
-figure of that protocol is none of new music either.
+GTZAN, one random excerpt of 5 s of each track; 80 tracks per genre to train, 20 to test. In the paper's noise protocol
+a model is trained on all 1,000 clean excerpts and tested on the same 1,000 with a share of their pixels set to zero. So
+even its clean figure under that protocol says nothing about new music.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ REPORTED: Final = {
     },
     "C3": {"test_accuracy": 0.322, "test_accuracy_25_percent_zeroed": 0.105},
 }
-"""What the paper printed, shares of 1; for C3 it printed nothing at 50 and 75 %."""
+"""The paper's figures, as shares of 1; it has none for C3 at 50 and 75 %."""
 
 PROTOCOL_NOTE: Final = (
     "sides are drawn by hash, track by track: about 72 of 100 train, 8 choose the epoch, 20 test, not exactly in each "
@@ -87,7 +87,7 @@ _TRAINING: Final = TrainingConfig(
 
 
 def c1() -> Experiment:
-    """Recipe C1: dense 64, 32 on 26 hand-crafted numbers, each from 0 to 1, each vector of unit length."""
+    """Return recipe C1: dense 64, 32 on 26 hand-crafted numbers, each from 0 to 1, each vector of unit length."""
     return Experiment(
         recipe="minhas-c1",
         front_end=HandcraftedConfig(clip_seconds=5.0, statistics="means"),
@@ -101,7 +101,7 @@ def c1() -> Experiment:
 
 
 def c2() -> Experiment:
-    """Recipe C2: dense 128, 64 on the 128 row means of the spectrogram."""
+    """Return recipe C2: dense 128, 64 on the 128 row means of the spectrogram."""
     return Experiment(
         recipe="minhas-c2",
         front_end=MelMeansConfig(clip_seconds=5.0, frames=216),
@@ -114,7 +114,7 @@ def c2() -> Experiment:
 
 
 def c3() -> Experiment:
-    """Recipe C3: convolutions of 64 and 32 filters on the spectrogram, 128 × 216."""
+    """Return recipe C3: convolutions of 64 and 32 filters on the spectrogram, 128 × 216."""
     return replace(
         c2(),
         recipe="minhas-c3",

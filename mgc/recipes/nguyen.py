@@ -1,8 +1,8 @@
 """Nguyen, Zhang and Zhang, "Music Genre Classification with CNN Evaluation on Mel Spectrograms and MFCCs" (Stanford).
 
-FMA-medium, 25,000 tracks of 30 s, 16 genres of very different sizes; 24,985 after MP3s that cannot be read were
-dropped; 80 / 10 / 10. Mel spectrograms in grey, 128 × 385; MFCC, 20 × 385; both stacked, 148 × 385; for two systems
-the MFCC statistics that the corpus states.
+FMA-medium, 25,000 tracks of 30 s, 16 genres of very different sizes, split 80 / 10 / 10. Without unreadable MP3s,
+24,985 tracks are left. Mel spectrograms in grey, 128 × 385; MFCC, 20 × 385; both stacked, 148 × 385; for two systems,
+the MFCC statistics that come with the corpus.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ REPORTED: Final = {
     "E-mfcc": {"validation_accuracy": 0.831, "train_accuracy": 0.98, "abstract_accuracy": 0.54},
     "E-both": {"test_accuracy": 0.28},
 }
-"""What the paper printed, shares of 1."""
+"""The paper's figures, as shares of 1."""
 
 MEL2_REMARK: Final = "as printed; surely exchanged with train 0.48"
-"""On the figures of E-mel2: of that network the text says that it has high variance."""
+"""Remark on the figures of E-mel2: the paper's text says that this network has high variance."""
 
 PROTOCOL_NOTE: Final = (
     "sides are drawn by hash, track by track, so the shares of 80 / 10 / 10 hold about: the paper does not say whether "
@@ -134,7 +134,7 @@ _TRAINING: Final = TrainingConfig(
 
 
 def guess_at_random() -> Experiment:
-    """Recipe E-random: a uniform guess."""
+    """Return recipe E-random: a uniform guess."""
     return Experiment(
         recipe="nguyen-random",
         front_end=MelMeansConfig(clip_seconds=_SECONDS),
@@ -147,7 +147,7 @@ def guess_at_random() -> Experiment:
 
 
 def guess_by_prior() -> Experiment:
-    """Recipe E-prior: a guess by the genres' training frequencies."""
+    """Return recipe E-prior: a guess by the genres' training frequencies."""
     return replace(
         guess_at_random(),
         recipe="nguyen-prior",
@@ -157,7 +157,7 @@ def guess_by_prior() -> Experiment:
 
 
 def dense() -> Experiment:
-    """Recipe E-dense: two dense layers on MFCC statistics."""
+    """Return recipe E-dense: two dense layers on MFCC statistics."""
     return Experiment(
         recipe="nguyen-dense",
         front_end=MfccStatisticsConfig(sample_rate_hz=_CORPUS_RATE_HZ, clip_seconds=_SECONDS, frames=2584),
@@ -170,7 +170,7 @@ def dense() -> Experiment:
 
 
 def mfcc_base() -> Experiment:
-    """Recipe E-mfcc-base: a small CNN on MFCC statistics, SGD with momentum."""
+    """Return recipe E-mfcc-base: a small CNN on MFCC statistics, SGD with momentum."""
     return replace(
         dense(),
         recipe="nguyen-mfcc-base",
@@ -181,7 +181,7 @@ def mfcc_base() -> Experiment:
 
 
 def mel2() -> Experiment:
-    """Recipe E-mel2: convolutions of 8 and 16 filters on mel, Adam 1e-2, 10 epochs."""
+    """Return recipe E-mel2: convolutions of 8 and 16 filters on mel, Adam 1e-2, 10 epochs."""
     return Experiment(
         recipe="nguyen-mel2",
         front_end=LogMelConfig(clip_seconds=_SECONDS, frames=_KEPT_FRAMES),
@@ -195,7 +195,7 @@ def mel2() -> Experiment:
 
 
 def mel() -> Experiment:
-    """Recipe E-mel: convolutions of 8, 16, 64 and 128 filters on mel, Adam 1e-4."""
+    """Return recipe E-mel: convolutions of 8, 16, 64 and 128 filters on mel, Adam 1e-4."""
     return replace(
         mel2(),
         recipe="nguyen-mel",
@@ -206,7 +206,7 @@ def mel() -> Experiment:
 
 
 def mfcc() -> Experiment:
-    """Recipe E-mfcc: three convolutions of 2 × 2 on MFCC, L2 0.01 on kernels and biases."""
+    """Return recipe E-mfcc: three convolutions of 2 × 2 on MFCC, L2 0.01 on kernels and biases."""
     return Experiment(
         recipe="nguyen-mfcc",
         front_end=MfccConfig(clip_seconds=_SECONDS, frames=_KEPT_FRAMES),
@@ -219,7 +219,7 @@ def mfcc() -> Experiment:
 
 
 def both() -> Experiment:
-    """Recipe E-both: convolutions of 8 and 16 filters on mel and MFCC, stacked."""
+    """Return recipe E-both: convolutions of 8 and 16 filters on mel and MFCC, stacked."""
     return Experiment(
         recipe="nguyen-both",
         front_end=MelMfccConfig(clip_seconds=_SECONDS, frames=_KEPT_FRAMES),

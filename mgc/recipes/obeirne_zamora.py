@@ -34,7 +34,7 @@ REPORTED: Final = {
         "classical_accuracy": 1.00,
     }
 }
-"""What the paper printed, on GTZAN with its clip-random split: accuracies, by genre on the test split. Shares of 1."""
+"""The paper's figures on GTZAN with its clip-random split: accuracies, also by genre on the test split. Shares of 1."""
 
 PROTOCOL_NOTE: Final = "sides are drawn by hash, so the shares of 95 / 2.5 / 2.5 hold about"
 
@@ -53,7 +53,7 @@ DEVIATIONS: Final = {
 
 
 def a1() -> Experiment:
-    """Recipe A1: four convolutions of 2 × 2, Adam 1e-3, L2 0.019."""
+    """Return recipe A1: four convolutions of 2 × 2, Adam 1e-3, L2 0.019."""
     return Experiment(
         recipe="obeirne-a1",
         front_end=LogMelConfig(),

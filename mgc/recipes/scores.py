@@ -1,4 +1,4 @@
-"""What the recipes reached here: the entries of scores.json, which RESULTS.md mirrors."""
+"""Measured scores of the recipes: the entries of scores.json, which RESULTS.md mirrors."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ class RecipeScore:
     """One score of a recipe.
 
     Attributes:
-        recipe: its name.
-        features: what it was trained on.
-        protocol: how the data was split.
-        split: that was scored.
-        tracks: of that split.
-        accuracy: share of tracks answered rightly.
-        low: lower end of its 95 % interval.
-        high: upper end.
+        recipe: name of the recipe.
+        features: features that it was trained on.
+        protocol: protocol that divided the data.
+        split: scored split.
+        tracks: number of tracks in that split.
+        accuracy: share of tracks answered correctly.
+        low: lower end of the accuracy's 95 % interval.
+        high: upper end of that interval.
         macro_f1: F1 averaged over the genres.
-        commit: of the code.
-        command: that trained it.
+        commit: commit of the code.
+        command: command that trained the model.
     """
 
     recipe: Text
@@ -52,10 +52,10 @@ _SCORES: Final = TypeAdapter(list[RecipeScore])
 
 
 def recipe_scores() -> dict[str, list[RecipeScore]]:
-    """The scores of each recipe that has any, in the order of the file.
+    """Return the scores of each recipe that has any, in the order of the file.
 
     Raises:
-        ConfigError: the file that is shipped with the program was changed into something else.
+        ConfigError: the file shipped with mgc was changed and is no longer valid.
     """
     text = importlib.resources.files("mgc.recipes").joinpath(_FILE).read_text(encoding="utf-8")
     try:

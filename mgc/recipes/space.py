@@ -1,6 +1,6 @@
-"""What a search varies of a recipe: ranges and choices of fields of its Experiment, by their dotted names.
+"""Search space of a recipe: ranges and choices for fields of its Experiment, by their dotted names.
 
-A space is data, so that it can stand beside its recipe and in a file. It knows nothing of who searches.
+A space is plain data, so it can be kept with its recipe or in a file. It does not depend on the search method.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from mgc.errors import ConfigError
 from mgc.experiment import Experiment
 
 Point = Mapping[str, JsonValue]
-"""A value for each dimension by its name: JSON-ready; of `Alternatives`, the option's name."""
+"""JSON-ready values by the names of their dimensions; for `Alternatives`, the option's name."""
 
 SEARCHED: Final = ("model.", "training.")
-"""Groups whose fields may be searched. Features are prepared before a search, sides and scaling are the same for all
-trials: their scores could not be compared otherwise."""
+"""Groups whose fields may be searched. Features, sides and scaling must be the same for all trials; otherwise their
+scores could not be compared."""
 
 LARGEST_WHOLE_CHECK: Final = 1000
-"""Points of a finite space that are all tried before the search; of others some are."""
+"""Largest finite space of which every point is checked before the search; of larger ones only some points are."""
 
 _DRAWS: Final = 32
 
@@ -37,7 +37,7 @@ class Choice:
     """One of several values of a field.
 
     Attributes:
-        values: as the field takes them, in an order that makes sense: population-based training steps to a neighbour.
+        values: values of the field, in a sensible order: population-based training steps from one to the next.
     """
 
     values: Annotated[tuple[JsonValue, ...], Field(min_length=1)]
@@ -54,10 +54,10 @@ class Choice:
 class Alternatives:
     """One of several settings of fields that belong together, such as a sampling with the loss that fits it.
 
-    The dimension's own name is free, without a dot.
+    The name of the dimension can be any word without a dot.
 
     Attributes:
-        options: fields by dotted name with their values, by the option's name.
+        options: option name → values of fields by dotted name.
     """
 
     options: Annotated[Mapping[str, Mapping[str, JsonValue]], Field(min_length=1)]
@@ -80,7 +80,7 @@ class Uniform:
 
 @dataclass(frozen=True, config=STRICT)
 class LogUniform:
-    """Any number from `low` to `high`, each power of ten as likely as the next."""
+    """Any number from `low` to `high`, uniform on a logarithmic scale."""
 
     low: Annotated[float, Field(gt=0.0)]
     high: float
@@ -114,17 +114,17 @@ def _rising(low: float, high: float) -> None:
 AnyDimension = Choice | Alternatives | Uniform | LogUniform | Integer
 
 Dimension = Annotated[AnyDimension, Field(discriminator="kind")]
-"""What one name stands for; `kind` says which."""
+"""Any dimension of a space; `kind` says which."""
 
 _DIMENSIONS: Final = TypeAdapter(dict[str, Dimension])
 
 
 @dataclass(frozen=True, config=STRICT)
 class Space:
-    """Dimensions by name: a field's dotted name, or of `Alternatives` a word.
+    """Dimensions by name: the dotted name of a field, or a word for `Alternatives`.
 
     Raises:
-        ValueError: there is no dimension, a field stands in two of them, or is none that may be searched.
+        ValueError: there is no dimension, a field is in two dimensions, or a field may not be searched.
     """
 
     dimensions: Mapping[str, Dimension]
@@ -151,20 +151,20 @@ class Space:
         return self
 
     def to_json(self) -> JsonObject:
-        """JSON-ready dimensions by name."""
+        """Return JSON-ready dimensions by name."""
         dumped: JsonObject = _DIMENSIONS.dump_python(dict(self.dimensions), mode="json")
         return dumped
 
     @classmethod
     def from_json(cls, value: object, where: str = "space") -> Space:
-        """Inverse of `to_json`.
+        """Read a space from the values of `to_json`.
 
         Args:
             value: for example {"training.learning_rate": {"kind": "log_uniform", "low": 1e-4, "high": 1e-2}}.
-            where: the file, for the message.
+            where: file, for the message.
 
         Raises:
-            ConfigError: one line that names the dimension and what is wrong with it.
+            ConfigError: a dimension is wrong; the message is one line with its name and its fault.
         """
         if not isinstance(value, Mapping):
             raise ConfigError(f"{where}: a space is an object of dimensions by name, this is a {type(value).__name__}.")
@@ -174,7 +174,7 @@ class Space:
             raise ConfigError(f"{where}: {_said(error)}") from None
 
     def apply(self, experiment: Experiment, point: Point) -> Experiment:
-        """The experiment at a point.
+        """Return the experiment at a point.
 
         Raises:
             ConfigError: the experiment has no such field, or refuses a value.
@@ -189,7 +189,7 @@ class Space:
         return experiment.override({name: json.dumps(value) for name, value in values.items()})
 
     def points(self) -> Iterator[JsonObject]:
-        """Every point of a finite space; the last dimension moves fastest.
+        """Yield every point of a finite space; the last dimension changes fastest.
 
         Raises:
             ConfigError: a dimension is a range of real numbers.
@@ -200,7 +200,7 @@ class Space:
                     f"space: a grid has every point, and {name} is {dimension.kind}, which has no end of them; make it "
                     "a choice, or search at random."
                 )
-        # Not itertools.product over ranges: it would hold them all.
+        # itertools.product would hold all values of the ranges in memory.
         return self._points(list(self.dimensions.items()))
 
     def _points(self, rest: list[tuple[str, AnyDimension]]) -> Iterator[JsonObject]:
@@ -214,7 +214,7 @@ class Space:
 
     @property
     def size(self) -> int | None:
-        """Number of points; None where a dimension is a range of real numbers."""
+        """Number of points; None if a dimension is a range of real numbers."""
         sizes = [_size(dimension) for dimension in self.dimensions.values()]
         return None if None in sizes else math.prod(size for size in sizes if size is not None)
 
@@ -224,13 +224,13 @@ class Space:
         return {field for name, dimension in self.dimensions.items() for field in fields_of(name, dimension)}
 
     def check(self, experiment: Experiment, where: str = "space") -> None:
-        """Refuse a space that the experiment does not take.
+        """Refuse a space that does not fit the experiment.
 
-        Each value, or end of a range, is tried with the first ones of the other dimensions; then all points of a small
-        space, or a few at random.
+        Each value or end of a range is tried with the first value of the other dimensions. Then all points of a small
+        space are tried, or some random points of a larger one.
 
         Raises:
-            ConfigError: the experiment lacks a field, or refuses a point; one line.
+            ConfigError: the experiment lacks a field or refuses a point; the message is one line.
         """
         first = {name: _ends(dimension)[0] for name, dimension in self.dimensions.items()}
         each = ({**first, name: value} for name, dimension in self.dimensions.items() for value in _ends(dimension))
@@ -248,7 +248,7 @@ class Space:
             except ConfigError as error:
                 fault = str(error).removeprefix("option ").removeprefix("options: ").rstrip(".")
                 of = f"(recipe {experiment.recipe})"
-                # A field of the space by itself is at fault, or several that do not go together.
+                # Either one field of the space is wrong, or several do not go together.
                 if "no such field" in fault or fault.partition(":")[0] in self.fields:
                     raise ConfigError(f"{where}: {fault} {of}.") from None
                 raise ConfigError(
@@ -258,19 +258,19 @@ class Space:
 
 
 def fields_of(name: str, dimension: AnyDimension) -> set[str]:
-    """The fields that a dimension sets."""
+    """Return the fields that a dimension sets."""
     if isinstance(dimension, Alternatives):
         return {field for option in dimension.options.values() for field in option}
     return {name}
 
 
 def shown(point: Point) -> str:
-    """A point in a line: the last part of each name with its value."""
+    """Return a point in one line: the last part of each name with its value."""
     return ", ".join(f"{name.rpartition('.')[2]} {value_text(value)}" for name, value in point.items())
 
 
 def value_text(value: JsonValue) -> str:
-    """A value of a point, for people: numbers to four digits."""
+    """Format a value of a point for people, with four digits for numbers."""
     if isinstance(value, float):
         return f"{value:.4g}"
     return value if isinstance(value, str) else json.dumps(value)
@@ -298,7 +298,7 @@ def _finite(dimension: AnyDimension) -> Iterator[JsonValue]:
 
 
 def _ends(dimension: AnyDimension) -> list[JsonValue]:
-    """All values of a choice, both ends of a range."""
+    """Return all values of a choice, or both ends of a range."""
     match dimension:
         case Choice() | Alternatives():
             return list(_finite(dimension))
@@ -320,11 +320,11 @@ def _drawn(dimension: AnyDimension, chance: random.Random) -> JsonValue:
 
 
 def _said(error: Exception) -> str:
-    """What is wrong, and at which dimension, in one line."""
+    """Return the fault and its dimension, in one line."""
     if not isinstance(error, ValidationError):
         return f"{error}."
     fault = error.errors(include_url=False)[0]
-    # The location of a union names the kind taken.
+    # The location of a union includes the chosen kind.
     name = ".".join(str(part) for number, part in enumerate(fault["loc"]) if number != 1)
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "union_tag_invalid":
