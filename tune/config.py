@@ -1,4 +1,4 @@
-"""How to search. A command line makes this, so this module imports nothing heavy."""
+"""Settings of a search. A command line makes this, so this module imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DEFAULT_TRIALS: Final = 20
 
 @dataclass(frozen=True, config=STRICT)
 class SearchConfig:
-    """How to search.
+    """Settings of a search.
 
     Attributes:
         searcher: method to choose points: at `random`, every point of a `grid`, or by Optuna's `tpe` (tree-structured

@@ -194,7 +194,7 @@ def _place(dimension: AnyDimension) -> Callable[[Any], float]:
 
 
 def _mark(axes: Axes, number: int, dimension: AnyDimension) -> None:
-    """Write the values of a choice, or the ends of a range, beside their axis."""
+    """Write the values of a choice, or the ends of a range, next to their axis."""
     place = _place(dimension)
     if isinstance(dimension, Choice):
         values: list[JsonValue] = list(dimension.values)

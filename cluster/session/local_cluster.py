@@ -56,7 +56,7 @@ class LocalClusterSpec:
 
     Attributes:
         environment: variables for the head and the nodes, in addition to Ray's own.
-        nodes: number of nodes beside the head.
+        nodes: number of nodes besides the head.
         cpus: logical CPUs of each node.
         dashboard: whether to start Ray's dashboard, which accepts submitted jobs.
     """

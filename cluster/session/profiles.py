@@ -44,7 +44,7 @@ class Profile:
         cores: CPU cores that can really work at once.
         logical_cpus: number of CPUs to report to Ray; at least `FEWEST_LOGICAL_CPUS`.
         gpus: GPUs for training and prediction; 0 computes on the CPU.
-        decode_cpus: CPUs of one decode task; `cores` such tasks fit beside the rest.
+        decode_cpus: CPUs of one decode task; `cores` such tasks fit alongside the rest.
         predict_cpus: CPUs of one prediction actor.
         predict_actors: most actors in the prediction pool; at least two, because smaller pools have hung.
         io_cpus: CPUs of one task that reads tables; tasks that write request none.

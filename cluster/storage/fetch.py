@@ -54,7 +54,7 @@ _BUSY: Final = frozenset(
 
 @dataclass(frozen=True, config=STRICT)
 class FetchConfig:
-    """How to fetch tracks. `cluster.storage.s3` says how often a request is tried, and for how long.
+    """Settings for fetching tracks. `cluster.storage.s3` sets how often, and for how long, to try a request.
 
     Attributes:
         uri_column: the column with the URIs.

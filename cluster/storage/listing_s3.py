@@ -340,7 +340,7 @@ class _Lister:
             self._parts.append(part)
 
     def _divide(self, first: _Stretch) -> None:
-        """Cut the rest of the first stretch at folders: those of the first level with enough of them, or else all."""
+        """Cut the rest of the first stretch at folders. Look a few levels deep, until there are enough of them."""
         level, folders = [self._prefix], set[str]()
         with ThreadPoolExecutor(LISTERS) as threads:
             for _ in range(_FOLDER_LEVELS):

@@ -26,7 +26,7 @@ from mgc.training.sampling import Resample
 
 @dataclass(frozen=True)
 class EpochDraw:
-    """How a training stream changes from epoch to epoch.
+    """Changes of a training stream from epoch to epoch.
 
     Attributes:
         class_counts: number of clips of each genre; it decides how often rows are repeated for balance.

@@ -27,7 +27,7 @@ _SCORE_BATCH: Final = 256
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """What a bundle returns for each clip.
+    """Answers to get from a bundle for each clip.
 
     Attributes:
         shape: shape of a clip's features.

@@ -116,7 +116,7 @@ def from_corpus(
         corpus: one of `CORPORA`.
         uris: files of the corpus: tracks.csv or its folder for FMA; TSV files, or folders with those of the genres, for
             MTG-Jamendo; none for the corpora of `FROM_PATHS`.
-        genres_uri: FMA's genres.csv; beside tracks.csv by default.
+        genres_uri: FMA's genres.csv; by default the one next to tracks.csv.
         subset: subset of FMA.
 
     Raises:

@@ -32,7 +32,7 @@ class LocalClusterRequest:
     """The cluster to start.
 
     Attributes:
-        nodes: number of nodes beside the head.
+        nodes: number of nodes besides the head.
         cpus: logical CPUs of each node.
         dashboard: whether to start Ray's dashboard, which accepts submitted jobs.
         words: a command to run with the cluster in its environment; empty to wait for Ctrl-C.

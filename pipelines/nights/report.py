@@ -194,7 +194,7 @@ def report_uri(labels: Uri, name: str, ending: str) -> Uri:
 
 
 def write_report(labels: Uri, run: LabelsRun, bundle: Bundle, notices: Sequence[str]) -> None:
-    """Write the run's page and its JSON beside the table, under the run's id and as `latest`.
+    """Write the run's page and its JSON into the table's folder, under the run's id and as `latest`.
 
     Args:
         labels: folder of the labels table.

@@ -44,7 +44,7 @@ def adjust_logits(bundle: Bundle, validation: Dataset, job: TrainingJob) -> Bund
     if not taus:
         return bundle
     if bundle.experiment.protocol.refit:
-        # The one value is taken: there is no validation to try others on.
+        # Take the only value, because there is no validation split to try others on.
         return _adjust(bundle, taus[0], counts, {})
     clips = answer_clips(validation, bundle, ScoreRequest(job.shape), job.profile)
     given = answers(clips, bundle.taxonomy, bundle.experiment.protocol.unit)
