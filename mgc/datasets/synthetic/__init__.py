@@ -1,11 +1,11 @@
 """A corpus of synthetic music: encoded tracks of eight genres, the input of the demo and of most tests.
 
-It exists so that the whole way, from MP3 files to a table of labels, runs without anybody's music. It is made of notes,
-rhythm and timbre, so that genres differ in ways a mel spectrogram shows. Scores on it say that the program works, and
-nothing about real music: quote `SYNTHETIC_NOTICE` wherever a figure of it is shown.
+With it the whole pipeline, from MP3 files to a table of labels, runs without real music. Tracks are made of notes,
+rhythm and timbre, so that genres differ in ways that a mel spectrogram shows. Scores on it show that the program works,
+but say nothing about real music: quote `SYNTHETIC_NOTICE` wherever you show such a figure.
 
-`plan_corpus` lists the tracks and costs next to nothing; `encode` makes the bytes of one of them and shares no state
-with any other, so that a caller can spread the tracks over processes.
+`plan_corpus` lists the tracks at almost no cost. `encode` makes the bytes of one track. Tracks share no state, so a
+caller can spread them over processes.
 """
 
 from mgc.datasets.synthetic.composition import GENRES

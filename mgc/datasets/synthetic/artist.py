@@ -1,7 +1,7 @@
 """An artist: habits, instruments, drums and the sound of the recordings, drawn once and kept for every track.
 
-The draws are wide on purpose. Two artists of one genre sound further apart than two tracks of one artist, so a model
-that is tested on artists it has heard scores higher than on artists it has not: the leakage an honest split avoids.
+The draws vary widely on purpose. Two artists of one genre differ more than two tracks of one artist. So a model scores
+higher on artists that it was trained on than on others: this is the leakage that a split by artist avoids.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _ELECTRONIC: Final = frozenset({"house", "techno", "hip-hop", "ambient"})
 _SWINGING: Final = frozenset({"house", "hip-hop"})
 
 CURVE_HZ: Final = np.geomspace(50.0, 16000.0, 7)
-"""Where an artist's tone curve is set; between these it is interpolated over log-frequency."""
+"""Frequencies at which an artist's tone curve is set; between them it is interpolated over log-frequency."""
 
 
 @dataclass(frozen=True)
 class Artist:
-    """What stays the same from track to track.
+    """The properties that an artist's tracks share.
 
     Attributes:
         habits: tempo, keys and favourite patterns.
@@ -57,11 +57,11 @@ class Artist:
 
 
 def draw_artist(genre: str, seed: int) -> Artist:
-    """The artist of this seed.
+    """Draw the artist of a seed.
 
     Args:
-        genre: what the artist plays; it decides the kind of drums, the room and the swing.
-        seed: the artist's own; the same seed gives the same artist.
+        genre: genre of the artist; it decides the kind of drums, the room and the swing.
+        seed: seed of the artist; the same seed gives the same artist.
     """
     rng = np.random.default_rng(seed)
     spacious = genre == "ambient"
@@ -89,7 +89,7 @@ def draw_artist(genre: str, seed: int) -> Artist:
 
 
 def _own(base: Instrument, rng: np.random.Generator) -> Instrument:
-    """The same instrument, built and played by somebody else."""
+    """Return the same instrument, as if built and played by somebody else."""
     stretch = 2.0 ** rng.uniform(-0.6, 0.6)
     return replace(
         base,

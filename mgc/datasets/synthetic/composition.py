@@ -1,7 +1,7 @@
-"""What is played: for each genre its drums, bass, harmony and lead, drawn anew for every track.
+"""Composition: the drums, bass, harmony and lead of each genre, drawn anew for every track.
 
-A genre is four composers, one a layer. Some tracks borrow one layer from a neighbouring genre, as music does; that is
-why no model can label this corpus without error.
+A genre has four composers, one per layer. Some tracks borrow one layer from a neighbouring genre, as real music does.
+So no model can label this corpus without error.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ def compose(genre: str, habits: Habits, seconds: float, rng: np.random.Generator
 
     Args:
         genre: one of `GENRES`.
-        habits: the artist's.
+        habits: habits of the artist.
         seconds: length of the excerpt.
-        rng: the track's draws.
+        rng: random generator of the track.
     """
     composers = {layer: (genre, _COMPOSERS[genre][layer]) for layer in LAYERS}
     if rng.random() < BORROWING:
@@ -69,7 +69,7 @@ def compose(genre: str, habits: Habits, seconds: float, rng: np.random.Generator
 
 
 def _rests(piece: Piece) -> set[int]:
-    """Bars at the beginning or the end in which a layer waits."""
+    """Return the bars at the beginning or the end in which a layer rests."""
     if not piece.chance(0.2) or piece.bars < 2:
         return set()
     rest = int(piece.rng.integers(1, piece.bars // 2 + 1))

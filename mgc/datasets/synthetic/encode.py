@@ -1,4 +1,4 @@
-"""Samples to the bytes of an MP3 file, whole or damaged.
+"""Encode samples as the bytes of an MP3 file, whole or damaged.
 
 PyAV's libmp3lame (LAME inside FFmpeg) is the encoder: it takes a constant bit rate in kbit/s or a VBR quality, the
 stereo mode and tags. Its muxer writes the Info (constant rate) or Xing (variable rate, with the table of contents)
@@ -30,7 +30,7 @@ _FASTEST: Final = "9"
 """LAME's speed setting: no psychoacoustics, a third less time than the default; the corpus is not for listening."""
 
 _LAMBDA: Final = 118
-"""FFmpeg's FF_QP2LAMBDA: a VBR quality is handed over in this unit."""
+"""FFmpeg's FF_QP2LAMBDA, the unit of a VBR quality."""
 
 _ERROR_PAGE: Final = (
     b"<!DOCTYPE html>\n<html><head><title>404 Not Found</title></head>\n"
@@ -39,10 +39,10 @@ _ERROR_PAGE: Final = (
 
 
 def decodes_exactly(frames: int, sample_rate_hz: int) -> bool:
-    """Whether a file of so many samples decodes to so many.
+    """Return whether a file of `frames` samples decodes to exactly that many.
 
-    Where the last MPEG frame holds only 1 to 46 samples, the padding that the muxer notes in the header is too short
-    (measured with PyAV 18), and every decoder gives up to 46 samples too many.
+    If the last MPEG frame holds only 1 to 46 samples, the padding that the muxer writes in the header is too short
+    (measured with PyAV 18), and every decoder returns up to 46 samples too many.
     """
     mpeg_frame = 1152 if sample_rate_hz >= 32000 else 576
     return not 0 < frames % mpeg_frame < 47
@@ -99,8 +99,8 @@ def spoil(data: bytes, damage: Damage, rng: np.random.Generator) -> bytes:
 
     Args:
         data: an MP3 file that begins with ID3 tags.
-        damage: how.
-        rng: where the cut or the noise falls.
+        damage: kind of damage.
+        rng: random generator that places the cut or the noise.
     """
     if damage == "empty":
         return b""
@@ -115,6 +115,6 @@ def spoil(data: bytes, damage: Damage, rng: np.random.Generator) -> bytes:
 
 
 def _audio_begins(data: bytes) -> int:
-    """Size of the ID3v2 tag at the head of the file: ten bytes, and a length in four bytes of seven bits."""
+    """Return the size of the ID3v2 tag at the head of the file: ten bytes, and a length in four bytes of seven bits."""
     first, second, third, fourth = data[6:10]
     return 10 + (first << 21 | second << 14 | third << 7 | fourth)

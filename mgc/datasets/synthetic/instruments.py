@@ -103,4 +103,4 @@ INSTRUMENTS: Final[dict[str, Instrument]] = {
     ),
     "whistle": Instrument(slope=2.6, attack_seconds=0.05, vibrato_cents=15.0, breath=0.08),
 }
-"""By the names that composers use."""
+"""Instruments by the names that composers use."""

@@ -22,9 +22,9 @@ def perform(parts: list[Part], artist: Artist, count: int, sample_rate_hz: int, 
     """Play every part and put it at its place in the stereo field.
 
     Args:
-        parts: what is played.
-        artist: who plays it.
-        count: samples of the excerpt.
+        parts: parts to play.
+        artist: artist who plays them.
+        count: number of samples in the excerpt.
         sample_rate_hz: samples a second.
         rng: draws the noise within sounds.
 
@@ -54,11 +54,11 @@ def perform(parts: list[Part], artist: Artist, count: int, sample_rate_hz: int, 
 
 
 def master(mix_CT: Samples, artist: Artist, sample_rate_hz: int, rng: np.random.Generator) -> Samples:
-    """The studio: room, tone curve, band limit, tape noise, soft clipping, loudness.
+    """Apply the artist's studio: room, tone curve, band limit, tape noise, soft clipping, loudness.
 
     Args:
         mix_CT: (C, T) float32.
-        artist: whose studio it is.
+        artist: owner of the studio.
         sample_rate_hz: samples a second.
         rng: draws the echoes of the room and the noise.
 
@@ -78,7 +78,7 @@ def master(mix_CT: Samples, artist: Artist, sample_rate_hz: int, rng: np.random.
     target = 10.0 ** (artist.level_db / 20.0)
     wave_CT *= np.float32(target / max(float(np.sqrt(np.mean(wave_CT**2))), 1e-4))
     peak = float(np.max(np.abs(wave_CT)))
-    # MP3 overshoots what it was given; a decibel of room keeps the decoded samples within full scale.
+    # MP3 overshoots its input; one decibel of headroom keeps the decoded samples within full scale.
     return (wave_CT * np.float32(min(1.0, 0.89 / max(peak, 1e-6)))).astype(np.float32)
 
 
@@ -100,7 +100,7 @@ def _amplify(track_T: Samples, drive: float, sample_rate_hz: int) -> Samples:
 
 
 def _room(artist: Artist, channels: int, sample_rate_hz: int, rng: np.random.Generator) -> Samples:
-    """Diffuse echoes, different in both channels, that fall by 60 dB in the artist's reverberation time."""
+    """Return diffuse echoes, different in both channels, that fall by 60 dB in the artist's reverberation time."""
     count = max(int(artist.reverb_seconds * sample_rate_hz), 64)
     time_T = np.arange(count, dtype=np.float32) / np.float32(sample_rate_hz)
     fall_T = np.exp(np.float32(-6.9 / artist.reverb_seconds) * time_T)

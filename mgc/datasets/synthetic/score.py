@@ -29,10 +29,10 @@ LAYERS: Final = ("drums", "bass", "harmony", "lead")
 
 @dataclass(frozen=True)
 class Habits:
-    """What an artist does again and again.
+    """An artist's habits.
 
     Attributes:
-        tempo: where in the genre's range of tempos, 0 to 1.
+        tempo: position in the genre's range of tempos, 0 to 1.
         roots_semitones: favourite keys, above C.
         minor: probability of a minor key.
         swing: delay of every second sixteenth, in sixteenths.
@@ -48,7 +48,7 @@ class Habits:
 
 @dataclass
 class Part:
-    """What one sound plays.
+    """The notes of one sound.
 
     Attributes:
         sound: name of an instrument or of a drum.
@@ -94,33 +94,33 @@ class Piece:
         self.parts: list[Part] = []
 
     def one_of(self, *names: str) -> str:
-        """A sound or a pattern: mostly the one that the artist always takes, sometimes another."""
+        """Choose a sound or a pattern: usually the artist's favourite, sometimes another."""
         if self.rng.random() < 0.75:
             return names[int(self.habits.taste[self.layer] * 997) % len(names)]
         return names[self.rng.integers(len(names))]
 
     def chance(self, probability: float) -> bool:
-        """True so often."""
+        """Return True with a given probability."""
         return bool(self.rng.random() < probability)
 
     def degree(self, bar: int, step: int, octave: int = 0) -> int:
-        """MIDI pitch of the scale's step above the root of the bar's chord."""
+        """Return the MIDI pitch of the scale's step above the root of the bar's chord."""
         index = self.progression[bar % 4] + step
         return self.root_midi + 12 * (octave + index // 7) + self.scale[index % 7]
 
     def chord(self, bar: int, size: int, octave: int = 1) -> list[float]:
-        """A chord of thirds on the bar's degree, folded into an octave and a half."""
+        """Return a chord of thirds on the bar's degree, folded into an octave and a half."""
         pitches = [self.degree(bar, 2 * i, octave) for i in range(size)]
         ceiling = self.root_midi + 12 * octave + 19
         return [float(p if p < ceiling else p - 12) for p in pitches]
 
     def power_chord(self, bar: int, octave: int = 0) -> list[float]:
-        """Root, fifth and octave."""
+        """Return root, fifth and octave."""
         root = float(self.degree(bar, 0, octave))
         return [root, root + 7, root + 12]
 
     def scatter(self, steps: int, hits: int) -> str:
-        """A random pattern with so many notes."""
+        """Return a random pattern with `hits` notes."""
         chosen = set(self.rng.choice(steps, size=hits, replace=False).tolist())
         return "".join("x" if step in chosen else "." for step in range(steps))
 
@@ -146,11 +146,11 @@ class Piece:
             sound: name of the instrument or drum.
             pattern: one bar.
             pitches: MIDI pitches for (bar, step).
-            length: of a note, in steps.
+            length: length of a note, in steps.
             level: amplitude factor.
             pan: -1 to 1.
             strum: seconds from one pitch of a chord to the next.
-            every: play only every so many bars.
+            every: number of bars from one repetition to the next.
         """
         part = Part(sound, self.layer, level, pan)
         step_seconds = self.bar_seconds / len(pattern)
@@ -169,7 +169,7 @@ class Piece:
         self.parts.append(part)
 
     def melody(self, sound: str, pattern: str, *, octave: int, length: float, level: float, leap: int = 2) -> None:
-        """A phrase of two bars that wanders over the scale, repeated."""
+        """Repeat a phrase of two bars that wanders over the scale."""
         walk = np.cumsum(self.rng.integers(-leap, leap + 1, size=2 * len(pattern)))
         steps = np.abs((walk + 9) % 18 - 9)
 

@@ -25,7 +25,7 @@ _HIGHEST_HARMONIC: Final = 80
 
 @dataclass(frozen=True)
 class Instrument:
-    """What makes one pitched sound.
+    """The properties of a pitched sound.
 
     Attributes:
         slope: harmonic k has the amplitude k ** -slope, before the formants. 0.5 is shrill, 3 is nearly a sine.
@@ -67,12 +67,12 @@ class Instrument:
 def note(
     instrument: Instrument, pitch_midi: float, seconds: float, sample_rate_hz: int, rng: np.random.Generator
 ) -> Samples:
-    """One note, its release included.
+    """Return one note, including its release.
 
     Args:
-        instrument: what plays it.
-        pitch_midi: 69 is 440 Hz, one a semitone.
-        seconds: how long the note is held.
+        instrument: instrument that plays it.
+        pitch_midi: pitch in semitones; 69 is 440 Hz.
+        seconds: time for which the note is held.
         sample_rate_hz: samples a second.
         rng: draws the breath noise and the phases of the unison.
 
@@ -113,7 +113,7 @@ def _positions(phase_T: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
 
 
 def _cycle(instrument: Instrument, frequency_hz: float, slope: float, sample_rate_hz: int) -> Samples:
-    """One cycle of the sound, (2048,), with no harmonic above 0.47 of the sample rate."""
+    """Return one cycle of the sound, (2048,), with no harmonic above 0.47 of the sample rate."""
     highest = int(np.clip(0.47 * sample_rate_hz / frequency_hz, 1, _HIGHEST_HARMONIC))
     harmonic_K = np.arange(1, highest + 1)
     amplitude_K = harmonic_K**-slope
@@ -124,7 +124,7 @@ def _cycle(instrument: Instrument, frequency_hz: float, slope: float, sample_rat
         amplitude_K = amplitude_K * (0.3 + instrument.formant_gain * body_K)
     amplitude_K /= np.sqrt(np.sum(amplitude_K**2))
     spectrum = np.zeros(_CYCLE // 2 + 1, dtype=np.complex64)
-    # Quadratic phases spread the energy over the cycle; equal ones would make a click of every bright sound.
+    # Quadratic phases spread the energy over the cycle; equal phases would turn every bright sound into a click.
     spectrum[1 : highest + 1] = amplitude_K * np.exp(1j * 0.7 * harmonic_K**2) * (_CYCLE / 2 * 0.7)
     cycle_T: Samples = fft.irfft(spectrum, _CYCLE).astype(np.float32)
     return cycle_T
@@ -142,11 +142,11 @@ def _envelope(instrument: Instrument, seconds: float, time_T: Samples) -> Sample
 
 @dataclass(frozen=True)
 class Stroke:
-    """What makes one drum sound: a sine that falls in pitch, and noise within a band.
+    """The properties of a drum sound: a sine that falls in pitch, and noise within a band.
 
     Attributes:
-        tone_hz: where the sine ends, 0 for no sine.
-        sweep: the sine starts at this multiple of `tone_hz`.
+        tone_hz: frequency at which the sine ends, 0 for no sine.
+        sweep: multiple of `tone_hz` at which the sine starts.
         sweep_seconds: time constant of the fall in pitch.
         tone_seconds: time constant of the sine's decay.
         noise: level of the noise relative to the sine.
@@ -154,7 +154,7 @@ class Stroke:
         noise_high_hz: upper edge of the noise's band.
         noise_seconds: time constant of the noise's decay.
         metal: share of the noise replaced by inharmonic partials, as a cymbal has them, 0 to 1.
-        bursts: the noise comes in so many bursts 11 ms apart, as in a hand clap.
+        bursts: number of bursts of the noise, 11 ms apart, as in a hand clap.
     """
 
     tone_hz: float = 0.0
@@ -170,7 +170,7 @@ class Stroke:
 
 
 def stroke(sound: Stroke, sample_rate_hz: int, rng: np.random.Generator) -> Samples:
-    """One drum stroke until it has decayed by 52 dB.
+    """Return one drum stroke until it has decayed by 52 dB.
 
     Returns:
         (T,) float32, roughly within -1 to 1.
@@ -194,12 +194,12 @@ def stroke(sound: Stroke, sample_rate_hz: int, rng: np.random.Generator) -> Samp
 
 
 def fast_length(count: int) -> int:
-    """The next multiple of 4096: a length whose Fourier transform has only small factors."""
+    """Return the next multiple of 4096, a length with only small factors, for fast Fourier transforms."""
     return -(-count // 4096) * 4096
 
 
 def _band(sound: Stroke, count: int, sample_rate_hz: int, rng: np.random.Generator) -> Samples:
-    """Noise of unit power between the edges, 24 dB an octave outside them."""
+    """Return noise of unit power between the edges, falling by 24 dB an octave outside them."""
     length = fast_length(count)
     frequency_F = np.maximum(fft.rfftfreq(length, 1.0 / sample_rate_hz), 1.0)
     response_F = (
@@ -221,14 +221,14 @@ def _band(sound: Stroke, count: int, sample_rate_hz: int, rng: np.random.Generat
 
 
 def draw_kit(rng: np.random.Generator, *, electronic: bool) -> dict[str, Stroke]:
-    """A drum kit of its own: every artist draws one.
+    """Draw an artist's own drum kit.
 
     Args:
-        rng: the artist's draws.
-        electronic: a longer and deeper bass drum.
+        rng: random generator of the artist.
+        electronic: whether the bass drum is longer and deeper.
 
     Returns:
-        strokes by the names that scores use.
+        Strokes by the names that scores use.
     """
     kick_hz = rng.uniform(42, 62) if electronic else rng.uniform(55, 90)
     hat_low_hz = rng.uniform(4500, 9500)
