@@ -143,11 +143,11 @@ class Convolutional(Classifier):
         return embedding_BD
 
     def classify(self, embedding_BD: torch.Tensor) -> torch.Tensor:
-        """Logits (B, G)."""
+        """Return logits (B, G)."""
         logits_BG: torch.Tensor = self.head(self.dropout(embedding_BD))
         return logits_BG
 
 
 def _each(values: tuple[Value, ...], stages: int) -> tuple[Value, ...]:
-    """One value a stage."""
+    """Return one value per stage."""
     return values * stages if len(values) == 1 else values

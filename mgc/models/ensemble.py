@@ -1,7 +1,7 @@
-"""An ensemble: trained networks side by side, their logits averaged.
+"""An ensemble: trained networks side by side, with their logits averaged.
 
-Each one's head is a linear layer, so the mean of their logits is one linear layer on their embeddings side by side: the
-ensemble is a network like any other, and costs what its members cost together.
+Each head is a linear layer, so the mean of the logits is one linear layer on the concatenated embeddings. The ensemble
+is therefore an ordinary network, and costs as much as its members together.
 
 Axes: B batch, F mel bins, T frames, D embedding, G genres.
 """
@@ -36,7 +36,7 @@ class EnsembleConfig:
     """Configuration of `Ensemble`.
 
     Attributes:
-        members: the networks.
+        members: configurations of the networks.
     """
 
     kind: Literal["ensemble"] = "ensemble"
@@ -50,11 +50,11 @@ class Ensemble(Classifier):
     """Networks side by side under one linear head.
 
     Args:
-        members: of one number of genres, whose heads are linear layers. They are taken over: their own heads are gone
-            afterwards. For an ensemble of trained networks the joint head gives the mean of their logits.
+        members: networks with the same number of genres and with linear heads. The ensemble takes them over and removes
+            their own heads. If they are trained, the joint head gives the mean of their logits.
 
     Raises:
-        ConfigError: a member's head is no linear layer.
+        ConfigError: a member's head is not a linear layer.
     """
 
     def __init__(self, members: Sequence[Classifier]) -> None:
@@ -73,10 +73,10 @@ class Ensemble(Classifier):
         self.members = nn.ModuleList(members)
 
     def embed(self, features_BFT: torch.Tensor) -> torch.Tensor:
-        """The members' embeddings side by side, (B, sum of theirs)."""
+        """Return the concatenated embeddings of the members, (B, sum of their sizes)."""
         return torch.cat([member.embed(features_BFT) for member in self.members], dim=1)  # type: ignore[operator]
 
     def classify(self, embedding_BD: torch.Tensor) -> torch.Tensor:
-        """Logits (B, G): the mean of the members'."""
+        """Return logits (B, G): the mean of the members' logits."""
         logits_BG: torch.Tensor = self.head(embedding_BD)
         return logits_BG

@@ -1,4 +1,4 @@
-"""Guessing: the answer is drawn, not learned. What any network has to beat.
+"""Guessing: the answer is drawn, not learned. It is the baseline that any network has to beat.
 
 Axes: B batch, F mel bins, T frames, N numbers of a clip, G genres.
 """
@@ -22,7 +22,7 @@ _SECOND: Final = -0x6B2FB644ECCEEE15
 """SplitMix64's constants (Steele, Lea and Flood 2014) 0x9E37…15, 0xBF58…B9, 0x94D0…EB, as signed numbers of 64 bits."""
 
 _BITS: Final = 53
-"""Of a draw: as many as a double holds."""
+"""Bits of a draw: as many as a double holds."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -30,8 +30,8 @@ class GuessConfig:
     """Configuration of `Guess`.
 
     Attributes:
-        shares: of the answers: `uniform`, or those of the genres among the `training` clips.
-        seed: another one draws other answers.
+        shares: shares of the answers: `uniform`, or those of the genres among the `training` clips.
+        seed: seed of the draws.
     """
 
     kind: Literal["guess"] = "guess"
@@ -42,12 +42,12 @@ class GuessConfig:
 class Guess(Classifier):
     """Answers drawn from fixed shares; there is nothing to train.
 
-    A clip's features are hashed to the seed of its draw: the same clip gets the same answer, wherever and with whomever
-    it is asked for. The logits are the shares' logarithms plus Gumbel noise, of which the largest is a draw from the
-    shares (Gumbel 1954). The head is empty: re-training it changes nothing.
+    A hash of a clip's features is the seed of its draw, so the same clip always gets the same answer, in any batch and
+    on any machine. The logits are the logarithms of the shares plus Gumbel noise. The largest of them is a draw from
+    the shares (Gumbel 1954). The head is empty: re-training it changes nothing.
 
     Args:
-        config: which shares.
+        config: shares and seed.
         genres: number of logits.
     """
 
