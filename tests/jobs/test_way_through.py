@@ -18,6 +18,7 @@ import torch
 from deltalake import DeltaTable
 from safetensors.torch import load_file
 
+from cluster.bundles import open_bundle
 from cluster.labels.table import LabelsTable
 from cluster.session.epoch_counter import EpochCounter
 from cluster.session.profiles import Profile
@@ -179,7 +180,7 @@ def test_labels_through_the_object_store(
 def test_one_pass_gives_logits_embeddings_and_noisy_logits(trained: str, ray_session: Profile) -> None:
     """What Ray's actors say, held against the model in this process."""
     dataset, facts = read_features(f"{trained}/features")
-    bundle = evaluate.open_bundle(f"{trained}/bundle")
+    bundle = open_bundle(Uri.parse(f"{trained}/bundle"))
     shape = facts.shape
     rows = feed(dataset, "train", ray_session, bundle.experiment)
     stored = {row["track_id"]: row["features"] for row in rows.take_all()}
@@ -270,7 +271,7 @@ def test_training_leaves_safetensors_and_json_only(trained: str) -> None:
 
 def test_the_classifier_is_trained_again(trained: str, tmp_path: Path) -> None:
     """Two workers: one epoch of the whole model, then two of its head alone; the best of these is in the bundle."""
-    bundle = evaluate.open_bundle(f"{trained}/bundle")
+    bundle = open_bundle(Uri.parse(f"{trained}/bundle"))
     history = bundle.training.history
     assert [row["epoch"] for row in history] == [1, 2, 3]
     files.copy_tree(f"{trained}/checkpoints", str(tmp_path))
