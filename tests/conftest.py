@@ -14,7 +14,7 @@ from hypothesis import settings
 
 from cluster.session.connect import connect
 from cluster.session.profiles import Profile
-from tests.schedule import LongestFirst
+from tests.schedule import OneRay
 from tests.support import fault_proxy
 from tests.support.object_store import ObjectStore, running
 from tests.support.ray_head import RayHead
@@ -35,9 +35,9 @@ def pytest_configure() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LongestFirst:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneRay:
     """Share the files out as `make test` does."""
-    return LongestFirst(config, log)
+    return OneRay(config, log)
 
 
 @pytest.fixture(scope="session")

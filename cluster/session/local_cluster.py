@@ -26,7 +26,7 @@ from cluster.session import ray_internals
 from cluster.session.interrupts import hold_back_signals
 from mgc.errors import ResourceError
 
-START_SECONDS: Final = 60.0
+START_SECONDS: Final = 120.0
 START_TRIES: Final = 2
 
 _OBJECT_STORE_BYTES: Final = 500_000_000

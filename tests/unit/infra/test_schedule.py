@@ -1,13 +1,14 @@
-"""The table by which `make test` deals out the files of tests."""
+"""Which files of tests share a process."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from tests.schedule import SECONDS
+from tests.schedule import RAY, scope_of
 
-ROOT = Path(__file__).parents[3]
+TESTS = Path(__file__).parents[2]
 
 
-def test_every_file_of_the_table_is_there() -> None:
-    assert [file for file in SECONDS if not (ROOT / file).is_file()] == []
+def test_files_that_run_ray_share_a_process_and_no_others() -> None:
+    assert {scope_of(TESTS / "jobs" / name) for name in ("test_way_through.py", "test_drills.py")} == {RAY}
+    assert scope_of(TESTS / "unit" / "test_units.py") != RAY
