@@ -14,16 +14,6 @@ from mgc.evaluation.report import (
 from tests.unit.evaluation.report_samples import FULL, HISTORY, NIGHT, RUN, SCORES, Page
 
 
-@pytest.fixture(scope="module")
-def full_html() -> str:
-    return render_report(FULL)
-
-
-@pytest.fixture(scope="module")
-def full(full_html: str) -> Page:
-    return Page(full_html)
-
-
 def test_the_page_says_what_it_was_given(full: Page) -> None:
     for words in (
         "A report", "Synthetic corpus.", "Scores on the split “test”", "Artists apart.", "60.0 %", "5 tracks",

@@ -29,16 +29,6 @@ from mgc.evaluation.scores import score
 from tests.unit.evaluation.report_samples import FULL, HISTORY, HOSTILE, NIGHT, RUN, SCORES, Page
 
 
-@pytest.fixture(scope="module")
-def full_html() -> str:
-    return render_report(FULL)
-
-
-@pytest.fixture(scope="module")
-def full(full_html: str) -> Page:
-    return Page(full_html)
-
-
 def test_the_json_is_json_and_keeps_no_secret() -> None:
     row = QuarantineRow("a", "s3://key:secret@b/a", "empty", "GET s3://key:secret@b/a?X-Amz-Signature=secret")
     content = replace(FULL, labels_run=replace(NIGHT, quarantine=[row], quarantine_examples={"empty": [row]}))
