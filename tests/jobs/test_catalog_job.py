@@ -184,7 +184,7 @@ class TestJob:
 @pytest.mark.cluster
 def test_corpora_in_a_bucket(bucket_uri: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Audio, metadata and catalog all in object storage."""
-    files = {
+    corpora = {
         "fma/000/000002.mp3": b"2",
         "fma/000/000003.mp3": b"3",
         "fma_metadata/tracks.csv": tracks_csv([Row(2, "Rock", (12,)), Row(5, "Jazz", (4,))]),
@@ -195,7 +195,7 @@ def test_corpora_in_a_bucket(bucket_uri: str, capsys: pytest.CaptureFixture[str]
         ).encode(),
         "split-0/autotagging-test.tsv": b"not read",
     }
-    for name, data in files.items():
+    for name, data in corpora.items():
         files.write_bytes(f"{bucket_uri}/{name}", data)
     out = f"{bucket_uri}/c.parquet"
     metadata = f"{bucket_uri}/fma_metadata/"

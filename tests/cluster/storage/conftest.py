@@ -16,10 +16,13 @@ def base(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Buckets first used from here on are read with little patience."""
+    """Buckets first used from here on are read with little patience.
+
+    A second of silence is what the real store may need on a busy machine.
+    """
     monkeypatch.setattr(s3, "TRACK_RETRIES", 2)
     monkeypatch.setattr(s3, "TRACK_WAIT_SECONDS", 0.05)
-    monkeypatch.setattr(s3, "TRACK_SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(s3, "TRACK_SILENCE_SECONDS", 1.0)
 
 
 @pytest.fixture
