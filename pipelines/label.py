@@ -33,7 +33,8 @@ def command(
     """Label the tracks of a catalog (or of SOURCE, listed now) that are new, changed or labelled by another model.
 
     The labels table changes in one commit at the end. If the job is killed, start it again: it goes on where it
-    stopped. Exit code 0: done; 3: done, and the report has alarms; 1: failed, and the table is unchanged.
+    stopped. Exit code 0: done; 3: done, and the report has alarms; 4: a guard stopped the run before its
+    commit; 1: failed. After 4 and 1 the table is unchanged.
     """
     request = LabelRequest(night, profile, until, _pairs(alarms), dry_run)
     from pipelines.nights.label import label

@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Final, NoReturn
 
@@ -31,6 +31,7 @@ from mgc.shipped_bundle import ShippedBundle
 FAILED: Final = 1
 MISUSED: Final = 2
 ALARMED: Final = 3
+REFUSED: Final = 4
 INTERRUPTED: Final = 130
 
 METRICS_SETTING: Final = "MGC_JOB_METRICS"
@@ -44,10 +45,12 @@ class Summary:
     """Result of a job.
 
     Attributes:
-        status: `done`, `up_to_date`, `partial` (stopped on request before the end) or `dry_run`.
+        status: `done`, `up_to_date`, `partial` (stopped on request before the end) or `dry_run`. With `refused` lines
+            the summary says `refused` instead.
         counts: numbers by name, and other facts.
         outputs: URIs by name, without credentials.
         alarms: sentences about things that a person should check, although the job is done.
+        refused: one line for each guard that stopped the job before its commit: what it saw and what to do.
         answer: requested JSON values. They are printed on stdout, and the summary goes to stderr.
     """
 
@@ -55,6 +58,7 @@ class Summary:
     counts: Mapping[str, JsonValue] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
     alarms: Sequence[str] = field(default_factory=list)
+    refused: Sequence[str] = field(default_factory=list)
     answer: JsonValue = None
 
 
@@ -162,7 +166,7 @@ def run(command: click.Command, arguments: Sequence[str] | None = None, program:
     """Run a job's command line and return its exit code.
 
     The command returns a `Summary`. Exit codes: 0, done; 1, failed; 2, the command line is wrong; 3, done with alarms;
-    130, interrupted.
+    4, a guard stopped the job before its commit; 130, interrupted.
 
     Args:
         command: the job.
@@ -212,6 +216,10 @@ def _run(command: click.Command, arguments: Sequence[str] | None, program: str |
     }
     if summary.alarms:
         facts["alarms"] = list(summary.alarms)
+    if summary.refused:
+        facts["refused"] = list(summary.refused)
+        for line in summary.refused:
+            say(f"{name}: {line}")
     if outcome.error is not None:
         facts["error"] = outcome.error
         say(f"{name}: {outcome.error}")
@@ -292,6 +300,8 @@ def _perform(
         return _failed(FAILED, f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}")
     if not isinstance(result, Summary):
         return int(result or 0)
+    if result.refused:
+        return _Outcome(REFUSED, replace(result, status="refused"))
     return _Outcome(ALARMED if result.alarms else 0, result)
 
 
@@ -308,7 +318,7 @@ def _publish(job: str, outcome: _Outcome, seconds: float) -> None:
     from pipelines.command.metrics import JobFigures, publish
 
     summary, code = outcome.summary, outcome.code
-    figures = JobFigures(job, code, seconds, len(summary.alarms), summary.counts)
+    figures = JobFigures(job, code, seconds, len(summary.alarms), len(summary.refused), summary.counts)
     try:
         publish(figures, code in (0, ALARMED), where)
     except (OSError, ValueError) as error:

@@ -1,7 +1,8 @@
 """Publish the outcome of a job for Prometheus. The figures outlive the job's Ray and show a missed night.
 
 `MGC_JOB_METRICS` names the place: a folder that node_exporter's textfile collector reads, or the http:// address of a
-Pushgateway. A failed job leaves the time of the last success as it was.
+Pushgateway. A job that failed or was refused leaves the time of the last
+success as it was.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from pydantic import JsonValue
 METRICS: Final[Mapping[str, str]] = {
     "mgc_job_last_end_timestamp_seconds": "When the job last ended, with or without success; in seconds since 1970.",
     "mgc_job_last_success_timestamp_seconds": "When it last succeeded, with or without alarms; in seconds since 1970.",
-    "mgc_job_exit_code": "0: done; 1: failed; 2: the command line is wrong; 3: done with alarms; 130: interrupted.",
+    "mgc_job_exit_code": "0: done; 1: failed; 2: wrong command line; 3: with alarms; 4: refused; 130: interrupted.",
     "mgc_job_alarms": "Number of alarms that the job raised.",
+    "mgc_job_refusals": "Number of guards that stopped the job before its commit.",
     "mgc_job_duration_seconds": "How long the job took.",
     "mgc_job_tracks": "The counts of the job's summary, by `what`.",
 }
@@ -39,6 +41,7 @@ class JobFigures:
         code: its exit code.
         seconds: duration of the job.
         alarms: number of alarms.
+        refusals: number of guards that stopped the job before its commit.
         counts: counts of its summary; entries that are not numbers are left out.
     """
 
@@ -46,6 +49,7 @@ class JobFigures:
     code: int
     seconds: float
     alarms: int
+    refusals: int
     counts: Mapping[str, JsonValue]
 
 
@@ -66,6 +70,7 @@ def publish(figures: JobFigures, succeeded: bool, where: str) -> None:
         "mgc_job_last_end_timestamp_seconds": time.time(),
         "mgc_job_exit_code": figures.code,
         "mgc_job_alarms": figures.alarms,
+        "mgc_job_refusals": figures.refusals,
         "mgc_job_duration_seconds": figures.seconds,
     }
     for metric, value in values.items():

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Final
 
 import click
+from pydantic import JsonValue
 
 from cluster.session import local_cluster
 from cluster.session.interrupts import hold_back_signals
 from cluster.session.local_cluster import LocalCluster, LocalClusterSpec
 from mgc.errors import ResourceError
-from pipelines.command.job import ALARMED, Summary, say
+from pipelines.command.job import ALARMED, REFUSED, Summary, say
 
 _ENDING_SECONDS: Final = 60.0
 """Time for an interrupted command to end by itself."""
@@ -51,14 +52,14 @@ def keep_cluster(request: LocalClusterRequest) -> Summary:
         ResourceError: a node does not start or dies, or the command fails.
     """
     say(f"starting a head and {request.nodes} nodes of {request.cpus} logical CPUs (about 15 s)")
-    counts = {"nodes": request.nodes, "cpus": request.nodes * request.cpus}
+    counts: dict[str, JsonValue] = {"nodes": request.nodes, "cpus": request.nodes * request.cpus}
     spec = LocalClusterSpec(os.environ, request.nodes, request.cpus, request.dashboard)
     with (
         tempfile.TemporaryDirectory(prefix="mgc-cluster-") as folder,
         local_cluster.running(spec, Path(folder)) as cluster,
     ):
         if request.words:
-            return Summary(counts=counts, alarms=_run(request.words, cluster.environment))
+            return _run(request.words, cluster.environment, counts)
         try:
             say(f"the cluster is up; its logs are in {folder}. In another shell:\n")
             click.echo("export " + " ".join(f"{name}={cluster.environment[name]}" for name in _EXPORTED))
@@ -77,8 +78,8 @@ def _watch(cluster: LocalCluster) -> None:
     raise ResourceError("a node of the cluster has died; the others were stopped. Start the cluster again.")
 
 
-def _run(words: Sequence[str], environment: Mapping[str, str]) -> list[str]:
-    """Run a command to its end. Returns an alarm if the command raised alarms."""
+def _run(words: Sequence[str], environment: Mapping[str, str], counts: Mapping[str, JsonValue]) -> Summary:
+    """Run a command to its end. The summary has an alarm or a refusal if the command ended with one."""
     process = None
     try:
         with hold_back_signals():
@@ -92,10 +93,12 @@ def _run(words: Sequence[str], environment: Mapping[str, str]) -> list[str]:
             _end(process)
         raise
     if code == ALARMED:
-        return [f"{words[0]} raised alarms, see above"]
+        return Summary(counts=counts, alarms=[f"{words[0]} raised alarms, see above"])
+    if code == REFUSED:
+        return Summary(counts=counts, refused=[f"a guard stopped {words[0]}, see above"])
     if code:
         raise ResourceError(f"{words[0]} ended with exit code {code}, see above; the cluster was stopped.")
-    return []
+    return Summary(counts=counts)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

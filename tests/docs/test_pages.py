@@ -123,7 +123,7 @@ def test_the_page_of_errors_has_every_class_and_exit_code() -> None:
         found.__name__ for found in vars(errors).values() if isinstance(found, type) and MgcError in found.__bases__
     }
     assert set(re.findall(r"^\| `(\w+Error)` \|", page, re.MULTILINE)) == classes
-    codes = {0, job.FAILED, job.MISUSED, job.ALARMED, job.INTERRUPTED}
+    codes = {0, job.FAILED, job.MISUSED, job.ALARMED, job.REFUSED, job.INTERRUPTED}
     assert {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)} == codes
 
 

@@ -72,3 +72,13 @@ def test_alarms_may_be_no_failure(environment: dict[str, str], tmp_path: Path) -
     program.write_text('#!/bin/sh\n[ "$1" = catalog ] || exit 3\n')
     assert night(environment, "music", "labels").returncode == 3
     assert night({**environment, "MGC_ALARMED": "0"}, "music", "labels").returncode == 0
+
+
+@pytest.mark.parametrize("word", ["catalog", "label"])
+def test_a_refusal_may_be_no_failure(word: str, environment: dict[str, str], tmp_path: Path) -> None:
+    program = tmp_path / "bin" / "mgc"
+    ran = tmp_path / "ran"
+    program.write_text(f'#!/bin/sh\necho "$1" >>{ran}\n[ "$1" != {word} ] || exit 4\n')
+    assert night(environment, "music", "labels").returncode == 4
+    assert ran.read_text().split()[-1] == word
+    assert night({**environment, "MGC_REFUSED": "0"}, "music", "labels").returncode == 0

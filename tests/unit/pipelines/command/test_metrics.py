@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import threading
@@ -23,11 +24,16 @@ Samples = dict[tuple[str, str], float]
 @click.command("label")
 @click.option("--fail", is_flag=True)
 @click.option("--dry-run", is_flag=True)
-def night(fail: bool, dry_run: bool) -> Summary:
+@click.option("--refuse", is_flag=True)
+def night(fail: bool, dry_run: bool, refuse: bool) -> Summary:
     if fail:
         raise LabelsError("labels: broken.")
     if dry_run:
         return Summary("dry_run")
+    if refuse:
+        return Summary(
+            "done", {"labeled": 7}, alarms=["look"], refused=["removed: 35 of 36 tracks.", "flips: 9 of 10."]
+        )
     return Summary("done", {"labeled": 7, "table_version": 3, "kinds": {"a": 1}}, alarms=["look"])
 
 
@@ -53,6 +59,22 @@ def test_a_night_and_one_that_fails_after_it(tmp_path: Path, monkeypatch: pytest
     assert (tmp_path / "mgc_label_success.prom").read_text() == success
     assert run(night, ["--dry-run"]) == 0
     assert read((tmp_path / "mgc_label.prom").read_text())["mgc_job_exit_code", ""] == 1
+
+
+def test_a_night_that_guards_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(METRICS_SETTING, str(tmp_path))
+    assert run(night, ["--refuse"]) == 4
+    printed = capsys.readouterr()
+    facts = json.loads(printed.out.splitlines()[-1])
+    assert facts["status"] == "refused"
+    assert facts["alarms"] == ["look"]
+    assert [f"mgc label: {line}" for line in facts["refused"]] == printed.err.splitlines()
+    assert "35 of 36" in facts["refused"][0]
+    found = read((tmp_path / "mgc_label.prom").read_text())
+    assert (found["mgc_job_exit_code", ""], found["mgc_job_refusals", ""]) == (4, 2)
+    assert not (tmp_path / "mgc_label_success.prom").exists()
 
 
 def test_promtool_takes_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
