@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -117,7 +118,7 @@ QUARANTINED: Final = "quarantined"
 
 
 def check_catalog(columns: pa.Schema, where: str) -> None:
-    """Refuse a catalog of a newer format, or one that lacks a required column or has one of another type.
+    """Refuse a catalog of a newer format, or one that lacks a required column, has it twice, or has another type there.
 
     Args:
         columns: schema of the catalog.
@@ -127,12 +128,17 @@ def check_catalog(columns: pa.Schema, where: str) -> None:
         CatalogError: the schema does not fit; the message names the columns.
     """
     check_version(columns, where, CatalogError)
+    check_notices(columns, where, CatalogError)
     missing = [name for name in CATALOG_REQUIRED if name not in columns.names]
     if missing:
         raise CatalogError(
             f"{where}: a catalog needs the column(s) {', '.join(missing)}; found {', '.join(columns.names) or 'none'}. "
             "Write one with `mgc catalog SOURCE --out CATALOG`."
         )
+    twice = sorted(name for name, count in Counter(map(str.lower, columns.names)).items() if count > 1)
+    for name in twice:
+        if name in CATALOG.names:
+            raise CatalogError(f"{where}: several columns are named {name}, or differ in case only; keep one of them.")
     for field in columns:
         if field.name in CATALOG.names and not _fits(field.type, CATALOG.field(field.name).type):
             wanted = CATALOG.field(field.name).type
@@ -163,8 +169,24 @@ def with_notices(columns: pa.Schema, notices: Sequence[str]) -> pa.Schema:
 
 
 def notices_of(columns: pa.Schema) -> tuple[str, ...]:
-    """Return the notices in a table's schema."""
+    """Return the notices in a table's schema. Call `check_notices` before where another program may have written it."""
     return tuple(json.loads((columns.metadata or {}).get(_NOTICES_KEY, b"[]")))
+
+
+def check_notices(columns: pa.Schema, where: str, error: type[CatalogError] | type[FeaturesError]) -> None:
+    """Refuse a table whose notices are not a list of sentences.
+
+    Args:
+        columns: schema of the table.
+        where: its URI, for the message.
+        error: class of the error to raise.
+    """
+    try:
+        found = json.loads((columns.metadata or {}).get(_NOTICES_KEY, b"[]"))
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        raise error(f"{where}: its metadata {_NOTICES_KEY.decode()} is no JSON list of sentences; write it again.")
 
 
 @dataclass(frozen=True)
@@ -213,6 +235,7 @@ def read_features_facts(columns: pa.Schema, where: str) -> FeaturesFacts:
         FeaturesError: the columns or the metadata are not those of a features table that this program reads.
     """
     check_version(columns, where, FeaturesError)
+    check_notices(columns, where, FeaturesError)
     missing = [name for name in ("track_id", "clip_index", "features") if name not in columns.names]
     raw = (columns.metadata or {}).get(_FRONT_END_KEY)
     if missing or raw is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from cluster.storage.uri import Uri
-from pipelines.command.job import OVERRIDES, PROFILE, URI, Summary, main, overrides
+from pipelines.command.job import ALLOW_ROOTS, OVERRIDES, PROFILE, URI, Summary, main, overrides
 from pipelines.training.requests import PrepareRequest
 
 
@@ -13,6 +13,7 @@ from pipelines.training.requests import PrepareRequest
 @click.argument("catalog", type=URI)
 @click.option("--out", type=URI, required=True, help="Folder of the features.")
 @click.option("--recipe", default="house", show_default=True, help="Recipe whose front end computes the features.")
+@ALLOW_ROOTS
 @PROFILE
 @click.option("--limit", type=click.IntRange(1), help="Take only the first N tracks.")
 @click.option("--dry-run", is_flag=True, help="Print the configuration and what would be done.")
@@ -21,6 +22,7 @@ def command(
     catalog: Uri,
     out: Uri,
     recipe: str,
+    allow_roots: tuple[Uri, ...],
     profile: str | None,
     limit: int | None,
     dry_run: bool,
@@ -44,6 +46,7 @@ def command(
             profile=profile,
             limit=limit,
             dry_run=dry_run,
+            allow_roots=allow_roots,
         )
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from cluster.storage.uri import Uri
-from pipelines.command.job import OVERRIDES, PROFILE, URI, Summary, main, overrides
+from pipelines.command.job import ALLOW_ROOTS, OVERRIDES, PROFILE, URI, Summary, main, overrides
 from pipelines.training.requests import TrainRequest
 
 
@@ -13,6 +13,7 @@ from pipelines.training.requests import TrainRequest
 @click.option("--recipe", default="house", show_default=True, help="Recipe to train; `mgc recipes` lists them.")
 @click.option("--features", type=URI, help="Folder that `mgc prepare` wrote.")
 @click.option("--catalog", type=URI, help="Instead of features: a catalog whose tracks are decoded in every epoch.")
+@ALLOW_ROOTS
 @click.option("--out", type=URI, required=True, help="Folder of the bundle.")
 @click.option(
     "--checkpoints",
@@ -52,6 +53,7 @@ def command(
     recipe: str,
     features: Uri | None,
     catalog: Uri | None,
+    allow_roots: tuple[Uri, ...],
     out: Uri,
     checkpoints: Uri | None,
     workers: int,
@@ -99,6 +101,7 @@ def command(
             prefetch_batches=prefetch,
             overwrite=overwrite,
             dry_run=dry_run,
+            allow_roots=allow_roots,
         )
     )
 

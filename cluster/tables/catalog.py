@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final
 
 import pyarrow as pa
@@ -14,18 +13,22 @@ import pyarrow.parquet as pq
 from cluster.storage import files
 from cluster.storage.uri import Uri
 from cluster.tables.duckdb import bounded_duckdb
+from cluster.tables.inspection import inspect_table
+from cluster.tables.inspector import Question
 from cluster.tables.parquet import ROW_GROUP, is_parquet, open_parquet, reading
+from cluster.tables.roots import SOURCE_KEY, Roots, quote, refuse_outside, roots_entry, stated_roots
 from mgc import schema
 from mgc.errors import CatalogError
 
 _WRITE_CATALOG: Final = "Write a catalog with `mgc catalog SOURCE --out CATALOG`."
 
-SOURCE_KEY: Final = b"mgc_source"
-"""Key of the entry of a catalog's metadata that names the listed source. With it, the rows are in order of track id."""
-
 
 def write_catalog(
-    uri: Uri | str, tables: Iterable[pa.Table], notices: Sequence[str] = (), source: Uri | str | None = None
+    uri: Uri | str,
+    tables: Iterable[pa.Table],
+    notices: Sequence[str] = (),
+    source: Uri | str | None = None,
+    roots: Sequence[Uri] = (),
 ) -> int:
     """Write a catalog as one Parquet file, a row group at a time, and return the number of rows.
 
@@ -36,12 +39,16 @@ def write_catalog(
         tables: rows with the schema `schema.CATALOG`.
         notices: sentences to show with every figure made from this catalog.
         source: the listed source, for `cluster.tables.catalog_changes`; the rows must then be in order of track id.
+        roots: places below which the URIs lie; by default the source. Without either, a reader allows only the folder
+            of the catalog.
     """
     uri = Uri.parse(uri)
     target = uri if is_parquet(uri) else uri / "catalog.parquet"
     columns = schema.with_notices(schema.CATALOG, notices)
     if source is not None:
+        roots = roots or (Uri.parse(source),)
         columns = columns.with_metadata({**columns.metadata, SOURCE_KEY: Uri.parse(source).text.encode()})
+    columns = columns.with_metadata({**columns.metadata, **roots_entry(roots)})
     rows = 0
     with files.writing(target) as path, pq.ParquetWriter(path, columns, compression="zstd") as writer:
         for table in _regrouped(tables):
@@ -62,64 +69,57 @@ def _regrouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         yield pa.concat_tables(gathered)
 
 
-def read_catalog(uri: Uri | str) -> pads.Dataset:
-    """Open a catalog and check it.
+def read_catalog(
+    uri: Uri | str, allowed: Sequence[Uri] = (), needed: Collection[str] = tuple(schema.CATALOG.names)
+) -> pads.Dataset:
+    """Open a catalog and check it. Another program may have written it, so nothing that it says is believed.
 
-    The dataset has exactly the columns of `schema.CATALOG` (null where the file has none), and the notices.
+    The dataset has exactly the columns of `schema.CATALOG` (null where the file has none), the notices and the roots.
 
-    The check reads a required column only if the metadata of the file do not rule out nulls. It always reads the track
-    ids. If they are in order, as `mgc catalog` writes them, one pass with little memory is enough.
+    Args:
+        uri: the catalog.
+        allowed: roots below which every URI must lie. Without any, they are the roots that the catalog states: those
+            of its SOURCE. If it states none, the root is the folder that it lies in.
+        needed: columns that will be read. The memory that they take is bounded.
 
     Raises:
         CatalogError: the catalog is missing or not Parquet, a required column is missing or null, a track id is in
-            several rows, or there is no track. (A labels table that follows an empty catalog would mark every track as
-            removed.)
+            several rows, a text is too long or not UTF-8, the columns take far more memory than the files, a URI is
+            outside the roots, or there is no track. (A labels table that follows an empty catalog would mark every
+            track as removed.)
     """
     notices: dict[str, None] = {}
-    doubtful: dict[str, None] = {}
+    stated: dict[Uri, None] = {}
+    uri = Uri.parse(uri)
+    where = str(uri)
 
     def check(found: pa.Schema, where: str) -> None:
         schema.check_catalog(found, where)
         notices.update(dict.fromkeys(schema.notices_of(found)))
-        for name in schema.CATALOG_REQUIRED:
-            if found.field(name).nullable or found.field(name).type != schema.CATALOG.field(name).type:
-                doubtful[name] = None
+        folder = uri.parent if where == str(uri) else uri
+        stated.update(dict.fromkeys(stated_roots(found.metadata, where) or (folder,)))
 
-    uri = Uri.parse(uri)
-    where = str(uri)
     dataset = open_parquet(uri, _WRITE_CATALOG, CatalogError, schema.CATALOG, check)
-    dataset = dataset.replace_schema(schema.with_notices(schema.CATALOG, [*notices]))
+    roots = Roots(tuple(allowed) or tuple(stated))
+    columns = schema.with_notices(schema.CATALOG, [*notices])
+    dataset = dataset.replace_schema(columns.with_metadata({**columns.metadata, **roots_entry(roots.places)}))
+    files = tuple((path, str(uri / path.removeprefix(uri.path))) for path in dataset.files)
+    wanted = pa.schema([field for field in schema.CATALOG if field.name in needed])
+    question = Question(where, dataset.filesystem, files, wanted, schema.CATALOG_REQUIRED, "track_id", roots)
+    found = inspect_table(uri, question, _WRITE_CATALOG, CatalogError)
+    for name, count in found.nulls.items():
+        raise CatalogError(f"{where}: {count} rows have no {name}; every row of a catalog needs one.")
     with reading(uri, _WRITE_CATALOG, CatalogError):
-        if not dataset.count_rows():
+        if not found.rows:
             raise CatalogError(f"{where}: this catalog holds no track. {_WRITE_CATALOG}")
-        nulls: Counter[str] = Counter()
-        for name in doubtful:
-            for batch in dataset.to_batches(columns=[name], batch_size=ROW_GROUP):
-                nulls[name] += batch.column(0).null_count
-        for name, count in nulls.items():
-            if count:
-                raise CatalogError(f"{where}: {count} rows have no {name}; every row of a catalog needs one.")
-        repeated = [] if _in_order(dataset) else _repeated(dataset)
+        if found.outside:
+            refuse_outside(where, roots, found.outside, *found.first_outside)
+        repeated = [] if found.in_order else _repeated(dataset)
     for track_id, count in repeated:
         raise CatalogError(
-            f"{where}: track_id {track_id!r} stands in {count} rows; a track has exactly one: leave one in."
+            f"{where}: track_id {quote(track_id)} stands in {count} rows; a track has exactly one: leave one in."
         )
     return dataset
-
-
-def _in_order(dataset: pads.Dataset) -> bool:
-    """Return whether each track id is greater than the one before."""
-    last = None
-    for batch in dataset.to_batches(columns=["track_id"], batch_size=ROW_GROUP):
-        ids = batch.column(0)
-        if not len(ids):
-            continue
-        if last is not None and not last < ids[0].as_py():
-            return False
-        if not pc.all(pc.less(ids[:-1], ids[1:]), min_count=0).as_py():
-            return False
-        last = ids[-1].as_py()
-    return True
 
 
 def _repeated(dataset: pads.Dataset) -> list[tuple[str, int]]:

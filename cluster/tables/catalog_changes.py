@@ -11,8 +11,10 @@ import pyarrow.parquet as pq
 
 from cluster.storage import files
 from cluster.storage.uri import Uri
-from cluster.tables.catalog import SOURCE_KEY
+from cluster.tables.inspection import inspect_table, question_of
 from cluster.tables.parquet import ROW_GROUP, reading
+from cluster.tables.roots import SOURCE_KEY
+from mgc import schema
 from mgc.errors import CatalogError
 
 
@@ -107,10 +109,13 @@ def earlier_listing(catalog: Uri | str, source: Uri | str) -> Changes | None:
         stated = (pq.read_schema(path, filesystem=filesystem).metadata or {}).get(SOURCE_KEY)
     if stated != Uri.parse(source).text.encode():
         return None
+    compared = ["track_id", "content_tag"]
+    question = question_of(catalog, pa.schema([schema.CATALOG.field(name) for name in compared]))
+    inspect_table(catalog, question, "", CatalogError)
 
     def tables() -> Iterator[pa.Table]:
         with reading(catalog, "", CatalogError), filesystem.open_input_file(path) as file:
-            for batch in pq.ParquetFile(file).iter_batches(ROW_GROUP, columns=["track_id", "content_tag"]):
+            for batch in pq.ParquetFile(file).iter_batches(ROW_GROUP, columns=compared):
                 yield pa.Table.from_batches([batch])
 
     return Changes(tables())

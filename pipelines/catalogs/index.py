@@ -53,7 +53,7 @@ def index_source(request: CatalogRequest) -> Summary:
             for _ in tables:
                 pass
         else:
-            write_catalog(target, tables, notices, source if limit is None else None)
+            write_catalog(target, tables, notices, source if limit is None else None, roots=(source,))
             _delete_parts(parts)
     counts["ignored"] = sum(ignored.values())
     if metadata is not None and metadata.tracks is not None and limit is None:

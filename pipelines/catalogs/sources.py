@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -18,11 +19,27 @@ from cluster.storage.listing_s3 import list_in_parts
 from cluster.storage.uri import Uri
 from cluster.tables.catalog import load_catalog, read_catalog
 from cluster.tables.parquet import is_parquet
+from cluster.tables.roots import stated_roots
 from mgc import schema
 from mgc.errors import CatalogError
 from pipelines.command.job import say
 
 _ROWS_AT_ONCE: Final = 20_000
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """An open catalog, or a source that was listed.
+
+    Attributes:
+        tracks: rows of `schema.CATALOG`: a dataset, which is not held in memory, or a table.
+        notices: notices to show with every figure made from it.
+        roots: places below which all its URIs lie.
+    """
+
+    tracks: pads.Dataset | pa.Table
+    notices: tuple[str, ...]
+    roots: tuple[Uri, ...]
 
 
 def list_source(source: Uri, limit: int | None = None) -> tuple[pa.Table, Counter[str]]:
@@ -80,27 +97,36 @@ def refuse_empty(tables: Iterable[pa.Table], ignored: Counter[str], source: Uri)
         raise CatalogError(f"{source}: no audio file here{others}. SOURCE is a folder, a file or an s3:// prefix.")
 
 
-def open_catalog(source_or_catalog: Uri | str) -> tuple[pads.Dataset | pa.Table, tuple[str, ...]]:
-    """Open a catalog with its notices, or list SOURCE now if it is not a catalog.
+def open_catalog(
+    source_or_catalog: Uri | str,
+    allowed: Sequence[Uri] = (),
+    needed: Collection[str] = schema.CATALOG_REQUIRED,
+) -> Catalog:
+    """Open a catalog, or list SOURCE now if it is not a catalog.
 
     Args:
         source_or_catalog: Parquet file, folder with a `catalog.parquet`, or SOURCE as `mgc catalog` takes it.
+        allowed: roots below which the URIs of a catalog must lie; by default those of its own SOURCE. A SOURCE that is
+            listed now is its own root.
+        needed: columns that will be read.
 
-    Returns:
-        The catalog as a dataset, which is not held in memory, or the listed rows; and the notices.
+    Raises:
+        CatalogError: the catalog is refused; see `read_catalog`.
     """
     place = Uri.parse(source_or_catalog)
-    catalog = place if is_parquet(place) else place / "catalog.parquet"
-    if catalog == place or files.exists(catalog):
-        dataset = read_catalog(catalog)
-        return dataset.replace_schema(schema.CATALOG), schema.notices_of(dataset.schema)
-    return list_source(place)[0], ()
+    file = place if is_parquet(place) else place / "catalog.parquet"
+    if file == place or files.exists(file):
+        dataset = read_catalog(file, allowed, needed)
+        roots = stated_roots(dataset.schema.metadata, str(file))
+        return Catalog(dataset.replace_schema(schema.CATALOG), schema.notices_of(dataset.schema), roots)
+    return Catalog(list_source(place)[0], (), (place,))
 
 
-def open_tracks(source_or_catalog: Uri | str) -> tuple[pa.Table, tuple[str, ...]]:
-    """Open a catalog as `open_catalog` does, with all rows in memory, in order of track id."""
-    tracks, notices = open_catalog(source_or_catalog)
-    return (load_catalog(tracks) if isinstance(tracks, pads.Dataset) else tracks), notices
+def open_tracks(source_or_catalog: Uri | str, allowed: Sequence[Uri] = ()) -> tuple[pa.Table, Catalog]:
+    """Open a catalog as `open_catalog` does, and load all its rows, in order of track id."""
+    catalog = open_catalog(source_or_catalog, allowed, schema.CATALOG.names)
+    tracks = load_catalog(catalog.tracks) if isinstance(catalog.tracks, pads.Dataset) else catalog.tracks
+    return tracks, catalog
 
 
 def _tables(facts: Iterator[FileFact], limit: int | None) -> Iterator[pa.Table]:

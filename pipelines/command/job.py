@@ -123,6 +123,17 @@ PROFILE: Final = click.option(
     help="How to share out the machine or cluster; `mgc doctor` says which fit. The default takes what there is.",
 )
 
+ALLOW_ROOTS: Final = click.option(
+    "--allow-root",
+    "allow_roots",
+    type=URI,
+    multiple=True,
+    metavar="ROOT",
+    help="Folder or s3:// prefix below which the tracks of a catalog may lie; repeat it for several. The default is "
+    "the SOURCE from which `mgc catalog` made the catalog, or for a catalog of another program the folder it is in.",
+)
+"""Roots of a catalog whose tracks a job listens to."""
+
 OVERRIDES: Final[dict[str, bool]] = {"ignore_unknown_options": True, "allow_extra_args": True}
 """Settings of a command that also takes fields of the configuration as options, by dotted name."""
 

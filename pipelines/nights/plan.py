@@ -60,10 +60,10 @@ def open_night(request: NightRequest) -> Night:
     corrections = None
     if request.overrides is not None:
         corrections = read_overrides(request.overrides, bundle.taxonomy.names)
-    tracks, notices = open_catalog(request.source)
+    catalog = open_catalog(request.source, request.allow_roots)
     table = LabelsTable(request.labels)
     planned = table.plan(
-        tracks,
+        catalog.tracks,
         plan.PlanRequest(
             bundle.id,
             bundle.features_id,
@@ -78,7 +78,7 @@ def open_night(request: NightRequest) -> Night:
             f"{request.overrides}: {unknown} corrections are of tracks that neither the catalog nor the table has; "
             "they wait until those tracks come."
         )
-    return Night(bundle, table, planned, notices)
+    return Night(bundle, table, planned, catalog.notices)
 
 
 def describe_night(night: Night) -> dict[str, int | float]:

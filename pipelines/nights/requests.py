@@ -16,7 +16,7 @@ import click
 
 from cluster.labels.policy import GONE, Gone
 from mgc.shipped_bundle import ShippedBundle
-from pipelines.command.job import BUNDLE, URI, Summary
+from pipelines.command.job import ALLOW_ROOTS, BUNDLE, URI, Summary
 
 if TYPE_CHECKING:
     from cluster.session.profiles import Profile
@@ -41,6 +41,7 @@ class NightRequest:
         gone: treatment of rows whose track is no longer in the catalog.
         retry_all: whether to retry every quarantined track.
         overrides: file of a curator's corrections; None keeps those of the table.
+        allow_roots: places below which the tracks of a catalog may lie; without any, those of its own SOURCE.
     """
 
     source: Uri
@@ -50,6 +51,7 @@ class NightRequest:
     gone: Gone = "mark"
     retry_all: bool = False
     overrides: Uri | None = None
+    allow_roots: tuple[Uri, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -235,11 +237,12 @@ def _with_options(command: Callable[..., Summary], needed: bool) -> Callable[...
         gone: Gone,
         retry_all: bool,
         overrides: Uri | None,
+        allow_roots: tuple[Uri, ...],
         **others: Any,
     ) -> Summary:
         night = None
         if source is not None and labels is not None:
-            night = NightRequest(source, labels, bundle, limit, gone, retry_all, overrides)
+            night = NightRequest(source, labels, bundle, limit, gone, retry_all, overrides, allow_roots)
         if needed:
             return command(night=night, **others)
         return command(night=night, labels=labels, bundle=bundle, **others)
@@ -274,6 +277,7 @@ def _with_options(command: Callable[..., Summary], needed: bool) -> Callable[...
                 help="CSV or Parquet file of corrections (track_id, genre, by, reason). They win over the model and "
                 "replace the corrections in the table; without this option those stay.",
             ),
+            ALLOW_ROOTS,
         )
     ):
         call = option(call)

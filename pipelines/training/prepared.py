@@ -48,7 +48,7 @@ def prepare_features(request: PrepareRequest) -> Summary:
         FeaturesError: `out` holds features from another front end, or tracks gave neither features nor rejects.
     """
     experiment, out = request.experiment, request.out
-    tracks, notices = open_tracks(request.catalog)
+    tracks, catalog = open_tracks(request.catalog, request.allow_roots)
     tracks = tracks if request.limit is None else tracks.slice(0, request.limit)
     front_end_id = features_id(experiment.front_end)
     missing = find_missing(tracks, out, front_end_id)
@@ -62,7 +62,7 @@ def prepare_features(request: PrepareRequest) -> Summary:
     if not total:
         say(f"all {tracks.num_rows} tracks are already prepared: {out}")
         return Summary("up_to_date", counts, outputs)
-    writer = FeaturesWriter(out, describe_features(experiment.front_end), notices)
+    writer = FeaturesWriter(out, describe_features(experiment.front_end), catalog.notices)
     with connect(profile=request.profile) as profile:
         _write_missing(request, tracks, missing, writer, profile)
     rejects = _count_rejects(out)

@@ -25,6 +25,7 @@ class PrepareRequest:
         profile: profile of an open Ray session, or the name of a profile; None uses all there is.
         limit: number of tracks to take, the first ones; None for all.
         dry_run: whether only to print what would be done.
+        allow_roots: places below which the tracks of a catalog may lie; without any, those of its own SOURCE.
     """
 
     catalog: Uri
@@ -33,6 +34,7 @@ class PrepareRequest:
     profile: Profile | str | None = None
     limit: int | None = None
     dry_run: bool = False
+    allow_roots: tuple[Uri, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class TrainRequest:
         prefetch_batches: batches that a worker fetches ahead; None keeps the profile's number.
         overwrite: whether to replace another bundle at `out`.
         dry_run: whether only to print what would be done.
+        allow_roots: places below which the tracks of the catalog may lie; without any, those of its own SOURCE.
     """
 
     experiment: Experiment
@@ -96,6 +99,7 @@ class TrainRequest:
     prefetch_batches: int | None = None
     overwrite: bool = False
     dry_run: bool = False
+    allow_roots: tuple[Uri, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -169,21 +169,23 @@ class UnpreparedCatalog(TrainingData):
         uri: the catalog.
         experiment: front end, listening plan, protocol and seed.
         limit: number of tracks of each side; None for all.
+        allow_roots: places below which the tracks may lie; without any, those of the catalog's own SOURCE.
 
     Raises:
         ConfigError: the protocol divides clips, which are not known yet.
     """
 
-    def __init__(self, uri: Uri, experiment: Experiment, limit: int | None) -> None:
+    def __init__(self, uri: Uri, experiment: Experiment, limit: int | None, allow_roots: tuple[Uri, ...] = ()) -> None:
         if experiment.protocol.kind == "clip_random":
             raise ConfigError(
                 "protocol.kind clip_random divides clips, and the clips of a track are not known before it is "
                 "decoded; prepare the features (`mgc prepare`), or choose another protocol."
             )
         self.where = str(uri)
-        self._tracks, notices = open_tracks(uri)
+        self._tracks, catalog = open_tracks(uri, allow_roots)
+        self._roots = catalog.roots
         self._experiment = experiment
-        self.notices = list(notices)
+        self.notices = list(catalog.notices)
         self.facts = describe_features(experiment.front_end)
         content = [self._tracks[name].to_pylist() for name in ("track_id", "content_tag", "genre_top", "split")]
         self.fingerprint = short_hash([self.facts.features_id, to_json(experiment.listening), content])
@@ -237,15 +239,26 @@ class UnpreparedCatalog(TrainingData):
         )
         catalog, features = folder / "first.parquet", folder / "first"
         tracks = self._tracks.filter(sample.only(TRAIN) | self.roster.only(VALIDATION))
-        write_catalog(catalog, [tracks.cast(schema.CATALOG)], self.notices)
+        write_catalog(catalog, [tracks.cast(schema.CATALOG)], self.notices, roots=self._roots)
         prepare_features(PrepareRequest(catalog, features, self._experiment, profile))
         return read_features(features)
 
 
 def open_training_data(
-    features: Uri | None, catalog: Uri | None, experiment: Experiment, limit: int | None
+    features: Uri | None,
+    catalog: Uri | None,
+    experiment: Experiment,
+    limit: int | None,
+    allow_roots: tuple[Uri, ...] = (),
 ) -> TrainingData:
     """Return the data that `--features` or `--catalog` names.
+
+    Args:
+        features: prepared features.
+        catalog: catalog whose tracks are decoded during the training.
+        experiment: protocol and seed, and for a catalog front end and listening plan.
+        limit: number of tracks of each side; None for all.
+        allow_roots: places below which the catalog's tracks may lie; without any, those of its own SOURCE.
 
     Raises:
         ConfigError: both are given, or neither.
@@ -253,7 +266,7 @@ def open_training_data(
     if features is not None and catalog is None:
         return PreparedFeatures(features, experiment, limit)
     if catalog is not None and features is None:
-        return UnpreparedCatalog(catalog, experiment, limit)
+        return UnpreparedCatalog(catalog, experiment, limit, allow_roots)
     raise ConfigError("give --features FEATURES (from `mgc prepare`), or --catalog CATALOG to decode on the way.")
 
 

@@ -43,7 +43,7 @@ def train_bundle(request: TrainRequest) -> Summary:
         LeakageError: the sides leak more than the protocol allows.
     """
     experiment, out = request.experiment, request.out
-    data = open_training_data(request.features, request.catalog, experiment, request.limit)
+    data = open_training_data(request.features, request.catalog, experiment, request.limit, request.allow_roots)
     check_training_data(data, experiment)
     key = _training_key(request, data)
     if request.dry_run:

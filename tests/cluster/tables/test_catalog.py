@@ -6,22 +6,28 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 
 from cluster.storage import files
 from cluster.storage.uri import Uri
-from cluster.tables.catalog import load_catalog, read_catalog, write_catalog
+from cluster.tables import catalog
+from cluster.tables.catalog import load_catalog, write_catalog
 from mgc import schema
 from mgc.errors import CatalogError, StorageError
 from tests.cluster.tables.table_files import FULL, REQUIRED, put, refusal
 from tests.support.object_store import ObjectStore
 
 
+def read_catalog(uri: str) -> pads.Dataset:
+    return catalog.read_catalog(uri, [Uri.parse("s3://m")])
+
+
 class TestCatalog:
     def test_there_and_back(self, anywhere: str) -> None:
         uri = f"{anywhere}/catalog"
-        row = {"uri": "u", "size_bytes": 7, "content_tag": "t"}
+        row = {"uri": "s3://m/u", "size_bytes": 7, "content_tag": "t"}
         first = pa.Table.from_pylist([{"track_id": "b", **row}, {"track_id": "ä", **row}], schema=schema.CATALOG)
         last = pa.Table.from_pylist(
             [{"track_id": "a", "genres": ["Rock", "Folk"], "duration_seconds": 2.5, **row}], schema=schema.CATALOG
@@ -89,7 +95,8 @@ class TestCatalog:
 
     def test_several_files_are_one_catalog(self, tmp_path: Path) -> None:
         put(str(tmp_path / "1.parquet"), pa.table(REQUIRED))
-        more = {name: pa.array(["c"]) for name in ("track_id", "uri", "content_tag", "genre_top")}
+        more = {name: pa.array(["c"]) for name in ("track_id", "content_tag", "genre_top")}
+        more["uri"] = pa.array(["s3://m/c"])
         put(str(tmp_path / "deep" / "2.pq"), pa.table(more | {"size_bytes": pa.array([3], pa.int32())}))
         for hidden in ("_tmp/x.parquet", ".x.parquet", "notes.txt"):
             files.write_bytes(str(tmp_path / hidden), b"not Parquet")

@@ -25,7 +25,7 @@ def catalog_of_features(path: Path) -> Uri:
     """The tracks of the tiny features as a catalog: 48 of them, 32 to train on."""
     rows = tiny_features.rows().to_pylist()
     tracks = {row["track_id"]: {**row, "uri": f"/music/{row['track_id']}.mp3", "size_bytes": 1} for row in rows}
-    write_catalog(str(path), [pa.Table.from_pylist(list(tracks.values()), schema=schema.CATALOG)])
+    write_catalog(str(path), [pa.Table.from_pylist(list(tracks.values()), schema=schema.CATALOG)], source="/music")
     return Uri.of_path(path)
 
 

@@ -1,0 +1,69 @@
+"""Inspect a Parquet table before this process reads it. See `cluster.tables.inspector` for how, and why elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from typing import Final
+
+import pyarrow as pa
+
+from cluster.storage.uri import Uri
+from cluster.tables.inspector import Findings, Question
+from cluster.tables.parquet import reading
+from mgc.errors import MgcError
+
+_START: Final = "from cluster.tables.inspector import main; main()"
+
+_SETTINGS: Final = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2"}
+"""Settings without which libraries reserve far more memory than they use, which the limit would count."""
+
+
+def inspect_table(uri: Uri, question: Question, remedy: str, error: type[MgcError]) -> Findings:
+    """Read every row of a table in a process of its own, and return what was found.
+
+    Args:
+        uri: the table.
+        question: what to find out.
+        remedy: advice about a fault, for the message.
+        error: class of the error.
+
+    Raises:
+        MgcError: see the argument `error`. A row holds too much text or text that is not UTF-8, the rows take far more
+            memory than the files, or the files are damaged.
+        StorageError: the files cannot be read.
+    """
+    found = _ask(uri, question)
+    with reading(uri, remedy, error):
+        if found.unreadable is not None:
+            raise OSError(found.unreadable) if found.system else pa.ArrowInvalid(found.unreadable)
+    if found.fault is not None:
+        raise error(f"{found.fault}. {remedy}".strip())
+    return found
+
+
+def question_of(uri: Uri, columns: pa.Schema) -> Question:
+    """Return the question about the text of some columns of one file."""
+    return Question(str(uri), uri.filesystem, ((uri.path, str(uri)),), columns)
+
+
+def _ask(uri: Uri, question: Question) -> Findings:
+    path = os.pathsep.join(each or os.getcwd() for each in sys.path)  # noqa: PTH109
+    answer = subprocess.run(
+        [sys.executable, "-P", "-c", _START],
+        input=pickle.dumps(question),
+        capture_output=True,
+        env={**os.environ, **_SETTINGS, "PYTHONPATH": path},
+        check=False,
+    )
+    if answer.returncode < 0:
+        ended = signal.Signals(-answer.returncode).name
+        return Findings(fault=f"{uri}: the process that read it ended with {ended}, as it would for lack of memory")
+    if answer.returncode:
+        last = answer.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        raise RuntimeError(f"inspecting {uri} ended with exit code {answer.returncode}: {last}")
+    return Findings(**json.loads(answer.stdout))
