@@ -83,7 +83,7 @@ STEPS: dict[str, Callable[[str, int], Any]] = {
     "check": lambda folder, rows: read_catalog(folder).count_rows(),
     "table": lambda folder, rows: load_catalog(read_catalog(folder)).num_rows,
     "write_unsorted": lambda folder, rows: write_catalog(
-        f"{folder}/other/catalog.parquet", reversed([*tracks(rows, 0)])
+        f"{folder}/other/catalog.parquet", reversed([*tracks(rows, 0)]), roots=[Uri.parse(SOURCE)]
     ),
     "check_unsorted": lambda folder, rows: read_catalog(f"{folder}/other").count_rows(),
 }

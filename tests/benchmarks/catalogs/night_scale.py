@@ -15,7 +15,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,11 @@ def _catalog(folder: Path) -> str:
     return str(folder / "catalog.parquet")
 
 
+def _write_catalog(folder: Path, batches: Iterable[pa.RecordBatch]) -> None:
+    tables = (pa.Table.from_batches([batch]) for batch in batches)
+    write_catalog(_catalog(folder), tables, roots=[Uri.parse("s3://music-catalog/audio")])
+
+
 def _labels(folder: Path) -> str:
     return str(folder / "labels")
 
@@ -123,9 +128,7 @@ def commit_night(table: LabelsTable, plan: Plan) -> int:
 def make(folder: Path, rows: int) -> dict[str, Any]:
     """A catalog of so many rows, and a labels table that is up to date with it."""
     where = {"start": 0, "stop": rows, "night": ""}
-    write_catalog(
-        _catalog(folder), map(pa.Table.from_batches, ([b] for b in _batches(_TRACKS, schema.CATALOG, **where)))
-    )
+    _write_catalog(folder, _batches(_TRACKS, schema.CATALOG, **where))
     bundle = load_bundle()
     lineage = {"model": bundle.id, "features": bundle.features_id, "run": RUN_ID}
     write_deltalake(_labels(folder), _batches(_LABELS, schema.LABELS, **where, **lineage), name="mgc labels")
@@ -156,9 +159,7 @@ def change(folder: Path, rows: int) -> dict[str, Any]:
         FROM ({_TRACKS})
     """
     where = {"start": 0, "stop": rows, "night": ""}
-    write_catalog(
-        _catalog(folder), map(pa.Table.from_batches, ([b] for b in _batches(tracks, schema.CATALOG, **where)))
-    )
+    _write_catalog(folder, _batches(tracks, schema.CATALOG, **where))
     return {}
 
 

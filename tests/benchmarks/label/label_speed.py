@@ -159,7 +159,7 @@ def _indexed(source: str, uri: str, tracks: int) -> Catalog:
     table, _ = list_source(Uri.parse(source))
     if table.num_rows != tracks:
         raise ValueError(f"{source}: {table.num_rows} of {tracks} tracks listed")
-    write_catalog(uri, [table])
+    write_catalog(uri, [table], roots=[Uri.parse(source)])
     return Catalog(uri, tracks)
 
 
