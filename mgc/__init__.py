@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mgc.version import __version__
+
 if TYPE_CHECKING:
     from mgc.bundle import Bundle, load_bundle
-
-__version__ = "0.1.0"
 
 _BUNDLE = ("Bundle", "load_bundle")
 __all__ = ["Bundle", "__version__", "load_bundle"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import StrEnum
 
 
@@ -91,11 +92,8 @@ class AudioError(MgcError):
         return type(self), (self.kind, str(self), self.offset_bytes)
 
 
-def cause(error: BaseException) -> str | None:
-    """Return the message of an mgc error underneath another library's error; None if there is none.
-
-    Ray wraps the errors of workers, and keeps some only as text.
-    """
+def beneath(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and all errors underneath it: causes, contexts, and those that Ray stores in its own."""
     seen: set[int] = set()
     below: list[BaseException | None] = [error]
     while below:
@@ -103,13 +101,22 @@ def cause(error: BaseException) -> str | None:
         if found is None or id(found) in seen:
             continue
         seen.add(id(found))
+        yield found
         inner = getattr(found, "cause", None)
-        # Ray's error for a task also has the class of the original error, but its message is a traceback.
-        if isinstance(found, MgcError) and not isinstance(inner, BaseException):
-            return str(found)
         below += [found.__cause__, found.__context__, inner if isinstance(inner, BaseException) else None]
         # Ray Train stores its workers' errors by rank.
         below += list(getattr(found, "worker_failures", {}).values())
+
+
+def cause(error: BaseException) -> str | None:
+    """Return the message of an mgc error underneath another library's error; None if there is none.
+
+    Ray wraps the errors of workers, and keeps some only as text.
+    """
+    for found in beneath(error):
+        # Ray's error for a task also has the class of the original error, but its message is a traceback.
+        if isinstance(found, MgcError) and not isinstance(getattr(found, "cause", None), BaseException):
+            return str(found)
     for line in reversed(str(error).splitlines()):
         head, colon, text = line.strip().partition(": ")
         if colon and head.startswith("mgc.errors."):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import click
+from pipelines.command.signals import Interrupts
 
-import mgc
-from pipelines.command.job import run_and_exit
+if TYPE_CHECKING:
+    import click
 
 JOBS: Final = {
     "catalog": "Index the audio files of a folder or a bucket.",
@@ -41,19 +41,25 @@ def find(word: str) -> click.Command:
 
 def main() -> None:
     """Run `mgc WORD …` and exit."""
+    # Before the slow imports, so that Ctrl-C meanwhile ends the job as interrupted.
+    Interrupts.of_process()
     word, arguments = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("--help", [])
     if word in ("--help", "-h"):
-        click.echo("Usage: mgc JOB [OPTIONS]\n\n  Genre labels for whole music catalogs.\n\nJobs:")
+        print("Usage: mgc JOB [OPTIONS]\n\n  Genre labels for whole music catalogs.\n\nJobs:")
         for name, what in JOBS.items():
-            click.echo(f"  {name:<12} {what}")
-        click.echo("\n`mgc JOB --help` lists the options of a job. The same jobs run as `python -m pipelines.JOB`.")
+            print(f"  {name:<12} {what}")
+        print("\n`mgc JOB --help` lists the options of a job. The same jobs run as `python -m pipelines.JOB`.")
         sys.exit(0)
     if word == "--version":
-        click.echo(f"mgc {mgc.__version__}")
+        import mgc
+
+        print(f"mgc {mgc.__version__}")
         sys.exit(0)
     if word not in JOBS:
-        click.echo(f"mgc: there is no job {word!r}; there are {', '.join(JOBS)}.", err=True)
+        print(f"mgc: there is no job {word!r}; there are {', '.join(JOBS)}.", file=sys.stderr)
         sys.exit(2)
+    from pipelines.command.job import run_and_exit
+
     run_and_exit(find(word), arguments, f"mgc {word}")
 
 

@@ -32,6 +32,7 @@ from cluster.training.job import TrainingJob
 from mgc.errors import ConfigError, said
 from mgc.experiment import Experiment
 from mgc.recipes.space import Choice, Integer, Space
+from mgc.software import Software
 from tune.config import SearchConfig
 from tune.progress import WatchTrials, watch_search
 from tune.records import EpochScores, Status, TrialRecord
@@ -196,7 +197,7 @@ class Search:
         streamed = isinstance(self.data, StreamedData)
         function = train_together if streamed else train_alone
         trainable = tune.with_resources(
-            tune.with_parameters(function, space=self.space, job=self.job, data=self.data),
+            tune.with_parameters(function, space=self.space, job=self.job, data=self.data, software=Software.here()),
             {"CPU": self.places.cpus, **({"GPU": self.places.gpus} if self.places.gpus else {})},
         )
         root = self.folder / self.key

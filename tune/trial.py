@@ -19,11 +19,13 @@ from ray.data import Dataset
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from cluster.session.epoch_counter import EpochCounter
+from cluster.session.software import require_same
 from cluster.storage.uri import Uri
 from cluster.training.in_memory import HeldClips, train_in_memory
 from cluster.training.job import TrainingJob
 from cluster.training.trainer import TrainingRun, train
 from mgc.recipes.space import Space
+from mgc.software import Software
 from mgc.training.course import Course
 from tune.spaces import Category, to_point
 
@@ -68,7 +70,9 @@ class ReportEpochs(TuneReportCallback):
             super().after_report(run_context, metrics, checkpoint)
 
 
-def train_alone(config: Mapping[str, Category], space: Space, job: TrainingJob, data: InMemoryData) -> None:
+def train_alone(
+    config: Mapping[str, Category], space: Space, job: TrainingJob, data: InMemoryData, software: Software
+) -> None:
     """Run a trial with one worker.
 
     Args:
@@ -76,7 +80,12 @@ def train_alone(config: Mapping[str, Category], space: Space, job: TrainingJob, 
         space: searched space.
         job: job of the unchanged recipe.
         data: clips.
+        software: software of the driver.
+
+    Raises:
+        ConfigError: this process runs other software than the driver.
     """
+    require_same(software)
     job = job.of(space.apply(job.experiment, to_point(space, config)))
     checkpoint = tune.get_checkpoint()
     with checkpoint.as_directory() if checkpoint else contextlib.nullcontext() as folder:
@@ -89,8 +98,11 @@ def _report(course: Course) -> None:
         tune.report(course.reported(), checkpoint=tune.Checkpoint.from_directory(folder))
 
 
-def train_together(config: Mapping[str, Category], space: Space, job: TrainingJob, data: StreamedData) -> None:
-    """Run a trial with several workers. See `train_alone` for the arguments."""
+def train_together(
+    config: Mapping[str, Category], space: Space, job: TrainingJob, data: StreamedData, software: Software
+) -> None:
+    """Run a trial with several workers. See `train_alone` for the arguments and errors."""
+    require_same(software)
     job = job.of(space.apply(job.experiment, to_point(space, config)))
     epoch = EpochCounter.start()
     training, validation = data.streams(job, epoch)

@@ -119,6 +119,9 @@ def _start(address: str | None, dashboard: bool, environment: Mapping[str, str])
                     logging_level=logging.ERROR,
                     runtime_env=runtime,
                 )
+    except SystemExit:
+        # Ray's handler of SIGTERM would end the process without a message.
+        raise KeyboardInterrupt from None
     finally:
         signal.signal(signal.SIGTERM, handler)
     for name in ray_internals.QUIET_LOGGERS:

@@ -1,4 +1,4 @@
-"""Hold back SIGINT and SIGTERM while an exception would leave a process behind."""
+"""Hold back the signals that end a job while an exception would leave a process behind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import FrameType
 
 @contextlib.contextmanager
 def hold_back_signals() -> Iterator[None]:
-    """Hold back SIGINT and SIGTERM while the body runs, and deliver the first of them afterwards.
+    """Hold back SIGINT, SIGTERM and SIGHUP while the body runs, and deliver the first of them afterwards.
 
     Use it around code that starts and records a process, or ends processes. It does not affect processes that the body
     starts. Off the main thread, where Python delivers no signals, it does nothing.
@@ -26,8 +26,10 @@ def hold_back_signals() -> Iterator[None]:
 
     previous = {}
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            previous[number] = signal.signal(number, hold)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            # What is ignored, as SIGHUP under `nohup`, is not delivered afterwards either.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                previous[number] = signal.signal(number, hold)
         yield
     finally:
         for number, handler in previous.items():

@@ -6,15 +6,17 @@ Ray imports this file in the process of each task, so it does not import PyTorch
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cluster.session.software import require_same
 from cluster.streams.clip_source import repeat_rows
 from mgc.datasets.protocols import ProtocolConfig
 from mgc.datasets.roster import on_side
+from mgc.software import Software
 from mgc.training.sampling import Resample
 
 FEED: Final = ["track_id", "clip_index", "genre_top", "features"]
@@ -30,15 +32,22 @@ class Side:
         protocol: how rows are divided into splits.
         only: condition that rows must also meet.
         resample: how often to repeat each row; None for once.
+        software: software of the driver, which makes the stage; workers refuse another.
     """
 
     split: str
     protocol: ProtocolConfig
     only: pc.Expression | None = None
     resample: Resample | None = None
+    software: Software = field(default_factory=Software.here)
 
     def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
-        """Yield the columns of a feed, in one table or several."""
+        """Yield the columns of a feed, in one table or several.
+
+        Raises:
+            ConfigError: this process runs other software than the driver.
+        """
+        require_same(self.software)
         rows = table.filter(on_side(table, self.split, self.protocol))
         rows = select_columns(rows if self.only is None else rows.filter(self.only))
         return iter([rows]) if self.resample is None else repeat_rows(rows, self.resample)

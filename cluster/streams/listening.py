@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
@@ -22,6 +22,7 @@ from cluster.session.connect import data_context
 from cluster.session.meter import Meter
 from cluster.session.profiles import KEEPS_MEMORY, Profile
 from cluster.session.progress import ProgressHandle
+from cluster.session.software import require_same
 from cluster.storage.fetch import Fetch
 from cluster.storage.uri import Uri
 from cluster.streams.order import EpochOrder
@@ -33,6 +34,7 @@ from mgc.bundle import Bundle
 from mgc.experiment import Experiment
 from mgc.features.extract import PATIENCE_SECONDS, Extract
 from mgc.labeling.rows import Lineage, labels_rows
+from mgc.software import Software
 
 LISTEN_BATCH: Final = 8
 """Tracks to fetch together. Their files are in memory at once, unless they are too large for that."""
@@ -77,6 +79,7 @@ class ListenRequest:
         patience_seconds: time, plus a second for each MiB, after which a decoder counts as hung.
         until: time after which no track is started; tracks not started have no row.
         order: order of the tracks in each pass; None keeps that of the plan.
+        software: software of the driver, which makes the request; workers refuse another.
     """
 
     plan_uri: Uri | str
@@ -87,6 +90,7 @@ class ListenRequest:
     patience_seconds: float = PATIENCE_SECONDS
     until: datetime | None = None
     order: EpochOrder | None = None
+    software: Software = field(default_factory=Software.here)
 
 
 class Listen:
@@ -97,9 +101,13 @@ class Listen:
     Args:
         request: how to listen.
         progress: counters of the job; None counts nothing.
+
+    Raises:
+        ConfigError: this process runs other software than the driver.
     """
 
     def __init__(self, request: ListenRequest, progress: ProgressHandle | None = None) -> None:
+        require_same(request.software)
         experiment = request.experiment
         self._until = None if request.until is None else request.until.timestamp()
         self._fetch = Fetch(plan=experiment.listening)
@@ -145,17 +153,23 @@ class Label:
     Args:
         bundle: the model, in the object store.
         lineage: what the rows say of their origin.
+        software: software of the driver.
         gpu: whether to compute on a GPU.
         progress: counters of the job; None counts nothing.
+
+    Raises:
+        ConfigError: this process runs other software than the driver.
     """
 
     def __init__(
         self,
         bundle: ray.ObjectRef[Bundle],
         lineage: Lineage,
+        software: Software,
         gpu: bool,
         progress: ProgressHandle | None = None,
     ) -> None:
+        require_same(software)
         if not gpu:
             torch.set_num_threads(1)
         loaded: Bundle = ray.get(bundle)
@@ -233,7 +247,13 @@ def stage_labels(
     predictors = min(profile.predict_actors, max(1, request.rows // _TRACKS_PER_PREDICTOR))
     labels = listen_to_plan(request, profile, progress).map_batches(
         Label,
-        fn_constructor_kwargs={"bundle": ray.put(bundle), "lineage": lineage, "gpu": gpu, "progress": progress},
+        fn_constructor_kwargs={
+            "bundle": ray.put(bundle),
+            "lineage": lineage,
+            "software": request.software,
+            "gpu": gpu,
+            "progress": progress,
+        },
         batch_size=_LABEL_BATCH,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(min_size=predictors, max_size=profile.predict_actors),

@@ -6,7 +6,7 @@ Axes: N clips, F mel bins, T frames (a clip may have other axes), D numbers of a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -16,11 +16,13 @@ import torch
 from ray.data import ActorPoolStrategy, Dataset
 
 from cluster.session.profiles import Profile
+from cluster.session.software import require_same
 from mgc.bundle import Bundle
 from mgc.evaluation.answers import logits_column
 from mgc.evaluation.embedding_map import sketch
 from mgc.evaluation.robustness import zero_pixels
 from mgc.features.clips import read_clips
+from mgc.software import Software
 
 _SCORE_BATCH: Final = 256
 
@@ -33,11 +35,13 @@ class ScoreRequest:
         shape: shape of a clip's features.
         embedded: tracks whose embeddings are returned; others are not kept in memory.
         zeroed: shares of pixels; for each, the model also predicts with that share of the pixels set to zero.
+        software: software of the driver, which makes the request; workers refuse another.
     """
 
     shape: tuple[int, ...]
     embedded: Sequence[str] = ()
     zeroed: Sequence[float] = ()
+    software: Software = field(default_factory=Software.here)
 
 
 class Score:
@@ -47,6 +51,9 @@ class Score:
         bundle: the model, in the object store.
         request: what to return.
         gpu: whether to compute on a GPU.
+
+    Raises:
+        ConfigError: this process runs other software than the driver.
     """
 
     def __init__(
@@ -55,6 +62,7 @@ class Score:
         request: ScoreRequest,
         gpu: bool,
     ) -> None:
+        require_same(request.software)
         if not gpu:
             torch.set_num_threads(1)
         loaded: Bundle = ray.get(bundle)

@@ -15,12 +15,14 @@ import pyarrow.parquet as pq
 from ray.data import DataContext, Datasink, Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
+from cluster.session.software import require_same
 from cluster.storage.uri import Uri
 from cluster.streams.order import EpochOrder
 from cluster.tables.features import FeaturesWriter
 from cluster.tables.parquet import open_parquet, write_part
 from mgc import schema
 from mgc.errors import LabelsError
+from mgc.software import Software
 
 
 class PlanRows(Datasource):
@@ -74,6 +76,7 @@ class LabelsSink(Datasink[int]):
     def __init__(self, uri: Uri, rows: int) -> None:
         self._uri = uri
         self._rows = rows
+        self._software = Software.here()
 
     @property
     def min_rows_per_write(self) -> int:
@@ -81,7 +84,12 @@ class LabelsSink(Datasink[int]):
         return self._rows
 
     def write(self, blocks: Iterable[pa.Table], ctx: object) -> int:
-        """Write the blocks of a task as one file. Return its number of rows."""
+        """Write the blocks of a task as one file. Return its number of rows.
+
+        Raises:
+            ConfigError: this process runs other software than the driver.
+        """
+        require_same(self._software)
         tables = [block.cast(schema.LABELS) for block in blocks if block.num_rows]
         if tables:
             write_part(self._uri, pa.concat_tables(tables))
@@ -97,9 +105,15 @@ class FeaturesSink(Datasink[tuple[int, int]]):
 
     def __init__(self, writer: FeaturesWriter) -> None:
         self._writer = writer
+        self._software = Software.here()
 
     def write(self, blocks: Iterable[pa.Table], ctx: object) -> tuple[int, int]:
-        """Write the blocks of a task. Return the number of clips and of rejects."""
+        """Write the blocks of a task. Return the number of clips and of rejects.
+
+        Raises:
+            ConfigError: this process runs other software than the driver.
+        """
+        require_same(self._software)
         tracks = pa.concat_tables([block for block in blocks if block.num_rows] or [pa.table({})])
         if not tracks.num_rows:
             return 0, 0

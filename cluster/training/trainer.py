@@ -25,7 +25,7 @@ from cluster.training.journal import JournalHandle
 from cluster.training.trained import load_trained
 from cluster.training.worker import WorkerTask, work
 from mgc.bundle import Bundle
-from mgc.errors import FeaturesError, ResourceError
+from mgc.errors import ConfigError, FeaturesError, ResourceError
 from mgc.training.course import Row
 
 FAILURES: Final = 4
@@ -69,6 +69,7 @@ def train(run: TrainingRun) -> tuple[Bundle, list[Row]]:
     same step, with the same clips in the same order, if the number of workers is the same.
 
     Raises:
+        ConfigError: a worker runs other software than the driver.
         FeaturesError: there was nothing to train on.
         ResourceError: there is no room for the workers.
         TrainingError: the loss is not finite; the message names tracks of the batch.
@@ -79,6 +80,9 @@ def train(run: TrainingRun) -> tuple[Bundle, list[Row]]:
         run.checkpoints.local.mkdir(parents=True, exist_ok=True)
     with _interruptible():
         result = _build_trainer(run).fit()
+    refused = result.return_value  # type: ignore[attr-defined]  # mypy sees the first Ray Train's
+    if refused is not None:
+        raise ConfigError(str(refused))
     if result.checkpoint is None:
         raise FeaturesError("training ended without a checkpoint; nothing was learned.")
     workers = int((result.metrics or {}).get("workers", run.job.profile.train_workers))
@@ -94,7 +98,7 @@ def _build_trainer(run: TrainingRun) -> TorchTrainer:
     if run.validation is not None:
         datasets["validation"] = run.validation
     return TorchTrainer(
-        work,
+        work,  # type: ignore[arg-type]  # mypy sees the first Ray Train's, whose loops return nothing
         train_loop_config={"task": task},
         torch_config=TorchConfig(backend="nccl" if profile.gpus else "gloo", timeout_s=int(profile.stall_seconds)),
         scaling_config=ray.train.ScalingConfig(

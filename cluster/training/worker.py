@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -19,11 +19,13 @@ from torch import distributed, nn
 
 from cluster.session.epoch_counter import EpochCounter
 from cluster.session.progress import ProgressSink
+from cluster.session.software import difference_from
 from cluster.training.batches import VALIDATION_BATCH, read_training_batches, to_batches
 from cluster.training.job import TrainingJob
 from cluster.training.journal import JournalHandle, JournalWriter
 from mgc.errors import TrainingError
 from mgc.models.blocks import Classifier, parameter_count
+from mgc.software import Software
 from mgc.training.course import Course, epoch_row
 from mgc.training.figures import EpochFigures
 from mgc.training.ghost import normalize_over, sharing_workers
@@ -43,6 +45,7 @@ class WorkerTask:
         progress: counters of the job; None if its progress is not shown.
         epoch: counter from which the training stream reads the epoch, if it needs one.
         journal: journal of the training, if there is one.
+        software: software of the driver, which makes the task; workers refuse another.
     """
 
     job: TrainingJob
@@ -50,9 +53,10 @@ class WorkerTask:
     progress: ProgressSink | None = None
     epoch: EpochCounter | None = None
     journal: JournalHandle | None = None
+    software: Software = field(default_factory=Software.here)
 
 
-def work(config: Mapping[str, WorkerTask]) -> None:
+def work(config: Mapping[str, WorkerTask]) -> str | None:
     """Train until the course is over, and report each epoch to Ray Train.
 
     A fault of the training itself, such as a loss that is not finite, occurs on every worker and would occur again. It
@@ -60,8 +64,15 @@ def work(config: Mapping[str, WorkerTask]) -> None:
 
     Args:
         config: `task`.
+
+    Returns:
+        None, or why no worker trained: one of them runs other software than the driver. Nothing is saved then.
     """
+    refused = _agree_on_fault(difference_from(config["task"].software))
+    if refused is not None:
+        return refused
     _Worker(config["task"]).train()
+    return None
 
 
 class _Worker:

@@ -21,13 +21,12 @@ from typing import Final, Generic, Self, TypeVar, cast
 from pebble import ProcessExpired, ProcessPool
 
 from mgc.errors import AudioError, ErrorKind
+from mgc.lifeline import die_with_parent
 
 Result = TypeVar("Result")
 
 MEMORY_BYTES: Final = 2 * 1024**3
 """Memory that a child may allocate after its set-up. A decoder that asks for more gets an error."""
-
-_PR_SET_PDEATHSIG: Final = 1
 
 
 class Isolated(Generic[Result]):
@@ -112,11 +111,9 @@ def _become(make: Callable[[], Callable[..., object]]) -> None:
     _function = make()
     # The server ends when all copies of this pipe are closed. Only the caller may keep one.
     os.close(forkserver._forkserver._forkserver_alive_fd)  # type: ignore[attr-defined]
+    # A hanging child must not outlive the server, and therefore the caller.
+    die_with_parent()
     if sys.platform == "linux":
-        import ctypes
-
-        # A hanging child must not outlive the server, and therefore the caller.
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         held = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_DATA, (held + MEMORY_BYTES, resource.RLIM_INFINITY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.RLIM_INFINITY))

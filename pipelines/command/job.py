@@ -6,27 +6,28 @@ stderr.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import FrameType
-from typing import Final, NoReturn
+from pathlib import Path
+from typing import Final, NoReturn, TextIO, TypeVar
 
 import click
 from pydantic import JsonValue
 
 from cluster.session import ray_internals
+from cluster.session.causes import explain_cause
 from cluster.session.profiles import PROFILES
 from cluster.storage.redaction import redact
 from cluster.storage.uri import Uri
 from mgc.errors import ConfigError, cause
 from mgc.shipped_bundle import ShippedBundle
+from pipelines.command.parent import work_apart
+from pipelines.command.signals import Interrupts
 
 FAILED: Final = 1
 MISUSED: Final = 2
@@ -173,53 +174,121 @@ class _Outcome:
     error: str | None = None
 
 
-def run(command: click.Command, arguments: Sequence[str] | None = None, program: str | None = None) -> int:
-    """Run a job's command line and return its exit code.
+@dataclass(frozen=True)
+class _Call:
+    """A call of a job.
+
+    Attributes:
+        command: the job.
+        arguments: words of the command line after the job's name.
+        program: name under which the user called the job.
+        started: when, on the monotonic clock.
+    """
+
+    command: click.Command
+    arguments: Sequence[str]
+    program: str
+    started: float = field(default_factory=time.monotonic)
+
+
+def run(command: click.Command, arguments: Sequence[str], program: str | None = None) -> int:
+    """Run a job's command line in this process and return its exit code.
 
     The command returns a `Summary`. Exit codes: 0, done; 1, failed; 2, the command line is wrong; 3, done with alarms;
     4, a guard stopped the job before its commit; 130, interrupted.
 
     Args:
         command: the job.
-        arguments: words of the command line; None uses those of this process.
+        arguments: words of the command line.
         program: name under which the user called the job, for messages and help.
     """
-    interrupts = _Interrupts()
+    call = _Call(command, arguments, program or f"mgc {command.name}")
+    interrupts = Interrupts()
     interrupts.install()
     try:
-        return _run(command, arguments, program, interrupts)
+        parsed = _parse(call, interrupts)
+        return _finish(call, _perform(parsed, interrupts) if isinstance(parsed, click.Context) else parsed)
     finally:
         interrupts.restore()
 
 
-def run_and_exit(command: click.Command, arguments: Sequence[str] | None, program: str) -> NoReturn:
-    """Run a job as this process, and exit. See `run` for the arguments and the exit codes.
+def run_and_exit(command: click.Command, arguments: Sequence[str], program: str) -> NoReturn:
+    """Run a job as this program, and exit. See `run` for the arguments and the exit codes.
 
-    Once a signal has ended the job, later ones do not change the exit code, even if Python shuts down slowly.
+    A child process does the job, so that its end has a line, a summary and figures even if something kills it. Once a
+    signal has ended the job, later ones do not change the exit code, even if Python shuts down slowly.
     """
-    interrupts = _Interrupts()
-    interrupts.install()
-    code = _run(command, arguments, program, interrupts)
-    if interrupts.received:
-        # Python forgets its own handlers while it shuts down, and the default one would kill this process.
-        for number in _SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
-    else:
-        interrupts.restore()
+    call = _Call(command, arguments, program)
+    interrupts = Interrupts.of_process()
+    ended = _parse(call, interrupts)
+    if isinstance(ended, click.Context):
+        context = ended
+        code = work_apart(lambda: _finish(call, _perform(context, interrupts)), interrupts)
+        if isinstance(code, int):
+            sys.exit(code)
+        ended = _failed(INTERRUPTED if interrupts.received else FAILED, code.line)
+    code = _finish(call, ended)
+    interrupts.close()
     sys.exit(code)
 
 
-def _run(command: click.Command, arguments: Sequence[str] | None, program: str | None, interrupts: _Interrupts) -> int:
-    """Run a job, print its summary and return its exit code."""
-    name = program or f"mgc {command.name}"
-    started = time.monotonic()
-    outcome = _perform(command, arguments, name, interrupts)
+Found = TypeVar("Found")
+
+
+def _parse(call: _Call, interrupts: Interrupts) -> click.Context | _Outcome | int:
+    """Parse the command line. Returns an outcome if it is wrong, an exit code if click itself answered (`--help`)."""
+    return _attempt(lambda: call.command.make_context(call.program, list(call.arguments)), interrupts)
+
+
+def _perform(context: click.Context, interrupts: Interrupts) -> _Outcome | int:
+    """Do what the command line says."""
+
+    def work() -> object:
+        with context:
+            return context.command.invoke(context)
+
+    result = _attempt(work, interrupts)
+    if isinstance(result, _Outcome):
+        return result
+    if not isinstance(result, Summary):
+        return result if isinstance(result, int) else 0
+    if result.refused:
+        return _Outcome(REFUSED, replace(result, status="refused"))
+    return _Outcome(ALARMED if result.alarms else 0, result)
+
+
+def _attempt(work: Callable[[], Found], interrupts: Interrupts) -> Found | _Outcome | int:
+    """Return what the work returns. Any error becomes an outcome."""
+    try:
+        with interrupts.raising():
+            return work()
+    except click.exceptions.Exit as answered:
+        return answered.exit_code
+    except click.ClickException as error:
+        return _failed(MISUSED, error.format_message())
+    except (KeyboardInterrupt, click.Abort):
+        return _failed(INTERRUPTED, _INTERRUPTED_LINE)
+    except Exception as error:  # noqa: BLE001
+        # A signal can end a DuckDB query with DuckDB's own error instead of the interrupt.
+        if interrupts.received:
+            return _failed(INTERRUPTED, _INTERRUPTED_LINE)
+        # Ray wraps the error of a worker; our own line is inside. An error that neither it nor the machine explains
+        # is a bug, and shows its traceback.
+        found = cause(error) or explain_cause(error)
+        if found is not None:
+            return _failed(FAILED, found)
+        traceback.print_exc(file=sys.stderr)
+        return _failed(FAILED, f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}")
+
+
+def _finish(call: _Call, outcome: _Outcome | int) -> int:
+    """Publish the outcome, print its lines and its summary, and return the exit code."""
     if isinstance(outcome, int):
         return outcome
-    summary = outcome.summary
-    seconds = round(time.monotonic() - started, 2)
+    summary, job = outcome.summary, call.command.name or ""
+    seconds = round(time.monotonic() - call.started, 2)
     facts: dict[str, JsonValue] = {
-        "job": command.name,
+        "job": job,
         "status": summary.status,
         "counts": dict(summary.counts),
         "outputs": dict(summary.outputs),
@@ -229,91 +298,31 @@ def _run(command: click.Command, arguments: Sequence[str] | None, program: str |
         facts["alarms"] = list(summary.alarms)
     if summary.refused:
         facts["refused"] = list(summary.refused)
-        for line in summary.refused:
-            say(f"{name}: {line}")
     if outcome.error is not None:
         facts["error"] = outcome.error
-        say(f"{name}: {outcome.error}")
     if summary.status != "dry_run":
-        _publish(command.name or "", outcome, seconds)
+        # First, because after SIGHUP there may be no terminal to print on.
+        _publish(job, outcome, seconds)
+    for line in [*summary.refused, *([outcome.error] if outcome.error is not None else [])]:
+        _print(f"{call.program}: {line}", sys.stderr)
     if summary.answer is None:
-        print(json.dumps(facts), flush=True)
+        _print(json.dumps(facts), sys.stdout)
     else:
-        print(json.dumps(summary.answer, indent=2), flush=True)
-        say(json.dumps(facts))
+        _print(json.dumps(summary.answer, indent=2), sys.stdout)
+        _print(json.dumps(facts), sys.stderr)
     return outcome.code
 
 
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-
-
-class _Interrupts:
-    """SIGINT and SIGTERM of a job. The first one raises KeyboardInterrupt.
-
-    Later ones are only recorded, because an exception inside the clean-up would leave processes behind. A first signal
-    that arrives after the command has ended is also only recorded, because the outcome is final.
-
-    Attributes:
-        received: the signals that arrived.
-    """
-
-    def __init__(self) -> None:
-        self.received: list[int] = []
-        self._running = False
-        self._previous: dict[int, signal.Handlers | Callable[[int, FrameType | None], object] | int | None] = {}
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Handle a signal."""
-        self.received.append(number)
-        if self._running and len(self.received) == 1:
-            raise KeyboardInterrupt
-
-    def install(self) -> None:
-        """Handle signals from now on."""
-        for number in _SIGNALS:
-            self._previous[number] = signal.signal(number, self)
-
-    @contextlib.contextmanager
-    def raising(self) -> Iterator[None]:
-        """Let the first signal raise while the body runs."""
-        self._running = True
-        try:
-            yield
-        finally:
-            self._running = False
-
-    def restore(self) -> None:
-        """Put the previous handlers back."""
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-
-def _perform(
-    command: click.Command, arguments: Sequence[str] | None, name: str, interrupts: _Interrupts
-) -> _Outcome | int:
-    """Run the command to an outcome, or to an exit code if click itself answered (`--help`)."""
+def _print(text: str, stream: TextIO) -> None:
+    """Print a line that the outcome does not depend on. Where nobody reads stdout any more, stderr says so."""
     try:
-        with interrupts.raising():
-            result = command.main(list(arguments) if arguments is not None else None, name, standalone_mode=False)
-    except click.ClickException as error:
-        return _failed(MISUSED, error.format_message())
-    except (KeyboardInterrupt, click.Abort):
-        return _failed(INTERRUPTED, _INTERRUPTED_LINE)
-    except Exception as error:  # noqa: BLE001
-        # A signal can end a DuckDB query with DuckDB's own error instead of the interrupt.
-        if interrupts.received:
-            return _failed(INTERRUPTED, _INTERRUPTED_LINE)
-        # Ray wraps the error of a worker; our own line is inside. Anything else is a bug and shows its traceback.
-        found = cause(error)
-        if found is not None:
-            return _failed(FAILED, found)
-        traceback.print_exc(file=sys.stderr)
-        return _failed(FAILED, f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}")
-    if not isinstance(result, Summary):
-        return int(result or 0)
-    if result.refused:
-        return _Outcome(REFUSED, replace(result, status="refused"))
-    return _Outcome(ALARMED if result.alarms else 0, result)
+        print(text, file=stream, flush=True)
+    except OSError as error:
+        # Python would fail on the same text again when it exits.
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())
+        if stream is sys.stdout:
+            _print(f"the end of stdout was lost: {error.strerror}", sys.stderr)
 
 
 def _failed(code: int, error: str) -> _Outcome:
@@ -338,7 +347,7 @@ def _publish(job: str, outcome: _Outcome, seconds: float) -> None:
 
 def main(command: click.Command) -> NoReturn:
     """Run a job as `python -m pipelines.X`, and exit."""
-    run_and_exit(command, None, f"python -m pipelines.{(command.name or '').replace('-', '_')}")
+    run_and_exit(command, sys.argv[1:], f"python -m pipelines.{(command.name or '').replace('-', '_')}")
 
 
 def describe(facts: Mapping[str, object]) -> None:

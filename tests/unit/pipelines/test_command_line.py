@@ -47,13 +47,15 @@ HEAVY = (
 
 
 def words(*arguments: str) -> tuple[int, str, list[str]]:
-    """The exit code of `mgc ARGUMENTS`, what it printed, and which of the heavy packages it imported."""
+    """The exit code of `mgc ARGUMENTS`, what it printed, and which of the heavy packages its processes imported."""
     code = (
         "import sys; sys.argv = ['mgc', *sys.argv[1:]]\nfrom pipelines.cli import main\n"
-        f"try: main()\nfinally: print(*sorted(set(sys.modules) & set({HEAVY})), file=sys.stderr)"
+        f"try: main()\nfinally: print('imported', *sorted(set(sys.modules) & set({HEAVY})), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout, done.stderr.splitlines()[-1].split()
+    imported = [line.split()[1:] for line in done.stderr.splitlines() if line.startswith("imported")]
+    assert imported, done.stderr
+    return done.returncode, done.stdout, sorted({name for names in imported for name in names})
 
 
 @pytest.mark.parametrize("word", JOBS)

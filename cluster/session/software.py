@@ -1,0 +1,39 @@
+"""Refuse to work for a driver that runs other software. Ray imports this file in the process of each task."""
+
+from __future__ import annotations
+
+import functools
+
+import ray.util
+
+from mgc.errors import ConfigError
+from mgc.software import Software
+
+
+@functools.cache
+def difference_from(driver: Software) -> str | None:
+    """Return in one line how this process's software differs from the driver's; None if it is the same."""
+    here = Software.here()
+    found = here.difference(driver)
+    if found is None:
+        return None
+    name, mine, theirs = found
+    fact = "" if name in ("mgc", "code") else f", which differ in {name}: {mine} on the node, {theirs} at the driver"
+    return (
+        f"node {ray.util.get_node_ip_address()} runs {here}, the driver {driver}{fact}; nothing that the node computed "
+        "was kept. Give all nodes the driver's image or checkout, start Ray there again, and run the job again."
+    )
+
+
+def require_same(driver: Software) -> None:
+    """Check that this process runs the driver's software. Every actor and task that computes for a run asks first.
+
+    Args:
+        driver: software of the driver, which travels with the request.
+
+    Raises:
+        ConfigError: it does not; the message names both versions.
+    """
+    line = difference_from(driver)
+    if line is not None:
+        raise ConfigError(line)
