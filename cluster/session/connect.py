@@ -126,6 +126,7 @@ def _start(address: str | None, dashboard: bool, environment: Mapping[str, str])
         signal.signal(signal.SIGTERM, handler)
     for name in ray_internals.QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
+    ray_internals.keep_stacks_off_terminal()
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ of Ray, fix what the contract test of this module reports. Only the functions th
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -77,6 +78,9 @@ QUIET_LOGGERS: Final = (
     "ray._private.authentication.authentication_token_setup",
 )
 """Loggers that print to the terminal of a driver."""
+
+_EXCEPTION_LOGGER: Final = "ray.data"
+"""Logger to which Ray Data also writes the stack of an exception that it raises."""
 
 TRAIN_RUNS_PATH: Final = "/api/train/v2/runs/v1"
 """Path at which the dashboard answers with its trainings, as JSON."""
@@ -152,6 +156,13 @@ def read_settings_again() -> None:
 
     raylet: Any = _raylet
     raylet.Config.initialize("")
+
+
+def keep_stacks_off_terminal() -> None:
+    """Let Ray Data log the stack of an exception to its file only. The job shows what it does not explain itself."""
+    for handler in logging.getLogger(_EXCEPTION_LOGGER).handlers:
+        if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
+            handler.setLevel(logging.CRITICAL)
 
 
 def memory_bytes() -> tuple[int, int]:
@@ -243,8 +254,6 @@ def check_autoscaler_config(config: Mapping[str, object]) -> None:
         jsonschema.ValidationError: a field is wrong.
         ValueError, RuntimeError, KeyError, TypeError: anything else is.
     """
-    import logging
-
     from ray.autoscaler._private.util import prepare_config, validate_config
 
     logging.getLogger("ray.autoscaler._private.util").setLevel(logging.WARNING)
