@@ -82,6 +82,22 @@ _UTC: Final = pa.timestamp("us", tz="UTC")
 
 TOP_K: Final = pa.list_(pa.struct([pa.field("genre", pa.string()), pa.field("probability", pa.float64())]))
 
+LABELS_ADDED: Final = (
+    pa.field("last_error_kind", pa.string()),
+    pa.field("last_error_message", pa.string()),
+    pa.field("stale_since", _UTC),
+    pa.field("tried_uri", pa.string()),
+    pa.field("tried_content_tag", pa.string()),
+    pa.field("tried_model_id", pa.string()),
+    pa.field("tried_features_id", pa.string()),
+)
+"""Columns of a stale label: a label that a later try failed to renew. They are NULL for all other rows.
+
+The row keeps its genre, confidence, model and date. These columns hold the failure of the last try, when the first try
+failed, and what the last try heard with which model. Tables written before these columns existed lack them; the next
+commit adds them.
+"""
+
 LABELS: Final = pa.schema(
     [
         pa.field("track_id", pa.string(), nullable=False),
@@ -101,6 +117,7 @@ LABELS: Final = pa.schema(
         pa.field("damage", pa.string()),
         pa.field("tries", pa.int32(), nullable=False),
         pa.field("next_try_at", _UTC),
+        *LABELS_ADDED,
         pa.field("removed_at", _UTC),
         pa.field("override_by", pa.string()),
         pa.field("override_reason", pa.string()),
@@ -111,7 +128,10 @@ LABELS: Final = pa.schema(
     ],
     metadata={_VERSION_KEY: str(FORMAT_VERSION).encode()},
 )
-"""Exactly one row per catalog row. `status` is `labeled` or `quarantined`."""
+"""Exactly one row per catalog row. `status` is `labeled` or `quarantined`.
+
+A failed try never takes a label away: the row stays `labeled`, and `stale_since` says since when it is stale.
+"""
 
 LABELED: Final = "labeled"
 QUARANTINED: Final = "quarantined"

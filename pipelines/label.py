@@ -6,13 +6,14 @@ from datetime import datetime
 
 import click
 
+from mgc.labeling.guard import ACCEPTABLE
 from pipelines.command.job import PROFILE, Summary, main
 from pipelines.nights.requests import LabelRequest, NightRequest, TimeOfDay, night_options
 
 
-def _pairs(pairs: tuple[str, ...]) -> dict[str, str]:
+def _pairs(pairs: tuple[str, ...], option: str) -> dict[str, str]:
     if any("=" not in pair for pair in pairs):
-        raise click.BadParameter("write NAME=VALUE.", param_hint="--alarm")
+        raise click.BadParameter("write NAME=VALUE.", param_hint=option)
     return dict(pair.split("=", 1) for pair in pairs)
 
 
@@ -26,17 +27,35 @@ def _pairs(pairs: tuple[str, ...]) -> dict[str, str]:
 )
 @PROFILE
 @click.option("--alarm", "alarms", multiple=True, metavar="NAME=VALUE", help="Threshold of one of the report's alarms.")
+@click.option("--guard", "guard", multiple=True, metavar="NAME=VALUE", help="Limit of one of the guard's checks.")
+@click.option(
+    "--accept",
+    multiple=True,
+    type=click.Choice(ACCEPTABLE),
+    help="Commit although this check of the guard stopped the run. What is staged is not heard again.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the configuration, the plan and what it would take.")
 def command(
-    night: NightRequest, until: datetime | None, profile: str | None, alarms: tuple[str, ...], dry_run: bool
+    night: NightRequest,
+    until: datetime | None,
+    profile: str | None,
+    alarms: tuple[str, ...],
+    guard: tuple[str, ...],
+    accept: tuple[str, ...],
+    dry_run: bool,
 ) -> Summary:
     """Label the tracks of a catalog (or of SOURCE, listed now) that are new, changed or labelled by another model.
 
     The labels table changes in one commit at the end. If the job is killed, start it again: it goes on where it
-    stopped. Exit code 0: done; 3: done, and the report has alarms; 4: a guard stopped the run before its
-    commit; 1: failed. After 4 and 1 the table is unchanged.
+    stopped. A track that fails keeps its label, marked as stale.
+
+    A guard looks at the changes before the commit. If too many labels would become stale, leave or change, the run
+    stops, and the table stays as it is. Mend the cause and run again, or commit what is staged with `--accept`.
+
+    Exit code 0: done; 3: done, and the report has alarms; 4: stopped by the guard; 1: failed. After 4 and 1 the table
+    is unchanged.
     """
-    request = LabelRequest(night, profile, until, _pairs(alarms), dry_run)
+    request = LabelRequest(night, profile, until, _pairs(alarms, "--alarm"), _pairs(guard, "--guard"), accept, dry_run)
     from pipelines.nights.label import label
 
     return label(request)

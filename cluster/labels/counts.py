@@ -16,6 +16,7 @@ class PlanCounts:
         stale: tracks labelled by another model or front end.
         retry: quarantined tracks that are due for another try.
         waiting: quarantined tracks whose next try is later.
+        held: tracks whose change a rollback undid, and which the run therefore leaves alone.
         removed: tracks that left the catalog, if the policy acts on them.
         pending: tracks left for a later run, because of `--limit` or `--until`.
         corrected: tracks that are not labelled again but whose correction changes.
@@ -28,6 +29,7 @@ class PlanCounts:
     stale: int = 0
     retry: int = 0
     waiting: int = 0
+    held: int = 0
     removed: int = 0
     pending: int = 0
     corrected: int = 0
@@ -49,10 +51,12 @@ class RunCounts(PlanCounts):
 
     Attributes:
         labeled: tracks with a label from this run.
-        quarantined: tracks that this run could not label.
+        kept: tracks that this run could not label and that keep an earlier label, now stale.
+        quarantined: tracks that this run could not label and that never had a label.
         overridden: labeled or quarantined tracks whose genre comes from a curator.
     """
 
     labeled: int = 0
+    kept: int = 0
     quarantined: int = 0
     overridden: int = 0

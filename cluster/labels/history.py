@@ -25,6 +25,7 @@ import pyarrow.fs
 from deltalake import CommitProperties, Transaction
 from deltalake.exceptions import DeltaError
 
+from cluster.labels.holds import drop_hold, find_undone, write_hold
 from cluster.labels.table import APPLICATION, LabelsTable
 from cluster.labels.table import RUN as RUN_FACTS
 from cluster.storage.failures import explain, redact
@@ -57,7 +58,7 @@ class Commit:
         changes_rows: whether the commit may change rows.
         run_id: key of a label run.
         status: `done` or `partial` for a label run; "" where it is not recorded.
-        counts: tracks by what a label run did with them; `files` and `bytes` of a vacuum.
+        counts: tracks by what a label run did with them; `held` tracks of a rollback; `files` and `bytes` of a vacuum.
         model_id: id of a label run's bundle; "" where it is not recorded.
         features_id: id of its front end; "" where it is not recorded.
         target: version that a rollback went back to, or the oldest that a vacuum kept.
@@ -164,7 +165,7 @@ def rollback(uri: Uri, version: int, log: Sequence[Commit], dry_run: bool = Fals
     """Make the table equal to an earlier version, by a new commit. Returns the version of that commit.
 
     This rewrites no data. A label run planned before the rollback is refused at its commit. The next run plans against
-    the restored table.
+    the restored table, and leaves out what the rollback undid (`cluster.labels.holds`).
 
     Args:
         uri: folder of the labels table.
@@ -184,13 +185,17 @@ def rollback(uri: Uri, version: int, log: Sequence[Commit], dry_run: bool = Fals
             f"{uri}: a vacuum gave up version {version}; a rollback can go back to {given_up(log)}. The table is "
             "unchanged."
         )
-    if data_files(open_version(uri, version)) == data_files(table):
+    restored = open_version(uri, version)
+    if data_files(restored) == data_files(table):
         raise LabelsError(f"{uri}: the table already equals version {version}; there is nothing to roll back.")
     if dry_run:
         return table.version
     attempt = uuid.uuid4().hex
+    undone = find_undone(table.dataset(), restored.dataset())
+    write_hold(uri, table.version + 1, attempt, undone)
+    facts = {"to": version, "held": undone.num_rows}
     properties = CommitProperties(
-        custom_metadata={_ROLLBACK: json.dumps({"to": version}), _ATTEMPT: attempt},
+        custom_metadata={_ROLLBACK: json.dumps(facts), _ATTEMPT: attempt},
         app_transactions=[Transaction(APPLICATION, table.version + 1)],
         max_commit_retries=0,
     )
@@ -206,6 +211,7 @@ def rollback(uri: Uri, version: int, log: Sequence[Commit], dry_run: bool = Fals
     made = _version_of(uri, attempt)
     if made is not None:
         return made
+    drop_hold(uri, table.version + 1, attempt)
     raise failure or _overtaken(uri, ROLLBACK)
 
 
@@ -297,7 +303,9 @@ def _commit(entry: Mapping[str, object]) -> Commit:
         return replace(plain, what=VACUUM, counts=counts, target=oldest if isinstance(oldest, int) else None)
     if operation == "RESTORE":
         target = str(_mapping(entry.get("operationParameters")).get("version"))
-        return replace(plain, what=ROLLBACK, target=int(target) if target.isdecimal() else None)
+        held = _mapping(entry.get(_ROLLBACK)).get("held")
+        counts = {"held": held} if isinstance(held, int) else plain.counts
+        return replace(plain, what=ROLLBACK, counts=counts, target=int(target) if target.isdecimal() else None)
     if "mgc.run_id" not in entry:
         return plain
     run = _mapping(entry.get(RUN_FACTS))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import IntEnum
@@ -21,7 +21,7 @@ from cluster.tables.duckdb import open_duckdb
 from mgc import schema
 from mgc.configuration import short_hash
 from mgc.errors import LabelsError
-from mgc.labeling.retries import MOST_TRIES, worth_another_try
+from mgc.labeling.retries import LONGEST_WAIT, worth_another_try
 
 PLAN: Final = pa.schema(
     [
@@ -36,6 +36,9 @@ PLAN: Final = pa.schema(
 class Verdict(IntEnum):
     """Verdict of the night's query on a track. Tracks from `NEW` to `RETRY` are labelled.
 
+    `HELD` and `HELD_REMOVED` are tracks whose change a rollback undid (`cluster.labels.holds`). The run leaves them
+    alone.
+
     The numbers are used in the text of the query and as indices of an array. They are never stored.
     """
 
@@ -45,8 +48,10 @@ class Verdict(IntEnum):
     STALE = 3
     RETRY = 4
     WAITING = 5
-    REMOVED = 6
-    LONG_REMOVED = 7
+    HELD = 6
+    REMOVED = 7
+    LONG_REMOVED = 8
+    HELD_REMOVED = 9
 
     @property
     def reason(self) -> str:
@@ -68,25 +73,32 @@ _IS_TODO: Final = f"verdict BETWEEN {Verdict.NEW:d} AND {Verdict.RETRY:d}"
 # changed track whose 64-bit hash happens to be the same is missed until it changes again. The columns are joined into
 # one text first, because a hash of several columns does not change when two of them swap their contents. Every track
 # yields a row; for up-to-date tracks all columns but the verdict and the snapshot are NULL.
+# A stale label is compared by what its last try heard, so that a track that fails for good is not tried every night. A
+# wait longer than any that mgc sets comes from a clock that was wrong, so it is over.
 _JUDGED: Final = f"""
     WITH known AS (
-        SELECT track_id, hash(concat_ws(chr(31), uri, content_tag)) AS content,
-            removed_at IS NOT NULL AS removed,
-            model_id <> $model OR features_id <> $features AS stale,
-            CASE WHEN error_kind IS NULL THEN {_SETTLED}
+        SELECT track_id,
+            hash(concat_ws(chr(31), coalesce(tried_uri, uri), coalesce(tried_content_tag, content_tag))) AS content,
+            removed_at IS NOT NULL AS removed, override_by IS NOT NULL AS corrected,
+            coalesce(tried_model_id, model_id) <> $model OR coalesce(tried_features_id, features_id) <> $features
+                AS stale,
+            CASE WHEN coalesce(last_error_kind, error_kind) IS NULL THEN {_SETTLED}
                  WHEN $retry_all THEN {_DUE}
-                 WHEN NOT list_contains($again, error_kind) OR tries >= $most THEN {_SETTLED}
-                 WHEN next_try_at > CAST($at AS TIMESTAMPTZ) THEN {_WAITS}
+                 WHEN NOT list_contains($again, coalesce(last_error_kind, error_kind)) THEN {_SETTLED}
+                 WHEN next_try_at > CAST($at AS TIMESTAMPTZ) AND next_try_at <= CAST($latest AS TIMESTAMPTZ)
+                     THEN {_WAITS}
                  ELSE {_DUE} END AS again,
             tries
         FROM labels
     ), wanted AS (
         SELECT track_id, uri, size_bytes, content_tag, hash(concat_ws(chr(31), uri, content_tag)) AS content
         FROM catalog
-    ), judged AS (
+    ), compared AS (
         SELECT w.*, k.track_id AS known_id, k.tries AS failed,
             CASE WHEN w.track_id IS NULL
-                     THEN CASE WHEN removed AND NOT $prune THEN {Verdict.LONG_REMOVED:d} ELSE {Verdict.REMOVED:d} END
+                     -- Pruning spares a removed track's correction, and so its row.
+                     THEN CASE WHEN removed AND (corrected OR NOT $prune) THEN {Verdict.LONG_REMOVED:d}
+                               ELSE {Verdict.REMOVED:d} END
                  WHEN k.track_id IS NULL OR removed THEN {Verdict.NEW:d}
                  WHEN k.content <> w.content THEN {Verdict.CHANGED:d}
                  WHEN stale THEN {Verdict.STALE:d}
@@ -94,7 +106,7 @@ _JUDGED: Final = f"""
                  WHEN again = {_WAITS} THEN {Verdict.WAITING:d}
                  ELSE {Verdict.UP_TO_DATE:d} END AS verdict
         FROM wanted w FULL JOIN known k ON w.track_id = k.track_id
-    )
+    ), judged AS ({{judged}})
     SELECT CAST(verdict AS UTINYINT) AS verdict,
         CASE WHEN {_IS_TODO} THEN track_id WHEN verdict = {Verdict.REMOVED:d} THEN known_id END AS track_id,
         CASE WHEN {_IS_TODO} THEN uri END AS uri,
@@ -104,6 +116,22 @@ _JUDGED: Final = f"""
         CASE WHEN verdict < {Verdict.REMOVED:d}
              THEN hash(concat_ws(chr(31), track_id, uri, size_bytes, content_tag)) END AS snapshot
     FROM judged
+"""
+
+_ALL_COMPARED: Final = "FROM compared"
+# Few nights follow a rollback; only those pay for these joins.
+_WITHOUT_HELD: Final = f"""
+    SELECT c.* EXCLUDE (verdict),
+        CASE WHEN h.track_id IS NOT NULL THEN {Verdict.HELD:d}
+             WHEN r.track_id IS NOT NULL THEN {Verdict.HELD_REMOVED:d}
+             ELSE verdict END AS verdict
+    FROM compared c
+    LEFT JOIN (SELECT DISTINCT track_id, content FROM held
+               WHERE NOT removed AND model_id = $model AND features_id = $features) h
+        ON c.track_id = h.track_id AND c.content = h.content
+        AND verdict BETWEEN {Verdict.NEW:d} AND {Verdict.STALE:d}
+    LEFT JOIN (SELECT DISTINCT track_id FROM held WHERE removed) r
+        ON c.known_id = r.track_id AND verdict = {Verdict.REMOVED:d}
 """
 
 _ROWS_AT_ONCE: Final = 100_000
@@ -119,7 +147,7 @@ class PlanRequest:
         limit: number of catalog rows to look at. With a limit, no track counts as removed.
         options: JSON-ready values of all other options that affect the run; part of the plan's key.
         policy: what the night does beyond labelling new and changed tracks.
-        at: present time, aware. Quarantined tracks with a later `next_try_at` wait.
+        at: present time, aware. Tracks that failed and have a later `next_try_at` wait.
     """
 
     model_id: str
@@ -194,8 +222,9 @@ class _Judged:
 
 
 def make_plan(
-    catalog: pads.Dataset | pa.Table, labels: pads.Dataset | pa.Table, where: str, version: int, request: PlanRequest
-) -> Plan:
+    catalog: pads.Dataset | pa.Table, labels: pads.Dataset | pa.Table, where: str, version: int, request: PlanRequest,
+    held: pa.Table | None = None,
+) -> Plan:  # fmt: skip
     """Return the catalog minus what the labels already hold for the same bytes, model and front end.
 
     Args:
@@ -204,12 +233,13 @@ def make_plan(
         where: place of the labels table, for messages.
         version: version of the labels table.
         request: what the plan is made for.
+        held: rows of `cluster.labels.holds.HELD`, which the plan leaves out; None for no rows.
 
     Raises:
         LabelsError: the labels hold a track more than once.
     """
     limit, policy = request.limit, request.policy
-    asked = {"model": request.model_id, "features": request.features_id, "most": MOST_TRIES}
+    asked = {"model": request.model_id, "features": request.features_id}
     asked |= {"again": worth_another_try(), "retry_all": policy.retry_all, "prune": policy.gone == "prune"}
     total = catalog.count_rows() if isinstance(catalog, pads.Dataset) else catalog.num_rows
     considered = total if limit is None else min(limit, total)
@@ -222,7 +252,16 @@ def make_plan(
         connection.execute(
             f"CREATE TEMP VIEW catalog AS SELECT {', '.join(schema.CATALOG_REQUIRED)} FROM all_tracks {part}"
         )
-        judged = _judge(connection, asked | {"at": request.at.isoformat()}, limit is None and policy.gone != "keep")
+        holding = held is not None and held.num_rows > 0
+        if holding:
+            connection.register("held_rows", held)
+            connection.execute(
+                "CREATE TEMP VIEW held AS "
+                "SELECT *, hash(concat_ws(chr(31), uri, content_tag)) AS content FROM held_rows"
+            )
+        query = _JUDGED.format(judged=_WITHOUT_HELD if holding else _ALL_COMPARED)
+        times = {"at": request.at.isoformat(), "latest": (request.at + LONGEST_WAIT).isoformat()}
+        judged = _judge(connection, query, asked | times, limit is None and policy.gone != "keep")
         if judged.rows != considered:
             raise LabelsError(
                 f"{where}: the labels table holds a track more than once, which no run of mgc leaves behind. Restore "
@@ -251,13 +290,13 @@ def count_todo(todo: pa.Table) -> dict[str, int]:
     return dict.fromkeys(TODO, 0) | {each["values"]: each["counts"] for each in found}
 
 
-def _judge(connection: duckdb.DuckDBPyConnection, asked: Mapping[str, object], removing: bool) -> _Judged:
+def _judge(connection: duckdb.DuckDBPyConnection, query: str, asked: Mapping[str, object], removing: bool) -> _Judged:
     """Judge every track in one pass. Keep only rows that need work."""
     verdicts = np.zeros(len(Verdict), np.int64)
     snapshot = np.uint64(0)
     todo: list[pa.RecordBatch] = []
     removed: list[pa.RecordBatch] = []
-    for batch in _batches(connection, asked):
+    for batch in connection.sql(query, params=dict(asked)).to_arrow_reader(_ROWS_AT_ONCE):
         verdict = batch["verdict"].to_numpy()
         verdicts += np.bincount(verdict, minlength=len(Verdict))
         snapshot ^= np.bitwise_xor.reduce(batch["snapshot"].fill_null(0).to_numpy())
@@ -266,15 +305,14 @@ def _judge(connection: duckdb.DuckDBPyConnection, asked: Mapping[str, object], r
             todo.append(batch.filter(pa.array(planned)))
         if removing and (verdict == Verdict.REMOVED).any():
             removed.append(batch.filter(pa.array(verdict == Verdict.REMOVED)).select(["track_id"]))
-    counts = {each.reason: int(verdicts[each]) for each in Verdict if each != Verdict.LONG_REMOVED}
-    if not removing:
+    unlisted = (Verdict.LONG_REMOVED, Verdict.HELD_REMOVED)
+    counts = {each.reason: int(verdicts[each]) for each in Verdict if each not in unlisted}
+    if removing:
+        counts["held"] += int(verdicts[Verdict.HELD_REMOVED])
+    else:
         counts["removed"] = 0
     gone = pa.Table.from_batches(removed).cast(TRACK_ID).sort_by("track_id") if removed else TRACK_ID.empty_table()
     return _Judged(_todo(todo), gone, counts, int(verdicts[: Verdict.REMOVED].sum()), int(snapshot))
-
-
-def _batches(connection: duckdb.DuckDBPyConnection, asked: Mapping[str, object]) -> Iterator[pa.RecordBatch]:
-    yield from connection.sql(_JUDGED, params=dict(asked)).to_arrow_reader(_ROWS_AT_ONCE)
 
 
 def _todo(batches: list[pa.RecordBatch]) -> pa.Table:

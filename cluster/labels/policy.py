@@ -25,15 +25,17 @@ class Policy:
         retry_all: whether to retry every quarantined track, regardless of its error and number of tries.
         overrides: a curator's corrections (`OVERRIDES`), which replace those in the table. None keeps those in the
             table.
+        resume: whether to enter again what rollbacks undid.
     """
 
     gone: Gone = "mark"
     retry_all: bool = False
     overrides: pa.Table | None = None
+    resume: bool = False
 
     def facts(self) -> dict[str, str | bool | None]:
         """Return the policy as JSON-ready values, for the key of a plan."""
         digest = None
         if self.overrides is not None:
             digest = hashlib.sha256(repr(self.overrides.to_pylist()).encode()).hexdigest()
-        return {"gone": self.gone, "retry_all": self.retry_all, "overrides": digest}
+        return {"gone": self.gone, "retry_all": self.retry_all, "overrides": digest, "resume": self.resume}

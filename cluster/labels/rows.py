@@ -1,6 +1,6 @@
 """Build the query for the rows that a commit writes: staged rows, removed tracks, corrected tracks.
 
-The query expects the tables `staged`, `todo`, `finished`, `removed`, `corrected`, `labels` and `overriding`.
+The query expects the tables `staged`, `todo`, `finished`, `kept`, `removed`, `corrected`, `labels` and `overriding`.
 """
 
 from __future__ import annotations
@@ -22,16 +22,42 @@ COMMITTED: Final = schema.LABELS.set(0, schema.LABELS.field(0).with_metadata({FO
 """`schema.LABELS` as the table stores it. The format version is in the metadata of the first column. deltalake refuses
 table properties that it does not know and drops the metadata of the schema, but appends and merges keep a column's."""
 
+FIND_KEPT: Final = """
+    CREATE TABLE kept AS SELECT track_id FROM labels SEMI JOIN (FROM finished WHERE NOT labeled) USING (track_id)
+    WHERE error_kind IS NULL
+"""
+"""Statement that makes `kept`: the tracks whose try failed and that have a label of the model. They keep it."""
+
 USABLE: Final = "staged SEMI JOIN todo USING (track_id, uri, content_tag)"
 """Staged rows of planned tracks whose content is the planned one."""
 
 _COLUMNS: Final = ", ".join(schema.LABELS.names)
 # Ray may run a task twice, which stages its rows twice. Only these few rows are sorted; all others stream.
-_STAGED: Final = f"""
+STAGED: Final = f"""
     SELECT {_COLUMNS} FROM {USABLE} ANTI JOIN (FROM finished WHERE times > 1) USING (track_id)
     UNION ALL
     (SELECT DISTINCT ON (track_id) {_COLUMNS} FROM {USABLE} SEMI JOIN (FROM finished WHERE times > 1) USING (track_id)
      ORDER BY track_id, status = '{schema.LABELED}' DESC, labeled_at DESC)
+"""
+"""Query of the run's rows, one for each finished track."""
+
+_RENEWED: Final = f"SELECT {_COLUMNS} FROM ({STAGED}) ANTI JOIN kept USING (track_id)"
+# The label stays as it is. The failure stands beside it, with what was tried, so that it is not tried again in vain.
+_FAILURE: Final = {
+    "tries": "f.tries",
+    "next_try_at": "f.next_try_at",
+    "last_error_kind": "f.error_kind",
+    "last_error_message": "f.error_message",
+    "stale_since": "coalesce(l.stale_since, f.labeled_at)",
+    "tried_uri": "f.uri",
+    "tried_content_tag": "f.content_tag",
+    "tried_model_id": "f.model_id",
+    "tried_features_id": "f.features_id",
+    "removed_at": "CAST(NULL AS TIMESTAMPTZ)",
+}
+_KEPT: Final = f"""
+    SELECT {", ".join(f"{_FAILURE.get(name, 'l.' + name)} AS {name}" for name in schema.LABELS.names)}
+    FROM labels l JOIN (SELECT * FROM ({STAGED}) SEMI JOIN kept USING (track_id)) f ON l.track_id = f.track_id
 """
 _REMOVED: Final = f"""
     SELECT {_COLUMNS.replace("removed_at", "CAST($at AS TIMESTAMPTZ) AS removed_at")}
@@ -49,9 +75,14 @@ _OVERRIDDEN: Final = {
 _FINAL: Final = ", ".join(f"{_OVERRIDDEN.get(name, 'm.' + name)} AS {name}" for name in schema.LABELS.names)
 
 
-def rows_of(plan: Plan) -> str:
-    """Return the query of a commit's rows. It scans the whole table only where the plan needs rows from it."""
-    parts = [_STAGED]
+def rows_of(plan: Plan, kept: int) -> str:
+    """Return the query of a commit's rows. It scans the whole table only where the plan needs rows from it.
+
+    Args:
+        plan: the run's plan.
+        kept: number of tracks in `kept`.
+    """
+    parts = [_RENEWED, _KEPT] if kept else [STAGED]
     parts += [_REMOVED] if plan.removed.num_rows else []
     parts += [_CORRECTED] if plan.corrected.num_rows else []
     return f"SELECT {_FINAL} FROM ({' UNION ALL '.join(parts)}) m LEFT JOIN overriding o USING (track_id)"

@@ -18,9 +18,11 @@ Two runs planned from the same version cannot both commit:
 from __future__ import annotations
 
 import json
+import logging
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -33,9 +35,11 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from cluster.labels.counts import RunCounts
+from cluster.labels.holds import list_holds, read_holds, release_holds
 from cluster.labels.overrides import OVERRIDES
 from cluster.labels.plan import Plan, PlanRequest, make_plan
-from cluster.labels.rows import COMMITTED, FORMAT_KEY, Rows, rows_of
+from cluster.labels.policy import Policy
+from cluster.labels.rows import COMMITTED, FIND_KEPT, FORMAT_KEY, Rows, rows_of
 from cluster.labels.run_folder import RunFolder
 from cluster.storage import files
 from cluster.storage.failures import explain, redact
@@ -107,7 +111,8 @@ class LabelsTable:
 
     def _check_format(self, table: DeltaTable) -> None:
         fields = {field.name: field for field in table.schema().fields}
-        missing = [name for name in schema.LABELS.names if name not in fields]
+        added = {field.name for field in schema.LABELS_ADDED}
+        missing = [name for name in schema.LABELS.names if name not in fields and name not in added]
         first = fields.get(COMMITTED.names[0])
         version = int(first.metadata.get(FORMAT_KEY, 1)) if first else 1
         if version > schema.FORMAT_VERSION:
@@ -154,7 +159,10 @@ class LabelsTable:
         Raises:
             LabelsError: there is no table yet.
         """
-        return self.delta.to_pyarrow_dataset()
+        rows = self.delta.to_pyarrow_dataset()
+        # A table from before these columns has none of them in its files.
+        added = [field for field in schema.LABELS_ADDED if field.name not in rows.schema.names]
+        return rows.replace_schema(pa.schema([*rows.schema, *added])) if added else rows
 
     def _rows(self) -> pads.Dataset | pa.Table:
         return schema.LABELS.empty_table() if self._table is None else self.dataset()
@@ -175,9 +183,17 @@ class LabelsTable:
         """
         rows = self._rows()
         with reading(self.uri, "Restore an earlier version, or choose another --labels.", LabelsError):
-            plan = make_plan(catalog, rows, str(self.uri), self.version, request)
+            plan = make_plan(catalog, rows, str(self.uri), self.version, request, self._held(request.policy))
         frozen = self.run(plan).frozen()
         return plan if frozen is None or frozen.equals(plan.todo) else plan.frozen_as(frozen)
+
+    def _held(self, policy: Policy) -> pa.Table | None:
+        """Return what rollbacks undid and the plan has to leave out; None for nothing."""
+        if policy.resume or self._table is None or not list_holds(self.uri):
+            return None
+        log = self._table.history()
+        attempts = [str(entry[_ATTEMPT]) for entry in log if _ATTEMPT in entry]
+        return read_holds(self.uri, attempts, min(int(entry["version"]) for entry in log))
 
     def run(self, plan: Plan) -> RunFolder:
         """Return the folder that keeps the run of a plan until it is committed."""
@@ -212,6 +228,8 @@ class LabelsTable:
             self._refuse_overtaken(plan)
             raise
         self.run(plan).sweep()
+        if plan.policy.resume:
+            self._release_holds()
         latest = self._open()
         version = _version_of(latest, attempt)
         if version is None:
@@ -219,14 +237,17 @@ class LabelsTable:
         self._table = latest
         return CommittedRun(version, counts)
 
+    def _release_holds(self) -> None:
+        """Forget what rollbacks undid. Logs a failure, since the run is committed."""
+        try:
+            release_holds(self.uri)
+        except StorageError as error:
+            logging.getLogger(__name__).warning("The run is committed, but its holds could not be deleted: %s", error)
+
     def _check_and_enter(
         self, plan: Plan, facts: Mapping[str, str], finished_at: datetime, about: Mapping[str, object]
     ) -> RunCounts:
-        with self.run(plan).finished() as connection:
-            connection.register("removed", plan.removed)
-            connection.register("corrected", plan.corrected)
-            connection.register("labels", self._rows())
-            connection.register("overriding", self._overriding(plan))
+        with self.joined(plan) as connection:
             counts = self._count(connection, plan)
             facts = {**facts, RUN: json.dumps({**about, "counts": counts.to_json()})}
             changing = plan.todo.num_rows > plan.counts.new or plan.removed.num_rows or plan.corrected.num_rows
@@ -235,7 +256,7 @@ class LabelsTable:
                 back = connection.sql("SELECT count(*) FROM labels SEMI JOIN todo USING (track_id)")
                 [(changing,)] = back.fetchall()
             at = {"at": finished_at.astimezone(UTC).isoformat()} if plan.removed.num_rows else {}
-            rows = Rows(connection.sql(rows_of(plan), params=at))
+            rows = Rows(connection.sql(rows_of(plan, counts.kept), params=at))
             try:
                 with explain(self.uri, "commit labels to"):
                     self._enter(rows.reader(), facts, plan, blind=not changing)
@@ -253,6 +274,23 @@ class LabelsTable:
                 ) from None
         return counts
 
+    @contextmanager
+    def joined(self, plan: Plan) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open a connection with the rows staged so far, and with the other tables of `cluster.labels.rows`.
+
+        Raises:
+            LabelsError: a staged file cannot be read.
+        """
+        with self.run(plan).finished() as connection:
+            connection.register("removed", plan.removed)
+            connection.register("corrected", plan.corrected)
+            connection.register("labels", self._rows())
+            connection.register("overriding", self._overriding(plan))
+            [(failed,)] = connection.sql("SELECT count(*) FROM finished WHERE NOT labeled").fetchall()
+            # Without failures the table need not be scanned.
+            connection.execute(FIND_KEPT if failed else "CREATE TABLE kept (track_id VARCHAR)")
+            yield connection
+
     def _count(self, connection: duckdb.DuckDBPyConnection, plan: Plan) -> RunCounts:
         [(finished, labeled)] = connection.sql(
             "SELECT count(*), count(*) FILTER (WHERE labeled) FROM finished"
@@ -264,8 +302,14 @@ class LabelsTable:
             )
         overridden = "SELECT count(*) FROM overriding SEMI JOIN todo USING (track_id)"
         [(corrections,)] = connection.sql(overridden).fetchall()
-        done = {"labeled": labeled, "quarantined": finished - labeled, "overridden": corrections}
-        return RunCounts(**plan.counts.to_json(), **done)
+        [(kept,)] = connection.sql("SELECT count(*) FROM kept").fetchall()
+        return RunCounts(
+            **plan.counts.to_json(),
+            labeled=labeled,
+            kept=kept,
+            quarantined=finished - labeled - kept,
+            overridden=corrections,
+        )
 
     def _overriding(self, plan: Plan) -> pa.Table:
         """Return the corrections that apply: those of the given file or, without one, those of the table."""
@@ -292,17 +336,19 @@ class LabelsTable:
                 _delta_uri(self.uri), rows, name="mgc labels", storage_options=options, commit_properties=properties
             )
         elif blind:
-            write_deltalake(self._table, rows, mode="append", commit_properties=properties)
+            write_deltalake(self._table, rows, mode="append", schema_mode="merge", commit_properties=properties)
         else:
             merger = self._table.merge(
                 rows,
                 "new.track_id = old.track_id",
                 source_alias="new",
                 target_alias="old",
+                merge_schema=True,
                 commit_properties=properties,
             )
             if plan.policy.gone == "prune":
-                merger = merger.when_matched_delete("new.removed_at IS NOT NULL")
+                # The row of a corrected track stays, marked as removed: the correction returns with the track.
+                merger = merger.when_matched_delete("new.removed_at IS NOT NULL AND new.override_by IS NULL")
             merger.when_matched_update_all().when_not_matched_insert_all().execute()
 
     def _refuse_overtaken(self, plan: Plan) -> None:

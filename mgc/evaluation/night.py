@@ -21,7 +21,7 @@ class TrackCounts:
     Attributes:
         planned: tracks to label in this run: new, changed, labeled by another model, or to be tried again.
         labeled: tracks with a label from this run.
-        quarantined: tracks that this run could not label.
+        quarantined: tracks that this run could not label and that never had a label.
         up_to_date: tracks with a current label, which the run left alone.
         pending: tracks left for a later run.
         removed: tracks that left the catalog.
@@ -32,6 +32,8 @@ class TrackCounts:
         waiting: quarantined tracks whose next try is on a later night.
         corrected: tracks that were not labeled again but whose correction was added, changed or withdrawn.
         unknown_overrides: corrections of tracks that neither the table nor the catalog has.
+        held: tracks whose change a rollback undid, and which the run therefore left alone.
+        kept: tracks that this run could not label and that keep an earlier label, now stale.
     """
 
     planned: int
@@ -47,6 +49,8 @@ class TrackCounts:
     waiting: int = 0
     corrected: int = 0
     unknown_overrides: int = 0
+    held: int = 0
+    kept: int = 0
 
 
 @dataclass(frozen=True)
@@ -161,6 +165,7 @@ class LabelsRun:
         genre_counts: genre → labeled tracks in the whole table.
         training_genre_share: genre → share of the training tracks, 0 to 1; None where unknown.
         quarantine_by_kind: error kind → quarantined tracks in the whole table.
+        stale_by_kind: error kind of the last try → labels in the whole table that are stale.
         quarantine: quarantined tracks to list. The caller limits their number.
         quarantine_total: number of quarantined tracks in the whole table; None for the sum of `quarantine_by_kind`.
         run_genre_counts: genre → tracks that the run labeled.
@@ -177,6 +182,8 @@ class LabelsRun:
         flips: tracks that were labeled again; None where there was no table before.
         overrides: curators' corrections; None where there are none.
         limits: thresholds of the alarms.
+        refused: why the guard stopped the run before its commit; empty if it did not. Then the other figures describe
+            the table that the commit would have left.
     """
 
     run_id: str
@@ -190,6 +197,7 @@ class LabelsRun:
     genre_counts: Mapping[str, int]
     training_genre_share: Mapping[str, float] | None = None
     quarantine_by_kind: Mapping[str, int] = field(default_factory=dict)
+    stale_by_kind: Mapping[str, int] = field(default_factory=dict)
     quarantine: Sequence[QuarantineRow] = ()
     quarantine_total: int | None = None
     run_genre_counts: Mapping[str, int] = field(default_factory=dict)
@@ -205,6 +213,7 @@ class LabelsRun:
     flips: Flips | None = None
     overrides: Overrides | None = None
     limits: Thresholds = field(default_factory=Thresholds)
+    refused: Sequence[str] = ()
 
     @property
     def quarantined(self) -> int:
@@ -245,7 +254,9 @@ class LabelsRun:
             - `run_id`, `started_at`, `finished_at` (ISO 8601), `seconds` (wall-clock time of the whole job),
               `catalog_uri`, `labels_uri`, `table_version`, `previous_version` (null on a first night)
             - `counts`: tracks: `planned` (of them `new`, `changed`, `stale`, `retried`), `labeled`, `quarantined`,
-              `up_to_date`, `pending`, `removed`, `waiting`, `corrected`, `unknown_overrides`
+              `up_to_date`, `pending`, `removed`, `waiting`, `corrected`, `unknown_overrides`, `held`, `kept`
+            - `refused`: why the guard stopped the run before its commit; empty if it did not
+            - `stale_by_kind`: error kind of the last try → labels in the table that are stale
             - `throughput`, or null: `tracks`, `seconds` (of the stages), `startup_seconds` (before them),
               `tracks_per_second`, `cores`, `gpus`, `size_bytes` (of the files), `bytes_read`, `audio_seconds`,
               `heard_seconds`, `stages` (name → `seconds` summed over workers and `share` of all stages, 0 to 1)
@@ -274,6 +285,8 @@ class LabelsRun:
                 "previous_version",
             )
         }  # fmt: skip
+        values["refused"] = list(self.refused)
+        values["stale_by_kind"] = dict(self.stale_by_kind)
         values["counts"] = dataclasses.asdict(self.counts)
         values["throughput"] = self.throughput and _throughput(self.throughput)
         values["alarms"] = [dataclasses.asdict(alarm) for alarm in self.alarms]

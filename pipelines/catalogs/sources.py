@@ -42,16 +42,21 @@ class Catalog:
     roots: tuple[Uri, ...]
 
 
-def list_source(source: Uri, limit: int | None = None) -> tuple[pa.Table, Counter[str]]:
+def list_source(source: Uri, limit: int | None = None, may_be_empty: bool = False) -> tuple[pa.Table, Counter[str]]:
     """List the audio files of SOURCE. Returns catalog rows, and the number of ignored files by extension.
 
+    Args:
+        source: folder, file or `s3://` prefix.
+        limit: number of audio files to take from the beginning.
+        may_be_empty: whether to return no rows where there is no audio file.
+
     Raises:
-        CatalogError: there is no audio file.
+        CatalogError: there is no audio file, and `may_be_empty` is false.
     """
     with tempfile.TemporaryDirectory(prefix="mgc-listing-") as folder:
         tables, ignored = stream(source, Uri.parse(folder), limit)
-        found = list(refuse_empty(tables, ignored, source))
-    return pa.concat_tables(found), ignored
+        found = list(tables if may_be_empty else refuse_empty(tables, ignored, source))
+    return pa.concat_tables([schema.CATALOG.empty_table(), *found]), ignored
 
 
 def stream(source: Uri, parts: Uri, limit: int | None = None) -> tuple[Iterator[pa.Table], Counter[str]]:
@@ -101,6 +106,7 @@ def open_catalog(
     source_or_catalog: Uri | str,
     allowed: Sequence[Uri] = (),
     needed: Collection[str] = schema.CATALOG_REQUIRED,
+    may_be_empty: bool = False,
 ) -> Catalog:
     """Open a catalog, or list SOURCE now if it is not a catalog.
 
@@ -109,6 +115,7 @@ def open_catalog(
         allowed: roots below which the URIs of a catalog must lie; by default those of its own SOURCE. A SOURCE that is
             listed now is its own root.
         needed: columns that will be read.
+        may_be_empty: whether to return no rows where SOURCE has no audio file.
 
     Raises:
         CatalogError: the catalog is refused; see `read_catalog`.
@@ -119,7 +126,7 @@ def open_catalog(
         dataset = read_catalog(file, allowed, needed)
         roots = stated_roots(dataset.schema.metadata, str(file))
         return Catalog(dataset.replace_schema(schema.CATALOG), schema.notices_of(dataset.schema), roots)
-    return Catalog(list_source(place)[0], (), (place,))
+    return Catalog(list_source(place, may_be_empty=may_be_empty)[0], (), (place,))
 
 
 def open_tracks(source_or_catalog: Uri | str, allowed: Sequence[Uri] = ()) -> tuple[pa.Table, Catalog]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -18,11 +19,13 @@ from cluster.storage.uri import Uri
 from cluster.streams.listening import ListenRequest, stage_labels
 from mgc.errors import LabelsError, MgcError
 from mgc.evaluation.alarms import Thresholds, thresholds
+from mgc.labeling.guard import Breach, guard_limits
 from mgc.labeling.rows import Lineage
 from mgc.labeling.throughput import Throughput
 from pipelines.command.job import Summary, describe, say
+from pipelines.nights.guard import Guard, describe_refusal
 from pipelines.nights.plan import Night, describe_night, open_night
-from pipelines.nights.report import RunFacts, report_uri, summarize_run, write_report
+from pipelines.nights.report import RunFacts, report_uri, summarize_refused, summarize_run, write_report
 from pipelines.nights.requests import LabelRequest
 
 _SECONDS: Final = ("audio_seconds", "heard_seconds", "fetch_seconds", "listen_seconds", "predict_seconds")
@@ -35,15 +38,16 @@ _MOST_PASSES: Final = 3
 def label(request: LabelRequest) -> Summary:
     """Bring the labels table up to date, or print what that would do and take."""
     limits = thresholds(request.thresholds)
+    guard = Guard(guard_limits(request.guard), request.accept)
     if request.dry_run:
         night = open_night(request.night)
         describe(night.bundle.experiment.dotted())
         click.echo()
         return Summary("dry_run", {**describe_night(night)})
-    return _label(request, limits)
+    return _label(request, limits, guard)
 
 
-def _label(request: LabelRequest, limits: Thresholds) -> Summary:
+def _label(request: LabelRequest, limits: Thresholds, guard: Guard) -> Summary:
     started = datetime.now(UTC)
     night = open_night(request.night)
     plan, labels = night.plan, night.table.uri
@@ -52,25 +56,48 @@ def _label(request: LabelRequest, limits: Thresholds) -> Summary:
         return _up_to_date(plan, labels, outputs)
     say(_describe_plan(plan))
     measured = Throughput()
-    if plan.todo.num_rows:
+    breaches = guard.foresee_removals(night)
+    if plan.todo.num_rows and not breaches:
         with connect(profile=request.profile) as profile:
-            plan, measured = _stage_all(night, profile, request.until)
+            missing = night.table.run(plan).missing()
+            breaches = guard.hear_canaries(night, profile) if missing.num_rows else []
+            if not breaches:
+                plan, measured = _stage_all(night, profile, request.until)
+    facts = RunFacts(plan, request.night.source, started, measured, limits)
     if plan.empty:
         say(f"{labels}: the time was up before the first track; nothing was committed.")
         return Summary("partial", {**plan.counts.to_json()}, outputs)
+    breaches = breaches or guard.foresee_commit(night, plan)
+    if breaches:
+        return _refuse(night, facts, breaches, outputs)
     status = "partial" if plan.counts.pending else "done"
     about = {"status": status, "measured": measured.to_json(), "model_id": plan.model_id}
     about |= {"features_id": plan.features_id}
     committed = night.table.commit(plan, plan.key, datetime.now(UTC), about)
     counts = committed.counts
-    say(f"{counts.labeled} labeled, {counts.quarantined} quarantined -> {labels} (version {committed.version})")
+    kept = f", {counts.kept} failed and keep their label" if counts.kept else ""
+    say(f"{counts.labeled} labeled, {counts.quarantined} quarantined{kept} -> {labels} (version {committed.version})")
     if counts.pending:
         say(f"{counts.pending} tracks are left for the next run")
-    facts = RunFacts(plan, request.night.source, started, measured, limits)
     alarms = _report(night, committed, facts, outputs)
     for alarm in alarms:
         say(f"alarm: {alarm}")
     return Summary(status, {**counts.to_json(), "table_version": committed.version}, outputs, alarms)
+
+
+def _refuse(night: Night, facts: RunFacts, breaches: Sequence[Breach], outputs: dict[str, str]) -> Summary:
+    """Write the report of a run that the guard stopped. Its staged rows stay for `--accept`."""
+    labels, bundle, counts = night.table.uri, night.bundle, facts.plan.counts
+    report = None
+    try:
+        run = summarize_refused(night.table, bundle, facts, [breach.message for breach in breaches])
+        report = write_report(labels, run, bundle, [*bundle.training.notices, *night.notices])
+        outputs["report"] = str(report)
+    except MgcError as error:
+        say(f"the report of the refused run could not be written: {error}")
+    seen = {f"refused_{breach.name}": breach.tracks for breach in breaches}
+    line = describe_refusal(breaches, labels, report)
+    return Summary("refused", {**counts.to_json(), **seen}, outputs, refused=[line])
 
 
 def _up_to_date(plan: Plan, labels: Uri, outputs: dict[str, str]) -> Summary:
@@ -105,7 +132,7 @@ def _describe_plan(plan: Plan) -> str:
     return (
         f"{plan.todo.num_rows} tracks to label ({counts.new} new, {counts.changed} changed, {counts.stale} by another "
         f"model, {counts.retry} to try again), {counts.up_to_date} up to date, {counts.waiting} waiting, "
-        f"{counts.removed} gone" + (f", {counts.corrected} corrections" if counts.corrected else "")
+        f"{counts.held} held, {counts.removed} gone" + (f", {counts.corrected} corrections" if counts.corrected else "")
     )
 
 

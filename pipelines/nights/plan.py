@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import click
+import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as pads
 
 from cluster.bundles import open_bundle
 from cluster.labels import plan
@@ -30,6 +32,7 @@ COUNT_LABELS: Final = {
     "retry": "to try again",
     "waiting": "to try again later",
     "up_to_date": "up to date",
+    "held": "held back after a rollback",
     "pending": "left for later (--limit)",
     "removed": "gone from the catalog",
     "corrected": "corrected by a curator",
@@ -46,12 +49,14 @@ class Night:
         table: the labels table that the plan is based on.
         plan: the plan.
         notices: the catalog's notices.
+        tracks: the catalog's rows.
     """
 
     bundle: Bundle
     table: LabelsTable
     plan: plan.Plan
     notices: tuple[str, ...]
+    tracks: pads.Dataset | pa.Table
 
 
 def open_night(request: NightRequest) -> Night:
@@ -60,8 +65,9 @@ def open_night(request: NightRequest) -> Night:
     corrections = None
     if request.overrides is not None:
         corrections = read_overrides(request.overrides, bundle.taxonomy.names)
-    catalog = open_catalog(request.source, request.allow_roots)
     table = LabelsTable(request.labels)
+    # An empty listing of a known catalog is for the guard: it would remove every track.
+    catalog = open_catalog(request.source, request.allow_roots, may_be_empty=table.exists)
     planned = table.plan(
         catalog.tracks,
         plan.PlanRequest(
@@ -69,16 +75,21 @@ def open_night(request: NightRequest) -> Night:
             bundle.features_id,
             request.limit,
             options={"limit": request.limit},
-            policy=Policy(request.gone, request.retry_all, corrections),
+            policy=Policy(request.gone, request.retry_all, corrections, request.resume),
         ),
     )
+    if planned.counts.held:
+        say(
+            f"{planned.counts.held} tracks are held back, because a rollback undid their change; --resume enters it "
+            "again."
+        )
     unknown = planned.counts.unknown_overrides
     if unknown:
         say(
             f"{request.overrides}: {unknown} corrections are of tracks that neither the catalog nor the table has; "
             "they wait until those tracks come."
         )
-    return Night(bundle, table, planned, catalog.notices)
+    return Night(bundle, table, planned, catalog.notices, catalog.tracks)
 
 
 def describe_night(night: Night) -> dict[str, int | float]:

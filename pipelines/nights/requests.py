@@ -42,6 +42,7 @@ class NightRequest:
         retry_all: whether to retry every quarantined track.
         overrides: file of a curator's corrections; None keeps those of the table.
         allow_roots: places below which the tracks of a catalog may lie; without any, those of its own SOURCE.
+        resume: whether to enter again what rollbacks undid.
     """
 
     source: Uri
@@ -52,6 +53,7 @@ class NightRequest:
     retry_all: bool = False
     overrides: Uri | None = None
     allow_roots: tuple[Uri, ...] = ()
+    resume: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class LabelRequest:
         profile: profile of an open Ray session, or the name of a profile; None uses all there is.
         until: aware time at which to stop starting tracks and commit those that are done.
         thresholds: values of the report's alarms by name, as text; others keep their defaults.
+        guard: limits of the guard by name, as text; others keep their defaults.
+        accept: names of the guard's checks that a person has accepted.
         dry_run: whether only to print the plan.
     """
 
@@ -70,6 +74,8 @@ class LabelRequest:
     profile: Profile | str | None = None
     until: datetime | None = None
     thresholds: Mapping[str, str] = field(default_factory=dict)
+    guard: Mapping[str, str] = field(default_factory=dict)
+    accept: tuple[str, ...] = ()
     dry_run: bool = False
 
 
@@ -238,11 +244,12 @@ def _with_options(command: Callable[..., Summary], needed: bool) -> Callable[...
         retry_all: bool,
         overrides: Uri | None,
         allow_roots: tuple[Uri, ...],
+        resume: bool,
         **others: Any,
     ) -> Summary:
         night = None
         if source is not None and labels is not None:
-            night = NightRequest(source, labels, bundle, limit, gone, retry_all, overrides, allow_roots)
+            night = NightRequest(source, labels, bundle, limit, gone, retry_all, overrides, allow_roots, resume)
         if needed:
             return command(night=night, **others)
         return command(night=night, labels=labels, bundle=bundle, **others)
@@ -270,7 +277,8 @@ def _with_options(command: Callable[..., Summary], needed: bool) -> Callable[...
                 show_default=True,
                 help="Rows of tracks that left the catalog: keep them, mark them with a removed_at, or prune them.",
             ),
-            click.option("--retry-all", is_flag=True, help="Retry every quarantined track, whatever its error."),
+            click.option("--retry-all", is_flag=True, help="Retry every track that failed, whatever its error."),
+            click.option("--resume", is_flag=True, help="Enter again what rollbacks of the table undid."),
             click.option(
                 "--overrides",
                 type=URI,

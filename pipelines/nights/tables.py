@@ -16,7 +16,9 @@ from cluster.storage.uri import Uri
 from mgc.units import format_bytes
 from pipelines.command.console import plain
 
-_DONE: Final = ("new", "changed", "stale", "retry", "removed", "corrected", "labeled", "quarantined", "pending")
+_DONE: Final = (
+    *("new", "changed", "stale", "retry", "held", "removed", "corrected", "labeled", "kept", "quarantined", "pending"),
+)
 """Counts of a run to print, in this order. Tracks that the run did not touch are not printed."""
 
 _TITLES: Final = {

@@ -1,0 +1,58 @@
+"""Hear a few tracks on one worker, before a stream starts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import ray
+
+from cluster.session.profiles import KEEPS_MEMORY, Profile
+from cluster.streams.listening import LISTEN_BATCH, Label, Listen, ListenRequest
+from mgc.bundle import Bundle
+from mgc.labeling.canary import CanaryAnswer
+from mgc.labeling.rows import Lineage
+
+
+def hear_canaries(
+    request: ListenRequest, tracks: pa.Table, bundle: Bundle, lineage: Lineage, profile: Profile
+) -> dict[str, CanaryAnswer]:
+    """Fetch, decode and predict tracks as the stream would, in one task. Returns answers by track id.
+
+    Args:
+        request: how to listen.
+        tracks: rows of the plan's schema, in memory.
+        bundle: the model.
+        lineage: what the rows say of their origin.
+        profile: the machine.
+    """
+    gpu = profile.gpus > 0
+    task = ray.remote(_hear).options(
+        num_cpus=profile.decode_cpus,
+        num_gpus=profile.gpus / profile.predict_actors if gpu else 0,
+        runtime_env={} if gpu else {"env_vars": KEEPS_MEMORY},
+    )
+    rows: pa.Table = ray.get(task.remote(request, tracks, [ray.put(bundle)], lineage, gpu))
+    return {
+        row["track_id"]: CanaryAnswer(
+            {each["genre"]: each["probability"] for each in row["top_k"] or ()},
+            "" if row["error_kind"] is None else f"{row['error_kind']}: {row['error_message']}",
+        )
+        for row in rows.select(["track_id", "top_k", "error_kind", "error_message"]).to_pylist()
+    }
+
+
+def _hear(
+    request: ListenRequest, tracks: pa.Table, bundles: list[ray.ObjectRef[Bundle]], lineage: Lineage, gpu: bool
+) -> pa.Table:
+    """Hear tracks in the process of a worker. Returns rows of `schema.LABELS`.
+
+    The reference to the bundle comes in a list, because Ray replaces a reference by its value.
+    """
+    [bundle] = bundles
+    listen, label = Listen(request), Label(bundle, lineage, gpu)
+    batches = (tracks.slice(first, LISTEN_BATCH) for first in range(0, tracks.num_rows, LISTEN_BATCH))
+    return pa.concat_tables([label(listen(_columns(batch))) for batch in batches])
+
+
+def _columns(batch: pa.Table) -> dict[str, np.ndarray]:
+    return {name: batch[name].to_numpy() for name in batch.column_names}

@@ -1,0 +1,82 @@
+"""Stop a run before it makes the table worse: canaries before the stream, the guard before the commit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cluster.labels.canaries import choose_canaries
+from cluster.labels.outlook import foresee
+from cluster.labels.plan import PLAN, Plan
+from cluster.session.profiles import Profile
+from cluster.storage.uri import Uri
+from cluster.streams.canary import hear_canaries
+from cluster.streams.listening import ListenRequest
+from mgc.labeling.canary import refuse_canaries
+from mgc.labeling.guard import CANARY, Breach, GuardLimits, find_breaches
+from mgc.labeling.rows import Lineage
+from pipelines.command.job import say
+from pipelines.nights.plan import Night
+
+
+@dataclass(frozen=True)
+class Guard:
+    """The guard of a run.
+
+    Attributes:
+        limits: limits of its checks.
+        accepted: names of checks that a person has accepted.
+    """
+
+    limits: GuardLimits
+    accepted: tuple[str, ...]
+
+    def foresee_removals(self, night: Night) -> list[Breach]:
+        """Return why the run stops before it hears anything: too many tracks have left the catalog."""
+        if not night.plan.removed.num_rows:
+            return []
+        return self.foresee_commit(night, night.plan)
+
+    def hear_canaries(self, night: Night, profile: Profile) -> list[Breach]:
+        """Hear some tracks whose labels are known. Returns why the run stops."""
+        if CANARY in self.accepted or not night.table.exists:
+            return []
+        bundle = night.bundle
+        ids = (bundle.id, bundle.features_id)
+        tracks, known = choose_canaries(night.tracks, night.table.dataset(), *ids)
+        if not known:
+            return []
+        say(f"hearing {len(known)} tracks with a label first")
+        # The rows come from memory, so the request names no plan.
+        request = ListenRequest("", tracks.num_rows, PLAN, bundle.experiment)
+        answers = hear_canaries(request, tracks, bundle, Lineage(*ids, CANARY), profile)
+        reason = refuse_canaries(known, answers)
+        return [] if reason is None else [Breach(CANARY, len(known), len(known), 0.0, reason)]
+
+    def foresee_commit(self, night: Night, plan: Plan) -> list[Breach]:
+        """Return why the run stops before its commit, as far as its staged rows tell.
+
+        Args:
+            night: the night.
+            plan: its plan, without the tracks that the run did not reach.
+        """
+        with night.table.joined(plan) as connection:
+            outlook = foresee(connection, plan)
+        return find_breaches(outlook, self.limits, self.accepted)
+
+
+def describe_refusal(breaches: Sequence[Breach], labels: Uri, report: Uri | None) -> str:
+    """Return one line: why the run stopped, and what to do.
+
+    Args:
+        breaches: why the run stopped.
+        labels: folder of the labels table.
+        report: report of the refused run; None if it could not be written.
+    """
+    reasons = "; ".join(breach.message for breach in breaches)
+    accept = " ".join(f"--accept {breach.name}" for breach in breaches)
+    look = "" if report is None else f" Look at {report}."
+    return (
+        f"{labels}: stopped before the commit, the table is unchanged: {reasons}.{look} Mend the cause and run again, "
+        f"or add {accept} to commit what is staged."
+    )
