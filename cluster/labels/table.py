@@ -31,7 +31,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from cluster.labels.counts import RunCounts
@@ -330,26 +330,35 @@ class LabelsTable:
             # If another writer creates the table first, a retry would append: two rows for each track.
             max_commit_retries=0 if self._table is None else None,
         )
+        self._add_columns()
         if self._table is None:
             options = self.uri.storage_options
             write_deltalake(
                 _delta_uri(self.uri), rows, name="mgc labels", storage_options=options, commit_properties=properties
             )
         elif blind:
-            write_deltalake(self._table, rows, mode="append", schema_mode="merge", commit_properties=properties)
+            write_deltalake(self._table, rows, mode="append", commit_properties=properties)
         else:
             merger = self._table.merge(
                 rows,
                 "new.track_id = old.track_id",
                 source_alias="new",
                 target_alias="old",
-                merge_schema=True,
                 commit_properties=properties,
             )
             if plan.policy.gone == "prune":
                 # The row of a corrected track stays, marked as removed: the correction returns with the track.
                 merger = merger.when_matched_delete("new.removed_at IS NOT NULL AND new.override_by IS NULL")
             merger.when_matched_update_all().when_not_matched_insert_all().execute()
+
+    def _add_columns(self) -> None:
+        """Give a table from before some columns those columns, in a commit that changes no rows."""
+        if self._table is None:
+            return
+        there = {field.name for field in self._table.schema().fields}
+        added = pa.schema([field for field in schema.LABELS_ADDED if field.name not in there])
+        if added.names:
+            self._table.alter.add_columns(Schema.from_arrow(added).fields)
 
     def _refuse_overtaken(self, plan: Plan) -> None:
         latest = LabelsTable(self.uri)

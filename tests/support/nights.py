@@ -22,7 +22,7 @@ from mgc.labeling.rows import Lineage, labels_rows
 MODEL, FEATURES = "model-1", "features-1"
 NOW = datetime(2026, 3, 1, 2, 30, tzinfo=UTC)
 LABEL = "a label"
-"""What becomes of a track, where it is not one of `ErrorKind`."""
+"""What becomes of a track, where it is not one of `ErrorKind`. "a label: Jazz" is Jazz; else it is Rock."""
 
 
 def catalog(tracks: dict[str, str], folder: str = "s3://music") -> pa.Table:
@@ -44,8 +44,11 @@ def planned(table: LabelsTable, tracks: dict[str, str], model: str = MODEL, **op
 def heard(rows: pa.Table, plan: Plan, outcomes: dict[str, str] | None = None, at: datetime = NOW) -> pa.Table:
     """Label rows, made by the stage that makes them in the job."""
     kinds = [(outcomes or {}).get(track, LABEL) for track in rows["track_id"].to_pylist()]
-    labeled = [kind == LABEL for kind in kinds]
-    top = (("Rock", 0.75), ("Jazz", 0.25))
+    labeled = [kind.startswith(LABEL) for kind in kinds]
+    genres = [kind.removeprefix(LABEL).removeprefix(": ") or "Rock" for kind in kinds]
+
+    def top(genre: str) -> tuple[tuple[str, float], ...]:
+        return (genre, 0.75), ("Jazz" if genre == "Rock" else "Rock", 0.25)
 
     def objects(values: Iterable[Any]) -> np.ndarray:
         column = np.empty(len(kinds), dtype=object)
@@ -55,9 +58,9 @@ def heard(rows: pa.Table, plan: Plan, outcomes: dict[str, str] | None = None, at
     batch = {
         **{name: objects(rows[name].to_pylist()) for name in ("track_id", "uri", "content_tag")},
         "tries": rows["tries"].to_numpy(),
-        "genre_top": objects("Rock" if ok else None for ok in labeled),
+        "genre_top": objects(genre if ok else None for genre, ok in zip(genres, labeled, strict=True)),
         "confidence": np.where(labeled, 0.75, np.nan),
-        "top_k": objects(top if ok else None for ok in labeled),
+        "top_k": objects(top(genre) if ok else None for genre, ok in zip(genres, labeled, strict=True)),
         "duration_seconds": np.where(labeled, 31.5, np.nan),
         "seconds_listened": np.where(labeled, 30.0, np.nan),
         "decoder": objects("soundfile" if ok else None for ok in labeled),

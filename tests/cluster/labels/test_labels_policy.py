@@ -18,7 +18,7 @@ from cluster.labels.table import RUN, LabelsTable
 from cluster.storage.uri import Uri
 from cluster.tables.parquet import write_part
 from mgc.errors import ErrorKind, LabelsError
-from mgc.labeling.retries import FIRST_WAIT, MOST_TRIES, next_try_at
+from mgc.labeling.retries import BACK_OFF_TRIES, FIRST_WAIT, LONGEST_WAIT, next_try_at
 from tests.support.nights import NOW, heard, held, night, planned, reasons, refusal, stage
 
 FAILED = ErrorKind.FETCH_FAILED.value
@@ -26,24 +26,31 @@ TRACKS = {"a": "1", "b": "1", "c": "1"}
 
 
 class TestWaiting:
-    def test_each_wait_is_twice_the_last_and_the_tries_end(self) -> None:
-        waits = [next_try_at(FAILED, tries, NOW) for tries in range(1, MOST_TRIES + 1)]
-        assert waits == [NOW + FIRST_WAIT * 2**n for n in range(MOST_TRIES - 1)] + [None]
+    def test_each_wait_is_twice_the_last_and_then_a_month(self) -> None:
+        waits = [next_try_at(FAILED, tries, NOW) for tries in range(1, BACK_OFF_TRIES + 3)]
+        assert waits == [NOW + FIRST_WAIT * 2**n for n in range(BACK_OFF_TRIES - 1)] + 3 * [NOW + LONGEST_WAIT]
+        assert next_try_at(FAILED, 10_000, NOW) == NOW + LONGEST_WAIT
         assert next_try_at(ErrorKind.NOT_AUDIO.value, 1, NOW) is None
         assert next_try_at(None, 1, NOW) is None
 
-    def test_a_job_of_every_night_tries_on_the_nights_1_2_4_8_and_15(self, uri: Uri) -> None:
+    def test_a_job_of_every_night_tries_on_the_nights_1_2_4_8_and_15_then_monthly(self, uri: Uri) -> None:
         tried = []
-        for number in range(1, 40):
+        for number in range(1, 80):
             at = NOW + timedelta(days=number - 1)
             plan = night(uri, {"a": "1", "b": "1"}, {"b": FAILED}, at=at, planned_at=at)
             if "b" in reasons(plan):
                 tried.append(number)
             else:
                 assert plan.empty
-        assert tried == [1, 2, 4, 8, 15]
-        assert held(uri)["b"]["tries"] == MOST_TRIES
-        assert held(uri)["b"]["next_try_at"] is None
+        assert tried == [1, 2, 4, 8, 15, 45, 75]
+        assert held(uri)["b"]["tries"] == len(tried)
+
+    def test_a_clock_that_jumped_ahead_delays_no_try(self, uri: Uri) -> None:
+        """The failure was dated years ahead, and so is its next try. Once the clock is right the track is due."""
+        ahead = NOW + timedelta(days=3650)
+        night(uri, {"a": "1"}, {"a": FAILED}, at=ahead, planned_at=ahead)
+        assert held(uri)["a"]["next_try_at"] > ahead
+        assert reasons(planned(LabelsTable(uri), {"a": "1"}, at=NOW)) == {"a": "retry"}
 
     def test_a_track_waits_its_time(self, uri: Uri) -> None:
         night(uri, TRACKS, {"a": FAILED, "b": ErrorKind.TRUNCATED})

@@ -6,35 +6,27 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from datetime import timedelta, timezone
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from cluster.labels import plan
 from cluster.labels.counts import PlanCounts, RunCounts
 from cluster.labels.plan import PLAN, PlanRequest
 from cluster.labels.table import APPLICATION, CommittedRun, LabelsTable
 from cluster.storage import files
 from cluster.storage.uri import Uri
-from cluster.tables.parquet import write_part
 from mgc import schema
 from mgc.errors import ErrorKind, MgcError, StorageError
 from tests.support.nights import (
     FEATURES,
-    LABEL,
     MODEL,
     NOW,
     catalog,
-    heard,
     held,
     night,
     planned,
@@ -141,8 +133,7 @@ class TestWhatIsPlanned:
         )
         assert reasons(plan) == {"a": "changed"}
 
-    def test_a_failed_fetch_is_tried_again_so_often(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("cluster.labels.plan.MOST_TRIES", 3)
+    def test_a_failed_fetch_is_tried_again(self, tmp_path: Path) -> None:
         uri, tracks = Uri.of_path(tmp_path), {"a": "1", "b": "1"}
         outcomes = {"a": ErrorKind.FETCH_FAILED, "b": ErrorKind.TRUNCATED}
         night(uri, tracks, outcomes)
@@ -152,7 +143,6 @@ class TestWhatIsPlanned:
             assert plan.counts.retry == 1
             assert plan.todo.to_pydict()["tries"] == [tries]
         assert held(uri)["a"]["tries"] == 3
-        assert planned(LabelsTable(uri), tracks).empty
         # New bytes, or a new model, start from none.
         assert planned(LabelsTable(uri), tracks | {"a": "2"}).todo.to_pydict()["tries"] == [0]
         night(uri, tracks, outcomes, model="model-2")
@@ -161,13 +151,13 @@ class TestWhatIsPlanned:
         assert held(uri)["a"]["status"] == "labeled"
         assert planned(LabelsTable(uri), tracks, "model-2").empty
 
-    def test_labelling_again_is_not_a_failed_try(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("cluster.labels.plan.MOST_TRIES", 2)
+    def test_labelling_again_is_not_a_failed_try(self, tmp_path: Path) -> None:
         uri = Uri.of_path(tmp_path)
         for number in range(3):
             night(uri, {"a": "1"}, model=f"model-{number}")
         night(uri, {"a": "1"}, {"a": ErrorKind.FETCH_FAILED}, model="model-x")
-        assert planned(LabelsTable(uri), {"a": "1"}, "model-x").counts.retry == 1
+        retried = planned(LabelsTable(uri), {"a": "1"}, "model-x")
+        assert (reasons(retried), retried.todo["tries"].to_pylist()) == ({"a": "retry"}, [1])
 
     def test_a_limit(self, tmp_path: Path) -> None:
         uri, tracks = Uri.of_path(tmp_path), {"a": "1", "b": "1", "c": "1"}
@@ -285,79 +275,3 @@ class TestWhatIsNoLabelsTable:
             path.unlink()
         line = refusal(planned, LabelsTable(Uri.of_path(tmp_path)), {"a": "1"}, error=MgcError)
         assert str(tmp_path) in line
-
-
-TRACKS = st.sampled_from("abcdef")
-OUTCOMES = st.sampled_from([LABEL, LABEL, ErrorKind.FETCH_FAILED, ErrorKind.CORRUPT_STREAM])
-NIGHT = st.fixed_dictionaries(
-    {
-        "catalog": st.dictionaries(TRACKS, st.sampled_from("12"), min_size=1),
-        "model": st.sampled_from(["model-1", "model-1", "model-2"]),
-        "outcomes": st.dictionaries(TRACKS, OUTCOMES),
-        "limit": st.sampled_from([None, None, None, 2]),
-        "killed": st.booleans(),
-        "twice": st.booleans(),
-    }
-)
-
-
-def expected(table: dict[str, dict[str, Any]], each: dict[str, Any]) -> tuple[dict[str, str], set[str]]:
-    """Reasons and removed tracks of a night, said without SQL."""
-    todo = {}
-    for track in sorted(each["catalog"])[: each["limit"]]:
-        row = table.get(track)
-        if row is None or row["removed"]:
-            todo[track] = "new"
-        elif row["content_tag"] != each["catalog"][track]:
-            todo[track] = "changed"
-        elif row["model_id"] != each["model"]:
-            todo[track] = "stale"
-        elif row["error_kind"] == "fetch_failed" and row["tries"] < plan.MOST_TRIES:
-            todo[track] = "retry"
-    removed = {track for track, row in table.items() if track not in each["catalog"] and not row["removed"]}
-    return todo, removed if each["limit"] is None else set()
-
-
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(st.lists(NIGHT, min_size=1, max_size=4))
-def test_any_sequence_of_nights(nights: list[dict[str, Any]]) -> None:
-    table: dict[str, dict[str, Any]] = {}
-    version = -1
-    with tempfile.TemporaryDirectory() as uri:
-        for each in nights:
-            todo, removed = expected(table, each)
-            labels = LabelsTable(uri)
-            plan = planned(labels, each["catalog"], each["model"], limit=each["limit"])
-            assert reasons(plan) == todo
-            assert set(plan.removed["track_id"].to_pylist()) == removed
-            assert plan.counts.up_to_date + len(todo) + plan.counts.pending == len(each["catalog"])
-            outcomes = {track: each["outcomes"].get(track, LABEL) for track in todo}
-            if each["killed"] and todo:
-                labels.run(plan).freeze()
-                write_part(labels.run(plan).staged_uri, heard(plan.todo.slice(0, 2), plan, outcomes))
-                if len(todo) > 2:
-                    refusal(labels.commit, plan, plan.key, NOW)
-                labels = LabelsTable(uri)
-                plan = planned(labels, each["catalog"], each["model"], limit=each["limit"])
-            stage(labels, plan, outcomes)
-            if each["twice"] and todo:
-                write_part(labels.run(plan).staged_uri, heard(plan.todo, plan, outcomes))
-            version += not plan.empty
-            assert labels.commit(plan, plan.key, NOW).version == version
-            for track in todo:
-                failed = outcomes[track] != LABEL
-                table[track] = {
-                    "content_tag": each["catalog"][track],
-                    "model_id": each["model"],
-                    "error_kind": str(outcomes[track]) if failed else None,
-                    "tries": (table[track]["tries"] if todo[track] == "retry" else 0) + 1,
-                    "removed": False,
-                }
-            for track in removed:
-                table[track]["removed"] = True
-            if version >= 0:
-                names = ("content_tag", "model_id", "error_kind", "tries")
-                assert table == {
-                    track: {**{name: row[name] for name in names}, "removed": row["removed_at"] is not None}
-                    for track, row in held(uri).items()
-                }
