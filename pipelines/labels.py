@@ -1,4 +1,4 @@
-"""`mgc labels WORD LABELS`: look after a labels table: history, diff, rollback, vacuum, export, show."""
+"""`mgc labels WORD LABELS`: look after a labels table: history, diff, rollback, vacuum, export, show, corrections."""
 
 from __future__ import annotations
 
@@ -133,6 +133,20 @@ def show(labels: Uri, track: str, limit: int) -> Summary:
     from pipelines.nights.versions import show_track
 
     return show_track(labels, track, limit)
+
+
+@command.command("corrections")
+@click.argument("labels", type=URI)
+@click.option("--limit", type=_LIMIT, default=50, show_default=True, help="Corrections to print.")
+def corrections(labels: Uri, limit: int) -> Summary:
+    """Print the curators' corrections.
+
+    A correction outlives its track: if the track leaves the catalog, even with `--gone prune`, the correction stays and
+    applies again when the track returns.
+    """
+    from pipelines.nights.versions import show_corrections
+
+    return show_corrections(labels, limit)
 
 
 _WORDS = tuple(command.commands)

@@ -24,7 +24,7 @@ from cluster.tables.parquet import reading
 from mgc import schema
 from mgc.errors import LabelsError
 
-KINDS: Final = ("flipped", "newly_labeled", "newly_quarantined", "corrected", "added", "back", "gone")
+KINDS: Final = ("flipped", "newly_labeled", "newly_quarantined", "newly_stale", "corrected", "added", "back", "gone")
 """Kinds of difference. Each track has one kind: the first that applies, in the order of `_KIND`."""
 
 Row = dict[str, Any]
@@ -52,7 +52,7 @@ _REMEDY: Final = "Choose other versions; `mgc labels history` lists them."
 
 _READ: Final = (
     "track_id, status, genre_top, confidence, error_kind, model_id, override_by, override_reason, "
-    "removed_at IS NOT NULL AS removed"
+    "removed_at IS NOT NULL AS removed, stale_since IS NOT NULL AS stale"
 )
 
 # `corrected`: the track has a correction that is new or changed. A withdrawn correction is a flip if the genre changes.
@@ -63,7 +63,8 @@ _KIND: Final = """
          WHEN b.override_by IS NOT NULL AND (a.override_by IS NULL OR a.genre_top IS DISTINCT FROM b.genre_top)
               THEN 'corrected'
          WHEN a.status <> b.status THEN CASE b.status WHEN 'labeled' THEN 'newly_labeled' ELSE 'newly_quarantined' END
-         WHEN a.status = 'labeled' AND a.genre_top <> b.genre_top THEN 'flipped' END
+         WHEN a.status = 'labeled' AND a.genre_top <> b.genre_top THEN 'flipped'
+         WHEN b.stale AND NOT a.stale THEN 'newly_stale' END
 """
 
 _DIFFERENCES: Final = f"""
@@ -198,6 +199,22 @@ def track_rows(uri: Uri, track_id: str, log: Sequence[Commit], limit: int) -> li
         raise _unknown(uri, track_id)
     # Leave out the entry that says that the track was absent at first.
     return found[:-1] if found[-1].row is None else found
+
+
+def find_corrections(table: LabelsTable) -> list[Row]:
+    """Return the rows with a correction, in order of track id, those of tracks that left the catalog included.
+
+    `model_genre` is the model's own answer; None if the track could not be decoded.
+    """
+    with bounded_duckdb() as connection, reading(table.uri, _REMEDY, LabelsError):
+        # Arrow skips files whose statistics show no corrections.
+        connection.register("labels", table.dataset().filter(pc.field("override_by").is_valid()))
+        found = connection.sql(
+            "SELECT track_id, genre_top, override_by, override_reason, removed_at, "
+            "CASE WHEN error_kind IS NULL THEN top_k[1].genre END AS model_genre FROM labels ORDER BY track_id"
+        )
+        rows: list[Row] = found.to_arrow_table().to_pylist()
+    return rows
 
 
 def _row(uri: Uri, version: int, track_id: str, seen: dict[str, Row | None]) -> Row | None:

@@ -22,6 +22,7 @@ def show(request: ShowRequest) -> Summary:
     present = "FROM labels WHERE removed_at IS NULL"
     counts = {"labeled": 0, "quarantined": 0}
     counts |= dict(connection.sql(f"SELECT status, count(*) {present} GROUP BY 1").fetchall())
+    [(counts["stale"],)] = connection.sql(f"SELECT count(*) {present} AND stale_since IS NOT NULL").fetchall()
     counts["version"] = table.version
     if request.dry_run:
         describe({"would show": str(labels), **counts})
@@ -30,6 +31,8 @@ def show(request: ShowRequest) -> Summary:
     console.print(_genres(connection, present, labels, table.version))
     if request.rows:
         console.print(_rows(connection, present, request.limit, request.genre))
+    if counts["stale"]:
+        console.print(_stale(connection, present, request.limit, counts["stale"]))
     if counts["quarantined"]:
         console.print(_quarantine(connection, present, request.limit, counts["quarantined"]))
     return Summary("done", {**counts}, {"labels": str(labels)})
@@ -78,6 +81,19 @@ def _rows(connection: duckdb.DuckDBPyConnection, present: str, limit: int, genre
             "" if value is None else f"{value:{form}}" for value, form in ((confidence, ".2f"), (seconds, ".1f"))
         ]
         table.add_row(plain(track), plain(top), numbers[0], plain(others), numbers[1], plain(damage or ""))
+    return table
+
+
+def _stale(connection: duckdb.DuckDBPyConnection, present: str, limit: int, total: int) -> Table:
+    found = connection.sql(
+        f"SELECT track_id, genre_top, strftime(stale_since, '%Y-%m-%d %H:%M:%S'), last_error_kind, last_error_message "
+        f"{present} AND stale_since IS NOT NULL ORDER BY track_id LIMIT {limit}"
+    ).fetchall()
+    table = Table(title=f"{len(found)} of {total} stale labels", title_justify="left")
+    for name in ("track", "genre", "stale since", "reason", "message"):
+        table.add_column(name, overflow="fold")
+    for row in found:
+        table.add_row(*map(plain, row))
     return table
 
 

@@ -25,6 +25,7 @@ _TITLES: Final = {
     "flipped": "another genre",
     "newly_labeled": "newly labelled",
     "newly_quarantined": "newly quarantined",
+    "newly_stale": "stale now",
     "corrected": "corrected by a curator",
     "added": "added",
     "back": "back again",
@@ -117,6 +118,21 @@ def track_tables(track_id: str, rows: Sequence[TrackRow], labels: Uri) -> Group:
     return Group(*parts)
 
 
+def corrections_table(rows: Sequence[Row], total: int, labels: Uri) -> Group:
+    """Return a table of corrections."""
+    table = _table("track", "genre", "by", "why", "the model's answer", "in the catalog")
+    for row in rows:
+        table.add_row(
+            plain(row["track_id"]),
+            plain(row["genre_top"]),
+            plain(row["override_by"]),
+            plain(row["override_reason"] or ""),
+            plain(row["model_genre"] or ""),
+            f"left {_time(row['removed_at'])}" if row["removed_at"] else "yes",
+        )
+    return Group(_title(f"{labels}: {len(rows)} of {total} corrections"), table)
+
+
 def _facts(newest: TrackRow) -> list[tuple[str, str]]:
     row, commit = newest.row, newest.commit
     written = f"version {_since(newest)}, {_time(commit.at)}, {_what(commit)}"
@@ -134,6 +150,8 @@ def _facts(newest: TrackRow) -> list[tuple[str, str]]:
         ("the model's answer", top_k),
         ("corrected", override),
         ("error", error),
+        ("stale since", _time(row["stale_since"]) if row["stale_since"] else ""),
+        ("last try", _last_try(row)),
         ("damage", row["damage"]),
         ("tries", str(row["tries"])),
         ("next try", _time(row["next_try_at"]) if row["next_try_at"] else ""),
@@ -151,6 +169,16 @@ def _facts(newest: TrackRow) -> list[tuple[str, str]]:
     return [(name, value) for name, value in facts if value]
 
 
+def _last_try(row: Row) -> str:
+    """Return what the failed try of a stale label heard, and why it failed."""
+    if row["stale_since"] is None:
+        return ""
+    return (
+        f"{row['last_error_kind']}: {row['last_error_message']} (content tag {row['tried_content_tag']}, model "
+        f"{row['tried_model_id']})"
+    )
+
+
 def _since(each: TrackRow) -> str:
     return f"{each.commit.version}{'' if each.exact else ' or before'}"
 
@@ -163,7 +191,8 @@ def _state(row: Row | None) -> str:
         by = f", by {row['override_by']}" if row["override_by"] else ""
         # The confidence belongs to the model's answer, not the curator's.
         confidence = "" if by or row["confidence"] is None else f" {row['confidence']:.2f}"
-        return f"labeled {row['genre_top']}{confidence}{by}{gone}"
+        stale = f", stale since {_time(row['stale_since'])}" if row["stale_since"] else ""
+        return f"labeled {row['genre_top']}{confidence}{by}{stale}{gone}"
     return f"{row['status']} ({row['error_kind']}){gone}"
 
 
@@ -184,6 +213,8 @@ def _what(commit: Commit) -> str:
 
 
 def _tracks(commit: Commit) -> str:
+    if commit.what == ROLLBACK:
+        return f"{commit.counts['held']} held" if commit.counts.get("held") else ""
     if commit.what == VACUUM:
         files, size = commit.counts.get("files"), commit.counts.get("bytes")
         return f"{files} files, {format_bytes(size)} deleted" if files is not None and size is not None else ""

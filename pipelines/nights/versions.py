@@ -6,7 +6,7 @@ import collections
 
 import click
 
-from cluster.labels.diff import DifferenceFile, diff, track_rows
+from cluster.labels.diff import DifferenceFile, diff, find_corrections, track_rows
 from cluster.labels.export import export
 from cluster.labels.history import commits, find_version, open_version, rollback, vacuum
 from cluster.labels.table import LabelsTable
@@ -15,7 +15,7 @@ from mgc.units import format_bytes
 from pipelines.command.console import open_console
 from pipelines.command.job import Summary, say
 from pipelines.nights.requests import DiffRequest, ExportRequest, RollbackRequest, VacuumRequest
-from pipelines.nights.tables import difference_tables, history_table, track_tables
+from pipelines.nights.tables import corrections_table, difference_tables, history_table, track_tables
 
 
 def show_history(labels: Uri, limit: int) -> Summary:
@@ -89,6 +89,16 @@ def show_track(labels: Uri, track: str, limit: int) -> Summary:
     rows = track_rows(labels, track, commits(table), limit)
     open_console().print(track_tables(track, rows, labels))
     return Summary("done", {"version": table.version, "changes": len(rows)}, _outputs(labels))
+
+
+def show_corrections(labels: Uri, limit: int | None) -> Summary:
+    """Print the curators' corrections, those of tracks that left the catalog included."""
+    table = LabelsTable(labels)
+    rows = find_corrections(table)
+    total = len(rows)
+    open_console().print(corrections_table(rows[:limit], total, labels))
+    gone = sum(row["removed_at"] is not None for row in rows)
+    return Summary("done", {"version": table.version, "corrections": total, "gone": gone}, _outputs(labels))
 
 
 def _outputs(labels: Uri) -> dict[str, str]:
