@@ -239,7 +239,7 @@ def make_plan(
         LabelsError: the labels hold a track more than once.
     """
     limit, policy = request.limit, request.policy
-    asked = {"model": request.model_id, "features": request.features_id}
+    asked: dict[str, object] = {"model": request.model_id, "features": request.features_id}
     asked |= {"again": worth_another_try(), "retry_all": policy.retry_all, "prune": policy.gone == "prune"}
     total = catalog.count_rows() if isinstance(catalog, pads.Dataset) else catalog.num_rows
     considered = total if limit is None else min(limit, total)

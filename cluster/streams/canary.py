@@ -49,7 +49,7 @@ def _hear(
     The reference to the bundle comes in a list, because Ray replaces a reference by its value.
     """
     [bundle] = bundles
-    listen, label = Listen(request), Label(bundle, lineage, gpu)
+    listen, label = Listen(request), Label(bundle, lineage, request.software, gpu)
     batches = (tracks.slice(first, LISTEN_BATCH) for first in range(0, tracks.num_rows, LISTEN_BATCH))
     return pa.concat_tables([label(listen(_columns(batch))) for batch in batches])
 

@@ -12,6 +12,7 @@ from cluster.session.profiles import Profile
 from cluster.storage.uri import Uri
 from cluster.streams.canary import hear_canaries
 from cluster.streams.listening import ListenRequest
+from mgc.errors import StorageError, cause
 from mgc.labeling.canary import refuse_canaries
 from mgc.labeling.guard import CANARY, Breach, GuardLimits, find_breaches
 from mgc.labeling.rows import Lineage
@@ -49,8 +50,12 @@ class Guard:
         say(f"hearing {len(known)} tracks with a label first")
         # The rows come from memory, so the request names no plan.
         request = ListenRequest("", tracks.num_rows, PLAN, bundle.experiment)
-        answers = hear_canaries(request, tracks, bundle, Lineage(*ids, CANARY), profile)
-        reason = refuse_canaries(known, answers)
+        try:
+            answers = hear_canaries(request, tracks, bundle, Lineage(*ids, CANARY), profile)
+            reason = refuse_canaries(known, answers)
+        except StorageError as error:
+            # The store refuses everything. Ray's error for a task is also one of the task's own class.
+            reason = f"tracks with a label could not be heard again: {cause(error) or error}"
         return [] if reason is None else [Breach(CANARY, len(known), len(known), 0.0, reason)]
 
     def foresee_commit(self, night: Night, plan: Plan) -> list[Breach]:
