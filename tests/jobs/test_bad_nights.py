@@ -1,4 +1,4 @@
-"""Bad nights in real Ray runs: whatever goes wrong, no label is lost, and a person learns what happened and what to do."""
+"""Bad nights in real Ray runs: no label is lost, and a person learns what happened and what to do."""
 
 from __future__ import annotations
 
