@@ -12,8 +12,9 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from cluster.storage import s3
+from cluster.storage.budget import Budget, PostponedError, first_that_fit
 from cluster.storage.failures import error_code, explain
 from cluster.storage.listing import content_tag
 from cluster.storage.redaction import one_line, redact
@@ -50,6 +52,10 @@ _BUSY: Final = frozenset(
     }
 )
 """Codes of a store that is busy; the settings are right."""
+
+
+Reserve = Callable[[int], object]
+"""Reserves room for a number of bytes, or raises."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -82,6 +88,27 @@ class _Outcome(NamedTuple):
     kind: ErrorKind = ErrorKind.FETCH_FAILED
 
 
+class _Wanted(NamedTuple):
+    """A track as the catalog describes it. The size may be wrong."""
+
+    uri: str
+    tag: str
+    track_id: str
+    size_bytes: int | None
+
+
+class Part(NamedTuple):
+    """Some rows of a batch, fetched.
+
+    Attributes:
+        rows: their places in the batch.
+        batch: their columns, as `Fetch` returns them.
+    """
+
+    rows: list[int]
+    batch: dict[str, np.ndarray]
+
+
 class Fetch:
     """A stage that fetches the parts of a batch's files that a plan listens to.
 
@@ -103,24 +130,74 @@ class Fetch:
         self._readable: set[str] = set()
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Fetch a batch.
+        """Fetch a batch, and hold all its files in memory.
 
         Raises:
             StorageError: nothing can be fetched with the present settings.
         """
-        uris = [str(uri) for uri in batch[self.config.uri_column]]
-        tags = ["" if tag is None else str(tag) for tag in batch[self.config.tag_column]]
-        ids = [str(track) for track in batch.get(self.config.id_column, [""] * len(uris))]
-        sizes = [None if size is None else int(size) for size in batch.get(self.config.size_column, [None] * len(uris))]
-        threads = self.config.threads
+        rows = range(len(batch[self.config.uri_column]))
+        outcomes = {
+            row: outcome for row, outcome in self._fetch_rows(batch, rows, None) if not isinstance(outcome, int)
+        }
+        return self._join(batch, outcomes)
+
+    def in_parts(self, batch: dict[str, np.ndarray], held_bytes: int) -> Iterator[Part]:
+        """Fetch a batch in parts whose files fit in memory together.
+
+        What counts is what the files turn out to need, whatever the catalog says of their sizes. A file that is larger
+        than the limit comes alone. To keep to the limit, forget a part before taking the next.
+
+        Args:
+            batch: a batch.
+            held_bytes: most bytes of files in memory at once.
+
+        Raises:
+            StorageError: nothing can be fetched with the present settings.
+        """
+        needs = dict.fromkeys(range(len(batch[self.config.uri_column])), 0)
+        while needs:
+            part = self._fetch_part(batch, needs, held_bytes)
+            yield part
+            del part
+
+    def _fetch_part(self, batch: dict[str, np.ndarray], needs: dict[int, int], held_bytes: int) -> Part:
+        """Fetch the first rows that fit, and remove them from `needs`. Notes there what the others need."""
+        outcomes: dict[int, _Outcome] = {}
+        for row, outcome in self._fetch_rows(batch, first_that_fit(needs, held_bytes), held_bytes):
+            if isinstance(outcome, int):
+                needs[row] = outcome
+            else:
+                outcomes[row] = outcome
+                del needs[row]
+        rows = list(outcomes)
+        return Part(rows, self._join({name: values[rows] for name, values in batch.items()}, outcomes))
+
+    def _fetch_rows(
+        self, batch: dict[str, np.ndarray], rows: Sequence[int], held_bytes: int | None
+    ) -> list[tuple[int, _Outcome | int]]:
+        """Return each row with its outcome, or with the bytes that it needs if there was no room for it."""
+        uris = batch[self.config.uri_column]
+        tags, unknown = batch[self.config.tag_column], [None] * len(uris)
+        ids = batch.get(self.config.id_column, [""] * len(uris))
+        sizes = batch.get(self.config.size_column, unknown)
+        threads, budget = self.config.threads, Budget(held_bytes)
         # Use two pools, because a track that waits for its ranges must not hold a thread that they need.
         with ThreadPoolExecutor(threads, "ranges") as ranges, ThreadPoolExecutor(threads, "fetch") as pool:
-            rows = zip(uris, tags, ids, sizes, strict=True)
-            tasks = [pool.submit(self._fetch, *row, ranges) for row in rows]
+
+            def start(row: int) -> Future[_Outcome | int]:
+                tag, size = "" if tags[row] is None else str(tags[row]), sizes[row]
+                wanted = _Wanted(str(uris[row]), tag, str(ids[row]), None if size is None else int(size))
+                return pool.submit(self._fetch, row, wanted, budget, ranges)
+
+            tasks = [start(row) for row in rows]
             try:
-                outcomes = [task.result() for task in tasks]
+                return [(row, task.result()) for row, task in zip(rows, tasks, strict=True)]
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
+
+    def _join(self, batch: dict[str, np.ndarray], found: Mapping[int, _Outcome]) -> dict[str, np.ndarray]:
+        """Return the batch with the columns of its outcomes."""
+        uris, outcomes = [str(uri) for uri in batch[self.config.uri_column]], list(found.values())
         self._readable.update(
             Uri.parse(uri).bucket for uri, outcome in zip(uris, outcomes, strict=True) if outcome.recording is not None
         )
@@ -132,45 +209,53 @@ class Fetch:
             "error_message": _objects([outcome.message for outcome in outcomes]),
         }
 
-    def _fetch(
-        self, text: str, tag: str, track_id: str, size_bytes: int | None, ranges: ThreadPoolExecutor
-    ) -> _Outcome:
+    def _fetch(self, row: int, wanted: _Wanted, budget: Budget, ranges: ThreadPoolExecutor) -> _Outcome | int:
+        reserve = partial(budget.reserve, row)
         try:
-            uri = Uri.parse(text)
+            outcome = self._fetch_uri(wanted, ranges, reserve)
+        except PostponedError as error:
+            return error.needed_bytes
+        except AudioError as error:
+            outcome = _Outcome(None, str(error), kind=error.kind)
+        if outcome.recording is None:
+            budget.release(row)
+        return outcome
+
+    def _fetch_uri(self, wanted: _Wanted, ranges: ThreadPoolExecutor, reserve: Reserve) -> _Outcome:
+        try:
+            uri = Uri.parse(wanted.uri)
         except StorageError as error:
             return _Outcome(None, str(error))
-        try:
-            if uri.is_remote:
-                return self._fetch_s3(uri, tag, track_id, size_bytes, ranges)
-            return self._fetch_local(uri, tag, track_id)
-        except AudioError as error:
-            return _Outcome(None, str(error), kind=error.kind)
+        return (
+            self._fetch_s3(uri, wanted, ranges, reserve) if uri.is_remote else self._fetch_local(uri, wanted, reserve)
+        )
 
-    def _record(self, source: Source, track_id: str) -> _Outcome:
-        bounded = _Bounded(source, self.config.max_bytes)
+    def _record(self, source: Source, track_id: str, reserve: Reserve) -> _Outcome:
+        bounded = _Bounded(source, self.config.max_bytes, reserve)
         if self.plan is not None:
             return _Outcome(record(bounded, self.plan, track_id))
         return _Outcome(bounded.read([ByteRange(0, source.size_bytes)])[0])
 
-    def _fetch_local(self, uri: Uri, tag: str, track_id: str) -> _Outcome:
+    def _fetch_local(self, uri: Uri, wanted: _Wanted, reserve: Reserve) -> _Outcome:
         try:
             with explain(uri, "read"), open(uri.path, "rb", opener=_open_at_once) as file:
                 status = os.fstat(file.fileno())
                 if not stat.S_ISREG(status.st_mode):
                     return _Outcome(None, "it is not a file")
-                refusal = tag_refusal(content_tag(status), tag)
+                refusal = tag_refusal(content_tag(status), wanted.tag)
                 if refusal:
                     return _Outcome(None, refusal)
-                return self._record(OpenFile(file.fileno(), status.st_size), track_id)
+                return self._record(OpenFile(file.fileno(), status.st_size), wanted.track_id, reserve)
         except StorageError as error:
             return _Outcome(None, str(error))
 
-    def _fetch_s3(
-        self, uri: Uri, tag: str, track_id: str, size_bytes: int | None, ranges: ThreadPoolExecutor
-    ) -> _Outcome:
+    def _fetch_s3(self, uri: Uri, wanted: _Wanted, ranges: ThreadPoolExecutor, reserve: Reserve) -> _Outcome:
+        size_bytes = wanted.size_bytes
         partly = self.plan is not None and size_bytes is not None and size_bytes > SMALL_BYTES
         try:
-            return self._record(S3Object(uri, tag, size_bytes, partly, ranges), track_id)
+            # The object itself reserves room for what it reads.
+            source = S3Object(uri, wanted.tag, size_bytes, partly, ranges, reserve)
+            return self._record(source, wanted.track_id, _reserve_nothing)
         except (BaseError, BotoCoreError, ClientError, FileNotFoundError) as error:
             return _judge(error)
 
@@ -202,10 +287,10 @@ class Fetch:
 
 
 class _Bounded:
-    """A source from which at most `max_bytes` are read at once."""
+    """A source from which at most `max_bytes` are read at once, after room for them is reserved."""
 
-    def __init__(self, source: Source, max_bytes: int) -> None:
-        self._source, self._max_bytes = source, max_bytes
+    def __init__(self, source: Source, max_bytes: int, reserve: Reserve) -> None:
+        self._source, self._max_bytes, self._reserve = source, max_bytes, reserve
 
     @property
     def size_bytes(self) -> int:
@@ -215,6 +300,7 @@ class _Bounded:
         wanted = sum(piece.size_bytes for piece in ranges)
         if wanted > self._max_bytes:
             raise _too_large(wanted, self._max_bytes)
+        self._reserve(wanted)
         return self._source.read(ranges)
 
 
@@ -245,6 +331,10 @@ def _too_large(size_bytes: int, max_bytes: int) -> AudioError:
 def _open_at_once(path: str, flags: int) -> int:
     """Open without waiting: a pipe under the name of an audio file would wait for a writer forever."""
     return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _reserve_nothing(size_bytes: int) -> None:
+    pass
 
 
 def _objects(values: Sequence[object]) -> np.ndarray:

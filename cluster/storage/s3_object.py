@@ -6,7 +6,7 @@ import contextlib
 import random
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -40,22 +40,29 @@ class S3Object:
     """
 
     def __init__(
-        self, uri: Uri, tag: str, expected_bytes: int | None, partly: bool, threads: ThreadPoolExecutor
+        self,
+        uri: Uri,
+        tag: str,
+        expected_bytes: int | None,
+        partly: bool,
+        threads: ThreadPoolExecutor,
+        reserve: Callable[[int], object],
     ) -> None:
         """Read the beginning, or all of a small object.
 
         Args:
             uri: the object.
             tag: the content tag that the object must have; "" accepts that of the first answer.
-            expected_bytes: its size in the catalog.
+            expected_bytes: its size in the catalog, which may be wrong; it only decides the first request.
             partly: whether some of its bytes may not be needed.
             threads: the threads that read ranges.
+            reserve: function that is called with a number of bytes before they are read; it may raise to stop.
 
         Raises:
             AudioError: the object has a different tag.
         """
         self._uri = uri
-        self._tag, self._threads = tag, threads
+        self._tag, self._threads, self._reserve = tag, threads, reserve
         self._plain = _PLAIN_KEY.fullmatch(uri.key) is not None
         self.size_bytes = -1
         # An empty object has no first byte to ask for, so a small one is requested whole.
@@ -67,6 +74,7 @@ class S3Object:
         here = len(self._begin)
         wanted = [(max(start, here), min(stop, self.size_bytes)) for start, stop in ranges]
         spans = _spans([ByteRange(start, stop) for start, stop in wanted if start < stop])
+        self._reserve(sum(span.size_bytes for span in spans))
         parts = self._threads.map(self._get, spans) if len(spans) > 1 else map(self._get, spans)
         held: list[tuple[int, bytes | memoryview]] = [(0, self._begin)]
         held += [(span.start, memoryview(part)) for span, part in zip(spans, parts, strict=True)]
@@ -89,7 +97,7 @@ class S3Object:
         answer = obstore.get(
             s3.ranges(self._uri.bucket, self._uri), self._uri.key, options={} if piece is None else {"range": piece}
         )
-        self._recognise(answer.meta["e_tag"], answer.meta["size"])
+        self._recognise(answer.meta["e_tag"], answer.meta["size"], piece)
         return b"" if piece is None and self.size_bytes > PIECE_BYTES else answer.bytes()
 
     def _get_by_boto3(self, piece: ByteRange | None) -> bytes:
@@ -97,7 +105,7 @@ class S3Object:
         for left in reversed(range(s3.ATTEMPTS)):
             answer = s3.client(self._uri).get_object(Bucket=self._uri.bucket, Key=self._uri.key, **span)
             with contextlib.closing(answer["Body"]) as body:
-                self._recognise(answer.get("ETag"), _whole_size(answer))
+                self._recognise(answer.get("ETag"), _whole_size(answer), piece)
                 try:
                     data = b"" if piece is None and self.size_bytes > PIECE_BYTES else body.read()
                 except BotoCoreError:
@@ -109,15 +117,19 @@ class S3Object:
                     return data
         raise AssertionError("the last try returns or raises")
 
-    def _recognise(self, found_etag: str | None, size_bytes: int) -> None:
-        """Check that an answer is about the right object, before its body is read."""
+    def _recognise(self, found_etag: str | None, size_bytes: int, piece: ByteRange | None) -> None:
+        """Check that an answer is about the right object before its body is read. Reserves room for the first one."""
         found = etag(found_etag or "")
         refusal = tag_refusal(found, self._tag)
         if self.size_bytes >= 0 and (refusal or size_bytes != self.size_bytes):
             refusal = "it was replaced while it was read; make the catalog anew"
         if refusal:
             raise AudioError(ErrorKind.FETCH_FAILED, refusal)
+        first = self.size_bytes < 0
         self._tag, self.size_bytes = found, size_bytes
+        if first:
+            whole = 0 if size_bytes > PIECE_BYTES else size_bytes
+            self._reserve(whole if piece is None else min(piece.size_bytes, size_bytes))
 
 
 _PLAIN_KEY: Final = re.compile(r"(?:(?!\.{1,2}(?:/|$))[^/\x00-\x1f\x7f]+(?:/(?!$)|$))+")

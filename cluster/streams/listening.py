@@ -7,7 +7,7 @@ types, so a block has the same schema as its neighbours even if one of its colum
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -37,10 +37,11 @@ from mgc.labeling.rows import Lineage, labels_rows
 from mgc.software import Software
 
 LISTEN_BATCH: Final = 8
-"""Tracks to fetch together. Their files are in memory at once, unless they are too large for that."""
+"""Tracks to fetch together. Their files are in memory at once if they fit."""
 
 HELD_BYTES: Final = 256 * 2**20
-"""Most bytes of files in memory at once, except for a single file that is larger."""
+"""Most bytes of files in memory at once, except for a single file that is larger. The files are measured as they are
+read, because a catalog may state any size."""
 
 STAGED_FILES: Final = 64
 """Approximate number of files in which a run stages its rows."""
@@ -121,30 +122,28 @@ class Listen:
 
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
         """Return one row per track, or no rows after the `until` time."""
-        parts = [self._listen(part) for part in _parts(batch) if self._until is None or time.time() < self._until]
-        return pa.concat_tables(parts) if parts else self._schema.empty_table()
+        tables, rows = [self._schema.empty_table()], list[int]()
+        parts = self._fetch.in_parts(batch, HELD_BYTES)
+        while self._until is None or time.time() < self._until:
+            began, started = time.time(), time.monotonic()
+            part = next(parts, None)
+            if part is None:
+                break
+            rows += part.rows
+            tables.append(self._listen(part.batch, began, time.monotonic() - started))
+            # Its files must leave the memory before the next ones come.
+            del part
+        # The order of the clips of a training does not depend on which files fitted.
+        return pa.concat_tables(tables).take(pa.array(np.argsort(rows)))
 
-    def _listen(self, batch: dict[str, np.ndarray]) -> pa.Table:
-        began, started = time.time(), time.monotonic()
-        fetched = self._fetch(batch)
-        between, recordings = time.monotonic(), fetched["recording"]
+    def _listen(self, fetched: dict[str, np.ndarray], began: float, fetch_seconds: float) -> pa.Table:
+        started = time.monotonic()
         extracted = self._extract(fetched)
         if self._meter is not None:
-            seconds = (between - started, time.monotonic() - between)
-            self._meter.count_listened({**batch, **extracted}, recordings, began, seconds)
+            seconds = (fetch_seconds, time.monotonic() - started)
+            self._meter.count_listened({**fetched, **extracted}, fetched["recording"], began, seconds)
         arrays = [pa.array(extracted[field.name], type=field.type, from_pandas=True) for field in self._schema]
         return pa.table(arrays, schema=self._schema)
-
-
-def _parts(batch: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
-    """Yield the batch in parts whose files fit in memory together. A file that is too large is a part of its own."""
-    first, held = 0, 0
-    for row, size in enumerate(batch["size_bytes"]):
-        if row > first and held + size > HELD_BYTES:
-            yield {name: values[first:row] for name, values in batch.items()}
-            first, held = row, 0
-        held += int(size)
-    yield {name: values[first:] for name, values in batch.items()}
 
 
 class Label:
