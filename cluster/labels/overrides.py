@@ -7,10 +7,10 @@ from typing import Final
 
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.parquet as pq
 
 from cluster.storage import files
 from cluster.storage.uri import Uri
+from cluster.tables.inspection import read_chosen
 from cluster.tables.parquet import is_parquet
 from mgc.errors import LabelsError
 
@@ -61,11 +61,14 @@ def read_overrides(uri: Uri, genres: Collection[str]) -> pa.Table:
 
 
 def _read(uri: Uri) -> pa.Table:
-    data = pa.BufferReader(pa.py_buffer(files.read_bytes(uri)))
     types = dict.fromkeys((*OVERRIDES.names, *_ALSO), pa.string())
     text = pa.csv.ConvertOptions(column_types=types, strings_can_be_null=True)
     try:
-        table = pq.read_table(data) if is_parquet(uri) else pa.csv.read_csv(data, convert_options=text)
+        if is_parquet(uri):
+            table = read_chosen(uri, lambda names: set(names) & set(types), _REMEDY, LabelsError)
+        else:
+            data = pa.BufferReader(pa.py_buffer(files.read_bytes(uri)))
+            table = pa.csv.read_csv(data, convert_options=text)
         wanted = [_ALSO.get(name, name) for name in table.column_names]
         table = table.rename_columns(
             [new if wanted.count(new) == 1 else old for new, old in zip(wanted, table.column_names, strict=True)]

@@ -49,7 +49,11 @@ class Meter:
         listened = float(np.nansum(batch["seconds_listened"].astype(float)))
         failed = sum(kind is not None for kind in batch["error_kind"])
         tracks = len(batch["track_id"])
-        sums = {"size_bytes": int(batch["size_bytes"].sum()), "bytes_read": read, "audio_seconds": audio}
+        sums = {
+            "size_bytes": int(np.maximum(batch["size_bytes"], 0).sum(dtype=float)),
+            "bytes_read": read,
+            "audio_seconds": audio,
+        }
         sums |= {"heard_seconds": listened, "fetch_seconds": seconds[0], "listen_seconds": seconds[1]}
         self._progress.add({"tracks": tracks, "quarantined": failed}, sums=sums, began=began)
         for counter, value in ((self._bytes, read), (self._audio, audio), (self._heard, listened)):

@@ -132,6 +132,12 @@ def _repeated(dataset: pads.Dataset) -> list[tuple[str, int]]:
     return found
 
 
+def total_bytes(tracks: pa.Table) -> int:
+    """Return the size of all files as the catalog states it, for estimates. Impossible sizes cause no overflow."""
+    stated = pc.max_element_wise(tracks["size_bytes"], 0).cast(pa.float64(), safe=False)
+    return int(pc.sum(stated, min_count=0).as_py())
+
+
 def load_catalog(dataset: pads.Dataset, limit: int | None = None) -> pa.Table:
     """Load the rows of a checked catalog as `schema.CATALOG`, in order of track id."""
     with reading("the catalog", _WRITE_CATALOG, CatalogError):

@@ -8,9 +8,11 @@ import pickle
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Collection
 from typing import Final
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from cluster.storage.uri import Uri
 from cluster.tables.inspector import Findings, Question
@@ -44,6 +46,38 @@ def inspect_table(uri: Uri, question: Question, remedy: str, error: type[MgcErro
     if found.fault is not None:
         raise error(f"{found.fault}. {remedy}".strip())
     return found
+
+
+def read_chosen(
+    uri: Uri, choose: Callable[[list[str]], Collection[str]], remedy: str, error: type[MgcError]
+) -> pa.Table:
+    """Read some columns of a Parquet file that anyone may have written, after an inspection.
+
+    Args:
+        uri: the file.
+        choose: function that gets the names of all columns and returns those to read. It may raise to refuse the file.
+        remedy: advice about a fault, for the message.
+        error: class of the error.
+
+    Raises:
+        MgcError: see `inspect_table`, or a column is there twice.
+        StorageError: the file cannot be read.
+    """
+    with (
+        reading(uri, remedy, error),
+        uri.filesystem.open_input_file(uri.path) as stream,
+        pq.ParquetFile(stream) as file,
+    ):
+        columns = file.schema_arrow
+    chosen = choose(columns.names)
+    fields = [field for field in columns if field.name in chosen]
+    for field in fields:
+        if columns.names.count(field.name) > 1:
+            raise error(f"{uri}: several columns are named {field.name}; keep one of them. {remedy}".strip())
+    inspect_table(uri, question_of(uri, pa.schema(fields)), remedy, error)
+    with reading(uri, remedy, error):
+        names = [field.name for field in fields]
+        return pq.read_table(uri.path, columns=names, filesystem=uri.filesystem, partitioning=None)
 
 
 def question_of(uri: Uri, columns: pa.Schema) -> Question:

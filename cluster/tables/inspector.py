@@ -126,8 +126,8 @@ class _Reader:
                 self._check_text(batch, name, row)
                 if self._bytes > most:
                     raise _FaultError(
-                        f"{self._question.where}: {format_bytes(size)} of Parquet hold more than {format_bytes(most)} "
-                        f"of {', '.join(self._question.columns.names)}; no honest table repeats itself so much"
+                        f"{self._question.where}: {format_bytes(size)} of Parquet take more than {format_bytes(most)} "
+                        "in memory; no honest table repeats itself so much"
                     )
                 self._check_rows(batch)
                 row += batch.num_rows
@@ -145,11 +145,11 @@ class _Reader:
         """Add up the memory of a batch, and refuse text that is too long or not UTF-8."""
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
             self._bytes += len(column) * _VALUE_BYTES
-            text = column
-            if pa.types.is_list(column.type):
-                text = column.flatten()
-                self._bytes += len(text) * _VALUE_BYTES
-            if not pa.types.is_string(text.type):
+            text = column.flatten() if _is_list(column) else column
+            self._bytes += len(text) * _VALUE_BYTES
+            if pa.types.is_dictionary(text.type):
+                text = text.dictionary_decode()
+            if not (pa.types.is_string(text.type) or pa.types.is_large_string(text.type)):
                 continue
             lengths = pc.binary_length(text)
             self._bytes += pc.sum(lengths, min_count=0).as_py()
@@ -189,8 +189,12 @@ class _Reader:
 
 def _where(file: str, first: int, column: pa.Array, at: int) -> str:
     """Return the place of a text: its file, and its row counted from 1."""
-    row = pc.list_parent_indices(column)[at].as_py() if pa.types.is_list(column.type) else at
+    row = pc.list_parent_indices(column)[at].as_py() if _is_list(column) else at
     return f"{file}, row {first + row + 1:,}"
+
+
+def _is_list(column: pa.Array) -> bool:
+    return bool(pa.types.is_list(column.type) or pa.types.is_large_list(column.type))
 
 
 def inspect(question: Question) -> Findings:

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from cluster.storage import files
 from cluster.storage.listing import AUDIO_EXTENSIONS
 from cluster.storage.uri import Uri
-from cluster.tables.catalog import write_catalog
+from cluster.tables.catalog import total_bytes, write_catalog
 from cluster.tables.catalog_changes import Changes, earlier_listing
 from cluster.tables.parquet import is_parquet
 from mgc import schema
@@ -106,7 +106,7 @@ def count_rows(
     counts["tracks"] = counts["bytes"] = 0
     for table in tables:
         counts["tracks"] += table.num_rows
-        counts["bytes"] += pc.sum(table["size_bytes"]).as_py() or 0
+        counts["bytes"] += total_bytes(table)
         changes = _compare(changes, table, target)
         yield table
     changes = _compare(changes, None, target)

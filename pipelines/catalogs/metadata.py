@@ -10,11 +10,11 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-import pyarrow.parquet as pq
 
 from cluster.storage import files
 from cluster.storage.uri import Uri
 from cluster.tables.catalog_changes import Beside
+from cluster.tables.inspection import read_chosen
 from cluster.tables.parquet import is_parquet
 from mgc import schema
 from mgc.datasets import fma, folder, gtzan, jamendo
@@ -67,23 +67,36 @@ def read_metadata(uri: Uri, renamed: Mapping[str, str]) -> pa.Table:
     Raises:
         CatalogError: the file lacks `track_id`, has none of the other columns, or has a track twice.
     """
-    where, parquet = str(uri), is_parquet(uri)
-    data = pa.BufferReader(pa.py_buffer(files.read_bytes(uri)))
-    try:
-        table = pq.read_table(data) if parquet else pa.csv.read_csv(data)
-    except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
-        raise CatalogError(f"{where}: cannot be read as {'Parquet' if parquet else 'CSV'}: {error}") from None
-    for wanted, name in renamed.items():
-        if name not in table.column_names:
-            raise CatalogError(f"{where}: there is no column {name}; there are {', '.join(table.column_names)}.")
-        table = table.append_column(wanted, table[name]) if wanted not in table.column_names else table
-    names = [name for name in FACTS if name in table.column_names]
-    if "track_id" not in table.column_names or not names:
+    where = str(uri)
+    if is_parquet(uri):
+        table = read_chosen(uri, lambda names: _columns_of(names, renamed, where).values(), "", CatalogError)
+    else:
+        data = pa.BufferReader(pa.py_buffer(files.read_bytes(uri)))
+        try:
+            table = pa.csv.read_csv(data)
+        except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
+            raise CatalogError(f"{where}: cannot be read as CSV: {error}") from None
+    columns = _columns_of(table.column_names, renamed, where)
+    return metadata_table({wanted: table[name] for wanted, name in columns.items()}, where, [*columns][1:])
+
+
+def _columns_of(names: Sequence[str], renamed: Mapping[str, str], where: str) -> dict[str, str]:
+    """Return the names of the columns in a file, by catalog column: `track_id` first, then any of `FACTS`.
+
+    Raises:
+        CatalogError: there is no column with the track ids, or none with facts.
+    """
+    for name in renamed.values():
+        if name not in names:
+            raise CatalogError(f"{where}: there is no column {name}; there are {', '.join(names)}.")
+    given = {wanted: wanted if wanted in names else renamed.get(wanted) for wanted in ("track_id", *FACTS)}
+    columns = {wanted: name for wanted, name in given.items() if name is not None}
+    if "track_id" not in columns or len(columns) < 2:
         raise CatalogError(
-            f"{where}: metadata needs track_id and one of {', '.join(FACTS)}; the columns are "
-            f"{', '.join(table.column_names)}. Name them with `--column track_id=NAME`, or the corpus with `--corpus`."
+            f"{where}: metadata needs track_id and one of {', '.join(FACTS)}; the columns are {', '.join(names)}. Name "
+            "them with `--column track_id=NAME`, or the corpus with `--corpus`."
         )
-    return metadata_table({name: table[name] for name in ("track_id", *names)}, where, names)
+    return columns
 
 
 def from_file(uri: Uri, renamed: Mapping[str, str] | None = None) -> Metadata:

@@ -80,7 +80,8 @@ def workload_of(tracks: int, size_bytes: int, past: Sequence[Throughput], known_
             "a simulation of this plan needs tracks to label, and a past run of the table for the length of tracks; "
             f"`--simulate {LARGE_CATALOGS[0]}` needs neither."
         )
-    return Workload("this plan", tracks, size_bytes / tracks, audio / heard, known_rows=known_rows)
+    # A catalog may state that all its files are empty.
+    return Workload("this plan", tracks, max(1, size_bytes) / tracks, audio / heard, known_rows=known_rows)
 
 
 def _table(workload: Workload, forecasts: Sequence[Forecast], machine: Machine, past: Sequence[Throughput]) -> Table:

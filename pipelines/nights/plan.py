@@ -8,7 +8,6 @@ from typing import Final
 
 import click
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
 from cluster.bundles import open_bundle
@@ -19,6 +18,7 @@ from cluster.labels.rates import Estimate, estimate, past_runs
 from cluster.labels.table import LabelsTable
 from cluster.session.connect import connect
 from cluster.session.profiles import Profile, laptop
+from cluster.tables.catalog import total_bytes
 from mgc.bundle import Bundle
 from mgc.units import format_bytes, format_duration
 from pipelines.catalogs.sources import open_catalog
@@ -95,7 +95,7 @@ def open_night(request: NightRequest) -> Night:
 def describe_night(night: Night) -> dict[str, int | float]:
     """Print what a night would do, and what it would take on the available machines. Returns the same as counts."""
     todo = night.plan.todo
-    size = int(pc.sum(todo["size_bytes"]).as_py() or 0)
+    size = total_bytes(todo)
     past = past_runs(night.table, night.bundle.features_id, night.bundle.id)
     profile = _find_profile() if past and todo.num_rows else laptop()
     found = estimate(todo.num_rows, size, past, profile)

@@ -12,6 +12,7 @@ from cluster.session.progress import watch_progress
 from cluster.storage import files
 from cluster.storage.uri import Uri
 from cluster.streams.listening import ListenRequest, write_features
+from cluster.tables.catalog import total_bytes
 from cluster.tables.duckdb import query
 from cluster.tables.features import FeaturesWriter, features_done
 from cluster.tables.parquet import open_parquet
@@ -56,7 +57,7 @@ def prepare_features(request: PrepareRequest) -> Summary:
     counts = {"tracks": tracks.num_rows, "up_to_date": tracks.num_rows - total}
     outputs = {"features": str(out)}
     if request.dry_run:
-        size = sum(missing["size_bytes"].to_pylist())
+        size = total_bytes(missing)
         describe({**experiment.dotted(), **counts, "to prepare": total, "bytes to read": size})
         return Summary("dry_run", counts)
     if not total:
