@@ -171,7 +171,7 @@ def test_a_short_listing(night: Night) -> None:
 def test_pruning_keeps_corrections(night: Night, tmp_path: Path) -> None:
     tracks = sorted(night.rows())
     corrections = tmp_path / "corrections.csv"
-    corrections.write_text(f"track_id,genre,by,reason\n{tracks[0]},Jazz,ann,heard it\n{tracks[1]},Folk,ann,\n")
+    corrections.write_text(f"track_id,genre,by,reason\n{tracks[0]},Rock,ann,heard it\n{tracks[1]},Folk,ann,\n")
     assert night.run("--overrides", str(corrections))[0] == 0
     path = night.music.local / tracks[0]
     path.unlink()
@@ -184,7 +184,7 @@ def test_pruning_keeps_corrections(night: Night, tmp_path: Path) -> None:
     shutil.copy2(night.music.local.parent / "kept" / "music" / tracks[0], path)
     assert night.run("--gone", "prune")[0] == 0
     row = night.rows()[tracks[0]]
-    assert (row["genre_top"], row["override_by"], row["removed_at"]) == ("Jazz", "ann", None)
+    assert (row["genre_top"], row["override_by"], row["removed_at"]) == ("Rock", "ann", None)
 
 
 def test_a_rollback_holds(night: Night) -> None:
