@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import shutil
 import time
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ from cluster.labels.table import LabelsTable
 from cluster.session.profiles import Profile
 from cluster.storage import files
 from cluster.storage.uri import Uri
+from mgc.errors import LabelsError
 from pipelines import label as label_job
 from pipelines.command.job import REFUSED, run
 from tests.support.fault_proxy import Fault, Faults, Proxy
@@ -242,3 +245,57 @@ def test_a_clock_ahead(night: Night) -> None:
     os.utime(paths[0], (ahead, ahead))
     assert night.run()[1]["counts"]["kept"] == 1
     assert night.run()[1]["status"] == "up_to_date"
+
+
+def change_files(folder: Path, kept: Path, chance: random.Random) -> None:
+    """Break, heal, remove, return and add some files."""
+    paths = sorted(kept.rglob("*.wav"))
+    some = chance.sample(paths, chance.choice((0, 1, 2, len(paths))))
+    what = chance.choice(("break", "heal", "remove", "heal", "change"))
+    for path in some:
+        target = folder / path.relative_to(kept)
+        if what == "remove" and len(list(folder.rglob("*.wav"))) > 1:
+            target.unlink(missing_ok=True)
+        elif what == "heal":
+            shutil.copy2(path, target)
+        elif what == "break":
+            target.write_bytes(b"no music at all" * chance.randint(1, 100))
+        elif what == "change":
+            # Bytes behind the samples are no part of the sound.
+            target.write_bytes(path.read_bytes() + bytes(chance.randint(1, 1000)))
+
+
+def test_twenty_random_nights(night: Night, tmp_path: Path) -> None:
+    """Whatever comes, only a person's word takes a label or a correction away."""
+    chance = random.Random(20)
+    kept, corrections = night.music.local.parent / "kept" / "music", tmp_path / "corrections.csv"
+    codes: list[int] = []
+    for step in range(20):
+        before, version = night.rows(), LabelsTable(night.labels).version
+        if step % 7 == 6:
+            log = commits(LabelsTable(night.labels))
+            with contextlib.suppress(LabelsError):
+                rollback(night.labels, chance.randrange(len(log)), log)
+            continue
+        change_files(night.music.local, kept, chance)
+        options = chance.choice(([], [], ["--gone", "prune"], ["--resume"]))
+        if chance.random() < 0.5:
+            options += ["--accept", "stale", "--accept", "removed", "--accept", "flips", "--accept", "canary"]
+        corrected = chance.random() < 0.3
+        if corrected:
+            tracks = "".join(f"{track},Rock,ann,\n" for track in chance.sample(sorted(before), 2))
+            corrections.write_text("track_id,genre,by,reason\n" + tracks)
+            options += ["--overrides", str(corrections)]
+        code, _, said = night.run(*options)
+        assert code in (0, 3, REFUSED), said
+        codes.append(code)
+        after = night.rows()
+        if code == REFUSED:
+            assert (after, LabelsTable(night.labels).version) == (before, version)
+        pruned = set(before) - set(after)
+        assert all("prune" in options and not (night.music.local / track).exists() for track in pruned)
+        for track, row in after.items():
+            assert row["genre_top"] or not before.get(track, row)["genre_top"]
+            if not corrected and track in before:
+                assert row["override_by"] == before[track]["override_by"]
+    assert {0, REFUSED} <= set(codes)
