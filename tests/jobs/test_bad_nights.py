@@ -216,7 +216,7 @@ def test_a_store_that_lists_but_gives_nothing(
     night = Night(*in_a_bucket, capsys)
     wav = next(file.data for file in good_files() if file.name.endswith(".wav"))
     for number in range(3):
-        files.write_bytes(night.music / f"new/{number}.wav", wav + bytes(2 * number + 2))
+        files.write_bytes(night.music / f"new/{fault.name}-{number}.wav", wav + bytes(2 * number + 2))
     with store_proxy.armed(Faults((fault,), "*.wav", night.music.bucket)):
         line = night.refused("canary")
     assert any(word in line for word in words.split("|"))
