@@ -26,7 +26,7 @@ from cluster.training.job import TrainingJob
 from cluster.training.trainer import TrainingRun, train
 from mgc.recipes.space import Space
 from mgc.software import Software
-from mgc.training.course import Course
+from mgc.training.course import Course, find_damage
 from tune.spaces import Category, to_point
 
 if TYPE_CHECKING:
@@ -89,7 +89,11 @@ def train_alone(
     job = job.of(space.apply(job.experiment, to_point(space, config)))
     checkpoint = tune.get_checkpoint()
     with checkpoint.as_directory() if checkpoint else contextlib.nullcontext() as folder:
-        train_in_memory(job, data.training, data.validation, Path(folder) if folder else None, _report)
+        saved = Path(folder) if folder else None
+        if saved is not None and (damage := find_damage(saved)) is not None:
+            print(f"{saved}: this checkpoint is damaged ({damage}); the trial starts from the beginning.")
+            saved = None
+        train_in_memory(job, data.training, data.validation, saved, _report)
 
 
 def _report(course: Course) -> None:

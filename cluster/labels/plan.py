@@ -148,6 +148,7 @@ class PlanRequest:
         options: JSON-ready values of all other options that affect the run; part of the plan's key.
         policy: what the night does beyond labelling new and changed tracks.
         at: present time, aware. Tracks that failed and have a later `next_try_at` wait.
+        genres: genres that the bundle can answer; a staged row with another one does not count. () allows any.
     """
 
     model_id: str
@@ -156,6 +157,7 @@ class PlanRequest:
     options: Mapping[str, object] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    genres: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,7 @@ class Plan:
         model_id: id of the bundle.
         features_id: id of its front end.
         policy: what the night does beyond labelling new and changed tracks.
+        genres: genres that the bundle can answer; () allows any.
     """
 
     todo: pa.Table
@@ -183,6 +186,7 @@ class Plan:
     features_id: str
     corrected: pa.Table = field(default_factory=TRACK_ID.empty_table)
     policy: Policy = field(default_factory=Policy)
+    genres: tuple[str, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -276,7 +280,7 @@ def make_plan(
     snapshot = [considered, judged.snapshot]
     key = short_hash([schema.FORMAT_VERSION, *snapshot, asked, policy.facts(), version, dict(request.options)])
     ids = (request.model_id, request.features_id)
-    return Plan(judged.todo, judged.removed, counts, version, key, *ids, corrected, policy)
+    return Plan(judged.todo, judged.removed, counts, version, key, *ids, corrected, policy, request.genres)
 
 
 def plan_rows(table: pa.Table) -> pa.Table:

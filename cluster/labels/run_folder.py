@@ -2,13 +2,17 @@
 
 The folder is inside the labels table, under a key that is a hash of what the run depends on. A killed run that is
 submitted again finds both there, and labels only the missing tracks.
+
+All files are sealed (`cluster.storage.sealed`). A damaged one is moved to a folder beside, for a person to look at, and
+the run goes on without it: a plan is written anew, and the tracks of staged rows are labelled again.
 """
 
 from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Final
 
@@ -17,9 +21,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
-from cluster.labels.plan import Plan, plan_rows
+from cluster.labels.plan import PLAN, Plan, plan_rows
 from cluster.labels.rows import USABLE
 from cluster.storage import files
+from cluster.storage.sealed import DamageError
 from cluster.storage.uri import Uri
 from cluster.tables.duckdb import AS_WRITTEN, open_duckdb
 from cluster.tables.parquet import is_parquet, open_parquet, reading
@@ -29,7 +34,14 @@ from mgc.errors import LabelsError, StorageError
 ROWS_OF_A_PORTION: Final = 100_000
 """Rows in one file of tracks to stream, about 15 MB in memory."""
 
-_STAGED_REMEDY: Final = "Remove that file and submit the job again: its tracks are labelled again."
+FILES_AT_ONCE: Final = 16
+"""Staged files to check at a time. Each takes some 20 MB of memory."""
+
+_AGAIN: Final = "Submit the job again."
+
+
+class DamagedRowsError(LabelsError):
+    """Staged files were found damaged after the run had checked them. They are set aside; their tracks are missing."""
 
 
 class RunFolder:
@@ -42,22 +54,34 @@ class RunFolder:
     Attributes:
         uri: the run's folder. Readers of Delta tables, and their vacuum, ignore names that begin with `_`.
         staged_uri: folder of the finished rows.
+        set_aside_uri: folder of damaged files.
     """
 
     def __init__(self, table_uri: Uri, plan: Plan) -> None:
         self._plan = plan
+        self._table_uri = table_uri
         self._runs = table_uri / "_runs"
         self.uri = self._runs / f"{plan.version + 1}-{plan.key}"
         self._plan_uri = self.uri / "plan.parquet"
         self.staged_uri = self.uri / "staged"
+        self.set_aside_uri = self.uri / "set_aside"
+        self._sound: set[str] = set()
 
     def frozen(self) -> pa.Table | None:
-        """Return the rows to label as an earlier submission wrote them, or None."""
-        uri = self._plan_uri
-        return open_parquet(uri, "Remove it.", LabelsError).to_table() if files.exists(uri) else None
+        """Return the rows to label as an earlier submission wrote them. None if there are none, or they are damaged."""
+        try:
+            return self._read_plan(self._plan_uri) if files.exists(self._plan_uri) else None
+        except DamageError:
+            return None
 
     def freeze(self) -> Uri:
-        """Write the rows to label, unless the same rows are already there. Returns their URI."""
+        """Write the rows to label, unless the same rows are already there. Returns their URI.
+
+        A damaged plan is set aside.
+        """
+        aside = self._set_aside([self._plan_uri] if files.exists(self._plan_uri) else [], self._read_plan)
+        if aside:
+            _log(f"{_describe(aside)} The plan is written anew.")
         frozen = self.frozen()
         if frozen is None or not frozen.equals(self._plan.todo):
             files.write_table(self._plan_uri, self._plan.todo)
@@ -73,32 +97,44 @@ class RunFolder:
             files.write_table(uri / f"{first:09}.parquet", rows.slice(first, ROWS_OF_A_PORTION))
         return uri
 
+    def set_aside_portion(self, uri: Uri) -> bool:
+        """Set the damaged files of a portion aside. Returns whether there were any; then write another portion."""
+        aside = self._set_aside(files.list_uris(uri), self._read_plan)
+        if aside:
+            _log(f"{_describe(aside)} The rest of the plan is written anew.")
+        return bool(aside)
+
     def staged(self) -> pads.Dataset | None:
         """Return the finished rows of the planned model and front end, or None if there are no files.
 
-        Reading the dataset fails if one of its files is not Parquet. A file with other columns has no usable row.
+        Reading the dataset fails if a page of a file is damaged. Rows of genres outside the taxonomy are left out.
         """
         if not any(map(is_parquet, files.list_uris(self.staged_uri))):
             return None
         labeled = (pc.field("status") == schema.LABELED) & pc.field("genre_top").is_valid()
+        if self._plan.genres:
+            labeled &= pc.field("genre_top").isin(self._plan.genres)
         quarantined = (pc.field("status") == schema.QUARANTINED) & pc.field("error_kind").is_valid()
         complete = (pc.field("model_id") == self._plan.model_id) & (pc.field("features_id") == self._plan.features_id)
         for field in schema.LABELS:
             complete = complete if field.nullable else complete & pc.field(field.name).is_valid()
-        staged = open_parquet(self.staged_uri, _STAGED_REMEDY, LabelsError, schema.LABELS)
+        staged = open_parquet(self.staged_uri, _AGAIN, LabelsError, schema.LABELS)
         return staged.filter((labeled | quarantined) & complete)
 
     def missing(self) -> pa.Table:
-        """Return the planned rows that have no staged row with the planned content.
+        """Check the staged files, set damaged ones aside, and return the planned rows that have no staged row.
 
-        Raises:
-            LabelsError: a staged file cannot be read.
+        A staged row counts if it has the planned content. A file that was found sound before is not read again.
         """
-        if self.staged() is None:
-            return self._plan.todo
-        with self.finished() as connection:
-            rest = connection.sql("SELECT * FROM todo ANTI JOIN finished USING (track_id) ORDER BY track_id")
-            return plan_rows(rest.to_arrow_table())
+        aside = self._set_aside(self._staged_files(), self._read_staged)
+        try:
+            rest = self._without_row()
+        except DamagedRowsError:
+            # The damage came after the check. Each time there is a file less.
+            return self.missing()
+        if aside:
+            _log(f"{_describe(aside)} The {rest.num_rows} tracks without a row are labelled again.")
+        return rest
 
     @contextmanager
     def finished(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -108,13 +144,14 @@ class RunFolder:
         one of them is a label.
 
         Raises:
-            LabelsError: a staged file cannot be read. The message names it.
+            DamagedRowsError: staged files are damaged. They are set aside, and `missing` has their tracks.
+            LabelsError: rows cannot be read, though every staged file is sound.
         """
-        staged = self.staged()
         try:
+            staged = self.staged()
             # With joins as written, the staged rows stream past the other tables, which are narrow.
             opened = open_duckdb(AS_WRITTEN)
-            with reading(self.staged_uri, _STAGED_REMEDY, _UnreadableError), opened as connection:
+            with reading(self._table_uri, _AGAIN, _UnreadableError), opened as connection:
                 connection.register("todo", self._plan.todo)
                 connection.register("staged", schema.LABELS.empty_table() if staged is None else staged)
                 connection.execute(
@@ -123,10 +160,11 @@ class RunFolder:
                 )
                 yield connection
         except _UnreadableError:
-            # Arrow does not always name the file.
-            for each in filter(is_parquet, files.list_uris(self.staged_uri)):
-                with reading(each, _STAGED_REMEDY, LabelsError):
-                    open_parquet(each, _STAGED_REMEDY, LabelsError, schema.LABELS).to_table()
+            self._sound.clear()
+            aside = self._set_aside(self._staged_files(), self._read_staged)
+            if aside:
+                _log(_describe(aside))
+                raise DamagedRowsError(f"{_describe(aside)} Nothing was committed. {_AGAIN}") from None
             raise
 
     def sweep(self) -> None:
@@ -144,8 +182,75 @@ class RunFolder:
                 if number.isdecimal() and int(number) < self._plan.version + 1:
                     files.delete(self._runs / name)
         except StorageError as error:
-            logging.getLogger(__name__).warning("The run is committed, but its folder could not be deleted: %s", error)
+            _log(f"The run is committed, but its folder could not be deleted: {error}")
+
+    def _without_row(self) -> pa.Table:
+        """Return the planned rows that have no staged row."""
+        if self.staged() is None:
+            return self._plan.todo
+        with self.finished() as connection:
+            rest = connection.sql("SELECT * FROM todo ANTI JOIN finished USING (track_id) ORDER BY track_id")
+            return plan_rows(rest.to_arrow_table())
+
+    def _staged_files(self) -> list[Uri]:
+        return [uri for uri in files.list_uris(self.staged_uri) if is_parquet(uri) and uri.name not in self._sound]
+
+    def _read_plan(self, uri: Uri) -> pa.Table:
+        rows = files.read_table(uri)
+        _check_columns(rows, PLAN)
+        return rows
+
+    def _read_staged(self, uri: Uri) -> None:
+        """Check a staged file, and remember that it is sound.
+
+        Raises:
+            DamageError: it is damaged, lacks columns, or holds a genre outside the taxonomy.
+        """
+        rows = files.read_table(uri)
+        _check_columns(rows, schema.LABELS)
+        if self._plan.genres:
+            answers = pc.struct_field(pc.list_flatten(rows["top_k"]), "genre")
+            for genres in (rows["genre_top"], answers):
+                known = pc.is_in(genres, pa.array([*self._plan.genres, None], pa.string()))
+                if not pc.all(known, min_count=0).as_py():
+                    strange = genres.filter(pc.invert(known))[0].as_py()
+                    raise DamageError(f"it holds the genre {strange[:40]!r}, which the model does not know")
+        self._sound.add(uri.name)
+
+    def _set_aside(self, uris: Iterable[Uri], read: Callable[[Uri], object]) -> list[tuple[Uri, str]]:
+        """Move the files that are damaged into the folder beside. Returns their URIs and what is wrong with each."""
+
+        def fault(uri: Uri) -> str | None:
+            try:
+                read(uri)
+            except DamageError as error:
+                return str(error)
+            return None
+
+        uris = list(uris)
+        with ThreadPoolExecutor(FILES_AT_ONCE) as threads:
+            found = [(uri, what) for uri, what in zip(uris, threads.map(fault, uris), strict=True) if what is not None]
+        for uri, _ in found:
+            files.move(uri, self.set_aside_uri / uri.path.removeprefix(self.uri.path))
+        return found
+
+
+def _check_columns(rows: pa.Table, columns: pa.Schema) -> None:
+    found = {field.name: field.type for field in rows.schema}
+    wrong = [field.name for field in columns if found.get(field.name) != field.type]
+    if wrong:
+        raise DamageError(f"it lacks columns, or their types differ: {', '.join(wrong[:3])}")
+
+
+def _describe(aside: list[tuple[Uri, str]]) -> str:
+    uri, what = aside[0]
+    others = f", and {len(aside) - 1} more" if len(aside) > 1 else ""
+    return f"{uri}: this file was damaged ({what}) and is set aside{others}."
+
+
+def _log(line: str) -> None:
+    logging.getLogger(__name__).warning("%s", line)
 
 
 class _UnreadableError(LabelsError):
-    """Staged rows cannot be read."""
+    """Rows cannot be read."""

@@ -244,6 +244,26 @@ def execution_options(config: DataConfig, stream: str) -> ExecutionOptions:
     return config._resolve_execution_options(stream)
 
 
+CHECKPOINT_SNAPSHOT: Final = "checkpoint_manager_snapshot.json"
+"""File of a run's folder in which Ray Train lists the checkpoints."""
+
+
+def checkpoints_in_snapshot(data: bytes) -> list[str]:
+    """Return the names of the checkpoints in a snapshot, oldest first.
+
+    Raises:
+        ValueError: Ray Train could not resume from this snapshot.
+    """
+    from ray.train.v2._internal.execution.checkpoint.checkpoint_manager import _CheckpointManagerState
+
+    state = _CheckpointManagerState.parse_raw(data)
+    names = [each.checkpoint_dir_name for each in state.checkpoint_results]
+    latest = state.latest_checkpoint_result
+    if latest is not None and latest.checkpoint_dir_name not in names:
+        raise ValueError("the latest checkpoint is not in the list")
+    return names
+
+
 # Files and checks of the distribution, for infra.
 
 

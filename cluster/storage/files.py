@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from botocore.exceptions import ClientError
 
-from cluster.storage import s3
+from cluster.storage import s3, sealed
 from cluster.storage.failures import error_code, explain
 from cluster.storage.uri import Uri
 from mgc.errors import StorageError
@@ -74,16 +73,24 @@ def write_bytes(uri: Uri | str, data: bytes) -> None:
 
 
 def write_table(uri: Uri | str, table: pa.Table, row_group_rows: int | None = None) -> None:
-    """Write a table as one Parquet file, compressed with zstd; a reader finds the old file or the new one.
+    """Write a table as one sealed Parquet file; a reader finds the old file or the new one. See `sealed`.
 
     Args:
         uri: the file.
         table: its rows, all in memory.
         row_group_rows: rows in a row group; None for pyarrow's default.
     """
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", row_group_size=row_group_rows)
-    write_bytes(uri, sink.getvalue().to_pybytes())
+    write_bytes(uri, sealed.encode(table, row_group_rows))
+
+
+def read_table(uri: Uri | str) -> pa.Table:
+    """Read a file that `write_table` wrote.
+
+    Raises:
+        DamageError: a bit of the file has changed since.
+        StorageError: the file cannot be read.
+    """
+    return sealed.decode(read_bytes(uri))
 
 
 @contextlib.contextmanager
@@ -147,6 +154,18 @@ def delete(uri: Uri | str) -> None:
             answer = s3.client(uri).delete_objects(Bucket=uri.bucket, Delete=request)
             for refusal in answer.get("Errors", ()):
                 raise ClientError({"Error": refusal}, "DeleteObjects")
+
+
+def move(source: Uri | str, target: Uri | str) -> None:
+    """Move a small file, within one disk or one bucket. In a bucket it is at both places for a moment."""
+    source, target = Uri.parse(source), Uri.parse(target)
+    with explain(source, "move"):
+        if not source.is_remote:
+            target.local.parent.mkdir(parents=True, exist_ok=True)
+            source.local.replace(target.local)
+            return
+    write_bytes(target, read_bytes(source))
+    delete(source)
 
 
 def copy_tree(source: Uri | str, target: Uri | str) -> None:

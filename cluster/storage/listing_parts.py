@@ -14,9 +14,10 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.storage import files
+from cluster.storage import files, sealed
 from cluster.storage.failures import explain
 from cluster.storage.listing import HIDDEN, Sieve
+from cluster.storage.sealed import DamageError
 from cluster.storage.uri import Uri
 from mgc import schema
 
@@ -77,12 +78,19 @@ def write_part(
 
 
 def trusted_parts(folder: Uri) -> tuple[list[Part], int]:
-    """Read the parts in a folder and delete those that are too old. Return the others, and the number deleted."""
+    """Read the parts in a folder and delete those that are too old. Return the others, and the number deleted.
+
+    Leaves out parts with a damaged footer, so their keys are listed again.
+    """
     filesystem = folder.filesystem
 
     def read(uri: Uri) -> Part | None:
-        with explain(uri, "read"), filesystem.open_input_file(uri.path) as file:
-            facts = json.loads((pq.read_schema(file).metadata or {}).get(_KEY, b"null"))
+        try:
+            with explain(uri, "read"), filesystem.open_input_file(uri.path) as file:
+                sealed.check_footer(filesystem, uri.path)
+                facts = json.loads((pq.read_schema(file).metadata or {}).get(_KEY, b"null"))
+        except (DamageError, pa.ArrowInvalid):
+            return None
         hidden = facts and facts["hidden"] and tuple(facts["hidden"])
         return Part(**{**facts, "uri": uri, "hidden": hidden}) if facts else None
 
@@ -137,7 +145,13 @@ def ignored_in(parts: Sequence[Part]) -> Counter[str]:
 def _read(part: Part) -> pa.Table:
     """Read the rows of a part, with all columns of a catalog."""
     with explain(part.uri, "read"):
-        rows = pq.read_table(part.uri.path, filesystem=part.uri.filesystem, partitioning=None, schema=FACTS)
+        rows = pq.read_table(
+            part.uri.path,
+            filesystem=part.uri.filesystem,
+            partitioning=None,
+            schema=FACTS,
+            page_checksum_verification=True,
+        )
     columns = [
         rows[each.name] if each.name in FACTS.names else pa.nulls(rows.num_rows, each.type) for each in schema.CATALOG
     ]

@@ -21,8 +21,11 @@ import pyarrow.fs
 from ray.data import DataContext, Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
+from cluster.storage.uri import Uri
 from cluster.streams.order import EpochOrder
-from cluster.tables.parquet import FOOTERS_AT_ONCE
+from cluster.tables.features import DAMAGED
+from cluster.tables.parquet import CHECKED, FOOTERS_AT_ONCE, place_of, reading
+from mgc.errors import FeaturesError
 from mgc.training.sampling import Resample
 
 TASK_CLIPS: Final = 1024
@@ -108,14 +111,18 @@ class ClipRows(Datasource):
 def _read(
     filesystem: pa.fs.FileSystem, columns: pa.Schema, names: list[str], stage: Stage, pieces: Sequence[_Piece]
 ) -> Iterator[pa.Table]:
-    parquet = pads.ParquetFileFormat()
     for piece in pieces:
-        fragment = parquet.make_fragment(piece.file, filesystem, row_groups=[piece.group])
+        fragment = CHECKED.make_fragment(piece.file, filesystem, row_groups=[piece.group])
         scanner = fragment.scanner(
             schema=columns, columns=names, batch_size=TASK_CLIPS, batch_readahead=1, fragment_readahead=1
         )
-        for batch in scanner.to_batches():
+        for batch in _batches(scanner, place_of(filesystem, piece.file)):
             yield from stage(pa.Table.from_batches([batch]))
+
+
+def _batches(scanner: pads.Scanner, place: Uri) -> Iterator[pa.RecordBatch]:
+    with reading(place, DAMAGED, FeaturesError):
+        yield from scanner.to_batches()
 
 
 def repeat_rows(rows: pa.Table, resample: Resample) -> Iterator[pa.Table]:

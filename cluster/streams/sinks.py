@@ -8,21 +8,24 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterable
 from functools import partial
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from ray.data import DataContext, Datasink, Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
 from cluster.session.software import require_same
+from cluster.storage import files
 from cluster.storage.uri import Uri
 from cluster.streams.order import EpochOrder
 from cluster.tables.features import FeaturesWriter
-from cluster.tables.parquet import open_parquet, write_part
+from cluster.tables.parquet import open_parquet, reading, write_part
 from mgc import schema
 from mgc.errors import LabelsError
 from mgc.software import Software
+
+_READ_AGAIN: Final = "Submit the job again: it writes the plan anew."
 
 
 class PlanRows(Datasource):
@@ -32,7 +35,7 @@ class PlanRows(Datasource):
     the settings say. On nodes with two CPUs, both held by actors, those tasks would wait forever.
 
     Args:
-        uri: the plan.
+        uri: the plan, in sealed files.
         order: order of the rows in each pass; None keeps that of the files.
     """
 
@@ -40,7 +43,7 @@ class PlanRows(Datasource):
         super().__init__()
         self._uri = uri
         self._order = order
-        self._files = open_parquet(uri, "Submit the job again.", LabelsError).files
+        self._files = open_parquet(uri, _READ_AGAIN, LabelsError).files
 
     def estimate_inmemory_data_size(self) -> int | None:
         """Return None: the size is unknown before reading."""
@@ -51,17 +54,19 @@ class PlanRows(Datasource):
     ) -> list[ReadTask]:
         """Return one task for each file."""
         unknown = {"num_rows": None, "size_bytes": None, "exec_stats": None}
-        files = self._files
+        paths = self._files
         if self._order is not None:
-            files = [files[number] for number in self._order.of([posixpath.basename(file) for file in files])]
+            paths = [paths[number] for number in self._order.of([posixpath.basename(path) for path in paths])]
         return [
-            ReadTask(partial(_plan_rows, self._uri, self._order, file), BlockMetadata(input_files=(file,), **unknown))
-            for file in files
+            ReadTask(partial(_plan_rows, self._uri, self._order, path), BlockMetadata(input_files=(path,), **unknown))
+            for path in paths
         ]
 
 
-def _plan_rows(uri: Uri, order: EpochOrder | None, file: str) -> list[pa.Table]:
-    rows = pq.read_table(file, filesystem=uri.filesystem, partitioning=None)
+def _plan_rows(uri: Uri, order: EpochOrder | None, path: str) -> list[pa.Table]:
+    place = uri / path.removeprefix(uri.path)
+    with reading(place, _READ_AGAIN, LabelsError):
+        rows = files.read_table(place)
     return [rows if order is None else rows.take(order.of(rows["track_id"].to_pylist()))]
 
 

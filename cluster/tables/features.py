@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.dataset as pads
 
 from cluster.storage import files
+from cluster.storage.sealed import check_footer
 from cluster.storage.uri import Uri
-from cluster.tables.parquet import ROW_GROUP, is_parquet, open_parquet, reading, write_part
+from cluster.tables.parquet import (
+    CHECKED,
+    FOOTERS_AT_ONCE,
+    ROW_GROUP,
+    is_parquet,
+    open_parquet,
+    place_of,
+    reading,
+    write_part,
+)
 from mgc import schema
 from mgc.datasets.protocols import ProtocolConfig
 from mgc.datasets.roster import COLUMNS, Roster, count_rows
@@ -20,6 +31,13 @@ from mgc.errors import FeaturesError
 from mgc.schema import FeaturesFacts
 
 _WRITE_FEATURES: Final = "Write features with `mgc prepare CATALOG --out FEATURES`."
+
+_KEYS: Final = ["track_id", "content_tag"]
+
+DAMAGED: Final = (
+    "Delete that file and run `mgc prepare CATALOG --out FEATURES` again: it computes the features of its tracks anew."
+)
+"""Advice about a damaged file of features."""
 
 CLIPS_OF_A_ROW_GROUP: Final = 256
 """Training reads row groups in random order. Small ones (4 MiB) mix even a corpus that is sorted by genre."""
@@ -53,7 +71,7 @@ class FeaturesWriter:
         return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
 
 
-def read_features(uri: Uri | str) -> tuple[pads.Dataset, FeaturesFacts]:
+def read_features(uri: Uri | str) -> tuple[pads.FileSystemDataset, FeaturesFacts]:
     """Open a features table, and return it with the facts of its features.
 
     The dataset has every column of `schema.FEATURES` (null where the files have none), and the notices of all files.
@@ -83,7 +101,8 @@ def read_features(uri: Uri | str) -> tuple[pads.Dataset, FeaturesFacts]:
             )
         notices.update(dict.fromkeys(schema.notices_of(found)))
 
-    dataset = open_parquet(folder if inside else uri, _WRITE_FEATURES, FeaturesError, schema.FEATURES, check)
+    place = folder if inside else uri
+    dataset = open_parquet(place, _WRITE_FEATURES, FeaturesError, schema.FEATURES, check, DAMAGED)
     facts, _ = seen[0]
     columns = schema.with_notices(schema.features_schema(facts), [*notices])
     return dataset.replace_schema(columns), facts
@@ -111,8 +130,40 @@ def features_done(uri: Uri | str, features_id: str) -> pa.Table | None:
         else:
             dataset = open_parquet(folder, "Remove it, or give another --out.", FeaturesError, columns)
         with reading(folder, "Remove it, or give another --out.", FeaturesError):
-            parts.append(dataset.to_table(columns=["track_id", "content_tag"]).replace_schema_metadata(None))
-    return pa.concat_tables(parts).group_by(["track_id", "content_tag"]).aggregate([]) if parts else None
+            parts.append(dataset.to_table(columns=_KEYS).replace_schema_metadata(None))
+    return pa.concat_tables(parts).group_by(_KEYS).aggregate([]) if parts else None
+
+
+def set_aside_damaged(uri: Uri | str) -> list[str]:
+    """Move damaged files of features and rejects to a folder beside. Returns a line about each.
+
+    Checks what `features_done` reads: the footer and two columns of each file. Clips are checked when they are read.
+    """
+    uri = Uri.parse(uri)
+    places = [place for name in ("features", "rejects") for place in files.list_uris(uri / name) if is_parquet(place)]
+    keys = pa.schema([schema.FEATURES.field(name) for name in _KEYS])
+
+    def fault(place: Uri) -> str | None:
+        try:
+            with reading(place, "", _DamagedError):
+                check_footer(place.filesystem, place.path)
+                CHECKED.make_fragment(place.path, place.filesystem).to_table(keys)
+        except _DamagedError as error:
+            return str(error)
+        return None
+
+    lines = []
+    with ThreadPoolExecutor(FOOTERS_AT_ONCE) as threads:
+        for place, found in zip(places, threads.map(fault, places), strict=True):
+            if found is not None:
+                aside = uri / "_set_aside" / place.path.removeprefix(uri.path)
+                files.move(place, aside)
+                lines.append(f"{found} It is now {aside}, and the features of its tracks are computed anew.")
+    return lines
+
+
+class _DamagedError(FeaturesError):
+    """A file of features is damaged."""
 
 
 def columns_of(dataset: pads.Dataset) -> list[str]:
@@ -120,7 +171,24 @@ def columns_of(dataset: pads.Dataset) -> list[str]:
     return [name for name in COLUMNS if name in dataset.schema.names]
 
 
-def read_roster(dataset: pads.Dataset, protocol: ProtocolConfig) -> Roster:
+def read_roster(dataset: pads.FileSystemDataset, protocol: ProtocolConfig) -> Roster:
     """Read which tracks of a features table are on which side, in one pass over its small columns."""
-    with reading("the features", _WRITE_FEATURES, FeaturesError):
-        return count_rows(dataset.to_batches(columns=columns_of(dataset), batch_size=ROW_GROUP), protocol)
+    return count_rows(read_batches(dataset, columns_of(dataset)), protocol)
+
+
+def read_batches(dataset: pads.FileSystemDataset, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Read columns of a features table in order, `ROW_GROUP` rows at a time.
+
+    Raises:
+        FeaturesError: a page is damaged; the message names the file.
+    """
+    try:
+        yield from dataset.to_batches(columns=[*columns], batch_size=ROW_GROUP)
+    except (pa.ArrowException, OSError):
+        # Arrow does not name the file.
+        for path in dataset.files:
+            with reading(place_of(dataset.filesystem, path), DAMAGED, FeaturesError):
+                for _ in CHECKED.make_fragment(path, dataset.filesystem).to_batches(dataset.schema, columns=[*columns]):
+                    pass
+        with reading("the features", _WRITE_FEATURES, FeaturesError):
+            raise

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 from pyarrow import fs
 
-from cluster.storage import files
+from cluster.storage import files, sealed
 from cluster.storage.failures import explain, redact
+from cluster.storage.sealed import DamageError
 from cluster.storage.uri import Uri
 from mgc.errors import MgcError
 
@@ -23,6 +24,12 @@ FOOTERS_AT_ONCE: Final = 16
 
 ROW_GROUP: Final = 131_072
 """Rows of a table to write, and to read, at a time."""
+
+
+CHECKED: Final = pads.ParquetFileFormat(
+    default_fragment_scan_options=pads.ParquetFragmentScanOptions(page_checksum_verification=True)
+)
+"""The format with which mgc opens Parquet: readers verify the checksum of every page that has one."""
 
 
 def is_parquet(uri: Uri | str) -> bool:
@@ -36,10 +43,12 @@ def open_parquet(
     error: type[MgcError],
     columns: pa.Schema | None = None,
     check: Callable[[pa.Schema, str], object] | None = None,
-) -> pads.Dataset:
+    damaged: str | None = None,
+) -> pads.FileSystemDataset:
     """Open a Parquet file, or the Parquet files of a folder, as one dataset.
 
-    Skips files and folders whose names begin with a dot or an underscore.
+    Skips files and folders whose names begin with a dot or an underscore. Readers of the dataset verify the checksums
+    of pages.
 
     Args:
         uri: the file or the folder.
@@ -47,7 +56,9 @@ def open_parquet(
         error: the error to raise if nothing is there, or it is not Parquet.
         columns: the schema of the dataset, to which the files are cast (a missing column is null); by default that of
             the first file.
-        check: a function that gets the schema and the URI of every file, and raises to refuse it.
+        check: a function that gets the schema and the URI of every file, and raises to refuse it. With it, footers are
+            checked against their seals.
+        damaged: advice for the message about a file whose footer is damaged; by default `missing`.
 
     Raises:
         MgcError: see the argument `error`.
@@ -61,14 +72,19 @@ def open_parquet(
         paths = _parquet_files(uri, filesystem)
         if not paths:
             raise error(_sentence(f"{uri}: no Parquet file in this folder.", missing))
-        dataset = pads.dataset(paths, schema=columns, filesystem=filesystem, format="parquet")
+        dataset = pads.dataset(paths, schema=columns, filesystem=filesystem, format=CHECKED)
         if check is not None:
+
+            def read_footer(fragment: pads.Fragment) -> tuple[pa.Schema, str]:
+                place = uri / fragment.path.removeprefix(uri.path)
+                with reading(place, missing if damaged is None else damaged, error):
+                    sealed.check_footer(filesystem, fragment.path)
+                    return fragment.physical_schema, str(place)
+
             fragments = list(dataset.get_fragments())
             with ThreadPoolExecutor(max_workers=min(FOOTERS_AT_ONCE, len(fragments))) as threads:
-                for fragment, found in zip(
-                    fragments, threads.map(lambda each: each.physical_schema, fragments), strict=True
-                ):
-                    check(found, str(uri / fragment.path.removeprefix(uri.path)))
+                for found, place in threads.map(read_footer, fragments):
+                    check(found, place)
         return dataset
 
 
@@ -84,7 +100,7 @@ def reading(uri: Uri | str, remedy: str, error: type[MgcError]) -> Iterator[None
     with explain(uri, "read"):
         try:
             yield
-        except (pa.ArrowException, duckdb.InvalidInputException, OSError) as fault:
+        except (DamageError, UnicodeDecodeError, pa.ArrowException, duckdb.InvalidInputException, OSError) as fault:
             if isinstance(fault, OSError) and fault.errno is not None:
                 raise
             text = str(fault)
@@ -113,7 +129,12 @@ def _parquet_files(uri: Uri, filesystem: fs.FileSystem) -> list[str]:
     )
 
 
+def place_of(filesystem: fs.FileSystem, path: str) -> Uri:
+    """Return the URI of a path of a dataset's filesystem."""
+    return Uri.parse(f"s3://{path}") if filesystem.type_name == "s3" else Uri.of_path(path)
+
+
 def write_part(folder: Uri | str, table: pa.Table, row_group_rows: int = 2048, name: str | None = None) -> None:
-    """Add a Parquet file to a folder, completely or not at all. Without `name` it gets a unique one."""
+    """Add a sealed Parquet file to a folder, completely or not at all. Without `name` it gets a unique one."""
     part = f"part-{name or uuid.uuid4().hex}.parquet"
     files.write_table(Uri.parse(folder) / part, table, row_group_rows)

@@ -11,7 +11,7 @@ import pyarrow.dataset as pads
 import torch
 
 from cluster.session.profiles import Profile
-from cluster.tables.features import columns_of
+from cluster.tables.features import columns_of, read_batches
 from mgc.datasets.roster import on_side
 from mgc.datasets.splits import TRAIN
 from mgc.errors import ConfigError
@@ -138,7 +138,11 @@ def _check_clips(experiment: Experiment, clips: int) -> None:
 
 
 def plan_training(
-    dataset: pads.Dataset, facts: FeaturesFacts, counts: dict[str, int], experiment: Experiment, profile: Profile
+    dataset: pads.FileSystemDataset,
+    facts: FeaturesFacts,
+    counts: dict[str, int],
+    experiment: Experiment,
+    profile: Profile,
 ) -> TrainingJob:
     """Measure the facts that a training needs before it begins.
 
@@ -164,13 +168,15 @@ def plan_training(
     return TrainingJob(experiment, taxonomy, normalization, shape, dtype, clips, class_counts, profile)
 
 
-def _sample_clips(dataset: pads.Dataset, facts: FeaturesFacts, clips: int, experiment: Experiment) -> np.ndarray:
+def _sample_clips(
+    dataset: pads.FileSystemDataset, facts: FeaturesFacts, clips: int, experiment: Experiment
+) -> np.ndarray:
     """Return training clips to measure a normalization from, (N, *shape), or the extremes of each part of them."""
     whole = experiment.scaling.method == "min_max"
     stride = 1 if whole else max(1, clips // NORMALIZATION_CLIPS)
     sample: list[np.ndarray] = []
     seen = 0
-    for batch in dataset.to_batches(columns=["features", *columns_of(dataset)]):
+    for batch in read_batches(dataset, ["features", *columns_of(dataset)]):
         rows = pa.Table.from_batches([batch])
         mine = rows["features"].filter(on_side(rows, TRAIN, experiment.protocol))
         # The clips are copies, so they do not keep the whole batch in memory.

@@ -20,16 +20,21 @@ from cluster.session.epoch_counter import EpochCounter
 from cluster.session.profiles import KEEPS_MEMORY, Profile
 from cluster.session.progress import ProgressSink
 from cluster.storage.uri import Uri
+from cluster.training.checkpoints import lines_set_aside, log, repair_snapshot
 from cluster.training.job import TrainingJob
 from cluster.training.journal import JournalHandle
 from cluster.training.trained import load_trained
 from cluster.training.worker import WorkerTask, work
 from mgc.bundle import Bundle
 from mgc.errors import ConfigError, FeaturesError, ResourceError
-from mgc.training.course import Row
+from mgc.training.course import Row, find_damage
 
 FAILURES: Final = 4
 """Number of worker failures after which a training fails. It can then be submitted again."""
+
+
+_MOST_RUNS: Final = 3
+"""Most runs of a training whose last checkpoint is damaged each time."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +70,8 @@ def train(run: TrainingRun) -> tuple[Bundle, list[Row]]:
     If the classifier is re-trained, the best model comes from the epochs of the re-training. They are numbered from
     `training.epochs` + 1.
 
-    A killed run continues from its last checkpoint when you call this again with the same name. It continues at the
-    same step, with the same clips in the same order, if the number of workers is the same.
+    A killed run continues from its last checkpoint that is not damaged when you call this again with the same name. It
+    continues at the same step, with the same clips in the same order, if the number of workers is the same.
 
     Raises:
         ConfigError: a worker runs other software than the driver.
@@ -78,16 +83,29 @@ def train(run: TrainingRun) -> tuple[Bundle, list[Row]]:
     check_room(run.job.profile)
     if not run.checkpoints.is_remote:
         run.checkpoints.local.mkdir(parents=True, exist_ok=True)
-    with _interruptible():
-        result = _build_trainer(run).fit()
-    refused = result.return_value  # type: ignore[attr-defined]  # mypy sees the first Ray Train's
-    if refused is not None:
-        raise ConfigError(str(refused))
-    if result.checkpoint is None:
-        raise FeaturesError("training ended without a checkpoint; nothing was learned.")
-    workers = int((result.metrics or {}).get("workers", run.job.profile.train_workers))
-    with result.checkpoint.as_directory() as folder:
-        return load_trained(Path(folder), run.job, workers)
+    folder = run.checkpoints / run.name
+    repair_snapshot(folder)
+    known = lines_set_aside(folder)
+    for left in reversed(range(_MOST_RUNS)):
+        try:
+            with _interruptible():
+                result = _build_trainer(run).fit()
+        finally:
+            for line in lines_set_aside(folder):
+                if line not in known:
+                    known.append(line)
+                    log(line)
+        refused = result.return_value  # type: ignore[attr-defined]  # mypy sees the first Ray Train's
+        if refused is not None:
+            raise ConfigError(str(refused))
+        if result.checkpoint is None:
+            raise FeaturesError("training ended without a checkpoint; nothing was learned.")
+        workers = int((result.metrics or {}).get("workers", run.job.profile.train_workers))
+        with result.checkpoint.as_directory() as saved:
+            # Of a damaged last checkpoint another run makes a sound one, from the one before.
+            if not left or find_damage(Path(saved)) is None:
+                return load_trained(Path(saved), run.job, workers)
+    raise AssertionError("the last run returns or raises")
 
 
 def _build_trainer(run: TrainingRun) -> TorchTrainer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import tempfile
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from cluster.session.epoch_counter import EpochCounter
 from cluster.session.progress import ProgressSink
 from cluster.session.software import difference_from
 from cluster.training.batches import VALIDATION_BATCH, read_training_batches, to_batches
+from cluster.training.checkpoints import open_sound_checkpoint
 from cluster.training.job import TrainingJob
 from cluster.training.journal import JournalHandle, JournalWriter
 from mgc.errors import TrainingError
@@ -90,9 +90,7 @@ class _Worker:
         device = get_device()
         if device.type == "cpu":
             torch.set_num_threads(self._job.threads)
-        checkpoint = ray.train.get_checkpoint()
-        with checkpoint.as_directory() if checkpoint else contextlib.nullcontext() as folder:
-            saved = Path(folder) if folder else None
+        with open_sound_checkpoint(self._rank, _agree_on_fault) as saved:
             self._course = Course(
                 self._job.training, self._job.model, lambda model: _build_learner(self._job, model, device), saved
             )

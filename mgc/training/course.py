@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -18,6 +18,7 @@ from torch import nn
 
 from mgc.errors import TrainingError
 from mgc.models.blocks import Classifier
+from mgc.training import digests
 from mgc.training.config import TrainingConfig
 from mgc.training.figures import EpochFigures
 from mgc.training.loop import Learner
@@ -28,6 +29,7 @@ _MODEL: Final = "model.safetensors"
 _BEST: Final = "best.safetensors"
 _OPTIMIZER: Final = "optimizer.safetensors"
 _AVERAGE: Final = "average.safetensors"
+_FILES: Final = (_STATE, _MODEL, _BEST, _OPTIMIZER, _AVERAGE)
 
 Row = dict[str, float]
 """Row of a history: `epoch`, counted from 1, and its figures by name, those of validation only if it has one."""
@@ -41,6 +43,9 @@ class Course:
         build: function that returns the untrained network, always the same.
         learner: function that makes the learner of a network; called again when the head is re-trained.
         saved: folder that `save` wrote, to resume from.
+
+    Raises:
+        TrainingError: a file of `saved` is damaged. `find_damage` says so before.
 
     Attributes:
         model: network being trained.
@@ -71,7 +76,7 @@ class Course:
         if saved is None:
             self.learner = learner(self.model)
             return
-        state = json.loads((saved / _STATE).read_text())
+        state = _read_state(saved)
         self._epoch, self._best_score, self._stale = state["epoch"], state["best"], state["stale"]
         self._steps = state["steps"]
         self._figures = EpochFigures.from_json(state["figures"]) if self._steps else None
@@ -156,6 +161,7 @@ class Course:
             "precision": self.learner.precision,
         }
         (folder / _STATE).write_text(json.dumps(state))
+        digests.write_digests(folder, _FILES)
 
     def _current(self) -> int:
         """Return the epoch that the weights belong to: the current one, or else the last finished one."""
@@ -215,12 +221,25 @@ def read_best(folder: Path) -> BestModel:
     """Return the best model of a folder that `Course.save` wrote.
 
     Raises:
-        TrainingError: the course failed; the message says why.
+        TrainingError: the course failed; the message says why. Or a file of the folder is damaged.
     """
-    state = json.loads((folder / _STATE).read_text())
+    state = _read_state(folder)
     if state["fault"] is not None:
         raise TrainingError(state["fault"])
     return BestModel(load_file(folder / _BEST), state["history"], state.get("precision"))
+
+
+def find_damage(folder: Path) -> str | None:
+    """Return what is wrong with a folder that `Course.save` wrote, as a clause; None if it is as it was written."""
+    return digests.find_damage(folder, _FILES)
+
+
+def _read_state(folder: Path) -> dict[str, Any]:
+    damage = find_damage(folder)
+    if damage is not None:
+        raise TrainingError(f"{folder}: this checkpoint is damaged ({damage}); delete it, and submit the job again.")
+    state: dict[str, Any] = json.loads((folder / _STATE).read_text())
+    return state
 
 
 def _weights(model: nn.Module) -> dict[str, torch.Tensor]:

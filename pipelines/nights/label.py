@@ -10,6 +10,7 @@ import click
 from ray.exceptions import RayError
 
 from cluster.labels.plan import PLAN, Plan
+from cluster.labels.run_folder import DamagedRowsError, RunFolder
 from cluster.labels.table import CommittedRun, LabelsTable
 from cluster.session.connect import connect
 from cluster.session.profiles import Profile
@@ -51,18 +52,37 @@ def _label(request: LabelRequest, limits: Thresholds, guard: Guard) -> Summary:
     started = datetime.now(UTC)
     night = open_night(request.night)
     plan, labels = night.plan, night.table.uri
-    outputs = {"labels": str(labels)}
     if plan.empty:
-        return _up_to_date(plan, labels, outputs)
+        return _up_to_date(plan, labels, {"labels": str(labels)})
     say(_describe_plan(plan))
-    measured = Throughput()
+    for left in reversed(range(_MOST_PASSES)):
+        try:
+            return _stage_and_commit(night, request, limits, guard, started)
+        except DamagedRowsError:
+            # The damaged files are set aside, so the next round labels their tracks again.
+            if not left:
+                raise
+    raise AssertionError("the last round returns or raises")
+
+
+def _stage_and_commit(
+    night: Night, request: LabelRequest, limits: Thresholds, guard: Guard, started: datetime
+) -> Summary:
+    """Stage the rows of a night and commit them, unless the guard stops the run.
+
+    Raises:
+        DamagedRowsError: staged rows turned out damaged after they were checked. They are set aside.
+    """
+    plan, labels = night.plan, night.table.uri
+    outputs, measured = {"labels": str(labels)}, Throughput()
     breaches = guard.foresee_removals(night)
+    run = night.table.run(plan)
     # A run that was stopped before its commit has all its rows. Then nothing is heard, and Ray is not needed.
-    if not breaches and night.table.run(plan).missing().num_rows:
+    if not breaches and run.missing().num_rows:
         with connect(profile=request.profile) as profile:
             breaches = guard.hear_canaries(night, profile)
             if not breaches:
-                plan, measured = _stage_all(night, profile, request.until)
+                plan, measured = _stage_all(night, run, profile, request.until)
     facts = RunFacts(plan, request.night.source, started, measured, limits)
     if plan.empty:
         say(f"{labels}: the time was up before the first track; nothing was committed.")
@@ -136,7 +156,7 @@ def _describe_plan(plan: Plan) -> str:
     )
 
 
-def _stage_all(night: Night, profile: Profile, until: datetime | None) -> tuple[Plan, Throughput]:
+def _stage_all(night: Night, run: RunFolder, profile: Profile, until: datetime | None) -> tuple[Plan, Throughput]:
     """Stage a row for every planned track. Keeps rows that an earlier, killed run staged.
 
     Returns:
@@ -147,7 +167,6 @@ def _stage_all(night: Night, profile: Profile, until: datetime | None) -> tuple[
     """
     plan, bundle = night.plan, night.bundle
     lineage = Lineage(bundle.id, bundle.features_id, plan.key)
-    run = night.table.run(plan)
     run.freeze()
     total = plan.todo.num_rows
     missing = run.missing()
@@ -161,7 +180,12 @@ def _stage_all(night: Night, profile: Profile, until: datetime | None) -> tuple[
         began = datetime.now(UTC)
         with watch_progress("labeling", "tracks", missing.num_rows) as progress:
             request = ListenRequest(uri.text, missing.num_rows, PLAN, bundle.experiment, until=until)
-            stage_labels(request, bundle, lineage, run.staged_uri.text, profile, progress)
+            try:
+                stage_labels(request, bundle, lineage, run.staged_uri.text, profile, progress)
+            except (RayError, MgcError):
+                # A stream cannot read a damaged portion. The next pass gets another one.
+                if not run.set_aside_portion(uri):
+                    raise
             measured = measured.plus(_measure(progress, began, profile))
         missing = run.missing()
     if missing.num_rows and not _is_over(until):

@@ -76,6 +76,7 @@ def open_night(request: NightRequest) -> Night:
             request.limit,
             options={"limit": request.limit},
             policy=Policy(request.gone, request.retry_all, corrections, request.resume),
+            genres=bundle.taxonomy.names,
         ),
     )
     if planned.counts.held:

@@ -14,7 +14,7 @@ from cluster.storage.uri import Uri
 from cluster.streams.listening import ListenRequest, write_features
 from cluster.tables.catalog import total_bytes
 from cluster.tables.duckdb import query
-from cluster.tables.features import FeaturesWriter, features_done
+from cluster.tables.features import FeaturesWriter, features_done, set_aside_damaged
 from cluster.tables.parquet import open_parquet
 from mgc import schema
 from mgc.errors import FeaturesError
@@ -51,6 +51,9 @@ def prepare_features(request: PrepareRequest) -> Summary:
     experiment, out = request.experiment, request.out
     tracks, catalog = open_tracks(request.catalog, request.allow_roots)
     tracks = tracks if request.limit is None else tracks.slice(0, request.limit)
+    if not request.dry_run:
+        for line in set_aside_damaged(out):
+            say(line)
     front_end_id = features_id(experiment.front_end)
     missing = find_missing(tracks, out, front_end_id)
     total = missing.num_rows

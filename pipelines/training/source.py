@@ -52,7 +52,7 @@ class TrainingStreams:
         failed: tracks that gave no features; None if all tracks were prepared before.
     """
 
-    sample: pads.Dataset
+    sample: pads.FileSystemDataset
     facts: FeaturesFacts
     counts: dict[str, int]
     start_training: Callable[[EpochCounter, ProgressHandle], Dataset]

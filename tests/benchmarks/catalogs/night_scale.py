@@ -23,13 +23,13 @@ from typing import Any
 import click
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 from deltalake import write_deltalake
 
 from cluster.labels.plan import Plan
 from cluster.labels.table import LabelsTable
 from cluster.storage.uri import Uri
 from cluster.tables.catalog import write_catalog
+from cluster.tables.parquet import write_part
 from mgc import schema
 from mgc.bundle import load_bundle
 from pipelines.nights.plan import open_night
@@ -171,10 +171,8 @@ def commit(folder: Path, rows: int) -> dict[str, Any]:
         raise ValueError(f"{CHANGED_SHARE:.0%} of {rows} tracks should have changed: {planned.counts}")
     table.run(planned).freeze()
     staged = _staged(planned)
-    folder_of_rows = table.run(planned).staged_uri.local
-    folder_of_rows.mkdir(parents=True)
-    for number, start in enumerate(range(0, todo.num_rows, ROWS_A_FILE)):
-        pq.write_table(staged.slice(start, ROWS_A_FILE), folder_of_rows / f"part-{number}.parquet", compression="zstd")
+    for start in range(0, todo.num_rows, ROWS_A_FILE):
+        write_part(table.run(planned).staged_uri, staged.slice(start, ROWS_A_FILE))
     before = peak_bytes()
     begun = time.perf_counter()
     version = commit_night(table, planned)
