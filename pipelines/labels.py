@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Literal
 
 import click
 
 from cluster.storage.uri import Uri
 from pipelines.command.job import URI, Summary, main
-from pipelines.nights.requests import DiffRequest, ExportRequest, RollbackRequest, VacuumRequest
+from pipelines.nights.requests import Age, DiffRequest, ExportRequest, RollbackRequest, VacuumRequest
 
 _LIMIT = click.IntRange(1)
 
@@ -87,11 +88,18 @@ def rollback(labels: Uri, version: str, dry_run: bool, limit: int) -> Summary:
     required=True,
     help="Number of versions to keep readable, counted by changes of rows; the newest is one of them.",
 )
+@click.option(
+    "--older-than",
+    type=Age(),
+    default="7d",
+    show_default=True,
+    help="Spare the files of versions that were the newest within this time: 7d, 36h, or 0 to spare none.",
+)
 @click.option("--dry-run", is_flag=True, help="Only print what would be deleted.")
 @click.option("--limit", type=_LIMIT, default=10, show_default=True, help="Files to print.")
-def vacuum(labels: Uri, keep: int, dry_run: bool, limit: int) -> Summary:
+def vacuum(labels: Uri, keep: int, older_than: timedelta, dry_run: bool, limit: int) -> Summary:
     """Delete the files that only older versions need. Runs that are at work lose nothing."""
-    request = VacuumRequest(labels, keep, limit, dry_run)
+    request = VacuumRequest(labels, keep, older_than, limit, dry_run)
     from pipelines.nights.versions import delete_old_files
 
     return delete_old_files(request)

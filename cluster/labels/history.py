@@ -1,9 +1,9 @@
-"""The labels table's past: its commits, the versions that can still be read, rollback, and vacuum.
+"""The labels table's past: its commits, the versions that can still be read, and rollback.
 
 A version is a number in Delta's log. Some versions change rows (a label run, a rollback); others are maintenance (a
 vacuum makes two). `latest-1` is the table before its last change of rows, whatever maintenance came since.
 
-Rollback and vacuum are safe beside each other and beside a run:
+Rollback and vacuum (`cluster.labels.vacuum`) are safe beside each other and beside a run:
 
 - A rollback carries the application transaction of the label job. A run planned before it is refused at its commit. If
   a run commits while the rollback is under way, delta-rs refuses one of the two.
@@ -19,7 +19,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Final, TypedDict
+from typing import Final
 
 import pyarrow.fs
 from deltalake import CommitProperties, Transaction
@@ -36,12 +36,9 @@ RUN: Final = "label run"
 ROLLBACK: Final = "rollback"
 VACUUM: Final = "vacuum"
 
-ORPHAN_HOURS: Final = 7 * 24
-"""Age at which a vacuum deletes data files that no commit names. Killed writers leave them; no commit takes so long."""
-
-_ATTEMPT: Final = "mgc.attempt"
+ATTEMPT: Final = "mgc.attempt"
 _ROLLBACK: Final = "mgc.rollback"
-_VACUUM: Final = "mgc.vacuum"
+VACUUM_FACTS: Final = "mgc.vacuum"
 
 _SAME_ROWS: Final = ("VACUUM", "OPTIMIZE", "SET ", "UNSET ", "ADD ", "DROP ", "FSCK", "CHANGE ")
 """Prefixes of the names of Delta's operations that do not change rows."""
@@ -74,21 +71,6 @@ class Commit:
     model_id: str = ""
     features_id: str = ""
     target: int | None = None
-
-
-@dataclass(frozen=True)
-class Vacuumed:
-    """Files that a vacuum deleted, or would delete.
-
-    Attributes:
-        files: names of the files below the table's folder.
-        size_bytes: total size of the files.
-        oldest: oldest version that is certain to stay readable.
-    """
-
-    files: list[str]
-    size_bytes: int
-    oldest: int
 
 
 def commits(table: LabelsTable) -> list[Commit]:
@@ -148,7 +130,7 @@ def open_version(uri: Uri, version: int) -> LabelsTable:
         LabelsError: its log entry or some of its files were deleted.
     """
     table = LabelsTable(uri, version)
-    if missing := data_files(table) - _files_there(uri).keys():
+    if missing := data_files(table) - files_there(uri).keys():
         raise LabelsError(
             f"{uri}: version {version} can no longer be read: a vacuum deleted {len(missing)} of its files. "
             "`mgc labels history` marks the versions that a vacuum gave up."
@@ -195,7 +177,7 @@ def rollback(uri: Uri, version: int, log: Sequence[Commit], dry_run: bool = Fals
     write_hold(uri, table.version + 1, attempt, undone)
     facts = {"to": version, "held": undone.num_rows}
     properties = CommitProperties(
-        custom_metadata={_ROLLBACK: json.dumps(facts), _ATTEMPT: attempt},
+        custom_metadata={_ROLLBACK: json.dumps(facts), ATTEMPT: attempt},
         app_transactions=[Transaction(APPLICATION, table.version + 1)],
         max_commit_retries=0,
     )
@@ -204,86 +186,15 @@ def rollback(uri: Uri, version: int, log: Sequence[Commit], dry_run: bool = Fals
         with explain(uri, "roll back"):
             table.delta.restore(version, commit_properties=properties)
     except DeltaError as error:
-        failure = _failed(uri, ROLLBACK, error)
+        failure = failed(uri, ROLLBACK, error)
     except StorageError as error:
         failure = error
     # The store's answer may have been lost, or another commit may have replaced ours.
-    made = _version_of(uri, attempt)
+    made = version_of(uri, attempt)
     if made is not None:
         return made
     drop_hold(uri, table.version + 1, attempt)
     raise failure or _overtaken(uri, ROLLBACK)
-
-
-def vacuum(uri: Uri, keep: int, dry_run: bool = False) -> Vacuumed:
-    """Delete the files that only versions before the last `keep` changes of rows need.
-
-    A run in progress loses nothing. No commit names the files that it writes, and a vacuum deletes such files only when
-    they are `ORPHAN_HOURS` old. Files that a commit replaced are deleted at once, but never those of the newest
-    version, which a run reads. A vacuum ignores `_runs` and `_reports`. If the run commits first, the vacuum deletes
-    nothing and fails.
-
-    Args:
-        uri: folder of the labels table.
-        keep: number of versions that stay readable, counted by changes of rows; at least 1.
-        dry_run: whether only to find the files, and delete none.
-
-    Raises:
-        LabelsError: there is no table, or another commit came in the meantime. Nothing was deleted.
-    """
-    table = LabelsTable(uri)
-    log = commits(table)
-    changed = changes(log)[:keep]
-    oldest = changed[-1].version if changed else log[0].version
-    kept = [commit.version for commit in log if commit.version >= oldest and commit.what != VACUUM]
-    # Never keep a version that an earlier vacuum gave up.
-    oldest = max(oldest, given_up(log))
-    sizes = _files_there(uri)
-    # The first pass deletes files that commits replaced, the second also files that no commit names.
-    passes = [
-        _Pass(retention_hours=0, full=False, keep_versions=kept, enforce_retention_duration=False),
-        _Pass(retention_hours=ORPHAN_HOURS, full=True, keep_versions=kept, enforce_retention_duration=False),
-    ]
-    doomed: set[str] = set()
-    for options in passes:
-        with explain(uri, "vacuum"):
-            # The answer also names files that an earlier vacuum deleted.
-            found = sizes.keys() & set(table.delta.vacuum(dry_run=True, **options)) - doomed
-        if found and not dry_run:
-            try:
-                _delete(table, found, {"oldest": oldest, "keep": keep}, options)
-            except LabelsError:
-                if not doomed:
-                    raise
-                # Another commit came after the first pass. Files left by killed writers can wait for the next vacuum.
-                break
-        doomed |= found
-    return Vacuumed(sorted(doomed), sum(sizes[name] for name in doomed), oldest)
-
-
-class _Pass(TypedDict):
-    """Arguments of delta-rs for one pass of a vacuum."""
-
-    retention_hours: int
-    full: bool
-    keep_versions: list[int]
-    enforce_retention_duration: bool
-
-
-def _delete(table: LabelsTable, names: set[str], facts: Mapping[str, int], options: _Pass) -> None:
-    """Run one pass of a vacuum. It makes two commits, the first of them before it deletes anything."""
-    attempt = uuid.uuid4().hex
-    metadata = {_VACUUM: json.dumps(facts), _ATTEMPT: attempt}
-    properties = CommitProperties(custom_metadata=metadata, max_commit_retries=0)
-    try:
-        with explain(table.uri, "vacuum"):
-            table.delta.vacuum(dry_run=False, commit_properties=properties, **options)
-    except (DeltaError, StorageError) as error:
-        # If all files are gone, only the second commit is missing, because a run took its version. Nothing is wrong.
-        if _version_of(table.uri, attempt) is None or names & _files_there(table.uri).keys():
-            if isinstance(error, StorageError):
-                raise
-            raise _failed(table.uri, VACUUM, error) from None
 
 
 def _commit(entry: Mapping[str, object]) -> Commit:
@@ -299,7 +210,7 @@ def _commit(entry: Mapping[str, object]) -> Commit:
     if operation.startswith("VACUUM"):
         found = {"files": metrics.get("numFilesToDelete"), "bytes": metrics.get("sizeOfDataToDelete")}
         counts = {name: _whole(value) for name, value in found.items() if value is not None}
-        oldest = _mapping(entry.get(_VACUUM)).get("oldest")
+        oldest = _mapping(entry.get(VACUUM_FACTS)).get("oldest")
         return replace(plain, what=VACUUM, counts=counts, target=oldest if isinstance(oldest, int) else None)
     if operation == "RESTORE":
         target = str(_mapping(entry.get("operationParameters")).get("version"))
@@ -347,18 +258,18 @@ def _mapping(value: object) -> dict[str, object]:
     return value if isinstance(value, dict) else {}
 
 
-def _files_there(uri: Uri) -> dict[str, int]:
-    """Return names and sizes of the files directly below the table's folder."""
+def files_there(uri: Uri) -> dict[str, pyarrow.fs.FileInfo]:
+    """Return the files directly below the table's folder, by name."""
     with explain(uri, "list"):
         infos = uri.filesystem.get_file_info(pyarrow.fs.FileSelector(uri.path))
-    return {info.base_name: info.size for info in infos if info.is_file}
+    return {info.base_name: info for info in infos if info.is_file}
 
 
-def _version_of(uri: Uri, attempt: str) -> int | None:
+def version_of(uri: Uri, attempt: str) -> int | None:
     """Return the version that an attempt to commit made, or None if it made none."""
     with explain(uri, "read the history of"):
         history = LabelsTable(uri).delta.history(50)
-    return next((int(entry["version"]) for entry in history if entry.get(_ATTEMPT) == attempt), None)
+    return next((int(entry["version"]) for entry in history if entry.get(ATTEMPT) == attempt), None)
 
 
 def _overtaken(uri: Uri, what: str) -> LabelsError:
@@ -368,7 +279,8 @@ def _overtaken(uri: Uri, what: str) -> LabelsError:
     )
 
 
-def _failed(uri: Uri, what: str, error: DeltaError) -> LabelsError:
+def failed(uri: Uri, what: str, error: DeltaError) -> LabelsError:
+    """Return the error for a commit that delta-rs refused."""
     text = redact(" ".join(str(error).split()))[:300].rstrip(".")
     return LabelsError(
         f"{uri}: the {what} failed and the table's rows are unchanged ({text}). Another commit may have come in the "

@@ -168,12 +168,14 @@ class VacuumRequest:
     Attributes:
         labels: folder of the labels table.
         keep: number of versions that stay readable.
+        older_than: age of the youngest files to delete.
         limit: largest number of files to name.
         dry_run: whether only to name the files.
     """
 
     labels: Uri
     keep: int
+    older_than: timedelta
     limit: int
     dry_run: bool
 
@@ -197,6 +199,23 @@ class ExportRequest:
     version: str
     limit: int | None
     overwrite: bool
+
+
+class Age(click.ParamType[timedelta]):
+    """An age in days or hours, such as 7d or 36h; 0 for none."""
+
+    name = "AGE"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """Parse an age."""
+        if isinstance(value, timedelta):
+            return value
+        found = re.fullmatch(r"0|(\d{1,5})([dh])", str(value))
+        if found is None:
+            self.fail(f"{value!r} is not an age; write 7d for days, 36h for hours, or 0.", param, ctx)
+        if found[1] is None:
+            return timedelta()
+        return timedelta(days=int(found[1])) if found[2] == "d" else timedelta(hours=int(found[1]))
 
 
 class TimeOfDay(click.ParamType[datetime]):

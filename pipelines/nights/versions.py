@@ -8,8 +8,9 @@ import click
 
 from cluster.labels.diff import DifferenceFile, diff, find_corrections, track_rows
 from cluster.labels.export import export
-from cluster.labels.history import commits, find_version, open_version, rollback, vacuum
+from cluster.labels.history import commits, find_version, open_version, rollback
 from cluster.labels.table import LabelsTable
+from cluster.labels.vacuum import vacuum
 from cluster.storage.uri import Uri
 from mgc.units import format_bytes
 from pipelines.command.console import open_console
@@ -60,7 +61,7 @@ def roll_back(request: RollbackRequest) -> Summary:
 
 def delete_old_files(request: VacuumRequest) -> Summary:
     """Delete the files that only old versions need, and name some of them."""
-    done = vacuum(request.labels, request.keep, request.dry_run)
+    done = vacuum(request.labels, request.keep, request.older_than, request.dry_run)
     for name in done.files[: request.limit]:
         click.echo(name)
     if len(done.files) > request.limit:
@@ -70,7 +71,10 @@ def delete_old_files(request: VacuumRequest) -> Summary:
         f"{len(done.files)} files, {format_bytes(done.size_bytes)} {verb}; versions from {done.oldest} on stay "
         f"readable -> {request.labels}"
     )
+    if done.spared is not None:
+        say(f"{done.spared.files} younger files are spared until {done.spared.until:%Y-%m-%d %H:%M} UTC")
     counts = {"files": len(done.files), "bytes": done.size_bytes, "oldest_version": done.oldest}
+    counts["spared"] = 0 if done.spared is None else done.spared.files
     return Summary("dry_run" if request.dry_run else "done", counts, _outputs(request.labels))
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from cluster.labels.history import vacuum
 from cluster.labels.plan import Plan
 from cluster.labels.table import CommittedRun, LabelsTable
+from cluster.labels.vacuum import vacuum
 from cluster.storage.uri import Uri
 from cluster.tables.catalog import write_catalog
 from mgc.bundle import load_bundle
@@ -23,6 +23,7 @@ from pipelines import label
 from pipelines.command.job import run
 from pipelines.nights.report import report_uri
 from tests.support.nights import catalog, held, night
+from tests.support.versions import AT_ONCE
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def table(tmp_path: Path) -> Uri:
 
 def clean(uri: Uri) -> None:
     """Two commits, and no version is left but the last."""
-    assert vacuum(uri, 1).files
+    assert vacuum(uri, 1, AT_ONCE).files
 
 
 def relabel(uri: Uri) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +17,10 @@ from tests.support.nights import NOW
 
 Run = Callable[..., tuple[int, dict[str, Any], str, str]]
 """`mgc labels …` → exit code, summary, the rest of stdout, stderr."""
+
+
+AT_ONCE = timedelta()
+"""For a vacuum that spares no young files."""
 
 
 def row(track: str, genre: str | None = "Rock", confidence: float | None = 0.75, **others: Any) -> dict[str, Any]:
@@ -54,3 +60,15 @@ def nights(uri: Uri, count: int = 4) -> list[list[dict[str, Any]]]:
         rows = [row("a", content_tag=str(number), model_id=model), row("b", model_id=model)]
         write(uri, *rows, **{"mgc.run_id": f"run-{number}"})
     return [contents(uri, version) for version in range(count)]
+
+
+def backdate(uri: Uri, version: int, days: float) -> None:
+    """Make a commit of a table on this disk older, with what it says of its files."""
+    log = uri.local / "_delta_log" / f"{version:020}.json"
+    actions = [json.loads(line) for line in log.read_text().splitlines()]
+    for action in actions:
+        [facts] = action.values()
+        for name in ("timestamp", "modificationTime", "deletionTimestamp"):
+            if name in facts:
+                facts[name] -= round(timedelta(days=days).total_seconds() * 1000)
+    log.write_text("\n".join(map(json.dumps, actions)))

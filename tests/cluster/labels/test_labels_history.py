@@ -13,14 +13,15 @@ from deltalake import DeltaTable
 
 from cluster.labels.diff import track_rows
 from cluster.labels.export import export
-from cluster.labels.history import commits, find_version, vacuum
+from cluster.labels.history import commits, find_version
 from cluster.labels.table import LabelsTable
+from cluster.labels.vacuum import vacuum
 from cluster.storage.uri import Uri
 from mgc.errors import ErrorKind, StorageError
 from pipelines.cli import find
 from pipelines.command.job import run
 from tests.support.nights import NOW, night, planned, refusal, stage
-from tests.support.versions import Run, contents, nights, row, write
+from tests.support.versions import AT_ONCE, Run, contents, nights, row, write
 
 
 class TestCommandLine:
@@ -114,7 +115,7 @@ class TestHistory:
 
     def test_names_of_versions(self, uri: Uri) -> None:
         nights(uri, 3)
-        vacuum(uri, 1)
+        vacuum(uri, 1, AT_ONCE)
         log = commits(LabelsTable(uri))
         assert log[0].version == 4
         found = {text: find_version(text, log, uri) for text in ("0", "latest", "latest-0", "latest-1", "latest-2")}
@@ -159,7 +160,7 @@ class TestShow:
 
     def test_a_past_that_is_vacuumed_away(self, uri: Uri) -> None:
         nights(uri)
-        vacuum(uri, 2)
+        vacuum(uri, 2, AT_ONCE)
         rows = track_rows(uri, "a", commits(LabelsTable(uri)), 10)
         assert [(each.commit.version, each.exact) for each in rows] == [(3, True), (2, False)]
 
@@ -189,7 +190,7 @@ def test_in_the_object_store(bucket_uri: str, mgc_labels: Run) -> None:
     stage(table, plan)
     assert mgc_labels("rollback", uri, "latest-1")[1]["counts"] == {"from": 2, "to": 1, "version": 3}
     assert "version 3" in refusal(table.commit, plan, plan.key, NOW)
-    code, summary, _, _ = mgc_labels("vacuum", uri, "--keep", "2")
+    code, summary, _, _ = mgc_labels("vacuum", uri, "--keep", "2", "--older-than", "0")
     assert (code, summary["counts"]["files"], summary["counts"]["oldest_version"]) == (0, 1, 2)
     assert summary["counts"]["bytes"] > 0
     assert "vacuum" in mgc_labels("rollback", uri, "0")[3]

@@ -9,11 +9,12 @@ import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from cluster.labels.history import commits, rollback, vacuum
+from cluster.labels.history import commits, rollback
 from cluster.labels.table import LabelsTable
+from cluster.labels.vacuum import vacuum
 from cluster.storage.uri import Uri
 from tests.support.nights import NOW, held, night, planned, reasons, refusal, stage
-from tests.support.versions import Run, contents, nights, row, write
+from tests.support.versions import AT_ONCE, Run, contents, nights, row, write
 
 
 class TestRollback:
@@ -73,7 +74,7 @@ class TestRollback:
 
         def too_late(self: DeltaTable, *args: Any, **options: Any) -> Any:
             if other == "vacuum":
-                vacuum(uri, 3)
+                vacuum(uri, 3, AT_ONCE)
             else:
                 night(uri, {"a": "3" if other == "append" else "9", "b": "1", "c": "1"}, model="model-3")
             return restore(self, *args, **options)
@@ -112,7 +113,7 @@ class TestRollback:
 
     def test_to_what_is_vacuumed_away_is_refused(self, uri: Uri, mgc_labels: Run) -> None:
         held_by = nights(uri)
-        vacuum(uri, 2)
+        vacuum(uri, 2, AT_ONCE)
         for dry in ([], ["--dry-run"]):
             code, _, _, said = mgc_labels("rollback", uri, "0", *dry)
             assert code == 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,25 +12,28 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from cluster.labels.diff import diff
-from cluster.labels.history import commits, open_version, rollback, vacuum
+from cluster.labels.history import commits, open_version, rollback
 from cluster.labels.table import LabelsTable
+from cluster.labels.vacuum import Spared, vacuum
 from cluster.storage import files
 from cluster.storage.uri import Uri
 from cluster.tables.parquet import write_part
 from tests.support.nights import NOW, heard, held, night, planned, refusal, stage
-from tests.support.versions import Run, contents, nights
+from tests.support.versions import AT_ONCE, Run, backdate, contents, nights
 
 
 class TestVacuum:
     def test_the_last_versions_stay(self, uri: Uri, mgc_labels: Run) -> None:
         held_by = nights(uri, 5)
         before = set(files.list_uris(uri))
-        code, summary, printed, _ = mgc_labels("vacuum", uri, "--keep", "2", "--dry-run", "--limit", "2")
+        code, summary, printed, _ = mgc_labels(
+            "vacuum", uri, "--keep", "2", "--older-than", "0", "--dry-run", "--limit", "2"
+        )
         assert (code, summary["status"]) == (0, "dry_run")
         assert len(printed.splitlines()) == 3
         assert "and 1 more" in printed
         assert set(files.list_uris(uri)) == before
-        code, done, _, _ = mgc_labels("vacuum", uri, "--keep", "2")
+        code, done, _, _ = mgc_labels("vacuum", uri, "--keep", "2", "--older-than", "0")
         assert (code, done["status"], done["counts"]) == (0, "done", summary["counts"])
         gone = before - set(files.list_uris(uri))
         assert len(gone) == done["counts"]["files"] == 3
@@ -38,7 +43,7 @@ class TestVacuum:
         for version in range(3):
             assert f"version {version} can no longer be read" in refusal(open_version, uri, version)
         # Its own commits are no versions to keep, and a second one finds nothing to do.
-        again = vacuum(uri, 2)
+        again = vacuum(uri, 2, AT_ONCE)
         assert (again.files, again.size_bytes, again.oldest) == ([], 0, 3)
         version = LabelsTable(uri).version
         assert rollback(uri, 3, commits(LabelsTable(uri))) == version + 1
@@ -47,15 +52,60 @@ class TestVacuum:
     def test_what_a_rollback_brought_back_stays(self, uri: Uri) -> None:
         held_by = nights(uri)
         rollback(uri, 0, commits(LabelsTable(uri)))
-        assert len(vacuum(uri, 1).files) == 3
+        assert len(vacuum(uri, 1, AT_ONCE).files) == 3
         assert contents(uri) == held_by[0]
         night(uri, {"a": "9", "b": "1"}, model="model-0")
         assert contents(uri, 0) == held_by[0]
 
+    def test_versions_of_the_last_week_stay(self, uri: Uri, mgc_labels: Run) -> None:
+        """Versions 0 to 2 are old. Version 2 was the newest until two days ago."""
+        held_by = nights(uri, 5)
+        for version, days in enumerate((30, 20, 10, 2, 1)):
+            backdate(uri, version, days)
+        code, summary, _, said = mgc_labels("vacuum", uri, "--keep", "1")
+        assert code == 0
+        assert summary["counts"]["files"] == 2
+        assert summary["counts"]["spared"] == 2
+        assert summary["counts"]["oldest_version"] == 2
+        # The newest version replaced the last of them yesterday.
+        until = datetime.now(UTC) + timedelta(days=6)
+        assert re.search(rf"\b2 younger files .*{until:%Y-%m-%d}", said)
+        assert [contents(uri, version) for version in (2, 3, 4)] == held_by[2:]
+        # It is no promise for longer than asked.
+        assert vacuum(uri, 1, timedelta(hours=36)).oldest == 3
+        newest = next(commit for commit in commits(LabelsTable(uri)) if commit.changes_rows)
+        assert vacuum(uri, 1, timedelta(hours=36)).spared == Spared(1, newest.at + timedelta(hours=36))
+        assert vacuum(uri, 1, AT_ONCE).oldest == 4
+
+    def test_clocks_that_differ_spare_more(self, uri: Uri) -> None:
+        """The writer of version 1 lived a month ahead, that of version 3 a month behind."""
+        nights(uri, 5)
+        for version, days in enumerate((20, -30, 10, 40, 8)):
+            backdate(uri, version, days)
+        assert vacuum(uri, 1).oldest == 0
+        assert vacuum(uri, 1).files == []
+
+    def test_new_tables_lose_nothing(self, uri: Uri, mgc_labels: Run) -> None:
+        held_by = nights(uri, 4)
+        code, summary, _, said = mgc_labels("vacuum", uri, "--keep", "1", "--dry-run")
+        assert (code, summary["counts"]["files"], summary["counts"]["spared"]) == (0, 0, 3)
+        assert "3 younger files" in said
+        assert vacuum(uri, 1).files == []
+        # So it gave no version up.
+        assert rollback(uri, 0, commits(LabelsTable(uri))) == 4
+        assert contents(uri) == held_by[0]
+
+    @pytest.mark.parametrize("age", ["7", "d", "-1d", "1w", "7 d", "0d0", "1.5d", "", "999999d"])
+    def test_what_is_no_age(self, age: str, uri: Uri, mgc_labels: Run) -> None:
+        nights(uri, 1)
+        code, _, _, said = mgc_labels("vacuum", uri, "--keep", "1", "--older-than", age)
+        assert code == 2
+        assert "--older-than" in said
+
     def test_a_larger_number_later_promises_nothing(self, uri: Uri) -> None:
         nights(uri)
-        assert vacuum(uri, 1).oldest == 3
-        assert vacuum(uri, 4).oldest == 3
+        assert vacuum(uri, 1, AT_ONCE).oldest == 3
+        assert vacuum(uri, 4, AT_ONCE).oldest == 3
 
     @pytest.mark.parametrize("appending", [False, True], ids=["merging", "appending"])
     def test_a_run_that_commits_at_this_moment_loses_nothing(
@@ -74,7 +124,7 @@ class TestVacuum:
         enter = LabelsTable._enter
 
         def after_the_vacuum(self: LabelsTable, *args: Any, **options: Any) -> None:
-            assert len(vacuum(uri, 1).files) == 3
+            assert len(vacuum(uri, 1, AT_ONCE).files) == 3
             enter(self, *args, **options)
 
         monkeypatch.setattr(LabelsTable, "_enter", after_the_vacuum)
@@ -92,7 +142,11 @@ class TestVacuum:
         aside.parent.mkdir()
         aside.write_text("x")
         os.utime(aside, (NOW.timestamp(), NOW.timestamp()))
-        assert vacuum(uri, 2).files == ["part-old.parquet"]
+        done = vacuum(uri, 2, AT_ONCE)
+        assert done.files == ["part-old.parquet"]
+        assert done.spared is not None
+        assert done.spared.files == 1
+        assert timedelta(days=6, hours=23) < done.spared.until - datetime.now(UTC) <= timedelta(days=7)
         assert young.exists()
         assert aside.exists()
 
@@ -107,7 +161,7 @@ class TestVacuum:
             return real(self, *args, **options)
 
         monkeypatch.setattr(DeltaTable, "vacuum", too_late)
-        assert "vacuum" in refusal(vacuum, uri, 1)
+        assert "vacuum" in refusal(vacuum, uri, 1, AT_ONCE)
         assert before <= set(files.list_uris(uri))
 
     def test_a_commit_that_comes_while_it_deletes(self, uri: Uri, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,4 +176,4 @@ class TestVacuum:
             return real(self, *args, **options)
 
         monkeypatch.setattr(DeltaTable, "vacuum", interrupted)
-        assert len(vacuum(uri, 2).files) == 2
+        assert len(vacuum(uri, 2, AT_ONCE).files) == 2

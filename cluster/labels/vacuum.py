@@ -1,0 +1,171 @@
+"""Vacuum: delete the files that only old versions of the labels table need."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypedDict
+
+from deltalake import CommitProperties
+from deltalake.exceptions import DeltaError
+
+from cluster.labels.history import (
+    ATTEMPT,
+    VACUUM,
+    VACUUM_FACTS,
+    Commit,
+    changes,
+    commits,
+    failed,
+    files_there,
+    given_up,
+    version_of,
+)
+from cluster.labels.table import LabelsTable
+from cluster.storage.failures import explain
+from cluster.storage.uri import Uri
+from mgc.errors import LabelsError, StorageError
+
+ORPHAN_AGE: Final = timedelta(days=7)
+"""Age at which a vacuum deletes data files that no commit names. Killed writers leave them; no commit takes so long."""
+
+VACUUM_AGE: Final = timedelta(days=7)
+"""Age at which a vacuum deletes files that a commit replaced, unless it is told another."""
+
+
+@dataclass(frozen=True)
+class Spared:
+    """Files that a vacuum leaves because they are young.
+
+    Attributes:
+        files: number of files.
+        until: time after which a vacuum deletes all of them.
+    """
+
+    files: int
+    until: datetime
+
+
+@dataclass(frozen=True)
+class Vacuumed:
+    """Files that a vacuum deleted, or would delete.
+
+    Attributes:
+        files: names of the files below the table's folder.
+        size_bytes: total size of the files.
+        oldest: oldest version that is certain to stay readable.
+        spared: files that are only too young; None if there are none.
+    """
+
+    files: list[str]
+    size_bytes: int
+    oldest: int
+    spared: Spared | None = None
+
+
+def vacuum(uri: Uri, keep: int, older_than: timedelta = VACUUM_AGE, dry_run: bool = False) -> Vacuumed:
+    """Delete the files that only versions before the last `keep` changes of rows need.
+
+    A version that was the newest less than `older_than` ago also keeps its files, so a rollback to it stays possible.
+
+    A run in progress loses nothing. No commit names the files that it writes, and a vacuum deletes such files only when
+    they are `ORPHAN_AGE` old. It never deletes files of the newest version, which a run reads. A vacuum ignores `_runs`
+    and `_reports`. If the run commits first, the vacuum deletes nothing and fails.
+
+    Args:
+        uri: folder of the labels table.
+        keep: number of versions that stay readable, counted by changes of rows; at least 1.
+        older_than: age of the youngest files to delete, at least zero: the time since the version after the last one
+            that needs them.
+        dry_run: whether only to find the files, and delete none.
+
+    Raises:
+        LabelsError: there is no table, or another commit came in the meantime. Nothing was deleted.
+    """
+    table = LabelsTable(uri)
+    log = commits(table)
+    # Never keep a version that an earlier vacuum gave up.
+    asked = max(_oldest_of(log, keep), given_up(log))
+    oldest = max(min(asked, _newest_at(log, datetime.now(UTC) - older_than)), given_up(log))
+    there = files_there(uri)
+    # The first pass deletes files that commits replaced, the second also files that no commit names.
+    passes = [_pass(log, oldest, older_than, full=False), _pass(log, oldest, max(older_than, ORPHAN_AGE), full=True)]
+    doomed: set[str] = set()
+    for options in passes:
+        found = _dry_run(table, options) & there.keys() - doomed
+        if found and not dry_run:
+            try:
+                _delete(table, found, {"oldest": oldest, "keep": keep}, options)
+            except LabelsError:
+                if not doomed:
+                    raise
+                # Another commit came after the first pass. Files left by killed writers can wait for the next vacuum.
+                break
+        doomed |= found
+    replaced = _dry_run(table, _pass(log, asked, timedelta(), full=False)) & there.keys() - doomed
+    orphans = _dry_run(table, _pass(log, asked, timedelta(), full=True)) & there.keys() - doomed - replaced
+    ripe = [there[name].mtime + max(older_than, ORPHAN_AGE) for name in orphans]
+    # What is replaced was replaced by the last change of rows or before.
+    ripe += [changes(log)[0].at + older_than] if replaced else []
+    spared = Spared(len(replaced | orphans), max(ripe)) if ripe else None
+    return Vacuumed(sorted(doomed), sum(there[name].size for name in doomed), oldest, spared)
+
+
+def _oldest_of(log: Sequence[Commit], keep: int) -> int:
+    """Return the oldest of the last `keep` versions, counted by changes of rows."""
+    changed = changes(log)[:keep]
+    return changed[-1].version if changed else log[0].version
+
+
+def _newest_at(log: Sequence[Commit], moment: datetime) -> int:
+    """Return the version that was the newest at a moment, or the oldest of the log.
+
+    The clocks of writers may differ. So the search begins at the oldest version, and ends at the first younger one.
+    """
+    newest = log[-1].version
+    for commit in reversed(changes(log)):
+        if commit.at > moment:
+            break
+        newest = commit.version
+    return newest
+
+
+class _Pass(TypedDict):
+    """Arguments of delta-rs for one pass of a vacuum."""
+
+    retention_hours: int
+    full: bool
+    keep_versions: list[int]
+    enforce_retention_duration: bool
+
+
+def _pass(log: Sequence[Commit], oldest: int, age: timedelta, full: bool) -> _Pass:
+    kept = [commit.version for commit in log if commit.version >= oldest and commit.what != VACUUM]
+    # delta-rs counts whole hours. Rounding up spares files.
+    hours = -(-age // timedelta(hours=1))
+    return _Pass(retention_hours=hours, full=full, keep_versions=kept, enforce_retention_duration=False)
+
+
+def _dry_run(table: LabelsTable, options: _Pass) -> set[str]:
+    """Return the files that a pass would delete, and some that an earlier vacuum deleted."""
+    with explain(table.uri, "vacuum"):
+        return set(table.delta.vacuum(dry_run=True, **options))
+
+
+def _delete(table: LabelsTable, names: set[str], facts: Mapping[str, int], options: _Pass) -> None:
+    """Run one pass of a vacuum. It makes two commits, the first of them before it deletes anything."""
+    attempt = uuid.uuid4().hex
+    metadata = {VACUUM_FACTS: json.dumps(facts), ATTEMPT: attempt}
+    properties = CommitProperties(custom_metadata=metadata, max_commit_retries=0)
+    try:
+        with explain(table.uri, "vacuum"):
+            table.delta.vacuum(dry_run=False, commit_properties=properties, **options)
+    except (DeltaError, StorageError) as error:
+        # If all files are gone, only the second commit is missing, because a run took its version. Nothing is wrong.
+        if version_of(table.uri, attempt) is None or names & files_there(table.uri).keys():
+            if isinstance(error, StorageError):
+                raise
+            raise failed(table.uri, VACUUM, error) from None
