@@ -16,6 +16,7 @@ from cluster.session.connect import connect
 from cluster.session.profiles import Profile
 from tests.schedule import OneRay
 from tests.support import fault_proxy
+from tests.support.http_messages import Keys
 from tests.support.object_store import ObjectStore, running
 from tests.support.ray_head import RayHead
 from tests.support.ray_head import running as running_ray
@@ -51,7 +52,8 @@ def direct_store() -> Iterator[ObjectStore]:
 @pytest.fixture(scope="session")
 def store_proxy(direct_store: ObjectStore) -> Iterator[fault_proxy.Proxy]:
     """The proxy between the store and all who use it: it counts requests, and breaks them while it is armed."""
-    with fault_proxy.running(direct_store.endpoint_url) as proxy:
+    keys = Keys(direct_store.access_key, direct_store.secret_key, direct_store.region)
+    with fault_proxy.running(direct_store.endpoint_url, keys) as proxy:
         yield proxy
 
 

@@ -28,6 +28,7 @@ from deltalake.exceptions import DeltaError
 from cluster.labels.holds import drop_hold, find_undone, write_hold
 from cluster.labels.table import APPLICATION, LabelsTable
 from cluster.labels.table import RUN as RUN_FACTS
+from cluster.storage.conditional_put import require_conditional_put
 from cluster.storage.failures import explain, redact
 from cluster.storage.uri import Uri
 from mgc.errors import LabelsError, MgcError, StorageError
@@ -172,6 +173,7 @@ def rollback(uri: Uri, version: int, log: Sequence[Commit], dry_run: bool = Fals
         raise LabelsError(f"{uri}: the table already equals version {version}; there is nothing to roll back.")
     if dry_run:
         return table.version
+    require_conditional_put(uri)
     attempt = uuid.uuid4().hex
     undone = find_undone(table.dataset(), restored.dataset())
     write_hold(uri, table.version + 1, attempt, undone)

@@ -10,6 +10,7 @@ Two runs planned from the same version cannot both commit:
   the same application came after the version that was planned against.
 - delta-rs does not look at transactions before that version, and a commit that loses the race to create the table would
   enter itself as version 1. So the commit checks the version that it finds, and creates a table without retries.
+- A store without conditional puts is refused (`cluster.storage.conditional_put`).
 - Some stores' conditional put is not atomic: two writers at the same moment may both be told that they succeeded. This
   was seen with Swift, where the later one replaces the earlier one's log entry. So the commit finally checks whether it
   is in the log.
@@ -42,6 +43,7 @@ from cluster.labels.policy import Policy
 from cluster.labels.rows import COMMITTED, FIND_KEPT, FORMAT_KEY, Rows, rows_of
 from cluster.labels.run_folder import RunFolder
 from cluster.storage import files
+from cluster.storage.conditional_put import require_conditional_put
 from cluster.storage.failures import explain, redact
 from cluster.storage.uri import Uri
 from cluster.tables.parquet import reading
@@ -219,6 +221,7 @@ class LabelsTable:
         """
         if plan.empty:
             return CommittedRun(self.version, RunCounts(**plan.counts.to_json()))
+        require_conditional_put(self.uri)
         self._refuse_overtaken(plan)
         attempt = uuid.uuid4().hex
         try:

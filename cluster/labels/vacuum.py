@@ -25,6 +25,7 @@ from cluster.labels.history import (
     version_of,
 )
 from cluster.labels.table import LabelsTable
+from cluster.storage.conditional_put import require_conditional_put
 from cluster.storage.failures import explain
 from cluster.storage.uri import Uri
 from mgc.errors import LabelsError, StorageError
@@ -87,6 +88,8 @@ def vacuum(uri: Uri, keep: int, older_than: timedelta = VACUUM_AGE, dry_run: boo
     """
     table = LabelsTable(uri)
     log = commits(table)
+    if not dry_run:
+        require_conditional_put(uri)
     # Never keep a version that an earlier vacuum gave up.
     asked = max(_oldest_of(log, keep), given_up(log))
     oldest = max(min(asked, _newest_at(log, datetime.now(UTC) - older_than)), given_up(log))

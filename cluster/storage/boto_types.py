@@ -118,8 +118,8 @@ class S3Client(Protocol):
     def get_object(self, *, Bucket: str, Key: str, **arguments: str) -> ObjectAnswer:
         """Read an object, or a `Range` of it."""
 
-    def put_object(self, *, Bucket: str, Key: str, Body: bytes) -> object:
-        """Write an object."""
+    def put_object(self, *, Bucket: str, Key: str, Body: bytes, **arguments: str) -> object:
+        """Write an object, with `IfNoneMatch="*"` only if there is none yet."""
 
     def upload_fileobj(self, file: IO[bytes], bucket: str, key: str) -> None:
         """Write an object in parts of 8 MiB. It appears when all parts are there."""

@@ -16,6 +16,7 @@ from cluster.session.connect import connect
 from cluster.session.profiles import Profile
 from cluster.session.progress import ProgressHandle, watch_progress
 from cluster.storage import files
+from cluster.storage.conditional_put import require_conditional_put
 from cluster.storage.uri import Uri
 from cluster.streams.listening import ListenRequest, stage_labels
 from mgc.errors import LabelsError, MgcError
@@ -54,6 +55,7 @@ def _label(request: LabelRequest, limits: Thresholds, guard: Guard) -> Summary:
     plan, labels = night.plan, night.table.uri
     if plan.empty:
         return _up_to_date(plan, labels, {"labels": str(labels)})
+    require_conditional_put(labels)
     say(_describe_plan(plan))
     for left in reversed(range(_MOST_PASSES)):
         try:

@@ -18,7 +18,7 @@ from cluster.storage.uri import Uri
 from mgc.errors import LabelsError
 from pipelines.nights.label import label
 from pipelines.nights.requests import LabelRequest, NightRequest
-from tests.support.flips import flipped
+from tests.support.damage import flip_bit
 from tests.support.good_files import good_files
 from tests.support.nights import held
 
@@ -44,7 +44,7 @@ def night(ray_session: Profile, music: Uri, tmp_path: Path) -> LabelRequest:
 def damage(folder: Uri) -> None:
     """Flip a bit in every file."""
     for uri in files.list_uris(folder):
-        files.write_bytes(uri, flipped(files.read_bytes(uri), 0, 100))
+        files.write_bytes(uri, flip_bit(files.read_bytes(uri), 0, 100))
 
 
 def damage_plans(monkeypatch: pytest.MonkeyPatch, times: int) -> None:

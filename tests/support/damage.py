@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -42,6 +43,14 @@ def damaged_files(count: int, seed: int, good: Sequence[GoodFile]) -> Iterator[D
 def damaged_file(damage: str, file: GoodFile, good: Sequence[GoodFile], rng: Generator) -> Damaged:
     """One file, damaged so; `name` is only that of the file."""
     return DAMAGES[damage](file, good, rng)
+
+
+def flip_bit(data: bytes, seed: int, below: int = 0) -> bytes:
+    """Any data with one bit flipped, anywhere or in the first bytes."""
+    bit = random.Random(seed).randrange((below or len(data)) * 8)
+    changed = bytearray(data)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
 
 
 def _truncated(file: GoodFile, good: Sequence[GoodFile], rng: Generator) -> Damaged:

@@ -30,22 +30,27 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
+from tests.support.http_messages import Body, Keys, body_of, read_head, sign_without, without_header
+
 STALL_SECONDS: Final = 60.0
 """How long a proxy that says nothing waits for the client to hang up."""
 
 
 class Fault(enum.Enum):
-    """What goes wrong with a request. The first four answer without asking the store."""
+    """What goes wrong with a request. The first five answer without asking the store."""
 
     SLOW_DOWN = "503 Slow Down"
     ERROR = "500 Internal Server Error"
     DENIED = "403 Forbidden"
     ARCHIVED = "403 Not Restored"
+    NOT_IMPLEMENTED = "501 Not Implemented"
+    UNCONDITIONAL = "the store does not see If-None-Match"
     RESET = "the connection is reset before an answer"
     SILENCE = "no answer comes"
     HALF_BODY = "the connection is closed after half of the body"
     STALL = "after half of the body nothing comes any more"
     BARE_ETAG = "the answer's ETag has no quotes"
+    LOST = "the store does as it is asked, and its answer does not come"
 
 
 TRANSIENT: Final = (Fault.SLOW_DOWN, Fault.ERROR, Fault.RESET, Fault.HALF_BODY)
@@ -56,6 +61,7 @@ _CODES: Final = {
     Fault.ERROR: "InternalError",
     Fault.DENIED: "AccessDenied",
     Fault.ARCHIVED: "InvalidObjectState",
+    Fault.NOT_IMPLEMENTED: "NotImplemented",
 }
 
 
@@ -155,8 +161,11 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def running(store_url: str) -> Iterator[Proxy]:
-    """A proxy before a store (`http://host:port`) for the length of a `with` block; it ends with this process."""
+def running(store_url: str, keys: Keys | None = None) -> Iterator[Proxy]:
+    """A proxy before a store (`http://host:port`) for the length of a `with` block; it ends with this process.
+
+    It needs the keys of the store's users for the fault that alters a request, which it then signs anew.
+    """
     ours, theirs = zip(*(socket.socketpair() for _ in range(2)), strict=True)
     ends = [end.fileno() for end in theirs]
     code = "import sys; from tests.support.fault_proxy import serve; serve(sys.argv[1], *map(int, sys.argv[2:]))"
@@ -170,7 +179,9 @@ def running(store_url: str) -> Iterator[Proxy]:
             end.close()
         control, calls = (Connection(end.detach()) for end in ours)
         try:
-            yield Proxy(control.recv(), control, calls)
+            proxy = Proxy(control.recv(), control, calls)
+            proxy._ask("know", keys)
+            yield proxy
         finally:
             # Its control connection at its end, the process ends.
             with contextlib.suppress(OSError):
@@ -195,30 +206,6 @@ def serve(store_url: str, control_fd: int, calls_fd: int) -> None:
                     return
 
 
-class _Body(NamedTuple):
-    """How the end of a body is known: by its length, by chunks, or (neither) by the end of the connection."""
-
-    length: int | None
-    chunked: bool = False
-
-    def read(self, stream: BinaryIO) -> Iterator[bytes]:
-        """The body as it stands on the wire."""
-        if self.chunked:
-            size = -1
-            while size:
-                line = stream.readline()
-                size = int(line.partition(b";")[0], 16)
-                yield line + stream.read(size) + stream.readline()
-            return
-        left = self.length
-        while left is None or left > 0:
-            data = stream.read1(65536 if left is None else min(left, 65536))  # type: ignore[attr-defined]
-            if not data:
-                return
-            left = None if left is None else left - len(data)
-            yield data
-
-
 class _Relay:
     """The proxy itself. A thread serves a client's connection, which is kept; the store's ends with each answer."""
 
@@ -228,8 +215,12 @@ class _Relay:
         self._calls, self._calls_lock = calls, threading.Lock()
         self._lock = threading.Lock()
         self._faults: list[tuple[int, Faults, bool]] = []
+        self._keys: Keys | None = None
         self._asked: Counter[tuple[int, str, str, str]] = Counter()
         self._seen: list[Request] = []
+
+    def know(self, keys: Keys | None) -> None:
+        self._keys = keys
 
     def arm(self, faults: list[tuple[int, Faults, bool]]) -> None:
         with self._lock:
@@ -258,14 +249,14 @@ class _Relay:
     def _serve(self, client: socket.socket) -> None:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with client, client.makefile("rb") as stream, contextlib.suppress(ConnectionError, TimeoutError):
-            while head := _head(stream):
+            while head := read_head(stream):
                 if not self._exchange(client, stream, head):
                     return
 
     def _exchange(self, client: socket.socket, stream: BinaryIO, head: bytes) -> bool:
         """One request and its answer; whether the connection goes on."""
         request, headers = _parse(head)
-        body = _body(headers, 0)
+        body = body_of(headers, 0)
         fault = self._judge(request)
         if headers.get("expect", "").lower() == "100-continue":
             client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -282,14 +273,16 @@ class _Relay:
             self._note(request, fault, 0, 0)
             _break_off(client, fault)
             return False
+        if fault is Fault.UNCONDITIONAL and self._keys is not None and "if-none-match" in headers:
+            head = sign_without(head, "If-None-Match", self._keys)
         with socket.create_connection(self._store, timeout=STALL_SECONDS) as store, store.makefile("rb") as answers:
             store.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            store.sendall(_without(head, "connection").replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+            store.sendall(without_header(head, "connection").replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
             for data in body.read(stream):
                 store.sendall(data)
-            answer_head = _head(answers)
+            answer_head = read_head(answers)
             while answer_head.split(b" ", 2)[1:2] == [b"100"]:
-                answer_head = _head(answers)
+                answer_head = read_head(answers)
             return self._answer(client, answers, request, fault, answer_head)
 
     def _answer(
@@ -299,10 +292,14 @@ class _Relay:
         if not head:
             return False
         status = int(head.split(b" ", 2)[1])
+        if fault is Fault.LOST:
+            self._note(request, fault, status, 0)
+            _break_off(client, fault)
+            return False
         _, headers = _parse(head)
         bodiless = request.method == "HEAD" or status in (204, 304)
-        body = _Body(0) if bodiless else _body(headers, None)
-        head = _without(head, "connection")
+        body = Body(0) if bodiless else body_of(headers, None)
+        head = without_header(head, "connection")
         if fault is Fault.BARE_ETAG:
             head = re.sub(rb'(?im)^(etag: *)"([^"]*)"', rb"\1\2", head)
         if fault in (Fault.HALF_BODY, Fault.STALL):
@@ -354,22 +351,12 @@ class _Relay:
 
 
 def _break_off(client: socket.socket, fault: Fault) -> None:
-    if fault is Fault.RESET:
+    if fault in (Fault.RESET, Fault.LOST):
         # To linger for no time is to send a reset instead of an end.
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     if fault in (Fault.SILENCE, Fault.STALL):
         client.settimeout(STALL_SECONDS)
         client.recv(1)
-
-
-def _head(stream: BinaryIO) -> bytes:
-    """The first line and the headers, with the empty line; b"" at the end of the connection."""
-    lines: list[bytes] = []
-    while line := stream.readline():
-        lines.append(line)
-        if line == b"\r\n":
-            return b"".join(lines)
-    return b""
 
 
 def _parse(head: bytes) -> tuple[Request, dict[str, str]]:
@@ -379,13 +366,3 @@ def _parse(head: bytes) -> tuple[Request, dict[str, str]]:
     path, _, query = target.partition("?")
     bucket, _, key = urllib.parse.unquote(path).removeprefix("/").partition("/")
     return Request(method, bucket, key, query, headers.get("range", "")), headers
-
-
-def _body(headers: dict[str, str], otherwise: int | None) -> _Body:
-    length = headers.get("content-length")
-    chunked = "chunked" in headers.get("transfer-encoding", "").lower()
-    return _Body(otherwise if length is None else int(length), chunked)
-
-
-def _without(head: bytes, header: str) -> bytes:
-    return re.sub(rb"(?im)^" + header.encode() + rb":.*\r\n", b"", head)

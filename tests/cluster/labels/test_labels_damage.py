@@ -15,7 +15,7 @@ from cluster.storage import files
 from cluster.storage.uri import Uri
 from cluster.tables.parquet import write_part
 from mgc.errors import LabelsError
-from tests.support.flips import flipped
+from tests.support.damage import flip_bit
 from tests.support.nights import NOW, heard, held, planned, refusal, stage
 
 TRACKS = {f"{number:03}": str(number) for number in range(60)}
@@ -48,10 +48,10 @@ class TestStagedRows:
         for seed in range(120):
             victim = [*tracks][seed % len(tracks)]
             good = files.read_bytes(victim)
-            files.write_bytes(victim, flipped(good, seed))
+            files.write_bytes(victim, flip_bit(good, seed))
             run = table.run(plan)
             assert ids(run.missing()) == tracks[victim], seed
-            assert files.read_bytes(run.set_aside_uri / "staged" / victim.name) == flipped(good, seed)
+            assert files.read_bytes(run.set_aside_uri / "staged" / victim.name) == flip_bit(good, seed)
             assert not files.exists(victim)
             files.write_bytes(victim, good)
         assert not table.run(plan).missing().num_rows
@@ -66,7 +66,7 @@ class TestStagedRows:
         stage(table, plan, files=6)
         victims = files.list_uris(run.staged_uri)
         for seed, victim in enumerate(victims):
-            files.write_bytes(victim, flipped(files.read_bytes(victim), seed))
+            files.write_bytes(victim, flip_bit(files.read_bytes(victim), seed))
         assert run.missing().equals(plan.todo)
         [line] = [record.getMessage() for record in caplog.records]
         assert str(victims[0]) in line
@@ -177,14 +177,14 @@ class TestPlans:
         frozen = table.run(plan).freeze()
         good = files.read_bytes(frozen)
         for seed in range(120):
-            files.write_bytes(frozen, flipped(good, seed))
+            files.write_bytes(frozen, flip_bit(good, seed))
             # A dry run looks at it too, and moves nothing.
             assert planned(LabelsTable(table.uri), TRACKS).todo.equals(plan.todo)
-            assert files.read_bytes(frozen) == flipped(good, seed)
+            assert files.read_bytes(frozen) == flip_bit(good, seed)
             run = table.run(plan)
             assert run.frozen() is None
             run.freeze()
-            assert files.read_bytes(run.set_aside_uri / "plan.parquet") == flipped(good, seed)
+            assert files.read_bytes(run.set_aside_uri / "plan.parquet") == flip_bit(good, seed)
             assert files.read_table(frozen).equals(plan.todo)
 
     def test_a_line_says_so(self, table: LabelsTable, plan: Plan, caplog: pytest.LogCaptureFixture) -> None:
@@ -199,7 +199,7 @@ class TestPlans:
             rest = run.portion(plan.todo)
             assert not run.set_aside_portion(rest)
             [portion] = files.list_uris(rest)
-            damaged = flipped(files.read_bytes(portion), seed)
+            damaged = flip_bit(files.read_bytes(portion), seed)
             files.write_bytes(portion, damaged)
             assert run.set_aside_portion(rest)
             assert files.read_bytes(run.set_aside_uri / rest.name / portion.name) == damaged

@@ -15,7 +15,7 @@ from cluster.storage import files, sealed
 from cluster.storage.sealed import DamageError
 from cluster.storage.uri import Uri
 from cluster.tables.parquet import CHECKED
-from tests.support.flips import flipped
+from tests.support.damage import flip_bit
 
 ROWS = 300
 TABLE = pa.table(
@@ -36,7 +36,7 @@ def test_no_bit_can_be_flipped_unnoticed() -> None:
     assert sealed.decode(data).equals(TABLE)
     for seed in range(500):
         with pytest.raises(DamageError):
-            sealed.decode(flipped(data, seed))
+            sealed.decode(flip_bit(data, seed))
 
 
 def test_a_reader_of_parts_notices_or_reads_what_was_written(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_a_reader_of_parts_notices_or_reads_what_was_written(tmp_path: Path) -> 
     found = {"damaged": 0, "same": 0}
     for seed in range(600):
         # Half of the bits lie in the pages, which are small here beside the footer.
-        path.write_bytes(flipped(data, seed, 0 if seed % 2 else data.find(b"mgcseal1")))
+        path.write_bytes(flip_bit(data, seed, 0 if seed % 2 else data.find(b"mgcseal1")))
         try:
             sealed.check_footer(LOCAL, str(path))
             rows = CHECKED.make_fragment(str(path), LOCAL).to_table(TABLE.schema)

@@ -16,7 +16,7 @@ from mgc.errors import FeaturesError
 from mgc.features.front_end import describe_features
 from mgc.features.mel import LogMelConfig
 from tests.cluster.tables.table_files import refusal
-from tests.support.flips import flipped
+from tests.support.damage import flip_bit
 
 CONFIG = LogMelConfig(n_mels=8, clip_seconds=1.0, frames=4)
 FACTS = describe_features(CONFIG)
@@ -70,7 +70,7 @@ def test_a_flipped_bit_is_noticed_or_alters_nothing(written: list[Path], tmp_pat
         victim = written[seed % 2]
         data = victim.read_bytes()
         # Half of the bits lie in the pages, which are small here beside the footer.
-        victim.write_bytes(flipped(data, seed, 0 if seed % 4 < 2 else data.rfind(b"mgcseal1")))
+        victim.write_bytes(flip_bit(data, seed, 0 if seed % 4 < 2 else data.rfind(b"mgcseal1")))
         lines = []
         for read in (lambda: read_all(tmp_path), lambda: (read_in_tasks(tmp_path), facts)):
             try:
@@ -106,7 +106,7 @@ def test_prepare_sets_aside_what_it_cannot_trust(written: list[Path], tmp_path: 
     for seed in range(200):
         victim, other = written[seed % 2], written[1 - seed % 2]
         data = victim.read_bytes()
-        victim.write_bytes(flipped(data, seed))
+        victim.write_bytes(flip_bit(data, seed))
         lines = set_aside_damaged(str(tmp_path))
         done = features_done(str(tmp_path), FACTS.features_id)
         assert done is not None
@@ -117,7 +117,7 @@ def test_prepare_sets_aside_what_it_cannot_trust(written: list[Path], tmp_path: 
             assert f"{victim}: " in line
             assert str(aside) in line
             assert known == tracks[other], seed
-            assert aside.read_bytes() == flipped(data, seed)
+            assert aside.read_bytes() == flip_bit(data, seed)
             aside.unlink()
         else:
             assert known == tracks[victim] | tracks[other], seed

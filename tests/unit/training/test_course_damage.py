@@ -16,7 +16,7 @@ from mgc.training.batch import Batch
 from mgc.training.config import TrainingConfig
 from mgc.training.course import Course, epoch_row, find_damage, read_best
 from mgc.training.loop import Learner
-from tests.support.flips import flipped
+from tests.support.damage import flip_bit
 
 CONFIG = TrainingConfig(epochs=2, batch_size=8, average=0.9)
 
@@ -52,7 +52,7 @@ def test_a_flipped_bit_in_any_file(saved: Path) -> None:
     for seed in range(300):
         victim = paths[seed % len(paths)]
         good = victim.read_bytes()
-        victim.write_bytes(flipped(good, seed))
+        victim.write_bytes(flip_bit(good, seed))
         assert find_damage(saved) is not None, (victim.name, seed)
         for load in (course, read_best):
             with pytest.raises(TrainingError, match="damaged"):
