@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -51,7 +52,8 @@ def test_a_good_store_is_asked_once_for_all_tables(labels: Uri, store_proxy: Pro
     assert files.list_uris(labels.parent) == []
 
 
-def test_a_local_disk_needs_no_probe(uri: Uri) -> None:
+def test_a_local_disk_needs_no_probe(tmp_path: Path) -> None:
+    uri = Uri.of_path(tmp_path / "labels")
     require_conditional_put(uri)
     assert not files.exists(uri)
 
