@@ -9,7 +9,6 @@ the run goes on without it: a plan is written anew, and the tracks of staged row
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ import pyarrow.dataset as pads
 from cluster.labels.plan import PLAN, Plan, plan_rows
 from cluster.labels.rows import USABLE
 from cluster.storage import files
+from cluster.storage.notice import notice
 from cluster.storage.sealed import DamageError
 from cluster.storage.uri import Uri
 from cluster.tables.duckdb import AS_WRITTEN, open_duckdb
@@ -81,7 +81,7 @@ class RunFolder:
         """
         aside = self._set_aside([self._plan_uri] if files.exists(self._plan_uri) else [], self._read_plan)
         if aside:
-            _log(f"{_describe(aside)} The plan is written anew.")
+            notice(f"{_describe(aside)} The plan is written anew.")
         frozen = self.frozen()
         if frozen is None or not frozen.equals(self._plan.todo):
             files.write_table(self._plan_uri, self._plan.todo)
@@ -101,7 +101,7 @@ class RunFolder:
         """Set the damaged files of a portion aside. Returns whether there were any; then write another portion."""
         aside = self._set_aside(files.list_uris(uri), self._read_plan)
         if aside:
-            _log(f"{_describe(aside)} The rest of the plan is written anew.")
+            notice(f"{_describe(aside)} The rest of the plan is written anew.")
         return bool(aside)
 
     def staged(self) -> pads.Dataset | None:
@@ -133,7 +133,7 @@ class RunFolder:
             # The damage came after the check. Each time there is a file less.
             return self.missing()
         if aside:
-            _log(f"{_describe(aside)} The {rest.num_rows} tracks without a row are labelled again.")
+            notice(f"{_describe(aside)} The {rest.num_rows} tracks without a row are labelled again.")
         return rest
 
     @contextmanager
@@ -163,14 +163,14 @@ class RunFolder:
             self._sound.clear()
             aside = self._set_aside(self._staged_files(), self._read_staged)
             if aside:
-                _log(_describe(aside))
+                notice(_describe(aside))
                 raise DamagedRowsError(f"{_describe(aside)} Nothing was committed. {_AGAIN}") from None
             raise
 
     def sweep(self) -> None:
         """Delete the run's folder, and the folders of killed runs that can no longer commit.
 
-        Logs a failure and does not raise it, since the run is committed.
+        Prints a failure and does not raise it, since the run is committed.
         """
         try:
             files.delete(self.uri)
@@ -182,7 +182,7 @@ class RunFolder:
                 if number.isdecimal() and int(number) < self._plan.version + 1:
                     files.delete(self._runs / name)
         except StorageError as error:
-            _log(f"The run is committed, but its folder could not be deleted: {error}")
+            notice(f"The run is committed, but its folder could not be deleted: {error}")
 
     def _without_row(self) -> pa.Table:
         """Return the planned rows that have no staged row."""
@@ -246,10 +246,6 @@ def _describe(aside: list[tuple[Uri, str]]) -> str:
     uri, what = aside[0]
     others = f", and {len(aside) - 1} more" if len(aside) > 1 else ""
     return f"{uri}: this file was damaged ({what}) and is set aside{others}."
-
-
-def _log(line: str) -> None:
-    logging.getLogger(__name__).warning("%s", line)
 
 
 class _UnreadableError(LabelsError):

@@ -7,7 +7,6 @@ replaces the commit of the first.
 
 from __future__ import annotations
 
-import logging
 import uuid
 from typing import Final
 
@@ -15,6 +14,7 @@ from botocore.exceptions import ClientError
 
 from cluster.storage import files, s3
 from cluster.storage.failures import explain
+from cluster.storage.notice import notice
 from cluster.storage.redaction import redact
 from cluster.storage.uri import Uri
 from mgc.errors import LabelsError, StorageError
@@ -63,7 +63,7 @@ def _write_twice(probe: Uri) -> int:
         try:
             files.delete(probe)
         except StorageError as error:
-            logging.getLogger(__name__).warning("A probe of the store could not be deleted: %s", error)
+            notice(f"A probe of the store could not be deleted: {error}")
 
 
 def _write(probe: Uri) -> int:

@@ -7,7 +7,6 @@ stays in its place, where nothing reads it any more, until Ray deletes it. A cop
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -16,6 +15,7 @@ import ray.train
 
 from cluster.session import ray_internals
 from cluster.storage import files
+from cluster.storage.notice import notice
 from cluster.storage.uri import Uri
 from cluster.tables.parquet import place_of
 from mgc.training.course import find_damage
@@ -82,7 +82,7 @@ def repair_snapshot(run: Uri) -> None:
         what = "it is not one of this version of Ray"
     if what is not None:
         files.move(snapshot, run / SET_ASIDE / snapshot.name)
-        log(
+        notice(
             f"{snapshot}: this list of checkpoints was damaged ({what}) and is set aside. The training starts from the "
             "beginning."
         )
@@ -91,8 +91,3 @@ def repair_snapshot(run: Uri) -> None:
 def lines_set_aside(run: Uri) -> list[str]:
     """Return a line about each checkpoint of a run that was set aside."""
     return [files.read_text(uri) for uri in files.list_uris(run / SET_ASIDE) if uri.name == _LINE]
-
-
-def log(line: str) -> None:
-    """Say a line on the driver's stderr."""
-    logging.getLogger(__name__).warning("%s", line)

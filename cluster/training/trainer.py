@@ -19,8 +19,9 @@ from cluster.session import ray_internals
 from cluster.session.epoch_counter import EpochCounter
 from cluster.session.profiles import KEEPS_MEMORY, Profile
 from cluster.session.progress import ProgressSink
+from cluster.storage.notice import notice
 from cluster.storage.uri import Uri
-from cluster.training.checkpoints import lines_set_aside, log, repair_snapshot
+from cluster.training.checkpoints import lines_set_aside, repair_snapshot
 from cluster.training.job import TrainingJob
 from cluster.training.journal import JournalHandle
 from cluster.training.trained import load_trained
@@ -94,7 +95,7 @@ def train(run: TrainingRun) -> tuple[Bundle, list[Row]]:
             for line in lines_set_aside(folder):
                 if line not in known:
                     known.append(line)
-                    log(line)
+                    notice(line)
         refused = result.return_value  # type: ignore[attr-defined]  # mypy sees the first Ray Train's
         if refused is not None:
             raise ConfigError(str(refused))

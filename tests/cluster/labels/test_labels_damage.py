@@ -59,7 +59,7 @@ class TestStagedRows:
         assert {track: row["content_tag"] for track, row in held(table.uri).items()} == TRACKS
 
     def test_all_of_them_at_once(
-        self, table: LabelsTable, plan: Plan, caplog: pytest.LogCaptureFixture, anywhere: Uri
+        self, table: LabelsTable, plan: Plan, capsys: pytest.CaptureFixture[str], anywhere: Uri
     ) -> None:
         table = LabelsTable(anywhere)
         run = table.run(plan)
@@ -68,7 +68,7 @@ class TestStagedRows:
         for seed, victim in enumerate(victims):
             files.write_bytes(victim, flip_bit(files.read_bytes(victim), seed))
         assert run.missing().equals(plan.todo)
-        [line] = [record.getMessage() for record in caplog.records]
+        [line] = capsys.readouterr().err.splitlines()
         assert str(victims[0]) in line
         assert "5 more" in line
         assert f"{len(TRACKS)} tracks" in line
@@ -93,15 +93,16 @@ class TestStagedRows:
         assert ids(run.missing()) == tracks[victim]
 
     def test_a_genre_outside_the_taxonomy(
-        self, table: LabelsTable, plan: Plan, caplog: pytest.LogCaptureFixture
+        self, table: LabelsTable, plan: Plan, capsys: pytest.CaptureFixture[str]
     ) -> None:
         for genres, good in ((("Jazz", "Rock"), True), (("Jazz", "Pop"), False), (("Pop", "Rock"), False)):
             known = replace(plan, genres=genres)
             run = table.run(known)
             stage(table, plan, {"003": "timeout"}, files=1)
             assert run.missing().num_rows == (0 if good else len(TRACKS)), genres
-        assert "'Rock'" in caplog.records[0].getMessage()
-        assert "'Jazz'" in caplog.records[1].getMessage()
+        lines = capsys.readouterr().err.splitlines()
+        assert "'Rock'" in lines[0]
+        assert "'Jazz'" in lines[1]
 
     def test_a_commit_takes_no_genre_outside_the_taxonomy(self, table: LabelsTable, plan: Plan) -> None:
         stage(table, plan)
@@ -187,10 +188,10 @@ class TestPlans:
             assert files.read_bytes(run.set_aside_uri / "plan.parquet") == flip_bit(good, seed)
             assert files.read_table(frozen).equals(plan.todo)
 
-    def test_a_line_says_so(self, table: LabelsTable, plan: Plan, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_line_says_so(self, table: LabelsTable, plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
         files.write_bytes(table.run(plan).freeze(), b"no plan")
         table.run(plan).freeze()
-        [line] = [record.getMessage() for record in caplog.records]
+        [line] = capsys.readouterr().err.splitlines()
         assert "plan.parquet: " in line
 
     def test_a_flipped_bit_in_the_rest_of_a_plan(self, table: LabelsTable, plan: Plan) -> None:

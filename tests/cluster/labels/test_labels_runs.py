@@ -325,7 +325,7 @@ class TestRunFolder:
         assert not files.exists(table.run(killed).uri)
 
     def test_one_that_cannot_be_deleted_does_not_undo_the_run(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         def refuse(uri: Uri) -> None:
             raise StorageError(f"cannot delete {uri}: permission is denied; change it.")
@@ -333,7 +333,7 @@ class TestRunFolder:
         monkeypatch.setattr(files, "delete", refuse)
         night(str(tmp_path), {"a": "1"})
         assert LabelsTable(Uri.of_path(tmp_path)).version == 0
-        assert "cannot delete" in caplog.text
+        assert "cannot delete" in capsys.readouterr().err
 
     def test_readers_and_vacuum_do_not_see_it(self, anywhere: Uri) -> None:
         uri = anywhere

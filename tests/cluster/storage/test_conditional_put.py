@@ -81,10 +81,10 @@ def test_a_store_that_cannot_be_written_is_another_error(labels: Uri, store_prox
         assert "denied" in refusal(require_conditional_put, labels, error=StorageError)
 
 
-def test_a_probe_that_cannot_be_deleted(labels: Uri, store_proxy: Proxy, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_probe_that_cannot_be_deleted(labels: Uri, store_proxy: Proxy, capsys: pytest.CaptureFixture[str]) -> None:
     with store_proxy.armed(Faults((Fault.DENIED,), methods=("POST",))):
         require_conditional_put(labels)
-    assert "probe" in caplog.text
+    assert "probe" in capsys.readouterr().err
     # It is no part of the table.
     night(labels, {"a": "1"})
     assert sorted(held(labels)) == ["a"]

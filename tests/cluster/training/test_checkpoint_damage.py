@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +29,7 @@ from tests.support.elastic_driver import EXACT
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]
 
 History = list[dict[str, Any]]
+Lines = Callable[[], list[str]]
 
 
 @pytest.fixture(scope="module")
@@ -63,19 +63,16 @@ def damage(checkpoint: Uri, seed: int = 0) -> None:
 
 
 @pytest.fixture
-def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """What was said about checkpoints since the last call."""
+def lines(capsys: pytest.CaptureFixture[str]) -> Lines:
+    """What was said about damage since the last call."""
 
     def said() -> list[str]:
-        found = [each.getMessage() for each in caplog.records if each.name == "cluster.training.checkpoints"]
-        caplog.clear()
-        return found
+        return [line for line in capsys.readouterr().err.splitlines() if "damaged" in line]
 
-    caplog.set_level(logging.WARNING)
     return said
 
 
-def test_on_one_worker(features: str, ray_session: Profile, tmp_path: Path, lines: Callable[[], list[str]]) -> None:
+def test_on_one_worker(features: str, ray_session: Profile, tmp_path: Path, lines: Lines) -> None:
     checkpoints, run = Uri.of_path(tmp_path), Uri.of_path(tmp_path / "run")
     undisturbed = trained(features, checkpoints, ray_session)
     assert lines() == []
@@ -100,9 +97,7 @@ def test_on_one_worker(features: str, ray_session: Profile, tmp_path: Path, line
     assert f"{snapshot}: " in line
 
 
-def test_on_two_workers_in_the_object_store(
-    features: str, ray_session: Profile, bucket_uri: str, lines: Callable[[], list[str]]
-) -> None:
+def test_on_two_workers_in_the_object_store(features: str, ray_session: Profile, bucket_uri: str, lines: Lines) -> None:
     two = replace(ray_session, train_workers=2)
     checkpoints = Uri.parse(bucket_uri)
     undisturbed = trained(features, checkpoints, two)
@@ -114,7 +109,7 @@ def test_on_two_workers_in_the_object_store(
 
 
 def test_the_last_checkpoint_is_damaged_when_the_training_ends(
-    features: str, ray_session: Profile, tmp_path: Path, lines: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+    features: str, ray_session: Profile, tmp_path: Path, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoints = Uri.of_path(tmp_path)
     undisturbed = trained(features, checkpoints, ray_session)
