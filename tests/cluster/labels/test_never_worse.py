@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import random
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from cluster.labels.history import changes, commits, rollback, vacuum
+from cluster.labels.history import changes, commits, rollback
 from cluster.labels.overrides import OVERRIDES
 from cluster.labels.plan import Plan
 from cluster.labels.policy import GONE, Policy
 from cluster.labels.table import LabelsTable
+from cluster.labels.vacuum import vacuum
 from cluster.storage.uri import Uri
 from cluster.tables.parquet import write_part
 from mgc.errors import LabelsError
@@ -52,7 +54,7 @@ def walk(uri: Uri, seed: int, steps: int) -> dict[str, int]:
     return taken
 
 
-NOW_TOO: dict[str, Any] = {}
+NOW_TOO: dict[str, Any] = {"older_than": timedelta()}
 """Options of a vacuum that spares no young files."""
 
 
