@@ -256,7 +256,7 @@ def checkpoints_in_snapshot(data: bytes) -> list[str]:
     """
     from ray.train.v2._internal.execution.checkpoint.checkpoint_manager import _CheckpointManagerState
 
-    state = _CheckpointManagerState.parse_raw(data)
+    state = _CheckpointManagerState.model_validate_json(data)
     names = [each.checkpoint_dir_name for each in state.checkpoint_results]
     latest = state.latest_checkpoint_result
     if latest is not None and latest.checkpoint_dir_name not in names:
