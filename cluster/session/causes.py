@@ -10,10 +10,12 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from cluster.session.ray_internals import KilledWorker
 from cluster.storage.redaction import redact
 from mgc.errors import MgcError, beneath
 
@@ -26,7 +28,7 @@ _ROOM: Final = "free some space there, or point TMPDIR (for Ray's files RAY_TMPD
 _FULL_BYTES: Final = 2**20
 """A disk with less room counts as full."""
 
-_MEMORY: Final = re.compile(r"IP: ([^,)]+).*?was ([\d.]+[KMG]?B) / ([\d.]+[KMG]?B)", re.DOTALL)
+_MEMORY: Final = re.compile(r"IP: ([^,)]+).*?was ([\d.]+[KMG]?B) used / ([\d.]+[KMG]?B) limit", re.DOTALL)
 _LESS_MEMORY: Final = (
     "give the nodes more memory, or fewer CPUs and so fewer decoders at once (`ray start --num-cpus N`; on one machine "
     "`taskset -c 0,1 mgc …`), and run the same command again: it goes on from what was saved"
@@ -49,13 +51,16 @@ def explain_cause(error: BaseException) -> str | None:
     return None
 
 
-def out_of_memory(node: str | None = None) -> str:
-    """Return the line for work that ran out of memory.
-
-    Args:
-        node: the node and its memory, where they are known.
-    """
-    return f"{node or 'a node'} ran out of memory, and Ray ended the work there; {_LESS_MEMORY}."
+def killed_workers_line(killed: Sequence[KilledWorker]) -> str:
+    """Return the line for work that does not move because its workers are killed."""
+    nodes = Counter(worker.node for worker in killed)
+    where = ", ".join(f"{number} on node {node}" for node, number in nodes.most_common(3))
+    why = (
+        "Ray killed them because memory was nearly full"
+        if any(worker.for_memory for worker in killed)
+        else "most likely by the system because memory ran out (`dmesg` says so)"
+    )
+    return f"nothing moves, because workers are killed ({where}), {why}; {_LESS_MEMORY}."
 
 
 def _disk(error: BaseException) -> str | None:
@@ -99,7 +104,8 @@ def _memory(error: BaseException) -> str | None:
         return None
     if isinstance(error, exceptions.OutOfMemoryError):
         found = _MEMORY.search(str(error))
-        return out_of_memory(f"node {found[1]} (with {found[2]} of {found[3]} in use)" if found else None)
+        node = f"node {found[1]} (with {found[2]} of {found[3]} in use)" if found else "a node"
+        return f"{node} ran out of memory, and Ray ended the work there; {_LESS_MEMORY}."
     died = isinstance(error, exceptions.ActorDiedError) and not error.actor_init_failed
     if died or isinstance(error, exceptions.WorkerCrashedError):
         return f"{_who(str(error))} was killed from outside, most likely because memory ran out; {_LESS_MEMORY}."

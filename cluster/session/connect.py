@@ -16,13 +16,13 @@ from typing import Final, TypeVar
 
 import ray
 from ray.data import DataContext
-from ray.data.exceptions import ExecutionTimeoutError
 from ray.exceptions import RayError
-from ray.train import ControllerError, TrainingFailedError, WorkerGroupError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.session import ray_internals
+from cluster.session.lifetime import ends_with_job
 from cluster.session.profiles import NodeResources, Profile, Resources, choose, find, laptop, machine_cores
+from cluster.session.stalls import explained_stalls
 from mgc.errors import ConfigError, ResourceError
 
 _MANY_NODES: Final = 100
@@ -79,8 +79,13 @@ def connect(
     try:
         with _profiled("the cluster" if address else "this machine", profile, train_workers) as chosen:
             yield chosen
-    finally:
-        ray.shutdown()
+    except BaseException:
+        # Ray ends the process at once if a thread, such as Ray Data's scheduler, still waits for it while it shuts
+        # down. Where the process ends anyway, the job first says why, and Ray shuts down when Python exits.
+        if not ends_with_job():
+            ray.shutdown()
+        raise
+    ray.shutdown()
 
 
 def _set_up(address: str | None) -> None:
@@ -126,14 +131,14 @@ def _start(address: str | None, dashboard: bool, environment: Mapping[str, str])
         signal.signal(signal.SIGTERM, handler)
     for name in ray_internals.QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
-    ray_internals.keep_stacks_off_terminal()
+    ray_internals.keep_off_terminal()
 
 
 @contextlib.contextmanager
 def _profiled(place: str, profile: str | None, train_workers: int) -> Iterator[Profile]:
     """Yield the profile that fits the connected Ray. Explain errors that come from a lack of resources."""
     chosen = _patient(choose(profile, at_hand(place), train_workers))
-    with _explained_stalls(chosen):
+    with explained_stalls(chosen):
         yield chosen
 
 
@@ -235,31 +240,6 @@ def _patient(profile: Profile) -> Profile:
     if not text.isdecimal() or not int(text):
         raise ConfigError(f"MGC_STALL_SECONDS is {text!r}; it must be a whole number of seconds above 0.")
     return replace(profile, stall_seconds=float(text))
-
-
-@contextlib.contextmanager
-def _explained_stalls(profile: Profile) -> Iterator[None]:
-    """Explain in one line that a job waited for resources in vain. Usually other work holds them."""
-    try:
-        yield
-    except (ExecutionTimeoutError, TrainingFailedError) as error:
-        if not _is_stall(error):
-            raise
-        free = ray.available_resources()
-        raise ResourceError(
-            f"nothing moved for {profile.stall_seconds:g} s. Of the cluster's {profile.logical_cpus:g} CPUs and "
-            f"{profile.gpus} GPUs, {free.get('CPU', 0.0):g} and {free.get('GPU', 0.0):g} are free. Other work may hold "
-            "the rest (`ray status`): run the job again when that work has ended, or add nodes."
-        ) from None
-
-
-def _is_stall(error: Exception) -> bool:
-    """Return whether a stream, training workers, or a stream in a training lacked resources."""
-    if isinstance(error, ControllerError):
-        return ray_internals.is_worker_start_timeout(error.controller_failure)
-    if isinstance(error, WorkerGroupError):
-        return any(ExecutionTimeoutError.__name__ in str(failure) for failure in error.worker_failures.values())
-    return isinstance(error, ExecutionTimeoutError)
 
 
 @contextlib.contextmanager

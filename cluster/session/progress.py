@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cluster.session.driver_actor import DriverActor
+from cluster.session.stalls import StallWatch
 
 LINE_EVERY_SECONDS: Final = 10.0
 
@@ -151,16 +152,22 @@ def watch_progress(title: str, unit: str, total: int | None) -> Iterator[Progres
 
     Yields:
         The counters, to hand to stages.
+
+    Raises:
+        ResourceError: nothing moves, because workers are killed again and again.
     """
-    progress = ProgressHandle.start()
+    progress, watch = ProgressHandle.start(), StallWatch()
     stop = threading.Event()
 
     def follow(draw: Draw) -> None:
         while not stop.wait(_READ_EVERY_SECONDS):
+            counts = None
             with contextlib.suppress(RayError):
-                draw(*progress.read())
+                counts, figures, already_done = progress.read()
+                draw(counts, figures, already_done)
+            watch.look(counts)
 
-    with show_progress(title, unit, total) as draw:
+    with show_progress(title, unit, total) as draw, watch.raising():
         thread = threading.Thread(target=follow, args=(draw,), daemon=True)
         thread.start()
         try:

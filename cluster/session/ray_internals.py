@@ -158,8 +158,15 @@ def read_settings_again() -> None:
     raylet.Config.initialize("")
 
 
-def keep_stacks_off_terminal() -> None:
-    """Let Ray Data log the stack of an exception to its file only. The job shows what it does not explain itself."""
+def keep_off_terminal() -> None:
+    """Keep off stdout and stderr what Ray prints of the deaths of workers, and the stacks that Ray Data logs.
+
+    Ray's log files have both. A job explains its end in one line, and shows the stack of what it cannot explain.
+    """
+    import ray._private.worker
+
+    worker: Any = ray._private.worker
+    worker._worker_logs_enabled = False
     for handler in logging.getLogger(_EXCEPTION_LOGGER).handlers:
         if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
             handler.setLevel(logging.CRITICAL)
@@ -171,6 +178,44 @@ def memory_bytes() -> tuple[int, int]:
     from ray._private.utils import get_used_memory
 
     return int(get_system_memory()), int(get_used_memory())
+
+
+@dataclass(frozen=True)
+class KilledWorker:
+    """A worker of this job that ended without being asked to.
+
+    Attributes:
+        node: address of its node.
+        for_memory: whether Ray ended it because the node was nearly out of memory.
+    """
+
+    node: str
+    for_memory: bool
+
+
+def killed_workers(since: float) -> Sequence[KilledWorker]:
+    """Return the workers of this job that were killed, in the order in which the cluster lists them.
+
+    Args:
+        since: time to begin at, in seconds since 1970.
+    """
+    import ray
+    from ray._private.state import state
+    from ray.core.generated import common_pb2, gcs_pb2
+
+    # mypy does not know the names in generated modules.
+    common: Any = common_pb2
+    messages: Any = gcs_pb2
+    job = bytes.fromhex(ray.get_runtime_context().get_job_id())
+    table = [messages.WorkerTableData.FromString(row) for row in state._connect_and_get_accessor().get_worker_table()]
+    return [
+        KilledWorker(worker.worker_address.ip_address, worker.exit_type == common.NODE_OUT_OF_MEMORY)
+        for worker in table
+        if worker.job_id == job
+        and not worker.is_alive
+        and worker.end_time_ms >= since * 1000
+        and worker.exit_type in (common.NODE_OUT_OF_MEMORY, common.SYSTEM_ERROR)
+    ]
 
 
 @dataclass(frozen=True)

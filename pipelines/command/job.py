@@ -21,6 +21,7 @@ from pydantic import JsonValue
 
 from cluster.session import ray_internals
 from cluster.session.causes import explain_cause
+from cluster.session.lifetime import end_with_job
 from cluster.session.profiles import PROFILES
 from cluster.storage.redaction import redact
 from cluster.storage.uri import Uri
@@ -223,7 +224,12 @@ def run_and_exit(command: click.Command, arguments: Sequence[str], program: str)
     ended = _parse(call, interrupts)
     if isinstance(ended, click.Context):
         context = ended
-        code = work_apart(lambda: _finish(call, _perform(context, interrupts)), interrupts)
+
+        def work() -> int:
+            end_with_job()
+            return _finish(call, _perform(context, interrupts))
+
+        code = work_apart(work, interrupts)
         if isinstance(code, int):
             sys.exit(code)
         ended = _failed(INTERRUPTED if interrupts.received else FAILED, code.line)
