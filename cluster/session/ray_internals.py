@@ -55,6 +55,12 @@ NODE_REPORT_INTERVAL_MS: Final = "REPORTER_UPDATE_INTERVAL_MS"
 WORKER_START_SECONDS: Final = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 """Seconds that Ray Train waits for its workers to start before it tries again."""
 
+HEAD_PATIENCE_SECONDS: Final = "RAY_gcs_rpc_server_reconnect_timeout_s"
+"""Seconds for which a driver looks for a head that does not answer, before Ray ends the driver."""
+
+MEMORY_THRESHOLD: Final = "RAY_memory_usage_threshold"
+"""Share of a node's memory, 0 to 1, above which Ray kills workers there."""
+
 QUICK_NODE_CHECKS: Final[Mapping[str, str]] = MappingProxyType(
     {
         # A dead node is noticed after 2 s instead of 20.
@@ -95,6 +101,9 @@ TRAIN_WORKER: Final = "RayTrainWorker"
 
 WRITE_TASK: Final = "Write"
 """Part of the title of a task that writes blocks."""
+
+HEAD: Final = b"gcs/gcs_server"
+"""Part of the command line of the process that keeps the state of a head."""
 
 RAYLET: Final = b"raylet/raylet"
 """Part of the command line of a node's raylet."""

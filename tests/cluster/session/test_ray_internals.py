@@ -32,11 +32,13 @@ SETTINGS = (
     ray_internals.METRICS_INTERVAL_MS,
     ray_internals.NODE_REPORT_INTERVAL_MS,
     ray_internals.WORKER_START_SECONDS,
+    ray_internals.HEAD_PATIENCE_SECONDS,
+    ray_internals.MEMORY_THRESHOLD,
     ray_internals.JOB_MARK,
 )
 PRIVATE_TEXT = re.compile(
     r"^RAY_[A-Za-z_]+$|^ray::|^ray\.(\w+\.)*_|Ray runtime started|session_latest|prom_metrics_service|^/api/train/"
-    r"|raylet/raylet"
+    r"|raylet/raylet|gcs_server"
 )
 PRIVATE_FIELDS = {"_resolve_execution_options", "_execution_idx", "_ray_actor_id"}
 

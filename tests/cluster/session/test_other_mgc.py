@@ -22,7 +22,7 @@ from tests.support import tiny_features
 
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,96 @@
+"""A job ended from outside: Ray's head is killed, or its workers are. One line, a summary, figures, code 1."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.session import ray_internals
+from cluster.session.local_cluster import descendants, still_there
+from mgc.datasets.synthetic import SyntheticConfig, encode, plan_corpus
+from pipelines.command.job import METRICS_SETTING
+
+pytestmark = [pytest.mark.cluster, pytest.mark.drill, pytest.mark.filterwarnings("default")]
+
+ROOT = Path(__file__).parents[3]
+BEGUN = "labeling: 0/"
+PATIENCE_SECONDS = 240.0
+
+
+class Night:
+    """A label job with a Ray of its own."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self._folder = folder
+        (folder / "music").mkdir()
+        (folder / "figures").mkdir()
+        files = [encode(plan) for plan in plan_corpus(SyntheticConfig(shortest_seconds=4, longest_seconds=4))[:8]]
+        for number in range(40):
+            (folder / "music" / f"{number:02}.mp3").write_bytes(files[number % 8])
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "pipelines.label", str(folder / "music"), "--labels", str(folder / "labels")],
+                cwd=ROOT, stdout=out, stderr=err, start_new_session=True,
+                env={**kept, "PYTHONWARNINGS": "ignore", METRICS_SETTING: str(folder / "figures"), **settings},
+            )  # fmt: skip
+
+    @property
+    def said(self) -> str:
+        return (self._folder / "err").read_text()
+
+    def ends(self) -> str:
+        """Wait for the end of a job that fails. Returns its line."""
+        assert self.process.wait(timeout=PATIENCE_SECONDS) == 1, self.said
+        facts: dict[str, Any] = json.loads((self._folder / "out").read_text().splitlines()[-1])
+        assert facts["status"] == "failed"
+        line = self.said.splitlines()[-1]
+        assert line.endswith(facts["error"])
+        assert "Traceback" not in self.said
+        figures = (self._folder / "figures" / "mgc_label.prom").read_text()
+        assert 'mgc_job_exit_code{name="label"} 1.0' in figures
+        assert not (self._folder / "labels" / "_delta_log").exists()
+        return line
+
+    def end(self) -> None:
+        for pid in descendants(self.process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def test_the_head_is_killed(tmp_path: Path) -> None:
+    night = Night(tmp_path, **{ray_internals.HEAD_PATIENCE_SECONDS: "10"})
+    with contextlib.ExitStack() as ending:
+        ending.callback(night.end)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while BEGUN not in night.said:
+            assert night.process.poll() is None, night.said
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        processes = descendants(night.process.pid)
+        (head,) = [pid for pid in processes if ray_internals.HEAD in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        os.kill(head, signal.SIGKILL)
+        line = night.ends()
+        assert "GCS" in line
+        assert not still_there(processes, 20.0)
+
+
+def test_workers_are_killed_for_memory(tmp_path: Path) -> None:
+    """As if another program held nearly all memory: Ray kills each worker as soon as it works."""
+    night = Night(tmp_path, MGC_STALL_SECONDS="15", **{ray_internals.MEMORY_THRESHOLD: "0.01"})
+    with contextlib.ExitStack() as ending:
+        ending.callback(night.end)
+        line = night.ends()
+        assert "killed" in line
+        assert "memory" in line
+        assert "taskset" in line
