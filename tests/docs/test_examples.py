@@ -12,7 +12,7 @@ import soundfile
 
 from mgc.errors import ErrorKind
 from tests.docs.doc_examples import PAGES, Example, examples
-from tests.support.nights import NOW, night
+from tests.support.nights import LABEL, NOW, night
 
 FOLDERS = ("empty", "song", "labels")
 ON_RAY = ("music", "bucket", "corpus")
@@ -29,7 +29,8 @@ def labels(folder: Path) -> None:
     """A table of two nights: in the second d.mp3 is gone, and b.mp3 has changed and failed."""
     uri = str(folder / "outputs" / "labels")
     night(uri, {"a.mp3": "1", "b.mp3": "1", "c.mp3": "1", "d.mp3": "1"})
-    night(uri, {"a.mp3": "1", "b.mp3": "2", "c.mp3": "1"}, {"b.mp3": ErrorKind.TIMEOUT}, NOW + timedelta(days=1))
+    outcomes = {"b.mp3": ErrorKind.TIMEOUT, "c.mp3": f"{LABEL}: Jazz"}
+    night(uri, {"a.mp3": "1", "b.mp3": "2", "c.mp3": "2"}, outcomes, NOW + timedelta(days=1))
 
 
 @pytest.mark.parametrize("example", examples(FOLDERS), ids=str)
