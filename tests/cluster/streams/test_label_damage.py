@@ -87,6 +87,7 @@ def test_once(
     assert any("/_runs/" in line and ".parquet: " in line for line in lines), lines
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize(("damaging", "error"), [(damage_plans, LabelsError), (damage_staged_rows, DamagedRowsError)])
 def test_every_time(
     damaging: Callable[[pytest.MonkeyPatch, int], None],
