@@ -16,8 +16,10 @@ import pytest
 
 from cluster.session import ray_internals
 from cluster.session.local_cluster import descendants, still_there
+from cluster.storage.uri import Uri
 from mgc.datasets.synthetic import SyntheticConfig, encode, plan_corpus
 from pipelines.command.job import METRICS_SETTING
+from tests.support.nights import held, night
 
 pytestmark = [pytest.mark.cluster, pytest.mark.drill, pytest.mark.filterwarnings("default")]
 
@@ -58,8 +60,19 @@ class Night:
         assert "Traceback" not in self.said
         figures = (self._folder / "figures" / "mgc_label.prom").read_text()
         assert 'mgc_job_exit_code{name="label"} 1.0' in figures
-        assert not (self._folder / "labels" / "_delta_log").exists()
         return line
+
+    def begins(self) -> None:
+        """Wait until it labels."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while BEGUN not in self.said:
+            assert self.process.poll() is None, self.said
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    @property
+    def committed(self) -> bool:
+        return (self._folder / "labels" / "_delta_log").exists()
 
     def end(self) -> None:
         for pid in descendants(self.process.pid):
@@ -69,28 +82,40 @@ class Night:
 
 
 def test_the_head_is_killed(tmp_path: Path) -> None:
-    night = Night(tmp_path, **{ray_internals.HEAD_PATIENCE_SECONDS: "10"})
+    job = Night(tmp_path, **{ray_internals.HEAD_PATIENCE_SECONDS: "10"})
     with contextlib.ExitStack() as ending:
-        ending.callback(night.end)
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while BEGUN not in night.said:
-            assert night.process.poll() is None, night.said
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        processes = descendants(night.process.pid)
+        ending.callback(job.end)
+        job.begins()
+        processes = descendants(job.process.pid)
         (head,) = [pid for pid in processes if ray_internals.HEAD in Path(f"/proc/{pid}/cmdline").read_bytes()]
         os.kill(head, signal.SIGKILL)
-        line = night.ends()
+        line = job.ends()
         assert "GCS" in line
+        assert not job.committed
         assert not still_there(processes, 20.0)
 
 
 def test_workers_are_killed_for_memory(tmp_path: Path) -> None:
     """As if another program held nearly all memory: Ray kills each worker as soon as it works."""
-    night = Night(tmp_path, MGC_STALL_SECONDS="15", **{ray_internals.MEMORY_THRESHOLD: "0.01"})
+    job = Night(tmp_path, MGC_STALL_SECONDS="15", **{ray_internals.MEMORY_THRESHOLD: "0.01"})
     with contextlib.ExitStack() as ending:
-        ending.callback(night.end)
-        line = night.ends()
+        ending.callback(job.end)
+        line = job.ends()
         assert "killed" in line
         assert "memory" in line
         assert "taskset" in line
+        assert not job.committed
+
+
+def test_a_driver_that_was_stopped_wakes_after_another_commit(tmp_path: Path) -> None:
+    """Stopped, as a laptop that sleeps stops it, and continued when the table is no longer that of its plan."""
+    stopped = Night(tmp_path)
+    with contextlib.ExitStack() as ending:
+        ending.callback(stopped.end)
+        stopped.begins()
+        os.killpg(stopped.process.pid, signal.SIGSTOP)
+        labels = Uri.of_path(tmp_path / "labels")
+        night(labels, {"x.mp3": "1"})
+        os.killpg(stopped.process.pid, signal.SIGCONT)
+        assert "version 0" in stopped.ends()
+        assert sorted(held(labels)) == ["x.mp3"]
