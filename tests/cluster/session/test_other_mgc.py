@@ -47,8 +47,8 @@ def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def refused(nodes: LocalCluster, folder: Path, *words: str) -> dict[str, Any]:
-    """Run a job from elsewhere than a checkout, whose modules Ray would give to the workers. Its summary."""
+def refused(nodes: LocalCluster, folder: Path, *words: str) -> None:
+    """Run a job from elsewhere than a checkout, whose modules Ray would give to the workers."""
     done = subprocess.run(
         [sys.executable, "-m", f"pipelines.{words[0]}", *words[1:]],
         cwd=folder, env={**nodes.environment, "PYTHONPATH": str(ROOT)},
@@ -62,7 +62,6 @@ def refused(nodes: LocalCluster, folder: Path, *words: str) -> dict[str, Any]:
     assert str(Software.here()) in line
     assert re.search(r"mgc 0\.0\.9 \(code \w{12}\)", line)
     assert "Traceback" not in done.stderr
-    return facts
 
 
 def test_label(nodes: LocalCluster, music: Path, tmp_path: Path) -> None:
@@ -72,6 +71,7 @@ def test_label(nodes: LocalCluster, music: Path, tmp_path: Path) -> None:
     assert not list((tmp_path / "labels").glob("_runs/*/staged/*"))
 
 
+@pytest.mark.drill
 def test_prepare(nodes: LocalCluster, music: Path, tmp_path: Path) -> None:
     catalog, features = tmp_path / "catalog.parquet", tmp_path / "features"
     indexed = [sys.executable, "-m", "pipelines.catalog", str(music), "--out", str(catalog)]
@@ -80,12 +80,11 @@ def test_prepare(nodes: LocalCluster, music: Path, tmp_path: Path) -> None:
     assert [file.name for file in features.rglob("*.parquet")] == ["_plan.parquet"]
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_train(workers: str, nodes: LocalCluster, tmp_path: Path) -> None:
-    """At once: Ray Train would try a worker that raises four times more."""
     features = tiny_features.write(tmp_path / "features")
     fields = [word for name, value in tiny_features.FIELDS.items() for word in (f"--{name}", str(value))]
     words = ["train", "--recipe", "house", "--features", features, "--out", str(tmp_path / "bundle"), *fields]
-    facts = refused(nodes, tmp_path, *words, "--workers", workers)
-    assert facts["seconds"] < 60
+    refused(nodes, tmp_path, *words, "--workers", workers)
     assert not (tmp_path / "bundle" / "experiment.json").exists()
