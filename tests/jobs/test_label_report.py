@@ -30,7 +30,8 @@ from mgc.evaluation.alarms import Thresholds
 from mgc.evaluation.night import LabelsRun
 from mgc.evaluation.report import report_json
 from mgc.labeling.throughput import Throughput
-from pipelines.nights.report import EXAMPLES, PAIRS_SHOWN, RunFacts, report_uri, summarize_run, write_report
+from pipelines.nights.counting import EXAMPLES, PAIRS_SHOWN
+from pipelines.nights.report import RunFacts, report_uri, summarize_run, write_report
 
 GENRES = ("Folk", "Jazz", "Pop", "Rock", "Soul")
 KINDS = (ErrorKind.TRUNCATED, ErrorKind.FETCH_FAILED, ErrorKind.NOT_AUDIO)
