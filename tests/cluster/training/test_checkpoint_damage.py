@@ -18,6 +18,7 @@ from cluster.streams.feed import EpochDraw, feed
 from cluster.tables.features import read_features, read_roster
 from cluster.training import trainer
 from cluster.training.job import plan_training
+from cluster.training.trained import load_trained
 from cluster.training.trainer import TrainingRun, train
 from mgc.datasets.splits import TRAIN, VALIDATION
 from mgc.errors import TrainingError
@@ -89,9 +90,10 @@ def test_on_one_worker(features: str, ray_session: Profile, tmp_path: Path, line
     for number, each in enumerate(damaged):
         damage(each, number)
     assert trained(features, checkpoints, ray_session) == undisturbed
-    # A worker need not read an older checkpoint if Ray does not list it.
+    # Each was found. One of them was set aside before, and is not told of twice.
+    assert all(find_damage((run / "set_aside" / each.name).local) for each in damaged)
     told = lines()
-    assert told
+    assert len(told) == len(damaged) - (last in damaged)
     assert all(any(f"{each}: " in line for each in damaged) for line in told)
 
     snapshot = run / ray_internals.CHECKPOINT_SNAPSHOT
@@ -119,6 +121,10 @@ def test_the_last_checkpoint_is_damaged_when_the_training_ends(
     undisturbed = trained(features, checkpoints, ray_session)
     left = [1]
 
+    def damaged_and_loaded(folder: Path, *rest: Any) -> Any:
+        damage(Uri.of_path(folder), 2)
+        return load_trained(folder, *rest)
+
     def too_late(folder: Path) -> str | None:
         left[0] -= 1
         if left[0] >= 0:
@@ -128,7 +134,8 @@ def test_the_last_checkpoint_is_damaged_when_the_training_ends(
     monkeypatch.setattr(trainer, "find_damage", too_late)
     assert trained(features, checkpoints, ray_session) == undisturbed
     assert len(lines()) == 1
-    # Each time: it ends with a line.
+    # Each time, also when the last run looks at it no more but loads it: it ends with a line.
     left[0] = 99
+    monkeypatch.setattr(trainer, "load_trained", damaged_and_loaded)
     with pytest.raises(TrainingError, match="damaged"):
         trained(features, checkpoints, ray_session)
