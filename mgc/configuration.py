@@ -9,9 +9,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, TypeVar
 
-from pydantic import ConfigDict, JsonValue, TypeAdapter
+from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError
+
+from mgc.errors import ConfigError
+
+T = TypeVar("T")
 
 JsonObject = dict[str, JsonValue]
 """A JSON object in Python."""
@@ -38,6 +43,29 @@ def what_differs(configuration: object) -> object:
     values = {field.name: getattr(configuration, field.name) for field in dataclasses.fields(configuration)}
     plain = {field.name: field.default for field in dataclasses.fields(configuration)}
     return {name: what_differs(value) for name, value in values.items() if name == "kind" or value != plain[name]}
+
+
+def read_fields(kind: type[T], values: Mapping[str, str], what: str) -> T:
+    """Return a configuration with some fields set by name, as on a command line; the others keep their defaults.
+
+    Args:
+        kind: class of the configuration.
+        values: field → value as text.
+        what: word for a field, for messages.
+
+    Raises:
+        ConfigError: there is no such field, or the value is out of range.
+    """
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    for name in values:
+        if name not in names:
+            raise ConfigError(f"there is no {what} {name!r}; the {what}s are {', '.join(names)}.")
+    try:
+        return TypeAdapter(kind).validate_python(dict(values))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][-1])
+        raise ConfigError(f"{what} {name}: {values[name]!r} does not fit: {first['msg']}.") from None
 
 
 def short_hash(value: object) -> str:

@@ -11,11 +11,10 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Final
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from mgc.configuration import STRICT
-from mgc.errors import ConfigError
+from mgc.configuration import STRICT, read_fields
 
 _Share = Annotated[float, Field(ge=0.0, le=1.0)]
 _Tracks = Annotated[int, Field(ge=1)]
@@ -71,16 +70,7 @@ def thresholds(overrides: Mapping[str, str]) -> Thresholds:
     Raises:
         ConfigError: there is no such field, or the value is out of range.
     """
-    names = [field.name for field in dataclasses.fields(Thresholds)]
-    for name in overrides:
-        if name not in names:
-            raise ConfigError(f"there is no alarm {name!r}; the alarms are {', '.join(names)}.")
-    try:
-        return TypeAdapter(Thresholds).validate_python(dict(overrides))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = str(first["loc"][-1])
-        raise ConfigError(f"alarm {name}: {overrides[name]!r} is no threshold: {first['msg']}.") from None
+    return read_fields(Thresholds, overrides, "alarm")
 
 
 @dataclasses.dataclass(frozen=True)

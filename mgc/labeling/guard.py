@@ -10,11 +10,10 @@ import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Annotated, Final
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from mgc.configuration import STRICT
-from mgc.errors import ConfigError
+from mgc.configuration import STRICT, read_fields
 
 _Share = Annotated[float, Field(ge=0.0, le=1.0)]
 _Tracks = Annotated[int, Field(ge=1)]
@@ -61,16 +60,7 @@ def guard_limits(values: Mapping[str, str]) -> GuardLimits:
     Raises:
         ConfigError: there is no such field, or the value is out of range.
     """
-    names = [field.name for field in dataclasses.fields(GuardLimits)]
-    for name in values:
-        if name not in names:
-            raise ConfigError(f"--guard: there is no limit {name!r}; the limits are {', '.join(names)}.")
-    try:
-        return TypeAdapter(GuardLimits).validate_python(dict(values))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = str(first["loc"][-1])
-        raise ConfigError(f"--guard {name}: {values[name]!r} is no limit: {first['msg']}.") from None
+    return read_fields(GuardLimits, values, "limit")
 
 
 @dataclasses.dataclass(frozen=True)
