@@ -1,6 +1,7 @@
 """Count a version of the labels table for the report on a night.
 
-Each function reads the tables `labels` and `previous` of a DuckDB connection in one pass.
+Each function reads the tables `labels` and `previous` of a DuckDB connection in one pass, and `todo`, the tracks of the
+run's plan.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ _GROUPS: Final = f"""
     SELECT run_id = $run AS own, status, genre_top AS genre, error_kind AS kind,
         override_by IS NOT NULL AS overridden, tries = 1 AS first,
         CASE WHEN stale_since IS NOT NULL THEN last_error_kind END AS stale,
+        stale_since IS NOT NULL AND track_id IN (SELECT track_id FROM todo) AS kept,
         CASE WHEN isfinite(confidence) THEN CAST(
             greatest(0, least({CONFIDENCE_BINS - 1}, floor(confidence * {CONFIDENCE_BINS}))) AS INTEGER) END AS bin,
         count(*) AS tracks, sum(confidence) AS confidence
@@ -118,6 +120,9 @@ class Counted:
                 (run_genres if labeled else run_quarantined)[key] += tracks
                 if group["first"]:
                     first_tries[group["kind"] or ""] += tracks
+            if group["kept"] and group["first"]:
+                # The run tried these tracks, and they keep the row of an earlier run.
+                first_tries[group["stale"]] += tracks
             if group["stale"]:
                 stale[group["stale"]] += tracks
             if group["overridden"]:

@@ -82,6 +82,7 @@ def summarize_run(table: LabelsTable, bundle: Bundle, facts: RunFacts) -> Labels
     with reading(table.uri, remedy, LabelsError), bounded_duckdb(AS_WRITTEN) as connection:
         labels = table.dataset()
         connection.register("labels", labels)
+        connection.register("todo", facts.plan.todo)
         previous = LabelsTable(table.uri, facts.plan.version).dataset() if facts.plan.version >= 0 else None
         return _summarize(connection, _Tables(table, labels, previous), bundle, facts)
 

@@ -17,7 +17,7 @@ import pytest
 
 from cluster.labels.counts import PlanCounts
 from cluster.labels.overrides import OVERRIDES
-from cluster.labels.plan import Plan, PlanRequest
+from cluster.labels.plan import PLAN, Plan, PlanRequest
 from cluster.labels.policy import Policy
 from cluster.labels.table import LabelsTable
 from cluster.storage import files
@@ -121,7 +121,7 @@ def night(
 def plan_of(run: LabelsRun) -> Plan:
     """As much of a run's plan as a report needs."""
     version = -1 if run.previous_version is None else run.previous_version
-    return Plan(pa.table({}), pa.table({}), PlanCounts(), version, run.run_id, "model-1", "features-1")
+    return Plan(PLAN.empty_table(), pa.table({}), PlanCounts(), version, run.run_id, "model-1", "features-1")
 
 
 def rows_of(uri: str, version: int) -> dict[str, dict[str, Any]]:
@@ -195,12 +195,13 @@ def check(uri: str, run: LabelsRun) -> dict[str, Any]:
     assert list(said["quarantine_by_kind"].values()) == sorted(kinds(every).values(), reverse=True)
     assert said["run_quarantine_by_kind"] == kinds(mine)
     assert said["quarantine_total"] == sum(kinds(every).values())
-    assert said["first_tries"] == Counter(row["error_kind"] or "" for row in mine if row["tries"] == 1)
     assert said["counts"]["labeled"] + said["counts"]["quarantined"] == len(mine)
     tried = ("tried_content_tag", "tried_model_id", "tries")
     stale = [row for row in every if row["stale_since"] is not None]
     kept = [row for row in stale if any(row[name] != before[row["track_id"]][name] for name in tried)]
     assert said["counts"]["kept"] == len(kept) == said["counts"]["planned"] - len(mine)
+    first = [row for row in (*mine, *kept) if row["tries"] == 1]
+    assert said["first_tries"] == Counter(row["error_kind"] or row["last_error_kind"] or "" for row in first)
     assert said["stale_by_kind"] == Counter(row["last_error_kind"] for row in stale)
     assert said["confidence"]["table"] == confidences(every)
     assert said["confidence"]["run"] == confidences(mine)
