@@ -13,6 +13,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Containers like to set it. Without compiled files, each of Ray's workers compiles PyTorch and pandas anew: 9 s of CPU.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo test drills check docs pictures bench lock clean
 

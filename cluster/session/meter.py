@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from ray.util import metrics
 
-from cluster.session.progress import ProgressHandle
+from cluster.session.counts import ProgressHandle
 from mgc.audio.cuts import Cuts
 
 

@@ -1,7 +1,6 @@
 """Progress of long work: a bar on a terminal, a plain line every ten seconds elsewhere; both on stderr.
 
-Tasks on any node send their counts to one actor, and a thread of the driver reads it. A task does not wait for its
-counts to arrive, so counting never slows a stage.
+A thread of the driver reads the counters of the job.
 """
 
 from __future__ import annotations
@@ -10,16 +9,15 @@ import contextlib
 import sys
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
 from typing import Final, Protocol
 
 from ray.exceptions import RayError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from cluster.session.driver_actor import DriverActor
+from cluster.session.counts import NOTHING, PATIENCE_SECONDS, ProgressHandle
 from cluster.session.stalls import StallWatch
 
 LINE_EVERY_SECONDS: Final = 10.0
@@ -27,10 +25,7 @@ LINE_EVERY_SECONDS: Final = 10.0
 RECENT_SECONDS: Final = 30.0
 """Window of the rate. Older work, such as the start of the workers, does not predict the rest."""
 
-NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
-
 _READ_EVERY_SECONDS: Final = 0.5
-_PATIENCE_SECONDS: Final = 5.0
 
 
 class Draw(Protocol):
@@ -40,105 +35,6 @@ class Draw(Protocol):
         self, counts: Mapping[str, int], figures: Mapping[str, float], already_done: Mapping[str, int] = NOTHING
     ) -> None:
         """Show counters and figures; `already_done` is how much of each counter was done before this run."""
-
-
-class ProgressSink(Protocol):
-    """Counters for the workers of a job."""
-
-    def add(self, counts: Mapping[str, int], figures: Mapping[str, float] | None = None) -> None:
-        """Add to counters, and set figures such as a loss."""
-
-    def set_counts(self, counts: Mapping[str, int]) -> None:
-        """Set counters to the present state of the work."""
-
-
-class Counts:
-    """Named counters and figures of a job."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-        self._before: Counter[str] = Counter()
-        self._figures: dict[str, float] = {}
-        self._sums: dict[str, float] = {}
-        self._began: float | None = None
-
-    def add(
-        self,
-        counts: Mapping[str, int],
-        figures: Mapping[str, float] | None = None,
-        sums: Mapping[str, float] | None = None,
-        began: float | None = None,
-    ) -> None:
-        """Add to counters and to sums that are not shown, and set figures such as a loss.
-
-        Args:
-            counts: numbers to add to the counters.
-            figures: figures to set.
-            sums: numbers to add to the sums.
-            began: start of the counted work, in seconds since 1970.
-        """
-        self._counts.update(counts)
-        self._figures.update(figures or {})
-        for name, value in (sums or {}).items():
-            self._sums[name] = self._sums.get(name, 0) + value
-        if began is not None:
-            self._began = began if self._began is None else min(began, self._began)
-
-    def set_counts(self, counts: Mapping[str, int]) -> None:
-        """Set counters to the present state of the work: lower after a kill, higher after a resume."""
-        for name, count in counts.items():
-            self._before[name] += count - self._counts[name]
-            self._counts[name] = count
-
-    def read(self) -> tuple[dict[str, int], dict[str, float], dict[str, int]]:
-        """Return counters, figures, and how much of each counter was done before this run."""
-        return dict(self._counts), dict(self._figures), dict(self._before)
-
-    def sums(self) -> tuple[dict[str, float], float | None]:
-        """Return all counters and sums, and the start time of the first work."""
-        return {**self._sums, **self._counts}, self._began
-
-
-class ProgressHandle:
-    """The counters of a job. You can pickle it; all copies share the same counters."""
-
-    def __init__(self, actor: DriverActor[Counts]) -> None:
-        self._actor = actor
-
-    @classmethod
-    def start(cls) -> ProgressHandle:
-        """Start counters at zero."""
-        return cls(DriverActor.start(Counts))
-
-    def add(
-        self,
-        counts: Mapping[str, int],
-        figures: Mapping[str, float] | None = None,
-        sums: Mapping[str, float] | None = None,
-        began: float | None = None,
-    ) -> None:
-        """Count without waiting. See `Counts.add`."""
-        self._actor.tell(Counts.add, counts, figures, sums, began)
-
-    def set_counts(self, counts: Mapping[str, int]) -> None:
-        """Set counters without waiting. See `Counts.set_counts`."""
-        self._actor.tell(Counts.set_counts, counts)
-
-    def read(self) -> tuple[dict[str, int], dict[str, float], dict[str, int]]:
-        """Return counters, figures, and how much of each counter was done before this run.
-
-        Raises:
-            RayError: there is no answer within five seconds.
-        """
-        return self._actor.ask_within(_PATIENCE_SECONDS, Counts.read)
-
-    def sums(self) -> tuple[dict[str, float], float | None]:
-        """Return all counters and sums, and the start time of the first work, in seconds since 1970.
-
-        Raises:
-            RayError: the counters are gone.
-        """
-        return self._actor.ask(Counts.sums)
 
 
 @contextlib.contextmanager
@@ -174,7 +70,7 @@ def watch_progress(title: str, unit: str, total: int | None) -> Iterator[Progres
             yield progress
         finally:
             stop.set()
-            thread.join(timeout=2 * _PATIENCE_SECONDS)
+            thread.join(timeout=2 * PATIENCE_SECONDS)
             with contextlib.suppress(RayError):
                 draw(*progress.read())
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,9 @@ QUIET_LOGGERS: Final = (
     "ray._private.authentication.authentication_token_setup",
 )
 """Loggers that print to the terminal of a driver."""
+
+ADVICE_ON_BLOCKS: Final = "The maximum number of concurrent tasks for '"
+"""Start of a warning of Ray Data to those who write pipelines. A small catalog has fewer blocks than writers."""
 
 _EXCEPTION_LOGGER: Final = "ray.data"
 """Logger to which Ray Data also writes the stack of an exception that it raises."""
@@ -168,10 +172,12 @@ def read_settings_again() -> None:
 
 
 def keep_off_terminal() -> None:
-    """Keep off stdout and stderr what Ray prints of the deaths of workers, and the stacks that Ray Data logs.
+    """Keep off stdout and stderr the deaths of workers, and the stacks and advice of Ray Data.
 
-    Ray's log files have both. A job explains its end in one line, and shows the stack of what it cannot explain.
+    Ray's log files have deaths and stacks. A job explains its end in one line, and shows the stack of what it cannot
+    explain.
     """
+    warnings.filterwarnings("ignore", message=ADVICE_ON_BLOCKS)
     import ray._private.worker
 
     worker: Any = ray._private.worker

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 import pyarrow as pa
 from ray.data import Dataset
 
-from cluster.session.driver_actor import DriverActor
+from cluster.session.counts import ProgressHandle
 from cluster.session.profiles import Profile
-from cluster.session.progress import ProgressHandle
 from cluster.storage import files
 from cluster.storage.uri import Uri
 from cluster.streams.clip_source import BLOCK_BYTES
+from cluster.streams.failed_tracks import FailedTracks
 from cluster.streams.feed import EpochDraw
 from cluster.streams.feed_rows import Side
 from cluster.streams.listening import ListenRequest, listen_to_plan
@@ -25,42 +25,6 @@ from mgc.experiment import Experiment
 
 PLAN_ROWS: Final = 65_536
 """Tracks in each file of the plan. A task reads one file."""
-
-
-class _ErrorKinds:
-    """Kinds of error by track id, held by an actor."""
-
-    def __init__(self) -> None:
-        self._kinds: dict[str, str] = {}
-
-    def add(self, kinds: Mapping[str, str]) -> None:
-        self._kinds.update(kinds)
-
-    def read(self) -> dict[str, str]:
-        return self._kinds
-
-
-class FailedTracks:
-    """Tracks of a training that gave no features, and why. A track counts once even if it fails in several epochs.
-
-    You can pickle it; all copies write to the same list.
-    """
-
-    def __init__(self, actor: DriverActor[_ErrorKinds]) -> None:
-        self._actor = actor
-
-    @classmethod
-    def start(cls) -> FailedTracks:
-        """Start an empty list."""
-        return cls(DriverActor.start(_ErrorKinds))
-
-    def add(self, kinds: Mapping[str, str]) -> None:
-        """Add kinds of error by track id, without waiting for the list."""
-        self._actor.tell(_ErrorKinds.add, kinds)
-
-    def read(self) -> dict[str, str]:
-        """Return all kinds of error by track id."""
-        return self._actor.ask(_ErrorKinds.read)
 
 
 class ClipsOfSide:

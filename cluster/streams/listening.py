@@ -19,9 +19,9 @@ import torch
 from ray.data import ActorPoolStrategy, Dataset, Datasink
 
 from cluster.session.connect import data_context
+from cluster.session.counts import ProgressHandle
 from cluster.session.meter import Meter
 from cluster.session.profiles import KEEPS_MEMORY, Profile
-from cluster.session.progress import ProgressHandle
 from cluster.session.software import require_same
 from cluster.storage.fetch import Fetch
 from cluster.storage.uri import Uri
@@ -61,8 +61,9 @@ LISTENED: Final = pa.schema(
 )
 """Columns that listening adds to a track's row."""
 
+_TRACKS_PER_LISTENER: Final = 16
 _TRACKS_PER_PREDICTOR: Final = 256
-"""Tracks for each predicting actor. An actor takes seconds of CPU to start, so fewer are not worth another one."""
+"""Tracks for each actor. It takes seconds of CPU to start, so for fewer tracks another one is not worth it."""
 
 _LABEL_BATCH: Final = 32
 
@@ -198,6 +199,7 @@ def listen_to_plan(request: ListenRequest, profile: Profile, progress: ProgressH
     """
     data_context(profile)
     pool = max(2, profile.cores)
+    listeners = min(pool, max(1, request.rows // _TRACKS_PER_LISTENER))
     # With small blocks a retry costs little, and a short catalog keeps every core busy.
     block = int(np.clip(request.rows // (pool * 4), LISTEN_BATCH, 64))
     plan = ray.data.read_datasource(
@@ -210,7 +212,7 @@ def listen_to_plan(request: ListenRequest, profile: Profile, progress: ProgressH
         fn_constructor_kwargs={"request": request, "progress": progress},
         batch_size=LISTEN_BATCH,
         batch_format="numpy",
-        compute=ActorPoolStrategy(min_size=min(pool, max(1, request.rows // LISTEN_BATCH)), max_size=pool),
+        compute=ActorPoolStrategy(size=listeners),
         num_cpus=profile.decode_cpus,
     )
     return listened
@@ -255,7 +257,7 @@ def stage_labels(
         },
         batch_size=_LABEL_BATCH,
         batch_format="pyarrow",
-        compute=ActorPoolStrategy(min_size=predictors, max_size=profile.predict_actors),
+        compute=ActorPoolStrategy(size=predictors),
         num_cpus=profile.predict_cpus,
         num_gpus=profile.gpus / profile.predict_actors if gpu else None,
         runtime_env={} if gpu else {"env_vars": KEEPS_MEMORY},

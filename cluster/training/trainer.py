@@ -16,14 +16,14 @@ from ray.data import Dataset, ExecutionOptions
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from cluster.session import ray_internals
+from cluster.session.counts import ProgressSink
 from cluster.session.epoch_counter import EpochCounter
 from cluster.session.profiles import KEEPS_MEMORY, Profile
-from cluster.session.progress import ProgressSink
 from cluster.storage.notice import notice
 from cluster.storage.uri import Uri
 from cluster.training.checkpoints import lines_set_aside, repair_snapshot
 from cluster.training.job import TrainingJob
-from cluster.training.journal import JournalHandle
+from cluster.training.journal_writer import JournalHandle
 from cluster.training.trained import load_trained
 from cluster.training.worker import WorkerTask, work
 from mgc.bundle import Bundle

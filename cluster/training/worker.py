@@ -16,13 +16,13 @@ from ray.train import CheckpointUploadMode
 from ray.train.torch import get_device, prepare_model
 from torch import distributed, nn
 
+from cluster.session.counts import ProgressSink
 from cluster.session.epoch_counter import EpochCounter
-from cluster.session.progress import ProgressSink
 from cluster.session.software import difference_from
 from cluster.training.batches import VALIDATION_BATCH, read_training_batches, to_batches
 from cluster.training.checkpoints import open_sound_checkpoint
 from cluster.training.job import TrainingJob
-from cluster.training.journal import JournalHandle, JournalWriter
+from cluster.training.journal_writer import JournalHandle, JournalWriter
 from mgc.errors import TrainingError
 from mgc.models.blocks import Classifier, parameter_count
 from mgc.software import Software

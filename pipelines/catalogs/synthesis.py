@@ -12,8 +12,9 @@ import ray
 from pydantic import ValidationError
 
 from cluster.session.connect import connect, data_context
+from cluster.session.counts import ProgressHandle
 from cluster.session.profiles import Profile
-from cluster.session.progress import ProgressHandle, watch_progress
+from cluster.session.progress import watch_progress
 from mgc.configuration import short_hash, to_json
 from mgc.datasets.synthetic import SYNTHETIC_NOTICE, SyntheticConfig, TrackPlan, encode, metadata_table, plan_corpus
 from mgc.errors import ConfigError

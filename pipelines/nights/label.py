@@ -13,8 +13,9 @@ from cluster.labels.plan import PLAN, Plan
 from cluster.labels.run_folder import DamagedRowsError, RunFolder
 from cluster.labels.table import CommittedRun, LabelsTable
 from cluster.session.connect import connect
+from cluster.session.counts import ProgressHandle
 from cluster.session.profiles import Profile
-from cluster.session.progress import ProgressHandle, watch_progress
+from cluster.session.progress import watch_progress
 from cluster.storage import files
 from cluster.storage.conditional_put import require_conditional_put
 from cluster.storage.uri import Uri

@@ -11,11 +11,12 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 from ray.data import Dataset
 
+from cluster.session.counts import ProgressHandle
 from cluster.session.epoch_counter import EpochCounter
 from cluster.session.profiles import Profile
-from cluster.session.progress import ProgressHandle
 from cluster.storage.uri import Uri
-from cluster.streams.catalog_feed import CatalogFeed, FailedTracks, feed_catalog, write_plan
+from cluster.streams.catalog_feed import CatalogFeed, feed_catalog, write_plan
+from cluster.streams.failed_tracks import FailedTracks
 from cluster.streams.feed import EpochDraw, feed
 from cluster.tables.catalog import write_catalog
 from cluster.tables.features import read_features, read_roster

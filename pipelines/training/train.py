@@ -15,7 +15,8 @@ from cluster.session.progress import watch_progress
 from cluster.storage import files
 from cluster.storage.uri import Uri
 from cluster.training.job import TrainingJob, check_batch, plan_training
-from cluster.training.journal import JournalHandle, JournalPlan, collect_settings
+from cluster.training.journal import JournalPlan
+from cluster.training.journal_writer import JournalHandle, collect_settings
 from cluster.training.trainer import TrainingRun, check_room, train
 from mgc.bundle import Bundle
 from mgc.configuration import short_hash

@@ -26,6 +26,7 @@ from cluster.storage import files
 from cluster.storage.fetch import Fetch
 from cluster.storage.uri import Uri
 from cluster.streams import catalog_feed
+from cluster.streams.failed_tracks import FailedTracks
 from cluster.streams.feed import feed
 from cluster.streams.scoring import ScoreRequest, answer_clips
 from cluster.tables.features import read_features, read_roster
@@ -211,7 +212,7 @@ def test_a_catalog_is_heard_on_the_way_to_the_same_clips(trained: str, ray_sessi
     natural = replace(made, training=replace(made.training, balance="natural"))
     mine = tracks.filter(pc.equal(tracks["split"], "train"))
     catalog_feed.write_plan(f"{trained}/plan", mine)
-    failed, epoch = catalog_feed.FailedTracks.start(), EpochCounter.start()
+    failed, epoch = FailedTracks.start(), EpochCounter.start()
     clip_bytes = math.prod(facts.shape)
 
     def heard(profile: Profile) -> list[tuple[Any, ...]]:

@@ -23,15 +23,16 @@ import numpy as np
 import pyarrow as pa
 
 from cluster.session.connect import connect
+from cluster.session.counts import ProgressHandle
 from cluster.session.epoch_counter import EpochCounter
 from cluster.session.profiles import Profile
-from cluster.session.progress import ProgressHandle
 from cluster.storage.uri import Uri
 from cluster.streams.feed import EpochDraw, feed
 from cluster.tables.features import FeaturesWriter, read_features, read_roster
 from cluster.training import trainer, worker
 from cluster.training.job import plan_training
-from cluster.training.journal import JournalHandle, JournalPlan
+from cluster.training.journal import JournalPlan
+from cluster.training.journal_writer import JournalHandle
 from mgc import schema
 from mgc.datasets.splits import TRAIN, VALIDATION
 from mgc.experiment import Experiment

@@ -8,10 +8,10 @@ import pytest
 import ray
 from ray.exceptions import RayError
 
+from cluster.session.counts import ProgressHandle
 from cluster.session.driver_actor import DriverActor
 from cluster.session.epoch_counter import EpochCounter
 from cluster.session.profiles import Profile
-from cluster.session.progress import ProgressHandle
 
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]
 

@@ -134,6 +134,7 @@ def test_titles_and_lines_are_those_that_ray_writes() -> None:
     for part in ("MapBatches", "_MapWorker", '"Write"'):
         assert part in sources(), f"titles have no {part}"
     assert ray_internals.TRAIN_RUNS_PATH in sources(), "no such path of the dashboard"
+    assert ray_internals.ADVICE_ON_BLOCKS in sources(), "no such warning of Ray Data"
 
 
 def test_ray_train_has_its_names(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 from cluster.storage.uri import Uri
-from cluster.training.journal import STEPS_NOTED, Journal, JournalPlan, JournalWriter, collect_settings
+from cluster.training.journal import Journal, JournalPlan
+from cluster.training.journal_writer import STEPS_NOTED, JournalWriter, collect_settings
 from cluster.training.tensorboard import EventFiles
 from mgc.errors import StorageError
 from mgc.training.figures import EpochFigures
@@ -138,7 +139,7 @@ def test_epochs_that_are_longer_than_expected_do_not_overlap(plan: JournalPlan) 
 
 
 def test_slow_steps_are_noted_one_by_one(plan: JournalPlan, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cluster.training.journal.SECONDS_NOTED", 0.0)
+    monkeypatch.setattr("cluster.training.journal_writer.SECONDS_NOTED", 0.0)
     journal = Journal(plan)
     epoch(JournalWriter(journal), 0, steps=3)
     assert events.read(f"{plan.tensorboard}/{plan.name}").steps("step/loss") == [1, 2, 3]

@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from cluster.training import mlflow
-from cluster.training.journal import Journal, JournalPlan, JournalWriter, collect_settings
+from cluster.training.journal import Journal, JournalPlan
+from cluster.training.journal_writer import JournalWriter, collect_settings
 from cluster.training.mlflow import KEY_TAG, MlflowRun
 from tests.cluster.training.test_journal import GENRES, STEPS, epoch
 from tests.support.ray_head import free_port
