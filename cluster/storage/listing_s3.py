@@ -84,7 +84,7 @@ class Listing:
         return read_parts(self.parts)
 
 
-def list_in_parts(source: Uri | str, folder: Uri | str, progress: Callable[[int], object] | None = None) -> Listing:
+def list_in_parts(source: Uri, folder: Uri, progress: Callable[[int], object] | None = None) -> Listing:
     """List an `s3://` prefix in parallel into a folder of parts. Continues from the parts that are already there.
 
     Args:
@@ -95,7 +95,6 @@ def list_in_parts(source: Uri | str, folder: Uri | str, progress: Callable[[int]
     Raises:
         StorageError: some of the keys cannot be listed. The finished parts stay.
     """
-    source, folder = Uri.parse(source), Uri.parse(folder)
     client = s3.client(source)
     client.meta.events.register("before-parse.s3.ListObjectsV2", _leave_out, unique_id="mgc-listing")
     trusted, expired = trusted_parts(folder)

@@ -51,10 +51,10 @@ class ClipsOfSide:
         yield from self._rows(clips_of(tracks.filter(well), self._clip_bytes))
 
 
-def write_plan(uri: Uri | str, tracks: pa.Table) -> None:
+def write_plan(uri: Uri, tracks: pa.Table) -> None:
     """Write the tracks to listen to as a few Parquet files. A second call writes the same files."""
     for number, start in enumerate(range(0, tracks.num_rows, PLAN_ROWS)):
-        files.write_table(Uri.parse(uri) / f"part-{number:05}.parquet", tracks.slice(start, PLAN_ROWS))
+        files.write_table(uri / f"part-{number:05}.parquet", tracks.slice(start, PLAN_ROWS))
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class CatalogFeed:
         failed: list to which tracks that failed are added.
     """
 
-    plan_uri: Uri | str
+    plan_uri: Uri
     tracks: int
     clip_bytes: int
     experiment: Experiment

@@ -73,7 +73,8 @@ class ListenRequest:
     """The tracks to listen to, and how.
 
     Attributes:
-        plan_uri: Parquet with `schema.CATALOG_REQUIRED`, and other columns that are passed through.
+        plan_uri: Parquet with `schema.CATALOG_REQUIRED`, and other columns that are passed through; None where the rows
+            come from memory.
         rows: number of tracks; it decides the size of blocks.
         columns: schema of the plan.
         experiment: front end and listening plan.
@@ -84,7 +85,7 @@ class ListenRequest:
         software: software of the driver, which makes the request; workers refuse another.
     """
 
-    plan_uri: Uri | str
+    plan_uri: Uri | None
     rows: int
     columns: pa.Schema
     experiment: Experiment
@@ -198,12 +199,13 @@ def listen_to_plan(request: ListenRequest, profile: Profile, progress: ProgressH
         progress: counters of the job; None counts nothing.
     """
     data_context(profile)
+    assert request.plan_uri is not None
     pool = max(2, profile.cores)
     listeners = min(pool, max(1, request.rows // _TRACKS_PER_LISTENER))
     # With small blocks a retry costs little, and a short catalog keeps every core busy.
     block = int(np.clip(request.rows // (pool * 4), LISTEN_BATCH, 64))
     plan = ray.data.read_datasource(
-        PlanRows(Uri.parse(request.plan_uri), request.order),
+        PlanRows(request.plan_uri, request.order),
         num_cpus=profile.io_cpus,
         override_num_blocks=max(1, -(-request.rows // block)),
     )
@@ -229,7 +231,7 @@ def stage_labels(
     request: ListenRequest,
     bundle: Bundle,
     lineage: Lineage,
-    staged_uri: Uri | str,
+    staged_uri: Uri,
     profile: Profile,
     progress: ProgressHandle | None,
 ) -> None:
@@ -262,7 +264,7 @@ def stage_labels(
         num_gpus=profile.gpus / profile.predict_actors if gpu else None,
         runtime_env={} if gpu else {"env_vars": KEEPS_MEMORY},
     )
-    sink = LabelsSink(Uri.parse(staged_uri), int(np.clip(request.rows // STAGED_FILES, *STAGED_ROWS)))
+    sink = LabelsSink(staged_uri, int(np.clip(request.rows // STAGED_FILES, *STAGED_ROWS)))
     _write(labels, sink, profile)
 
 

@@ -90,7 +90,7 @@ class Changes:
             self.counts["gone"] += old.num_rows
 
 
-def earlier_listing(catalog: Uri | str, source: Uri | str) -> Changes | None:
+def earlier_listing(catalog: Uri, source: Uri) -> Changes | None:
     """Open a catalog to compare a new listing with. Returns None if it is not a complete listing of the same source.
 
     Args:
@@ -101,13 +101,12 @@ def earlier_listing(catalog: Uri | str, source: Uri | str) -> Changes | None:
         CatalogError: at once or while it is read: it is not Parquet, or not in order.
         StorageError: it cannot be read.
     """
-    catalog = Uri.parse(catalog)
     if not files.exists(catalog):
         return None
     path, filesystem = catalog.path, catalog.filesystem
     with reading(catalog, "", CatalogError):
         stated = (pq.read_schema(path, filesystem=filesystem).metadata or {}).get(SOURCE_KEY)
-    if stated != Uri.parse(source).text.encode():
+    if stated != source.text.encode():
         return None
     compared = ["track_id", "content_tag"]
     question = question_of(catalog, pa.schema([schema.CATALOG.field(name) for name in compared]))

@@ -103,7 +103,7 @@ def refuse_empty(tables: Iterable[pa.Table], ignored: Counter[str], source: Uri)
 
 
 def open_catalog(
-    source_or_catalog: Uri | str,
+    source_or_catalog: Uri,
     allowed: Sequence[Uri] = (),
     needed: Collection[str] = schema.CATALOG_REQUIRED,
     may_be_empty: bool = False,
@@ -120,7 +120,7 @@ def open_catalog(
     Raises:
         CatalogError: the catalog is refused; see `read_catalog`.
     """
-    place = Uri.parse(source_or_catalog)
+    place = source_or_catalog
     file = place if is_parquet(place) else place / "catalog.parquet"
     if file == place or files.exists(file):
         dataset = read_catalog(file, allowed, needed)
@@ -129,7 +129,7 @@ def open_catalog(
     return Catalog(list_source(place, may_be_empty=may_be_empty)[0], (), (place,))
 
 
-def open_tracks(source_or_catalog: Uri | str, allowed: Sequence[Uri] = ()) -> tuple[pa.Table, Catalog]:
+def open_tracks(source_or_catalog: Uri, allowed: Sequence[Uri] = ()) -> tuple[pa.Table, Catalog]:
     """Open a catalog as `open_catalog` does, and load all its rows, in order of track id."""
     catalog = open_catalog(source_or_catalog, allowed, schema.CATALOG.names)
     tracks = load_catalog(catalog.tracks) if isinstance(catalog.tracks, pads.Dataset) else catalog.tracks

@@ -182,9 +182,9 @@ def _stage_all(night: Night, run: RunFolder, profile: Profile, until: datetime |
         uri = run.portion(missing)
         began = datetime.now(UTC)
         with watch_progress("labeling", "tracks", missing.num_rows) as progress:
-            request = ListenRequest(uri.text, missing.num_rows, PLAN, bundle.experiment, until=until)
+            request = ListenRequest(uri, missing.num_rows, PLAN, bundle.experiment, until=until)
             try:
-                stage_labels(request, bundle, lineage, run.staged_uri.text, profile, progress)
+                stage_labels(request, bundle, lineage, run.staged_uri, profile, progress)
             except (RayError, MgcError):
                 # A stream cannot read a damaged portion. The next pass gets another one.
                 if not run.set_aside_portion(uri):

@@ -105,13 +105,13 @@ class TestChanges:
             beside.up_to(None)
 
     def test_only_of_the_same_source(self, tmp_path: Path) -> None:
-        target = str(tmp_path / "c.parquet")
-        assert earlier_listing(target, "/music") is None
+        target, music = Uri.of_path(tmp_path / "c.parquet"), Uri.parse("/music")
+        assert earlier_listing(target, music) is None
         write_catalog(target, [tracks("a")])
-        assert earlier_listing(target, "/music") is None
+        assert earlier_listing(target, music) is None
         write_catalog(target, [tracks("a")], source="/music/")
-        assert earlier_listing(target, "/other") is None
-        assert earlier_listing(target, "/music") is not None
+        assert earlier_listing(target, Uri.parse("/other")) is None
+        assert earlier_listing(target, music) is not None
 
 
 class TestJob:

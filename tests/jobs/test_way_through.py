@@ -206,18 +206,19 @@ def test_one_pass_gives_logits_embeddings_and_noisy_logits(trained: str, ray_ses
 def test_a_catalog_is_heard_on_the_way_to_the_same_clips(trained: str, ray_session: Profile) -> None:
     """What is decoded in an epoch is what was prepared; tracks that fail are noted, each once."""
     made = find("house").build()
-    tracks, _ = open_tracks(f"{trained}/catalog.parquet")
+    tracks, _ = open_tracks(Uri.parse(f"{trained}/catalog.parquet"))
     dataset, facts = read_features(f"{trained}/features")
     counts = read_roster(dataset, made.protocol).class_counts("train")
     natural = replace(made, training=replace(made.training, balance="natural"))
     mine = tracks.filter(pc.equal(tracks["split"], "train"))
-    catalog_feed.write_plan(f"{trained}/plan", mine)
+    plan = Uri.parse(f"{trained}/plan")
+    catalog_feed.write_plan(plan, mine)
     failed, epoch = FailedTracks.start(), EpochCounter.start()
     clip_bytes = math.prod(facts.shape)
 
     def heard(profile: Profile) -> list[tuple[Any, ...]]:
         draw = catalog_feed.EpochDraw(counts, epoch)
-        request = catalog_feed.CatalogFeed(f"{trained}/plan", mine.num_rows, clip_bytes, natural, draw, failed)
+        request = catalog_feed.CatalogFeed(plan, mine.num_rows, clip_bytes, natural, draw, failed)
         return [tuple(row.values()) for row in catalog_feed.feed_catalog(request, profile, None).iter_rows()]
 
     prepared = [tuple(row.values()) for row in feed(dataset, "train", ray_session, made).iter_rows()]
@@ -302,7 +303,7 @@ def test_a_for_loop_gives_the_same_labels(trained: str, labelled: tuple[str, dic
     rows = {row["track_id"]: row for row in LabelsTable(labelled[0]).dataset().to_table().to_pylist()}
     location = Uri.parse(f"{trained}/bundle")
     bundle = load_bundle(location.path, location.filesystem)
-    tracks, _ = open_tracks(f"{trained}/catalog.parquet")
+    tracks, _ = open_tracks(Uri.parse(f"{trained}/catalog.parquet"))
     fetch, extract, predict = (
         Fetch(),
         Extract(bundle.experiment.front_end, bundle.experiment.listening),

@@ -69,8 +69,8 @@ def metadata(rows: int) -> pa.Table:
 
 def write(folder: str, rows: int) -> dict[str, int]:
     """The second night's catalog over the first's."""
-    target, counts = f"{folder}/catalog.parquet", dict[str, int]()
-    listed = count_rows(tracks(rows, 1), counts, earlier_listing(target, SOURCE), Uri.parse(target))
+    target, counts = Uri.parse(f"{folder}/catalog.parquet"), dict[str, int]()
+    listed = count_rows(tracks(rows, 1), counts, earlier_listing(target, Uri.parse(SOURCE)), target)
     joined = join_metadata(listed, from_table(metadata(rows), "metadata"), counts)
     write_catalog(target, (add_splits(table, "artist_id", 0) for table in joined), source=SOURCE)
     return counts

@@ -28,6 +28,7 @@ from typing import Any
 from cluster.storage import files, s3
 from cluster.storage.listing import list_audio
 from cluster.storage.listing_s3 import LISTERS, list_in_parts
+from cluster.storage.uri import Uri
 from tests.support.object_store import ObjectStore, running
 
 MILLIONS = 10_000_000
@@ -112,7 +113,7 @@ def pages_of(keys: int) -> Iterator[None]:
 def in_parts(uri: str) -> tuple[list[str], dict[str, int]]:
     """The track ids of a bucket listed side by side, and the requests by kind."""
     with tempfile.TemporaryDirectory() as folder:
-        listing = list_in_parts(uri, folder)
+        listing = list_in_parts(Uri.parse(uri), Uri.parse(folder))
         ids = [track for table in listing.tables() for track in table["track_id"].to_pylist()]
         return ids, dict(listing.requests)
 

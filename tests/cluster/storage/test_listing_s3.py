@@ -137,7 +137,7 @@ def test_the_same_as_one_by_one(keys: set[str], prefix: str, page: int, seed: in
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as parts:
         patch.setattr(s3, "client", lambda uri: bucket)
         patch.setattr(files, "PAGE_KEYS", page)
-        listing = list_in_parts(source, parts)
+        listing = list_in_parts(Uri.parse(source), Uri.parse(parts))
         below = [key for key in bucket.keys if key.startswith(folder)]
         assert listing.keys == len(below)
         if not below:
@@ -150,7 +150,7 @@ def test_the_same_as_one_by_one(keys: set[str], prefix: str, page: int, seed: in
         for part in gone:
             part.uri.local.unlink()
         bucket.asked.clear()
-        again = list_in_parts(source, parts)
+        again = list_in_parts(Uri.parse(source), Uri.parse(parts))
         assert rows(again) == expected
         assert again.ignored == ignored
         assert again.kept_keys == len(below) - sum(part.keys for part in gone)
@@ -209,7 +209,7 @@ def model(monkeypatch: pytest.MonkeyPatch, keys: list[str], page_keys: int) -> B
 def test_keys_are_shared_out(keys: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With folders, without any, or all in one; and the search for places to halve stays cheap."""
     bucket = model(monkeypatch, keys, 10)
-    listing = list_in_parts("s3://b", str(tmp_path))
+    listing = list_in_parts(Uri.parse("s3://b"), Uri.parse(str(tmp_path)))
     assert listing.keys == len(keys)
     assert len({part.after for part in listing.parts}) > listing_s3.LISTERS
     # All threads at work would be a sixteenth of the pages; one that lists much more than its share is alone.
@@ -222,15 +222,15 @@ def test_a_store_without_order_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     bucket = model(monkeypatch, ["a.mp3", "b.mp3"], 10)
     bucket.keys.reverse()
     with pytest.raises(StorageError, match="does not list keys in their order"):
-        list_in_parts("s3://b", str(tmp_path))
+        list_in_parts(Uri.parse("s3://b"), Uri.parse(str(tmp_path)))
 
 
 def test_old_parts_are_listed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bucket = model(monkeypatch, flat(100), 10)
-    first = list_in_parts("s3://b", str(tmp_path))
+    first = list_in_parts(Uri.parse("s3://b"), Uri.parse(str(tmp_path)))
     bucket.asked.clear()
     monkeypatch.setattr(listing_parts, "MAX_AGE_SECONDS", -1.0)
-    again = list_in_parts("s3://b", str(tmp_path))
+    again = list_in_parts(Uri.parse("s3://b"), Uri.parse(str(tmp_path)))
     assert again.expired_parts == len(first.parts)
     assert (again.kept_keys, again.kept_since, again.keys) == (0, None, 100)
     assert not {part.uri for part in first.parts} & set(files.list_uris(str(tmp_path)))
@@ -253,7 +253,7 @@ def test_catalog_in_its_own_source(monkeypatch: pytest.MonkeyPatch) -> None:
     model(monkeypatch, ["music/a.mp3", "music/_listing/key/part-1.parquet", "music/x.parquet"], 10)
     monkeypatch.setattr(listing_s3, "trusted_parts", lambda folder: ([], 0))
     monkeypatch.setattr(files, "write_bytes", lambda uri, data: None)
-    listing = list_in_parts("s3://b/music", parts)
+    listing = list_in_parts(Uri.parse("s3://b/music"), Uri.parse(parts))
     assert listing.ignored == {".parquet": 1}
 
 
@@ -273,7 +273,7 @@ class TestStore:
         assert (found["keys"], found["pages_needed"]) == (len(keys), 50)
         with tempfile.TemporaryDirectory() as parts, pytest.MonkeyPatch.context() as patch:
             patch.setattr(files, "PAGE_KEYS", 50)
-            listing = list_in_parts(f"{bucket_uri}/music", parts)
+            listing = list_in_parts(Uri.parse(f"{bucket_uri}/music"), Uri.parse(parts))
             expected, ignored = one_by_one(f"{bucket_uri}/music")
             assert rows(listing) == expected
             assert listing.ignored == ignored
@@ -292,15 +292,15 @@ class TestStore:
         bucket = Uri.parse(bucket_uri).bucket
         enter(s3_environment, bucket, flat(1000))
         with store_proxy.armed(Faults((Fault.SLOW_DOWN,), key="", bucket=bucket, nth={2, 9, 20})):
-            listing = list_in_parts(bucket_uri, str(tmp_path / "one"))
+            listing = list_in_parts(Uri.parse(bucket_uri), Uri.parse(str(tmp_path / "one")))
         assert listing.keys == 1000
         assert Fault.SLOW_DOWN in {request.fault for request in store_proxy.requests("GET", "", bucket)}
         with (
             store_proxy.armed(Faults((Fault.ERROR,), key="", bucket=bucket, nth=range(40, 9999))),
             pytest.raises(StorageError, match=f"^cannot list {bucket_uri}: the store answers InternalError"),
         ):
-            list_in_parts(bucket_uri, str(tmp_path / "two"))
-        again = list_in_parts(bucket_uri, str(tmp_path / "two"))
+            list_in_parts(Uri.parse(bucket_uri), Uri.parse(str(tmp_path / "two")))
+        again = list_in_parts(Uri.parse(bucket_uri), Uri.parse(str(tmp_path / "two")))
         assert again.kept_keys > 0
         assert rows(again) == rows(listing)
 

@@ -42,13 +42,13 @@ def test_each_treacherous_file_is_quarantined_alone(ray_session: Profile, tmp_pa
     bundle = load_bundle()
     table = LabelsTable(Uri.of_path(tmp_path / "labels"))
     plan = table.plan(tracks, PlanRequest(bundle.id, bundle.features_id))
-    uri = table.run(plan).freeze().text
+    uri = table.run(plan).freeze()
     lineage = Lineage(bundle.id, bundle.features_id, plan.key)
     with watch_progress("labeling", "tracks", plan.todo.num_rows) as progress:
         request = ListenRequest(
             uri, plan.todo.num_rows, PLAN, bundle.experiment, decoders=[treacherous], patience_seconds=4.0
         )
-        stage_labels(request, bundle, lineage, table.run(plan).staged_uri.text, ray_session, progress)
+        stage_labels(request, bundle, lineage, table.run(plan).staged_uri, ray_session, progress)
     table.commit(plan, plan.key, datetime.now(UTC))
     rows = {row["track_id"]: row for row in table.dataset().to_table().to_pylist()}
     assert {name: row["error_kind"] for name, row in rows.items()} == wanted

@@ -29,7 +29,7 @@ NOTHING: Any = SimpleNamespace()
 
 
 def listen(software: Software) -> None:
-    Listen(ListenRequest("plan", 1, schema.CATALOG, tiny_features.EXPERIMENT, software=software))
+    Listen(ListenRequest(None, 1, schema.CATALOG, tiny_features.EXPERIMENT, software=software))
 
 
 def label(software: Software) -> None:
@@ -90,5 +90,5 @@ def test_a_library_is_named_with_both_versions() -> None:
 
 
 def test_requests_carry_the_software_of_who_makes_them(tmp_path: Path) -> None:
-    assert ListenRequest("plan", 1, schema.CATALOG, tiny_features.EXPERIMENT).software == Software.here()
+    assert ListenRequest(None, 1, schema.CATALOG, tiny_features.EXPERIMENT).software == Software.here()
     assert ScoreRequest((1,)).software == Side("train", GivenSplits()).software == Software.here()
