@@ -16,6 +16,7 @@ from cluster.bundles import open_bundle
 from cluster.session.profiles import Profile
 from cluster.storage import files
 from cluster.storage.uri import Uri
+from mgc.errors import TrainingError
 from mgc.recipes.space import Choice, LogUniform, Space
 from pipelines.training.requests import SearchRequest
 from pipelines.training.search import search_recipe
@@ -88,6 +89,25 @@ def test_a_grid_becomes_a_bundle_though_a_trial_fails(
     assert not [line for line in printed.out.splitlines() if line.strip() and "(raylet)" not in line]
     # The same command again finds it done.
     assert search_recipe(request).status == "up_to_date"
+
+
+@pytest.mark.drill
+def test_every_trial_fails(
+    features: str, ray_session: Profile, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line with the first reason, the whole table and the report, and no bundle."""
+    out = tmp_path / "search"
+    request = SearchRequest(
+        tiny_features.EXPERIMENT, Space({"training.batch_size": Choice((1000, 2000))}),
+        SearchConfig(searcher="grid", scheduler="fifo"), Uri.parse(features), Uri.of_path(out), profile=ray_session,
+    )  # fmt: skip
+    with pytest.raises(TrainingError, match=r"none of 2 trials\b.*\bbatch_size (1000|2000)\b"):
+        search_recipe(request)
+    _, rows = read(str(out))
+    assert [row["status"] for row in rows] == ["failed", "failed"]
+    assert (out / "report.html").exists()
+    assert not (out / "bundle").exists()
+    assert "Traceback" not in capsys.readouterr().err
 
 
 SEARCHES: list[tuple[Searcher, Scheduler]] = [

@@ -1,4 +1,4 @@
-"""A job ended from outside: Ray's head is killed, or its workers are. One line, a summary, figures, code 1."""
+"""A job ended from outside: by a killed head or worker, a full disk, a person. One line, a summary, figures, a code."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -50,16 +51,16 @@ class Night:
     def said(self) -> str:
         return (self._folder / "err").read_text()
 
-    def ends(self) -> str:
-        """Wait for the end of a job that fails. Returns its line."""
-        assert self.process.wait(timeout=PATIENCE_SECONDS) == 1, self.said
+    def ends(self, code: int = 1) -> str:
+        """Wait for the end of a job that fails or is interrupted. Returns its line."""
+        assert self.process.wait(timeout=PATIENCE_SECONDS) == code, self.said
         facts: dict[str, Any] = json.loads((self._folder / "out").read_text().splitlines()[-1])
-        assert facts["status"] == "failed"
+        assert facts["status"] == {1: "failed", 130: "interrupted"}[code]
         line = self.said.splitlines()[-1]
         assert line.endswith(facts["error"])
         assert "Traceback" not in self.said
         figures = (self._folder / "figures" / "mgc_label.prom").read_text()
-        assert 'mgc_job_exit_code{name="label"} 1.0' in figures
+        assert f'mgc_job_exit_code{{name="label"}} {code:.1f}' in figures
         return line
 
     def begins(self) -> None:
@@ -129,3 +130,41 @@ def test_a_driver_that_was_stopped_wakes_after_another_commit(tmp_path: Path) ->
         os.killpg(stopped.process.pid, signal.SIGCONT)
         assert "version 0" in stopped.ends()
         assert sorted(held(labels)) == ["x.mp3"]
+
+
+@pytest.mark.parametrize("wait_seconds", [0.7, 1.5, 2.5, 4.0, 6.0, 8.0, 11.0])
+def test_ctrl_c_while_it_starts(wait_seconds: float, tmp_path: Path) -> None:
+    """Whatever it imports or starts at that moment, nothing of it is left, and the same command may follow."""
+    job = Night(tmp_path)
+    with contextlib.ExitStack() as ending:
+        ending.callback(job.end)
+        time.sleep(wait_seconds)
+        processes = descendants(job.process.pid)
+        # A terminal sends it to the whole group.
+        os.killpg(job.process.pid, signal.SIGINT)
+        assert "interrupted" in job.ends(130)
+        assert not job.committed
+        commands = {pid: command(pid) for pid in processes}
+        left = still_there(processes, 30.0)
+        assert not left, [(commands[pid], command(pid)) for pid in left]
+
+
+@pytest.mark.parametrize("free_bytes", [0, 2**20])
+def test_a_full_folder_for_temporary_files(free_bytes: int, tmp_path: Path) -> None:
+    """Without any room, and with so little that Ray begins to start."""
+    disk = Path(tempfile.mkdtemp(prefix="disk-", dir="/tmp"))
+    small = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
+    if os.geteuid() or subprocess.run(small, capture_output=True, check=False).returncode:
+        disk.rmdir()
+        pytest.skip("a small disk can only be mounted by root")
+    with contextlib.ExitStack() as ending:
+        ending.callback(disk.rmdir)
+        ending.callback(subprocess.run, ["umount", "--lazy", str(disk)], check=True)
+        free = os.statvfs(disk)
+        (disk / "ballast").write_bytes(bytes(free.f_bavail * free.f_frsize - free_bytes))
+        job = Night(tmp_path, TMPDIR=str(disk))
+        ending.callback(job.end)
+        line = job.ends()
+        assert str(disk) in line
+        assert "TMPDIR" in line
+        assert not job.committed
