@@ -22,7 +22,7 @@ JOBS: Final = {
     "plan": "Print what `label` would do, and how long it would take.",
     "label": "Label the tracks that are new or changed, in one commit.",
     "show": "Print a labels table.",
-    "labels": "Look after a labels table: history, diff, rollback, vacuum, export.",
+    "labels": "Look after a labels table: history, diff, rollback, vacuum, corrections.",
     "recipes": "List the recipes that can be trained.",
     "doctor": "Check what this machine or cluster has and what would not work.",
     "cluster": "Start a Ray cluster of several nodes on this machine.",

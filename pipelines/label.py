@@ -6,7 +6,8 @@ from datetime import datetime
 
 import click
 
-from mgc.labeling.guard import ACCEPTABLE
+from mgc.evaluation.alarms import THRESHOLDS
+from mgc.labeling.guard import ACCEPTABLE, LIMITS
 from pipelines.command.job import PROFILE, Summary, main
 from pipelines.nights.requests import LabelRequest, NightRequest, TimeOfDay, night_options
 
@@ -26,8 +27,20 @@ def _pairs(pairs: tuple[str, ...], option: str) -> dict[str, str]:
     "the rest stay pending.",
 )
 @PROFILE
-@click.option("--alarm", "alarms", multiple=True, metavar="NAME=VALUE", help="Threshold of one of the report's alarms.")
-@click.option("--guard", "guard", multiple=True, metavar="NAME=VALUE", help="Limit of one of the guard's checks.")
+@click.option(
+    "--alarm",
+    "alarms",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help=f"Threshold of an alarm of the report, for example quarantined=0.1. NAME is one of {', '.join(THRESHOLDS)}.",
+)
+@click.option(
+    "--guard",
+    "guard",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help=f"Limit of one of the guard's checks, for example removed=0.2. NAME is one of {', '.join(LIMITS)}.",
+)
 @click.option(
     "--accept",
     multiple=True,

@@ -33,7 +33,7 @@ def command(ctx: click.Context) -> None:
         raise click.UsageError(f"a word is missing: {', '.join(_WORDS)}.")
 
 
-@command.command("history")
+@command.command("history", short_help="Print the table's versions.")
 @click.argument("labels", type=URI)
 @click.option("--limit", type=_LIMIT, default=20, show_default=True, help="Newest entries to print.")
 def history(labels: Uri, limit: int) -> Summary:
@@ -43,7 +43,7 @@ def history(labels: Uri, limit: int) -> Summary:
     return show_history(labels, limit)
 
 
-@command.command("diff")
+@command.command("diff", short_help="Print what differs between two versions.")
 @click.argument("labels", type=URI)
 @click.argument("before", metavar="[A]", default="latest-1")
 @click.argument("after", metavar="[B]", default="latest")
@@ -72,7 +72,8 @@ def rollback(labels: Uri, version: str, dry_run: bool, limit: int) -> Summary:
     """Make the table equal to VERSION again, by a new commit.
 
     No version is lost, so a rollback can be rolled back. A label run that was planned before is refused at its commit;
-    the next one plans against what is there then.
+    the next one plans against what is there then. What the rollback took back is held: later runs do not label these
+    tracks again until their content or the model changes, or until `mgc label --resume`.
     """
     request = RollbackRequest(labels, version, limit, dry_run)
     from pipelines.nights.versions import roll_back
@@ -80,7 +81,7 @@ def rollback(labels: Uri, version: str, dry_run: bool, limit: int) -> Summary:
     return roll_back(request)
 
 
-@command.command("vacuum")
+@command.command("vacuum", short_help="Delete files that only older versions need.")
 @click.argument("labels", type=URI)
 @click.option(
     "--keep",
@@ -105,7 +106,7 @@ def vacuum(labels: Uri, keep: int, older_than: timedelta, dry_run: bool, limit: 
     return delete_old_files(request)
 
 
-@command.command("export")
+@command.command("export", short_help="Write a version as one plain file.")
 @click.argument("labels", type=URI)
 @click.option(
     "--format",
@@ -132,7 +133,7 @@ def export(
     return write_version(request)
 
 
-@command.command("show")
+@command.command("show", short_help="Print the row of a track and its history.")
 @click.argument("labels", type=URI)
 @click.argument("track")
 @click.option("--limit", type=_LIMIT, default=10, show_default=True, help="Changes of the row to print.")

@@ -61,6 +61,10 @@ class Thresholds:
     share_tracks: _Tracks = 100
 
 
+THRESHOLDS: Final = tuple(each.name for each in dataclasses.fields(Thresholds))
+"""Names of the thresholds."""
+
+
 def thresholds(overrides: Mapping[str, str]) -> Thresholds:
     """Return thresholds with some values set by name, as on a command line.
 

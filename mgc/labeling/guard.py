@@ -47,6 +47,9 @@ CANARY: Final = "canary"
 CHECKS: Final = ("stale", "removed", "flips", "flips_new_model", "same_cause")
 """Names of the checks, in the order of `GuardLimits`."""
 
+LIMITS: Final = tuple(each.name for each in dataclasses.fields(GuardLimits))
+"""Names of the limits."""
+
 ACCEPTABLE: Final = (*CHECKS, CANARY)
 """Names that a person may accept."""
 

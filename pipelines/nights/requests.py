@@ -297,7 +297,7 @@ def _with_options(command: Callable[..., Summary], needed: bool) -> Callable[...
                 help="Rows of tracks that left the catalog: keep them, mark them with a removed_at, or prune them.",
             ),
             click.option("--retry-all", is_flag=True, help="Retry every track that failed, whatever its error."),
-            click.option("--resume", is_flag=True, help="Enter again what rollbacks of the table undid."),
+            click.option("--resume", is_flag=True, help="Label the tracks again whose rows a rollback took back."),
             click.option(
                 "--overrides",
                 type=URI,
