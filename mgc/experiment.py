@@ -15,6 +15,7 @@ from mgc.configuration import STRICT, JsonObject, to_json
 from mgc.datasets.protocols import GivenSplits, ProtocolConfig, check_protocol
 from mgc.errors import ConfigError
 from mgc.features.front_end import FrontEndConfig, build_front_end
+from mgc.features.hearing import Hearing
 from mgc.features.normalization import ScalingConfig
 from mgc.models.architecture import ModelConfig, check_input
 from mgc.training.loop import TrainingConfig
@@ -78,6 +79,11 @@ class Experiment:
         if self.scaling.method == "bytes" and front_end.dtype != "uint8":
             raise ValueError(f"scaling.method bytes is for features of uint8, the front end gives {front_end.dtype}")
         return self
+
+    @property
+    def hearing(self) -> Hearing:
+        """What to hear of a recording."""
+        return Hearing(to_json(self.front_end), self.listening)
 
     def to_json(self) -> JsonObject:
         """Return JSON-ready values, with the version of the format."""

@@ -7,7 +7,8 @@ import pyarrow as pa
 import ray
 
 from cluster.session.profiles import KEEPS_MEMORY, Profile
-from cluster.streams.listening import LISTEN_BATCH, Label, Listen, ListenRequest
+from cluster.streams.listening import LISTEN_BATCH, Listen, ListenRequest
+from cluster.streams.predicting import Label
 from mgc.bundle import Bundle
 from mgc.labeling.canary import CanaryAnswer
 from mgc.labeling.rows import Lineage

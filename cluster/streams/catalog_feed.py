@@ -87,11 +87,9 @@ def feed_catalog(request: CatalogFeed, profile: Profile, progress: ProgressHandl
         progress: counters of the job; None counts nothing.
     """
     experiment, draw = request.experiment, request.draw
-    listened = listen_to_plan(
-        ListenRequest(request.plan_uri, request.tracks, schema.CATALOG, experiment, order=draw.order(experiment)),
-        profile,
-        progress,
-    )
+    order = draw.order(experiment)
+    listen = ListenRequest(request.plan_uri, request.tracks, schema.CATALOG, experiment.hearing, order=order)
+    listened = listen_to_plan(listen, profile, progress)
     side = Side(TRAIN, experiment.protocol, None, draw.resample(experiment))
     # Listening works on a few tracks at a time, so the next stage gets small blocks.
     clips: Dataset = listened.map_batches(

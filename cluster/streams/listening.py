@@ -1,39 +1,36 @@
-"""Ray Data streams over the rows of a plan: fetch, decode, compute features, predict, write.
+"""Ray Data streams over the rows of a plan: fetch, decode, compute features, write.
 
 A stage of mgc takes and returns a dict of NumPy arrays. Ray's operators pass each other Arrow tables with explicit
 types, so a block has the same schema as its neighbours even if one of its columns is empty.
+
+The actors that listen import this file, and each of them decodes in a child process. So this file imports no PyTorch.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 import ray
-import torch
 from ray.data import ActorPoolStrategy, Dataset, Datasink
 
 from cluster.session.connect import data_context
 from cluster.session.counts import ProgressHandle
 from cluster.session.meter import Meter
-from cluster.session.profiles import KEEPS_MEMORY, Profile
+from cluster.session.profiles import Profile
 from cluster.session.software import require_same
 from cluster.storage.fetch import Fetch
 from cluster.storage.uri import Uri
 from cluster.streams.order import EpochOrder
-from cluster.streams.sinks import FeaturesSink, LabelsSink, PlanRows
+from cluster.streams.sinks import FeaturesSink, PlanRows
 from cluster.tables.features import FeaturesWriter
 from mgc import schema
-from mgc.audio.decode import CASCADE, Decoder
-from mgc.bundle import Bundle
-from mgc.experiment import Experiment
 from mgc.features.extract import PATIENCE_SECONDS, Extract
-from mgc.labeling.rows import Lineage, labels_rows
+from mgc.features.hearing import Hearing
 from mgc.software import Software
 
 LISTEN_BATCH: Final = 8
@@ -42,13 +39,6 @@ LISTEN_BATCH: Final = 8
 HELD_BYTES: Final = 256 * 2**20
 """Most bytes of files in memory at once, except for a single file that is larger. The files are measured as they are
 read, because a catalog may state any size."""
-
-STAGED_FILES: Final = 64
-"""Approximate number of files in which a run stages its rows."""
-
-STAGED_ROWS: Final = (64, 4096)
-"""Fewest and most rows of a staged file. With small files a killed run repeats little; with large ones ten million
-tracks need only 2,500 files."""
 
 LISTENED: Final = pa.schema(
     [
@@ -62,10 +52,7 @@ LISTENED: Final = pa.schema(
 """Columns that listening adds to a track's row."""
 
 _TRACKS_PER_LISTENER: Final = 16
-_TRACKS_PER_PREDICTOR: Final = 256
 """Tracks for each actor. It takes seconds of CPU to start, so for fewer tracks another one is not worth it."""
-
-_LABEL_BATCH: Final = 32
 
 
 @dataclass(frozen=True)
@@ -77,8 +64,7 @@ class ListenRequest:
             come from memory.
         rows: number of tracks; it decides the size of blocks.
         columns: schema of the plan.
-        experiment: front end and listening plan.
-        decoders: decoders, in the order to try them.
+        hearing: front end, windows and decoders.
         patience_seconds: time, plus a second for each MiB, after which a decoder counts as hung.
         until: time after which no track is started; tracks not started have no row.
         order: order of the tracks in each pass; None keeps that of the plan.
@@ -88,8 +74,7 @@ class ListenRequest:
     plan_uri: Uri | None
     rows: int
     columns: pa.Schema
-    experiment: Experiment
-    decoders: Sequence[Decoder] = CASCADE
+    hearing: Hearing
     patience_seconds: float = PATIENCE_SECONDS
     until: datetime | None = None
     order: EpochOrder | None = None
@@ -111,12 +96,9 @@ class Listen:
 
     def __init__(self, request: ListenRequest, progress: ProgressHandle | None = None) -> None:
         require_same(request.software)
-        experiment = request.experiment
         self._until = None if request.until is None else request.until.timestamp()
-        self._fetch = Fetch(plan=experiment.listening)
-        self._extract = Extract(
-            experiment.front_end, experiment.listening, request.decoders, True, request.patience_seconds
-        )
+        self._fetch = Fetch(plan=request.hearing.plan)
+        self._extract = Extract(request.hearing, True, request.patience_seconds)
         # Where both have a column, such as the duration, the value from decoding replaces that of the catalog.
         kept = [field for field in request.columns if field.name not in LISTENED.names]
         self._schema = pa.schema([*kept, *LISTENED])
@@ -146,48 +128,6 @@ class Listen:
             self._meter.count_listened({**fetched, **extracted}, fetched["recording"], began, seconds)
         arrays = [pa.array(extracted[field.name], type=field.type, from_pandas=True) for field in self._schema]
         return pa.table(arrays, schema=self._schema)
-
-
-class Label:
-    """Stage: predict genres and make rows of the labels table.
-
-    Args:
-        bundle: the model, in the object store.
-        lineage: what the rows say of their origin.
-        software: software of the driver.
-        gpu: whether to compute on a GPU.
-        progress: counters of the job; None counts nothing.
-
-    Raises:
-        ConfigError: this process runs other software than the driver.
-    """
-
-    def __init__(
-        self,
-        bundle: ray.ObjectRef[Bundle],
-        lineage: Lineage,
-        software: Software,
-        gpu: bool,
-        progress: ProgressHandle | None = None,
-    ) -> None:
-        require_same(software)
-        if not gpu:
-            torch.set_num_threads(1)
-        loaded: Bundle = ray.get(bundle)
-        self._predict = loaded.predictor(torch.device("cuda" if gpu else "cpu"))
-        self._lineage = lineage
-        self._meter = None if progress is None else Meter(progress)
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        """Return one row per track."""
-        if not batch.num_rows:
-            return schema.LABELS.empty_table()
-        started = time.monotonic()
-        columns = {name: _objects(batch[name]) for name in batch.column_names}
-        rows = labels_rows(self._predict(columns), self._lineage, datetime.now(UTC))
-        if self._meter is not None:
-            self._meter.count_labelled(rows, time.monotonic() - started)
-        return rows
 
 
 def listen_to_plan(request: ListenRequest, profile: Profile, progress: ProgressHandle | None) -> Dataset:
@@ -224,66 +164,13 @@ def write_features(
     request: ListenRequest, writer: FeaturesWriter, profile: Profile, progress: ProgressHandle | None
 ) -> None:
     """Write the features of a plan's tracks. See `listen_to_plan` for the arguments."""
-    _write(listen_to_plan(request, profile, progress), FeaturesSink(writer), profile)
+    write_stream(listen_to_plan(request, profile, progress), FeaturesSink(writer), profile)
 
 
-def stage_labels(
-    request: ListenRequest,
-    bundle: Bundle,
-    lineage: Lineage,
-    staged_uri: Uri,
-    profile: Profile,
-    progress: ProgressHandle | None,
-) -> None:
-    """Stage the label rows of a plan's tracks.
-
-    Args:
-        request: what to listen to.
-        bundle: the model.
-        lineage: what the rows say of their origin.
-        staged_uri: folder of the staged files.
-        profile: how many tracks at once.
-        progress: counters of the job; None counts nothing.
-    """
-    gpu = profile.gpus > 0
-    # The pool has a fixed size. One that may grow also shrinks, and imports PyTorch each time it grows again.
-    predictors = min(profile.predict_actors, max(1, request.rows // _TRACKS_PER_PREDICTOR))
-    labels = listen_to_plan(request, profile, progress).map_batches(
-        Label,
-        fn_constructor_kwargs={
-            "bundle": ray.put(bundle),
-            "lineage": lineage,
-            "software": request.software,
-            "gpu": gpu,
-            "progress": progress,
-        },
-        batch_size=_LABEL_BATCH,
-        batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=predictors),
-        num_cpus=profile.predict_cpus,
-        num_gpus=profile.gpus / profile.predict_actors if gpu else None,
-        runtime_env={} if gpu else {"env_vars": KEEPS_MEMORY},
-    )
-    sink = LabelsSink(staged_uri, int(np.clip(request.rows // STAGED_FILES, *STAGED_ROWS)))
-    _write(labels, sink, profile)
-
-
-def _write(rows: Dataset, sink: Datasink[int] | Datasink[tuple[int, int]], profile: Profile) -> None:
-    """Run the stream into its sink, with at most one task per core at a time.
+def write_stream(rows: Dataset, sink: Datasink[int] | Datasink[tuple[int, int]], profile: Profile) -> None:
+    """Run a stream into its sink, with at most one task per core at a time.
 
     The tasks request no CPU. Ray Data grants a stream CPUs by the speed of its stages, rounded down to whole CPUs on
     each node. On small nodes the actors held all of these, so no row was written until they ended.
     """
     rows.write_datasink(sink, ray_remote_args={"num_cpus": 0}, concurrency=profile.cores)
-
-
-def _objects(column: pa.ChunkedArray) -> np.ndarray:
-    """Return a column as mgc's stages expect it: numbers as numbers, the rest as objects, with None where missing."""
-    if pa.types.is_integer(column.type) and not column.null_count:
-        numbers: np.ndarray = column.to_numpy()
-        return numbers
-    if pa.types.is_floating(column.type):
-        return np.array([np.nan if value is None else value for value in column.to_pylist()], dtype=np.float64)
-    objects = np.empty(len(column), dtype=object)
-    objects[:] = column.to_pylist()
-    return objects

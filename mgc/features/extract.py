@@ -1,20 +1,21 @@
-"""The stage between fetching and predicting: it turns a batch of recordings into features."""
+"""The stage between fetching and predicting: it turns a batch of recordings into features.
+
+The process of the stage hands recordings to a child that decodes and computes. Only the child imports PyTorch, which
+takes seconds of CPU and 200 MB.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import torch
 
-from mgc.audio.decode import CASCADE, Decoder, listen
-from mgc.audio.excerpts import ListeningPlan
 from mgc.audio.isolate import Isolated
 from mgc.audio.recording import Recording
-from mgc.errors import AudioError, ErrorKind
-from mgc.features.front_end import FrontEndConfig, build_front_end
+from mgc.errors import AudioError
+from mgc.features.hearing import Hearing, Track, describe_failure
 
 _OBJECTS = ("clips", "clip_starts", "decoder", "damage", "error_kind", "error_message", "error_offset")
 """Columns of Python objects, None where there is no value."""
@@ -23,42 +24,8 @@ PATIENCE_SECONDS: Final = 60.0
 PATIENCE_SECONDS_PER_MIB: Final = 1.0
 """Time limit of a recording: much longer than any needs on a busy core, so that only a hanging decoder is stopped."""
 
-Track = dict[str, Any]
-"""New values of one track by column. Columns without a value stay empty."""
-
-
-class Hear:
-    """Computes the features of a recording in this process. A fault of the recording is part of the result."""
-
-    def __init__(self, front_end: FrontEndConfig, plan: ListeningPlan, decoders: Sequence[Decoder] = CASCADE) -> None:
-        self._front_end = build_front_end(front_end)
-        self._plan = plan
-        self._decoders = decoders
-
-    def __call__(self, recording: Recording, track_id: str) -> Track:
-        """Return the values of the columns of `Extract` for one track."""
-        try:
-            heard = listen(recording, self._plan, self._front_end, track_id, self._decoders)
-        except AudioError as error:
-            return _describe_failure(error)
-        except MemoryError:
-            return _describe_failure(AudioError(ErrorKind.TOO_LARGE, "decoding it needs more memory than there is"))
-        # Two C libraries read bytes from anywhere. Whatever they raise is the fault of this file, and must not cost the
-        # other files of the batch, or the run, their labels. The message keeps what was raised.
-        except Exception as error:  # noqa: BLE001
-            return _describe_failure(
-                AudioError(ErrorKind.CORRUPT_STREAM, f"unexpected {type(error).__name__}: {error}")
-            )
-        clips = heard.windows
-        return {
-            "clips": b"".join(part.features.tobytes() for part in clips),
-            "clip_count": sum(len(part.features) for part in clips),
-            "clip_starts": np.concatenate([part.start_seconds for part in clips]).tolist(),
-            "duration_seconds": heard.duration_seconds,
-            "seconds_listened": heard.seconds,
-            "decoder": heard.decoder,
-            "damage": heard.damage,
-        }
+_COMPUTES: Final = "mgc.features.hear"
+"""Module that the child imports."""
 
 
 class Extract:
@@ -67,29 +34,18 @@ class Extract:
     The set-up is done once. Each call takes and returns a batch: a dict of NumPy arrays with one row for each track.
     """
 
-    def __init__(
-        self,
-        front_end: FrontEndConfig,
-        plan: ListeningPlan,
-        decoders: Sequence[Decoder] = CASCADE,
-        isolated: bool = False,
-        patience_seconds: float = PATIENCE_SECONDS,
-    ) -> None:
+    def __init__(self, hearing: Hearing, isolated: bool = False, patience_seconds: float = PATIENCE_SECONDS) -> None:
         """Set up.
 
         Args:
-            front_end: features to compute.
-            plan: windows to listen to.
-            decoders: decoders, in the order in which they are tried.
+            hearing: what to hear, and how.
             isolated: whether to decode in a child process, so that a decoder that hangs or crashes affects only its
                 own row.
             patience_seconds: time limit of an isolated decoder, to which a second for each MiB is added.
         """
         self._patience_seconds = patience_seconds
-        self._isolated = (
-            Isolated(partial(_set_up_child, front_end, plan, decoders), preload=__name__) if isolated else None
-        )
-        self._hear = None if isolated else Hear(front_end, plan, decoders)
+        self._isolated = Isolated(partial(_set_up_child, hearing), preload=_COMPUTES) if isolated else None
+        self._hear = None if isolated else _hear_here(hearing)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Replace the column of recordings by columns of features. Keeps the rows and their order.
@@ -134,16 +90,20 @@ class Extract:
             try:
                 return end()
             except AudioError as error:
-                return _describe_failure(error)
+                return describe_failure(error)
 
         return heard
 
 
-def _set_up_child(front_end: FrontEndConfig, plan: ListeningPlan, decoders: Sequence[Decoder]) -> Hear:
+def _hear_here(hearing: Hearing) -> Callable[[Recording, str], Track]:
+    from mgc.features.hear import Hear
+
+    return Hear(hearing)
+
+
+def _set_up_child(hearing: Hearing) -> Callable[[Recording, str], Track]:
     """Set up a child process, which uses one core."""
+    import torch
+
     torch.set_num_threads(1)
-    return Hear(front_end, plan, decoders)
-
-
-def _describe_failure(error: AudioError) -> Track:
-    return {"error_kind": str(error.kind), "error_message": str(error), "error_offset": error.offset_bytes}
+    return _hear_here(hearing)

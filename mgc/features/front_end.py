@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, ClassVar, Final, Protocol
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from mgc.audio.waveform import Waveform
-from mgc.configuration import short_hash, to_json
+from mgc.configuration import JsonObject, short_hash, to_json
 from mgc.features.clips import Clips, Dtype
 from mgc.features.cutting import ClipConfig
 from mgc.features.handcrafted import Handcrafted, HandcraftedConfig
@@ -39,6 +40,9 @@ FrontEndConfig = Annotated[AnyFrontEndConfig, Field(discriminator="kind")]
 """The configuration of any front end; `kind` says which."""
 
 
+_CONFIGS: Final[TypeAdapter[Any]] = TypeAdapter(FrontEndConfig)
+
+
 class FrontEnd(Protocol):
     """A callable that turns a window into clips of features."""
 
@@ -67,6 +71,12 @@ _FRONT_ENDS: Final[dict[type[Any], type[FrontEnd]]] = {
     HandcraftedConfig: Handcrafted,
     LpccConfig: Lpcc,
 }
+
+
+def read_front_end(values: JsonObject) -> AnyFrontEndConfig:
+    """Return the configuration whose `mgc.configuration.to_json` these values are."""
+    config: AnyFrontEndConfig = _CONFIGS.validate_json(json.dumps(values), strict=True)
+    return config
 
 
 def build_front_end(config: AnyFrontEndConfig) -> FrontEnd:

@@ -49,7 +49,7 @@ class Guard:
             return []
         say(f"hearing {len(known)} tracks with a label first")
         # The rows come from memory, so the request names no plan.
-        request = ListenRequest(None, tracks.num_rows, PLAN, bundle.experiment)
+        request = ListenRequest(None, tracks.num_rows, PLAN, bundle.experiment.hearing)
         try:
             answers = hear_canaries(request, tracks, bundle, Lineage(*ids, CANARY), profile)
             reason = refuse_canaries(known, answers)

@@ -19,7 +19,8 @@ from cluster.session.progress import watch_progress
 from cluster.storage import files
 from cluster.storage.conditional_put import require_conditional_put
 from cluster.storage.uri import Uri
-from cluster.streams.listening import ListenRequest, stage_labels
+from cluster.streams.listening import ListenRequest
+from cluster.streams.predicting import stage_labels
 from mgc.errors import LabelsError, MgcError
 from mgc.evaluation.alarms import Thresholds, thresholds
 from mgc.labeling.guard import Breach, guard_limits
@@ -182,7 +183,7 @@ def _stage_all(night: Night, run: RunFolder, profile: Profile, until: datetime |
         uri = run.portion(missing)
         began = datetime.now(UTC)
         with watch_progress("labeling", "tracks", missing.num_rows) as progress:
-            request = ListenRequest(uri, missing.num_rows, PLAN, bundle.experiment, until=until)
+            request = ListenRequest(uri, missing.num_rows, PLAN, bundle.experiment.hearing, until=until)
             try:
                 stage_labels(request, bundle, lineage, run.staged_uri, profile, progress)
             except (RayError, MgcError):

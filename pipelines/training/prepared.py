@@ -96,7 +96,7 @@ def _write_missing(
         files.write_table(plan, missing)
         rows = missing.num_rows
         with watch_progress("preparing", "tracks", rows) as progress:
-            listen = ListenRequest(plan, rows, schema.CATALOG, request.experiment)
+            listen = ListenRequest(plan, rows, schema.CATALOG, request.experiment.hearing)
             write_features(listen, writer, profile, progress)
         missing = find_missing(tracks, out, front_end_id)
         if not missing.num_rows:

@@ -139,7 +139,7 @@ def test_sizes_that_are_not_true_change_no_answer(
     sizes = pa.array([1, 2**60, 0, -1, 2**62, 2**62, -(2**63)])
     lying = tracks.set_column(2, schema.CATALOG.field("size_bytes"), sizes)
     needed = pa.schema([schema.CATALOG.field(name) for name in schema.CATALOG_REQUIRED])
-    listen = Listen(ListenRequest(None, tracks.num_rows, needed, house()))
+    listen = Listen(ListenRequest(None, tracks.num_rows, needed, house().hearing))
     heard = []
     for table in (tracks, lying):
         batch = {name: np.array(table[name].to_pylist(), dtype=object) for name in needed.names}

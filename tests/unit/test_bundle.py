@@ -198,7 +198,7 @@ def test_one_file_is_labelled_as_the_stages_label_it(tmp_path: Path) -> None:
     column = np.empty(1, dtype=object)
     column[:] = [data]
     none = np.array([None], dtype=object)
-    heard = Extract(EXPERIMENT.front_end, EXPERIMENT.listening)(
+    heard = Extract(EXPERIMENT.hearing)(
         {"track_id": column, "recording": column, "error_kind": none, "error_message": none}
     )
     row = made.predictor(top_k=2)(heard)

@@ -13,7 +13,7 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -77,7 +77,7 @@ class Listener:
 
     def __init__(self, bundle: Bundle, plan: ListeningPlan) -> None:
         self._plan = plan
-        self._extract = Extract(bundle.experiment.front_end, plan)
+        self._extract = Extract(replace(bundle.experiment.hearing, plan=plan))
         self._predict: Predict = bundle.predictor()
 
     def __call__(self, track: Track) -> Heard:

@@ -40,7 +40,7 @@ def label(catalog: str, out: str, bundle_uri: str) -> None:
             torch.set_num_threads(1)
             experiment = load_bundle(bundle_uri).experiment
             self.fetch = Fetch(plan=experiment.listening)
-            self.extract = Extract(experiment.front_end, experiment.listening)
+            self.extract = Extract(experiment.hearing)
 
         @daft.method.batch(return_dtype=heard_type, batch_size=BATCH)
         def __call__(self, track_id: Any, uri: Any, content_tag: Any, size_bytes: Any) -> pa.Array:

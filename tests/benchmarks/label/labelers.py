@@ -69,7 +69,7 @@ def _label(catalog: str, out: Path, bundle_uri: str, number: int, isolated: bool
     bundle = load_bundle(bundle_uri)
     experiment = bundle.experiment
     fetch = Fetch(plan=experiment.listening)
-    extract = Extract(experiment.front_end, experiment.listening, isolated=isolated)
+    extract = Extract(experiment.hearing, isolated=isolated)
     predict = bundle.predictor()
     lineage = Lineage(bundle.id, bundle.features_id, "bare")
     tracks = pq.read_table(catalog)

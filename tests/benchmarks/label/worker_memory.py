@@ -71,11 +71,13 @@ def _work(folder: Path) -> None:
     from mgc.audio.excerpts import ListeningPlan
     from mgc.audio.recording import record
     from mgc.audio.source import OpenFile
+    from mgc.configuration import to_json
     from mgc.features.extract import Extract
+    from mgc.features.hearing import Hearing
     from mgc.features.mel import LogMelConfig
 
     plan = ListeningPlan()
-    extract = Extract(LogMelConfig(), plan)
+    extract = Extract(Hearing(to_json(LogMelConfig()), plan))
     ready_mb = resident_mb()
     after_mb, refused = [], 0
     for path in sorted(folder.iterdir()):

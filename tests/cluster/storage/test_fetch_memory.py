@@ -126,7 +126,7 @@ from mgc.recipes.house import house
 from tests.cluster.storage.test_fetch_memory import lying_batch
 
 columns = pa.schema([schema.CATALOG.field(name) for name in schema.CATALOG_REQUIRED])
-listen = Listen(ListenRequest(None, 6, columns, house()))
+listen = Listen(ListenRequest(None, 6, columns, house().hearing))
 listen(lying_batch(sys.argv[1] + "/small"))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 heard = listen(lying_batch(sys.argv[1] + "/large"))

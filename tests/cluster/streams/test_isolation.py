@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from cluster.labels.table import LabelsTable
 from cluster.session.profiles import Profile
 from cluster.session.progress import watch_progress
 from cluster.storage.uri import Uri
-from cluster.streams.listening import ListenRequest, stage_labels
+from cluster.streams.listening import ListenRequest
+from cluster.streams.predicting import stage_labels
 from mgc.bundle import load_bundle
 from mgc.labeling.rows import Lineage
 from pipelines.catalogs.sources import list_source
@@ -46,7 +48,11 @@ def test_each_treacherous_file_is_quarantined_alone(ray_session: Profile, tmp_pa
     lineage = Lineage(bundle.id, bundle.features_id, plan.key)
     with watch_progress("labeling", "tracks", plan.todo.num_rows) as progress:
         request = ListenRequest(
-            uri, plan.todo.num_rows, PLAN, bundle.experiment, decoders=[treacherous], patience_seconds=4.0
+            uri,
+            plan.todo.num_rows,
+            PLAN,
+            replace(bundle.experiment.hearing, decoders=[treacherous]),
+            patience_seconds=4.0,
         )
         stage_labels(request, bundle, lineage, table.run(plan).staged_uri, ray_session, progress)
     table.commit(plan, plan.key, datetime.now(UTC))

@@ -14,7 +14,8 @@ import pytest
 from cluster.session.software import require_same
 from cluster.storage.uri import Uri
 from cluster.streams.feed_rows import Side
-from cluster.streams.listening import Label, Listen, ListenRequest
+from cluster.streams.listening import Listen, ListenRequest
+from cluster.streams.predicting import Label
 from cluster.streams.scoring import Score, ScoreRequest
 from cluster.streams.sinks import FeaturesSink, LabelsSink
 from mgc import schema
@@ -29,7 +30,7 @@ NOTHING: Any = SimpleNamespace()
 
 
 def listen(software: Software) -> None:
-    Listen(ListenRequest(None, 1, schema.CATALOG, tiny_features.EXPERIMENT, software=software))
+    Listen(ListenRequest(None, 1, schema.CATALOG, tiny_features.EXPERIMENT.hearing, software=software))
 
 
 def label(software: Software) -> None:
@@ -90,5 +91,5 @@ def test_a_library_is_named_with_both_versions() -> None:
 
 
 def test_requests_carry_the_software_of_who_makes_them(tmp_path: Path) -> None:
-    assert ListenRequest(None, 1, schema.CATALOG, tiny_features.EXPERIMENT).software == Software.here()
+    assert ListenRequest(None, 1, schema.CATALOG, tiny_features.EXPERIMENT.hearing).software == Software.here()
     assert ScoreRequest((1,)).software == Side("train", GivenSplits()).software == Software.here()

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from mgc.audio.decode import MIN_SECONDS, Listened, decode
 from mgc.audio.excerpts import WHOLE_TOLERANCE, ListeningPlan
 from mgc.audio.waveform import Waveform
+from mgc.configuration import to_json
 from mgc.errors import AudioError, ErrorKind
 from mgc.features.extract import Extract
+from mgc.features.hearing import Hearing
 from mgc.features.mel import LogMelConfig
 from tests.support.damage import DAMAGES, Damaged, damaged_file, damaged_files
 from tests.support.good_files import GoodFile, good_files
@@ -112,7 +114,7 @@ def test_a_batch_keeps_every_row(good: tuple[GoodFile, ...]) -> None:
         "error_kind": np.full(len(spoiled), None, dtype=object),
         "error_message": np.full(len(spoiled), None, dtype=object),
     }
-    rows = Extract(config, ListeningPlan(window_seconds=3.0, windows=1))(batch)
+    rows = Extract(Hearing(to_json(config), ListeningPlan(window_seconds=3.0, windows=1)))(batch)
     assert rows["track_id"].tolist() == [file.name for file in spoiled]
     heard = 0
     for kind, message, clips, count in zip(

@@ -9,13 +9,20 @@ import pytest
 import soundfile
 
 from mgc.audio.attempt import Attempt
-from mgc.audio.decode import CASCADE, decode
+from mgc.audio.decode import CASCADE, Decoder, decode
 from mgc.audio.excerpts import ListeningPlan
+from mgc.configuration import to_json
 from mgc.features.extract import Extract
+from mgc.features.front_end import AnyFrontEndConfig
+from mgc.features.hearing import Hearing
 from mgc.features.mel import LogMel, LogMelConfig
 from mgc.features.thumbnail import ThumbnailConfig
 
 PLAN = ListeningPlan(window_seconds=4.0, windows=2)
+
+
+def hearing(front_end: AnyFrontEndConfig, *decoders: Decoder) -> Hearing:
+    return Hearing(to_json(front_end), PLAN, decoders or CASCADE)
 
 
 def sound(seconds: float, container: str = "WAV") -> bytes:
@@ -45,7 +52,7 @@ def test_rows_stay_in_order_and_a_bad_file_costs_its_own_row_only() -> None:
     files = [sound(6.0), b"", sound(20.0, "FLAC"), None, b"no music " * 99, sound(0.2), sound(1.0, "MP3")]
     kinds = [None, None, None, "fetch_failed", None, None, None]
     messages = [None, None, None, "it is gone", None, None, None]
-    made = Extract(LogMelConfig(clip_seconds=2.0, frames=80), PLAN)(
+    made = Extract(hearing(LogMelConfig(clip_seconds=2.0, frames=80)))(
         batch_of(files, error_kind=kinds, error_message=messages)
     )
     assert "recording" not in made
@@ -78,7 +85,7 @@ def test_rows_stay_in_order_and_a_bad_file_costs_its_own_row_only() -> None:
 
 def test_clips_are_those_of_the_front_end() -> None:
     config, data = LogMelConfig(), sound(20.0)
-    made = Extract(config, PLAN)(batch_of([data]))
+    made = Extract(hearing(config))(batch_of([data]))
     expected = np.concatenate([LogMel(config)(window).features for window in decode(data, PLAN).windows])
     stored = np.frombuffer(made["clips"][0], np.uint8).reshape(made["clip_count"][0], 128, 128)
     np.testing.assert_array_equal(stored, expected)
@@ -86,7 +93,7 @@ def test_clips_are_those_of_the_front_end() -> None:
 
 def test_damage_and_offset_are_told() -> None:
     flac = sound(8.0, "FLAC")
-    made = Extract(ThumbnailConfig(), PLAN)(batch_of([flac[: len(flac) // 2], flac[:200]]))
+    made = Extract(hearing(ThumbnailConfig()))(batch_of([flac[: len(flac) // 2], flac[:200]]))
     assert made["error_kind"].tolist() == [None, "truncated"]
     assert made["damage"][0].startswith("truncated")
     assert made["error_offset"].tolist() == [None, 200]
@@ -100,20 +107,20 @@ def test_an_unexpected_exception_costs_one_row() -> None:
             raise RuntimeError("the decoder is confused")
         return CASCADE[0](data, plan, use, track_id)
 
-    made = Extract(ThumbnailConfig(), PLAN, decoders=[fail_once])(batch_of([good, odd, good]))
+    made = Extract(hearing(ThumbnailConfig(), fail_once))(batch_of([good, odd, good]))
     assert made["error_kind"].tolist() == [None, "corrupt_stream", None]
     assert made["error_message"][1] == "unexpected RuntimeError: the decoder is confused"
     assert made["clip_count"].tolist() == [1, 0, 1]
 
 
 def test_no_rows_give_no_rows() -> None:
-    made = Extract(ThumbnailConfig(), PLAN)(batch_of([]))
+    made = Extract(hearing(ThumbnailConfig()))(batch_of([]))
     assert {len(values) for values in made.values()} == {0}
 
 
 def test_arrow_takes_the_columns_without_pickling() -> None:
     """What Ray Data does with a batch between two stages."""
-    made = Extract(LogMelConfig(), PLAN)(batch_of([sound(9.0), b"", sound(9.0, "FLAC")[:200]]))
+    made = Extract(hearing(LogMelConfig()))(batch_of([sound(9.0), b"", sound(9.0, "FLAC")[:200]]))
     table = pa.table({name: pa.array(values.tolist()) for name, values in made.items()})
     types = {name: str(table.schema.field(name).type) for name in ("clips", "clip_starts", "error_offset", "decoder")}
     assert types == {

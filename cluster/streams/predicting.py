@@ -1,0 +1,132 @@
+"""The label job's stream: tracks of a plan, listened to, predicted, and staged as rows of the labels table."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import ray
+import torch
+from ray.data import ActorPoolStrategy
+
+from cluster.session.counts import ProgressHandle
+from cluster.session.meter import Meter
+from cluster.session.profiles import KEEPS_MEMORY, Profile
+from cluster.session.software import require_same
+from cluster.storage.uri import Uri
+from cluster.streams.listening import ListenRequest, listen_to_plan, write_stream
+from cluster.streams.sinks import LabelsSink
+from mgc import schema
+from mgc.bundle import Bundle
+from mgc.labeling.rows import Lineage, labels_rows
+from mgc.software import Software
+
+STAGED_FILES: Final = 64
+"""Approximate number of files in which a run stages its rows."""
+
+STAGED_ROWS: Final = (64, 4096)
+"""Fewest and most rows of a staged file. With small files a killed run repeats little; with large ones ten million
+tracks need only 2,500 files."""
+
+_TRACKS_PER_PREDICTOR: Final = 256
+"""Tracks for each predicting actor. An actor takes seconds of CPU to start, so fewer are not worth another one."""
+
+_LABEL_BATCH: Final = 32
+
+
+class Label:
+    """Stage: predict genres and make rows of the labels table.
+
+    Args:
+        bundle: the model, in the object store.
+        lineage: what the rows say of their origin.
+        software: software of the driver.
+        gpu: whether to compute on a GPU.
+        progress: counters of the job; None counts nothing.
+
+    Raises:
+        ConfigError: this process runs other software than the driver.
+    """
+
+    def __init__(
+        self,
+        bundle: ray.ObjectRef[Bundle],
+        lineage: Lineage,
+        software: Software,
+        gpu: bool,
+        progress: ProgressHandle | None = None,
+    ) -> None:
+        require_same(software)
+        if not gpu:
+            torch.set_num_threads(1)
+        loaded: Bundle = ray.get(bundle)
+        self._predict = loaded.predictor(torch.device("cuda" if gpu else "cpu"))
+        self._lineage = lineage
+        self._meter = None if progress is None else Meter(progress)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Return one row per track."""
+        if not batch.num_rows:
+            return schema.LABELS.empty_table()
+        started = time.monotonic()
+        columns = {name: _objects(batch[name]) for name in batch.column_names}
+        rows = labels_rows(self._predict(columns), self._lineage, datetime.now(UTC))
+        if self._meter is not None:
+            self._meter.count_labelled(rows, time.monotonic() - started)
+        return rows
+
+
+def stage_labels(
+    request: ListenRequest,
+    bundle: Bundle,
+    lineage: Lineage,
+    staged_uri: Uri,
+    profile: Profile,
+    progress: ProgressHandle | None,
+) -> None:
+    """Stage the label rows of a plan's tracks.
+
+    Args:
+        request: what to listen to.
+        bundle: the model.
+        lineage: what the rows say of their origin.
+        staged_uri: folder of the staged files.
+        profile: how many tracks at once.
+        progress: counters of the job; None counts nothing.
+    """
+    gpu = profile.gpus > 0
+    # The pool has a fixed size. One that may grow also shrinks, and imports PyTorch each time it grows again.
+    predictors = min(profile.predict_actors, max(1, request.rows // _TRACKS_PER_PREDICTOR))
+    labels = listen_to_plan(request, profile, progress).map_batches(
+        Label,
+        fn_constructor_kwargs={
+            "bundle": ray.put(bundle),
+            "lineage": lineage,
+            "software": request.software,
+            "gpu": gpu,
+            "progress": progress,
+        },
+        batch_size=_LABEL_BATCH,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(size=predictors),
+        num_cpus=profile.predict_cpus,
+        num_gpus=profile.gpus / profile.predict_actors if gpu else None,
+        runtime_env={} if gpu else {"env_vars": KEEPS_MEMORY},
+    )
+    sink = LabelsSink(staged_uri, int(np.clip(request.rows // STAGED_FILES, *STAGED_ROWS)))
+    write_stream(labels, sink, profile)
+
+
+def _objects(column: pa.ChunkedArray) -> np.ndarray:
+    """Return a column as mgc's stages expect it: numbers as numbers, the rest as objects, with None where missing."""
+    if pa.types.is_integer(column.type) and not column.null_count:
+        numbers: np.ndarray = column.to_numpy()
+        return numbers
+    if pa.types.is_floating(column.type):
+        return np.array([np.nan if value is None else value for value in column.to_pylist()], dtype=np.float64)
+    objects = np.empty(len(column), dtype=object)
+    objects[:] = column.to_pylist()
+    return objects

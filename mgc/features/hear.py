@@ -1,0 +1,43 @@
+"""Compute the features of one recording in this process."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mgc.audio.decode import listen
+from mgc.audio.recording import Recording
+from mgc.errors import AudioError, ErrorKind
+from mgc.features.front_end import build_front_end, read_front_end
+from mgc.features.hearing import Hearing, Track, describe_failure
+
+
+class Hear:
+    """Computes the features of a recording in this process. A fault of the recording is part of the result."""
+
+    def __init__(self, hearing: Hearing) -> None:
+        self._front_end = build_front_end(read_front_end(hearing.front_end))
+        self._plan = hearing.plan
+        self._decoders = hearing.decoders
+
+    def __call__(self, recording: Recording, track_id: str) -> Track:
+        """Return the values of the columns of `Extract` for one track."""
+        try:
+            heard = listen(recording, self._plan, self._front_end, track_id, self._decoders)
+        except AudioError as error:
+            return describe_failure(error)
+        except MemoryError:
+            return describe_failure(AudioError(ErrorKind.TOO_LARGE, "decoding it needs more memory than there is"))
+        # Two C libraries read bytes from anywhere. Whatever they raise is the fault of this file, and must not cost the
+        # other files of the batch, or the run, their labels. The message keeps what was raised.
+        except Exception as error:  # noqa: BLE001
+            return describe_failure(AudioError(ErrorKind.CORRUPT_STREAM, f"unexpected {type(error).__name__}: {error}"))
+        clips = heard.windows
+        return {
+            "clips": b"".join(part.features.tobytes() for part in clips),
+            "clip_count": sum(len(part.features) for part in clips),
+            "clip_starts": np.concatenate([part.start_seconds for part in clips]).tolist(),
+            "duration_seconds": heard.duration_seconds,
+            "seconds_listened": heard.seconds,
+            "decoder": heard.decoder,
+            "damage": heard.damage,
+        }

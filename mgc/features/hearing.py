@@ -1,0 +1,36 @@
+"""What to hear of a recording, and what becomes of it. Imports no PyTorch, see `Hearing.front_end`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mgc.audio.decode import CASCADE, Decoder
+from mgc.audio.excerpts import ListeningPlan
+from mgc.configuration import JsonObject
+from mgc.errors import AudioError
+
+Track = dict[str, Any]
+"""New values of one track by column. Columns without a value stay empty."""
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """Windows of a recording, and the features to compute of them.
+
+    Attributes:
+        front_end: configuration of the front end as JSON, see `mgc.configuration.to_json`. Only the process that
+            computes reads it, because its classes import PyTorch.
+        plan: windows to listen to.
+        decoders: decoders, in the order in which they are tried.
+    """
+
+    front_end: JsonObject
+    plan: ListeningPlan
+    decoders: Sequence[Decoder] = CASCADE
+
+
+def describe_failure(error: AudioError) -> Track:
+    """Return the values of a track that gave no features."""
+    return {"error_kind": str(error.kind), "error_message": str(error), "error_offset": error.offset_bytes}
