@@ -46,7 +46,7 @@ def _metadata(
 @click.option(
     "--corpus",
     type=click.Choice(CORPORA),
-    help="Corpus in SOURCE, whose own metadata or paths tell genre, artist and split.",
+    help="Corpus in SOURCE. Its own metadata or paths give genre, artist and split.",
 )
 @click.option("--genres", type=URI, help="FMA's genres.csv. The default is the one beside tracks.csv.")
 @click.option("--subset", type=click.Choice(SUBSETS), help="Take only the tracks of this subset of FMA.")
@@ -56,7 +56,7 @@ def _metadata(
 @click.option(
     "--split-by",
     type=click.Choice(["artist_id", "album_id", "track_id"]),
-    help="Divide tracks without a split into train, validation and test, with each of these on one side.",
+    help="Divide tracks without a split into train, validation and test. Tracks that share this id stay on one side.",
 )
 @click.option("--seed", default=0, show_default=True, help="Seed of that division.")
 @click.option("--notice", "notices", multiple=True, help="Notice to show with every figure made from this catalog.")

@@ -8,14 +8,14 @@ from pipelines.command.job import Summary, main
 
 
 @click.command("cluster", context_settings={"ignore_unknown_options": True})
-@click.option("--nodes", type=click.IntRange(1, 16), default=2, show_default=True, help="Nodes beside the head.")
+@click.option("--nodes", type=click.IntRange(1, 16), default=2, show_default=True, help="Nodes besides the head.")
 @click.option("--cpus", type=click.IntRange(1), default=2, show_default=True, help="Logical CPUs of each node.")
 @click.option(
     "--dashboard/--no-dashboard", default=True, show_default=True, help="Start Ray's dashboard, for submitted jobs."
 )
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND…]")
 def command(nodes: int, cpus: int, dashboard: bool, words: tuple[str, ...]) -> Summary:
-    """Start a Ray cluster of several nodes on this machine, to try out or to test on.
+    """Start a Ray cluster of several nodes on this machine, to try things on.
 
     Each node has its own object store and its own loopback address. With a command after --, the cluster ends when the
     command does.

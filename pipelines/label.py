@@ -23,7 +23,7 @@ def _pairs(pairs: tuple[str, ...], option: str) -> dict[str, str]:
 @click.option(
     "--until",
     type=TimeOfDay(),
-    help="At this time (06:00, or ISO 8601), stop starting tracks and commit those that are done; "
+    help="At this time (06:00, or ISO 8601), start no more tracks and commit those that are done; "
     "the rest stay pending.",
 )
 @PROFILE
@@ -32,7 +32,7 @@ def _pairs(pairs: tuple[str, ...], option: str) -> dict[str, str]:
     "alarms",
     multiple=True,
     metavar="NAME=VALUE",
-    help=f"Threshold of an alarm of the report, for example quarantined=0.1. NAME is one of {', '.join(THRESHOLDS)}.",
+    help=f"Threshold of one of the alarms, for example quarantined=0.1. NAME is one of {', '.join(THRESHOLDS)}.",
 )
 @click.option(
     "--guard",
@@ -45,7 +45,7 @@ def _pairs(pairs: tuple[str, ...], option: str) -> dict[str, str]:
     "--accept",
     multiple=True,
     type=click.Choice(ACCEPTABLE),
-    help="Commit although this check of the guard stopped the run. What is staged is not heard again.",
+    help="Commit although this check of the guard stopped the run. Staged tracks are not heard again.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the configuration, the plan and what it would take.")
 def command(
@@ -59,11 +59,11 @@ def command(
 ) -> Summary:
     """Label the tracks of a catalog (or of SOURCE, listed now) that are new, changed or labelled by another model.
 
-    The labels table changes in one commit at the end. If the job is killed, start it again: it goes on where it
+    The labels table changes in one commit at the end. If the job is killed, start it again: it continues where it
     stopped. A track that fails keeps its label, marked as stale.
 
-    A guard looks at the changes before the commit. If too many labels would become stale, leave or change, the run
-    stops, and the table stays as it is. Mend the cause and run again, or commit what is staged with `--accept`.
+    A guard looks at the changes before the commit. If too many labels would become stale, be removed or change, the
+    run stops, and the table stays as it is. Mend the cause and run again, or commit what is staged with `--accept`.
 
     Exit code 0: done; 3: done, and the report has alarms; 4: stopped by the guard; 1: failed. After 4 and 1 the table
     is unchanged.

@@ -69,11 +69,11 @@ def diff(labels: Uri, before: str, after: str, limit: int, out: Uri | None, over
 @click.option("--dry-run", is_flag=True, help="Only print what would differ.")
 @click.option("--limit", type=_LIMIT, default=10, show_default=True, help="Examples that --dry-run prints.")
 def rollback(labels: Uri, version: str, dry_run: bool, limit: int) -> Summary:
-    """Make the table equal to VERSION again, by a new commit.
+    """Make the table equal to VERSION again, in a new commit.
 
     No version is lost, so a rollback can be rolled back. A label run that was planned before is refused at its commit;
-    the next one plans against what is there then. What the rollback took back is held: later runs do not label these
-    tracks again until their content or the model changes, or until `mgc label --resume`.
+    the next run plans anew. What the rollback undid is held: later runs do not label these tracks again until their
+    content or the model changes, or until `mgc label --resume`.
     """
     request = RollbackRequest(labels, version, limit, dry_run)
     from pipelines.nights.versions import roll_back
@@ -99,7 +99,7 @@ def rollback(labels: Uri, version: str, dry_run: bool, limit: int) -> Summary:
 @click.option("--dry-run", is_flag=True, help="Only print what would be deleted.")
 @click.option("--limit", type=_LIMIT, default=10, show_default=True, help="Files to print.")
 def vacuum(labels: Uri, keep: int, older_than: timedelta, dry_run: bool, limit: int) -> Summary:
-    """Delete the files that only older versions need. Runs that are at work lose nothing."""
+    """Delete the files that only older versions need. Runs in progress lose nothing."""
     request = VacuumRequest(labels, keep, older_than, limit, dry_run)
     from pipelines.nights.versions import delete_old_files
 

@@ -15,7 +15,7 @@ from pipelines.nights.requests import LARGE_CATALOGS, NODES, THIS_PLAN, NightReq
 @click.option(
     "--simulate",
     type=click.Choice([THIS_PLAN, *LARGE_CATALOGS]),
-    help="Forecast hours and cost on clusters that are not here: for this plan, FMA-full, or ten million such tracks.",
+    help="Forecast hours and cost on other clusters: for this plan, FMA-full, or ten million such tracks.",
 )
 @click.option("--nodes", default=NODES, show_default=True, help="Numbers of nodes to simulate, separated by commas.")
 @click.option("--cores", type=click.IntRange(1), default=16, show_default=True, help="Cores of a simulated node.")
@@ -33,7 +33,7 @@ def command(
     gpus: int,
     price: float,
 ) -> Summary:
-    """Print what `mgc label` with the same options would do, and what that would take by the rates of past runs."""
+    """Print what `mgc label` would do with the same options, and what that would take at the rates of past runs."""
     if night is None and simulate not in LARGE_CATALOGS:
         raise click.UsageError("a plan needs CATALOG-or-SOURCE and --labels.")
     request = PlanRequest(night, labels, bundle, simulate, _numbers(nodes), cores, gpus, price)

@@ -39,7 +39,7 @@ from pipelines.training.requests import TrainRequest
 @click.option(
     "--tensorboard",
     type=URI,
-    help="Folder of TensorBoard event files; each training gets a folder in it. The default is BUNDLE/tensorboard.",
+    help="Folder of TensorBoard event files; each training has its own subfolder. The default is BUNDLE/tensorboard.",
 )
 @click.option(
     "--mlflow",

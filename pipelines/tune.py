@@ -24,7 +24,7 @@ from tune.config import DEFAULT_TRIALS, Metric, Scheduler, SearchConfig, Searche
 @click.option(
     "--trials",
     type=click.IntRange(1),
-    help=f"Number of trials. The default is {DEFAULT_TRIALS}; a grid always has all its points.",
+    help=f"Number of trials. The default is {DEFAULT_TRIALS}; a grid always tries all its points.",
 )
 @click.option(
     "--searcher",
@@ -60,7 +60,7 @@ from tune.config import DEFAULT_TRIALS, Metric, Scheduler, SearchConfig, Searche
     type=click.IntRange(2),
     default=3,
     show_default=True,
-    help="asha and hyperband continue with one of N trials.",
+    help="asha and hyperband keep one trial in N.",
 )
 @click.option(
     "--seed",

@@ -162,7 +162,7 @@ def _delete_parts(parts: Uri) -> None:
     try:
         files.delete(parts)
     except StorageError as error:
-        say(f"the catalog is written, but the parts of its listing are still there: {error}")
+        say(f"the catalog is written, but the parts of its listing could not be deleted: {error}")
         return
     if not parts.is_remote:
         # The folder is not empty while another listing is running.

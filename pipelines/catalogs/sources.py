@@ -77,10 +77,10 @@ def stream(source: Uri, parts: Uri, limit: int | None = None) -> tuple[Iterator[
         with show_progress("listing", "files", None) as draw:
             listing = list_in_parts(source, parts, lambda keys: draw({"files": keys}, {}))
         if listing.expired_parts:
-            say(f"{listing.expired_parts} parts of an unfinished listing are older than a day: listed again")
+            say(f"{listing.expired_parts} parts of an unfinished listing are older than a day and are listed again")
         if listing.kept_since is not None:
             began = datetime.fromtimestamp(listing.kept_since).astimezone().strftime("%H:%M %Z")
-            say(f"went on with a listing begun at {began}: {listing.kept_keys} of {listing.keys} keys are as of then")
+            say(f"continued a listing begun at {began}: {listing.kept_keys} of {listing.keys} keys date from then")
         if listing.keys:
             return listing.tables(), listing.ignored
     ignored: Counter[str] = Counter()

@@ -96,7 +96,7 @@ def _configure(request: SynthesisRequest) -> SyntheticConfig:
     except ValidationError as error:
         fault = error.errors()[0]
         named = ".".join(map(str, fault["loc"]))
-        raise ConfigError(f"there is no such corpus: {named + ': ' if named else ''}{fault['msg']}.") from None
+        raise ConfigError(f"this corpus cannot be made: {named + ': ' if named else ''}{fault['msg']}.") from None
 
 
 def make_corpus(folder: Path, config: SyntheticConfig, limit: int | None, profile: Profile) -> int:

@@ -132,7 +132,7 @@ ALLOW_ROOTS: Final = click.option(
     multiple=True,
     metavar="ROOT",
     help="Folder or s3:// prefix below which the tracks of a catalog may lie; repeat it for several. The default is "
-    "the SOURCE from which `mgc catalog` made the catalog, or for a catalog of another program the folder it is in.",
+    "the SOURCE that the catalog states, or else the folder that the catalog lies in.",
 )
 """Roots of a catalog whose tracks a job listens to."""
 

@@ -17,7 +17,7 @@ from mgc.lifeline import die_with_parent
 from pipelines.command.signals import Interrupts
 
 _LOST_HEAD: Final = "Ray ends a driver like this when the head of its cluster (the GCS) is gone"
-_LOST_MEMORY: Final = "somebody killed it, or the system ran out of memory (`dmesg` says so)"
+_LOST_MEMORY: Final = "somebody killed it, or the system ran out of memory (`dmesg` shows which)"
 _NEXT: Final = "Run the same command again: it goes on from what was saved, and commits nothing twice."
 
 

@@ -109,7 +109,7 @@ def pair_answers(given: list[Answers], bundles: list[Bundle]) -> Comparison:
     if torn:
         first, second = (names[each[torn[0]][0]] for each in rows)
         raise FeaturesError(
-            f"comparison: {len(torn)} tracks have another true genre in the second table ({torn[0]}: {first} and "
+            f"comparison: {len(torn)} tracks have a different true genre in the second table ({torn[0]}: {first} and "
             f"{second}); prepare both from one catalog."
         )
     index = given[0].groups.index_N
@@ -129,7 +129,7 @@ def describe_comparison(found: Comparison) -> dict[str, str]:
         "macro-F1": _describe_difference(found.macro_f1),
         "right": f"both {found.both_right}, the first alone {found.only_first}, the second alone {found.only_second}, "
         f"neither {found.neither}",
-        "McNemar": f"p {found.mcnemar_p:.3g} (exact; takes tracks as independent)",
+        "McNemar": f"p {found.mcnemar_p:.3g} (exact; treats tracks as independent)",
     }
 
 
@@ -137,7 +137,7 @@ def _describe_difference(each: Difference) -> str:
     text = f"{each.first:.3f} and {each.second:.3f}: the second {each.difference:+.3f}"
     if each.interval is None:
         return f"{text} (no interval)"
-    sure = "" if each.interval.low <= 0 <= each.interval.high else ", which does not hold 0"
+    sure = "" if each.interval.low <= 0 <= each.interval.high else ", which excludes 0"
     return f"{text} (95 % interval {each.interval.low:+.3f} to {each.interval.high:+.3f}{sure})"
 
 
@@ -161,7 +161,7 @@ def _open_side(bundle: Bundle, uri: Uri, split: str, experiment: Experiment) -> 
         )
     bundle.check_taxonomy(list(roster.class_counts(split)), where)
     if bundle.trained_on is None:
-        say(f"bundle {bundle.id}: leakage could not be checked; it does not say what it was trained on.")
+        say(f"bundle {bundle.id} does not say what it was trained on, so leakage could not be checked.")
     else:
         check_overlap(measure_overlap(roster, split, bundle.trained_on), experiment.protocol.leak, split, where)
     return _Side(bundle, dataset, facts.shape, tracks)

@@ -47,7 +47,7 @@ class Guard:
         tracks, known = choose_canaries(night.tracks, night.table.dataset(), *ids)
         if not known:
             return []
-        say(f"hearing {len(known)} tracks with a label first")
+        say(f"hearing {len(known)} canaries first")
         # The rows come from memory, so the request names no plan.
         request = ListenRequest(None, tracks.num_rows, PLAN, bundle.experiment.hearing)
         try:

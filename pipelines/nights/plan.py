@@ -81,14 +81,14 @@ def open_night(request: NightRequest) -> Night:
     )
     if planned.counts.held:
         say(
-            f"{planned.counts.held} tracks are held back, because a rollback undid their change; --resume enters it "
-            "again."
+            f"{planned.counts.held} tracks are held back, because a rollback undid their change; --resume lets them "
+            "in again."
         )
     unknown = planned.counts.unknown_overrides
     if unknown:
         say(
-            f"{request.overrides}: {unknown} corrections are of tracks that neither the catalog nor the table has; "
-            "they wait until those tracks come."
+            f"{request.overrides}: {unknown} corrections name tracks that neither the catalog nor the table has; "
+            "they wait until those tracks appear."
         )
     return Night(bundle, table, planned, catalog.notices, catalog.tracks)
 

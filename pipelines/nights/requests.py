@@ -294,10 +294,10 @@ def _with_options(command: Callable[..., Summary], needed: bool) -> Callable[...
                 type=click.Choice(GONE),
                 default="mark",
                 show_default=True,
-                help="Rows of tracks that left the catalog: keep them, mark them with a removed_at, or prune them.",
+                help="Rows of tracks that left the catalog: keep them, mark them with removed_at, or prune them.",
             ),
             click.option("--retry-all", is_flag=True, help="Retry every track that failed, whatever its error."),
-            click.option("--resume", is_flag=True, help="Label the tracks again whose rows a rollback took back."),
+            click.option("--resume", is_flag=True, help="Also label the tracks that are held after a rollback."),
             click.option(
                 "--overrides",
                 type=URI,

@@ -77,7 +77,9 @@ def describe_sides(roster: Roster, experiment: Experiment) -> dict[str, str]:
             words += f" ({size.tracks_of_unknown_artist} tracks of unknown artist)"
         if split != TRAIN:
             found = measure_overlap(roster, split, trained_on)
-            words += f"; of these tracks {found.tracks_heard} are trained on, {found.artists_heard} if by artist"
+            words += (
+                f"; of these tracks {found.tracks_heard} are trained on, {found.artists_heard} by artists trained on"
+            )
         lines[split] = words
     tracks, artists = find_crossing(roster, "track"), find_crossing(roster, "artist")
     return {**lines, "on more than one side": f"{tracks.count} tracks, {artists.count} artists"}

@@ -62,7 +62,7 @@ def choose_space(recipe: Recipe, space: Uri | None) -> Space:
 
 
 def count_trials(searcher: Searcher, trials: int | None, space: Space) -> int | None:
-    """Return the number of trials for `SearchConfig`: None for a grid, which has all its points.
+    """Return the number of trials for `SearchConfig`: None for a grid, which tries all its points.
 
     Raises:
         ConfigError: a grid was given a different number of trials.
@@ -71,7 +71,7 @@ def count_trials(searcher: Searcher, trials: int | None, space: Space) -> int | 
         return trials or DEFAULT_TRIALS
     if trials is not None and trials != space.size:
         points = space.size or "without end"
-        raise ConfigError(f"--trials {trials}: a grid has all its points ({points}); leave out --trials.")
+        raise ConfigError(f"--trials {trials}: a grid tries all its points ({points}); leave out --trials.")
     return None
 
 
@@ -172,7 +172,7 @@ def _read_search(out: Uri) -> _EarlierSearch | None:
     except json.JSONDecodeError:
         found = None
     if not isinstance(found, dict):
-        raise BundleError(f"{uri}: this is no record of a search; remove it, or choose another --out.")
+        raise BundleError(f"{uri}: this is not the record of a search; remove it, or choose another --out.")
     return _EarlierSearch(found.get("key"), found.get("finished"), found.get("counts", {}))
 
 

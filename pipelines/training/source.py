@@ -236,7 +236,7 @@ class UnpreparedCatalog(TrainingData):
         validation, training = self.roster.size(VALIDATION).tracks, self.roster.size(TRAIN).tracks
         say(
             f"decoding {validation} validation tracks, and {sample.size(TRAIN).tracks} of {training} training tracks "
-            f"to measure; every epoch decodes all {training}"
+            f"as a sample; every epoch decodes all {training}"
         )
         catalog, features = folder / "first.parquet", folder / "first"
         tracks = self._tracks.filter(sample.only(TRAIN) | self.roster.only(VALIDATION))
@@ -268,7 +268,7 @@ def open_training_data(
         return PreparedFeatures(features, experiment, limit)
     if catalog is not None and features is None:
         return UnpreparedCatalog(catalog, experiment, limit, allow_roots)
-    raise ConfigError("give --features FEATURES (from `mgc prepare`), or --catalog CATALOG to decode on the way.")
+    raise ConfigError("give --features FEATURES (from `mgc prepare`), or --catalog CATALOG to decode in every epoch.")
 
 
 def check_training_data(data: TrainingData, experiment: Experiment) -> None:

@@ -346,7 +346,7 @@ def test_a_killed_job_goes_on(
     monkeypatch.setattr(files, "PAGE_KEYS", 10)
     monkeypatch.setattr(listing_s3, "PART_PAGES", 2)
     facts = job(capsys, bucket_uri, out)
-    told = re.search(r"went on with a listing begun at \S+ \S+: (\d+) of 1500 keys", facts["stderr"])
+    told = re.search(r"continued a listing begun at \S+ \S+: (\d+) of 1500 keys", facts["stderr"])
     assert told is not None
     # Lost is what was listed and not yet written, two pages a thread, and the pages under way.
     assert int(told.group(1)) >= 10 * (before - 3 * listing_s3.LISTERS) / 2

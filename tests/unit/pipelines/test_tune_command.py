@@ -70,7 +70,7 @@ def test_a_field_that_the_recipe_lacks_is_refused(
         (("--searcher", "grid"), "space: a grid has every point, and training.learning_rate is log_uniform"),
         (
             ("--searcher", "grid", "--trials", "3"),
-            "--trials 3: a grid has all its points (without end)",
+            "--trials 3: a grid tries all its points (without end)",
         ),
         (("--protocol.refit", "true", "--training.select", "last"), "protocol.refit"),
         (("--scheduler", "hyperband", "--workers", "2"), "--scheduler hyperband"),
