@@ -3,7 +3,7 @@
 A version is a number in Delta's log. Some versions change rows (a label run, a rollback); others are maintenance (a
 vacuum makes two). `latest-1` is the table before its last change of rows, whatever maintenance came since.
 
-Rollback and vacuum (`cluster.labels.vacuum`) are safe beside each other and beside a run:
+Rollback and vacuum (`cluster.labels.vacuum`) may run at the same time, and beside a label run:
 
 - A rollback carries the application transaction of the label job. A run planned before it is refused at its commit. If
   a run commits while the rollback is under way, delta-rs refuses one of the two.
@@ -276,7 +276,7 @@ def version_of(uri: Uri, attempt: str) -> int | None:
 
 def _overtaken(uri: Uri, what: str) -> LabelsError:
     return LabelsError(
-        f"{uri}: another commit came while this {what} was being prepared; it changed nothing. Look at "
+        f"{uri}: this {what} changed nothing, because another commit came while it was being prepared. Look at "
         "`mgc labels history` and run the command again."
     )
 

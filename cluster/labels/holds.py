@@ -1,11 +1,11 @@
-"""Remember what a rollback undid, so that the next run does not enter it again.
+"""Remember what a rollback undid, so that the next run does not bring it back.
 
 A rollback writes one Parquet file into `LABELS/_holds`. Each row names a track with the content, model and front end
 that the rollback took out of the table, or a removal that it undid. A plan leaves these out until a run with `--resume`
 commits, or until the content or the model changes.
 
 The file is written before the rollback's commit. Its name holds the version and the attempt of that commit, so a file
-whose commit never came is recognised and ignored.
+whose commit never happened is recognised and ignored.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 The folder is inside the labels table, under a key that is a hash of what the run depends on. A killed run that is
 submitted again finds both there, and labels only the missing tracks.
 
-All files are sealed (`cluster.storage.sealed`). A damaged one is moved to a folder beside, for a person to look at, and
-the run goes on without it: a plan is written anew, and the tracks of staged rows are labelled again.
+All files are sealed (`cluster.storage.sealed`). A damaged one is moved to a folder beside them, for a person to look
+at, and the run goes on without it: a plan is written anew, and the tracks of staged rows are labelled again.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def killed_workers_line(killed: Sequence[KilledWorker]) -> str:
     why = (
         "Ray killed them because memory was nearly full"
         if any(worker.for_memory for worker in killed)
-        else "most likely by the system because memory ran out (`dmesg` says so)"
+        else "most likely by the system because memory ran out (see `dmesg`)"
     )
     return f"nothing moves, because workers are killed ({where}), {why}; {_LESS_MEMORY}."
 
@@ -123,8 +123,8 @@ def _other_mgc(error: BaseException) -> str | None:
     if found is None:
         return None
     return (
-        f"a node has no module {found[1]}: it runs another mgc than the driver, or none. Give all nodes the driver's "
-        "image or checkout, start Ray there again, and run the job again."
+        f"a node has no module {found[1]}: it runs a different mgc from the driver's, or none. Give all nodes the "
+        "driver's image or checkout, start Ray there again, and run the job again."
     )
 
 

@@ -129,7 +129,7 @@ def check_memory(total: int, free: int) -> Finding:
             "memory", value, f"Ray and a job need {format_bytes(_LEAST_MEMORY)} free: end other programs, or add memory"
         )
     if free < (1 - _FULL) * total:
-        return fails("memory", value, f"Ray kills workers above {_FULL:.0%} of use: end other programs, or add memory")
+        return fails("memory", value, f"Ray kills workers above {_FULL:.0%} in use: end other programs, or add memory")
     return Finding("memory", value)
 
 

@@ -18,7 +18,7 @@ def difference_from(driver: Software) -> str | None:
     if found is None:
         return None
     name, mine, theirs = found
-    fact = "" if name in ("mgc", "code") else f", which differ in {name}: {mine} on the node, {theirs} at the driver"
+    fact = "" if name in ("mgc", "code") else f", which differ in {name}: {mine} on the node, {theirs} on the driver"
     return (
         f"node {ray.util.get_node_ip_address()} runs {here}, the driver {driver}{fact}; nothing that the node computed "
         "was kept. Give all nodes the driver's image or checkout, start Ray there again, and run the job again."

@@ -1,4 +1,4 @@
-"""Find out whether a store refuses to replace an object, without which two writers of a table can lose a commit.
+"""Find out whether a store can refuse to replace an object. If not, two writers of a table can lose a commit.
 
 A commit of a Delta table is an object with the next number in its name. The writer asks the store to refuse it if there
 is such an object already (`If-None-Match: *`). In a store that does not know this header, the second of two writers
@@ -46,9 +46,9 @@ def require_conditional_put(folder: Uri) -> None:
         what = "replaces it all the same" if answer == _DONE else f"answers {answer}"
         where = redact(store[1] or "Amazon S3")
         raise LabelsError(
-            f"{folder}: asked not to replace an object (If-None-Match), the store at {where} {what}, so two runs could "
-            "overwrite each other's commits. Keep the labels table in a store with conditional writes, such as Amazon "
-            "S3, or on a local disk."
+            f"{folder}: the store at {where}, asked not to replace an object (If-None-Match), {what}, so two runs "
+            "could overwrite each other's commits. Keep the labels table in a store with conditional writes, such as "
+            "Amazon S3, or on a local disk."
         )
     _found_good.add(store)
 

@@ -314,7 +314,7 @@ def _judge(error: Exception) -> _Outcome:
     if code:
         words = f"the store answers {code}"
     elif isinstance(error, BaseError) and (kind := _OBSTORE_KIND.search(str(error))):
-        words = f"no whole answer from the store ({kind[1]})"
+        words = f"no complete answer from the store ({kind[1]})"
     else:
         words = redact(one_line(str(error)))[:300]
     return _Outcome(None, words, doubt=None if code in _BUSY or code == "InvalidObjectState" else error)

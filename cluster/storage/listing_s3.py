@@ -104,7 +104,7 @@ def list_in_parts(source: Uri, folder: Uri, progress: Callable[[int], object] | 
         added = lister.run(gaps, fresh=not kept) if gaps else []
     parts, left = fit([*kept, *added])
     if left or len(parts) != len(kept) + len(added):
-        raise StorageError(f"cannot list {source}: keys are left over; this is an error in mgc.")
+        raise StorageError(f"cannot list {source}: keys are left over. This is a bug in mgc; please report it.")
     return Listing(
         tuple(parts),
         ignored_in(parts),

@@ -73,7 +73,7 @@ def decode(data: bytes) -> pa.Table:
     """
     parts = _split(memoryview(data))
     if not parts.seal:
-        raise DamageError("it has no seal of mgc: it is cut off, damaged, or written by another program")
+        raise DamageError("it has no seal from mgc: it is cut off, damaged, or written by another program")
     _check_footer(parts)
     if parts.seal[len(_MAGIC) : -_DIGEST_BYTES] != _digest(parts.pages):
         raise DamageError("its pages do not match their digest")
@@ -97,7 +97,7 @@ def check_footer(filesystem: pyarrow.fs.FileSystem, path: str) -> None:
     if parts.seal:
         _check_footer(parts)
     elif _MAGIC in bytes(tail):
-        raise DamageError("its footer has another length than the one that was written")
+        raise DamageError("its footer is not as long as the one that was written")
 
 
 def _check_footer(parts: _Parts) -> None:

@@ -111,7 +111,7 @@ class Uri:
             StorageError: it is in object storage.
         """
         if self.is_remote:
-            raise StorageError(f"{self}: this is no local path.")
+            raise StorageError(f"{self}: this is not a local path.")
         return Path(self.path)
 
     @property
@@ -148,7 +148,7 @@ def _local_path(uri: str) -> str:
     else:
         path = uri
     if not path or "\0" in path:
-        raise StorageError(f"{one_line(path)!r} is no path; use a local path or s3://bucket/key.")
+        raise StorageError(f"{one_line(path)!r} is not a path; use a local path or s3://bucket/key.")
     try:
         return os.path.normpath(Path(path).expanduser().absolute())
     except RuntimeError:

@@ -117,7 +117,7 @@ def read_catalog(
         repeated = [] if found.in_order else _repeated(dataset)
     for track_id, count in repeated:
         raise CatalogError(
-            f"{where}: track_id {quote(track_id)} stands in {count} rows; a track has exactly one: leave one in."
+            f"{where}: track_id {quote(track_id)} is in {count} rows; a track has exactly one row. Keep one of them."
         )
     return dataset
 

@@ -66,6 +66,6 @@ def bounded_duckdb(*without: str) -> Iterator[duckdb.DuckDBPyConnection]:
         except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
             reason = redact(" ".join(str(error).split()))[:200].rstrip(".")
             raise ResourceError(
-                f"the query needs more than {MEMORY_LIMIT} of memory and the room in {tempfile.gettempdir()} "
+                f"the query needs more than {MEMORY_LIMIT} of memory and the free room in {tempfile.gettempdir()} "
                 f"({reason}); free some space there, or point TMPDIR at a larger disk."
             ) from None

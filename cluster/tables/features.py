@@ -97,7 +97,7 @@ def read_features(uri: Uri | str) -> tuple[pads.FileSystemDataset, FeaturesFacts
         if (these.features_id, these.shape, these.dtype) != (facts.features_id, facts.shape, facts.dtype):
             raise FeaturesError(
                 f"{where} holds features {these.features_id}, {first} holds {facts.features_id}: features of "
-                "several front ends cannot be mixed; put them into folders of their own."
+                "several front ends cannot be mixed; put them into separate folders."
             )
         notices.update(dict.fromkeys(schema.notices_of(found)))
 

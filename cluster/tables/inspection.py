@@ -1,4 +1,4 @@
-"""Inspect a Parquet table before this process reads it. See `cluster.tables.inspector` for how, and why elsewhere."""
+"""Inspect a Parquet table before this process reads it. `cluster.tables.inspector` says how and why."""
 
 from __future__ import annotations
 

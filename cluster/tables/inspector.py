@@ -1,9 +1,9 @@
 """Read every row of a Parquet file that anyone may have written, in a process of its own with bounded memory.
 
-A few kilobytes of Parquet can state gigabytes: a dictionary stores one long string and repeats it for a million rows,
-and the sizes in the footer need not be true. So nothing that the file says of itself is believed. This process decodes
-the rows in batches and adds up what came out. If it needs too much memory, only this process ends, and the job refuses
-the file.
+A few kilobytes of Parquet can decode to gigabytes: a dictionary stores one long string and repeats it for a million
+rows, and the sizes in the footer need not be true. So this process believes nothing that the file says of itself. It
+decodes the rows in batches and adds up what came out. If it needs too much memory, only this process ends, and the job
+refuses the file.
 
 `cluster.tables.inspection` starts it. It imports little, so that it starts quickly.
 """
@@ -126,7 +126,7 @@ class _Reader:
                 self._check_text(batch, name, row)
                 if self._bytes > most:
                     raise _FaultError(
-                        f"{self._question.where}: {format_bytes(size)} of Parquet take more than {format_bytes(most)} "
+                        f"{self._question.where}: {format_bytes(size)} of Parquet takes more than {format_bytes(most)} "
                         "in memory; no honest table repeats itself so much"
                     )
                 self._check_rows(batch)

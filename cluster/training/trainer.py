@@ -202,7 +202,7 @@ def check_room(profile: Profile) -> None:
     fewest = profile.fewest_workers or profile.train_workers
     if fewest > profile.train_workers:
         raise ResourceError(
-            f"at least {fewest} workers are more than the {profile.train_workers} asked for; lower --fewest-workers."
+            f"--fewest-workers {fewest} is more than the {profile.train_workers} workers asked for; lower it."
         )
     if ray_internals.node_groups():
         return
@@ -213,6 +213,6 @@ def check_room(profile: Profile) -> None:
     if sum(places) < fewest:
         wants = f"{profile.train_cpus:g} CPUs" + (" and a GPU" if profile.gpus else "")
         raise ResourceError(
-            f"{fewest} training workers want {wants} each on one node, the cluster has place for {sum(places)}; "
+            f"{fewest} training workers need {wants} each on one node, the cluster has room for {sum(places)}; "
             "ask for fewer (--workers), or add nodes."
         )

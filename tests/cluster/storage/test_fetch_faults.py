@@ -70,10 +70,10 @@ class TestFaults:
 
     @pytest.mark.parametrize(("fault", "words"), [
         (Fault.SLOW_DOWN, "the store answers SlowDown"), (Fault.ERROR, "the store answers InternalError"),
-        (Fault.RESET, "no whole answer from the store (Interrupted)"),
-        (Fault.HALF_BODY, "no whole answer from the store (Interrupted)"),
-        (Fault.SILENCE, "no whole answer from the store (Timeout)"),
-        (Fault.STALL, "no whole answer from the store (Timeout)"),
+        (Fault.RESET, "no complete answer from the store (Interrupted)"),
+        (Fault.HALF_BODY, "no complete answer from the store (Interrupted)"),
+        (Fault.SILENCE, "no complete answer from the store (Timeout)"),
+        (Fault.STALL, "no complete answer from the store (Timeout)"),
     ])  # fmt: skip
     def test_what_never_passes_on_one_object_is_its_row(
         self, fault: Fault, words: str, batch: dict[str, np.ndarray], store_proxy: Proxy
@@ -207,7 +207,7 @@ class TestContentTag:
             (1, ListeningPlan(3.0, windows=8), "it was replaced since the catalog was made"),
             (2, ListeningPlan(3.0, windows=8), "it was replaced while it was read"),
             # A broken body is gone on with only if it is still the same.
-            (2, None, "no whole answer from the store (Interrupted)"),
+            (2, None, "no complete answer from the store (Interrupted)"),
         ],
     )
     def test_replaced(

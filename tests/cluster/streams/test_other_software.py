@@ -87,7 +87,7 @@ def test_a_library_is_named_with_both_versions() -> None:
     versions = tuple((name, "1.26.4" if name == "numpy" else version) for name, version in here.versions)
     with pytest.raises(ConfigError) as refused:
         require_same(replace(here, versions=versions))
-    assert f"numpy: {dict(here.versions)['numpy']} on the node, 1.26.4 at the driver" in str(refused.value)
+    assert f"numpy: {dict(here.versions)['numpy']} on the node, 1.26.4 on the driver" in str(refused.value)
 
 
 def test_requests_carry_the_software_of_who_makes_them(tmp_path: Path) -> None:

@@ -140,12 +140,12 @@ class TestCatalog:
         put(f"{uri}/1.parquet", pa.table(REQUIRED))
         put(f"{uri}/2.parquet", pa.table(REQUIRED).slice(0, 1))
         line = refusal(read_catalog, uri)
-        assert line.startswith(f"{uri}: track_id 'b' stands in 2 rows; a track has exactly one")
+        assert line.startswith(f"{uri}: track_id 'b' is in 2 rows; a track has exactly one")
         # In order, with neighbours alike, in one file or across two.
         put(f"{uri}/1.parquet", pa.table(REQUIRED).sort_by("track_id"))
-        assert "'b' stands in 2 rows" in refusal(read_catalog, uri)
+        assert "'b' is in 2 rows" in refusal(read_catalog, uri)
         put(f"{uri}/1.parquet", pa.concat_tables([FULL.slice(1), FULL.slice(0, 1), FULL.slice(0, 1)]))
-        assert "'b' stands in 2 rows" in refusal(read_catalog, f"{uri}/1.parquet")
+        assert "'b' is in 2 rows" in refusal(read_catalog, f"{uri}/1.parquet")
 
     @pytest.mark.parametrize(
         ("name", "column", "says"),
