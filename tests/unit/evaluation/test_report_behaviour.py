@@ -90,7 +90,7 @@ def test_intervals_are_shown_with_their_groups(html: str) -> None:
     words = text(html)
     ends = f"{100 * sure.low:.1f}\N{EN DASH}{100 * sure.high:.1f}"
     assert f"95 % interval {ends} %; 90 tracks" in words
-    assert "of the 30 artists, as many were drawn with replacement, 2,000 times" in words
+    assert "the 30 artists were resampled with replacement 2,000 times" in words
     assert "too narrow" not in words
     assert "Genre Tracks Artists Answered Precision Recall F1" in words
     row = SCORES.per_genre[1]
@@ -119,12 +119,12 @@ def test_intervals_are_shown_with_their_groups(html: str) -> None:
         (
             ResamplingGroups(np.maximum(np.arange(90) - 45, 0), "artists"),
             "tracks",
-            "they are worth no more than 4 of one size.",
+            "they are worth no more than 4 of equal size.",
         ),
         (
             ResamplingGroups(np.zeros(90, np.int64), "artists"),
             "tracks",
-            "All tracks are of one group (artists), so no interval",
+            "All tracks belong to one group (artists), so no interval",
         ),
     ],
 )
@@ -155,7 +155,7 @@ def test_scores_of_older_bundles_are_shown() -> None:
         ReportContent("t", scores=Scores.from_json({**old, "accuracy_low": 0.41, "accuracy_high": 0.62}))
     )
     assert "95 % interval 41.0\N{EN DASH}62.0 %; 90 tracks" in text(html)
-    assert "takes tracks as independent" in text(html)
+    assert "treats tracks as independent" in text(html)
     assert "<u></u>" not in html
     assert "Genre Tracks Answered Precision" in text(html)
 
@@ -173,8 +173,8 @@ def test_calibration_is_shown(html: str) -> None:
 
 def test_robustness_is_shown(html: str) -> None:
     words = text(html)
-    assert "chosen by chance (seed 7)" in words
-    assert "Zero is here the floor, as in silence." in words
+    assert "chosen at random (seed 7)" in words
+    assert "Here zero means the floor, as in silence." in words
     assert "25 % 31.0 % 24.0\N{EN DASH}39.0" in words
     assert "50 % 20.0 % \N{EN DASH}" in words
     assert 'aria-label="Accuracy: 60.0% with 0% zeroed, 31.0% with 25% zeroed' in html

@@ -72,7 +72,7 @@ def test_a_history_with_validation_says_nothing_of_its_absence() -> None:
 
 def test_many_medium_and_few_shot_genres_are_a_table() -> None:
     part = section(render_report(CONTENT), "genres")
-    table = part[part.index("By how much training they had") :]
+    table = part[part.index("By amount of training data") :]
     found = [
         [text(cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL)]
         for row in re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)[1:]
