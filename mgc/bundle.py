@@ -3,7 +3,7 @@
 - `model.safetensors`: weights
 - `experiment.json`: the Experiment, the bundle's id and the front end's
 - `taxonomy.json`: genres in the order of the logits
-- `normalization.json`: numbers that are subtracted from each bin, and that it is divided by
+- `normalization.json`: for each bin, a number to subtract and a number to divide by
 - `calibration.json`: adjustment of the logits to balanced priors, null if there is none; older bundles lack it
 - `metrics.json`: scores, training history, facts about the data
 - `trained_on.safetensors`: hashes of the tracks and artists trained on; older bundles lack it
@@ -91,10 +91,10 @@ class Bundle:
         bins = shape[-1] if len(shape) == 3 else shape[0]
         if len(self.normalization.offset_F) != bins:
             found = len(self.normalization.offset_F)
-            raise BundleError(f"bundle: the normalization is of {found} bins, the front end gives {bins}.")
+            raise BundleError(f"bundle: the normalization is for {found} bins, but the front end gives {bins}.")
         if self.adjustment is not None and len(self.adjustment.priors_G) != len(self.taxonomy):
             found = len(self.adjustment.priors_G)
-            raise BundleError(f"bundle: the adjustment is of {found} genres, the taxonomy has {len(self.taxonomy)}.")
+            raise BundleError(f"bundle: the adjustment has {found} genres, the taxonomy has {len(self.taxonomy)}.")
         for name, tensor in self._weights().items():
             if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
                 raise BundleError(

@@ -23,7 +23,7 @@ class ConfigError(MgcError):
 
 
 class CatalogError(MgcError):
-    """A catalog lacks a required column, repeats a track id, has no tracks, leads out of its roots, or is too large."""
+    """A catalog lacks a required column, repeats a track id, has no tracks, leaves its roots, or is too large."""
 
 
 class FeaturesError(MgcError):

@@ -69,15 +69,15 @@ class Experiment:
             raise ValueError(f"training.augment varies features of bins x frames, the front end gives {side} numbers")
         if self.training.augment.crop_time < 1 and self.model.kind != "house_cnn":
             raise ValueError(
-                f"training.augment.crop_time: a batch of model house_cnn may have any number of frames, "
-                f"of {self.model.kind} not"
+                f"training.augment.crop_time needs a model that takes any number of frames, such as "
+                f"house_cnn; {self.model.kind} does not"
             )
         if self.protocol.refit and self.training.select != "last":
             raise ValueError("protocol.refit leaves no validation to choose an epoch by; set training.select last")
         if self.protocol.refit and len(self.training.adjust_after) > 1:
             raise ValueError("protocol.refit leaves no validation to choose by; give training.adjust_after one value")
         if self.scaling.method == "bytes" and front_end.dtype != "uint8":
-            raise ValueError(f"scaling.method bytes is for features of uint8, the front end gives {front_end.dtype}")
+            raise ValueError(f"scaling.method bytes is for uint8 features, but the front end gives {front_end.dtype}")
         return self
 
     @property
@@ -105,7 +105,7 @@ class Experiment:
         fields = dict(value)
         version = fields.pop("format_version", FORMAT_VERSION)
         if type(version) is not int:
-            raise ConfigError(f"{where}: format_version is {version!r}, no whole number.")
+            raise ConfigError(f"{where}: format_version is {version!r}, not a whole number.")
         if version > FORMAT_VERSION:
             raise ConfigError(f"{where}: format version {version}, this mgc reads up to {FORMAT_VERSION}; upgrade mgc.")
         try:

@@ -162,7 +162,7 @@ def check_catalog(columns: pa.Schema, where: str) -> None:
     for field in columns:
         if field.name in CATALOG.names and not _fits(field.type, CATALOG.field(field.name).type):
             wanted = CATALOG.field(field.name).type
-            raise CatalogError(f"{where}: column {field.name} is {field.type}, a catalog has {wanted} there.")
+            raise CatalogError(f"{where}: column {field.name} is {field.type}; in a catalog it is {wanted}.")
 
 
 def check_version(columns: pa.Schema, where: str, error: type[CatalogError] | type[FeaturesError]) -> None:
@@ -175,7 +175,7 @@ def check_version(columns: pa.Schema, where: str, error: type[CatalogError] | ty
     """
     stated = (columns.metadata or {}).get(_VERSION_KEY, b"1").decode("ascii", "replace")
     if not stated.isdecimal():
-        raise error(f"{where}: its format version is {stated!r}, no number; write the table again.")
+        raise error(f"{where}: its format version is {stated!r}, not a number; write the table again.")
     if int(stated) > FORMAT_VERSION:
         raise error(f"{where}: format version {stated}, this mgc reads up to {FORMAT_VERSION}; upgrade mgc.")
 
@@ -206,7 +206,7 @@ def check_notices(columns: pa.Schema, where: str, error: type[CatalogError] | ty
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
-        raise error(f"{where}: its metadata {_NOTICES_KEY.decode()} is no JSON list of sentences; write it again.")
+        raise error(f"{where}: its metadata {_NOTICES_KEY.decode()} is not a JSON list of sentences; write it again.")
 
 
 @dataclass(frozen=True)
@@ -260,7 +260,7 @@ def read_features_facts(columns: pa.Schema, where: str) -> FeaturesFacts:
     raw = (columns.metadata or {}).get(_FRONT_END_KEY)
     if missing or raw is None:
         what = f"lacks the column(s) {', '.join(missing)}" if missing else "does not say which front end computed it"
-        raise FeaturesError(f"{where}: this is no features table: it {what}. Write one with `mgc prepare`.")
+        raise FeaturesError(f"{where}: this is not a features table: it {what}. Write one with `mgc prepare`.")
     facts = _parse_facts(raw)
     if facts is None:
         raise FeaturesError(
@@ -270,7 +270,7 @@ def read_features_facts(columns: pa.Schema, where: str) -> FeaturesFacts:
     kind = columns.field("features").type
     if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
         raise FeaturesError(
-            f"{where}: features are {kind} of {facts.dtype}, and should be binary of {facts.dtype}. Write features "
+            f"{where}: features are {kind} of {facts.dtype}, but should be binary of {facts.dtype}. Write features "
             "with `mgc prepare CATALOG --out FEATURES`."
         )
     return facts

@@ -47,7 +47,7 @@ class SearchConfig:
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if (self.searcher == "grid") != (self.trials is None):
-            raise ValueError("a grid has all its points, the other searchers need a number of trials")
+            raise ValueError("a grid tries all its points; the other searchers need a number of trials")
         if self.scheduler == "pbt" and self.searcher != "random":
             raise ValueError("pbt starts from random points and moves them itself; choose the searcher random")
         return self

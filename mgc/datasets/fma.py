@@ -147,7 +147,7 @@ def read_genres(data: bytes, where: str) -> dict[int, FmaGenre]:
     if sorted(header) != sorted(_GENRE_COLUMNS):
         raise CatalogError(
             f"{where}: FMA's genres.csv has the columns {', '.join(_GENRE_COLUMNS)}; "
-            f"here are {', '.join(header)[:200]}."
+            f"this file has {', '.join(header)[:200]}."
         )
     places: dict[int, str] = {}
     titles: set[str] = set()
@@ -157,7 +157,7 @@ def read_genres(data: bytes, where: str) -> dict[int, FmaGenre]:
         genre = _genre(header, row, place)
         if genre.genre_id in (0, *genres) or genre.title in ("", *titles):
             raise CatalogError(
-                f"{place}: genre_id {genre.genre_id} or title {genre.title!r} is 0, empty or there before."
+                f"{place}: genre_id {genre.genre_id} or title {genre.title!r} is 0, empty, or used before."
             )
         titles.add(genre.title)
         genres[genre.genre_id], places[genre.genre_id] = genre, f"{place}: genre {genre.genre_id} ({genre.title})"
@@ -226,7 +226,7 @@ def _genre(header: list[str], row: list[str], place: str) -> FmaGenre:
     field = dict(zip(header, row, strict=True))
     for name in _GENRE_COLUMNS:
         if name != "title" and not re.fullmatch("[0-9]{1,9}", field[name]):
-            raise CatalogError(f"{place}: {name} is {field[name][:100]!r}, no whole number.")
+            raise CatalogError(f"{place}: {name} is {field[name][:100]!r}, not a whole number.")
     return FmaGenre(
         genre_id=int(field["genre_id"]),
         title=field["title"],
@@ -239,12 +239,12 @@ def _genre(header: list[str], row: list[str], place: str) -> FmaGenre:
 def _check_way_up(genre: FmaGenre, genres: Mapping[int, FmaGenre], place: str) -> None:
     """Refuse a genre if a parent is missing, or if its parents form a circle or end at another top level."""
     if genre.parent is not None and genre.parent not in genres:
-        raise CatalogError(f"{place} has parent {genre.parent}, which is no genre of the table.")
+        raise CatalogError(f"{place} has parent {genre.parent}, which is not a genre of the table.")
     passed, at = {genre.genre_id}, genre
     while at.parent is not None and at.parent in genres:
         at = genres[at.parent]
         if at.genre_id in passed:
-            raise CatalogError(f"{place}: its parents lead round in a circle.")
+            raise CatalogError(f"{place}: its parents form a circle.")
         passed.add(at.genre_id)
     if at.genre_id != genre.top_level:
         raise CatalogError(f"{place} has top_level {genre.top_level}, but its parents lead to {at.genre_id}.")

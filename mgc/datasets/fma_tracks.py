@@ -86,7 +86,7 @@ class Tracks:
                 ),
             )
         except pa.ArrowInvalid as error:
-            raise CatalogError(f"{where}: cannot be read as CSV behind the header: {str(error)[:300]}") from None
+            raise CatalogError(f"{where}: cannot be read as CSV after the header: {str(error)[:300]}") from None
         return cls(where, {column: table[name].combine_chunks() for column, name in zip(wanted, chosen, strict=True)})
 
     def text(self, column: Column, pattern: str, expected: str, required: bool = False) -> pa.Array:
@@ -136,7 +136,7 @@ class Tracks:
         track, value = self.columns[TRACK_ID][row].as_py(), self.columns[column][row].as_py()
         shown = "empty" if value is None else repr(value[:_SHOWN])
         return CatalogError(
-            f"{self.where}: row {row + 1} behind the header (track {track}): {column} is {shown}, not {expected}."
+            f"{self.where}: row {row + 1} after the header (track {track}): {column} is {shown}, not {expected}."
         )
 
 
@@ -160,5 +160,5 @@ def _header(data: bytes, where: str) -> tuple[list[Column], int]:
     columns = [TRACK_ID, *(Column(group, name) for group, name in zip(groups[1:], names[1:], strict=True))]
     wrong = [str(column) for column in NEEDED if columns.count(column) != 1]
     if wrong:
-        raise CatalogError(f"{where}: the column(s) {', '.join(wrong)} are missing or there twice; {expected}.")
+        raise CatalogError(f"{where}: the column(s) {', '.join(wrong)} are missing or repeated; {expected}.")
     return columns, len(head)

@@ -98,7 +98,7 @@ def metadata_table(track_ids: Sequence[str]) -> pa.Table:
             continue
         if excerpt in files:
             raise CatalogError(
-                f"GTZAN: {excerpt} is there twice, as {files[excerpt]} and {track_id}; make SOURCE the folder of one."
+                f"GTZAN: {excerpt} appears twice, as {files[excerpt]} and {track_id}; make SOURCE the folder of one."
             )
         files[excerpt] = track_id
     genres = [excerpt.partition(".")[0] for excerpt in files]

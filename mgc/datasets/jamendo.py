@@ -98,7 +98,7 @@ def read_tracks(data: bytes, where: str) -> list[Track]:
     # The empty text after the last line break is not a row.
     rows = [line.removesuffix("\r").split("\t") for line in (lines if lines[-1] else lines[:-1])]
     if not rows or rows[0] != list(HEADER):
-        raise CatalogError(f"{where}: MTG-Jamendo's tables begin with the columns {', '.join(HEADER)}, parted by tabs.")
+        raise CatalogError(f"{where}: MTG-Jamendo's tables begin with the columns {', '.join(HEADER)}, split by tabs.")
     if len(rows) == 1:
         raise CatalogError(f"{where}: there is no track.")
     return [_track(row, f"{where}: row {number}") for number, row in enumerate(rows[1:], start=2)]
@@ -134,7 +134,7 @@ def metadata_table(files: Mapping[str, bytes], low: bool = False) -> pa.Table:
 
 def _track(row: list[str], place: str) -> Track:
     if len(row) < len(HEADER):
-        raise CatalogError(f"{place} has {len(row)} fields; five and one tag are the least.")
+        raise CatalogError(f"{place} has {len(row)} fields; it needs five and at least one tag.")
     field = dict(zip(HEADER, row, strict=False))
     for name, form in _FORMS.items():
         if not re.fullmatch(form, field[name]):
@@ -145,7 +145,7 @@ def _track(row: list[str], place: str) -> Track:
         if not (category and dashes and name):
             raise CatalogError(f"{place}: the tag {tag[:100]!r} is not of the form category---name.")
         if category == GENRE and name in genres:
-            raise CatalogError(f"{place}: the tag {tag[:100]!r} is there twice.")
+            raise CatalogError(f"{place}: the tag {tag[:100]!r} appears twice.")
         if category == GENRE:
             genres.append(name)
     return Track(field["PATH"], field["ARTIST_ID"], field["ALBUM_ID"], float(field["DURATION"]), genres)

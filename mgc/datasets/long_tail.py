@@ -27,9 +27,9 @@ def profile(counts: Mapping[str, int], ratio: float) -> dict[str, int]:
         ConfigError: the ratio is below 1, or a genre has no track.
     """
     if not ratio >= 1:
-        raise ConfigError(f"long tail: the ratio is {ratio:g}; it is 1 at least, for example 100.")
+        raise ConfigError(f"long tail: the ratio is {ratio:g}; it must be at least 1, for example 100.")
     if not counts or min(counts.values()) < 1:
-        raise ConfigError("long tail: there is no track to keep of some genre.")
+        raise ConfigError("long tail: some genre has no track to keep.")
     order = sorted(counts, key=lambda genre: (-counts[genre], genre))
     largest, last = counts[order[0]], max(len(order) - 1, 1)
     wanted = {genre: round(largest * ratio ** (-rank / last)) for rank, genre in enumerate(order)}

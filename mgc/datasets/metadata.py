@@ -44,12 +44,12 @@ def metadata_table(columns: Mapping[str, Column], where: str, names: Sequence[st
                 given = pa.array(given, field.type)
             arrays[name] = given.cast(field.type)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
-            raise CatalogError(f"{where}: column {name} has another type than a catalog's: {error}") from None
+            raise CatalogError(f"{where}: column {name} cannot take the type of a catalog's: {error}") from None
     table = pa.table(arrays)
     table = table.filter(table["track_id"].is_valid()).sort_by("track_id")
     ids = table["track_id"]
     again = pc.equal(ids.slice(0, max(len(ids) - 1, 0)), ids.slice(1))
     if pc.any(again).as_py():
         twice = ids[pc.index(again, True).as_py()].as_py()
-        raise CatalogError(f"{where}: a track_id stands there twice: {twice!r}.")
+        raise CatalogError(f"{where}: a track_id appears twice: {twice!r}.")
     return table

@@ -124,9 +124,9 @@ class ByGroup(_Shares):
     def _there_is_such_a_fold(self) -> Self:
         if self.fold >= (self.folds or 1):
             raise ValueError(
-                f"fold {self.fold} of {self.folds} folds: they count from 0"
+                f"fold {self.fold} of {self.folds} folds: folds count from 0"
                 if self.folds
-                else f"fold {self.fold}: say of how many folds"
+                else f"fold {self.fold}: set protocol.folds too"
             )
         return self
 

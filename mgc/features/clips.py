@@ -45,7 +45,7 @@ class Clips:
             )
         if self.start_seconds.dtype != np.float64 or self.start_seconds.shape != self.features.shape[:1]:
             found = f"{self.start_seconds.dtype} {self.start_seconds.shape}"
-            raise ValueError(f"Clips.start_seconds must be float64, one a clip ({len(self.features)}), got {found}.")
+            raise ValueError(f"Clips.start_seconds must be float64, one per clip ({len(self.features)}), got {found}.")
 
 
 def read_clips(

@@ -65,7 +65,7 @@ class FramedConfig(ClipConfig):
     @model_validator(mode="after")
     def _frames_fit(self) -> Self:
         if self.frames > self.all_frames:
-            raise ValueError(f"frames {self.frames}: a clip of {self.clip_seconds:g} s has {self.all_frames}")
+            raise ValueError(f"frames {self.frames}: a clip of {self.clip_seconds:g} s has only {self.all_frames}")
         return self
 
     @property

@@ -71,7 +71,7 @@ class HandcraftedConfig(ClipConfig):
         if self.clip_samples < self.n_fft:
             raise ValueError(f"n_fft {self.n_fft}: a clip of {self.clip_seconds:g} s has {self.clip_samples} samples")
         if rate_hz > 200 * self.n_fft:
-            raise ValueError(f"n_fft {self.n_fft}: frequency bins {rate_hz / self.n_fft:.0f} Hz apart, 200 at most")
+            raise ValueError(f"n_fft {self.n_fft}: frequency bins {rate_hz / self.n_fft:.0f} Hz apart, more than 200")
         if not 4 <= rate_hz / self.hop_length <= 200:
             raise ValueError(f"hop_length {self.hop_length}: {rate_hz / self.hop_length:.1f} frames/s, not 4 to 200")
         if self.statistics == "means" and rate_hz <= _CONTRAST_TOP_HZ:

@@ -78,7 +78,7 @@ class LevelConfig(MelConfig):
     def _levels_fit(self) -> Self:
         if self.reference_db is not None and self.reference_db - self.top_db < _FLOOR_DB:
             floor_db = self.reference_db - self.top_db
-            raise ValueError(f"reference_db - top_db is {floor_db:g} dB; no power below {_FLOOR_DB:g} dB is told apart")
+            raise ValueError(f"reference_db - top_db is {floor_db:g} dB; powers below {_FLOOR_DB:g} dB all look alike")
         return self
 
 

@@ -1,4 +1,4 @@
-"""The guard of a label run: what a run may change in the table without a person's word.
+"""The guard of a label run: what a run may change in the table unless a person says so.
 
 Alarms come after a commit; the guard comes before it. A run that would make too many labels stale, remove too many of
 them or turn too many into another genre stops, and the table stays as it is.
@@ -30,7 +30,7 @@ class GuardLimits:
         flips: share of the tracks labeled again by the same model whose genre would change.
         flips_new_model: share of the tracks labeled again by another model whose genre would change.
         same_cause: share of the tried tracks that failed with one and the same cause.
-        tracks: smallest number of such tracks that stops a run. With fewer, single tracks decide.
+        tracks: smallest number of such tracks that stops a run. Among fewer, a single track would decide.
     """
 
     stale: _Share = 0.05

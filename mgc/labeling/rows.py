@@ -48,7 +48,7 @@ def labels_rows(batch: dict[str, np.ndarray], lineage: Lineage, labeled_at: date
     failed = np.array([kind is not None for kind in batch["error_kind"]], dtype=bool)
     if (labeled == failed).any():
         track = batch["track_id"][int(np.flatnonzero(labeled == failed)[0])]
-        raise LabelsError(f"track {track} has both an answer and an error, or neither: a bug of mgc, please report it.")
+        raise LabelsError(f"track {track} has both an answer and an error, or neither: a bug in mgc; please report it.")
     tries = [int(earlier) + 1 for earlier in batch["tries"]]
     columns: dict[str, object] = {
         "track_id": batch["track_id"],

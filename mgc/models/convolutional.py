@@ -61,7 +61,7 @@ class ConvolutionalConfig:
         stages = len(self.filters)
         for name, found in (("strides", len(self.strides)), ("stage_dropout", len(self.stage_dropout))):
             if found not in (1, stages):
-                raise ValueError(f"{name}: {found} values, where {stages} stages of filters take one, or one each")
+                raise ValueError(f"{name}: {found} values, but {stages} stages of filters take one, or one each")
         return self
 
     @property

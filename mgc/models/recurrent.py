@@ -53,7 +53,7 @@ class RecurrentConfig:
         stages = len(self.filters)
         for name, found in (("kernels", len(self.kernels)), ("paddings", len(self.paddings))):
             if found != stages:
-                raise ValueError(f"{name}: {found} values, where {stages} stages of filters take one each")
+                raise ValueError(f"{name}: {found} values, but {stages} stages of filters take one each")
         return self
 
 

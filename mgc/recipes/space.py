@@ -108,7 +108,7 @@ class Integer:
 
 def _rising(low: float, high: float) -> None:
     if low >= high:
-        raise ValueError(f"low is {low}, not below high, which is {high}")
+        raise ValueError(f"low ({low}) must be below high ({high})")
 
 
 AnyDimension = Choice | Alternatives | Uniform | LogUniform | Integer
@@ -132,12 +132,12 @@ class Space:
     @model_validator(mode="after")
     def _apart(self) -> Self:
         if not self.dimensions:
-            raise ValueError("a space has one dimension at least")
+            raise ValueError("a space needs at least one dimension")
         seen: set[str] = set()
         for name, dimension in self.dimensions.items():
             if isinstance(dimension, Alternatives) == ("." in name):
                 way_out = "a word without a dot" if isinstance(dimension, Alternatives) else "a field's dotted name"
-                raise ValueError(f"{name}: {dimension.kind} goes by {way_out}")
+                raise ValueError(f"{name}: a dimension of kind {dimension.kind} is named by {way_out}")
             fields = fields_of(name, dimension)
             for field in sorted(fields):
                 if not field.startswith(SEARCHED):
@@ -146,7 +146,7 @@ class Space:
                         "searched; set others for the whole search"
                     )
             if twice := sorted(seen & fields):
-                raise ValueError(f"{twice[0]}: this field stands in two dimensions; put what belongs together into one")
+                raise ValueError(f"{twice[0]}: this field is in two dimensions; put what belongs together into one")
             seen |= fields
         return self
 
@@ -197,8 +197,8 @@ class Space:
         for name, dimension in self.dimensions.items():
             if isinstance(dimension, Uniform | LogUniform):
                 raise ConfigError(
-                    f"space: a grid has every point, and {name} is {dimension.kind}, which has no end of them; make it "
-                    "a choice, or search at random."
+                    f"space: a grid tries every point, and {name} is {dimension.kind}, which has endlessly many; make "
+                    "it a choice, or search at random."
                 )
         # itertools.product would hold all values of the ranges in memory.
         return self._points(list(self.dimensions.items()))
@@ -252,8 +252,8 @@ class Space:
                 if "no such field" in fault or fault.partition(":")[0] in self.fields:
                     raise ConfigError(f"{where}: {fault} {of}.") from None
                 raise ConfigError(
-                    f"{where}: {fault} {of}, at {shown(point)}; put what only goes together into one dimension of kind "
-                    "alternatives."
+                    f"{where}: {fault} {of}, at {shown(point)}; put what only works together into one dimension of "
+                    "kind alternatives."
                 ) from None
 
 

@@ -51,7 +51,7 @@ class AugmentConfig:
     @classmethod
     def _can_be_drawn(cls, alpha: float) -> float:
         if 0 < alpha < SMALLEST_ALPHA:
-            raise ValueError(f"mixup is 0, or {SMALLEST_ALPHA} at least")
+            raise ValueError(f"mixup is 0, or at least {SMALLEST_ALPHA}")
         return alpha
 
     @property

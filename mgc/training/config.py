@@ -104,7 +104,7 @@ class TrainingConfig:
         if len(means) > 1:
             together = " and ".join(means)
             raise ValueError(
-                f"{together} each make up for rare genres by themselves, together they correct twice; "
+                f"{together} each make up for rare genres by themselves and correct twice together; "
                 "keep one (and balance natural beside it)"
             )
         return self
@@ -112,7 +112,7 @@ class TrainingConfig:
     @model_validator(mode="after")
     def _normalizes_over_two(self) -> Self:
         if self.normalization_batch == 1:
-            raise ValueError("normalization_batch is 0, or 2 at least: there is no deviation over one clip")
+            raise ValueError("normalization_batch is 0, or at least 2: there is no deviation over one clip")
         if self.normalization_batch and self.batch_size % self.normalization_batch:
             raise ValueError(
                 f"normalization_batch {self.normalization_batch} does not divide batch_size {self.batch_size}"
@@ -122,7 +122,7 @@ class TrainingConfig:
     @model_validator(mode="after")
     def _patience_has_a_score(self) -> Self:
         if self.patience and self.select == "last":
-            raise ValueError("patience waits for a better epoch, with select last there is none; set one of them")
+            raise ValueError("patience waits for a better epoch, but select last keeps the last; set only one")
         return self
 
     def sampling(self, counts: Mapping[str, int]) -> Sampling:

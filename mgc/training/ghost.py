@@ -72,10 +72,10 @@ def sharing_workers(normalization_batch: int, at_once: int, workers: int, on_gpu
         return 1
     several = f"training.normalization_batch {normalization_batch}: a worker computes {at_once} clips at once"
     if normalization_batch < at_once:
-        raise ConfigError(f"{several}, which is no multiple of it; take other --workers or --accumulation.")
+        raise ConfigError(f"{several}, not a multiple of it; take other --workers or --accumulation.")
     if not on_gpus:
         raise ConfigError(
-            f"{several}, and to normalise over those of several workers takes GPUs; take fewer --workers, or set "
+            f"{several}, and only GPUs can normalise over several workers; take fewer --workers, or set "
             f"--training.normalization_batch {at_once}."
         )
     if normalization_batch % at_once or workers % (normalization_batch // at_once):

@@ -119,7 +119,7 @@ class Loss:
     def __init__(self, config: LossConfig, class_counts: Sequence[int], device: torch.device) -> None:
         if config.needs_counts and (not class_counts or min(class_counts) < 1):
             raise TrainingError(
-                f"training: the loss {config.kind} needs the number of training clips of each genre, one at least; "
+                f"training: the loss {config.kind} needs the number of training clips of each genre, at least one; "
                 f"got {list(class_counts)}."
             )
         self._gamma = config.gamma if config.kind == "focal" else 0.0

@@ -135,7 +135,7 @@ class Resample:
         if strange:
             raise FeaturesError(
                 f"training data: the genre(s) {', '.join(strange)} were not there when the rows were counted; "
-                "leave the features as they are while a job trains on them."
+                "do not change the features while a job trains on them."
             )
         rate_B = np.array([rates[genre] for genre in batch["genre_top"]], dtype=np.float64)
         whole_B = np.floor(rate_B)

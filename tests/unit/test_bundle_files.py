@@ -87,7 +87,7 @@ BY_HAND = " is corrupt or was changed by hand: it states id "
         (
             "normalization.json",
             lambda value: {"offset": [1.0], "scale": [1.0], "unit_length": False},
-            "is of 1 bins, the front end gives 16",
+            "is for 1 bins, but the front end gives 16",
         ),
         (
             "normalization.json",
@@ -103,7 +103,7 @@ BY_HAND = " is corrupt or was changed by hand: it states id "
         (
             "calibration.json",
             lambda value: value.update(adjustment={"tau": 1, "priors": [1]}),
-            "adjustment is of 1 genres",
+            "adjustment has 1 genres",
         ),
         (
             "normalization.json",

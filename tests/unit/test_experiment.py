@@ -112,7 +112,7 @@ def test_no_assignment_changes_nothing() -> None:
             "training.loss.kind",
             "balanced_softmax",
             "option training: balance class_balanced and loss.kind balanced_softmax each make up for rare genres by "
-            "themselves, together they correct twice; keep one (and balance natural beside it)",
+            "themselves and correct twice together; keep one (and balance natural beside it)",
         ),
         (
             "training.adjust_after",
@@ -137,7 +137,7 @@ def test_no_assignment_changes_nothing() -> None:
         ),
         ("model.channels", "16,x", "option model.channels.1: input should be a valid integer (got 'x')"),
         ("model.channels", "16,0", "option model.channels.1: input should be greater than or equal to 1 (got 0)"),
-        ("front_end.frames", "999", "option front_end: frames 999: a clip of 3 s has 130"),
+        ("front_end.frames", "999", "option front_end: frames 999: a clip of 3 s has only 130"),
         ("training.epoch", "3", "option training.epoch: there is no such field; did you mean training.epochs?"),
         ("epochs", "3", "option epochs: there is no such field; did you mean training.epochs?"),
         ("training.epochs.x", "3", "option training.epochs.x: there is no such field; did you mean training.epochs?"),
@@ -196,7 +196,7 @@ def test_fields_that_fit_only_together_are_checked_together() -> None:
 
 
 def test_a_front_end_too_small_for_the_model_is_refused_at_birth() -> None:
-    message = "model convolutional needs 4 bins and 4 frames at least, the front end gives 128 bins and 3 frames"
+    message = "model convolutional needs at least 4 bins and 4 frames, but the front end gives 128 bins and 3 frames"
     with pytest.raises(ValidationError, match=message):
         replace(EXPERIMENT, model=ConvolutionalConfig(), front_end=LogMelConfig(frames=3))
     with pytest.raises(ConfigError, match=f"options: {message}"):
@@ -210,7 +210,7 @@ def test_a_front_end_too_small_for_the_model_is_refused_at_birth() -> None:
     [
         ([], "x.json: an experiment is a JSON object, this is a list."),
         ({"format_version": 2, "new": 1}, "x.json: format version 2, this mgc reads up to 1; upgrade mgc."),
-        ({"format_version": "1"}, "x.json: format_version is '1', no whole number."),
+        ({"format_version": "1"}, "x.json: format_version is '1', not a whole number."),
         ({"bogus": 1}, "x.json: bogus: there is no such field (got 1)"),
         ({"model": 3}, "x.json: model: input should be an object (got 3)"),
         ({"model": {"channels": [8]}}, "x.json: model.kind: field required"),
@@ -248,12 +248,12 @@ def test_a_missing_group_is_named() -> None:
         ),
         (
             {"front_end.kind": "mfcc", "scaling.method": "bytes"},
-            "options: scaling.method bytes is for features of uint8, the front end gives float16",
+            "options: scaling.method bytes is for uint8 features, but the front end gives float16",
         ),
         (
             {"training.augment.crop_time": "0.5", "model.kind": "convolutional"},
-            "options: training.augment.crop_time: a batch of model house_cnn may have any number of frames, "
-            "of convolutional not",
+            "options: training.augment.crop_time needs a model that takes any number of frames, such as "
+            "house_cnn; convolutional does not",
         ),
         (
             {"protocol.refit": "true"},

@@ -47,14 +47,14 @@ def test_a_catalog_of_another_program_is_taken(columns: pa.Schema) -> None:
             "needs the column.s. track_id, content_tag; found",
         ),
         (pa.schema([]), "found none"),
-        (catalog(track_id=pa.int64()), "column track_id is int64, a catalog has string there"),
+        (catalog(track_id=pa.int64()), "column track_id is int64; in a catalog it is string"),
         (catalog(genre_top=pa.dictionary(pa.int8(), pa.int64())), "genre_top is dictionary"),
         (catalog(genres=pa.list_(pa.int64())), "genres is list<item: int64>"),
         (catalog(genres=pa.string()), "genres is string"),
         (catalog(duration_seconds=pa.string()), "duration_seconds is string"),
         (catalog().with_metadata({"mgc_format_version": "2"}), "format version 2, this mgc reads up to 1; upgrade"),
         (pa.schema([], metadata={"mgc_format_version": "2"}), "upgrade"),
-        (catalog().with_metadata({"mgc_format_version": "new"}), "'new', no number"),
+        (catalog().with_metadata({"mgc_format_version": "new"}), "'new', not a number"),
     ],
 )
 def test_what_is_no_catalog_is_refused_in_one_line(columns: pa.Schema, message: str) -> None:

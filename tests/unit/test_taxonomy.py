@@ -32,12 +32,12 @@ def test_the_id_is_that_of_genres_and_order() -> None:
 @pytest.mark.parametrize(
     ("genres", "message"),
     [
-        ((), "one genre at least"),
+        ((), "at least one genre"),
         ((Genre(""),), "needs a name"),
-        ((Genre("Rock"), Genre("Folk"), Genre("Rock")), "Rock stand in it twice"),
-        ((Genre("Punk", "Rock"),), "parent.s. Rock are no genres"),
-        ((Genre("Rock", "Rock"),), "parents of genre Rock lead round"),
-        ((Genre("Folk"), Genre("A", "B"), Genre("B", "C"), Genre("C", "A")), "parents of genre A lead round"),
+        ((Genre("Rock"), Genre("Folk"), Genre("Rock")), "Rock appear twice"),
+        ((Genre("Punk", "Rock"),), "parent.s. Rock are not genres"),
+        ((Genre("Rock", "Rock"),), "parents of genre Rock form a circle"),
+        ((Genre("Folk"), Genre("A", "B"), Genre("B", "C"), Genre("C", "A")), "parents of genre A form a circle"),
     ],
 )
 def test_what_is_no_tree_is_refused(genres: tuple[Genre, ...], message: str) -> None:

@@ -150,9 +150,9 @@ class TestCatalog:
     @pytest.mark.parametrize(
         ("name", "column", "says"),
         [
-            ("track_id", pa.array([2, 1]), "column track_id is int64, a catalog has string there"),
-            ("size_bytes", pa.array(["2", "1"]), "column size_bytes is string, a catalog has int64 there"),
-            ("genres", pa.array(["Rock", "Jazz"]), "column genres is string, a catalog has list<"),
+            ("track_id", pa.array([2, 1]), "column track_id is int64; in a catalog it is string"),
+            ("size_bytes", pa.array(["2", "1"]), "column size_bytes is string; in a catalog it is int64"),
+            ("genres", pa.array(["Rock", "Jazz"]), "column genres is string; in a catalog it is list<"),
             ("duration_seconds", pa.array(["1:30", "2:00"]), "column duration_seconds is string"),
             ("size_bytes", pa.array([2.5, 1.0]), "cannot be read as Parquet (Float value 2.5"),
             ("size_bytes", pa.array([float("nan"), 1.0]), "cannot be read as Parquet (Float value nan"),

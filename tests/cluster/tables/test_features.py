@@ -149,7 +149,7 @@ class TestFeatures:
         uri = put(str(tmp_path / "x.parquet"), pa.table({"title": ["x"]}))
         line = refusal(read_features, uri, error=FeaturesError)
         assert line.startswith(
-            f"{uri}: this is no features table: it lacks the column(s) track_id, clip_index, features"
+            f"{uri}: this is not a features table: it lacks the column(s) track_id, clip_index, features"
         )
         put(uri, clips(("a", "1", None, None)))
         assert "it does not say which front end computed it" in refusal(read_features, uri, error=FeaturesError)
@@ -165,7 +165,7 @@ class TestFeatures:
         proper = schema.features_schema(FACTS)
         texts = clips(("a", "1", None, None)).set_column(4, "features", pa.array(["text"]))
         put(uri, texts.replace_schema_metadata(proper.metadata))
-        assert "features are string of uint8, and should be binary" in refusal(read_features, uri, error=FeaturesError)
+        assert "features are string of uint8, but should be binary" in refusal(read_features, uri, error=FeaturesError)
         newer = {**proper.metadata, b"mgc_format_version": b"2"}
         put(uri, clips(("a", "1", None, None)).replace_schema_metadata(newer))
         assert "format version 2" in refusal(read_features, uri, error=FeaturesError)

@@ -113,8 +113,8 @@ def test_whatever_people_write_the_facts_come_back(rows: list[Row]) -> None:
 def test_a_wrong_value_is_named_with_row_track_and_column(column: str, value: object, told: str) -> None:
     with pytest.raises(CatalogError) as refusal:
         fma.metadata_table(tracks_csv(ROWS[:2], **{column: value}), KNOWN, "s3://b/tracks.csv")
-    assert str(refusal.value).startswith(f"s3://b/tracks.csv: row 1 behind the header (track 2): {told}")
-    with pytest.raises(CatalogError, match=r"row 2 behind the header \(track 2\)"):
+    assert str(refusal.value).startswith(f"s3://b/tracks.csv: row 1 after the header (track 2): {told}")
+    with pytest.raises(CatalogError, match=r"row 2 after the header \(track 2\)"):
         fma.metadata_table(_second(column, value), KNOWN, "t")
 
 
@@ -126,12 +126,12 @@ def _second(column: str, value: object) -> bytes:
 
 @pytest.mark.parametrize("track_id", [0, 1_234_567])
 def test_a_wrong_number_of_a_track(track_id: int) -> None:
-    with pytest.raises(CatalogError, match=r"t: row 2 behind .* track_id is '\d+', not a number of up to six digits"):
+    with pytest.raises(CatalogError, match=r"t: row 2 after .* track_id is '\d+', not a number of up to six digits"):
         fma.metadata_table(tracks_csv((ROWS[0], Row(track_id))), KNOWN, "t")
 
 
 def test_a_track_twice() -> None:
-    with pytest.raises(CatalogError, match=r"a track_id stands there twice: '000/000002\.mp3'"):
+    with pytest.raises(CatalogError, match=r"a track_id appears twice: '000/000002\.mp3'"):
         fma.metadata_table(tracks_csv((ROWS[0], ROWS[1], ROWS[0])), KNOWN, "t")
 
 
@@ -145,8 +145,8 @@ def test_damaged_tables_are_refused_in_one_line() -> None:
             b"\n".join(lines[1:]),
             b"\n".join([*lines[:2], *lines[3:]]),
         ],
-        "artist.id are missing or there twice": [whole.replace(b",id,latitude", b",number,latitude", 1)],
-        "track.duration are missing or there twice": [whole.replace(b",bit_rate,", b",duration,", 1)],
+        "artist.id are missing or repeated": [whole.replace(b",id,latitude", b",number,latitude", 1)],
+        "track.duration are missing or repeated": [whole.replace(b",bit_rate,", b",duration,", 1)],
         "there is no track": [b"\n".join(lines[:3]) + b"\n"],
         "Row #1: Expected 53 columns": [b"\n".join([*lines[:3], b"2,0,short row", b""])],
         "UTF": [whole.replace(b"Hip-Hop", b"Hip\xffHop")],
@@ -190,16 +190,16 @@ class TestGenres:
     @pytest.mark.parametrize(
         ("row", "told"),
         [
-            ((25, 1, 12, "Punk again", 12), "row 11: genre_id 25 or title 'Punk again' is 0, empty or there before"),
-            ((26, 1, 12, "Punk", 12), "row 11: genre_id 26 or title 'Punk' is 0, empty or there before"),
+            ((25, 1, 12, "Punk again", 12), "row 11: genre_id 25 or title 'Punk again' is 0, empty, or used before"),
+            ((26, 1, 12, "Punk", 12), "row 11: genre_id 26 or title 'Punk' is 0, empty, or used before"),
             ((26, 1, 12, "", 12), "row 11: genre_id 26 or title '' is 0"),
             ((0, 1, 12, "None", 12), "row 11: genre_id 0"),
-            ((26, 1, 126, "Post-Rock", 12), "row 11: genre 26 (Post-Rock) has parent 126, which is no genre"),
+            ((26, 1, 126, "Post-Rock", 12), "row 11: genre 26 (Post-Rock) has parent 126, which is not a genre"),
             ((26, 1, 12, "Post-Rock", 38), "row 11: genre 26 (Post-Rock) has top_level 38, but its parents lead to 12"),
-            ((763, 1, 763, "Holiday", 763), "row 11: genre 763 (Holiday): its parents lead round in a circle"),
-            ((26, "many", 12, "Post-Rock", 12), "row 11: #tracks is 'many', no whole number"),
-            ((26, 1, "", "Post-Rock", 12), "row 11: parent is '', no whole number"),
-            ((26, 1, -1, "Post-Rock", 12), "row 11: parent is '-1', no whole number"),
+            ((763, 1, 763, "Holiday", 763), "row 11: genre 763 (Holiday): its parents form a circle"),
+            ((26, "many", 12, "Post-Rock", 12), "row 11: #tracks is 'many', not a whole number"),
+            ((26, 1, "", "Post-Rock", 12), "row 11: parent is '', not a whole number"),
+            ((26, 1, -1, "Post-Rock", 12), "row 11: parent is '-1', not a whole number"),
         ],
     )
     def test_what_cannot_be(self, row: tuple[object, ...], told: str) -> None:
@@ -209,14 +209,14 @@ class TestGenres:
 
     def test_a_longer_circle(self) -> None:
         rows = [(1, 1, 2, "A", 1), (2, 1, 3, "B", 1), (3, 1, 2, "C", 1)]
-        with pytest.raises(CatalogError, match=r"row 2: genre 1 \(A\): its parents lead round in a circle"):
+        with pytest.raises(CatalogError, match=r"row 2: genre 1 \(A\): its parents form a circle"):
             fma.read_genres(genres_csv(rows), "g")
 
     @pytest.mark.parametrize(
         ("data", "told"),
         [
-            (b"", "here are ."),
-            (b"genre_id,genre_color,genre_handle,genre_parent_id,genre_title\n", "here are genre_id, genre_color"),
+            (b"", "this file has ."),
+            (b"genre_id,genre_color,genre_handle,genre_parent_id,genre_title\n", "this file has genre_id, genre_color"),
             (b"genre_id,#tracks,parent,title,top_level\n", "there is no genre"),
             (b"genre_id,#tracks,parent,title,top_level\n1,2,0\n", "row 2 has 3 fields, the header 5"),
             (b"\xff\xfe", "cannot be read as CSV"),
@@ -267,7 +267,7 @@ def test_the_real_genres(real: Path) -> None:
     depth = max(len(_way_up(genre, genres)) for genre in genres.values())
     assert depth == 5  # Christmas, Holiday, Sound Effects, Novelty, Experimental
     # The raw table is another one, with a second Hip-Hop and parents that are missing.
-    with pytest.raises(CatalogError, match="here are genre_id, genre_color"):
+    with pytest.raises(CatalogError, match="this file has genre_id, genre_color"):
         fma.read_genres((real / "raw_genres.csv").read_bytes(), "raw_genres.csv")
     with (real / "fma_small_genres.csv").open(newline="") as file:
         small = list(csv.DictReader(file))

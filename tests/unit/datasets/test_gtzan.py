@@ -42,7 +42,7 @@ def test_names_tell_whatever_the_folder_and_the_format() -> None:
 
 
 def test_an_excerpt_twice() -> None:
-    with pytest.raises(CatalogError, match=r"GTZAN: rock\.00001 is there twice, as au/rock\.00001\.au and wav/rock"):
+    with pytest.raises(CatalogError, match=r"GTZAN: rock\.00001 appears twice, as au/rock\.00001\.au and wav/rock"):
         gtzan.metadata_table(["au/rock.00001.au", "wav/rock.00001.wav"])
 
 

@@ -99,8 +99,8 @@ def test_what_is_written_comes_back(tracks: list[jamendo.Track], end: str) -> No
         ("124.6", "nan", "row 3: DURATION is 'nan', not of the form"),
         ("genre---punkrock", "punkrock", "row 3: the tag 'punkrock' is not of the form category---name"),
         ("genre---punkrock", "genre---", "row 3: the tag 'genre---' is not"),
-        ("genre---punkrock", "genre---a\tgenre---a", "row 3: the tag 'genre---a' is there twice"),
-        ("\tgenre---punkrock", "", "row 3 has 5 fields; five and one tag are the least"),
+        ("genre---punkrock", "genre---a\tgenre---a", "row 3: the tag 'genre---a' appears twice"),
+        ("\tgenre---punkrock", "", "row 3 has 5 fields; it needs five and at least one tag"),
         (ROW, "", "row 3 has 1 fields"),
     ],
 )
@@ -124,7 +124,7 @@ def test_no_text_no_rows() -> None:
 
 
 def test_a_track_in_two_splits() -> None:
-    with pytest.raises(CatalogError, match=r"^a-train\.tsv, a-test\.tsv: a track_id stands there twice: '14/214\.mp3'"):
+    with pytest.raises(CatalogError, match=r"^a-train\.tsv, a-test\.tsv: a track_id appears twice: '14/214\.mp3'"):
         jamendo.metadata_table({"a-train.tsv": tsv(ROW), "a-test.tsv": tsv(ROW)})
 
 

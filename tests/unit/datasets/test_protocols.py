@@ -151,8 +151,8 @@ def test_what_others_write_is_divided_the_same() -> None:
     ("fields", "message"),
     [
         ({"kind": "track", "validation_share": 0.5, "test_share": 0.5}, "leave nothing to train on"),
-        ({"kind": "artist", "folds": 5, "fold": 5}, "fold 5 of 5 folds: they count from 0"),
-        ({"kind": "artist", "fold": 1}, "say of how many folds"),
+        ({"kind": "artist", "folds": 5, "fold": 5}, "fold 5 of 5 folds: folds count from 0"),
+        ({"kind": "artist", "fold": 1}, "set protocol.folds too"),
         ({"kind": "artist", "folds": 2}, "greater than or equal to 3"),
         ({"kind": "clip_random", "folds": 5}, "unexpected"),
         ({"kind": "given", "test_share": 0.1}, "unexpected"),

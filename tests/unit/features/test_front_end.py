@@ -55,7 +55,7 @@ def test_an_unknown_kind_is_refused() -> None:
     [
         (MfccConfig, {"n_mels": 16}, "n_mfcc 20: 16 mel bins have 16 coefficients"),
         (MfccStatisticsConfig, {"n_mels": 16}, "n_mfcc 20: 16 mel bins have 16 coefficients"),
-        (MelMfccConfig, {"frames": 131}, "frames 131: a clip of 3 s has 130"),
+        (MelMfccConfig, {"frames": 131}, "frames 131: a clip of 3 s has only 130"),
         (MelImageConfig, {"height": 0}, "height"),
         (MelMeansConfig, {"f_max_hz": 20000.0}, "half the sample rate"),
         (LpccConfig, {"frames": 131}, "frames 131"),

@@ -105,10 +105,12 @@ def test_too_small_an_input_is_one_clear_line(config: ConvolutionalConfig, side:
     assert smallest_side(config) == side
     assert build_model(config, (side, side + 7), 3)(torch.randn(2, side, side + 7)).shape == (2, 3)
     assert build_model(config, (side + 3, side, 3), 3)(torch.randn(2, side + 3, side, 3)).shape == (2, 3)
-    message = f"model convolutional needs {side} bins and {side} frames at least, the front end gives {side - 1} bins"
+    message = (
+        f"model convolutional needs at least {side} bins and {side} frames, but the front end gives {side - 1} bins"
+    )
     with pytest.raises(ConfigError, match=message):
         build_model(config, (side - 1, side), 3)
-    with pytest.raises(ConfigError, match=f"needs {side} lines and {side} columns at least, .* {side - 1} columns"):
+    with pytest.raises(ConfigError, match=f"needs at least {side} lines and {side} columns, .* {side - 1} columns"):
         check_input(config, (side, side - 1, 3))
 
 

@@ -104,7 +104,7 @@ def test_a_shape_of_other_axes_is_refused_in_one_line(kind: str) -> None:
             member = config.members[0].kind if isinstance(config, EnsembleConfig) else kind
             with pytest.raises(
                 ConfigError,
-                match=f"model {member} takes features of bins x frames.*, the front end gives {side} numbers",
+                match=f"model {member} takes features of bins x frames.*, but the front end gives {side} numbers",
             ):
                 build_model(config, shape, 3)
 

@@ -64,6 +64,8 @@ def test_too_few_frames_are_one_clear_line(config: RecurrentConfig, frames: int)
     if frames > 1:
         with pytest.raises((RuntimeError, ValueError)):
             Recurrent(config, 8, 3)(torch.randn(2, 8, frames - 1))
-    message = f"model recurrent needs 1 bins and {frames} frames at least, the front end gives 8 bins and {frames - 1} "
+    message = (
+        f"model recurrent needs at least 1 bins and {frames} frames, but the front end gives 8 bins and {frames - 1} "
+    )
     with pytest.raises(ConfigError, match=message):
         build_model(config, (8, frames - 1), 3)

@@ -52,5 +52,5 @@ def test_under_autocast_the_statistics_are_exact() -> None:
 
 def test_fewer_bins_than_coefficients() -> None:
     assert Statistics(StatisticsConfig(coefficients=24, covariances=12), 8, 7)(torch.randn(3, 8, 9)).shape == (3, 7)
-    with pytest.raises(ConfigError, match="needs 1 bins and 2 frames at least"):
+    with pytest.raises(ConfigError, match="needs at least 1 bins and 2 frames"):
         build_model(StatisticsConfig(), (8, 1), 7)

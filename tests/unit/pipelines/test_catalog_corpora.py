@@ -135,7 +135,7 @@ class TestFma:
         arguments = (music, "--corpus", "fma", "--metadata", metadata / "tracks.csv", "--out", tmp_path / "c.parquet")
         assert "genres.csv: " in refused(capsys, *arguments)
         assert job(capsys, *arguments, "--genres", moved)["counts"]["known"] == 4
-        assert "no whole number" not in refused(capsys, *arguments, "--genres", metadata / "tracks.csv")
+        assert "not a whole number" not in refused(capsys, *arguments, "--genres", metadata / "tracks.csv")
 
     def test_a_source_one_folder_too_high(
         self, music: Path, metadata: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

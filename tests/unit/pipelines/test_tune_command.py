@@ -67,7 +67,7 @@ def test_a_field_that_the_recipe_lacks_is_refused(
 @pytest.mark.parametrize(
     ("more", "line"),
     [
-        (("--searcher", "grid"), "space: a grid has every point, and training.learning_rate is log_uniform"),
+        (("--searcher", "grid"), "space: a grid tries every point, and training.learning_rate is log_uniform"),
         (
             ("--searcher", "grid", "--trials", "3"),
             "--trials 3: a grid tries all its points (without end)",

@@ -63,7 +63,7 @@ def test_json_and_back_is_the_same_space(space: Space) -> None:
 @given(spaces())
 def test_a_finite_space_has_as_many_points_as_it_says(space: Space) -> None:
     if space.size is None:
-        with pytest.raises(ConfigError, match="a grid has every point"):
+        with pytest.raises(ConfigError, match="a grid tries every point"):
             next(space.points())
     elif space.size <= 2000:
         points = [json.dumps(point) for point in space.points()]
@@ -103,27 +103,30 @@ RATE = "training.learning_rate"
     ("value", "line"),
     [
         ([], "s.json: a space is an object of dimensions by name, this is a list."),
-        ({}, "s.json: a space has one dimension at least."),
+        ({}, "s.json: a space needs at least one dimension."),
         ({RATE: {"values": [1]}}, f"s.json: {RATE}: it has no kind: choice, alternatives,"),
         ({RATE: {"kind": "unform"}}, f"s.json: {RATE}: kind is one of 'choice',"),
         ({RATE: {"kind": "uniform", "low": 0.1}}, f"s.json: {RATE}.high: field required"),
         ({RATE: {"kind": "uniform", "low": 0.1, "high": "1"}}, f"s.json: {RATE}.high: input should be a valid number"),
-        ({RATE: {"kind": "uniform", "low": 2.0, "high": 1.0}}, f"s.json: {RATE}: low is 2.0, not below high"),
+        ({RATE: {"kind": "uniform", "low": 2.0, "high": 1.0}}, f"s.json: {RATE}: low (2.0) must be below high"),
         ({RATE: {"kind": "uniform", "low": 1.0, "high": 2.0, "q": 1}}, f"s.json: {RATE}.q: there is no such entry"),
         ({RATE: {"kind": "log_uniform", "low": 0.0, "high": 1.0}}, f"s.json: {RATE}.low: input should be greater"),
         ({RATE: {"kind": "choice", "values": [1, 2, 1]}}, f"s.json: {RATE}: a value is named twice."),
         (
             {RATE: {"kind": "alternatives", "options": {"a": {}}}},
-            "s.json: training.learning_rate: alternatives goes by",
+            "s.json: training.learning_rate: a dimension of kind alternatives is named by",
         ),
-        ({"lr": {"kind": "choice", "values": [1]}}, "s.json: lr: choice goes by a field's dotted name."),
+        (
+            {"lr": {"kind": "choice", "values": [1]}},
+            "s.json: lr: a dimension of kind choice is named by a field's dotted name.",
+        ),
         (
             {"front_end.n_mels": {"kind": "choice", "values": [64]}},
             "s.json: front_end.n_mels: only fields of model and training can be searched",
         ),
         (
             {RATE: {"kind": "choice", "values": [1]}, "a": {"kind": "alternatives", "options": {"b": {RATE: 2}}}},
-            f"s.json: {RATE}: this field stands in two dimensions",
+            f"s.json: {RATE}: this field is in two dimensions",
         ),
     ],
 )
@@ -175,5 +178,5 @@ def test_what_does_not_go_together_is_found_in_a_space_without_end_too() -> None
             "training.loss.kind": Choice(("cross_entropy", "balanced_softmax")),
         }
     )
-    with pytest.raises(ConfigError, match=r"put what only goes together into one dimension of kind alternatives\.$"):
+    with pytest.raises(ConfigError, match=r"put what only works together into one dimension of kind alternatives\.$"):
         space.check(find("house-thumbnail").build())

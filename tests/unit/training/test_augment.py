@@ -144,7 +144,7 @@ def test_mixup_shares_are_finite_and_follow_alpha(alpha: float) -> None:
 
 
 def test_an_alpha_that_cannot_be_drawn_is_refused() -> None:
-    with pytest.raises(ValidationError, match=r"mixup is 0, or 0\.01 at least"):
+    with pytest.raises(ValidationError, match=r"mixup is 0, or at least 0\.01"):
         AugmentConfig(mixup=1e-3)
 
 

@@ -167,9 +167,9 @@ def test_what_normalisation_can_be_had() -> None:
     assert sharing_workers(0, 32, 3, False) == 1
     assert sharing_workers(16, 32, 3, False) == 1
     assert sharing_workers(64, 32, 4, True) == 2
-    with pytest.raises(ConfigError, match="to normalise over those of several workers takes GPUs"):
+    with pytest.raises(ConfigError, match="only GPUs can normalise over several workers"):
         sharing_workers(64, 32, 4, False)
-    with pytest.raises(ConfigError, match="which is no multiple of it"):
+    with pytest.raises(ConfigError, match="not a multiple of it"):
         sharing_workers(24, 32, 1, False)
     with pytest.raises(ConfigError, match="3 workers cannot be grouped"):
         sharing_workers(64, 32, 3, True)
