@@ -7,7 +7,7 @@ import click
 from pipelines.command.job import Summary, main
 
 
-@click.command("cluster", context_settings={"ignore_unknown_options": True})
+@click.command("cluster", context_settings={"allow_interspersed_args": False})
 @click.option("--nodes", type=click.IntRange(1, 16), default=2, show_default=True, help="Nodes besides the head.")
 @click.option("--cpus", type=click.IntRange(1), default=2, show_default=True, help="Logical CPUs of each node.")
 @click.option(

@@ -25,7 +25,7 @@ from cluster.session.lifetime import end_with_job
 from cluster.session.profiles import PROFILES
 from cluster.storage.redaction import redact
 from cluster.storage.uri import Uri
-from mgc.errors import ConfigError, cause
+from mgc.errors import cause
 from mgc.shipped_bundle import ShippedBundle
 from pipelines.command.parent import work_apart
 from pipelines.command.signals import Interrupts
@@ -144,18 +144,18 @@ def overrides(arguments: Sequence[str]) -> dict[str, str]:
     """Read `--training.epochs 3` and `--training.epochs=3` as {"training.epochs": "3"}.
 
     Raises:
-        ConfigError: an option is not a dotted name, or has no value.
+        UsageError: an option is not a dotted name, or has no value.
     """
     fields: dict[str, str] = {}
     rest = list(arguments)
     while rest:
         option = rest.pop(0)
         if not option.startswith("--") or "." not in option.partition("=")[0]:
-            raise ConfigError(f"there is no option {option}; `--help` lists the options, `--dry-run` the fields.")
+            raise click.UsageError(f"there is no option {option}; `--help` lists the options, `--dry-run` the fields.")
         name, equals, value = option[2:].partition("=")
         if not equals:
             if not rest:
-                raise ConfigError(f"the field --{name} needs a value.")
+                raise click.UsageError(f"the field --{name} needs a value.")
             value = rest.pop(0)
         fields[name] = value
     return fields

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -51,6 +52,9 @@ def keep_cluster(request: LocalClusterRequest) -> Summary:
     Raises:
         ResourceError: a node does not start or dies, or the command fails.
     """
+    # A misspelled command is noticed before anything starts.
+    if request.words and shutil.which(request.words[0]) is None:
+        raise ResourceError(f"cannot run {request.words[0]!r}: there is no such command.")
     say(f"starting a head and {request.nodes} nodes of {request.cpus} logical CPUs (about 15 s)")
     counts: dict[str, JsonValue] = {"nodes": request.nodes, "cpus": request.nodes * request.cpus}
     spec = LocalClusterSpec(os.environ, request.nodes, request.cpus, request.dashboard)

@@ -100,7 +100,7 @@ def test_a_wrong_field_or_value(tmp_path: Path, capsys: pytest.CaptureFixture[st
     arguments = ["--features", str(tmp_path), "--out", str(tmp_path / "b")]
     assert "training.epochs" in refused(capsys, train.command, *arguments, "--training.epoch", "3")
     assert "training.epochs" in refused(capsys, train.command, *arguments, "--training.epochs", "three")
-    assert "--nonsense" in refused(capsys, train.command, *arguments, "--nonsense", "3")
+    assert "--nonsense" in refused(capsys, train.command, *arguments, "--nonsense", "3", code=2)
     assert overrides(["--a.b=1", "--c.d", "2"]) == {"a.b": "1", "c.d": "2"}
 
 

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from cluster.session import progress
+from cluster.session.counts import Counts
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def test_a_stand_still_shows(clock: list[float], capsys: pytest.CaptureFixture[s
 
 def test_what_was_done_before_shows_and_has_no_rate(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     """A training goes on from its checkpoint; later a worker is killed, and some of its clips come again."""
-    counts = progress.Counts()
+    counts = Counts()
     counts.set_counts({"clips": 200, "epochs": 2})
     with progress.show_progress("training", "clips", 400) as show:
         for second in range(1, 41):

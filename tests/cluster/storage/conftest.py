@@ -18,11 +18,11 @@ def base(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Buckets first used from here on are read with little patience.
 
-    A second of silence is what the real store may need on a busy machine.
+    Two seconds of silence are what the real store needed on a busy machine.
     """
     monkeypatch.setattr(s3, "TRACK_RETRIES", 2)
     monkeypatch.setattr(s3, "TRACK_WAIT_SECONDS", 0.05)
-    monkeypatch.setattr(s3, "TRACK_SILENCE_SECONDS", 1.0)
+    monkeypatch.setattr(s3, "TRACK_SILENCE_SECONDS", 4.0)
 
 
 @pytest.fixture
