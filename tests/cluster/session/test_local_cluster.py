@@ -36,11 +36,17 @@ INT, TERM = signal.SIGINT, signal.SIGTERM
 
 
 @pytest.fixture
-def started(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """`mgc cluster` with a head and two nodes, that writes to the file `log`."""
+def nodes() -> int:
+    """Nodes besides the head."""
+    return 1
+
+
+@pytest.fixture
+def started(nodes: int, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`mgc cluster` with a head and some nodes, that writes to the file `log`."""
     with (tmp_path / "log").open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.cluster", "--nodes", "2", "--cpus", "1", "--no-dashboard"],
+            [sys.executable, "-m", "pipelines.cluster", "--nodes", str(nodes), "--cpus", "1", "--no-dashboard"],
             cwd=ROOT, stdout=output, stderr=output, start_new_session=True,
             env={**without_ray(), "PYTHONWARNINGS": "default", "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
@@ -58,28 +64,28 @@ def send(process: subprocess.Popen[bytes], signals: Sequence[tuple[float, signal
 
 
 @pytest.mark.parametrize(
-    "signals",
+    ("nodes", "signals"),
     [
-        pytest.param([(0.0, TERM), (0.5, TERM)], id="TERM, half a second, TERM"),
+        pytest.param(2, [(0.0, TERM), (0.5, TERM)], id="TERM, half a second, TERM"),
         pytest.param(
-            [(0.0, INT), (0.0, TERM), (0.05, INT), (0.05, INT), (0.5, TERM), (0.5, INT), (0.5, TERM)], id="mixed"
+            1, [(0.0, INT), (0.0, TERM), (0.05, INT), (0.05, INT), (0.5, TERM), (0.5, INT), (0.5, TERM)], id="mixed"
         ),
     ],
 )
 def test_signals_end_it_with_all_its_processes(
-    signals: list[tuple[float, signal.Signals]], started: subprocess.Popen[bytes], tmp_path: Path
+    nodes: int, signals: list[tuple[float, signal.Signals]], started: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
     wait_for(log, "Ctrl-C ends it", started)
     processes = descendants(started.pid)
-    # A head and two nodes, each with a raylet.
-    assert sum(ray_internals.RAYLET in command(pid) for pid in processes) == 3
+    # The head and each node have a raylet.
+    assert sum(ray_internals.RAYLET in command(pid) for pid in processes) == 1 + nodes
     exports = re.search(r"^export (.*)$", log.read_text(), re.MULTILINE)
     assert exports
     told = dict(pair.split("=", 1) for pair in exports[1].split())
     token = Path(told["RAY_AUTH_TOKEN_PATH"])
     assert token.stat().st_mode & 0o077 == 0
-    if signals[0][1] is TERM:
+    if nodes == 2:
         saw = subprocess.run(
             [sys.executable, "-c", LOOK], cwd=ROOT, capture_output=True, text=True, timeout=90, check=False,
             env={**without_ray(), **told, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"},
