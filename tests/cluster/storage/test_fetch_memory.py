@@ -139,7 +139,7 @@ print(json.dumps({"grown": grown << 10, "held": listening.HELD_BYTES, "rows": ro
 
 
 def test_the_stage_holds_few_of_six_large_files(tmp_path: Path) -> None:
-    """300 MiB that the catalog calls bytes, where 64 may be held. A file is copied once on its way to the decoder's process."""
+    """300 MiB that the catalog calls bytes, where 64 may be held. A file is copied once on its way to the decoder."""
     for name, size_bytes in (("small", 1000), ("large", 50 * MIB)):
         (tmp_path / name).mkdir()
         make_sparse(tmp_path / name, size_bytes)
