@@ -85,10 +85,21 @@ def _folder_of(name: object) -> str | None:
     return str(path if path.is_dir() else path.parent)
 
 
+def full_disk_line() -> str | None:
+    """Return the line about a full folder among those that jobs write to; None if all have room."""
+    full = _full()
+    return f"{full} is full; {_ROOM}." if full else None
+
+
+def _full() -> str:
+    """Return the folders that jobs write to and that are full."""
+    full = [str(folder) for folder in _written() if shutil.disk_usage(folder).free < _FULL_BYTES]
+    return " and ".join(dict.fromkeys(full))
+
+
 def _guess() -> str:
     """Return which of the folders that jobs write to is full. If none is, the disk may be another node's."""
-    full = [str(folder) for folder in _written() if shutil.disk_usage(folder).free < _FULL_BYTES]
-    return " and ".join(dict.fromkeys(full)) or f"a disk (TMPDIR is {os.environ.get('TMPDIR') or '/tmp'})"
+    return _full() or f"a disk (TMPDIR is {os.environ.get('TMPDIR') or '/tmp'})"
 
 
 def _written() -> Iterator[Path]:

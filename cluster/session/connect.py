@@ -20,6 +20,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.session import ray_internals
+from cluster.session.causes import full_disk_line
 from cluster.session.lifetime import ends_with_job
 from cluster.session.profiles import NodeResources, Profile, Resources, choose, find, laptop, machine_cores
 from cluster.session.stalls import explained_stalls
@@ -75,6 +76,10 @@ def connect(
     try:
         _start(address, dashboard, environment or {})
     except (ConnectionError, RuntimeError, ValueError) as error:
+        # Of a full disk, Ray says only that its head does not answer.
+        full = None if address else full_disk_line()
+        if full is not None:
+            raise ResourceError(f"Ray did not start on this machine: {full}") from None
         raise _no_answer(address, str(error)) from None
     try:
         with _profiled("the cluster" if address else "this machine", profile, train_workers) as chosen:

@@ -145,11 +145,12 @@ def test_ctrl_c_while_it_starts(wait_seconds: float, tmp_path: Path) -> None:
         assert "interrupted" in job.ends(130)
         assert not job.committed
         commands = {pid: command(pid) for pid in processes}
-        left = still_there(processes, 30.0)
+        # As above, Ray's agents may take a minute.
+        left = still_there(processes, 90.0)
         assert not left, [(commands[pid], command(pid)) for pid in left]
 
 
-@pytest.mark.parametrize("free_bytes", [0, 2**20])
+@pytest.mark.parametrize("free_bytes", [0, 2**16, 2**18])
 def test_a_full_folder_for_temporary_files(free_bytes: int, tmp_path: Path) -> None:
     """Without any room, and with so little that Ray begins to start."""
     disk = Path(tempfile.mkdtemp(prefix="disk-", dir="/tmp"))
