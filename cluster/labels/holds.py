@@ -38,13 +38,28 @@ _TRIED: Final = (
     "coalesce(tried_uri, uri) AS uri, coalesce(tried_content_tag, content_tag) AS content_tag, "
     "coalesce(tried_model_id, model_id) AS model_id, coalesce(tried_features_id, features_id) AS features_id"
 )
+_OUTCOME: Final = (
+    "top_k, error_kind, last_error_kind, next_try_at, "
+    "CASE WHEN coalesce(error_kind, last_error_kind) IS NOT NULL THEN tries END AS failures"
+)
+"""What came of a try. If a run gave the same answer to the same bytes again, a rollback of it undoes nothing."""
+
+_COMPARED: Final = (
+    "uri", "content_tag", "model_id", "features_id",
+    "top_k", "error_kind", "last_error_kind", "next_try_at", "failures",
+)  # fmt: skip
+
+
+def _columns(table: str) -> str:
+    return ", ".join(f"{table}.{name}" for name in _COMPARED)
+
+
 _UNDONE: Final = f"""
-    WITH bad AS (SELECT track_id, {_TRIED}, run_id, tries, removed_at IS NOT NULL AS removed FROM undone),
-        good AS (SELECT track_id, {_TRIED}, run_id, tries, removed_at IS NOT NULL AS removed FROM restored)
+    WITH bad AS (SELECT track_id, {_TRIED}, {_OUTCOME}, removed_at IS NOT NULL AS removed FROM undone),
+        good AS (SELECT track_id, {_TRIED}, {_OUTCOME}, removed_at IS NOT NULL AS removed FROM restored)
     SELECT b.track_id, b.uri, b.content_tag, b.model_id, b.features_id, false AS removed
     FROM bad b LEFT JOIN good g ON b.track_id = g.track_id
-    WHERE NOT b.removed AND (g.track_id IS NULL OR (b.uri, b.content_tag, b.model_id, b.features_id, b.run_id, b.tries)
-        IS DISTINCT FROM (g.uri, g.content_tag, g.model_id, g.features_id, g.run_id, g.tries))
+    WHERE NOT b.removed AND (g.track_id IS NULL OR row({_columns("b")}) IS DISTINCT FROM row({_columns("g")}))
     UNION ALL
     SELECT g.track_id, g.uri, g.content_tag, g.model_id, g.features_id, true AS removed
     FROM good g LEFT JOIN bad b ON b.track_id = g.track_id
