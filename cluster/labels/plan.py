@@ -79,7 +79,7 @@ _JUDGED: Final = f"""
     WITH known AS (
         SELECT track_id,
             hash(concat_ws(chr(31), coalesce(tried_uri, uri), coalesce(tried_content_tag, content_tag))) AS content,
-            removed_at IS NOT NULL AS removed, override_by IS NOT NULL AS corrected,
+            removed_at IS NOT NULL AS removed, {{corrected}} AS corrected,
             coalesce(tried_model_id, model_id) <> $model OR coalesce(tried_features_id, features_id) <> $features
                 AS stale,
             CASE WHEN coalesce(last_error_kind, error_kind) IS NULL THEN {_SETTLED}
@@ -263,7 +263,12 @@ def make_plan(
                 "CREATE TEMP VIEW held AS "
                 "SELECT *, hash(concat_ws(chr(31), uri, content_tag)) AS content FROM held_rows"
             )
-        query = _JUDGED.format(judged=_WITHOUT_HELD if holding else _ALL_COMPARED)
+        corrected_rows = "override_by IS NOT NULL"
+        if policy.overrides is not None:
+            # A new file replaces all corrections, also those that spared rows until now.
+            connection.register("given", policy.overrides)
+            corrected_rows = "track_id IN (SELECT track_id FROM given)"
+        query = _JUDGED.format(judged=_WITHOUT_HELD if holding else _ALL_COMPARED, corrected=corrected_rows)
         times = {"at": request.at.isoformat(), "latest": (request.at + LONGEST_WAIT).isoformat()}
         judged = _judge(connection, query, asked | times, limit is None and policy.gone != "keep")
         if judged.rows != considered:

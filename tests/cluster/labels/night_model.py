@@ -84,15 +84,18 @@ class World:
                 found[track] = reason
         return found
 
-    def removals(self, gone: Gone, resume: bool = False) -> set[str]:
+    def removals(self, gone: Gone, corrections: dict[str, str] | None, resume: bool = False) -> set[str]:
         """Return the tracks that a night marks or prunes."""
         if gone == "keep":
             return set()
+        corrected = (
+            {track for track, row in self.rows.items() if row.correction} if corrections is None else corrections
+        )
         return {
             track
             for track, row in self.rows.items()
             if track not in self.files
-            and (not row.removed or (gone == "prune" and row.correction is None))
+            and (not row.removed or (gone == "prune" and track not in corrected))
             and (resume or row.removed or (track, None) not in self.held)
         }
 

@@ -82,7 +82,7 @@ def _night(uri: Uri, world: World, walker: Walk, gone: Any, corrections: dict[st
     table, tonight = plan()
     todo = world.verdicts(model, walker.now, resume)
     assert reasons(tonight) == todo
-    removed = world.removals(gone, resume)
+    removed = world.removals(gone, corrections, resume)
     assert set(tonight.removed["track_id"].to_pylist()) == removed
     outcomes = {track: world.outcome(track, model, failing) for track in todo}
     if todo and chance.random() < 0.2:
