@@ -18,7 +18,7 @@ from ray.exceptions import RayError
 from ray.train import ControllerError, TrainingFailedError, WorkerGroupError
 
 from cluster.session import ray_internals
-from cluster.session.causes import killed_workers_line
+from cluster.session.causes import full_disk_line, killed_workers_line
 from cluster.session.profiles import Profile
 from mgc.errors import ResourceError
 
@@ -45,6 +45,10 @@ def explained_stalls(profile: Profile) -> Iterator[None]:
         killed = _killed_since(began)
         if killed is not None:
             raise ResourceError(killed) from None
+        full = full_disk_line()
+        if full is not None:
+            # Ray starts no worker whose log it cannot write, and says nothing.
+            raise ResourceError(f"nothing moved for {profile.stall_seconds:g} s: {full}") from None
         free = ray.available_resources()
         raise ResourceError(
             f"nothing moved for {profile.stall_seconds:g} s. Of the cluster's {profile.logical_cpus:g} CPUs and "

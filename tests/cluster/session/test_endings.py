@@ -150,9 +150,9 @@ def test_ctrl_c_while_it_starts(wait_seconds: float, tmp_path: Path) -> None:
         assert not left, [(commands[pid], command(pid)) for pid in left]
 
 
-@pytest.mark.parametrize("free_bytes", [0, 2**16, 2**18])
+@pytest.mark.parametrize("free_bytes", [0, 2**16])
 def test_a_full_folder_for_temporary_files(free_bytes: int, tmp_path: Path) -> None:
-    """Without any room, and with so little that Ray begins to start."""
+    """Without any room, and with so little that Ray starts, but none of its workers."""
     disk = Path(tempfile.mkdtemp(prefix="disk-", dir="/tmp"))
     small = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
     if os.geteuid() or subprocess.run(small, capture_output=True, check=False).returncode:
@@ -163,7 +163,7 @@ def test_a_full_folder_for_temporary_files(free_bytes: int, tmp_path: Path) -> N
         ending.callback(subprocess.run, ["umount", "--lazy", str(disk)], check=True)
         free = os.statvfs(disk)
         (disk / "ballast").write_bytes(bytes(free.f_bavail * free.f_frsize - free_bytes))
-        job = Night(tmp_path, TMPDIR=str(disk))
+        job = Night(tmp_path, TMPDIR=str(disk), MGC_STALL_SECONDS="20")
         ending.callback(job.end)
         line = job.ends()
         assert str(disk) in line
