@@ -1,8 +1,9 @@
 """Remember what a rollback undid, so that the next run does not bring it back.
 
 A rollback writes one Parquet file into `LABELS/_holds`. Each row names a track with the content, model and front end
-that the rollback took out of the table, or a removal that it undid. A plan leaves these out until a run with `--resume`
-commits, or until the content or the model changes.
+that the rollback took out of the table. Or it names a removal or a pruning that the rollback undid, with the content of
+the row that it brought back. A plan leaves these out until a run with `--resume` commits, or until the content or the
+model changes.
 
 The file is written before the rollback's commit. Its name holds the version and the attempt of that commit, so a file
 whose commit never happened is recognised and ignored.
@@ -63,7 +64,7 @@ _UNDONE: Final = f"""
     UNION ALL
     SELECT g.track_id, g.uri, g.content_tag, g.model_id, g.features_id, true AS removed
     FROM good g LEFT JOIN bad b ON b.track_id = g.track_id
-    WHERE NOT g.removed AND (b.track_id IS NULL OR b.removed)
+    WHERE b.track_id IS NULL OR (b.removed AND NOT g.removed)
     ORDER BY track_id
 """
 

@@ -94,7 +94,7 @@ _JUDGED: Final = f"""
         SELECT track_id, uri, size_bytes, content_tag, hash(concat_ws(chr(31), uri, content_tag)) AS content
         FROM catalog
     ), compared AS (
-        SELECT w.*, k.track_id AS known_id, k.tries AS failed,
+        SELECT w.*, k.track_id AS known_id, k.content AS known_content, k.tries AS failed,
             CASE WHEN w.track_id IS NULL
                      -- Pruning spares a removed track's correction, and so its row.
                      THEN CASE WHEN removed AND (corrected OR NOT $prune) THEN {Verdict.LONG_REMOVED:d}
@@ -130,8 +130,8 @@ _WITHOUT_HELD: Final = f"""
                WHERE NOT removed AND model_id = $model AND features_id = $features) h
         ON c.track_id = h.track_id AND c.content = h.content
         AND verdict BETWEEN {Verdict.NEW:d} AND {Verdict.STALE:d}
-    LEFT JOIN (SELECT DISTINCT track_id FROM held WHERE removed) r
-        ON c.known_id = r.track_id AND verdict = {Verdict.REMOVED:d}
+    LEFT JOIN (SELECT DISTINCT track_id, content FROM held WHERE removed) r
+        ON c.known_id = r.track_id AND c.known_content = r.content AND verdict = {Verdict.REMOVED:d}
 """
 
 _ROWS_AT_ONCE: Final = 100_000

@@ -178,6 +178,8 @@ def keep_off_terminal() -> None:
     explain.
     """
     warnings.filterwarnings("ignore", message=ADVICE_ON_BLOCKS)
+    # On a full disk, Python would print a stack for each line that Ray's log files cannot take.
+    logging.raiseExceptions = False
     import ray._private.worker
 
     worker: Any = ray._private.worker

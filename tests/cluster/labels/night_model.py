@@ -20,6 +20,10 @@ Tried = tuple[str, str]
 """Content and model of a try."""
 
 
+REMOVED = "removed"
+"""In place of a model, for a removal."""
+
+
 @dataclass(frozen=True)
 class Failure:
     """The last try of a track, which failed."""
@@ -56,13 +60,13 @@ class World:
         files: track → content; a content that begins with "!" cannot be decoded.
         rows: track → row.
         versions: the rows of each version of the table.
-        held: what rollbacks undid: (track, tried), and (track, None) for a removal.
+        held: what rollbacks undid: (track, tried), and for a removal (track, (content, REMOVED)).
     """
 
     files: dict[str, str] = field(default_factory=dict)
     rows: dict[str, ModelRow] = field(default_factory=dict)
     versions: dict[int, dict[str, ModelRow]] = field(default_factory=dict)
-    held: set[tuple[str, Tried | None]] = field(default_factory=set)
+    held: set[tuple[str, Tried]] = field(default_factory=set)
 
     def verdicts(self, model: str, at: datetime, resume: bool = False) -> dict[str, str]:
         """Return the tracks to label, with the reason."""
@@ -96,7 +100,7 @@ class World:
             for track, row in self.rows.items()
             if track not in self.files
             and (not row.removed or (gone == "prune" and track not in corrected))
-            and (resume or row.removed or (track, None) not in self.held)
+            and (resume or (track, (row.tried[0], REMOVED)) not in self.held)
         }
 
     def outcome(self, track: str, model: str, failing: set[str]) -> str:
@@ -138,8 +142,8 @@ class World:
             if not row.removed and (track not in old or differs(row, old[track])):
                 self.held.add((track, row.tried))
         for track, row in old.items():
-            if not row.removed and (track not in undone or undone[track].removed):
-                self.held.add((track, None))
+            if track not in undone or (undone[track].removed and not row.removed):
+                self.held.add((track, (row.tried[0], REMOVED)))
         self.rows = dict(old)
 
 
