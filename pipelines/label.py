@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 import click
 
-from mgc.evaluation.alarms import THRESHOLDS
-from mgc.labeling.guard import ACCEPTABLE, LIMITS
+from mgc.errors import ConfigError
+from mgc.evaluation.alarms import THRESHOLDS, thresholds
+from mgc.labeling.guard import ACCEPTABLE, LIMITS, guard_limits
 from pipelines.command.job import PROFILE, Summary, main
 from pipelines.nights.requests import LabelRequest, NightRequest, TimeOfDay, night_options
 
 
-def _pairs(pairs: tuple[str, ...], option: str) -> dict[str, str]:
-    if any("=" not in pair for pair in pairs):
-        raise click.BadParameter("write NAME=VALUE.", param_hint=option)
-    return dict(pair.split("=", 1) for pair in pairs)
+def _pairs(pairs: tuple[str, ...], option: str, read: Callable[[Mapping[str, str]], object]) -> dict[str, str]:
+    """Return values by name, after `read` has accepted them."""
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{pair!r} has no value; write NAME=VALUE.", param_hint=option)
+        found[name] = value
+    try:
+        read(found)
+    except ConfigError as error:
+        raise click.BadParameter(str(error), param_hint=option) from None
+    return found
 
 
 @click.command("label")
@@ -68,7 +79,8 @@ def command(
     Exit code 0: done; 3: done, and the report has alarms; 4: stopped by the guard; 1: failed. After 4 and 1 the table
     is unchanged.
     """
-    request = LabelRequest(night, profile, until, _pairs(alarms, "--alarm"), _pairs(guard, "--guard"), accept, dry_run)
+    told = (_pairs(alarms, "--alarm", thresholds), _pairs(guard, "--guard", guard_limits))
+    request = LabelRequest(night, profile, until, *told, accept, dry_run)
     from pipelines.nights.label import label
 
     return label(request)

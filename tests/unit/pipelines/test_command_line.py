@@ -88,6 +88,22 @@ def test_a_wrong_option_is_one_line_and_a_summary(capsys: pytest.CaptureFixture[
     assert json.loads(printed.out.splitlines()[-1])["status"] == "failed"
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--alarm", "foo=1", "fetch_failed"), ("--alarm", "flips", "NAME=VALUE"), ("--alarm", "flips=x", "flips"),
+        ("--guard", "foo=1", "same_cause"), ("--guard", "stale=2", "stale"), ("--guard", "stale=", "stale"),
+    ],
+)  # fmt: skip
+def test_a_threshold_that_is_none_is_refused_before_anything_is_read(
+    option: str, value: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(find("label"), ["/no/such/music", "--labels", "/no/such/labels", option, value]) == 2
+    line = capsys.readouterr().err
+    assert option in line
+    assert said in line
+
+
 def test_a_submitted_job_refuses_relative_paths(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
