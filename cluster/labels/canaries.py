@@ -21,7 +21,7 @@ _CHOSEN: Final = f"""
             CASE WHEN override_by IS NULL THEN genre_top ELSE top_k[1].genre END AS genre
         FROM (
             SELECT * FROM labels WHERE status = '{schema.LABELED}' AND error_kind IS NULL AND stale_since IS NULL
-                AND removed_at IS NULL AND isfinite(confidence) {{same_model}}
+                AND isfinite(confidence) {{same_model}}
         ) USING SAMPLE reservoir({_SAMPLED} ROWS) REPEATABLE (17)
     ), there AS (
         SELECT s.*, c.size_bytes, regexp_extract(s.uri, '^(.*)/', 1) AS folder

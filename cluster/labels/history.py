@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
+import pyarrow.compute as pc
 import pyarrow.fs
 from deltalake import CommitProperties, Transaction
 from deltalake.exceptions import DeltaError
@@ -177,7 +178,7 @@ def rollback(uri: Uri, version: int, log: Sequence[Commit], dry_run: bool = Fals
     attempt = uuid.uuid4().hex
     undone = find_undone(table.dataset(), restored.dataset())
     write_hold(uri, table.version + 1, attempt, undone)
-    facts = {"to": version, "held": undone.num_rows}
+    facts = {"to": version, "held": pc.sum(pc.invert(undone["restored"])).as_py() or 0}
     properties = CommitProperties(
         custom_metadata={_ROLLBACK: json.dumps(facts), ATTEMPT: attempt},
         app_transactions=[Transaction(APPLICATION, table.version + 1)],

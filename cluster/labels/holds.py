@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
 from cluster.storage import files
@@ -31,9 +32,12 @@ HELD: Final = pa.schema(
         pa.field("model_id", pa.string(), nullable=False),
         pa.field("features_id", pa.string(), nullable=False),
         pa.field("removed", pa.bool_(), nullable=False),
+        pa.field("failed", pa.bool_(), nullable=False),
+        pa.field("restored", pa.bool_(), nullable=False),
     ]
 )
-"""One row for each change that a rollback undid. `removed`: the track had been marked as removed, or pruned."""
+"""One row for each change that a rollback undid. `removed`: the track had been marked as removed, or pruned. `failed`:
+the try had failed. `restored`: the rollback brought this change back, so earlier holds of it are over."""
 
 _TRIED: Final = (
     "coalesce(tried_uri, uri) AS uri, coalesce(tried_content_tag, content_tag) AS content_tag, "
@@ -45,26 +49,40 @@ _OUTCOME: Final = (
 )
 """What came of a try. If a run gave the same answer to the same bytes again, a rollback of it undoes nothing."""
 
+_WHAT: Final = ["track_id", "uri", "content_tag", "model_id", "features_id", "removed"]
+"""Columns that say which change it is."""
+
 _COMPARED: Final = (
     "uri", "content_tag", "model_id", "features_id",
     "top_k", "error_kind", "last_error_kind", "next_try_at", "failures",
 )  # fmt: skip
 
 
-def _columns(table: str) -> str:
-    return ", ".join(f"{table}.{name}" for name in _COMPARED)
+def _columns(table: str, names: Sequence[str] = _COMPARED) -> str:
+    return ", ".join(f"{table}.{name}" for name in names)
+
+
+_DIFFERS: Final = f"row({_columns('b')}) IS DISTINCT FROM row({_columns('g')})"
 
 
 _UNDONE: Final = f"""
     WITH bad AS (SELECT track_id, {_TRIED}, {_OUTCOME}, removed_at IS NOT NULL AS removed FROM undone),
         good AS (SELECT track_id, {_TRIED}, {_OUTCOME}, removed_at IS NOT NULL AS removed FROM restored)
-    SELECT b.track_id, b.uri, b.content_tag, b.model_id, b.features_id, false AS removed
+    SELECT {_columns("b", _WHAT[:-1])}, false AS removed, b.failures IS NOT NULL AS failed, false AS restored
     FROM bad b LEFT JOIN good g ON b.track_id = g.track_id
-    WHERE NOT b.removed AND (g.track_id IS NULL OR row({_columns("b")}) IS DISTINCT FROM row({_columns("g")}))
+    WHERE NOT b.removed AND (g.track_id IS NULL OR {_DIFFERS})
     UNION ALL
-    SELECT g.track_id, g.uri, g.content_tag, g.model_id, g.features_id, true AS removed
+    SELECT {_columns("g", _WHAT[:-1])}, true AS removed, false AS failed, false AS restored
     FROM good g LEFT JOIN bad b ON b.track_id = g.track_id
     WHERE b.track_id IS NULL OR (b.removed AND NOT g.removed)
+    UNION ALL
+    SELECT {_columns("g", _WHAT[:-1])}, false AS removed, false AS failed, true AS restored
+    FROM good g LEFT JOIN bad b ON b.track_id = g.track_id
+    WHERE NOT g.removed AND (b.track_id IS NULL OR {_DIFFERS})
+    UNION ALL
+    SELECT {_columns("b", _WHAT[:-1])}, true AS removed, false AS failed, true AS restored
+    FROM bad b LEFT JOIN good g ON b.track_id = g.track_id
+    WHERE NOT b.removed AND (g.track_id IS NULL OR g.removed)
     ORDER BY track_id
 """
 
@@ -111,12 +129,23 @@ def read_holds(table_uri: Uri, attempts: Sequence[str], oldest: int) -> pa.Table
         LabelsError: a file cannot be read.
     """
     remedy = "Run `mgc label` with --resume to forget what rollbacks undid."
-    tables = [HELD.empty_table()]
+    found: list[tuple[int, Uri]] = []
     for uri in list_holds(table_uri):
         version, _, attempt = uri.name.removesuffix(".parquet").partition("-")
         if attempt in attempts or (version.isdecimal() and int(version) < oldest):
-            tables.append(open_parquet(uri, remedy, LabelsError).to_table().select(HELD.names).cast(HELD))
-    return pa.concat_tables(tables)
+            found.append((int(version), uri))
+    held = HELD.empty_table()
+    for _, uri in sorted(found, key=lambda each: each[0]):
+        rows = open_parquet(uri, remedy, LabelsError).to_table()
+        for name in ("failed", "restored"):
+            # Files from before these columns have neither.
+            if name not in rows.column_names:
+                rows = rows.append_column(name, pa.array([False] * rows.num_rows))
+        rows = rows.select(HELD.names).cast(HELD)
+        restored = rows.filter(rows["restored"])
+        held = held.join(restored.select(_WHAT), _WHAT, join_type="left anti").select(HELD.names).cast(HELD)
+        held = pa.concat_tables([held, rows.filter(pc.invert(rows["restored"]))])
+    return held
 
 
 def list_holds(table_uri: Uri) -> list[Uri]:

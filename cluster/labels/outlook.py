@@ -14,7 +14,13 @@ from mgc.labeling.guard import Outlook
 
 _PRESENT: Final = f"status = '{schema.LABELED}' AND removed_at IS NULL"
 
-_STALE: Final = f"SELECT count(*) FROM labels SEMI JOIN kept USING (track_id) WHERE stale_since IS NULL AND {_PRESENT}"
+# A track that is back counts with the others, or a night of returning tracks would pass unseen.
+_CONCERNED: Final = f"(({_PRESENT}) OR (status = '{schema.LABELED}' AND track_id IN (SELECT track_id FROM todo)))"
+
+_STALE: Final = f"""
+    SELECT count(*) FROM labels SEMI JOIN kept USING (track_id)
+    WHERE stale_since IS NULL AND status = '{schema.LABELED}'
+"""
 
 # The genre of a corrected track is the curator's; the model's stands first in `top_k`.
 _FLIPS: Final = f"""
@@ -22,7 +28,7 @@ _FLIPS: Final = f"""
         count(*) FILTER (s.genre_top <> CASE WHEN l.override_by IS NULL THEN l.genre_top ELSE l.top_k[1].genre END)
     FROM labels l JOIN (SELECT track_id, model_id, features_id, genre_top FROM ({STAGED}) WHERE error_kind IS NULL) s
         ON l.track_id = s.track_id
-    WHERE l.error_kind IS NULL AND l.removed_at IS NULL
+    WHERE l.error_kind IS NULL
     GROUP BY 1
 """
 
@@ -46,14 +52,14 @@ def foresee(connection: duckdb.DuckDBPyConnection, plan: Plan) -> Outlook:
     cause, same_cause = (connection.sql(_CAUSES).fetchall() or [("", 0)])[0] if failed else ("", 0)
     if plan.version < 0:
         return Outlook(tried=tried, same_cause=same_cause, cause=cause)
-    [(labels,)] = connection.sql(f"SELECT count(*) FROM labels WHERE {_PRESENT}").fetchall()
+    [(labels,)] = connection.sql(f"SELECT count(*) FROM labels WHERE {_CONCERNED}").fetchall()
     [(stale,)] = connection.sql(_STALE).fetchall() if failed else [(0,)]
     removed = 0
     if plan.removed.num_rows:
         left = f"SELECT count(*) FROM labels SEMI JOIN removed USING (track_id) WHERE {_PRESENT}"
         [(removed,)] = connection.sql(left).fetchall()
     flips = {}
-    if tried > failed and plan.todo.num_rows > plan.counts.new:
+    if tried > failed:
         flips = {bool(same): (count, flipped) for same, count, flipped in connection.sql(_FLIPS).fetchall()}
     relabeled, flipped = flips.get(True, (0, 0))
     relabeled_new_model, flips_new_model = flips.get(False, (0, 0))

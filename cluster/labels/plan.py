@@ -126,10 +126,10 @@ _WITHOUT_HELD: Final = f"""
              WHEN r.track_id IS NOT NULL THEN {Verdict.HELD_REMOVED:d}
              ELSE verdict END AS verdict
     FROM compared c
-    LEFT JOIN (SELECT DISTINCT track_id, content FROM held
-               WHERE NOT removed AND model_id = $model AND features_id = $features) h
+    LEFT JOIN (SELECT track_id, content, bool_and(failed) AS failed FROM held
+               WHERE NOT removed AND model_id = $model AND features_id = $features GROUP BY ALL) h
         ON c.track_id = h.track_id AND c.content = h.content
-        AND verdict BETWEEN {Verdict.NEW:d} AND {Verdict.STALE:d}
+        AND (verdict BETWEEN {Verdict.NEW:d} AND {Verdict.STALE:d} OR (verdict = {Verdict.RETRY:d} AND NOT h.failed))
     LEFT JOIN (SELECT DISTINCT track_id, content FROM held WHERE removed) r
         ON c.known_id = r.track_id AND c.known_content = r.content AND verdict = {Verdict.REMOVED:d}
 """
@@ -167,7 +167,7 @@ class Plan:
     Attributes:
         todo: rows of `PLAN`, in order of track id.
         removed: ids of tracks that left the catalog and on which the policy acts.
-        corrected: ids of tracks that are not in `todo` but whose correction changes.
+        recorrected: ids of tracks in the table whose correction changes, except those in `removed`.
         counts: tracks by what the plan does with them.
         version: version of the table that the plan is based on; -1 if there is no table yet.
         key: name of the run.
@@ -184,9 +184,14 @@ class Plan:
     key: str
     model_id: str
     features_id: str
-    corrected: pa.Table = field(default_factory=TRACK_ID.empty_table)
+    recorrected: pa.Table = field(default_factory=TRACK_ID.empty_table)
     policy: Policy = field(default_factory=Policy)
     genres: tuple[str, ...] = ()
+
+    @property
+    def corrected(self) -> pa.Table:
+        """Ids of tracks that are not in `todo` but whose correction changes."""
+        return _not_in(self.recorrected, self.todo)
 
     @property
     def empty(self) -> bool:
@@ -195,15 +200,19 @@ class Plan:
 
     def without(self, missing: pa.Table) -> Plan:
         """Return the plan without the tracks that a run did not reach. They count as pending."""
-        todo = self.todo.filter(pc.invert(pc.is_in(self.todo["track_id"], missing["track_id"].combine_chunks())))
-        counts = replace(self.counts, **count_todo(todo), pending=self.counts.pending + missing.num_rows)
-        return replace(self, todo=todo, counts=counts)
+        todo = _not_in(self.todo, missing)
+        corrected = _not_in(self.recorrected, todo).num_rows
+        pending = self.counts.pending + missing.num_rows
+        return replace(
+            self, todo=todo, counts=replace(self.counts, **count_todo(todo), pending=pending, corrected=corrected)
+        )
 
     def frozen_as(self, todo: pa.Table) -> Plan:
         """Return the plan with the rows that an earlier submission froze. Tracks that became due later wait."""
         found = count_todo(todo)
         waiting = self.counts.waiting + self.counts.retry - found["retry"]
-        return replace(self, todo=todo, counts=replace(self.counts, **found, waiting=waiting))
+        corrected = _not_in(self.recorrected, todo).num_rows
+        return replace(self, todo=todo, counts=replace(self.counts, **found, waiting=waiting, corrected=corrected))
 
 
 @dataclass(frozen=True)
@@ -278,19 +287,25 @@ def make_plan(
             )
         connection.register("todo", judged.todo)
         connection.register("removed", judged.removed)
-        corrected, unknown = _corrections(connection, policy)
-    counts = PlanCounts(
-        **judged.counts, pending=total - considered, corrected=corrected.num_rows, unknown_overrides=unknown
-    )
+        recorrected, unknown = _corrections(connection, policy)
+    corrected = _not_in(recorrected, judged.todo).num_rows
+    counts = PlanCounts(**judged.counts, pending=total - considered, corrected=corrected, unknown_overrides=unknown)
     snapshot = [considered, judged.snapshot]
     key = short_hash([schema.FORMAT_VERSION, *snapshot, asked, policy.facts(), version, dict(request.options)])
     ids = (request.model_id, request.features_id)
-    return Plan(judged.todo, judged.removed, counts, version, key, *ids, corrected, policy, request.genres)
+    return Plan(judged.todo, judged.removed, counts, version, key, *ids, recorrected, policy, request.genres)
 
 
 def plan_rows(table: pa.Table) -> pa.Table:
     """Return rows of a query result with the schema `PLAN`."""
     return table.select(PLAN.names).cast(PLAN)
+
+
+def _not_in(tracks: pa.Table, others: pa.Table) -> pa.Table:
+    """Return the rows whose track is not among others."""
+    if not (tracks.num_rows and others.num_rows):
+        return tracks
+    return tracks.filter(pc.invert(pc.is_in(tracks["track_id"], others["track_id"].combine_chunks())))
 
 
 def count_todo(todo: pa.Table) -> dict[str, int]:
@@ -334,7 +349,7 @@ def _todo(batches: list[pa.RecordBatch]) -> pa.Table:
 
 
 def _corrections(connection: duckdb.DuckDBPyConnection, policy: Policy) -> tuple[pa.Table, int]:
-    """Return the tracks not to label whose correction changes, and the number of corrections of unknown tracks."""
+    """Return the tracks whose correction changes and that stay, and the number of corrections of unknown tracks."""
     if policy.overrides is None:
         return TRACK_ID.empty_table(), 0
     connection.register("overrides", policy.overrides.cast(OVERRIDES))
@@ -350,12 +365,10 @@ def _corrections(connection: duckdb.DuckDBPyConnection, policy: Policy) -> tuple
         "OR l.override_reason IS DISTINCT FROM o.reason OR (o.track_id IS NOT NULL AND l.genre_top <> o.genre))"
     )
     connection.register("changed", changed.to_arrow_table())
-    # The rows of `todo` and `removed` are rewritten anyway.
-    corrected = connection.sql(
-        "FROM changed ANTI JOIN todo USING (track_id) ANTI JOIN removed USING (track_id) ORDER BY track_id"
-    )
+    # The rows of `removed` are rewritten anyway.
+    recorrected = connection.sql("FROM changed ANTI JOIN removed USING (track_id) ORDER BY track_id")
     unknown = connection.sql(
         "SELECT count(*) FROM overrides ANTI JOIN todo USING (track_id) ANTI JOIN overridden USING (track_id)"
     )
     [(count,)] = unknown.fetchall()
-    return corrected.to_arrow_table().cast(TRACK_ID), count
+    return recorrected.to_arrow_table().cast(TRACK_ID), count

@@ -65,7 +65,20 @@ class RunFolder:
         self._plan_uri = self.uri / "plan.parquet"
         self.staged_uri = self.uri / "staged"
         self.set_aside_uri = self.uri / "set_aside"
+        self._refused_uri = self.uri / "refused"
         self._sound: set[str] = set()
+
+    def mark_refused(self) -> None:
+        """Remember that the guard stopped this run before its commit."""
+        files.write_bytes(self._refused_uri, b"")
+
+    def begin_again(self) -> bool:
+        """Forget the rows of a run that the guard stopped, since their cause may be mended. Returns whether it did."""
+        if not files.exists(self._refused_uri):
+            return False
+        files.delete(self.staged_uri)
+        files.delete(self._refused_uri)
+        return True
 
     def frozen(self) -> pa.Table | None:
         """Return the rows to label as an earlier submission wrote them. None if there are none, or they are damaged."""

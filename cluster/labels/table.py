@@ -102,6 +102,7 @@ class LabelsTable:
                 try:
                     table = DeltaTable(delta_uri, version, storage_options=self.uri.storage_options)
                 except TableNotFoundError:
+                    self._refuse_lost_log()
                     return None
         except DeltaError as error:
             raise LabelsError(
@@ -110,6 +111,20 @@ class LabelsTable:
             ) from None
         self._check_format(table)
         return table
+
+    def _refuse_lost_log(self) -> None:
+        """Raise if a table was here. A run that saw none would begin anew, over its labels and corrections.
+
+        A first run that was killed leaves data files without a log, so those prove nothing.
+        """
+        proofs = [self.uri / "_reports" / "latest.json", *list_holds(self.uri)]
+        proofs += files.list_uris(self.uri / "_delta_log")[:1]
+        for proof in proofs:
+            if files.exists(proof):
+                raise LabelsError(
+                    f"{self.uri}: there was a labels table here ({proof.name} is still there), but its log is missing "
+                    f"or empty. Restore {self.uri / '_delta_log'}, or choose another --labels."
+                )
 
     def _check_format(self, table: DeltaTable) -> None:
         fields = {field.name: field for field in table.schema().fields}
@@ -232,7 +247,7 @@ class LabelsTable:
             raise
         self.run(plan).sweep()
         if plan.policy.resume:
-            self._release_holds()
+            self.forget_holds()
         latest = self._open()
         version = _version_of(latest, attempt)
         if version is None:
@@ -240,12 +255,12 @@ class LabelsTable:
         self._table = latest
         return CommittedRun(version, counts)
 
-    def _release_holds(self) -> None:
-        """Forget what rollbacks undid. Logs a failure, since the run is committed."""
+    def forget_holds(self) -> None:
+        """Forget what rollbacks undid. Logs a failure, since what the run had to do is done."""
         try:
             release_holds(self.uri)
         except StorageError as error:
-            logging.getLogger(__name__).warning("The run is committed, but its holds could not be deleted: %s", error)
+            logging.getLogger(__name__).warning("What rollbacks undid could not be forgotten: %s", error)
 
     def _check_and_enter(
         self, plan: Plan, facts: Mapping[str, str], finished_at: datetime, about: Mapping[str, object]
@@ -258,11 +273,12 @@ class LabelsTable:
                 # A removed track that is back counts as new, and has a row.
                 back = connection.sql("SELECT count(*) FROM labels SEMI JOIN todo USING (track_id)")
                 [(changing,)] = back.fetchall()
-            at = {"at": finished_at.astimezone(UTC).isoformat()} if plan.removed.num_rows else {}
-            rows = Rows(connection.sql(rows_of(plan, counts.kept), params=at))
+            at = finished_at.astimezone(UTC).isoformat()
+            times = {"at": at} if plan.removed.num_rows else {}
+            rows = Rows(connection.sql(rows_of(plan, counts.kept), params=times))
             try:
                 with explain(self.uri, "commit labels to"):
-                    self._enter(rows.reader(), facts, plan, blind=not changing)
+                    self._enter(rows.reader(), facts, plan, at, blind=not changing)
             except (DeltaError, StorageError) as error:
                 if rows.fault is not None:
                     raise rows.fault from None
@@ -325,8 +341,16 @@ class LabelsTable:
         table = corrected.select(columns) if isinstance(corrected, pa.Table) else corrected.to_table(columns=columns)
         return table.rename_columns(OVERRIDES.names).cast(OVERRIDES)
 
-    def _enter(self, rows: pa.RecordBatchReader, facts: dict[str, str], plan: Plan, blind: bool) -> None:
-        """Write the commit. `blind`: none of the rows is in the table yet, so the table need not be read."""
+    def _enter(self, rows: pa.RecordBatchReader, facts: dict[str, str], plan: Plan, at: str, blind: bool) -> None:
+        """Write the commit.
+
+        Args:
+            rows: rows to write.
+            facts: what the table's history says of the commit.
+            plan: the run's plan.
+            at: `removed_at` of the tracks that left the catalog, in ISO 8601.
+            blind: whether none of the rows is in the table yet, so that the table need not be read.
+        """
         properties = CommitProperties(
             custom_metadata=facts,
             app_transactions=[Transaction(APPLICATION, plan.version + 1)],
@@ -350,8 +374,12 @@ class LabelsTable:
                 commit_properties=properties,
             )
             if plan.policy.gone == "prune":
-                # The row of a corrected track stays, marked as removed: the correction returns with the track.
-                merger = merger.when_matched_delete("new.removed_at IS NOT NULL AND new.override_by IS NULL")
+                # The row of a corrected track stays, marked as removed: the correction returns with the track. A row
+                # that comes only because its correction changes keeps an earlier `removed_at`, and stays.
+                merger = merger.when_matched_delete(
+                    f"new.removed_at = arrow_cast('{at}', 'Timestamp(Microsecond, Some(\"UTC\"))') "
+                    "AND new.override_by IS NULL"
+                )
             merger.when_matched_update_all().when_not_matched_insert_all().execute()
 
     def _add_columns(self) -> None:

@@ -68,7 +68,7 @@ def guard_limits(values: Mapping[str, str]) -> GuardLimits:
 
 @dataclasses.dataclass(frozen=True)
 class Outlook:
-    """What a commit would change. Tracks that left the catalog earlier are not counted.
+    """What a commit would change. Tracks that left the catalog earlier count only if they are back.
 
     Attributes:
         labels: labels in the table before the run.

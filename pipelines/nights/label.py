@@ -56,6 +56,8 @@ def _label(request: LabelRequest, limits: Thresholds, guard: Guard) -> Summary:
     night = open_night(request.night)
     plan, labels = night.plan, night.table.uri
     if plan.empty:
+        if request.night.resume:
+            night.table.forget_holds()
         return _up_to_date(plan, labels, {"labels": str(labels)})
     require_conditional_put(labels)
     say(_describe_plan(plan))
@@ -81,6 +83,8 @@ def _stage_and_commit(
     outputs, measured = {"labels": str(labels)}, Throughput()
     breaches = guard.foresee_removals(night)
     run = night.table.run(plan)
+    if not guard.accepted and run.begin_again():
+        say("the guard stopped this run before; its tracks are heard again")
     # A run that was stopped before its commit has all its rows. Then nothing is heard, and Ray is not needed.
     if not breaches and run.missing().num_rows:
         with connect(profile=request.profile) as profile:
@@ -91,7 +95,10 @@ def _stage_and_commit(
     if plan.empty:
         say(f"{labels}: the time was up before the first track; nothing was committed.")
         return Summary("partial", {**plan.counts.to_json()}, outputs)
-    breaches = breaches or guard.foresee_commit(night, plan)
+    if not breaches:
+        breaches = guard.foresee_commit(night, plan)
+        if breaches:
+            run.mark_refused()
     if breaches:
         return _refuse(night, facts, breaches, outputs)
     status = "partial" if plan.counts.pending else "done"

@@ -88,7 +88,7 @@ def open_night(request: NightRequest) -> Night:
     if unknown:
         say(
             f"{request.overrides}: {unknown} corrections name tracks that neither the catalog nor the table has; "
-            "they wait until those tracks appear."
+            "give the file again once those tracks are there."
         )
     return Night(bundle, table, planned, catalog.notices, catalog.tracks)
 

@@ -60,13 +60,14 @@ class World:
         files: track → content; a content that begins with "!" cannot be decoded.
         rows: track → row.
         versions: the rows of each version of the table.
-        held: what rollbacks undid: (track, tried), and for a removal (track, (content, REMOVED)).
+        held: what rollbacks undid, and whether that try had failed: (track, tried), and for a removal
+            (track, (content, REMOVED)).
     """
 
     files: dict[str, str] = field(default_factory=dict)
     rows: dict[str, ModelRow] = field(default_factory=dict)
     versions: dict[int, dict[str, ModelRow]] = field(default_factory=dict)
-    held: set[tuple[str, Tried]] = field(default_factory=set)
+    held: dict[tuple[str, Tried], bool] = field(default_factory=dict)
 
     def verdicts(self, model: str, at: datetime, resume: bool = False) -> dict[str, str]:
         """Return the tracks to label, with the reason."""
@@ -80,11 +81,11 @@ class World:
             elif row.tried[1] != model:
                 reason = "stale"
             elif row.failure is not None and row.failure.next_try_at is not None and row.failure.next_try_at <= at:
-                found[track] = "retry"
-                continue
+                reason = "retry"
             else:
                 continue
-            if resume or (track, now) not in self.held:
+            failed = self.held.get((track, now))
+            if resume or failed is None or (reason == "retry" and failed):
                 found[track] = reason
         return found
 
@@ -138,12 +139,19 @@ class World:
     def roll_back(self, version: int) -> None:
         """Return to a version, and hold what that undoes."""
         old, undone = self.versions[version], self.rows
+        for track, row in old.items():
+            if not row.removed and (track not in undone or differs(row, undone[track])):
+                self.held.pop((track, row.tried), None)
+        for track, row in undone.items():
+            if not row.removed and (track not in old or old[track].removed):
+                self.held.pop((track, (row.tried[0], REMOVED)), None)
         for track, row in undone.items():
             if not row.removed and (track not in old or differs(row, old[track])):
-                self.held.add((track, row.tried))
+                earlier = self.held.get((track, row.tried), True)
+                self.held[(track, row.tried)] = earlier and row.failure is not None
         for track, row in old.items():
             if track not in undone or (undone[track].removed and not row.removed):
-                self.held.add((track, (row.tried[0], REMOVED)))
+                self.held[(track, (row.tried[0], REMOVED))] = False
         self.rows = dict(old)
 
 
