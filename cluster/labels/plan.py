@@ -169,7 +169,7 @@ class Plan:
         removed: ids of tracks that left the catalog and on which the policy acts.
         recorrected: ids of tracks in the table whose correction changes, except those in `removed`.
         counts: tracks by what the plan does with them.
-        version: version of the table that the plan is based on; -1 if there is no table yet.
+        version: version that last changed the rows that the plan is based on; -1 if there is no table yet.
         key: name of the run.
         model_id: id of the bundle.
         features_id: id of its front end.
@@ -244,7 +244,7 @@ def make_plan(
         catalog: rows of `schema.CATALOG`.
         labels: rows of `schema.LABELS`.
         where: place of the labels table, for messages.
-        version: version of the labels table.
+        version: version of the labels table that last changed its rows.
         request: what the plan is made for.
         held: rows of `cluster.labels.holds.HELD`, which the plan leaves out; None for no rows.
 

@@ -16,6 +16,7 @@ from cluster.labels.outlook import foresee
 from cluster.labels.overrides import OVERRIDES
 from cluster.labels.policy import Policy
 from cluster.labels.table import LabelsTable
+from cluster.labels.vacuum import vacuum
 from cluster.storage import files
 from cluster.storage.uri import Uri
 from mgc.errors import LabelsError
@@ -161,6 +162,22 @@ def test_a_first_run_that_was_killed_begins_anew(labels: Uri) -> None:
     table.run(plan).freeze()
     files.write_table(labels / "part-0.parquet", heard(plan.todo, plan))
     assert not LabelsTable(labels).exists
+
+
+def test_a_vacuum_does_not_forget_what_is_staged(labels: Uri) -> None:
+    night(labels, {"a": "1"})
+    night(labels, {"a": "2"})
+    table = LabelsTable(labels)
+    plan = planned(table, {"a": "3"})
+    table.run(plan).freeze()
+    stage(table, plan)
+    vacuum(labels, 1, older_than=timedelta())
+    table = LabelsTable(labels)
+    again = planned(table, {"a": "3"})
+    assert again.key == plan.key
+    assert table.version > table.rows_version == 1
+    assert table.run(again).missing().num_rows == 0
+    assert table.commit(again, again.key, NOW).version == table.version
 
 
 def test_a_refused_run_is_heard_again(labels: Uri) -> None:
