@@ -36,8 +36,9 @@ HELD: Final = pa.schema(
         pa.field("restored", pa.bool_(), nullable=False),
     ]
 )
-"""One row for each change that a rollback undid. `removed`: the track had been marked as removed, or pruned. `failed`:
-the try had failed. `restored`: the rollback brought this change back, so earlier holds of it are over."""
+"""One row for each change that a rollback undid. `removed`: the track had been marked as removed, or pruned, whatever the
+model; then the ids of model and front end are empty. `failed`: the try had failed. `restored`: the rollback brought
+this change back, so earlier holds of it are over."""
 
 _TRIED: Final = (
     "coalesce(tried_uri, uri) AS uri, coalesce(tried_content_tag, content_tag) AS content_tag, "
@@ -62,6 +63,10 @@ def _columns(table: str, names: Sequence[str] = _COMPARED) -> str:
     return ", ".join(f"{table}.{name}" for name in names)
 
 
+def _removal(table: str) -> str:
+    return f"{_columns(table, _WHAT[:3])}, '' AS model_id, '' AS features_id, true AS removed, false AS failed"
+
+
 _DIFFERS: Final = f"row({_columns('b')}) IS DISTINCT FROM row({_columns('g')})"
 
 
@@ -72,7 +77,7 @@ _UNDONE: Final = f"""
     FROM bad b LEFT JOIN good g ON b.track_id = g.track_id
     WHERE NOT b.removed AND (g.track_id IS NULL OR {_DIFFERS})
     UNION ALL
-    SELECT {_columns("g", _WHAT[:-1])}, true AS removed, false AS failed, false AS restored
+    SELECT {_removal("g")}, false AS restored
     FROM good g LEFT JOIN bad b ON b.track_id = g.track_id
     WHERE b.track_id IS NULL OR (b.removed AND NOT g.removed)
     UNION ALL
@@ -80,7 +85,7 @@ _UNDONE: Final = f"""
     FROM good g LEFT JOIN bad b ON b.track_id = g.track_id
     WHERE NOT g.removed AND (b.track_id IS NULL OR {_DIFFERS})
     UNION ALL
-    SELECT {_columns("b", _WHAT[:-1])}, true AS removed, false AS failed, true AS restored
+    SELECT {_removal("b")}, true AS restored
     FROM bad b LEFT JOIN good g ON b.track_id = g.track_id
     WHERE NOT b.removed AND (g.track_id IS NULL OR g.removed)
     ORDER BY track_id
