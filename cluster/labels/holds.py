@@ -36,8 +36,8 @@ HELD: Final = pa.schema(
         pa.field("restored", pa.bool_(), nullable=False),
     ]
 )
-"""One row for each change that a rollback undid. `removed`: the track had been marked as removed, or pruned, whatever the
-model; then the ids of model and front end are empty. `failed`: the try had failed. `restored`: the rollback brought
+"""One row for each change that a rollback undid. `removed`: the track had been marked as removed, or pruned; then
+the ids of model and front end are empty. `failed`: the try had failed. `restored`: the rollback brought
 this change back, so earlier holds of it are over."""
 
 _TRIED: Final = (
