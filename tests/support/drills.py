@@ -49,7 +49,7 @@ _OF_THE_RUN: Final = ("run_id", "labeled_at", "next_try_at")
 
 DAMAGED: Final = 8
 
-PATIENCE_SECONDS: Final = 120.0
+PATIENCE_SECONDS: Final = 240.0
 
 
 @dataclass(frozen=True)
