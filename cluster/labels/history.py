@@ -27,7 +27,7 @@ from deltalake import CommitProperties, Transaction
 from deltalake.exceptions import DeltaError
 
 from cluster.labels.holds import drop_hold, find_undone, write_hold
-from cluster.labels.table import APPLICATION, SAME_ROWS, LabelsTable
+from cluster.labels.table import APPLICATION, LabelsTable
 from cluster.labels.table import RUN as RUN_FACTS
 from cluster.storage.conditional_put import require_conditional_put
 from cluster.storage.failures import explain, redact
@@ -41,6 +41,9 @@ VACUUM: Final = "vacuum"
 ATTEMPT: Final = "mgc.attempt"
 _ROLLBACK: Final = "mgc.rollback"
 VACUUM_FACTS: Final = "mgc.vacuum"
+
+_SAME_ROWS: Final = ("VACUUM", "OPTIMIZE", "SET ", "UNSET ", "ADD ", "DROP ", "FSCK", "CHANGE ")
+"""Prefixes of the names of Delta's operations that do not change rows."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +207,7 @@ def _commit(entry: Mapping[str, object]) -> Commit:
         version=_whole(entry["version"]),
         at=datetime.fromtimestamp(_whole(entry.get("timestamp")) / 1000, UTC),
         what=operation.lower(),
-        changes_rows=not operation.startswith(SAME_ROWS),
+        changes_rows=not operation.startswith(_SAME_ROWS),
         counts=_row_counts(metrics),
     )
     if operation.startswith("VACUUM"):

@@ -169,12 +169,13 @@ class Plan:
         removed: ids of tracks that left the catalog and on which the policy acts.
         recorrected: ids of tracks in the table whose correction changes, except those in `removed`.
         counts: tracks by what the plan does with them.
-        version: version that last changed the rows that the plan is based on; -1 if there is no table yet.
+        version: version of the table that the plan is based on; -1 if there is no table yet.
         key: name of the run.
         model_id: id of the bundle.
         features_id: id of its front end.
         policy: what the night does beyond labelling new and changed tracks.
         genres: genres that the bundle can answer; () allows any.
+        base: number of the last run or rollback that the plan is based on; -1 if there is no table yet.
     """
 
     todo: pa.Table
@@ -187,6 +188,7 @@ class Plan:
     recorrected: pa.Table = field(default_factory=TRACK_ID.empty_table)
     policy: Policy = field(default_factory=Policy)
     genres: tuple[str, ...] = ()
+    base: int = -1
 
     @property
     def corrected(self) -> pa.Table:
@@ -235,8 +237,8 @@ class _Judged:
 
 
 def make_plan(
-    catalog: pads.Dataset | pa.Table, labels: pads.Dataset | pa.Table, where: str, version: int, request: PlanRequest,
-    held: pa.Table | None = None,
+    catalog: pads.Dataset | pa.Table, labels: pads.Dataset | pa.Table, where: str, version: int, base: int,
+    request: PlanRequest, held: pa.Table | None = None,
 ) -> Plan:  # fmt: skip
     """Return the catalog minus what the labels already hold for the same bytes, model and front end.
 
@@ -244,7 +246,8 @@ def make_plan(
         catalog: rows of `schema.CATALOG`.
         labels: rows of `schema.LABELS`.
         where: place of the labels table, for messages.
-        version: version of the labels table that last changed its rows.
+        version: version of the labels table.
+        base: number of its last run or rollback, see `LabelsTable.base`.
         request: what the plan is made for.
         held: rows of `cluster.labels.holds.HELD`, which the plan leaves out; None for no rows.
 
@@ -291,9 +294,9 @@ def make_plan(
     corrected = _not_in(recorrected, judged.todo).num_rows
     counts = PlanCounts(**judged.counts, pending=total - considered, corrected=corrected, unknown_overrides=unknown)
     snapshot = [considered, judged.snapshot]
-    key = short_hash([schema.FORMAT_VERSION, *snapshot, asked, policy.facts(), version, dict(request.options)])
+    key = short_hash([schema.FORMAT_VERSION, *snapshot, asked, policy.facts(), base, dict(request.options)])
     ids = (request.model_id, request.features_id)
-    return Plan(judged.todo, judged.removed, counts, version, key, *ids, recorrected, policy, request.genres)
+    return Plan(judged.todo, judged.removed, counts, version, key, *ids, recorrected, policy, request.genres, base)
 
 
 def plan_rows(table: pa.Table) -> pa.Table:

@@ -61,7 +61,7 @@ class RunFolder:
         self._plan = plan
         self._table_uri = table_uri
         self._runs = table_uri / "_runs"
-        self.uri = self._runs / f"{plan.version + 1}-{plan.key}"
+        self.uri = self._runs / f"{plan.base + 1}-{plan.key}"
         self._plan_uri = self.uri / "plan.parquet"
         self.staged_uri = self.uri / "staged"
         self.set_aside_uri = self.uri / "set_aside"
@@ -192,7 +192,7 @@ class RunFolder:
             for name in names:
                 number = name.partition("-")[0]
                 # A run planned from the same version may still be running. Its commit will be refused.
-                if number.isdecimal() and int(number) < self._plan.version + 1:
+                if number.isdecimal() and int(number) < self._plan.base + 1:
                     files.delete(self._runs / name)
         except StorageError as error:
             notice(f"The run is committed, but its folder could not be deleted: {error}")

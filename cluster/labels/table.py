@@ -58,9 +58,6 @@ RUN: Final = "mgc.run"
 
 _ATTEMPT: Final = "mgc.attempt"
 
-SAME_ROWS: Final = ("VACUUM", "OPTIMIZE", "SET ", "UNSET ", "ADD ", "DROP ", "FSCK", "CHANGE ")
-"""Prefixes of the names of Delta's operations that do not change rows."""
-
 
 @dataclass(frozen=True)
 class CommittedRun:
@@ -156,18 +153,12 @@ class LabelsTable:
         return -1 if self._table is None else int(self._table.version())
 
     @property
-    def rows_version(self) -> int:
-        """The version that last changed rows, at or before `version`; -1 if there is no table.
+    def base(self) -> int:
+        """Number of the last run or rollback; -1 if there is no table. Other commits (a vacuum, say) do not change it.
 
         Plans are named by it, so that a vacuum does not make a run forget what it staged.
         """
-        if self._table is None:
-            return -1
-        for limit in (20, None):
-            for entry in self._table.history(limit):
-                if not str(entry.get("operation", "")).startswith(SAME_ROWS):
-                    return int(entry["version"])
-        return self.version
+        return self.version if self._last_run is None else self._last_run
 
     @property
     def _last_run(self) -> int | None:
@@ -217,7 +208,7 @@ class LabelsTable:
         """
         rows = self._rows()
         with reading(self.uri, "Restore an earlier version, or choose another --labels.", LabelsError):
-            plan = make_plan(catalog, rows, str(self.uri), self.rows_version, request, self._held(request.policy))
+            plan = make_plan(catalog, rows, str(self.uri), self.version, self.base, request, self._held(request.policy))
         frozen = self.run(plan).frozen()
         return plan if frozen is None or frozen.equals(plan.todo) else plan.frozen_as(frozen)
 
@@ -370,7 +361,7 @@ class LabelsTable:
         """
         properties = CommitProperties(
             custom_metadata=facts,
-            app_transactions=[Transaction(APPLICATION, plan.version + 1)],
+            app_transactions=[Transaction(APPLICATION, self.version + 1)],
             # If another writer creates the table first, a retry would append: two rows for each track.
             max_commit_retries=0 if self._table is None else None,
         )
@@ -410,7 +401,7 @@ class LabelsTable:
 
     def _refuse_overtaken(self, plan: Plan) -> None:
         latest = LabelsTable(self.uri)
-        if plan.version != self.rows_version or latest._last_run != self._last_run:
+        if plan.base != self.base or latest._last_run != self._last_run:
             raise self._overtaken(latest.version)
 
     def _overtaken(self, version: int) -> LabelsError:
