@@ -15,8 +15,8 @@ from mgc.configuration import STRICT, JsonObject, to_json
 from mgc.datasets.protocols import GivenSplits, ProtocolConfig, check_protocol
 from mgc.errors import ConfigError
 from mgc.features.front_end import FrontEndConfig, build_front_end
-from mgc.features.hearing import Hearing
 from mgc.features.normalization import ScalingConfig
+from mgc.hearing.request import Hearing
 from mgc.models.architecture import ModelConfig, check_input
 from mgc.training.loop import TrainingConfig
 

@@ -60,3 +60,16 @@ class RunCounts(PlanCounts):
     kept: int = 0
     quarantined: int = 0
     overridden: int = 0
+
+
+@dataclass(frozen=True)
+class CommittedRun:
+    """Result of a commit.
+
+    Attributes:
+        version: version of the table that the commit made.
+        counts: tracks by what the run did with them, as the commit records them.
+    """
+
+    version: int
+    counts: RunCounts

@@ -6,7 +6,9 @@ from collections.abc import Collection
 from typing import Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
+import pyarrow.dataset as pads
 
 from cluster.storage import files
 from cluster.storage.uri import Uri
@@ -83,3 +85,12 @@ def _read(uri: Uri) -> pa.Table:
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise LabelsError(f"{uri}: cannot be read ({' '.join(str(error).split())[:200]}). {_REMEDY}") from None
     return pa.table(columns, names=OVERRIDES.names)
+
+
+def corrections_in(rows: pads.Dataset | pa.Table) -> pa.Table:
+    """Return the corrections that rows of `schema.LABELS` hold, as rows of `OVERRIDES`."""
+    # Arrow skips files whose statistics show no corrections.
+    corrected = rows.filter(pc.field("override_by").is_valid())
+    columns = ["track_id", "genre_top", "override_by", "override_reason"]
+    table = corrected.select(columns) if isinstance(corrected, pa.Table) else corrected.to_table(columns=columns)
+    return table.rename_columns(OVERRIDES.names).cast(OVERRIDES)

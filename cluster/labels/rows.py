@@ -1,4 +1,4 @@
-"""Build the query for the rows that a commit writes: staged rows, removed tracks, corrected tracks.
+"""The rows of the labels table: its format, and the query for those that a commit writes.
 
 The query expects the tables `staged`, `todo`, `finished`, `kept`, `removed`, `corrected`, `labels` and `overriding`.
 """
@@ -10,9 +10,12 @@ from typing import Final
 
 import duckdb
 import pyarrow as pa
+from deltalake import DeltaTable
 
 from cluster.labels.plan import Plan
+from cluster.storage.uri import Uri
 from mgc import schema
+from mgc.errors import LabelsError
 
 ROWS_AT_ONCE: Final = 50_000
 """Rows of a commit in memory at a time, about 20 MB."""
@@ -86,6 +89,24 @@ def rows_of(plan: Plan, kept: int) -> str:
     parts += [_REMOVED] if plan.removed.num_rows else []
     parts += [_CORRECTED] if plan.corrected.num_rows else []
     return f"SELECT {_FINAL} FROM ({' UNION ALL '.join(parts)}) m LEFT JOIN overriding o USING (track_id)"
+
+
+def check_format(uri: Uri, table: DeltaTable) -> None:
+    """Raise LabelsError unless this mgc can read a table."""
+    fields = {field.name: field for field in table.schema().fields}
+    added = {field.name for field in schema.LABELS_ADDED}
+    missing = [name for name in schema.LABELS.names if name not in fields and name not in added]
+    first = fields.get(COMMITTED.names[0])
+    version = int(first.metadata.get(FORMAT_KEY, 1)) if first else 1
+    if version > schema.FORMAT_VERSION:
+        raise LabelsError(
+            f"{uri}: format version {version}, this mgc reads up to {schema.FORMAT_VERSION}; upgrade mgc."
+        )
+    if missing:
+        raise LabelsError(
+            f"{uri} is a Delta table, but not a labels table of mgc: it lacks {', '.join(missing[:5])}. "
+            "Choose another --labels."
+        )
 
 
 class Rows:

@@ -24,23 +24,21 @@ import re
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as pads
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from cluster.labels.counts import RunCounts
+from cluster.labels.counts import CommittedRun, RunCounts
 from cluster.labels.holds import list_holds, read_holds, release_holds
-from cluster.labels.overrides import OVERRIDES
+from cluster.labels.overrides import OVERRIDES, corrections_in
 from cluster.labels.plan import Plan, PlanRequest, make_plan
 from cluster.labels.policy import Policy
-from cluster.labels.rows import COMMITTED, FIND_KEPT, FORMAT_KEY, Rows, rows_of
+from cluster.labels.rows import FIND_KEPT, Rows, check_format, rows_of
 from cluster.labels.run_folder import RunFolder
 from cluster.storage import files
 from cluster.storage.conditional_put import require_conditional_put
@@ -57,19 +55,6 @@ RUN: Final = "mgc.run"
 """Key under which a commit describes its run: JSON with `counts` and what the job measured."""
 
 _ATTEMPT: Final = "mgc.attempt"
-
-
-@dataclass(frozen=True)
-class CommittedRun:
-    """Result of a commit.
-
-    Attributes:
-        version: version of the table that the commit made.
-        counts: tracks by what the run did with them, as the commit records them.
-    """
-
-    version: int
-    counts: RunCounts
 
 
 class LabelsTable:
@@ -109,7 +94,7 @@ class LabelsTable:
                 f"{self.uri}: the labels table cannot be opened ({_one_line(error)}). Restore its _delta_log, or "
                 "choose another --labels."
             ) from None
-        self._check_format(table)
+        check_format(self.uri, table)
         return table
 
     def _refuse_lost_log(self) -> None:
@@ -125,22 +110,6 @@ class LabelsTable:
                     f"{self.uri}: there was a labels table here ({proof.name} is still there), but its log is missing "
                     f"or empty. Restore {self.uri / '_delta_log'}, or choose another --labels."
                 )
-
-    def _check_format(self, table: DeltaTable) -> None:
-        fields = {field.name: field for field in table.schema().fields}
-        added = {field.name for field in schema.LABELS_ADDED}
-        missing = [name for name in schema.LABELS.names if name not in fields and name not in added]
-        first = fields.get(COMMITTED.names[0])
-        version = int(first.metadata.get(FORMAT_KEY, 1)) if first else 1
-        if version > schema.FORMAT_VERSION:
-            raise LabelsError(
-                f"{self.uri}: format version {version}, this mgc reads up to {schema.FORMAT_VERSION}; upgrade mgc."
-            )
-        if missing:
-            raise LabelsError(
-                f"{self.uri} is a Delta table, but not a labels table of mgc: it lacks {', '.join(missing[:5])}. "
-                "Choose another --labels."
-            )
 
     @property
     def exists(self) -> bool:
@@ -342,12 +311,7 @@ class LabelsTable:
         """Return the corrections that apply: those of the given file or, without one, those of the table."""
         if plan.policy.overrides is not None:
             return plan.policy.overrides.cast(OVERRIDES)
-        rows = self._rows()
-        # Arrow skips files whose statistics show no corrections.
-        corrected = rows.filter(pc.field("override_by").is_valid())
-        columns = ["track_id", "genre_top", "override_by", "override_reason"]
-        table = corrected.select(columns) if isinstance(corrected, pa.Table) else corrected.to_table(columns=columns)
-        return table.rename_columns(OVERRIDES.names).cast(OVERRIDES)
+        return corrections_in(self._rows())
 
     def _enter(self, rows: pa.RecordBatchReader, facts: dict[str, str], plan: Plan, at: str, blind: bool) -> None:
         """Write the commit.

@@ -29,8 +29,8 @@ from cluster.streams.order import EpochOrder
 from cluster.streams.sinks import FeaturesSink, PlanRows
 from cluster.tables.features import FeaturesWriter
 from mgc import schema
-from mgc.features.extract import PATIENCE_SECONDS, Extract
-from mgc.features.hearing import Hearing
+from mgc.hearing.extract import PATIENCE_SECONDS, Extract
+from mgc.hearing.request import Hearing
 from mgc.software import Software
 
 LISTEN_BATCH: Final = 8

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from cluster.labels.counts import CommittedRun
 from cluster.labels.plan import Plan
-from cluster.labels.table import CommittedRun, LabelsTable
+from cluster.labels.table import LabelsTable
 from cluster.labels.vacuum import vacuum
 from cluster.storage.uri import Uri
 from cluster.tables.catalog import write_catalog

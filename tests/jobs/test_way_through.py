@@ -36,7 +36,7 @@ from mgc.datasets.synthetic import SYNTHETIC_NOTICE, SyntheticConfig, encode, me
 from mgc.errors import ErrorKind
 from mgc.evaluation.answers import map_of
 from mgc.evaluation.robustness import zero_pixels
-from mgc.features.extract import Extract
+from mgc.hearing.extract import Extract
 from mgc.recipes.catalogue import find
 from pipelines import catalog, evaluate, label, prepare, recipes, show, train
 from pipelines.catalogs.sources import open_tracks

@@ -17,8 +17,8 @@ from mgc.bundle import load_bundle
 from mgc.bundle_files import FILES, TRAINED_ON
 from mgc.errors import AudioError, BundleError, ErrorKind
 from mgc.evaluation.leakage import TrainedGroups
-from mgc.features.extract import Extract
 from mgc.features.normalization import Normalization
+from mgc.hearing.extract import Extract
 from mgc.labeling.adjust import PriorAdjustment
 from mgc.metrics import TrainingFacts
 from mgc.models.architecture import build_model

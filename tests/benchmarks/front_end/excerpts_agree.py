@@ -26,7 +26,7 @@ from mgc.audio.excerpts import ListeningPlan
 from mgc.audio.recording import record
 from mgc.bundle import Bundle, load_bundle
 from mgc.datasets.synthetic import GENRES, SyntheticConfig, TrackPlan, encode, plan_corpus
-from mgc.features.extract import Extract
+from mgc.hearing.extract import Extract
 from mgc.labeling.predict import Predict
 from tests.benchmarks.apart import ALL_CORES, facts_of
 from tests.benchmarks.front_end.excerpt_speed import EXCERPTS, CountedSource

@@ -35,7 +35,7 @@ def label(catalog: str, out: str, bundle_uri: str) -> None:
 
             from cluster.storage.fetch import Fetch
             from mgc.bundle import load_bundle
-            from mgc.features.extract import Extract
+            from mgc.hearing.extract import Extract
 
             torch.set_num_threads(1)
             experiment = load_bundle(bundle_uri).experiment

@@ -62,7 +62,7 @@ def _label(catalog: str, out: Path, bundle_uri: str, number: int, isolated: bool
 
     from cluster.storage.fetch import Fetch
     from mgc.bundle import load_bundle
-    from mgc.features.extract import Extract
+    from mgc.hearing.extract import Extract
     from mgc.labeling.rows import Lineage, labels_rows
 
     torch.set_num_threads(1)

@@ -72,9 +72,9 @@ def _work(folder: Path) -> None:
     from mgc.audio.recording import record
     from mgc.audio.source import OpenFile
     from mgc.configuration import to_json
-    from mgc.features.extract import Extract
-    from mgc.features.hearing import Hearing
     from mgc.features.mel import LogMelConfig
+    from mgc.hearing.extract import Extract
+    from mgc.hearing.request import Hearing
 
     plan = ListeningPlan()
     extract = Extract(Hearing(to_json(LogMelConfig()), plan))

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from cluster.labels.counts import PlanCounts, RunCounts
+from cluster.labels.counts import CommittedRun, PlanCounts, RunCounts
 from cluster.labels.plan import PLAN, PlanRequest
-from cluster.labels.table import APPLICATION, CommittedRun, LabelsTable
+from cluster.labels.table import APPLICATION, LabelsTable
 from cluster.storage import files
 from cluster.storage.uri import Uri
 from mgc import schema

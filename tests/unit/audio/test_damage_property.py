@@ -14,9 +14,9 @@ from mgc.audio.excerpts import WHOLE_TOLERANCE, ListeningPlan
 from mgc.audio.waveform import Waveform
 from mgc.configuration import to_json
 from mgc.errors import AudioError, ErrorKind
-from mgc.features.extract import Extract
-from mgc.features.hearing import Hearing
 from mgc.features.mel import LogMelConfig
+from mgc.hearing.extract import Extract
+from mgc.hearing.request import Hearing
 from tests.support.damage import DAMAGES, Damaged, damaged_file, damaged_files
 from tests.support.good_files import GoodFile, good_files
 

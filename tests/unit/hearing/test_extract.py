@@ -12,11 +12,11 @@ from mgc.audio.attempt import Attempt
 from mgc.audio.decode import CASCADE, Decoder, decode
 from mgc.audio.excerpts import ListeningPlan
 from mgc.configuration import to_json
-from mgc.features.extract import Extract
 from mgc.features.front_end import AnyFrontEndConfig
-from mgc.features.hearing import Hearing
 from mgc.features.mel import LogMel, LogMelConfig
 from mgc.features.thumbnail import ThumbnailConfig
+from mgc.hearing.extract import Extract
+from mgc.hearing.request import Hearing
 
 PLAN = ListeningPlan(window_seconds=4.0, windows=2)
 

@@ -8,7 +8,7 @@ from mgc.audio.decode import listen
 from mgc.audio.recording import Recording
 from mgc.errors import AudioError, ErrorKind
 from mgc.features.front_end import build_front_end, read_front_end
-from mgc.features.hearing import Hearing, Track, describe_failure
+from mgc.hearing.request import Hearing, Track, describe_failure
 
 
 class Hear:

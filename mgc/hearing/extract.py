@@ -15,7 +15,7 @@ import numpy as np
 from mgc.audio.isolate import Isolated
 from mgc.audio.recording import Recording
 from mgc.errors import AudioError
-from mgc.features.hearing import Hearing, Track, describe_failure
+from mgc.hearing.request import Hearing, Track, describe_failure
 
 _OBJECTS = ("clips", "clip_starts", "decoder", "damage", "error_kind", "error_message", "error_offset")
 """Columns of Python objects, None where there is no value."""
@@ -24,7 +24,7 @@ PATIENCE_SECONDS: Final = 60.0
 PATIENCE_SECONDS_PER_MIB: Final = 1.0
 """Time limit of a recording: much longer than any needs on a busy core, so that only a hanging decoder is stopped."""
 
-_COMPUTES: Final = "mgc.features.hear"
+_COMPUTES: Final = "mgc.hearing.hear"
 """Module that the child imports."""
 
 
@@ -96,7 +96,7 @@ class Extract:
 
 
 def _hear_here(hearing: Hearing) -> Callable[[Recording, str], Track]:
-    from mgc.features.hear import Hear
+    from mgc.hearing.hear import Hear
 
     return Hear(hearing)
 
