@@ -72,13 +72,15 @@ class RunFolder:
         """Remember that the guard stopped this run before its commit."""
         files.write_bytes(self._refused_uri, b"")
 
-    def begin_again(self) -> bool:
-        """Forget the rows of a run that the guard stopped, since their cause may be mended. Returns whether it did."""
-        if not files.exists(self._refused_uri):
-            return False
+    @property
+    def refused(self) -> bool:
+        """Whether the guard stopped this run before its commit."""
+        return files.exists(self._refused_uri)
+
+    def begin_again(self) -> None:
+        """Forget the staged rows of a run that the guard stopped, since their cause may be mended."""
         files.delete(self.staged_uri)
         files.delete(self._refused_uri)
-        return True
 
     def frozen(self) -> pa.Table | None:
         """Return the rows to label as an earlier submission wrote them. None if there are none, or they are damaged."""

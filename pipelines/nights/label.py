@@ -84,13 +84,15 @@ def _stage_and_commit(
     outputs, measured = {"labels": str(labels)}, Throughput()
     breaches = guard.foresee_removals(night)
     run = night.table.run(plan)
-    if not guard.accepted and run.begin_again():
-        say("the guard stopped this run before; its tracks are heard again")
+    again = run.refused and not guard.accepted
     # A run that was stopped before its commit has all its rows. Then nothing is heard, and Ray is not needed.
-    if not breaches and run.missing().num_rows:
+    if not breaches and (again or run.missing().num_rows):
         with connect(profile=request.profile) as profile:
             breaches = guard.hear_canaries(night, profile)
             if not breaches:
+                if again:
+                    say("the guard stopped this run before; its tracks are heard again")
+                    run.begin_again()
                 plan, measured = _stage_all(night, run, profile, request.until)
     facts = RunFacts(plan, request.night.source, started, measured, limits)
     if plan.empty:

@@ -187,9 +187,10 @@ def test_a_refused_run_is_heard_again(labels: Uri) -> None:
     run = table.run(plan)
     run.freeze()
     stage(table, plan, {"a": "fetch_failed"})
-    assert not run.begin_again()
+    assert not run.refused
     assert run.missing().num_rows == 0
     run.mark_refused()
-    assert table.run(plan).begin_again()
+    assert table.run(plan).refused
+    table.run(plan).begin_again()
     assert table.run(plan).missing().num_rows == 1
-    assert not table.run(plan).begin_again()
+    assert not table.run(plan).refused
