@@ -1,10 +1,12 @@
 """Thumbnails of FMA-small that others have computed, read as features.
 
 Such a file has one row per track: `track_id`, `genre_top`, `artist_id`, `split` (train, test or null) and `mel_u8`, 128
-× 128 bytes, mel bin ascending × time, as `features.thumbnail` computes them from audio but for what it says of the floor:
-published pictures are stretched from the lowest to the highest value of the clip, and in 99 of 100 the lowest is 80 dB
-below the highest. Only the bins that the front end keeps are taken. Rows without a split are left
-out: their artist is unknown and might be in the test set too. Part of the training artists become the validation set.
+× 128 bytes, mel bin ascending × time. These are pictures as `features.thumbnail` computes them from audio, with all 128
+bins, but stretched from the lowest to the highest value of the clip. In 99 of 100 the lowest is 80 dB below the
+highest, so they are the same. Only the bins that the front end keeps are taken.
+
+Rows without a split are left out: their artist is unknown and might be in the test set too. Part of the training
+artists become the validation set.
 
 FMA: M. Defferrard, K. Benzi, P. Vandergheynst, X. Bresson, FMA: A Dataset for Music Analysis, ISMIR 2017. The audio
     is each artist's, under Creative Commons licences of several kinds, some non-commercial.

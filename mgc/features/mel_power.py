@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mgc.features.cutting import Constants
 
 SMALLEST_POWER: Final = 1e-10
-"""librosa.power_to_db's amin: power below counts as this much, -100 dB, in front ends whose numbers say how loud it is."""
+"""librosa.power_to_db's amin, -100 dB: power below counts as this much where the numbers say how loud a clip is."""
 
 SILENT_POWER: Final = 1e-20
 """Power of a clip's loudest place up to which it counts as silent: far below the dither of 24 bits."""

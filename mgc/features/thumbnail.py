@@ -27,17 +27,17 @@ _FRAMES_AT_ONCE: Final = 256
 class ThumbnailConfig:
     """A coarse log-mel picture of each window, of one band in hertz whatever the file's sample rate.
 
-    The window is resampled (soxr, HQ). Of the mel power of the whole window (the defaults of
-    librosa.feature.melspectrogram, `n_mels` filters up to half of `sample_rate_hz`) the lowest `bins` rows are kept. They
-    are taken in decibels below their maximum and mapped linearly: 0 is -`top_db` and less, 255 the maximum. Of the T
-    frames `columns` are kept: column x is frame floor((x + 0.5) · T / columns). A window of fewer frames than columns
-    repeats frames by the same formula. Loudness does not matter; a silent window (nothing above 1e-20) is 0 throughout.
+    The window is resampled (soxr, HQ). Of its mel power (the defaults of librosa.feature.melspectrogram, `n_mels`
+    filters up to half of `sample_rate_hz`) the lowest `bins` rows are kept, in decibels below their maximum, mapped
+    linearly: 0 is -`top_db` and less, 255 the maximum. Of the T frames `columns` are kept: column x is frame floor((x +
+    0.5) · T / columns). A window of fewer frames than columns repeats frames by the same formula. Loudness does not
+    matter; a silent window (nothing above 1e-20) is 0 throughout.
 
     One window is one clip, whatever its length: with windows of 30 s a column stands for 0.23 s; a shorter track is
     stretched, which a model trained on 30 s clips has not seen.
 
-    With the defaults the highest row ends at 10,236 Hz. So files of 22,050 Hz, and lossy ones of few bits, give the picture
-    of the original.
+    With the defaults the highest row ends at 10,236 Hz. So files of 22,050 Hz, and lossy ones of few bits, give the
+    picture of the original.
 
     Attributes:
         sample_rate_hz: sample rate after resampling.

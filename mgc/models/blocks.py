@@ -94,8 +94,8 @@ class Classifier(nn.Module, abc.ABC):
         )
         if strange:
             raise ConfigError(
-                f"start: these weights are of another network ({strange[0]} does not fit); give the model of the bundle "
-                "to start from, by its fields."
+                f"start: these weights are of another network ({strange[0]} does not fit); give the model the fields "
+                "of the bundle to start from."
             )
         heads = [name for name in own if name.startswith(_HEAD)]
         if not all(name in fits for name in heads):

@@ -82,7 +82,7 @@ class Ensemble(Classifier):
             number: place of the member, counted from 0.
         """
         weight_GD = self.head.weight.split(self._widths, dim=1)[number] * len(self._widths)
-        own = {name: tensor for name, tensor in self.members[number].state_dict().items()}
+        own = self.members[number].state_dict()
         return {**own, "head.weight": weight_GD.detach(), "head.bias": self.head.bias.detach()}
 
     def embed(self, features_BFT: torch.Tensor) -> torch.Tensor:

@@ -131,8 +131,8 @@ def augment(features_BFT: torch.Tensor, config: AugmentConfig) -> torch.Tensor:
 def limit_band(stored_BFT: torch.Tensor, smallest: float) -> torch.Tensor:
     """Return pictures of which about half have lost their highest bins; draws from torch's global generator.
 
-    A clip loses its band with probability one half. Then a share of its bins, uniform between `smallest` and 1, is left,
-    rounded to whole bins and at least one; those above become 0, which is how a front end stores that nothing sounds.
+    A clip loses its highest bins with probability one half. A share of its bins, uniform between `smallest` and 1, is
+    then left, rounded to whole bins and at least one. Those above become 0, as a front end stores that nothing sounds.
 
     Args:
         stored_BFT: features as they are stored, of a front end whose 0 is the floor; not modified.

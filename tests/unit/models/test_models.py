@@ -205,3 +205,44 @@ def test_a_stem_of_four_looks_at_every_pixel_and_keeps_an_eighth_of_the_bins(bin
     assert model.embed(features_BFT).shape == (1, 2 * 6 * -(-bins // 8))
     (seen_BFT,) = torch.autograd.grad(model.stages[0][0](features_BFT.unsqueeze(1)).sum(), features_BFT)
     assert (seen_BFT != 0).all()
+
+
+def test_a_network_of_an_ensemble_answers_as_it_did_alone() -> None:
+    torch.manual_seed(0)
+    configs = (HouseCnnConfig(channels=(4, 6), keep_bins=True), HouseCnnConfig(channels=(4, 6)))
+    members = [HouseCnn(config, 3, 40).eval() for config in configs]
+    features_BFT = torch.randn(5, 40, 30)
+    expected = [member(features_BFT) for member in members]
+    bias_G = torch.stack([member.head.bias for member in members]).mean(dim=0)
+    difference = [member.head.bias - bias_G for member in members]
+    joined = Ensemble(members)
+    for number, config in enumerate(configs):
+        alone = HouseCnn(config, 3, 40).eval()
+        alone.start_from(joined.network(number))
+        # The bias is the mean of the members': only their sum is in the ensemble.
+        torch.testing.assert_close(alone(features_BFT) + difference[number], expected[number])
+
+
+def test_training_starts_from_weights_that_fit() -> None:
+    torch.manual_seed(0)
+    config = HouseCnnConfig(channels=(4, 6), keep_bins=True)
+    trained = HouseCnn(config, 3, 40)
+    same, fewer_bins, other_genres = HouseCnn(config, 3, 40), HouseCnn(config, 3, 32), HouseCnn(config, 5, 40)
+    untrained = other_genres.head.weight.detach().clone()
+    for model in (same, fewer_bins, other_genres):
+        model.start_from(trained.state_dict())
+        for (name, one), other in zip(model.stages.named_parameters(), trained.stages.parameters(), strict=True):
+            assert torch.equal(one, other), name
+    assert torch.equal(same.head.weight, trained.head.weight)
+    # 40 bins are 10 rows at the end, 32 are 8: the head keeps those of the lowest bins.
+    rows = trained.head.weight.unflatten(1, (12, 10))[:, :, :8].flatten(1)
+    assert torch.equal(fewer_bins.head.weight, rows)
+    assert torch.equal(other_genres.head.weight, untrained)
+    assert not torch.equal(same.head.weight, HouseCnn(config, 3, 40).head.weight)
+
+
+def test_weights_of_another_network_are_refused() -> None:
+    wider, deeper = HouseCnnConfig(channels=(4, 8)), HouseCnnConfig(channels=(4, 6, 8))
+    for config in (wider, deeper):
+        with pytest.raises(ConfigError, match=r"start: these weights are of another network \(stages"):
+            HouseCnn(HouseCnnConfig(channels=(4, 6)), 3).start_from(HouseCnn(config, 3).state_dict())
