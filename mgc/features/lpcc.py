@@ -32,9 +32,9 @@ class LpccConfig(FramedConfig):
     """Linear predictive cepstral coefficients as float16, shape (n_coefficients, frames).
 
     Each sample less `pre_emphasis` times the one before it is cut into frames (periodic Hann window, centred, zeros
-    beyond the clip's ends). Of a frame's autocorrelation r (linear, lags 0 to `order`), r(0) grows by 1e-5 of
-    itself, by 1e-10 of the highest r(0) of the clip's frames, and by 1e-20. From it the recursion of Levinson and Durbin
-    gives the predictor A(z) = 1 - a(1) / z - … - a(order) / z^order (the autocorrelation method: always stable), and
+    beyond the clip's ends). Of a frame's autocorrelation r (linear, lags 0 to `order`), r(0) grows by 1e-5 of itself,
+    by 1e-10 of the highest r(0) of the clip's frames, and by 1e-20. From it the recursion of Levinson and Durbin gives
+    the predictor A(z) = 1 - a(1) / z - … - a(order) / z^order (the autocorrelation method: always stable), and
 
         c(n) = a(n) + sum over 0 < k < n of (k / n) c(k) a(n - k),  with a(n) = 0 for n > order,
 

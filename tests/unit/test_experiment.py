@@ -252,7 +252,8 @@ def test_a_missing_group_is_named() -> None:
         ),
         (
             {"front_end.kind": "mfcc", "training.augment.limit_band": "0.5"},
-            "options: training.augment.limit_band needs levels above a floor, as of log_mel or thumbnail; mfcc has none",
+            "options: training.augment.limit_band needs levels above a floor, as of log_mel or thumbnail; "
+            "mfcc has none",
         ),
         (
             {"training.augment.crop_time": "0.5", "model.kind": "convolutional"},

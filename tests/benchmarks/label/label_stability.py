@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.label.label_stability --data FOLDER
 
-Excerpts of 30 s of real music, at 44,100 Hz in stereo, are the reference. ffmpeg makes each change, so the program is no
-part of mgc's own chain. Every file is labelled as a whole file would be, by the shipped bundle or another.
+Excerpts of 30 s of real music, at 44,100 Hz in stereo, are the reference. ffmpeg makes each change; it is no part of
+mgc's own chain. Every file is labelled as `mgc label` would, by the shipped bundle or another.
 
 Axes: C channels, T samples.
 """
@@ -23,6 +23,7 @@ import torch
 from mgc.bundle import Bundle, load_bundle
 from mgc.bundle_files import DEFAULT
 from mgc.errors import AudioError
+from tests.benchmarks.label.changes import CHANGES, FLAC, TOTAL
 from tests.benchmarks.result import Result, hand_over, say
 
 EXCERPT_SECONDS: Final = 30.0
@@ -31,49 +32,6 @@ STEP_SECONDS: Final = 15.0
 
 LEAST_SECONDS: Final = 20.0
 """Shorter recordings give no excerpt."""
-
-_LOSSLESS: Final = ("-c:a", "flac", "-f", "flac")
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A change that should not change the genre.
-
-    Attributes:
-        name: for the table.
-        arguments: of ffmpeg, between the reference and the output.
-        lossless: whether the band that the front end hears stays as it is, to rounding.
-    """
-
-    name: str
-    arguments: tuple[str, ...]
-    lossless: bool = False
-
-
-KINDS: Final = (
-    Kind("22,050 Hz", ("-ar", "22050", *_LOSSLESS)),
-    Kind("48,000 Hz", ("-ar", "48000", *_LOSSLESS), lossless=True),
-    Kind("96,000 Hz", ("-ar", "96000", *_LOSSLESS), lossless=True),
-    Kind("192,000 Hz", ("-ar", "192000", *_LOSSLESS), lossless=True),
-    Kind("MP3 64 kbit/s", ("-c:a", "libmp3lame", "-b:a", "64k", "-f", "mp3")),
-    Kind("MP3 128 kbit/s", ("-c:a", "libmp3lame", "-b:a", "128k", "-f", "mp3")),
-    Kind("MP3 320 kbit/s", ("-c:a", "libmp3lame", "-b:a", "320k", "-f", "mp3")),
-    Kind("AAC 128 kbit/s", ("-c:a", "aac", "-b:a", "128k", "-f", "adts")),
-    Kind("Opus 96 kbit/s", ("-c:a", "libopus", "-b:a", "96k", "-f", "ogg")),
-    Kind("Vorbis quality 4", ("-c:a", "libvorbis", "-q:a", "4", "-f", "ogg")),
-    Kind("-30 dB, 24 bit", ("-af", "volume=-30dB", "-sample_fmt", "s32", *_LOSSLESS), lossless=True),
-    Kind("-30 dB, 16 bit", ("-af", "volume=-30dB", *_LOSSLESS)),
-    Kind("-60 dB, 24 bit", ("-af", "volume=-60dB", "-sample_fmt", "s32", *_LOSSLESS)),
-    Kind("constant offset", ("-af", "volume=0.8,dcshift=0.1", *_LOSSLESS), lossless=True),
-    Kind("mono", ("-ac", "1", *_LOSSLESS), lossless=True),
-    Kind("mono in one of two channels", ("-af", "pan=stereo|c0=0.5*c0+0.5*c1|c1=0*c0", *_LOSSLESS), lossless=True),
-    Kind("antiphase", ("-af", "pan=stereo|c0=0.5*c0+0.5*c1|c1=-0.5*c0-0.5*c1", *_LOSSLESS), lossless=True),
-    Kind("16,000 Hz", ("-ar", "16000", *_LOSSLESS)),
-    Kind("8,000 Hz", ("-ar", "8000", *_LOSSLESS)),
-)
-"""The last two lack what the front end hears, so they do not count for `label_stability`."""
-
-UNCOUNTED: Final = ("16,000 Hz", "8,000 Hz")
 
 
 @dataclass(frozen=True)
@@ -95,7 +53,7 @@ def excerpts(folder: Path) -> list[Excerpt]:
             cut = ("-ss", f"{place:g}", "-t", f"{EXCERPT_SECONDS:g}", "-ar", "44100", "-ac", "2")
             # Headroom: what follows may not clip a recording that nearly does.
             quieter = ("-af", "volume=-3dB", "-sample_fmt", "s16")
-            found.append(Excerpt(f"{path.stem} {place:g} s", _ffmpeg(str(path), b"", (*cut, *quieter, *_LOSSLESS))))
+            found.append(Excerpt(f"{path.stem} {place:g} s", _ffmpeg(str(path), b"", (*cut, *quieter, *FLAC))))
             place += STEP_SECONDS
     return found
 
@@ -106,22 +64,19 @@ def measure(bundle: Bundle, tracks: Sequence[Excerpt]) -> list[Result]:
     counts = ", ".join(f"{genre} {reference.count(genre)}" for genre in sorted(set(reference)))
     say(f"{len(tracks)} excerpts: {counts}")
     results, kept_of_all = [], []
-    for kind in KINDS:
-        kept, lost = 0, []
+    for change in CHANGES:
+        lost = []
         for track, genre in zip(tracks, reference, strict=True):
-            answer = _genre(bundle, _ffmpeg("pipe:0", track.data, kind.arguments))
-            kept += answer == genre
+            answer = _genre(bundle, _ffmpeg("pipe:0", track.data, change.arguments))
             if answer != genre:
-                lost.append(f"{track.name}: {genre} became {answer}")
-        say(f"{kind.name}: {kept} of {len(tracks)} keep their genre" + "".join(f"\n  {line}" for line in lost))
-        if kind.name in UNCOUNTED:
-            aim = "none"
-        else:
-            aim = "1" if kind.lossless else "at least 0.97"
+                lost.append(f"\n  {track.name}: {genre} became {answer}")
+        kept = len(tracks) - len(lost)
+        say(f"{change.name}: {kept} of {len(tracks)} keep their genre{''.join(lost)}")
+        results.append(Result(change.result, kept / len(tracks), change.aim, f"{kept} of {len(tracks)}: {change.name}"))
+        if change.counts:
             kept_of_all.append(kept)
-        results.append(Result(f"label_stability {kind.name}", kept / len(tracks), aim, f"{kept} of {len(tracks)}"))
     files = len(kept_of_all) * len(tracks)
-    total = Result("label_stability", sum(kept_of_all) / files, "at least 0.97", f"{sum(kept_of_all)} of {files} files")
+    total = Result(TOTAL, sum(kept_of_all) / files, "at least 0.97", f"{sum(kept_of_all)} of {files} files")
     return [total, *results]
 
 
