@@ -1,4 +1,7 @@
-"""Changes of a file that should not change its genre, as options of ffmpeg. Light, since the list of benchmarks needs it."""
+"""Changes of a file that should not change its genre, as options of ffmpeg.
+
+Light, since the list of benchmarks is made of them.
+"""
 
 from __future__ import annotations
 
