@@ -17,7 +17,7 @@ from mgc.errors import ConfigError
 from mgc.features.front_end import FrontEndConfig, build_front_end
 from mgc.features.normalization import ScalingConfig
 from mgc.hearing.request import Hearing
-from mgc.models.architecture import ModelConfig, check_input
+from mgc.models.architecture import ModelConfig, check_input, takes_any_frames
 from mgc.training.loop import TrainingConfig
 
 FORMAT_VERSION: Final = 1
@@ -73,7 +73,7 @@ class Experiment:
                 f"training.augment.limit_band needs levels above a floor, as of log_mel or thumbnail; "
                 f"{self.front_end.kind} has none"
             )
-        if self.training.augment.crop_time < 1 and self.model.kind != "house_cnn":
+        if self.training.augment.crop_time < 1 and not takes_any_frames(self.model):
             raise ValueError(
                 f"training.augment.crop_time needs a model that takes any number of frames, such as "
                 f"house_cnn; {self.model.kind} does not"
