@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mgc.configuration import to_json
 from mgc.errors import ConfigError
-from mgc.models.architecture import AnyModelConfig, ModelConfig, build_model, check_input
+from mgc.models.architecture import AnyModelConfig, ModelConfig, build_model, check_input, takes_any_frames
 from mgc.models.blocks import MeanMaxPool, parameter_count
 from mgc.models.convolutional import ConvolutionalConfig
 from mgc.models.dense import DenseConfig
@@ -246,3 +246,16 @@ def test_weights_of_another_network_are_refused() -> None:
     for config in (wider, deeper):
         with pytest.raises(ConfigError, match=r"start: these weights are of another network \(stages"):
             HouseCnn(HouseCnnConfig(channels=(4, 6)), 3).start_from(HouseCnn(config, 3).state_dict())
+
+
+@pytest.mark.parametrize(
+    "config",
+    [*(config for config, _ in SMALL.values()), EnsembleConfig(members=(HouseCnnConfig(), StatisticsConfig()))],
+)
+def test_networks_that_take_any_number_of_frames_do(config: AnyModelConfig) -> None:
+    members = config.members if isinstance(config, EnsembleConfig) else (config,)
+    assert takes_any_frames(config) == ({member.kind for member in members} <= {"house_cnn", "statistics"})
+    if takes_any_frames(config):
+        model = build_model(config, PICTURE, 3).eval()
+        for frames in (7, 30, 61):
+            assert model(torch.randn(2, PICTURE[0], frames)).shape == (2, 3)
