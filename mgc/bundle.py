@@ -15,6 +15,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,7 +30,7 @@ from safetensors.torch import save as save_tensors
 from mgc.audio.decode import listen
 from mgc.audio.excerpts import ListeningPlan
 from mgc.audio.recording import Recording, record
-from mgc.audio.source import Held, OpenFile
+from mgc.audio.source import Held, LocalFile
 from mgc.bundle_files import (
     CALIBRATION,
     DEFAULT,
@@ -191,7 +193,7 @@ class Bundle:
         """
         plan = self.experiment.listening
         recording = record(Held(audio), plan) if isinstance(audio, bytes) else _record(Path(audio), plan)
-        heard = listen(recording, plan, self._front_end)
+        heard = listen(recording, plan, lambda window: self._front_end(window.without_offset()))
         logits_CG = np.concatenate([self._predict.logits(clips.features) for clips in heard.windows])
         decision = decide(logits_CG, self.taxonomy.names, top_k)
         return FileLabel(
@@ -320,7 +322,9 @@ def _digest(weights: dict[str, torch.Tensor]) -> str:
 
 def _record(path: Path, plan: ListeningPlan) -> Recording:
     try:
-        with path.expanduser().open("rb") as file:
-            return record(OpenFile(file.fileno(), path.expanduser().stat().st_size), plan)
+        place = str(path.expanduser())
+        file = LocalFile(place, os.open(place, os.O_RDONLY))
+        with closing(file):
+            return record(file, plan, again=file)
     except OSError as error:
         raise AudioError(ErrorKind.FETCH_FAILED, f"{path}: {error.strerror or error}") from None

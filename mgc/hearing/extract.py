@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from mgc.audio.cuts import Cuts
 from mgc.audio.isolate import Isolated
 from mgc.audio.recording import Recording
 from mgc.errors import AudioError
@@ -51,8 +52,8 @@ class Extract:
         """Replace the column of recordings by columns of features. Keeps the rows and their order.
 
         Args:
-            batch: any columns; `track_id`; `recording` (a file's bytes, cuts of it, or None), `error_kind` and
-                `error_message` (None unless the fetch failed; a row that comes with an error keeps it).
+            batch: any columns; `track_id`; `recording` (a file's bytes, cuts of it, a source, or None), `error_kind`
+                and `error_message` (None unless the fetch failed; a row that comes with an error keeps it).
 
         Returns:
             The columns of the batch without `recording`, and: `clips` (bytes of a C-ordered array (clip_count, *shape)
@@ -82,7 +83,10 @@ class Extract:
         if self._hear is not None:
             return partial(self._hear, recording, track_id)
         assert self._isolated is not None
-        size_bytes = len(recording) if isinstance(recording, bytes) else len(recording.data)
+        if isinstance(recording, bytes):
+            size_bytes = len(recording)
+        else:
+            size_bytes = len(recording.data) if isinstance(recording, Cuts) else recording.size_bytes
         patience_seconds = self._patience_seconds + PATIENCE_SECONDS_PER_MIB * size_bytes / 2**20
         end = self._isolated.begin(recording, track_id, timeout_seconds=patience_seconds)
 

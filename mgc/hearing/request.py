@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mgc.audio.decode import CASCADE, Decoder
+from mgc.audio.decode import CASCADE
+from mgc.audio.decoders.stream import Decoder
 from mgc.audio.excerpts import ListeningPlan
 from mgc.configuration import JsonObject
 from mgc.errors import AudioError

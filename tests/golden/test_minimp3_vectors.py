@@ -17,6 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from mgc.audio.decode import Listened, decode
+from mgc.audio.decoders.mixing import EMPTY_POWER
 from mgc.audio.excerpts import ListeningPlan
 from mgc.audio.waveform import Waveform
 from mgc.errors import AudioError, ErrorKind
@@ -45,6 +46,9 @@ DROPPED = {
 """One frame is broken, and the reference leaves out so many frames from it on: the broken one, and those whose main
 data begins in it. libmpg123 and FFmpeg keep their place in time, which suits a listening plan, and conceal. In
 l3-sin1k0db the stream is cut out of a longer one, and the first two frames begin in what is missing."""
+
+NO_FRAME = "l3-nonstandard-compl-sideinfo-size"
+"""The header of the broken frame states a wrong size, so that it is no frame. It is left out."""
 
 INTENSITY = ("l3-test45", "l3-test46")
 """MPEG-2 intensity stereo, in the second mixed with mid and side: libmpg123 and FFmpeg disagree with the reference,
@@ -111,7 +115,8 @@ def test_around_a_broken_frame(name: str) -> None:
     limit = TOLERANCE if name == "l3-sin1k0db" else TOLERANCE_MINIMP3
     assert _largest_difference(mono_T[:before], wanted_TC[:before]) <= limit
     # One more frame, of which the overlap with the one before it is not the same.
-    after_T = mono_T[before + (dropped + 1) * FRAME :]
+    lost = name == NO_FRAME
+    after_T = mono_T[before + (dropped + 1 - lost) * FRAME :]
     assert len(after_T) > 20 * FRAME
     assert _largest_difference(after_T, wanted_TC[before + FRAME :]) <= limit
 
@@ -146,7 +151,6 @@ def test_mono_and_stereo_in_turn() -> None:
     data = _data(MIXED)
     heard = decode(data, WHOLE)
     assert heard.decoder == "pyav"
-    assert heard.damage is not None
     samples = np.frombuffer(VECTORS.joinpath(f"{MIXED}.pcm").read_bytes(), np.int16)
     wanted, place = [], 0
     for header in _headers(data):
@@ -188,5 +192,8 @@ def _largest_difference(mono_T: NDArray[np.float64], wanted_TC: NDArray[np.gener
     count = min(len(mono_T), len(wanted_TC))
     wanted = wanted_TC[:count].astype(np.float64)
     clipped_T = ((wanted >= 32766) | (wanted <= -32766)).any(axis=1)
-    difference_T = np.abs(mono_T[:count] - wanted.mean(axis=1))[~clipped_T]
+    # An empty channel does not count.
+    power_C = (wanted**2).sum(axis=0)
+    mix_T = wanted[:, power_C.argmax()] if power_C.min() < EMPTY_POWER * power_C.max() else wanted.mean(axis=1)
+    difference_T = np.abs(mono_T[:count] - mix_T)[~clipped_T]
     return float(difference_T.max(initial=0.0))
