@@ -1,8 +1,8 @@
 """Tell silence from sound. T: samples in time, B: frames, N: samples of a frame, F: frequency bins.
 
 A window is cut into frames of 50 ms. A frame sounds if its RMS between 60 Hz and 2 kHz reaches one step of 16 bits. A
-window is silent if hardly any frame sounds. So a click does not make a window of silence sound, and one note does, which
-no average over the window could tell apart.
+window is silent if hardly any frame sounds. So a click does not make a window of silence sound, and one note does. No
+average over the window could tell them apart.
 
 The threshold lies above dither, the noise that is added before rounding to 16 bits. If its density is triangular, its
 variance together with that of the rounding is a quarter of a squared step (Lipshitz, Wannamaker and Vanderkooy,

@@ -20,7 +20,15 @@ from mgc.audio.silence import is_silent
 
 STEP = 2.0**-15
 RATES_HZ = (8_000, 11_025, 22_050, 44_100, 48_000, 96_000, 192_000)
-SHAPED = ("lipshitz", "shibata", "low_shibata", "high_shibata", "f_weighted", "modified_e_weighted", "improved_e_weighted")
+SHAPED = (
+    "lipshitz",
+    "shibata",
+    "low_shibata",
+    "high_shibata",
+    "f_weighted",
+    "modified_e_weighted",
+    "improved_e_weighted",
+)
 
 Samples = NDArray[np.float32]
 
@@ -104,6 +112,14 @@ def test_a_few_clicks_are_silent(rate_hz: int, places: list[int], width: int, le
     assert is_silent(silence, rate_hz)
 
 
+def test_clicks_in_a_row_are_silent() -> None:
+    """Three clicks within 0.2 s, each wide enough to touch two frames."""
+    clicks = np.zeros(10 * 44_100, np.float32)
+    for first in (100_000, 104_000, 108_000):
+        clicks[first : first + 500] = 0.8
+    assert is_silent(clicks, 44_100)
+
+
 def test_one_click_in_half_a_second_is_silent() -> None:
     click = np.zeros(22_050, np.float32)
     click[10_000:10_050] = 0.8
@@ -176,7 +192,7 @@ def test_real_music_sounds_sixty_decibels_down() -> None:
     if not folder.is_dir():
         pytest.skip("MGC_TEST_DATA names no folder with music/")
     for file in sorted(folder.glob("*.ogg")):
-        if file.name == "pibble.ogg":  # Drops of water: at -60 dB only clicks are left.
+        if file.name == "pibble.ogg":  # A dog that howls in her sleep: single frames are left.
             continue
         sound, rate_hz = soundfile.read(file, dtype="float32", always_2d=True)
         window = sound[: 30 * rate_hz].mean(axis=1)
