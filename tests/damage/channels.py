@@ -44,7 +44,7 @@ def _made(
     rate_hz = rate_hz if rate_hz in RATES_HZ[name] else RATES_HZ[name][-1]
     seconds, seed = pick(rng, (6.0, 9.0, 12.0)), int(rng.integers(1000, 2000))
     piece = encode(name, np.ascontiguousarray(change(make_sound(seed, seconds, rate_hz)), np.float32), rate_hz)
-    return replace(piece, reference_T=mono(make_sound(seed, seconds, REFERENCE_HZ)))
+    return replace(piece, reference=mono(make_sound(seed, seconds, REFERENCE_HZ)))
 
 
 def _antiphase(rng: Generator) -> Generated:

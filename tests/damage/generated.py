@@ -26,7 +26,7 @@ class Truth:
     """What is right for a file.
 
     Attributes:
-        reference_T: (T,) float32 at `sound.REFERENCE_HZ`: what can be heard of the file, in mono.
+        reference: (T,) float32 at `sound.REFERENCE_HZ`: what can be heard of the file, in mono.
         said: what `damage` must say.
         slack_seconds: how far a window's place may be off. More than 0.1 where decoders may rightly differ: by a frame
             of padding at each joint.
@@ -35,7 +35,7 @@ class Truth:
         may_be_partial: whether a part is enough, if `damage` says so.
     """
 
-    reference_T: Samples
+    reference: Samples
     said: Said = Said.NOTHING
     slack_seconds: float = 0.1
     length_slack_seconds: float = 0.1

@@ -69,13 +69,13 @@ def _find_wrong(heard: Heard, truth: Truth, plan: ListeningPlan) -> str:
         return f"heard, {heard.duration_seconds:.2f} s, but it is {wanted}"
     if isinstance(heard, AudioError):
         return f"refused: {heard.kind}: {heard}"
+    if truth.may_be_partial and heard.damage:
+        return ""
     return _find_wrong_damage(heard, truth) or _find_wrong_length(heard, truth, plan) or _find_wrong_place(heard, truth)
 
 
 def _find_wrong_damage(heard: Listened[Waveform], truth: Truth) -> str:
     damage = heard.damage
-    if truth.may_be_partial and damage:
-        return ""
     if truth.said is Said.NOTHING and damage:
         return f"nothing is wrong, but it says: {damage}"
     if truth.said is Said.NOT_MISSING and "truncated" in (damage or ""):
@@ -86,14 +86,12 @@ def _find_wrong_damage(heard: Listened[Waveform], truth: Truth) -> str:
 
 
 def _find_wrong_length(heard: Listened[Waveform], truth: Truth, plan: ListeningPlan) -> str:
-    seconds = len(truth.reference_T) / REFERENCE_HZ
+    seconds = len(truth.reference) / REFERENCE_HZ
     allowed = max(truth.length_slack_seconds, seconds * _LENGTH_SHARE)
-    if truth.may_be_partial and heard.damage:
-        return ""
     if abs(heard.duration_seconds - seconds) > allowed:
         return f"{heard.duration_seconds:.2f} s long, but it has {seconds:.2f} s"
     planned = sum(excerpt.seconds for excerpt in plan.excerpts(heard.duration_seconds))
-    if heard.seconds < planned - allowed and not _has_silence(truth.reference_T):
+    if heard.seconds < planned - allowed and not _has_silence(truth.reference):
         return f"{heard.seconds:.2f} s heard of {planned:.2f} s planned"
     return ""
 
@@ -105,7 +103,7 @@ def _has_silence(reference_T: Samples) -> bool:
 
 
 def _find_wrong_place(heard: Listened[Waveform], truth: Truth) -> str:
-    reference_T = truth.reference_T
+    reference_T = truth.reference
     whole = loudness(reference_T)
     found = 0
     for window in heard.windows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from numpy.random import Generator
@@ -30,35 +31,45 @@ def _size(rng: Generator) -> int:
     return int(10 ** rng.uniform(0, 7))
 
 
-def _zeros(rng: Generator) -> tuple[bytes, str]:
+@dataclass(frozen=True)
+class _Junk:
+    """Bytes, what they are, and whether they claim some of the sound that follows: to skip that is no fault if said."""
+
+    data: bytes
+    what: str
+    claims_sound: bool = False
+
+
+def _zeros(rng: Generator) -> _Junk:
     size = _size(rng)
-    return bytes(size), f"{size} zeros"
+    return _Junk(bytes(size), f"{size} zeros")
 
 
-def _random(rng: Generator) -> tuple[bytes, str]:
+def _random(rng: Generator) -> _Junk:
     size = _size(rng)
-    return rng.bytes(size), f"{size} random bytes"
+    return _Junk(rng.bytes(size), f"{size} random bytes")
 
 
-def _lying_id3(rng: Generator) -> tuple[bytes, str]:
+def _lying_id3(rng: Generator) -> _Junk:
     size = _size(rng)
     filled = rng.random() < 0.5
     body = picture(rng, size) if filled else b"TIT2" + bytes(size)
     claimed = pick(rng, (0, 10, size // 2, 2 * size + 100))
-    return id3_tag(body, claimed), f"an ID3 tag of {len(body)} bytes that claims {claimed}"
+    what = f"an ID3 tag of {len(body)} bytes that claims {claimed}"
+    return _Junk(id3_tag(body, claimed), what, claims_sound=claimed > len(body))
 
 
-def _unsafe_id3(rng: Generator) -> tuple[bytes, str]:
+def _unsafe_id3(rng: Generator) -> _Junk:
     body = picture(rng, _size(rng))
-    return id3_tag(body, syncsafe=False), f"an ID3 tag of {len(body)} bytes whose size is not syncsafe"
+    return _Junk(id3_tag(body, syncsafe=False), f"an ID3 tag of {len(body)} bytes whose size is not syncsafe")
 
 
-def _in_front(kind: str, formats: tuple[str, ...], junks: tuple[Callable[[Generator], tuple[bytes, str]], ...]) -> Kind:
+def _in_front(kind: str, formats: tuple[str, ...], junks: tuple[Callable[[Generator], _Junk], ...]) -> Kind:
     def generate(rng: Generator) -> Generated:
         piece = draw_piece(rng, formats)
-        junk, what = pick(rng, junks)(rng)
-        # Random bytes may hold a frame that decodes to a little noise.
-        return damaged(piece, kind, what, junk + piece.data, Said.NOT_MISSING)
+        junk = pick(rng, junks)(rng)
+        data = junk.data + piece.data
+        return damaged(piece, kind, junk.what, data, Said.NOT_MISSING, may_be_partial=junk.claims_sound)
 
     return generate
 

@@ -35,7 +35,7 @@ class Piece:
         extension: with its dot.
         rate_hz: sample rate.
         channels: number of channels.
-        reference_T: its sound at the reference rate, in mono.
+        reference: (T,) float32, its sound at the reference rate, in mono.
         lead_seconds: silence before the sound: the delay of encoder and decoder, and a frame that holds a tag.
         tail_seconds: silence after it, up to the end of the last frame.
         gapless: whether the file tells a decoder to leave these out. It does so only at the head of a file.
@@ -46,14 +46,14 @@ class Piece:
     extension: str
     rate_hz: int
     channels: int
-    reference_T: Samples
+    reference: Samples
     lead_seconds: float = 0.0
     tail_seconds: float = 0.0
     gapless: bool = True
 
     @property
     def seconds(self) -> float:
-        return len(self.reference_T) / REFERENCE_HZ
+        return len(self.reference) / REFERENCE_HZ
 
 
 Encoder = Callable[[Samples, int], bytes]
@@ -197,7 +197,7 @@ def make_piece(name: str, seconds: float, seed: int, rate_hz: int = 44100, chann
     """Return a file of a format, with the same sound in all channels."""
     wave_T = make_sound(seed, seconds, rate_hz)
     piece = encode(name, np.broadcast_to(wave_T, (channels, len(wave_T))), rate_hz)
-    return replace(piece, reference_T=make_sound(seed, seconds, REFERENCE_HZ))
+    return replace(piece, reference=make_sound(seed, seconds, REFERENCE_HZ))
 
 
 def encode(name: str, wave_CT: Samples, rate_hz: int) -> Piece:
@@ -246,7 +246,7 @@ def join(pieces: Sequence[Piece]) -> Samples:
         trimmed = number == 0 and piece.gapless
         parts += [
             silence(0.0 if trimmed else piece.lead_seconds),
-            piece.reference_T,
+            piece.reference,
             silence(0.0 if trimmed else piece.tail_seconds),
         ]
     return np.concatenate(parts)

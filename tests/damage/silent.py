@@ -24,7 +24,7 @@ def _file(rng: Generator, kind: str, what: str, formats: Sequence[str], wave_CT:
     name = pick(rng, formats)
     rate_hz = 48000 if name == "opus" else _RATE_HZ
     piece = encode(name, wave_CT, rate_hz)
-    return Generated(piece.data, piece.extension, kind, f"{name}: {what}", Truth(piece.reference_T, errors=_SILENT))
+    return Generated(piece.data, piece.extension, kind, f"{name}: {what}", Truth(piece.reference, errors=_SILENT))
 
 
 def _zeros(rng: Generator) -> Generated:
@@ -84,7 +84,7 @@ def _mostly_silent(rng: Generator) -> Generated:
     reference_T = np.concatenate(
         [silence(start), make_sound(seed, sound, REFERENCE_HZ), silence(total - start - sound)]
     )
-    piece = replace(encode(name, np.stack([wave_T, wave_T]), rate_hz), reference_T=reference_T)
+    piece = replace(encode(name, np.stack([wave_T, wave_T]), rate_hz), reference=reference_T)
     what = f"{total:.0f} s, sound from {start:.1f} to {start + sound:.1f} s"
     return damaged(piece, "mostly silent", what, piece.data, Said.NOTHING)
 
