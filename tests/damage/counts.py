@@ -25,7 +25,7 @@ def _lie(rng: Generator, piece: Piece) -> tuple[float, Said]:
 
 def _mp3_tag(rng: Generator) -> Generated:
     """The counts of frames and bytes in a Xing, Info or VBRI tag."""
-    piece = draw_piece(rng, ("mp3", "mp3_vbr", "mp3_320", "mp3_vbri"), (9.0, 20.0))
+    piece = draw_piece(rng, ("mp3", "mp3_vbr", "mp3_320", "mp3_vbri"), (9.0, 20.0, 60.0))
     data = bytearray(piece.data)
     start, header = mpeg_frames(piece.data)[0]
     vbri = piece.format == "mp3_vbri"

@@ -18,13 +18,14 @@ _JOINT_SECONDS: Final = 0.04
 _RATES_HZ: Final = (22050, 32000, 44100, 48000)
 
 
-def glue(pieces: Sequence[Piece], kind: str, said: Said = Said.NOT_MISSING, may_be_partial: bool = False) -> Generated:
+def glue(pieces: Sequence[Piece], kind: str, between: bytes = b"", may_be_partial: bool = False) -> Generated:
     """Return the pieces one after the other."""
     slack = 0.1 + _JOINT_SECONDS * (len(pieces) - 1)
-    truth = Truth(join(pieces), said, slack, slack, may_be_partial=may_be_partial)
+    truth = Truth(join(pieces), Said.NOT_MISSING, slack, slack, may_be_partial=may_be_partial)
     parts = [f"{piece.format} {piece.rate_hz} Hz {piece.channels} ch {piece.seconds:g} s" for piece in pieces]
     what = " + ".join(parts) if len(parts) <= 4 else f"{len(parts)} x {parts[0]}"
-    return Generated(b"".join(piece.data for piece in pieces), pieces[0].extension, kind, what, truth)
+    what += f", {len(between)} bytes of tags between them" if between else ""
+    return Generated(between.join(piece.data for piece in pieces), pieces[0].extension, kind, what, truth)
 
 
 def _pair(rng: Generator, formats: Sequence[str], rates_hz: Sequence[int], channels: Sequence[int]) -> list[Piece]:
@@ -40,6 +41,13 @@ def _same(formats: Sequence[str], kind: str, may_be_partial: bool = False) -> Ki
         return glue(_pair(rng, formats, (rate_hz,), (channels,)), kind, may_be_partial=may_be_partial)
 
     return generate
+
+
+def _tags_between(rng: Generator) -> Generated:
+    """An ID3v1 tag, an APE tag, or both behind the first MP3, as players leave them."""
+    ape = b"APETAGEX\xd0\x07\x00\x00 \x00\x00\x00" + bytes(16)
+    old = b"TAG" + b"Song".ljust(125, b"\0")
+    return glue(_pair(rng, _MP3, (44100,), (2,)), "glued MP3, tags between", pick(rng, (ape, old, ape + old)))
 
 
 def _other(formats: Sequence[str], kind: str, rates_hz: Sequence[int] = _RATES_HZ) -> Kind:
@@ -76,6 +84,7 @@ def _codecs(rng: Generator) -> Generated:
 
 KINDS: Final[Mapping[str, Kind]] = {
     "glued MP3": _same(_MP3, "glued MP3"),
+    "glued MP3, tags between": _tags_between,
     "glued MP3, other rate or channels": _other(_MP3[:5], "glued MP3, other rate or channels"),
     "glued MP3, many chunks": _chunks(("mp3", "mp3_vbr", "mp3_untagged"), "glued MP3, many chunks"),
     "chained Vorbis": _same(("vorbis",), "chained Vorbis"),
@@ -89,5 +98,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "glued WAV": _same(("wav", "wav_float"), "glued WAV", may_be_partial=True),
     "glued AAC": _same(("aac",), "glued AAC"),
     "glued AAC, other rate or channels": _other(("aac",), "glued AAC, other rate or channels"),
-    "glued MP2 or AC-3": _same(("mp2",), "glued MP2 or AC-3"),
+    "glued AAC, many chunks": _chunks(("aac",), "glued AAC, many chunks"),
+    "glued MP2": _same(("mp2",), "glued MP2"),
+    "glued AC-3": _same(("ac3",), "glued AC-3"),
 }

@@ -132,6 +132,8 @@ FORMATS: Final[Mapping[str, tuple[str, Encoder]]] = {
     "wav24": (".wav", _by_soundfile("WAV", "PCM_24")),
     "wav_float": (".wav", _by_soundfile("WAV", "FLOAT")),
     "wav_ulaw": (".wav", _by_soundfile("WAV", "ULAW")),
+    "wav_ima": (".wav", _by_ffmpeg("wav", "adpcm_ima_wav", 0)),
+    "wav_yamaha": (".wav", _by_ffmpeg("wav", "adpcm_yamaha", 0)),
     "aiff": (".aiff", _by_soundfile("AIFF", "PCM_16")),
     "au": (".au", _by_soundfile("AU", "PCM_16")),
     "flac": (".flac", _by_soundfile("FLAC", "PCM_16")),
@@ -183,10 +185,15 @@ RATES_HZ: Final[Mapping[str, Sequence[int]]] = {
     "eac3": (32000, 44100, 48000),
     "wma": (22050, 32000, 44100, 48000),
     "wav_ulaw": (8000, 16000, 44100),
+    "wav_ima": (22050, 44100),
+    "wav_yamaha": (22050, 44100),
     "matroska": (32000, 44100, 48000),
     "webm": (48000,),
 }
 """Sample rates that an encoder takes, in Hz."""
+
+_FRAMES: Final = {"ac3": (256, 1536), "eac3": (256, 1536), "mp2": (481, 1152)}
+"""Delay and length of a frame in samples, of formats that do not say how much of them is silence."""
 
 _MP3_DELAY: Final = 1105
 """Samples: LAME's 576 and the decoder's 529."""
@@ -214,6 +221,10 @@ def encode(name: str, wave_CT: Samples, rate_hz: int) -> Piece:
         gapless = tags and name != "mp3_vbri"
     elif name == "aac":
         lead, total, gapless = 1024 / rate_hz, adts_frames(data) * 1024 / rate_hz, False
+    elif name in _FRAMES:
+        delay, frame = _FRAMES[name]
+        lead, gapless = delay / rate_hz, False
+        total = -(-(wave_CT.shape[1] + delay) // frame) * frame / rate_hz
     tail = max(0.0, total - lead - seconds)
     return Piece(data, name, extension, rate_hz, len(wave_CT), silence(seconds), lead, tail, gapless)
 
