@@ -72,7 +72,7 @@ def _wav(rng: Generator) -> Generated:
     data = bytearray(piece.data)
     at = piece.data.index(b"data", 12) + 4
     (size,) = struct.unpack_from("<I", data, at)
-    factor = pick(rng, (0.0, *_FEWER, *_MORE[:3], float("inf")))
+    factor = pick(rng, (0.0, *_FEWER[1:], *_MORE[:3], float("inf")))
     which = pick(rng, ("RIFF", "data", "both"))
     streamed = factor in (0.0, float("inf"))
     # Whole frames, as a program that writes the header first would state them.
@@ -104,7 +104,7 @@ def _aiff(rng: Generator) -> Generated:
     data = bytearray(piece.data)
     which = pick(rng, ("COMM", "SSND"))
     at = piece.data.index(which.encode(), 12) + (10 if which == "COMM" else 4)
-    factor = pick(rng, _FEWER + _MORE)
+    factor = pick(rng, _FEWER[1:] + _MORE)
     (count,) = struct.unpack_from(">I", data, at)
     struct.pack_into(">I", data, at, int(count * factor) & ~3)
     said = Said.NOT_MISSING if factor < 1 else Said.MISSING if which == "SSND" else Said.ANYTHING

@@ -83,13 +83,20 @@ def _as_ever(data: bytes, wave_CT: Samples) -> bytes:
 
 
 def _by_ffmpeg(
-    container: str, codec: str, kbps: int = 128, codec_options: Mapping[str, str] | None = None, **options: str
+    container: str,
+    codec: str,
+    kbps: int = 128,
+    codec_options: Mapping[str, str] | None = None,
+    sample_format: str | None = None,
+    **options: str,
 ) -> Encoder:
     def encode(wave_CT: Samples, rate_hz: int) -> bytes:
         stream, layout = io.BytesIO(), LAYOUTS[len(wave_CT)]
         with av.open(stream, "w", format=container, options={"fflags": "+bitexact", **options}) as out:
             encoder: Any = out.add_stream(codec, rate=rate_hz, layout=layout, options=dict(codec_options or {}))
             encoder.bit_rate = kbps * 1000
+            if sample_format is not None:
+                encoder.codec_context.format = sample_format
             resampler = av.AudioResampler(encoder.codec_context.format, layout, rate_hz)
             for start in range(0, wave_CT.shape[1], 1 << 14):
                 part = np.ascontiguousarray(wave_CT[:, start : start + (1 << 14)].T).reshape(1, -1)
@@ -156,8 +163,8 @@ FORMATS: Final[Mapping[str, tuple[str, Encoder]]] = {
     "wma": (".wma", _by_ffmpeg("asf", "wmav2")),
     "ac3": (".ac3", _by_ffmpeg("ac3", "ac3", 192)),
     "eac3": (".eac3", _by_ffmpeg("eac3", "eac3", 192)),
-    "wavpack": (".wv", _by_ffmpeg("wv", "wavpack", 0)),
-    "tta": (".tta", _by_ffmpeg("tta", "tta", 0)),
+    "wavpack": (".wv", _by_ffmpeg("wv", "wavpack", 0, sample_format="s16p")),
+    "tta": (".tta", _by_ffmpeg("tta", "tta", 0, sample_format="s16")),
     "matroska": (".mka", _by_ffmpeg("matroska", "aac")),
     "webm": (".webm", _by_ffmpeg("webm", "libopus", 96)),
     "caf": (".caf", _by_ffmpeg("caf", "pcm_s16be", 0)),

@@ -14,6 +14,8 @@ from tests.damage.generated import Generated, Said, Truth
 from tests.damage.pieces import join
 from tests.damage.sound import REFERENCE_HZ
 
+_LEAST_SECONDS: Final = 1.5
+
 
 def decodable_seconds(data: bytes) -> float:
     """Return how much FFmpeg decodes of the first audio stream, counted by its samples."""
@@ -32,12 +34,21 @@ def decodable_seconds(data: bytes) -> float:
                     continue
 
 
-def _cut(kind: str, formats: Sequence[str], announces: bool = True, slack_seconds: float = 0.3) -> Kind:
+def _cut(
+    kind: str,
+    formats: Sequence[str],
+    announces: bool = True,
+    slack_seconds: float = 0.3,
+    seconds: Sequence[float] = (6.0, 9.0, 14.0),
+) -> Kind:
     def generate(rng: Generator) -> Generated:
-        piece = draw_piece(rng, formats)
-        size = int(len(piece.data) * rng.uniform(0.25, 0.92))
-        data = piece.data[:size]
-        reference_T = join([piece])[: round(decodable_seconds(data) * REFERENCE_HZ)]
+        piece = draw_piece(rng, formats, seconds)
+        heard_seconds = 0.0
+        while heard_seconds < _LEAST_SECONDS:
+            size = int(len(piece.data) * rng.uniform(0.25, 0.92))
+            data = piece.data[:size]
+            heard_seconds = decodable_seconds(data)
+        reference_T = join([piece])[: round(heard_seconds * REFERENCE_HZ)]
         truth = Truth(reference_T, Said.MISSING if announces else Said.ANYTHING, length_slack_seconds=slack_seconds)
         what = f"{piece.format} {piece.rate_hz} Hz {piece.channels} ch: {size} of {len(piece.data)} bytes"
         return Generated(data, piece.extension, kind, what, truth)
@@ -50,7 +61,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "truncated AIFF": _cut("truncated AIFF", ("aiff",)),
     "truncated FLAC": _cut("truncated FLAC", ("flac", "flac24")),
     "truncated Ogg": _cut("truncated Ogg", ("vorbis", "opus", "ogg_flac")),
-    "truncated MP3": _cut("truncated MP3", ("mp3", "mp3_vbr", "mp3_320", "mp3_vbri")),
+    "truncated MP3": _cut("truncated MP3", ("mp3", "mp3_vbr", "mp3_320", "mp3_vbri"), seconds=(9.0, 20.0, 60.0)),
     "truncated M4A": _cut("truncated M4A", ("m4a_index_first",)),
     "truncated fragmented M4A": _cut("truncated fragmented M4A", ("m4a_fragmented",)),
     "truncated WMA": _cut("truncated WMA", ("wma",)),
