@@ -12,7 +12,7 @@ from mgc.audio.excerpts import ListeningPlan
 from mgc.audio.recording import record
 from mgc.audio.source import Held
 from mgc.audio.waveform import Waveform
-from mgc.errors import AudioError
+from mgc.errors import AudioError, ErrorKind
 from tests.damage.generated import Generated, Said, Truth
 from tests.damage.sound import REFERENCE_HZ, Samples, find_place, is_alike, loudness, to_reference
 
@@ -47,20 +47,32 @@ class Verdict:
 
 
 def judge(file: Generated) -> Verdict:
-    """Hear a file by each plan, from its bytes to its windows, and return the first thing that is wrong."""
-    for plan in PLANS:
-        why = _find_wrong(hear(file, plan), file.truth, plan)
+    """Hear a file by each plan, and return the first thing that is wrong."""
+    return judge_heard(hear(file), file.truth)
+
+
+def hear(file: Generated) -> tuple[Heard, ...]:
+    """Hear a file by each plan, from its bytes to its windows, as a row of the labels table is heard."""
+    return tuple(_hear(file.data, plan) for plan in PLANS)
+
+
+def _hear(data: bytes, plan: ListeningPlan) -> Heard:
+    try:
+        return decode(record(Held(data), plan), plan)
+    except AudioError as error:
+        return error
+    # A decoder that fails in an unforeseen way fails in its row, and must not end the count.
+    except Exception as error:  # noqa: BLE001
+        return AudioError(ErrorKind.CORRUPT_STREAM, f"unexpected {type(error).__name__}: {error}")
+
+
+def judge_heard(heard: tuple[Heard, ...], truth: Truth) -> Verdict:
+    """Compare what was heard by each plan with what is right, and return the first thing that is wrong."""
+    for plan, answer in zip(PLANS, heard, strict=True):
+        why = _find_wrong(answer, truth, plan)
         if why:
             return Verdict(f"{plan.where}: {why}")
     return Verdict()
-
-
-def hear(file: Generated, plan: ListeningPlan) -> Heard:
-    """Hear a file all the way, as a row of the labels table is heard."""
-    try:
-        return decode(record(Held(file.data), plan), plan)
-    except AudioError as error:
-        return error
 
 
 def _find_wrong(heard: Heard, truth: Truth, plan: ListeningPlan) -> str:
