@@ -1,4 +1,4 @@
-"""What generators draw: pieces of sound files, from few enough lengths and sounds that most are encoded once."""
+"""What generators draw: pieces of sound files, from few enough lengths that most are encoded once."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ Kind = Callable[[Generator], Generated]
 
 Item = TypeVar("Item")
 
-_SOUNDS = 6
-
 
 def pick(rng: Generator, items: Sequence[Item]) -> Item:
     """Return one of the items."""
@@ -32,9 +30,9 @@ def draw_piece(
     group: int = 0,
 ) -> Piece:
     """Return a piece. Pieces of other groups have other sounds, so that a file does not hold the same sound twice."""
-    name, sound = pick(rng, formats), int(rng.integers(_SOUNDS)) + _SOUNDS * group
+    name = pick(rng, formats)
     rates_hz = [rate_hz for rate_hz in rates_hz if rate_hz in RATES_HZ[name]] or RATES_HZ[name][-1:]
-    return make_piece(name, pick(rng, seconds), sound, pick(rng, rates_hz), pick(rng, channels))
+    return make_piece(name, pick(rng, seconds), group, pick(rng, rates_hz), pick(rng, channels))
 
 
 def damaged(

@@ -206,7 +206,7 @@ _MP3_DELAY: Final = 1105
 """Samples: LAME's 576 and the decoder's 529."""
 
 
-@lru_cache(maxsize=96)
+@lru_cache(maxsize=512)
 def make_piece(name: str, seconds: float, seed: int, rate_hz: int = 44100, channels: int = 2) -> Piece:
     """Return a file of a format, with the same sound in all channels."""
     wave_T = make_sound(seed, seconds, rate_hz)

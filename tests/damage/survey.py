@@ -30,6 +30,8 @@ def main() -> int:
         verdict = judge(file)
         files[file.kind] += 1
         right[file.kind] += verdict.right
+        if files.total() % 100 == 0:
+            print(f"{files.total()} files, {right.total()} right", file=sys.stderr, flush=True)
         if not verdict.right:
             print(f"{file.kind} | seed {seed} | {file.what} | {verdict.why}", file=asked.wrong, flush=True)
     print("| kind | files | right |\n| --- | --- | --- |")
