@@ -72,7 +72,7 @@ def _mostly_silent(rng: Generator) -> Generated:
     """Sound for a part of the file only. What is heard of it is the sound."""
     name = pick(rng, ("wav", "flac", "mp3", "mp3_untagged", "vorbis", "m4a"))
     rate_hz, seed = 44100, int(rng.integers(3000, 3050))
-    total, sound = float(rng.uniform(20, 60)), float(rng.uniform(6, 10))
+    total, sound = float(rng.uniform(20, 36)), float(rng.uniform(5, 8))
     start = float(rng.uniform(0, total - sound))
     wave_T = np.concatenate(
         [

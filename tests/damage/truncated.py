@@ -29,9 +29,8 @@ def decodable_seconds(data: bytes) -> float:
             except StopIteration:
                 return seconds
             except av.FFmpegError:
-                # The packet is cut, and maybe the file ends with it.
-                if file.format.name not in ("flac", "mp3", "aac"):
-                    continue
+                # The packet is cut. If the file ends with it, the next one stops the iteration.
+                continue
 
 
 def _cut(
