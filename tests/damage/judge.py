@@ -58,7 +58,7 @@ def hear(file: Generated) -> tuple[Heard, ...]:
 
 def _hear(data: bytes, plan: ListeningPlan) -> Heard:
     try:
-        return decode(record(Held(data), plan), plan)
+        return decode(record(Held(data), plan, again=Held(data)), plan)
     except AudioError as error:
         return error
     # A decoder that fails in an unforeseen way fails in its row, and must not end the count.
@@ -101,7 +101,7 @@ def _find_wrong_damage(heard: Listened[Waveform], truth: Truth) -> str:
 
 def _find_wrong_length(heard: Listened[Waveform], truth: Truth, plan: ListeningPlan) -> str:
     seconds = len(truth.reference) / REFERENCE_HZ
-    allowed = max(truth.length_slack_seconds, seconds * _LENGTH_SHARE)
+    allowed = max(truth.length_slack_seconds, seconds * _LENGTH_SHARE, heard.tolerance_seconds)
     if abs(heard.duration_seconds - seconds) > allowed:
         return f"{heard.duration_seconds:.2f} s long, but it has {seconds:.2f} s"
     planned = sum(excerpt.seconds for excerpt in plan.excerpts(heard.duration_seconds))
@@ -119,6 +119,7 @@ def _has_silence(reference_T: Samples) -> bool:
 def _find_wrong_place(heard: Listened[Waveform], truth: Truth) -> str:
     reference_T = truth.reference
     whole = loudness(reference_T)
+    slack_seconds = max(truth.slack_seconds, heard.tolerance_seconds)
     found = 0
     for window in heard.windows:
         heard_T = to_reference(window.samples, window.sample_rate_hz)
@@ -126,7 +127,7 @@ def _find_wrong_place(heard: Listened[Waveform], truth: Truth) -> str:
         for start in range(0, max(1, len(heard_T) - step // 2), step):
             piece_T = heard_T[start : start + step]
             said_seconds = window.start_seconds + start / REFERENCE_HZ
-            why, recognised = _find_wrong_piece(piece_T, said_seconds, reference_T, whole, truth.slack_seconds)
+            why, recognised = _find_wrong_piece(piece_T, said_seconds, reference_T, whole, slack_seconds)
             if why:
                 return why
             found += recognised

@@ -56,7 +56,7 @@ def heard(shift_seconds: float = 0.0, gain: float = 1.0, damage: str | None = No
             window_T = np.ascontiguousarray(wave_T[first : first + round(seconds * RATE_HZ)], np.float32)
             windows.append(Waveform(window_T, RATE_HZ, max(0.0, start_seconds + shift_seconds)))
         total = sum(window.duration_seconds for window in windows)
-        answers.append(Listened(tuple(windows), SECONDS, total, "soundfile", damage))
+        answers.append(Listened(tuple(windows), SECONDS, 0.0, total, 22050.0, "soundfile", damage))
     return tuple(answers)
 
 
