@@ -27,6 +27,12 @@ _PREROLL_SECONDS: Final = 1.0
 _LONGEST_STEP_SECONDS: Final = 5.0
 """A larger gap between the timestamps of two packets means damage, or two files joined together."""
 
+_LONG_STEP: Final = 8.0
+"""A packet that claims to last longer than any before it by more than this factor does not. Those of Vorbis differ by
+up to 8, if the encoder's choice of blocks is unusual."""
+
+_LONGEST_FRAME_SECONDS: Final = 1.0
+
 _CONTAINERS: Final = (
     "aac,ac3,eac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,dtshd,flac,flv,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,"
     "oma,ogg,qoa,rm,shn,tak,truehd,tta,voc,w64,wav,wv,xwma"
@@ -197,6 +203,8 @@ def _walk(container: Any, stream: Any) -> tuple[float, int | None]:
         for packet, place in _packets(container, stream):
             place_seconds = place
             if packet.size:
+                # The file may end inside the next packet, and then no empty one follows this.
+                place_seconds += min((packet.duration or 0) * float(stream.time_base), _LONGEST_FRAME_SECONDS)
                 last_position = packet.pos
                 states_length = states_length or bool(packet.duration)
                 last.append((packet, place))
@@ -228,7 +236,7 @@ def _end_seconds(stream: Any, last: Sequence[tuple[Any, float]]) -> float:
 def _packets(container: Any, stream: Any) -> Iterator[tuple[Any, float]]:
     """Yield packets with their places in seconds; the last packet is empty and flushes the decoder."""
     tick_seconds = float(stream.time_base)
-    place_seconds = step_seconds = 0.0
+    place_seconds = step_seconds = usual_seconds = 0.0
     last_pts: int | None = None
     for packet in container.demux(stream):
         if packet.size == 0:
@@ -239,6 +247,10 @@ def _packets(container: Any, stream: Any) -> Iterator[tuple[Any, float]]:
             place_seconds += moved_seconds if 0 <= moved_seconds <= _LONGEST_STEP_SECONDS else step_seconds
         last_pts = last_pts if packet.pts is None else packet.pts
         step_seconds = min((packet.duration or 0) * tick_seconds, _LONGEST_STEP_SECONDS)
+        if usual_seconds and step_seconds > _LONG_STEP * usual_seconds:
+            # A position that lies, not a long packet.
+            step_seconds = usual_seconds
+        usual_seconds = max(usual_seconds, step_seconds)
         yield packet, place_seconds
 
 

@@ -19,6 +19,9 @@ CANCELLED_POWER: Final = 0.01
 EMPTY_POWER: Final = 1e-4
 """A channel with less than this share (-40 dB) of the power of the other is empty: mono in one of two channels."""
 
+PIECE_SAMPLES: Final = 1 << 15
+"""Samples that are looked at together. A song may be out of phase in its second half only."""
+
 _WEIGHTS: Final = {
     **dict.fromkeys(("FL", "FR", "L", "R", "DL", "DR"), 0.5),
     **dict.fromkeys(("FC", "C"), 0.5**0.5),
@@ -84,15 +87,10 @@ class Mixer:
         left_T = self._left_T[: self._filled]
         if silence:
             left_T -= np.float32(silence)
-        with np.errstate(over="ignore", invalid="ignore"):
-            mixed, left = _power(mono_T), _power(left_T)
-            # Power of the right channel, from that of the mean, of the left one, and of their product.
-            right = 4 * mixed + left - 4 * _product(mono_T, left_T)
-            strongest = max(left, right)
-            lost = mixed < CANCELLED_POWER * strongest or min(left, right) < EMPTY_POWER * strongest
-            if not lost or not np.isfinite(strongest):
-                return mono_T
-            return left_T if left >= right else 2 * mono_T - left_T
+        for first in range(0, self._filled, PIECE_SAMPLES):
+            part = slice(first, first + PIECE_SAMPLES)
+            _restore(mono_T[part], left_T[part])
+        return mono_T
 
 
 def _weigh(channels: int, names: Sequence[str]) -> list[float]:
@@ -103,9 +101,13 @@ def _weigh(channels: int, names: Sequence[str]) -> list[float]:
     return [weight / sum(weights) for weight in weights]
 
 
-def _power(wave_T: NDArray[np.float32]) -> float:
-    return float(np.dot(wave_T, wave_T))
-
-
-def _product(first_T: NDArray[np.float32], second_T: NDArray[np.float32]) -> float:
-    return float(np.dot(first_T, second_T))
+def _restore(mono_T: NDArray[np.float32], left_T: NDArray[np.float32]) -> None:
+    """Replace the mean of two channels by the stronger of them, in place, if the mean lost it."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        mixed, left = float(np.dot(mono_T, mono_T)), float(np.dot(left_T, left_T))
+        # Power of the right channel, from that of the mean, of the left one, and of their product.
+        right = 4 * mixed + left - 4 * float(np.dot(mono_T, left_T))
+        strongest = max(left, right)
+        lost = mixed < CANCELLED_POWER * strongest or min(left, right) < EMPTY_POWER * strongest
+        if lost and np.isfinite(strongest):
+            mono_T[:] = left_T if left >= right else 2 * mono_T - left_T

@@ -11,6 +11,7 @@ from typing import Final
 from mgc.audio.decoders.counted import Frames, Run, find_frames
 from mgc.audio.decoders.stream import SLACK_SECONDS, Fault
 from mgc.audio.parts import flac, ogg, riff
+from mgc.audio.parts.adts import walk_adts
 from mgc.audio.probe import Probe
 from mgc.audio.source import ByteRange, Held, Scanner, Source, take
 from mgc.errors import ErrorKind
@@ -28,6 +29,11 @@ _STEADY_FRAMES: Final = 40
 _FLAC_BEGINS: Final = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
 _FLAC_SEARCHED: Final = 8
 _MOST_BOXES: Final = 1 << 17
+_BOXES: Final = frozenset(
+    b"ftyp moov mdat free skip wide moof mfra sidx ssix styp uuid meta pnot udta prft emsg pdin bloc PICT".split()
+)
+_MOST_CHUNKS: Final = 512
+_UNKNOWN: Final = 0xFFFFFFFF
 
 
 @dataclass(frozen=True)
@@ -71,8 +77,17 @@ def divide(source: Source, facts: Probe) -> Division:
         return _divide_flac(source, audio)
     if facts.container in ("wav", "aiff"):
         return _divide_forms(source, audio, facts.bit_rate_bps)
-    faults = _judge_boxes(source, audio) if facts.container == "mp4" else []
-    return Division([Part(_whole(source, audio))], faults)
+    if facts.container == "aac":
+        return _divide_adts(source, audio)
+    if facts.container == "au":
+        return _divide_au(source, audio, facts.bit_rate_bps)
+    faults = []
+    if facts.container == "mp4":
+        faults = _judge_boxes(source, audio)
+    elif facts.container == "caf":
+        faults = _judge_caf(source, audio, facts.bit_rate_bps)
+    announced_seconds = facts.duration_seconds if facts.duration_is == "announced" else None
+    return Division([Part(_whole(source, audio), announced_seconds=announced_seconds)], faults)
 
 
 def _whole(source: Source, audio: ByteRange) -> Source:
@@ -129,6 +144,61 @@ def _begins_tag(source: Source, gap: ByteRange) -> bool:
 def _rubbish(start: int, stop: int) -> Fault:
     text = f"rubbish: the {stop - start} bytes behind the audio, from byte {start} on, are none"
     return Fault(ErrorKind.CORRUPT_STREAM, text, start)
+
+
+def _divide_adts(source: Source, audio: ByteRange) -> Division:
+    found = walk_adts(source, audio)
+    if not found.runs:
+        return Division([Part(_whole(source, audio))])
+    parts = [Part(_whole(source, run)) for run in found.runs]
+    end = found.runs[-1].stop
+    if found.cut_at is not None:
+        text = f"truncated: the file ends inside the frame at byte {found.cut_at}"
+        return Division(parts, [Fault(ErrorKind.TRUNCATED, text, found.cut_at)])
+    return Division(parts, [_rubbish(end, audio.stop)] if audio.stop - end > RUBBISH_BYTES else [])
+
+
+def _divide_au(source: Source, audio: ByteRange, bit_rate_bps: int | None) -> Division:
+    """Return the sound of an AU file up to its end, whatever its header says of its length."""
+    (head,) = source.read([ByteRange(audio.start, min(audio.stop, audio.start + 24))])
+    if len(head) < 24:
+        return Division([Part(_whole(source, audio))])
+    order = "<" if head.startswith(b"dns.") else ">"
+    offset, size = struct.unpack_from(order + "II", head, 4)
+    there = audio.stop - audio.start - offset
+    if size in (_UNKNOWN, there) or there <= 0:
+        return Division([Part(_whole(source, audio))])
+    open_end = take(
+        source, ByteRange(audio.start, audio.start + 8), b"\xff" * 4, ByteRange(audio.start + 12, audio.stop)
+    )
+    return Division([Part(open_end)], [_differing(size, there, bit_rate_bps, audio.stop)])
+
+
+def _differing(announced_bytes: int, there_bytes: int, bit_rate_bps: int | None, stop: int) -> Fault:
+    """Return a fault for a header that announces more or less sound than there is."""
+    text = f"header announces {announced_bytes} bytes of sound, {there_bytes} are there"
+    if bit_rate_bps:
+        seconds = [8 * count / bit_rate_bps for count in (announced_bytes, there_bytes)]
+        text = f"header announces {seconds[0]:.1f} s, {seconds[1]:.1f} s are there"
+    if announced_bytes > there_bytes:
+        return Fault(ErrorKind.TRUNCATED, f"truncated: {text}", stop)
+    return Fault(ErrorKind.CORRUPT_STREAM, text)
+
+
+def _judge_caf(source: Source, audio: ByteRange, bit_rate_bps: int | None) -> list[Fault]:
+    """Return a fault if the sound of a CAF file reaches beyond its end."""
+    place = audio.start + 8
+    for _ in range(_MOST_CHUNKS):
+        if place + 12 > audio.stop:
+            break
+        (head,) = source.read([ByteRange(place, place + 12)])
+        name, size = struct.unpack(">4sq", head)
+        if name == b"data" and size > audio.stop - place - 12:
+            return [_differing(size, audio.stop - place - 12, bit_rate_bps, audio.stop)]
+        if size < 0:
+            break
+        place += 12 + size
+    return []
 
 
 def _divide_ogg(source: Source, audio: ByteRange) -> Division:
@@ -221,11 +291,7 @@ def _divide_forms(source: Source, audio: ByteRange, bit_rate_bps: int | None) ->
     there_bytes, announced_bytes = last.sound.size_bytes, last.announced_bytes
     faults = []
     if announced_bytes is not None and announced_bytes > there_bytes:
-        text = f"truncated: header announces {announced_bytes} bytes of sound, {there_bytes} are there"
-        if bit_rate_bps:
-            seconds = [8 * count / bit_rate_bps for count in (announced_bytes, there_bytes)]
-            text = f"truncated: header announces {seconds[0]:.1f} s, {seconds[1]:.1f} s are there"
-        faults.append(Fault(ErrorKind.TRUNCATED, text, audio.stop))
+        faults.append(_differing(announced_bytes, there_bytes, bit_rate_bps, audio.stop))
     elif audio.stop - last.stop > RUBBISH_BYTES:
         faults.append(_rubbish(last.stop, audio.stop))
     return Division(parts, faults)
@@ -245,10 +311,12 @@ def _judge_boxes(source: Source, audio: ByteRange) -> list[Fault]:
         if place + 16 > audio.stop:
             break
         (head,) = source.read([ByteRange(place, place + 16)])
-        size, _, wide = struct.unpack(">I4sQ", head)
+        size, name, wide = struct.unpack(">I4sQ", head)
         size = wide if size == 1 else size
         if size < 8:
             break
+        if name not in _BOXES:
+            return [_rubbish(place, audio.stop)] if place else []
         if place + size > audio.stop:
             text = f"truncated: {place + size - audio.stop} bytes are missing at the end"
             return [Fault(ErrorKind.TRUNCATED, text, audio.stop)]

@@ -18,7 +18,7 @@ _BEGINS, _ENDS = 0x02, 0x04
 
 _OPUS_PACKET: Final = 5760
 _FLAC_PACKET: Final = 65535
-"""Most samples of a packet of Opus (120 ms at 48 kHz) and of FLAC."""
+"""Most samples of a packet of Opus (120 ms at 48 kHz), and of FLAC where the stream's header does not say."""
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Link:
         elif packet.startswith(b"OpusHead"):
             self.longest_packet = _OPUS_PACKET
         elif packet.startswith(b"\x7fFLAC"):
-            self.longest_packet = _FLAC_PACKET
+            self.longest_packet = int.from_bytes(packet[19:21], "big") or _FLAC_PACKET
         elif not packet.startswith(b"Speex   "):
             return
         self.serial = serial

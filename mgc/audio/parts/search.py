@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 from mgc.audio.mpeg import LONGEST_FRAME, synchronize
+from mgc.audio.parts.adts import find_adts
 from mgc.audio.parts.flac import first_frames
 from mgc.audio.source import ByteRange, Scanner, Source
 
@@ -17,7 +18,7 @@ _BEGINNINGS: Final = re.compile(
 """First bytes of a container. Each is long enough not to occur by chance."""
 
 _IN_A_ROW: Final = 5
-"""Frames of MPEG audio or AAC that must follow one another; fewer occur by chance in pictures."""
+"""Frames of MPEG audio that must follow one another; fewer occur by chance in pictures."""
 
 _OVERLAP_BYTES: Final = (_IN_A_ROW + 1) * 8192
 """Bytes that two searched blocks share, so that frames on their border are found."""
@@ -42,7 +43,7 @@ def _find_in(data: bytes, at: int) -> int | None:
     limit = len(data) if container is None else container.start()
     places = [
         synchronize(data[: limit + _IN_A_ROW * LONGEST_FRAME], at, in_a_row=_IN_A_ROW),
-        _find_adts(data, at, limit),
+        find_adts(data, at, limit),
         None if container is None else container.start(),
     ]
     return min((place for place in places if place is not None), default=None)
@@ -53,25 +54,3 @@ def find_bare_flac(source: Source) -> int | None:
     (head,) = source.read([ByteRange(0, min(source.size_bytes, 1 << 20))])
     found = first_frames(head)
     return None if found is None else found[0]
-
-
-def _find_adts(data: bytes, at: int, limit: int) -> int | None:
-    """Return the first place at which frames of AAC (ISO/IEC 13818-7, 6.2) follow one another."""
-    place = data.find(b"\xff", at, limit)
-    while place >= 0:
-        following, count = place, 0
-        while count < _IN_A_ROW and (size := _adts_bytes(data, following)):
-            following, count = following + size, count + 1
-        if count == _IN_A_ROW:
-            return place
-        place = data.find(b"\xff", place + 1, limit)
-    return None
-
-
-def _adts_bytes(data: bytes, at: int) -> int:
-    """Return the length of the AAC frame that begins here; 0 if there is none."""
-    head = data[at : at + 7]
-    if len(head) < 7 or head[0] != 0xFF or head[1] & 0xF6 != 0xF0 or head[2] >> 2 & 15 > 12:
-        return 0
-    size = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
-    return size if size > 7 else 0
