@@ -62,7 +62,7 @@ def _nan(rng: Generator) -> Generated:
 
 def _empty_frames(rng: Generator) -> Generated:
     """MPEG frames of zeros behind their headers: no scale factors, no samples."""
-    header, size = pick(rng, ((b"\xff\xfb\x90\x64", 417), (b"\xff\xfb\x92\x64", 418), (b"\xff\xf3\x40\xc4", 208)))
+    header, size = pick(rng, ((b"\xff\xfb\x90\x64", 417), (b"\xff\xfb\x92\x64", 418), (b"\xff\xf3\x80\xc4", 208)))
     count = int(rng.integers(200, 800))
     data = header.ljust(size, b"\0") * count
     return Generated(data, ".mp3", "empty MPEG frames", f"{count} frames", Truth(silence(10.0), errors=_SILENT))
