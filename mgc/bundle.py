@@ -202,6 +202,7 @@ class Bundle:
             heard.seconds,
             heard.decoder,
             heard.damage,
+            heard.bandwidth_hz,
         )
 
     def save(self, directory: str | Path) -> str:

@@ -47,6 +47,7 @@ class Listened(Generic[Use]):
         seconds: total length of the windows.
         decoder: name of the decoder that gave the samples.
         damage: fault of the file in a few words, or None.
+        bandwidth_hz: largest of the windows' bandwidths, see `mgc.audio.bandwidth`; None if it was not measured.
     """
 
     windows: tuple[Use, ...]
@@ -54,6 +55,7 @@ class Listened(Generic[Use]):
     seconds: float
     decoder: DecoderName
     damage: str | None = None
+    bandwidth_hz: float | None = None
 
 
 def listen(

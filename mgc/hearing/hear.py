@@ -38,6 +38,7 @@ class Hear:
             "clip_starts": np.concatenate([part.start_seconds for part in clips]).tolist(),
             "duration_seconds": heard.duration_seconds,
             "seconds_listened": heard.seconds,
+            "bandwidth_hz": np.nan if heard.bandwidth_hz is None else heard.bandwidth_hz,
             "decoder": heard.decoder,
             "damage": heard.damage,
         }

@@ -61,6 +61,7 @@ def labels_rows(batch: dict[str, np.ndarray], lineage: Lineage, labeled_at: date
         "duration_seconds": batch["duration_seconds"],
         "decoder": batch["decoder"],
         "seconds_listened": batch["seconds_listened"],
+        "bandwidth_hz": batch["bandwidth_hz"],
         "error_kind": batch["error_kind"],
         "error_message": batch["error_message"],
         "error_offset": batch["error_offset"],

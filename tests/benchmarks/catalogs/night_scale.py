@@ -67,6 +67,7 @@ _LABELS = f"""
         CASE WHEN status = 'labeled' THEN duration_seconds END AS duration_seconds,
         CASE WHEN status = 'labeled' THEN 'libsndfile' END AS decoder,
         CASE WHEN status = 'labeled' THEN least(duration_seconds, 90.0) END AS seconds_listened,
+        CASE WHEN status = 'labeled' THEN 15000.0 + hash(i, 8) % 5000 END AS bandwidth_hz,
         CASE WHEN status = 'quarantined' THEN 'corrupt_stream' END AS error_kind,
         CASE WHEN status = 'quarantined' THEN 'no frame after byte ' || i || ' of the stream' END AS error_message,
         CASE WHEN status = 'quarantined' THEN i END AS error_offset,

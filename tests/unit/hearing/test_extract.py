@@ -76,6 +76,8 @@ def test_rows_stay_in_order_and_a_bad_file_costs_its_own_row_only() -> None:
     np.testing.assert_allclose(made["seconds_listened"][[0, 2, 6]], [4.0, 8.0, 1.0], atol=0.1)
     assert np.isnan(made["duration_seconds"][[1, 3, 4, 5]]).all()
     assert np.isnan(made["seconds_listened"][[1, 3, 4, 5]]).all()
+    assert made["bandwidth_hz"].dtype == np.float64
+    assert np.isnan(made["bandwidth_hz"][[1, 3, 4, 5]]).all()
     assert made["decoder"].tolist() == ["soundfile", None, "soundfile", None, None, None, "soundfile"]
     assert made["damage"].tolist() == [None] * 7
     for clips, count in zip(made["clips"], made["clip_count"], strict=True):
