@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
+from mgc.audio.decode import MIN_SECONDS
 from mgc.audio.excerpts import ListeningPlan
 from mgc.configuration import STRICT, JsonObject, to_json
 from mgc.datasets.protocols import GivenSplits, ProtocolConfig, check_protocol
@@ -43,6 +44,8 @@ class Experiment:
         model: network.
         training: configuration of the training.
         protocol: division of the rows into those that train, choose the epoch and are scored.
+        min_seconds: length of the shortest recording that the model labels; shorter ones are `too_short`. Features are
+            computed for all recordings that can be heard.
         deviations: points where the recipe differs from its paper, or fills in what the paper leaves open.
     """
 
@@ -53,6 +56,7 @@ class Experiment:
     training: TrainingConfig
     scaling: ScalingConfig = Field(default_factory=ScalingConfig)
     protocol: ProtocolConfig = GivenSplits()
+    min_seconds: float = Field(default=MIN_SECONDS, ge=MIN_SECONDS, le=600.0)
     deviations: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -82,7 +86,7 @@ class Experiment:
 
     @property
     def hearing(self) -> Hearing:
-        """What to hear of a recording."""
+        """What to hear of a recording to compute its features. A bundle hears less, see `mgc.bundle.Bundle.hearing`."""
         return Hearing(to_json(self.front_end), self.listening)
 
     def to_json(self) -> JsonObject:

@@ -64,6 +64,7 @@ def listen(
     use: Callable[[Waveform], Use],
     track_id: str = "",
     decoders: Sequence[Decoder] = CASCADE,
+    min_seconds: float = MIN_SECONDS,
 ) -> Listened[Use]:
     """Decode the planned windows of a track, one after the other, and use each of them.
 
@@ -84,15 +85,18 @@ def listen(
             starts over.
         track_id: seed of a plan with random windows.
         decoders: decoders in the order in which they are tried.
+        min_seconds: length of the shortest track to accept, at least 0.5 s. As much must be decoded, or one window if
+            that is shorter.
 
     Raises:
         AudioError: `empty` (no bytes), `not_audio`, `unsupported_codec`, `truncated`, `corrupt_stream`, or `too_short`
-            (less than 0.5 s of audio).
+            (less than 0.5 s of audio, or less than `min_seconds`).
     """
     if isinstance(recording, Cuts):
         attempt = libsndfile.listen_to_cuts(recording, use)
         if attempt.seconds < MIN_SECONDS:
             raise AudioError(attempt.kind, f"{attempt.fault or 'nothing'}; {attempt.seconds:.2f} s can be decoded")
+        _require(attempt, plan, min_seconds)
         damage = "; ".join(part for part in (recording.damage, attempt.damage) if part) or None
         return _listened(attempt, damage)
     if not recording:
@@ -106,7 +110,26 @@ def listen(
             best = found if found.seconds >= MIN_SECONDS else best
     if best.seconds < MIN_SECONDS:
         raise _make_error(recording, best)
+    _require(best, plan, min_seconds)
     return _listened(best, best.damage)
+
+
+def _require(attempt: Attempt[Use], plan: ListeningPlan, min_seconds: float) -> None:
+    """Raise AudioError if a track is shorter than `min_seconds`, or too little of it could be decoded.
+
+    Lengths are compared as the message shows them, so that it does not matter how samples are rounded.
+    """
+    length_seconds = max(attempt.duration_seconds, attempt.seconds)
+    if round(attempt.seconds, 2) < min(min_seconds, plan.window_seconds):
+        length_seconds = attempt.seconds
+    if round(length_seconds, 2) >= min_seconds:
+        return
+    needed = f"at least {min_seconds:g} s are needed"
+    if attempt.fault is None or max(attempt.announced_seconds or 0.0, attempt.duration_seconds) < min_seconds:
+        raise AudioError(ErrorKind.TOO_SHORT, f"{length_seconds:.2f} s of audio; {needed}")
+    raise AudioError(
+        attempt.kind, f"{attempt.fault}; {length_seconds:.2f} s can be decoded, {needed}", attempt.offset_bytes
+    )
 
 
 def _cascade(

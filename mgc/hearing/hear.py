@@ -18,11 +18,12 @@ class Hear:
         self._front_end = build_front_end(read_front_end(hearing.front_end))
         self._plan = hearing.plan
         self._decoders = hearing.decoders
+        self._min_seconds = hearing.min_seconds
 
     def __call__(self, recording: Recording, track_id: str) -> Track:
         """Return the values of the columns of `Extract` for one track."""
         try:
-            heard = listen(recording, self._plan, self._front_end, track_id, self._decoders)
+            heard = listen(recording, self._plan, self._front_end, track_id, self._decoders, self._min_seconds)
         except AudioError as error:
             return describe_failure(error)
         except MemoryError:

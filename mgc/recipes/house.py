@@ -16,6 +16,9 @@ from mgc.training.loop import TrainingConfig
 LISTENING = ListeningPlan(window_seconds=30.0, windows=3)
 """Three windows of 30 s spread over a track. A track that fits in one window is heard whole."""
 
+MIN_SECONDS = 3.0
+"""A shorter recording has no genre: the networks are trained on clips of 3 s, and on pictures of 30 s."""
+
 
 def house() -> Experiment:
     """Return the small CNN on 128-bin log-mel of three-second clips, whose logits are averaged."""
@@ -33,6 +36,7 @@ def house() -> Experiment:
             augment=AugmentConfig(roll_time=True, gain=0.1, mask_bins=0.1, mask_frames=0.1),
             precision="bf16",
         ),
+        min_seconds=MIN_SECONDS,
     )
 
 
@@ -52,6 +56,7 @@ def house_thumbnail() -> Experiment:
             augment=AugmentConfig(roll_time=True, shift_bins=2, gain=0.1, mask_bins=0.1, mask_frames=0.1),
             precision="bf16",
         ),
+        min_seconds=MIN_SECONDS,
     )
 
 

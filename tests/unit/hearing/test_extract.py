@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,14 @@ def test_rows_stay_in_order_and_a_bad_file_costs_its_own_row_only() -> None:
     for clips, count in zip(made["clips"], made["clip_count"], strict=True):
         assert (clips is None) == (count == 0)
         assert clips is None or len(clips) == count * 128 * 80
+
+
+def test_a_recording_shorter_than_asked_for_is_too_short() -> None:
+    asked = replace(hearing(ThumbnailConfig()), min_seconds=3.0)
+    made = Extract(asked)(batch_of([sound(2.9), sound(3.0)]))
+    assert made["error_kind"].tolist() == ["too_short", None]
+    assert made["error_message"][0] == "2.90 s of audio; at least 3 s are needed"
+    assert made["clip_count"].tolist() == [0, 1]
 
 
 def test_clips_are_those_of_the_front_end() -> None:
