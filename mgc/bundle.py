@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from mgc.audio.decode import MIN_SECONDS, listen
+from mgc.audio.decode import listen
 from mgc.audio.excerpts import ListeningPlan
 from mgc.audio.recording import Recording, record
 from mgc.audio.source import Held, OpenFile
@@ -50,6 +50,7 @@ from mgc.features.front_end import FrontEnd, build_front_end, features_id
 from mgc.features.normalization import Normalization
 from mgc.hearing.request import Hearing
 from mgc.labeling.adjust import PriorAdjustment
+from mgc.labeling.config import LabelingConfig
 from mgc.labeling.decide import decide
 from mgc.labeling.file_label import FileLabel
 from mgc.labeling.predict import Predict
@@ -114,8 +115,8 @@ class Bundle:
     def id(self) -> str:
         """Twelve hexadecimal digits of a hash of everything that determines the answers.
 
-        That is weights, network, front end, listening plan, normalization, taxonomy, adjustment and the length of the
-        shortest recording that it labels. Training configuration, training data, metrics and report do not change it.
+        That is weights, network, front end, listening plan, normalization, taxonomy, adjustment, and which recordings
+        it labels. Training configuration, training data, metrics and report do not change it.
         """
         experiment = self.experiment
         facts = {
@@ -129,9 +130,9 @@ class Bundle:
         if self.adjustment is not None:
             # Added only if present, so that bundles from before adjustments existed keep their ids.
             facts["adjustment"] = self.adjustment.to_json()
-        if experiment.min_seconds != MIN_SECONDS:
-            # Bundles from before this field answer as they did, and keep their ids.
-            facts["min_seconds"] = experiment.min_seconds
+        if experiment.labeling != LabelingConfig():
+            # Likewise: bundles from before this configuration answer as its defaults say.
+            facts["labeling"] = what_differs(experiment.labeling)
         return short_hash(facts)
 
     @property
@@ -142,7 +143,7 @@ class Bundle:
     @property
     def hearing(self) -> Hearing:
         """What to hear of a recording to label it."""
-        return replace(self.experiment.hearing, min_seconds=self.experiment.min_seconds)
+        return replace(self.experiment.hearing, min_seconds=self.experiment.labeling.min_seconds)
 
     def check_features(self, found: str, where: str) -> None:
         """Refuse features of another front end.
@@ -200,7 +201,7 @@ class Bundle:
         """
         plan = self.experiment.listening
         recording = record(Held(audio), plan) if isinstance(audio, bytes) else _record(Path(audio), plan)
-        heard = listen(recording, plan, self._front_end, min_seconds=self.experiment.min_seconds)
+        heard = listen(recording, plan, self._front_end, min_seconds=self.experiment.labeling.min_seconds)
         logits_CG = np.concatenate([self._predict.logits(clips.features) for clips in heard.windows])
         decision = decide(logits_CG, self.taxonomy.names, top_k)
         return FileLabel(

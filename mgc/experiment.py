@@ -10,7 +10,6 @@ from typing import Annotated, Any, Final, Self
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
-from mgc.audio.decode import MIN_SECONDS
 from mgc.audio.excerpts import ListeningPlan
 from mgc.configuration import STRICT, JsonObject, to_json
 from mgc.datasets.protocols import GivenSplits, ProtocolConfig, check_protocol
@@ -18,6 +17,7 @@ from mgc.errors import ConfigError
 from mgc.features.front_end import FrontEndConfig, build_front_end
 from mgc.features.normalization import ScalingConfig
 from mgc.hearing.request import Hearing
+from mgc.labeling.config import LabelingConfig
 from mgc.models.architecture import ModelConfig, check_input
 from mgc.training.loop import TrainingConfig
 
@@ -44,8 +44,7 @@ class Experiment:
         model: network.
         training: configuration of the training.
         protocol: division of the rows into those that train, choose the epoch and are scored.
-        min_seconds: length of the shortest recording that the model labels; shorter ones are `too_short`. Features are
-            computed for all recordings that can be heard.
+        labeling: choice of the recordings to label. Features are computed for all recordings that can be heard.
         deviations: points where the recipe differs from its paper, or fills in what the paper leaves open.
     """
 
@@ -56,7 +55,7 @@ class Experiment:
     training: TrainingConfig
     scaling: ScalingConfig = Field(default_factory=ScalingConfig)
     protocol: ProtocolConfig = GivenSplits()
-    min_seconds: float = Field(default=MIN_SECONDS, ge=MIN_SECONDS, le=600.0)
+    labeling: LabelingConfig = Field(default_factory=LabelingConfig)
     deviations: tuple[str, ...] = ()
 
     @model_validator(mode="after")
