@@ -49,7 +49,7 @@ class Guard:
             return []
         say(f"hearing {len(known)} canaries first")
         # The rows come from memory, so the request names no plan.
-        request = ListenRequest(None, tracks.num_rows, PLAN, bundle.experiment.hearing)
+        request = ListenRequest(None, tracks.num_rows, PLAN, bundle.hearing)
         try:
             answers = hear_canaries(request, tracks, bundle, Lineage(*ids, CANARY), profile)
             reason = refuse_canaries(known, answers)

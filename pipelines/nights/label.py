@@ -193,7 +193,7 @@ def _stage_all(night: Night, run: RunFolder, profile: Profile, until: datetime |
         uri = run.portion(missing)
         began = datetime.now(UTC)
         with watch_progress("labeling", "tracks", missing.num_rows) as progress:
-            request = ListenRequest(uri, missing.num_rows, PLAN, bundle.experiment.hearing, until=until)
+            request = ListenRequest(uri, missing.num_rows, PLAN, bundle.hearing, until=until)
             try:
                 stage_labels(request, bundle, lineage, run.staged_uri, profile, progress)
             except (RayError, MgcError):

@@ -306,7 +306,7 @@ def test_a_for_loop_gives_the_same_labels(trained: str, labelled: tuple[str, dic
     tracks, _ = open_tracks(Uri.parse(f"{trained}/catalog.parquet"))
     fetch, extract, predict = (
         Fetch(),
-        Extract(bundle.experiment.hearing),
+        Extract(bundle.hearing),
         bundle.predictor(),
     )
     for start in range(0, tracks.num_rows, 7):

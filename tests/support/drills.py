@@ -98,7 +98,7 @@ class Drill:
     HEAD = f"{'killed':<7} {'moment':<7} {'tracks':>6} {'staged':>9} {'twice':>6} {'submissions':>11} {'seconds':>8}"
 
 
-def make_music(store: ObjectStore, tracks: int, damaged: int = DAMAGED, seconds: float = 2.5) -> Music:
+def make_music(store: ObjectStore, tracks: int, damaged: int = DAMAGED, seconds: float = 3.5) -> Music:
     """So many short MP3s, each another stretch of one piece, a few of them damaged; and their catalog."""
     bucket = store.make_bucket()
     lasting = 60.0

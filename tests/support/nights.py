@@ -63,6 +63,8 @@ def heard(rows: pa.Table, plan: Plan, outcomes: dict[str, str] | None = None, at
         "top_k": objects(top(genre) if ok else None for genre, ok in zip(genres, labeled, strict=True)),
         "duration_seconds": np.where(labeled, 31.5, np.nan),
         "seconds_listened": np.where(labeled, 30.0, np.nan),
+        "tolerance_seconds": np.where(labeled, 0.0, np.nan),
+        "bandwidth_hz": np.where(labeled, 16000.0, np.nan),
         "decoder": objects("soundfile" if ok else None for ok in labeled),
         "damage": objects(None for _ in kinds),
         "error_kind": objects(None if ok else kind for ok, kind in zip(labeled, kinds, strict=True)),
