@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError
 
 from cluster.storage import s3
 from cluster.storage.boto_types import ObjectHead
-from cluster.storage.listing import etag
+from cluster.storage.listing.facts import etag
 from cluster.storage.uri import Uri
 from mgc.audio.source import ByteRange
 from mgc.errors import AudioError, ErrorKind

@@ -41,12 +41,12 @@ def plan(request: PlanRequest) -> Summary:
 
 def _plan_night(asked: NightRequest, request: PlanRequest) -> Summary:
     night = open_night(asked)
-    counts = describe_night(night)
+    counts, size_bytes = describe_night(night)
     if request.simulate is None:
         return Summary("dry_run", {**counts})
     past = past_runs(night.table, night.bundle.features_id, night.bundle.id)
     known = night.table.dataset().count_rows() if night.table.exists else 0
-    workload = workload_of(night.plan.todo.num_rows, int(counts["size_bytes"]), past, known)
+    workload = workload_of(night.plan.todo.num_rows, size_bytes, past, known)
     click.echo()
     return Summary("dry_run", {**counts, **_forecast(workload, request, night.bundle, past)})
 
