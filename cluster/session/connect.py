@@ -120,6 +120,7 @@ def _start(address: str | None, dashboard: bool, environment: Mapping[str, str])
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime)
             else:
                 local = laptop()
+                ray_internals.supply_token()
                 ray.init(
                     address="local",
                     num_cpus=int(local.logical_cpus),

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.storage import files
+from cluster.storage import files, s3
 from cluster.storage.listing.extensions import AUDIO_EXTENSIONS
 from cluster.storage.listing.facts import Survey
 from cluster.storage.selection import ALL, Selection
@@ -44,6 +44,9 @@ def index_source(request: CatalogRequest) -> Summary:
     notices = request.notices
     if metadata is not None:
         notices = (*notices, *(each for each in metadata.notices if each not in notices))
+    if request.out.is_remote:
+        # Without credentials the message names what was asked for, not a file in it.
+        s3.client(request.out)
     with _parts_folder(request, target) as parts:
         tables, survey = stream(source, parts, limit, selection)
         earlier = _open_earlier(target, source, survey) if limit is None else None

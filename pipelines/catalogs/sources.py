@@ -24,7 +24,7 @@ from cluster.tables.parquet import is_parquet
 from cluster.tables.roots import stated_roots
 from mgc import schema
 from mgc.errors import CatalogError
-from pipelines.catalogs.surveys import describe_nothing, describe_survey
+from pipelines.catalogs.surveys import describe_nothing, describe_survey, is_one_other_file
 from pipelines.command.job import say
 
 _ROWS_AT_ONCE: Final = 20_000
@@ -55,7 +55,8 @@ def list_source(
     Args:
         source: folder, file or `s3://` prefix.
         limit: number of audio files to take from the beginning.
-        may_be_empty: whether to return no rows where there is no audio file.
+        may_be_empty: whether to return no rows where there is no audio file. A SOURCE that is one other file is
+            refused all the same.
         selection: which of the files are wanted.
 
     Raises:
@@ -63,7 +64,9 @@ def list_source(
     """
     with tempfile.TemporaryDirectory(prefix="mgc-listing-") as folder:
         tables, survey = stream(source, Uri.parse(folder), limit, selection)
-        found = list(tables if may_be_empty else refuse_empty(tables, survey, source))
+        found = list(tables)
+    if not found and (not may_be_empty or is_one_other_file(source, survey)):
+        raise CatalogError(describe_nothing(source, survey))
     return pa.concat_tables([schema.CATALOG.empty_table(), *found]), survey
 
 

@@ -24,11 +24,16 @@ _TABLES: Final = frozenset({".csv", ".tsv", ".json", ".jsonl", ".xlsx", ".txt"})
 """Extensions of files that a person may take for a catalog."""
 
 
+def is_one_other_file(source: Uri, survey: Survey) -> bool:
+    """Return whether SOURCE is a single file that is no audio, as the listing without a track saw it."""
+    return survey.passed_over == {extension_of(source.name): 1}
+
+
 def describe_nothing(source: Uri, survey: Survey) -> str:
     """Return why there is no track: nothing is there, or only other files are."""
     found = "; ".join(["no audio file here", *describe_survey(survey)])
     kind = extension_of(source.name)
-    if survey.passed_over.total() == survey.passed_over.get(kind, 0) == 1 and kind in _TABLES:
+    if is_one_other_file(source, survey) and kind in _TABLES:
         return (
             f"{source}: this is a {kind} file; a catalog is a Parquet file, and SOURCE a folder, a file or an s3:// "
             f"prefix of music. Write a catalog with `mgc catalog SOURCE --metadata {source.name} --out CATALOG`."
