@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Self
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
+from cluster.storage import s3
 from cluster.storage.boto_types import S3Client
-from cluster.storage.failures import BAD_CREDENTIALS, error_code
+from cluster.storage.failures import error_code
 from mgc.audio.probe import probe
 from mgc.audio.source import Held
 from mgc.errors import AudioError
@@ -21,6 +22,12 @@ HEAD_BYTES: Final = 1 << 14
 
 LOOKS_AT_ONCE: Final = 16
 """Requests for first bytes at a time, of a whole listing."""
+
+_GONE: Final = frozenset({"NoSuchKey", "404", "InvalidRange", "416"})
+"""What the store says of an object that is gone, or empty, by now."""
+
+_REFUSED: Final = frozenset({"AccessDenied", "Forbidden", "403", "InvalidObjectState"})
+"""What it says of an object that these credentials may not read, or that is archived."""
 
 _TEXT: Final = frozenset(string.printable.encode())
 
@@ -84,12 +91,22 @@ class Looker:
 
     def _look(self, key: str) -> bool | None:
         try:
-            answer = self._client.get_object(Bucket=self._bucket, Key=key, Range=f"bytes=0-{HEAD_BYTES - 1}")
+            return begins_like_audio(self._head(key))
         except ClientError as error:
             code = error_code(error)
-            if code in ("NoSuchKey", "404", "InvalidRange", "416"):
-                return False  # It is gone, or empty, by now.
-            if code in ("AccessDenied", "Forbidden", "403", "InvalidObjectState") and code not in BAD_CREDENTIALS:
+            if code in _GONE:
+                return False
+            if code in _REFUSED:
                 return None
             raise
-        return begins_like_audio(answer["Body"].read())
+
+    def _head(self, key: str) -> bytes:
+        for left in reversed(range(s3.ATTEMPTS)):
+            answer = self._client.get_object(Bucket=self._bucket, Key=key, Range=f"bytes=0-{HEAD_BYTES - 1}")
+            try:
+                return answer["Body"].read()
+            except BotoCoreError:
+                # boto3 tries requests again, but not bodies that end early.
+                if not left:
+                    raise
+        raise AssertionError("the last round returns or raises")
