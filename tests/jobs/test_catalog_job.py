@@ -197,10 +197,10 @@ class TestJob:
         target = tmp_path / "c.parquet"
         for text in ("no JSON", "[]", '{"passed_over": {"x": -1}, "unreadable": [], "looked_at": 0}', "[" * 100_000):
             with pq.ParquetWriter(target, schema.CATALOG) as writer:
-                writer.write_table(tracks("a"))
+                writer.write_table(tracks("a", uri=["s3://m/a"]))
                 writer.add_key_value_metadata({"mgc_survey": text})
             with pytest.raises(CatalogError, match="mgc_survey"):
-                open_catalog(Uri.of_path(target), (Uri.parse("u"),))
+                open_catalog(Uri.of_path(target), (Uri.parse("s3://m"),))
 
     @pytest.mark.parametrize("name", ["tracks.csv", "tracks.tsv", "list.xlsx"])
     def test_a_table_of_another_kind_is_named(

@@ -139,7 +139,7 @@ class TestUnseen:
         assert {name: after[name] for name in ("shut/1", "shut/deep/2")} == {
             name: before[name] for name in ("shut/1", "shut/deep/2")
         }
-        assert not (plan.corrected.num_rows or planned(LabelsTable(uri), {"4": "1"}, unreadable=["shut"]).todo.num_rows)
+        assert planned(LabelsTable(uri), {"4": "1"}, unreadable=["shut"]).empty
 
     def test_are_removed_once_their_folder_is_read_and_they_are_gone(self, uri: Uri) -> None:
         night(uri, self.TRACKS)
