@@ -299,10 +299,8 @@ def make_plan(
     corrected = _not_in(recorrected, judged.todo).num_rows
     counts = PlanCounts(**judged.counts, pending=total - considered, corrected=corrected, unknown_overrides=unknown)
     snapshot = [considered, judged.snapshot]
-    options = dict(request.options)
-    if request.unreadable:
-        # They decide what is removed, and the rows of the catalog do not show them.
-        options["unreadable"] = sorted(request.unreadable)
+    # Unreadable places decide what is removed, and the rows of the catalog do not show them.
+    options = {**request.options, **({"unreadable": sorted(request.unreadable)} if request.unreadable else {})}
     key = short_hash([schema.FORMAT_VERSION, *snapshot, asked, policy.facts(), base, options])
     ids = (request.model_id, request.features_id)
     return Plan(judged.todo, judged.removed, counts, version, key, *ids, recorrected, policy, request.genres, base)

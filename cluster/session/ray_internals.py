@@ -171,9 +171,10 @@ def supply_token() -> None:
     if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
         return
     from ray._private.authentication.authentication_token_generator import generate_new_authentication_token
-    from ray._raylet import AuthenticationTokenLoader
+    from ray import _raylet
 
-    loader = AuthenticationTokenLoader.instance()
+    raylet: Any = _raylet
+    loader = raylet.AuthenticationTokenLoader.instance()
     if loader.has_token(ignore_auth_mode=True):
         return
     try:
