@@ -64,7 +64,7 @@ def read_overrides(uri: Uri, genres: Collection[str]) -> pa.Table:
 
 def _read(uri: Uri) -> pa.Table:
     types = dict.fromkeys((*OVERRIDES.names, *_ALSO), pa.string())
-    text = pa.csv.ConvertOptions(column_types=types, strings_can_be_null=True)
+    text = pa.csv.ConvertOptions(column_types=types, strings_can_be_null=True, null_values=[""])
     try:
         if is_parquet(uri):
             table = read_chosen(uri, lambda names: set(names) & set(types), _REMEDY, LabelsError)

@@ -17,6 +17,7 @@ import pyarrow.dataset as pads
 from cluster.labels.counts import PlanCounts
 from cluster.labels.overrides import OVERRIDES
 from cluster.labels.policy import Policy
+from cluster.storage.listing.facts import Unseen
 from cluster.tables.duckdb import open_duckdb
 from mgc import schema
 from mgc.configuration import short_hash
@@ -149,6 +150,8 @@ class PlanRequest:
         policy: what the night does beyond labelling new and changed tracks.
         at: present time, aware. Tracks that failed and have a later `next_try_at` wait.
         genres: genres that the bundle can answer; a staged row with another one does not count. () allows any.
+        unreadable: places that the catalog's listing could not read (`Survey.unreadable`). No track there counts as
+            removed.
     """
 
     model_id: str
@@ -158,6 +161,7 @@ class PlanRequest:
     policy: Policy = field(default_factory=Policy)
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
     genres: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -282,7 +286,8 @@ def make_plan(
             corrected_rows = "track_id IN (SELECT track_id FROM given)"
         query = _JUDGED.format(judged=_WITHOUT_HELD if holding else _ALL_COMPARED, corrected=corrected_rows)
         times = {"at": request.at.isoformat(), "latest": (request.at + LONGEST_WAIT).isoformat()}
-        judged = _judge(connection, query, asked | times, limit is None and policy.gone != "keep")
+        unseen = Unseen(request.unreadable)
+        judged = _judge(connection, query, asked | times, limit is None and policy.gone != "keep", unseen)
         if judged.rows != considered:
             raise LabelsError(
                 f"{where}: the labels table holds a track more than once, which no run of mgc leaves behind. Restore "
@@ -294,7 +299,9 @@ def make_plan(
     corrected = _not_in(recorrected, judged.todo).num_rows
     counts = PlanCounts(**judged.counts, pending=total - considered, corrected=corrected, unknown_overrides=unknown)
     snapshot = [considered, judged.snapshot]
-    key = short_hash([schema.FORMAT_VERSION, *snapshot, asked, policy.facts(), base, dict(request.options)])
+    # Unreadable places decide what is removed, and the rows of the catalog do not show them.
+    options = {**request.options, **({"unreadable": sorted(request.unreadable)} if request.unreadable else {})}
+    key = short_hash([schema.FORMAT_VERSION, *snapshot, asked, policy.facts(), base, options])
     ids = (request.model_id, request.features_id)
     return Plan(judged.todo, judged.removed, counts, version, key, *ids, recorrected, policy, request.genres, base)
 
@@ -317,8 +324,18 @@ def count_todo(todo: pa.Table) -> dict[str, int]:
     return dict.fromkeys(TODO, 0) | {each["values"]: each["counts"] for each in found}
 
 
-def _judge(connection: duckdb.DuckDBPyConnection, query: str, asked: Mapping[str, object], removing: bool) -> _Judged:
-    """Judge every track in one pass. Keep only rows that need work."""
+def _judge(
+    connection: duckdb.DuckDBPyConnection, query: str, asked: Mapping[str, object], removing: bool, unseen: Unseen
+) -> _Judged:
+    """Judge every track in one pass. Keep only rows that need work.
+
+    Args:
+        connection: connection with the tables of the query.
+        query: the night's query.
+        asked: its parameters.
+        removing: whether tracks that left the catalog count as removed.
+        unseen: which of them may still be there.
+    """
     verdicts = np.zeros(len(Verdict), np.int64)
     snapshot = np.uint64(0)
     todo: list[pa.RecordBatch] = []
@@ -331,15 +348,20 @@ def _judge(connection: duckdb.DuckDBPyConnection, query: str, asked: Mapping[str
         if planned.any():
             todo.append(batch.filter(pa.array(planned)))
         if removing and (verdict == Verdict.REMOVED).any():
-            removed.append(batch.filter(pa.array(verdict == Verdict.REMOVED)).select(["track_id"]))
+            gone = batch.filter(pa.array(verdict == Verdict.REMOVED)).select(["track_id"])
+            if unseen:
+                gone = gone.filter(pc.invert(pa.array(unseen.of(gone["track_id"].to_pylist()))))
+            removed.append(gone)
     unlisted = (Verdict.LONG_REMOVED, Verdict.HELD_REMOVED)
     counts = {each.reason: int(verdicts[each]) for each in Verdict if each not in unlisted}
     if removing:
         counts["held"] += int(verdicts[Verdict.HELD_REMOVED])
     else:
         counts["removed"] = 0
-    gone = pa.Table.from_batches(removed).cast(TRACK_ID).sort_by("track_id") if removed else TRACK_ID.empty_table()
-    return _Judged(_todo(todo), gone, counts, int(verdicts[: Verdict.REMOVED].sum()), int(snapshot))
+    left = pa.Table.from_batches(removed).cast(TRACK_ID).sort_by("track_id") if removed else TRACK_ID.empty_table()
+    counts["unseen"] = counts["removed"] - left.num_rows
+    counts["removed"] = left.num_rows
+    return _Judged(_todo(todo), left, counts, int(verdicts[: Verdict.REMOVED].sum()), int(snapshot))
 
 
 def _todo(batches: list[pa.RecordBatch]) -> pa.Table:

@@ -61,8 +61,8 @@ class Extract:
         Returns:
             The columns of the batch without `recording`, and: `clips` (bytes of a C-ordered array (clip_count, *shape)
             of the front end's dtype), `clip_count` (int32, 0 on error), `clip_starts` (list of float, seconds),
-            `duration_seconds`, `tolerance_seconds`, `seconds_listened` and `bandwidth_hz` (float64, NaN on error), `decoder`, `damage`,
-            `error_kind`, `error_message` (str), `error_offset` (int). A missing value is None.
+            `duration_seconds`, `tolerance_seconds`, `seconds_listened` and `bandwidth_hz` (float64, NaN on error),
+            `decoder`, `damage`, `error_kind`, `error_message` (str), `error_offset` (int). A missing value is None.
         """
         rows = len(batch["recording"])
         columns: dict[str, np.ndarray] = {name: np.full(rows, None, dtype=object) for name in _OBJECTS}

@@ -29,7 +29,7 @@ from cluster.labels.table import LabelsTable
 from cluster.session import ray_internals
 from cluster.session.local_cluster import LocalCluster, descendants, still_there
 from cluster.storage import files
-from cluster.storage.listing import etag
+from cluster.storage.listing.facts import etag
 from cluster.tables.catalog import write_catalog
 from mgc import schema
 from mgc.datasets.synthetic import SyntheticConfig, plan_corpus, render

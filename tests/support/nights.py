@@ -35,10 +35,14 @@ def catalog(tracks: dict[str, str], folder: str = "s3://music") -> pa.Table:
 
 
 def planned(table: LabelsTable, tracks: dict[str, str], model: str = MODEL, **options: Any) -> Plan:
-    """A plan; `limit`, `features`, `at` and `policy` are those of `PlanRequest`, other options go into its key."""
+    """A plan; `limit`, `features`, `at`, `policy` and `unreadable` are those of `PlanRequest`.
+
+    Other options go into its key.
+    """
     limit, features = options.pop("limit", None), options.pop("features", FEATURES)
     at, policy = options.pop("at", None) or datetime.now(UTC), options.pop("policy", None) or Policy()
-    return table.plan(catalog(tracks), PlanRequest(model, features, limit, options, policy, at))
+    unreadable = tuple(options.pop("unreadable", ()))
+    return table.plan(catalog(tracks), PlanRequest(model, features, limit, options, policy, at, unreadable=unreadable))
 
 
 def heard(rows: pa.Table, plan: Plan, outcomes: dict[str, str] | None = None, at: datetime = NOW) -> pa.Table:
