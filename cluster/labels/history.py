@@ -26,9 +26,9 @@ import pyarrow.fs
 from deltalake import CommitProperties, Transaction
 from deltalake.exceptions import DeltaError
 
-from cluster.labels.holds import drop_hold, find_undone, write_hold
-from cluster.labels.table import APPLICATION, LabelsTable
-from cluster.labels.table import RUN as RUN_FACTS
+from cluster.labels.beside.holds import confirm_hold, drop_hold, find_undone, settle_holds, write_hold
+from cluster.labels.log import APPLICATION, ATTEMPT, ROLLBACK_FACTS, RUN_FACTS, RUN_ID, VACUUM_FACTS, version_of
+from cluster.labels.table import LabelsTable
 from cluster.storage.conditional_put import require_conditional_put
 from cluster.storage.failures import explain, redact
 from cluster.storage.uri import Uri
@@ -37,10 +37,6 @@ from mgc.errors import LabelsError, MgcError, StorageError
 RUN: Final = "label run"
 ROLLBACK: Final = "rollback"
 VACUUM: Final = "vacuum"
-
-ATTEMPT: Final = "mgc.attempt"
-_ROLLBACK: Final = "mgc.rollback"
-VACUUM_FACTS: Final = "mgc.vacuum"
 
 _SAME_ROWS: Final = ("VACUUM", "OPTIMIZE", "SET ", "UNSET ", "ADD ", "DROP ", "FSCK", "CHANGE ")
 """Prefixes of the names of Delta's operations that do not change rows."""
@@ -149,7 +145,7 @@ def rollback(uri: Uri, version: int, log: Sequence[Commit], dry_run: bool = Fals
     """Make the table equal to an earlier version, by a new commit. Returns the version of that commit.
 
     This rewrites no data. A label run planned before the rollback is refused at its commit. The next run plans against
-    the restored table, and leaves out what the rollback undid (`cluster.labels.holds`).
+    the restored table, and leaves out what the rollback undid (`cluster.labels.beside.holds`).
 
     Args:
         uri: folder of the labels table.
@@ -176,11 +172,12 @@ def rollback(uri: Uri, version: int, log: Sequence[Commit], dry_run: bool = Fals
         return table.version
     require_conditional_put(uri)
     attempt = uuid.uuid4().hex
+    settle_holds(uri, table.delta.history)
     undone = find_undone(table.dataset(), restored.dataset())
     write_hold(uri, table.version + 1, attempt, undone)
     facts = {"to": version, "held": pc.sum(pc.invert(undone["restored"])).as_py() or 0}
     properties = CommitProperties(
-        custom_metadata={_ROLLBACK: json.dumps(facts), ATTEMPT: attempt},
+        custom_metadata={ROLLBACK_FACTS: json.dumps(facts), ATTEMPT: attempt},
         app_transactions=[Transaction(APPLICATION, table.version + 1)],
         max_commit_retries=0,
     )
@@ -193,8 +190,10 @@ def rollback(uri: Uri, version: int, log: Sequence[Commit], dry_run: bool = Fals
     except StorageError as error:
         failure = error
     # The store's answer may have been lost, or another commit may have replaced ours.
-    made = version_of(uri, attempt)
+    made = made_by(uri, attempt)
     if made is not None:
+        # If this is killed first, the attempt in the log says as much, and a later commit moves the file.
+        confirm_hold(uri, table.version + 1, attempt)
         return made
     drop_hold(uri, table.version + 1, attempt)
     raise failure or _overtaken(uri, ROLLBACK)
@@ -217,17 +216,17 @@ def _commit(entry: Mapping[str, object]) -> Commit:
         return replace(plain, what=VACUUM, counts=counts, target=oldest if isinstance(oldest, int) else None)
     if operation == "RESTORE":
         target = str(_mapping(entry.get("operationParameters")).get("version"))
-        held = _mapping(entry.get(_ROLLBACK)).get("held")
+        held = _mapping(entry.get(ROLLBACK_FACTS)).get("held")
         counts = {"held": held} if isinstance(held, int) else plain.counts
         return replace(plain, what=ROLLBACK, counts=counts, target=int(target) if target.isdecimal() else None)
-    if "mgc.run_id" not in entry:
+    if RUN_ID not in entry:
         return plain
     run = _mapping(entry.get(RUN_FACTS))
     counts = {name: value for name, value in _mapping(run.get("counts")).items() if isinstance(value, int)}
     return replace(
         plain,
         what=RUN,
-        run_id=str(entry["mgc.run_id"]),
+        run_id=str(entry[RUN_ID]),
         status=str(run.get("status") or ""),
         counts=counts or plain.counts,
         model_id=str(run.get("model_id") or ""),
@@ -268,11 +267,10 @@ def files_there(uri: Uri) -> dict[str, pyarrow.fs.FileInfo]:
     return {info.base_name: info for info in infos if info.is_file}
 
 
-def version_of(uri: Uri, attempt: str) -> int | None:
+def made_by(uri: Uri, attempt: str) -> int | None:
     """Return the version that an attempt to commit made, or None if it made none."""
     with explain(uri, "read the history of"):
-        history = LabelsTable(uri).delta.history(50)
-    return next((int(entry["version"]) for entry in history if entry.get(ATTEMPT) == attempt), None)
+        return version_of(LabelsTable(uri).delta, attempt)
 
 
 def _overtaken(uri: Uri, what: str) -> LabelsError:

@@ -36,8 +36,8 @@ PLAN: Final = pa.schema(
 class Verdict(IntEnum):
     """Verdict of the night's query on a track. Tracks from `NEW` to `RETRY` are labelled.
 
-    `HELD` and `HELD_REMOVED` are tracks whose change a rollback undid (`cluster.labels.holds`). The run leaves them
-    alone.
+    `HELD` and `HELD_REMOVED` are tracks whose change a rollback undid (`cluster.labels.beside.holds`). The run leaves
+    them alone.
 
     The numbers are used in the text of the query and as indices of an array. They are never stored.
     """
@@ -249,7 +249,7 @@ def make_plan(
         version: version of the labels table.
         base: number of its last run or rollback, see `LabelsTable.base`.
         request: what the plan is made for.
-        held: rows of `cluster.labels.holds.HELD`, which the plan leaves out; None for no rows.
+        held: rows of `cluster.labels.beside.holds.HELD`, which the plan leaves out; None for no rows.
 
     Raises:
         LabelsError: the labels hold a track more than once.

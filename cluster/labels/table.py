@@ -25,7 +25,6 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Final
 
 import duckdb
 import pyarrow as pa
@@ -33,13 +32,14 @@ import pyarrow.dataset as pads
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
+from cluster.labels.beside.holds import list_holds, read_holds, release_holds, settle_holds
+from cluster.labels.beside.run_folder import RunFolder
 from cluster.labels.counts import CommittedRun, RunCounts
-from cluster.labels.holds import list_holds, read_holds, release_holds
+from cluster.labels.log import APPLICATION, ATTEMPT, RESUMED, RUN_FACTS, RUN_ID, version_of
 from cluster.labels.overrides import OVERRIDES, corrections_in
 from cluster.labels.plan import Plan, PlanRequest, make_plan
 from cluster.labels.policy import Policy
 from cluster.labels.rows import FIND_KEPT, Rows, check_format, rows_of
-from cluster.labels.run_folder import RunFolder
 from cluster.storage import files
 from cluster.storage.conditional_put import require_conditional_put
 from cluster.storage.failures import explain, redact
@@ -47,14 +47,6 @@ from cluster.storage.uri import Uri
 from cluster.tables.parquet import reading
 from mgc import schema
 from mgc.errors import LabelsError, StorageError
-
-APPLICATION: Final = "mgc-label"
-"""Name of mgc's transactions in the table's log."""
-
-RUN: Final = "mgc.run"
-"""Key under which a commit describes its run: JSON with `counts` and what the job measured."""
-
-_ATTEMPT: Final = "mgc.attempt"
 
 
 class LabelsTable:
@@ -185,9 +177,7 @@ class LabelsTable:
         """Return what rollbacks undid and the plan has to leave out; None for nothing."""
         if policy.resume or self._table is None or not list_holds(self.uri):
             return None
-        log = self._table.history()
-        attempts = [str(entry[_ATTEMPT]) for entry in log if _ATTEMPT in entry]
-        return read_holds(self.uri, attempts, min(int(entry["version"]) for entry in log))
+        return read_holds(self.uri, self._table.history())
 
     def run(self, plan: Plan) -> RunFolder:
         """Return the folder that keeps the run of a plan until it is committed."""
@@ -215,27 +205,34 @@ class LabelsTable:
             return CommittedRun(self.version, RunCounts(**plan.counts.to_json()))
         require_conditional_put(self.uri)
         self._refuse_overtaken(plan)
+        if self._table is not None:
+            settle_holds(self.uri, self._table.history)
         attempt = uuid.uuid4().hex
+        facts = {RUN_ID: run_id, ATTEMPT: attempt} | ({RESUMED: "true"} if plan.policy.resume else {})
         try:
-            counts = self._check_and_enter(plan, {"mgc.run_id": run_id, _ATTEMPT: attempt}, finished_at, about or {})
+            counts = self._check_and_enter(plan, facts, finished_at, about or {})
         except (LabelsError, StorageError):
             # Many errors come from another run that has committed. It may also have deleted our rows.
             self._refuse_overtaken(plan)
             raise
         self.run(plan).sweep()
-        if plan.policy.resume:
-            self.forget_holds()
         latest = self._open()
-        version = _version_of(latest, attempt)
+        version = version_of(latest, attempt)
         if version is None:
             raise self._overtaken(-1 if latest is None else int(latest.version()))
         self._table = latest
+        if plan.policy.resume:
+            self.forget_holds(version)
         return CommittedRun(version, counts)
 
-    def forget_holds(self) -> None:
-        """Forget what rollbacks undid. Logs a failure, since what the run had to do is done."""
+    def forget_holds(self, before: int | None = None) -> None:
+        """Forget what rollbacks undid. Logs a failure, since what the run had to do is done.
+
+        Args:
+            before: version of the commit that entered it again; by default the next one. Later rollbacks stay held.
+        """
         try:
-            release_holds(self.uri)
+            release_holds(self.uri, self.version + 1 if before is None else before)
         except StorageError as error:
             logging.getLogger(__name__).warning("What rollbacks undid could not be forgotten: %s", error)
 
@@ -244,7 +241,7 @@ class LabelsTable:
     ) -> RunCounts:
         with self.joined(plan) as connection:
             counts = self._count(connection, plan)
-            facts = {**facts, RUN: json.dumps({**about, "counts": counts.to_json()})}
+            facts = {**facts, RUN_FACTS: json.dumps({**about, "counts": counts.to_json()})}
             changing = plan.todo.num_rows > plan.counts.new or plan.removed.num_rows or plan.corrected.num_rows
             if not changing:
                 # A removed track that is back counts as new, and has a row.
@@ -260,7 +257,7 @@ class LabelsTable:
                 if rows.fault is not None:
                     raise rows.fault from None
                 # The commit may exist: the store's answer was lost, or a step after the commit failed.
-                if _version_of(self._open(), facts[_ATTEMPT]) is not None:
+                if version_of(self._open(), facts[ATTEMPT]) is not None:
                     return counts
                 if isinstance(error, StorageError):
                     raise
@@ -373,12 +370,6 @@ class LabelsTable:
             f"{self.uri}: another run has committed version {version} since this one was planned; nothing of this "
             "one was committed. Submit it again: it plans anew."
         )
-
-
-def _version_of(table: DeltaTable | None, attempt: str) -> int | None:
-    """Return the version that an attempt to commit made, or None if it made none."""
-    history = [] if table is None else table.history(50)
-    return next((int(entry["version"]) for entry in history if entry.get(_ATTEMPT) == attempt), None)
 
 
 def _delta_uri(uri: Uri) -> str:

@@ -13,17 +13,16 @@ from deltalake import CommitProperties
 from deltalake.exceptions import DeltaError
 
 from cluster.labels.history import (
-    ATTEMPT,
     VACUUM,
-    VACUUM_FACTS,
     Commit,
     changes,
     commits,
     failed,
     files_there,
     given_up,
-    version_of,
+    made_by,
 )
+from cluster.labels.log import ATTEMPT, VACUUM_FACTS
 from cluster.labels.table import LabelsTable
 from cluster.storage.conditional_put import require_conditional_put
 from cluster.storage.failures import explain
@@ -168,7 +167,7 @@ def _delete(table: LabelsTable, names: set[str], facts: Mapping[str, int], optio
             table.delta.vacuum(dry_run=False, commit_properties=properties, **options)
     except (DeltaError, StorageError) as error:
         # If all files are gone, only the second commit is missing, because a run took its version. Nothing is wrong.
-        if version_of(table.uri, attempt) is None or names & files_there(table.uri).keys():
+        if made_by(table.uri, attempt) is None or names & files_there(table.uri).keys():
             if isinstance(error, StorageError):
                 raise
             raise failed(table.uri, VACUUM, error) from None

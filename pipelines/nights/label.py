@@ -9,9 +9,9 @@ from typing import Final
 import click
 from ray.exceptions import RayError
 
+from cluster.labels.beside.run_folder import DamagedRowsError, RunFolder
 from cluster.labels.counts import CommittedRun
 from cluster.labels.plan import PLAN, Plan
-from cluster.labels.run_folder import DamagedRowsError, RunFolder
 from cluster.labels.table import LabelsTable
 from cluster.session.connect import connect
 from cluster.session.counts import ProgressHandle

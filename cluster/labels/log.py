@@ -1,0 +1,46 @@
+"""What mgc writes into the log of the labels table, under which names, and how an attempt to commit is found there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from deltalake import DeltaTable
+
+APPLICATION: Final = "mgc-label"
+"""Name of mgc's transactions in the table's log."""
+
+RUN_ID: Final = "mgc.run_id"
+"""Key under which a run's commit names the run."""
+
+RUN_FACTS: Final = "mgc.run"
+"""Key under which a commit describes its run: JSON with `counts` and what the job measured."""
+
+ATTEMPT: Final = "mgc.attempt"
+"""Key under which a commit names the attempt that made it."""
+
+RESUMED: Final = "mgc.resumed"
+"""Key of a run that entered again what rollbacks before it undid."""
+
+ROLLBACK_FACTS: Final = "mgc.rollback"
+"""Key under which a rollback describes itself, as JSON."""
+
+VACUUM_FACTS: Final = "mgc.vacuum"
+"""Key under which a vacuum describes itself, as JSON."""
+
+_RECENT: Final = 50
+"""Entries to search for an attempt. It has just been made."""
+
+Entry = Mapping[str, object]
+"""An entry of the log, as deltalake gives it."""
+
+
+def version_of(table: DeltaTable | None, attempt: str) -> int | None:
+    """Return the version that an attempt to commit made, or None if it made none."""
+    history: Sequence[Entry] = [] if table is None else table.history(_RECENT)
+    return next((number(entry) for entry in history if entry.get(ATTEMPT) == attempt), None)
+
+
+def number(entry: Entry) -> int:
+    """Return the version that an entry of the log made."""
+    return int(str(entry["version"]))
