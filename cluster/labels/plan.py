@@ -113,6 +113,7 @@ _JUDGED: Final = f"""
         CASE WHEN {_IS_TODO} THEN size_bytes END AS size_bytes,
         CASE WHEN {_IS_TODO} THEN content_tag END AS content_tag,
         CASE WHEN verdict = {Verdict.RETRY:d} THEN failed ELSE 0 END AS tries,
+        CASE WHEN {_IS_TODO} THEN known_id IS NOT NULL END AS known,
         CASE WHEN verdict < {Verdict.REMOVED:d}
              THEN hash(concat_ws(chr(31), track_id, uri, size_bytes, content_tag)) END AS snapshot
     FROM judged
@@ -176,6 +177,7 @@ class Plan:
         policy: what the night does beyond labelling new and changed tracks.
         genres: genres that the bundle can answer; () allows any.
         base: number of the last run or rollback that the plan is based on; -1 if there is no table yet.
+        fresh: whether the table has a row for none of the tracks in `todo`, not even of an earlier removal.
     """
 
     todo: pa.Table
@@ -189,6 +191,7 @@ class Plan:
     policy: Policy = field(default_factory=Policy)
     genres: tuple[str, ...] = ()
     base: int = -1
+    fresh: bool = False
 
     @property
     def corrected(self) -> pa.Table:
@@ -214,7 +217,8 @@ class Plan:
         found = count_todo(todo)
         waiting = self.counts.waiting + self.counts.retry - found["retry"]
         corrected = _not_in(self.recorrected, todo).num_rows
-        return replace(self, todo=todo, counts=replace(self.counts, **found, waiting=waiting, corrected=corrected))
+        counts = replace(self.counts, **found, waiting=waiting, corrected=corrected)
+        return replace(self, todo=todo, counts=counts, fresh=self.fresh and found["new"] == todo.num_rows)
 
 
 @dataclass(frozen=True)
@@ -227,6 +231,7 @@ class _Judged:
         counts: tracks by reason.
         rows: number of catalog rows that the query saw.
         snapshot: hash of those rows, independent of their order.
+        known: whether the labels have a row for any of the tracks in `todo`.
     """
 
     todo: pa.Table
@@ -234,6 +239,7 @@ class _Judged:
     counts: dict[str, int]
     rows: int
     snapshot: int
+    known: bool
 
 
 def make_plan(
@@ -295,8 +301,8 @@ def make_plan(
     counts = PlanCounts(**judged.counts, pending=total - considered, corrected=corrected, unknown_overrides=unknown)
     snapshot = [considered, judged.snapshot]
     key = short_hash([schema.FORMAT_VERSION, *snapshot, asked, policy.facts(), base, dict(request.options)])
-    ids = (request.model_id, request.features_id)
-    return Plan(judged.todo, judged.removed, counts, version, key, *ids, recorrected, policy, request.genres, base)
+    found = (judged.todo, judged.removed, counts, version, key, request.model_id, request.features_id)
+    return Plan(*found, recorrected, policy, request.genres, base, fresh=not judged.known)
 
 
 def plan_rows(table: pa.Table) -> pa.Table:
@@ -321,6 +327,7 @@ def _judge(connection: duckdb.DuckDBPyConnection, query: str, asked: Mapping[str
     """Judge every track in one pass. Keep only rows that need work."""
     verdicts = np.zeros(len(Verdict), np.int64)
     snapshot = np.uint64(0)
+    known = False
     todo: list[pa.RecordBatch] = []
     removed: list[pa.RecordBatch] = []
     for batch in connection.sql(query, params=dict(asked)).to_arrow_reader(_ROWS_AT_ONCE):
@@ -330,6 +337,7 @@ def _judge(connection: duckdb.DuckDBPyConnection, query: str, asked: Mapping[str
         planned = (verdict >= Verdict.NEW) & (verdict <= Verdict.RETRY)
         if planned.any():
             todo.append(batch.filter(pa.array(planned)))
+            known = known or pc.any(todo[-1]["known"]).as_py()
         if removing and (verdict == Verdict.REMOVED).any():
             removed.append(batch.filter(pa.array(verdict == Verdict.REMOVED)).select(["track_id"]))
     unlisted = (Verdict.LONG_REMOVED, Verdict.HELD_REMOVED)
@@ -339,7 +347,7 @@ def _judge(connection: duckdb.DuckDBPyConnection, query: str, asked: Mapping[str
     else:
         counts["removed"] = 0
     gone = pa.Table.from_batches(removed).cast(TRACK_ID).sort_by("track_id") if removed else TRACK_ID.empty_table()
-    return _Judged(_todo(todo), gone, counts, int(verdicts[: Verdict.REMOVED].sum()), int(snapshot))
+    return _Judged(_todo(todo), gone, counts, int(verdicts[: Verdict.REMOVED].sum()), int(snapshot), known)
 
 
 def _todo(batches: list[pa.RecordBatch]) -> pa.Table:

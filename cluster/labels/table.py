@@ -22,7 +22,7 @@ import json
 import logging
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -36,9 +36,10 @@ from cluster.labels.beside.holds import list_holds, read_holds, release_holds, s
 from cluster.labels.beside.run_folder import RunFolder
 from cluster.labels.counts import CommittedRun, RunCounts
 from cluster.labels.log import APPLICATION, ATTEMPT, RESUMED, RUN_FACTS, RUN_ID, version_of
-from cluster.labels.overrides import OVERRIDES, corrections_in
+from cluster.labels.overrides import OVERRIDES, corrections_in, with_corrections
 from cluster.labels.plan import Plan, PlanRequest, make_plan
 from cluster.labels.policy import Policy
+from cluster.labels.pruning import files_that_may_hold
 from cluster.labels.rows import FIND_KEPT, Rows, check_format, rows_of
 from cluster.storage import files
 from cluster.storage.conditional_put import require_conditional_put
@@ -139,13 +140,19 @@ class LabelsTable:
             )
         return self._table
 
-    def dataset(self) -> pads.Dataset:
+    def dataset(self, names: Collection[str] | None = None) -> pads.Dataset:
         """Return the committed rows, including those of removed tracks.
+
+        Args:
+            names: names of the data files to read; None for all.
 
         Raises:
             LabelsError: there is no table yet.
         """
         rows = self.delta.to_pyarrow_dataset()
+        if names is not None:
+            fragments = [each for each in rows.get_fragments() if each.path in names]
+            rows = pads.FileSystemDataset(fragments, rows.schema, rows.format, rows.filesystem)
         # A table from before these columns has none of them in its files.
         added = [field for field in schema.LABELS_ADDED if field.name not in rows.schema.names]
         return rows.replace_schema(pa.schema([*rows.schema, *added])) if added else rows
@@ -242,17 +249,13 @@ class LabelsTable:
         with self.joined(plan) as connection:
             counts = self._count(connection, plan)
             facts = {**facts, RUN_FACTS: json.dumps({**about, "counts": counts.to_json()})}
-            changing = plan.todo.num_rows > plan.counts.new or plan.removed.num_rows or plan.corrected.num_rows
-            if not changing:
-                # A removed track that is back counts as new, and has a row.
-                back = connection.sql("SELECT count(*) FROM labels SEMI JOIN todo USING (track_id)")
-                [(changing,)] = back.fetchall()
+            blind = plan.fresh and not (plan.removed.num_rows or plan.corrected.num_rows)
             at = finished_at.astimezone(UTC).isoformat()
             times = {"at": at} if plan.removed.num_rows else {}
             rows = Rows(connection.sql(rows_of(plan, counts.kept), params=times))
             try:
                 with explain(self.uri, "commit labels to"):
-                    self._enter(rows.reader(), facts, plan, at, blind=not changing)
+                    self._enter(rows.reader(), facts, plan, at, blind)
             except (DeltaError, StorageError) as error:
                 if rows.fault is not None:
                     raise rows.fault from None
@@ -278,9 +281,11 @@ class LabelsTable:
             connection.register("removed", plan.removed)
             connection.register("corrected", plan.corrected)
             connection.register("labels", self._rows())
+            connection.register("touched", self._touched(plan))
+            connection.register("corrections", with_corrections(self._rows()))
             connection.register("overriding", self._overriding(plan))
             [(failed,)] = connection.sql("SELECT count(*) FROM finished WHERE NOT labeled").fetchall()
-            # Without failures the table need not be scanned.
+            # Without failures no file need be read.
             connection.execute(FIND_KEPT if failed else "CREATE TABLE kept (track_id VARCHAR)")
             yield connection
 
@@ -303,6 +308,13 @@ class LabelsTable:
             quarantined=finished - labeled - kept,
             overridden=corrections,
         )
+
+    def _touched(self, plan: Plan) -> pads.Dataset | pa.Table:
+        """Return the rows of the files in which a track of the plan may have its row."""
+        if self._table is None:
+            return self._rows()
+        asked = [plan.removed, plan.corrected] if plan.fresh else [plan.todo, plan.removed, plan.corrected]
+        return self.dataset(files_that_may_hold(self._table, [rows["track_id"] for rows in asked]))
 
     def _overriding(self, plan: Plan) -> pa.Table:
         """Return the corrections that apply: those of the given file or, without one, those of the table."""

@@ -82,7 +82,7 @@ def _stage_and_commit(
     """
     plan, labels = night.plan, night.table.uri
     outputs, measured = {"labels": str(labels)}, Throughput()
-    breaches = guard.foresee_removals(night)
+    breaches = guard.foresee_plan(night)
     run = night.table.run(plan)
     again = run.refused and not guard.accepted
     # A run that was stopped before its commit has all its rows. Then nothing is heard, and Ray is not needed.
