@@ -30,9 +30,8 @@ class TestLimits:
 
 class TestBreaches:
     def found(self, limits: GuardLimits = LIMITS, accepted: tuple[str, ...] = (), **seen: int) -> list[str]:
-        outlook = Outlook(
-            **{"labels": 100, "relabeled": 100, "relabeled_new_model": 100, "tried": 100, "corrected": 100} | seen
-        )  # type: ignore[arg-type]
+        of = dict.fromkeys(("labels", "relabeled", "relabeled_new_model", "tried", "corrected"), 100)
+        outlook = Outlook(**of | seen)  # type: ignore[arg-type]
         return [breach.name for breach in find_breaches(outlook, limits, accepted)]
 
     def test_just_past_a_limit(self) -> None:
