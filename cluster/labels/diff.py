@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
 from cluster.labels.export import FileKind, refuse_target, write_rows
-from cluster.labels.history import Commit, changes, data_files, open_version
+from cluster.labels.history import Commit, changes, open_version
+from cluster.labels.log import data_files
 from cluster.labels.table import LabelsTable
 from cluster.storage.uri import Uri
 from cluster.tables.duckdb import bounded_duckdb
@@ -142,7 +143,7 @@ def diff(uri: Uri, before: int, after: int, limit: int = 10, out: DifferenceFile
     if out is not None:
         refuse_target(out.uri, uri, out.overwrite)
     tables = [open_version(uri, before), open_version(uri, after)]
-    files = [data_files(table) for table in tables]
+    files = [data_files(table.delta) for table in tables]
     with bounded_duckdb() as connection, reading(uri, _REMEDY, LabelsError):
         shared = _rows_present(connection, tables[1].dataset(files[0] & files[1]))
         connection.register("before", tables[0].dataset(files[0] - files[1]))
@@ -219,7 +220,7 @@ def find_corrections(table: LabelsTable) -> list[Row]:
 def _row(uri: Uri, version: int, track_id: str, seen: dict[str, Row | None]) -> Row | None:
     """Return the row of a track in a version. `seen` keeps what each file says, so that no file is read twice."""
     table = open_version(uri, version)
-    files = data_files(table)
+    files = data_files(table.delta)
     unseen = files - seen.keys()
     with reading(uri, _REMEDY, LabelsError):
         wanted = pc.field("track_id").cast(pa.string()) == track_id

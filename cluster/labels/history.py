@@ -27,7 +27,16 @@ from deltalake import CommitProperties, Transaction
 from deltalake.exceptions import DeltaError
 
 from cluster.labels.beside.holds import confirm_hold, drop_hold, find_undone, settle_holds, write_hold
-from cluster.labels.log import APPLICATION, ATTEMPT, ROLLBACK_FACTS, RUN_FACTS, RUN_ID, VACUUM_FACTS, version_of
+from cluster.labels.log import (
+    APPLICATION,
+    ATTEMPT,
+    ROLLBACK_FACTS,
+    RUN_FACTS,
+    RUN_ID,
+    VACUUM_FACTS,
+    data_files,
+    version_of,
+)
 from cluster.labels.table import LabelsTable
 from cluster.storage.conditional_put import require_conditional_put
 from cluster.storage.failures import explain, redact
@@ -128,17 +137,12 @@ def open_version(uri: Uri, version: int) -> LabelsTable:
         LabelsError: its log entry or some of its files were deleted.
     """
     table = LabelsTable(uri, version)
-    if missing := data_files(table) - files_there(uri).keys():
+    if missing := data_files(table.delta) - files_there(uri).keys():
         raise LabelsError(
             f"{uri}: version {version} can no longer be read: a vacuum deleted {len(missing)} of its files. "
             "`mgc labels history` marks the versions that a vacuum gave up."
         )
     return table
-
-
-def data_files(table: LabelsTable) -> set[str]:
-    """Return the names of the files that hold a version's rows."""
-    return set(table.delta.get_add_actions(flatten=True).column("path").to_pylist())
 
 
 def rollback(uri: Uri, version: int, log: Sequence[Commit], dry_run: bool = False) -> int:
@@ -154,8 +158,8 @@ def rollback(uri: Uri, version: int, log: Sequence[Commit], dry_run: bool = Fals
         dry_run: whether only to check that the rollback is possible.
 
     Raises:
-        LabelsError: the table already equals that version, a vacuum gave the version up, or another commit came in the
-            meantime. The table is unchanged.
+        LabelsError: the table already equals that version, a vacuum gave the version up, the bytes of one of its files
+            have changed, or another commit came in the meantime. The table is unchanged.
     """
     table = LabelsTable(uri)
     if table.version != log[0].version:
@@ -166,19 +170,21 @@ def rollback(uri: Uri, version: int, log: Sequence[Commit], dry_run: bool = Fals
             "unchanged."
         )
     restored = open_version(uri, version)
-    if data_files(restored) == data_files(table):
+    if data_files(restored.delta) == data_files(table.delta):
         raise LabelsError(f"{uri}: the table already equals version {version}; there is nothing to roll back.")
+    # A rollback is the remedy for damage in the version that it leaves, so that one is not checked.
+    restored.check_files()
     if dry_run:
         return table.version
     require_conditional_put(uri)
-    attempt = uuid.uuid4().hex
+    attempt, making = uuid.uuid4().hex, table.version + 1
     settle_holds(uri, table.delta.history)
     undone = find_undone(table.dataset(), restored.dataset())
-    write_hold(uri, table.version + 1, attempt, undone)
+    write_hold(uri, making, attempt, undone)
     facts = {"to": version, "held": pc.sum(pc.invert(undone["restored"])).as_py() or 0}
     properties = CommitProperties(
         custom_metadata={ROLLBACK_FACTS: json.dumps(facts), ATTEMPT: attempt},
-        app_transactions=[Transaction(APPLICATION, table.version + 1)],
+        app_transactions=[Transaction(APPLICATION, making)],
         max_commit_retries=0,
     )
     failure: MgcError | None = None
@@ -193,9 +199,9 @@ def rollback(uri: Uri, version: int, log: Sequence[Commit], dry_run: bool = Fals
     made = made_by(uri, attempt)
     if made is not None:
         # If this is killed first, the attempt in the log says as much, and a later commit moves the file.
-        confirm_hold(uri, table.version + 1, attempt)
+        confirm_hold(uri, making, attempt)
         return made
-    drop_hold(uri, table.version + 1, attempt)
+    drop_hold(uri, making, attempt)
     raise failure or _overtaken(uri, ROLLBACK)
 
 

@@ -1,11 +1,15 @@
-"""What mgc writes into the log of the labels table, under which names, and how an attempt to commit is found there."""
+"""The log of the labels table: what mgc writes into it under which names, and what is found there."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from deltalake import DeltaTable
+
+from cluster.storage.uri import Uri
+from mgc.errors import LabelsError
 
 APPLICATION: Final = "mgc-label"
 """Name of mgc's transactions in the table's log."""
@@ -44,3 +48,19 @@ def version_of(table: DeltaTable | None, attempt: str) -> int | None:
 def number(entry: Entry) -> int:
     """Return the version that an entry of the log made."""
     return int(str(entry["version"]))
+
+
+def data_files(table: DeltaTable) -> set[str]:
+    """Return the names of the files that hold a version's rows."""
+    return {str(name) for name in table.get_add_actions(flatten=True).column("path").to_pylist()}
+
+
+def delta_uri(uri: Uri) -> str:
+    """Return the URI in the form that deltalake needs. With some characters it would fail, or open another place."""
+    name = uri.text if uri.is_remote else uri.path
+    odd = re.search(r"[%#?\[\]\\^|\x00-\x1f\ud800-\udfff]", name)
+    if odd:
+        raise LabelsError(
+            f"{uri}: a Delta table cannot lie in a folder with {odd[0]!r} in its name; choose another --labels."
+        )
+    return name

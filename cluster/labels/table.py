@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import uuid
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -34,8 +33,9 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from cluster.labels.beside.holds import list_holds, read_holds, release_holds, settle_holds
 from cluster.labels.beside.run_folder import RunFolder
+from cluster.labels.beside.seals import check_seals, write_seals
 from cluster.labels.counts import CommittedRun, RunCounts
-from cluster.labels.log import APPLICATION, ATTEMPT, RESUMED, RUN_FACTS, RUN_ID, version_of
+from cluster.labels.log import APPLICATION, ATTEMPT, RESUMED, RUN_FACTS, RUN_ID, data_files, delta_uri, version_of
 from cluster.labels.overrides import OVERRIDES, corrections_in, with_corrections
 from cluster.labels.plan import Plan, PlanRequest, make_plan
 from cluster.labels.policy import Policy
@@ -69,7 +69,7 @@ class LabelsTable:
         self._table = self._open(version)
 
     def _open(self, version: int | None = None) -> DeltaTable | None:
-        delta_uri = _delta_uri(self.uri)
+        place = delta_uri(self.uri)
         try:
             with explain(self.uri, "open the labels table at"):
                 # Our own client tells a missing bucket and wrong credentials from a missing table; deltalake does not.
@@ -78,7 +78,7 @@ class LabelsTable:
                 if self.uri.filesystem.get_file_info(self.uri.path).type.name == "File":
                     raise LabelsError(f"{self.uri} is a file; a labels table is a folder, named by --labels.")
                 try:
-                    table = DeltaTable(delta_uri, version, storage_options=self.uri.storage_options)
+                    table = DeltaTable(place, version, storage_options=self.uri.storage_options)
                 except TableNotFoundError:
                     self._refuse_lost_log()
                     return None
@@ -204,8 +204,8 @@ class LabelsTable:
             about: JSON-ready values to keep with the run in the table's history, besides its `counts`.
 
         Raises:
-            LabelsError: a planned track has no row, a staged file cannot be read, or another run has committed since
-                the plan was made. The table is unchanged.
+            LabelsError: a planned track has no row, a staged file cannot be read, the bytes of a data file have
+                changed, or another run has committed since the plan was made. The table is unchanged.
             StorageError: the table cannot be written. It is unchanged.
         """
         if plan.empty:
@@ -214,6 +214,7 @@ class LabelsTable:
         self._refuse_overtaken(plan)
         if self._table is not None:
             settle_holds(self.uri, self._table.history)
+        self.check_files()
         attempt = uuid.uuid4().hex
         facts = {RUN_ID: run_id, ATTEMPT: attempt} | ({RESUMED: "true"} if plan.policy.resume else {})
         try:
@@ -228,9 +229,19 @@ class LabelsTable:
         if version is None:
             raise self._overtaken(-1 if latest is None else int(latest.version()))
         self._table = latest
+        write_seals(self.uri, data_files(self.delta))
         if plan.policy.resume:
             self.forget_holds(version)
         return CommittedRun(version, counts)
+
+    def check_files(self) -> None:
+        """Compare the data files with their seals, so that damage does not spread.
+
+        Raises:
+            LabelsError: the bytes of a file have changed.
+        """
+        if self._table is not None:
+            check_seals(self.uri, data_files(self._table))
 
     def forget_holds(self, before: int | None = None) -> None:
         """Forget what rollbacks undid. Logs a failure, since what the run had to do is done.
@@ -342,7 +353,7 @@ class LabelsTable:
         if self._table is None:
             options = self.uri.storage_options
             write_deltalake(
-                _delta_uri(self.uri), rows, name="mgc labels", storage_options=options, commit_properties=properties
+                delta_uri(self.uri), rows, name="mgc labels", storage_options=options, commit_properties=properties
             )
         elif blind:
             write_deltalake(self._table, rows, mode="append", commit_properties=properties)
@@ -382,17 +393,6 @@ class LabelsTable:
             f"{self.uri}: another run has committed version {version} since this one was planned; nothing of this "
             "one was committed. Submit it again: it plans anew."
         )
-
-
-def _delta_uri(uri: Uri) -> str:
-    """Return the URI in the form that deltalake needs. With some characters it would fail, or open another place."""
-    name = uri.text if uri.is_remote else uri.path
-    odd = re.search(r"[%#?\[\]\\^|\x00-\x1f\ud800-\udfff]", name)
-    if odd:
-        raise LabelsError(
-            f"{uri}: a Delta table cannot lie in a folder with {odd[0]!r} in its name; choose another --labels."
-        )
-    return name
 
 
 def _one_line(error: Exception) -> str:

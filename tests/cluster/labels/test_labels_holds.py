@@ -27,6 +27,8 @@ def labels(uri: Uri) -> Uri:
     night(uri, {"a": "2", "b": "1"})
     assert roll_back(uri, 0) == 2
     assert count_held(uri) == 1
+    [hold] = list_holds(uri)
+    assert hold.parent == uri / "_holds"
     return uri
 
 
