@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
-from cluster.storage import files
+from cluster.storage import files, sealed
 from cluster.storage.uri import Uri
 from cluster.tables.duckdb import bounded_duckdb
 from cluster.tables.inspection import inspect_table
@@ -30,7 +30,7 @@ def write_catalog(
     source: Uri | str | None = None,
     roots: Sequence[Uri] = (),
 ) -> int:
-    """Write a catalog as one Parquet file, a row group at a time, and return the number of rows.
+    """Write a catalog as one sealed Parquet file, a row group at a time, and return the number of rows.
 
     A reader finds the old file or the new one, and a writer that fails leaves nothing behind: see `files.writing`.
 
@@ -50,10 +50,12 @@ def write_catalog(
         columns = columns.with_metadata({**columns.metadata, SOURCE_KEY: Uri.parse(source).text.encode()})
     columns = columns.with_metadata({**columns.metadata, **roots_entry(roots)})
     rows = 0
-    with files.writing(target) as path, pq.ParquetWriter(path, columns, compression="zstd") as writer:
-        for table in _regrouped(tables):
-            writer.write_table(table.cast(columns), row_group_size=ROW_GROUP)
-            rows += table.num_rows
+    with files.writing(target) as path:
+        with pq.ParquetWriter(path, columns, **sealed.PAGES) as writer:
+            for table in _regrouped(tables):
+                writer.write_table(table.cast(columns), row_group_size=ROW_GROUP)
+                rows += table.num_rows
+        sealed.seal(path)
     return rows
 
 
