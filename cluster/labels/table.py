@@ -31,15 +31,14 @@ import pyarrow.dataset as pads
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
+from cluster.labels import log
 from cluster.labels.beside.holds import list_holds, read_holds, release_holds, settle_holds
 from cluster.labels.beside.run_folder import RunFolder
 from cluster.labels.beside.seals import check_seals, write_seals
 from cluster.labels.counts import CommittedRun, RunCounts
-from cluster.labels.log import APPLICATION, ATTEMPT, RESUMED, RUN_FACTS, RUN_ID, data_files, delta_uri, version_of
 from cluster.labels.overrides import OVERRIDES, corrections_in, with_corrections
 from cluster.labels.plan import Plan, PlanRequest, make_plan
 from cluster.labels.policy import Policy
-from cluster.labels.pruning import files_that_may_hold
 from cluster.labels.rows import FIND_KEPT, Rows, check_format, rows_of
 from cluster.storage import files
 from cluster.storage.conditional_put import require_conditional_put
@@ -69,7 +68,7 @@ class LabelsTable:
         self._table = self._open(version)
 
     def _open(self, version: int | None = None) -> DeltaTable | None:
-        place = delta_uri(self.uri)
+        place = log.delta_uri(self.uri)
         try:
             with explain(self.uri, "open the labels table at"):
                 # Our own client tells a missing bucket and wrong credentials from a missing table; deltalake does not.
@@ -96,7 +95,7 @@ class LabelsTable:
         A first run that was killed leaves data files without a log, so those prove nothing.
         """
         proofs = [self.uri / "_reports" / "latest.json", *list_holds(self.uri)]
-        proofs += files.list_uris(self.uri / "_delta_log")[:1]
+        proofs += files.list_uris(self.uri / "_seals")[:1] + files.list_uris(self.uri / "_delta_log")[:1]
         for proof in proofs:
             if files.exists(proof):
                 raise LabelsError(
@@ -125,7 +124,7 @@ class LabelsTable:
     @property
     def _last_run(self) -> int | None:
         """The transaction of the last run. Other commits (a vacuum, say) do not change it."""
-        return None if self._table is None else self._table.transaction_version(APPLICATION)
+        return None if self._table is None else self._table.transaction_version(log.APPLICATION)
 
     @property
     def delta(self) -> DeltaTable:
@@ -216,7 +215,7 @@ class LabelsTable:
             settle_holds(self.uri, self._table.history)
         self.check_files()
         attempt = uuid.uuid4().hex
-        facts = {RUN_ID: run_id, ATTEMPT: attempt} | ({RESUMED: "true"} if plan.policy.resume else {})
+        facts = {log.RUN_ID: run_id, log.ATTEMPT: attempt} | ({log.RESUMED: "true"} if plan.policy.resume else {})
         try:
             counts = self._check_and_enter(plan, facts, finished_at, about or {})
         except (LabelsError, StorageError):
@@ -225,11 +224,11 @@ class LabelsTable:
             raise
         self.run(plan).sweep()
         latest = self._open()
-        version = version_of(latest, attempt)
+        version = log.version_of(latest, attempt)
         if version is None:
             raise self._overtaken(-1 if latest is None else int(latest.version()))
         self._table = latest
-        write_seals(self.uri, data_files(self.delta))
+        write_seals(self.uri, log.data_files(self.delta))
         if plan.policy.resume:
             self.forget_holds(version)
         return CommittedRun(version, counts)
@@ -241,7 +240,7 @@ class LabelsTable:
             LabelsError: the bytes of a file have changed.
         """
         if self._table is not None:
-            check_seals(self.uri, data_files(self._table))
+            check_seals(self.uri, log.data_files(self._table))
 
     def forget_holds(self, before: int | None = None) -> None:
         """Forget what rollbacks undid. Logs a failure, since what the run had to do is done.
@@ -259,7 +258,7 @@ class LabelsTable:
     ) -> RunCounts:
         with self.joined(plan) as connection:
             counts = self._count(connection, plan)
-            facts = {**facts, RUN_FACTS: json.dumps({**about, "counts": counts.to_json()})}
+            facts = {**facts, log.RUN_FACTS: json.dumps({**about, "counts": counts.to_json()})}
             blind = plan.fresh and not (plan.removed.num_rows or plan.corrected.num_rows)
             at = finished_at.astimezone(UTC).isoformat()
             times = {"at": at} if plan.removed.num_rows else {}
@@ -271,7 +270,7 @@ class LabelsTable:
                 if rows.fault is not None:
                     raise rows.fault from None
                 # The commit may exist: the store's answer was lost, or a step after the commit failed.
-                if version_of(self._open(), facts[ATTEMPT]) is not None:
+                if log.version_of(self._open(), facts[log.ATTEMPT]) is not None:
                     return counts
                 if isinstance(error, StorageError):
                     raise
@@ -325,7 +324,7 @@ class LabelsTable:
         if self._table is None:
             return self._rows()
         asked = [plan.removed, plan.corrected] if plan.fresh else [plan.todo, plan.removed, plan.corrected]
-        return self.dataset(files_that_may_hold(self._table, [rows["track_id"] for rows in asked]))
+        return self.dataset(log.files_that_may_hold(self._table, [rows["track_id"] for rows in asked]))
 
     def _overriding(self, plan: Plan) -> pa.Table:
         """Return the corrections that apply: those of the given file or, without one, those of the table."""
@@ -345,7 +344,7 @@ class LabelsTable:
         """
         properties = CommitProperties(
             custom_metadata=facts,
-            app_transactions=[Transaction(APPLICATION, self.version + 1)],
+            app_transactions=[Transaction(log.APPLICATION, self.version + 1)],
             # If another writer creates the table first, a retry would append: two rows for each track.
             max_commit_retries=0 if self._table is None else None,
         )
@@ -353,7 +352,7 @@ class LabelsTable:
         if self._table is None:
             options = self.uri.storage_options
             write_deltalake(
-                delta_uri(self.uri), rows, name="mgc labels", storage_options=options, commit_properties=properties
+                log.delta_uri(self.uri), rows, name="mgc labels", storage_options=options, commit_properties=properties
             )
         elif blind:
             write_deltalake(self._table, rows, mode="append", commit_properties=properties)

@@ -64,7 +64,7 @@ def test_a_damaged_catalog_is_refused(written: Path) -> None:
 def test_a_damaged_part_of_a_listing_is_listed_again(tmp_path: Path) -> None:
     folder = Uri.of_path(tmp_path / "listing")
     rows = TRACKS.select(FACTS.names)
-    part = write_part(folder, rows, "", None, time.time(), rows.num_rows, Sieve())
+    part = write_part(folder, rows, "", None, time.time(), rows.num_rows, Sieve(""))
     assert trusted_parts(folder) == ([part], 0)
     good = files.read_bytes(part.uri)
     for seed in range(300):
