@@ -87,10 +87,14 @@ def _read(uri: Uri) -> pa.Table:
     return pa.table(columns, names=OVERRIDES.names)
 
 
+def with_corrections(rows: pads.Dataset | pa.Table) -> pads.Dataset | pa.Table:
+    """Return the rows that have a correction. Arrow skips files whose statistics show none."""
+    return rows.filter(pc.field("override_by").is_valid())
+
+
 def corrections_in(rows: pads.Dataset | pa.Table) -> pa.Table:
     """Return the corrections that rows of `schema.LABELS` hold, as rows of `OVERRIDES`."""
-    # Arrow skips files whose statistics show no corrections.
-    corrected = rows.filter(pc.field("override_by").is_valid())
+    corrected = with_corrections(rows)
     columns = ["track_id", "genre_top", "override_by", "override_reason"]
     table = corrected.select(columns) if isinstance(corrected, pa.Table) else corrected.to_table(columns=columns)
     return table.rename_columns(OVERRIDES.names).cast(OVERRIDES)

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
-from cluster.storage import files
+from cluster.storage import files, sealed
 from cluster.storage.listing.facts import Survey
 from cluster.storage.uri import Uri
 from cluster.tables.duckdb import bounded_duckdb
@@ -36,7 +36,7 @@ def write_catalog(
     roots: Sequence[Uri] = (),
     survey: Survey | None = None,
 ) -> int:
-    """Write a catalog as one Parquet file, a row group at a time, and return the number of rows.
+    """Write a catalog as one sealed Parquet file, a row group at a time, and return the number of rows.
 
     A reader finds the old file or the new one, and a writer that fails leaves nothing behind: see `files.writing`.
 
@@ -57,12 +57,14 @@ def write_catalog(
         columns = columns.with_metadata({**columns.metadata, SOURCE_KEY: Uri.parse(source).text.encode()})
     columns = columns.with_metadata({**columns.metadata, **roots_entry(roots)})
     rows = 0
-    with files.writing(target) as path, pq.ParquetWriter(path, columns, compression="zstd") as writer:
-        for table in _regrouped(tables):
-            writer.write_table(table.cast(columns), row_group_size=ROW_GROUP)
-            rows += table.num_rows
-        if survey is not None:
-            writer.add_key_value_metadata({SURVEY_KEY: json.dumps(survey.to_json())})
+    with files.writing(target) as path:
+        with pq.ParquetWriter(path, columns, **sealed.PAGES) as writer:
+            for table in _regrouped(tables):
+                writer.write_table(table.cast(columns), row_group_size=ROW_GROUP)
+                rows += table.num_rows
+            if survey is not None:
+                writer.add_key_value_metadata({SURVEY_KEY: json.dumps(survey.to_json())})
+        sealed.seal(path)
     return rows
 
 

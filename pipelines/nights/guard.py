@@ -32,9 +32,9 @@ class Guard:
     limits: GuardLimits
     accepted: tuple[str, ...]
 
-    def foresee_removals(self, night: Night) -> list[Breach]:
-        """Return why the run stops before it hears anything: too many tracks have left the catalog."""
-        if not night.plan.removed.num_rows:
+    def foresee_plan(self, night: Night) -> list[Breach]:
+        """Return why the run stops before it hears anything: too many tracks have left the catalog, or corrections."""
+        if not night.plan.removed.num_rows and not night.plan.recorrected.num_rows:
             return []
         return self.foresee_commit(night, night.plan)
 

@@ -9,9 +9,9 @@ from typing import Final
 import click
 from ray.exceptions import RayError
 
+from cluster.labels.beside.run_folder import DamagedRowsError, RunFolder
 from cluster.labels.counts import CommittedRun
 from cluster.labels.plan import PLAN, Plan
-from cluster.labels.run_folder import DamagedRowsError, RunFolder
 from cluster.labels.table import LabelsTable
 from cluster.session.connect import connect
 from cluster.session.counts import ProgressHandle
@@ -81,7 +81,7 @@ def _stage_and_commit(
     """
     plan, labels = night.plan, night.table.uri
     outputs, measured = {"labels": str(labels)}, Throughput()
-    breaches = guard.foresee_removals(night)
+    breaches = guard.foresee_plan(night)
     run = night.table.run(plan)
     again = run.refused and not guard.accepted
     # A run that was stopped before its commit has all its rows. Then nothing is heard, and Ray is not needed.

@@ -13,7 +13,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.storage import files, sealed
+from cluster.storage import files
 from cluster.storage.failures import explain
 from cluster.storage.listing.facts import Survey
 from cluster.storage.listing.sieve import Closed, Sieve
@@ -81,16 +81,13 @@ def write_part(
 def trusted_parts(folder: Uri) -> tuple[list[Part], int]:
     """Read the parts in a folder and delete those that are too old. Return the others, and the number deleted.
 
-    Leaves out parts with a damaged footer, so their keys are listed again.
+    Leaves out damaged parts, so their keys are listed again.
     """
-    filesystem = folder.filesystem
 
     def read(uri: Uri) -> Part | None:
         try:
-            with explain(uri, "read"), filesystem.open_input_file(uri.path) as file:
-                sealed.check_footer(filesystem, uri.path)
-                facts = json.loads((pq.read_schema(file).metadata or {}).get(_KEY, b"null"))
-        except (DamageError, pa.ArrowInvalid):
+            facts = json.loads((files.read_table(uri).schema.metadata or {}).get(_KEY, b"null"))
+        except DamageError:
             return None
         if not facts:
             return None

@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cluster.labels.log import RUN_FACTS
 from cluster.labels.overrides import OVERRIDES, read_overrides
 from cluster.labels.plan import Plan
 from cluster.labels.policy import Gone, Policy
-from cluster.labels.table import RUN, LabelsTable
+from cluster.labels.table import LabelsTable
 from cluster.storage.uri import Uri
 from cluster.tables.parquet import write_part
 from mgc.errors import ErrorKind, LabelsError
@@ -238,7 +239,7 @@ class TestOverrides:
 
     def test_the_history_counts_them(self, uri: Uri) -> None:
         night(uri, TRACKS, policy=ANNA)
-        about = json.loads(LabelsTable(uri).delta.history(1)[0][RUN])
+        about = json.loads(LabelsTable(uri).delta.history(1)[0][RUN_FACTS])
         assert about["counts"]["overridden"] == 1
         assert about["counts"]["labeled"] == 3
 
