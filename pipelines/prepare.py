@@ -6,7 +6,7 @@ import click
 
 from cluster.storage.selection import Selection
 from cluster.storage.uri import Uri
-from pipelines.command.job import ALLOW_ROOTS, OVERRIDES, PROFILE, URI, Summary, main, overrides
+from pipelines.command.job import ALLOW_ROOTS, MAX_FILE, OVERRIDES, PROFILE, URI, Summary, main, overrides
 from pipelines.command.selecting import choosing_files
 from pipelines.training.requests import PrepareRequest
 
@@ -17,6 +17,7 @@ from pipelines.training.requests import PrepareRequest
 @click.option("--recipe", default="house", show_default=True, help="Recipe whose front end computes the features.")
 @choosing_files
 @ALLOW_ROOTS
+@MAX_FILE
 @PROFILE
 @click.option("--limit", type=click.IntRange(1), help="Take only the first N tracks.")
 @click.option("--dry-run", is_flag=True, help="Print the configuration and what would be done.")
@@ -31,6 +32,7 @@ def command(
     dry_run: bool,
     fields: tuple[str, ...],
     selection: Selection,
+    max_file_gib: int,
 ) -> Summary:
     """Compute the features of a catalog's tracks for training.
 
@@ -52,6 +54,7 @@ def command(
             dry_run=dry_run,
             allow_roots=allow_roots,
             selection=selection,
+            max_file_gib=max_file_gib,
         )
     )
 

@@ -23,7 +23,7 @@ from cluster.session.counts import ProgressHandle
 from cluster.session.meter import Meter
 from cluster.session.profiles import Profile
 from cluster.session.software import require_same
-from cluster.storage.fetch import Fetch
+from cluster.storage.fetch import Fetch, FetchConfig
 from cluster.storage.uri import Uri
 from cluster.streams.order import EpochOrder
 from cluster.streams.sinks import FeaturesSink, PlanRows
@@ -100,7 +100,7 @@ class Listen:
     def __init__(self, request: ListenRequest, progress: ProgressHandle | None = None) -> None:
         require_same(request.software)
         self._until = None if request.until is None else request.until.timestamp()
-        self._fetch = Fetch(plan=request.hearing.plan)
+        self._fetch = Fetch(FetchConfig(max_bytes=request.hearing.max_file_bytes), request.hearing.plan)
         self._extract = Extract(request.hearing, True, request.patience_seconds)
         # Where both have a column, such as the duration, the value from decoding replaces that of the catalog.
         kept = [field for field in request.columns if field.name not in LISTENED.names]

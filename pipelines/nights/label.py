@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -26,6 +27,7 @@ from mgc.evaluation.alarms import Thresholds, thresholds
 from mgc.labeling.guard import Breach, guard_limits
 from mgc.labeling.rows import Lineage
 from mgc.labeling.throughput import Throughput
+from mgc.units import GIB
 from pipelines.command.job import Summary, describe, say
 from pipelines.nights.guard import Guard, describe_refusal
 from pipelines.nights.plan import Night, describe_night, open_night
@@ -92,7 +94,7 @@ def _stage_and_commit(
                 if again:
                     say("the guard stopped this run before; its tracks are heard again")
                     run.begin_again()
-                plan, measured = _stage_all(night, run, profile, request.until)
+                plan, measured = _stage_all(night, run, profile, request)
     facts = RunFacts(plan, request.night.source, started, measured, limits, night.survey)
     if plan.empty:
         say(f"{labels}: the time was up before the first track; nothing was committed.")
@@ -171,7 +173,7 @@ def _describe_plan(plan: Plan) -> str:
     )
 
 
-def _stage_all(night: Night, run: RunFolder, profile: Profile, until: datetime | None) -> tuple[Plan, Throughput]:
+def _stage_all(night: Night, run: RunFolder, profile: Profile, asked: LabelRequest) -> tuple[Plan, Throughput]:
     """Stage a row for every planned track. Keeps rows that an earlier, killed run staged.
 
     Returns:
@@ -187,14 +189,15 @@ def _stage_all(night: Night, run: RunFolder, profile: Profile, until: datetime |
     missing = run.missing()
     if 0 < missing.num_rows < total:
         say(f"an earlier run of this plan finished {total - missing.num_rows} of {total} tracks; going on from there")
-    measured = Throughput()
+    measured, until = Throughput(), asked.until
+    hearing = replace(bundle.hearing, max_file_bytes=asked.max_file_gib * GIB)
     for _ in range(_MOST_PASSES):
         if not missing.num_rows or _is_over(until):
             break
         uri = run.portion(missing)
         began = datetime.now(UTC)
         with watch_progress("labeling", "tracks", missing.num_rows) as progress:
-            request = ListenRequest(uri, missing.num_rows, PLAN, bundle.hearing, until=until)
+            request = ListenRequest(uri, missing.num_rows, PLAN, hearing, until=until)
             try:
                 stage_labels(request, bundle, lineage, run.staged_uri, profile, progress)
             except (RayError, MgcError):

@@ -17,6 +17,7 @@ import click
 from cluster.labels.policy import GONE, Gone
 from cluster.storage.selection import ALL, Selection
 from mgc.shipped_bundle import ShippedBundle
+from mgc.units import MAX_FILE_GIB
 from pipelines.command.job import ALLOW_ROOTS, BUNDLE, URI, Summary
 from pipelines.command.selecting import choosing_files
 
@@ -72,6 +73,7 @@ class LabelRequest:
         guard: limits of the guard by name, as text; others keep their defaults.
         accept: names of the guard's checks that a person has accepted.
         dry_run: whether only to print the plan.
+        max_file_gib: size of the largest file to hear.
     """
 
     night: NightRequest
@@ -81,6 +83,7 @@ class LabelRequest:
     guard: Mapping[str, str] = field(default_factory=dict)
     accept: tuple[str, ...] = ()
     dry_run: bool = False
+    max_file_gib: int = MAX_FILE_GIB
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 import pyarrow as pa
@@ -20,6 +21,7 @@ from cluster.tables.parquet import open_parquet
 from mgc import schema
 from mgc.errors import FeaturesError
 from mgc.features.front_end import describe_features, features_id
+from mgc.units import GIB
 from pipelines.catalogs.sources import open_tracks
 from pipelines.catalogs.surveys import count_survey
 from pipelines.command.job import Summary, describe, say
@@ -104,7 +106,8 @@ def _write_missing(
         files.write_table(plan, missing)
         rows = missing.num_rows
         with watch_progress("preparing", "tracks", rows) as progress:
-            listen = ListenRequest(plan, rows, schema.CATALOG, request.experiment.hearing)
+            hearing = replace(request.experiment.hearing, max_file_bytes=request.max_file_gib * GIB)
+            listen = ListenRequest(plan, rows, schema.CATALOG, hearing)
             write_features(listen, writer, profile, progress)
         missing = find_missing(tracks, out, front_end_id)
         if not missing.num_rows:

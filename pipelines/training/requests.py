@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from cluster.storage.selection import ALL, Selection
+from mgc.units import MAX_FILE_GIB
 
 if TYPE_CHECKING:
     from cluster.session.profiles import Profile
@@ -29,6 +30,7 @@ class PrepareRequest:
         dry_run: whether only to print what would be done.
         allow_roots: places below which the tracks of a catalog may lie; without any, those of its own SOURCE.
         selection: which files of a source are wanted.
+        max_file_gib: size of the largest file to hear.
     """
 
     catalog: Uri
@@ -39,6 +41,7 @@ class PrepareRequest:
     dry_run: bool = False
     allow_roots: tuple[Uri, ...] = ()
     selection: Selection = ALL
+    max_file_gib: int = MAX_FILE_GIB
 
 
 @dataclass(frozen=True)

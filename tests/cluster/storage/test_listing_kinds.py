@@ -34,7 +34,7 @@ from cluster.storage.listing.facts import (
 from cluster.storage.listing.local import shown
 from cluster.storage.selection import ALL, Selection
 from cluster.storage.uri import Uri
-from mgc.audio import ffmpeg
+from mgc.audio.decoders import ffmpeg
 from mgc.errors import StorageError
 from tests.support.fault_proxy import Fault, Faults, Proxy
 from tests.support.good_files import GoodFile, good_files
