@@ -170,8 +170,8 @@ def supply_token() -> None:
     """
     if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
         return
-    from ray._private.authentication.authentication_token_generator import generate_new_authentication_token
     from ray import _raylet
+    from ray._private.authentication.authentication_token_generator import generate_new_authentication_token
 
     raylet: Any = _raylet
     loader = raylet.AuthenticationTokenLoader.instance()
