@@ -124,7 +124,8 @@ def cut(source: Remembering, audio: ByteRange, place: Callable[[float], Sequence
     if guessed:
         # The frames in the windows give more sizes, so the places become more exact.
         places = places.corrected([*sizes, *((piece.middle_byte, piece.mean_frame_bytes) for piece in pieces)])
-    elif not stream.constant and not _fits_table(pieces, stream):
+    elif not stream.constant and (stream.is_truncated or not _fits_table(pieces, stream)):
+        # What is left of a truncated file may have larger frames than the rest.
         return None
     for piece in pieces:
         begins = piece.within.start + piece.found[0][0]

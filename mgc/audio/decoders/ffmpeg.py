@@ -67,7 +67,7 @@ def open_stream(source: Source) -> FFmpegStream:
             announced_seconds = None
             if container.duration and not _ANNOUNCING_CONTAINERS.isdisjoint(name.split(",")):
                 announced_seconds = container.duration / av.time_base
-            duration_seconds, last_position = _walk(container, stream)
+            duration_seconds, last_position, last_place_seconds = _walk(container, stream)
             found = FFmpegStream(source, stream.index, stream.codec_context.sample_rate or 0)
     except av.FFmpegError as error:
         if data.failure is None:
@@ -76,7 +76,7 @@ def open_stream(source: Source) -> FFmpegStream:
     if data.failure is not None:
         raise data.failure
     found.duration_seconds, found.announced_seconds = duration_seconds, announced_seconds
-    found.last_position = last_position
+    found.last_position, found.last_place_seconds = last_position, last_place_seconds
     return found
 
 
@@ -101,6 +101,8 @@ class FFmpegStream:
         self.fault: Fault | None = None
         self.last_position: int | None = None
         """Byte at which the last packet begins, if known."""
+        self.last_place_seconds = 0.0
+        """Where the last packet begins."""
         self._source, self._index = source, index
 
     def read(self, excerpts: Sequence[Excerpt]) -> Iterator[Stretch]:
@@ -174,6 +176,7 @@ class FFmpegStream:
         self, failed: int, tried: int, first_failure: int | None, stops: list[str], place_seconds: float
     ) -> Fault | None:
         if failed == 1 and first_failure is not None and first_failure == self.last_position:
+            self.duration_seconds = min(self.duration_seconds, self.last_place_seconds)
             text = f"truncated: the file ends inside the packet at byte {first_failure}"
             return Fault(ErrorKind.TRUNCATED, text, first_failure)
         if failed:
@@ -194,9 +197,9 @@ def _open(data: HeldFile | SourceFile) -> Any:
     return av.open(data, mode="r", options=options, metadata_errors="ignore")
 
 
-def _walk(container: Any, stream: Any) -> tuple[float, int | None]:
-    """Return the length of a stream in seconds, and the byte at which its last packet begins, if known."""
-    place_seconds, last_position = 0.0, None
+def _walk(container: Any, stream: Any) -> tuple[float, int | None, float]:
+    """Return the length of a stream in seconds, and byte and second at which its last packet begins, if known."""
+    place_seconds, last_position, last_place_seconds = 0.0, None, 0.0
     states_length = False
     last = deque[tuple[Any, float]](maxlen=_LAST_PACKETS)
     try:
@@ -205,14 +208,14 @@ def _walk(container: Any, stream: Any) -> tuple[float, int | None]:
             if packet.size:
                 # The file may end inside the next packet, and then no empty one follows this.
                 place_seconds += min((packet.duration or 0) * float(stream.time_base), _LONGEST_FRAME_SECONDS)
-                last_position = packet.pos
+                last_position, last_place_seconds = packet.pos, place
                 states_length = states_length or bool(packet.duration)
                 last.append((packet, place))
     except av.FFmpegError:
         pass  # The file ends inside a packet. The packets before it give the length.
     if last and not states_length:
         place_seconds = max(place_seconds, _end_seconds(stream, last))
-    return place_seconds, last_position
+    return place_seconds, last_position, last_place_seconds
 
 
 def _end_seconds(stream: Any, last: Sequence[tuple[Any, float]]) -> float:

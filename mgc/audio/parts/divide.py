@@ -298,9 +298,9 @@ def _divide_forms(source: Source, audio: ByteRange, bit_rate_bps: int | None) ->
 
 
 def _closed(source: Source, form: riff.Form, alone: bool) -> Source:
-    """Return a WAV or AIFF file; if it does not know the size of its sound, libsndfile takes all that is there."""
+    """Return a WAV or AIFF file whose header states the size of its sound."""
     if (form.is_wrapped or form.announced_bytes is None) and form.order == "<":
-        return take(source, ByteRange(form.start, form.size_at), bytes(4), ByteRange(form.size_at + 4, form.sound.stop))
+        return take(source, *riff.with_size(form))
     return source if alone and form.start == 0 else take(source, ByteRange(form.start, form.stop))
 
 

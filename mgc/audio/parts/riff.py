@@ -83,6 +83,19 @@ def walk_form(source: Source, within: ByteRange) -> Form | None:
     return Form(start, min(stop, following), form.sound, form.announced_bytes, form.size_at, order)
 
 
+def with_size(form: Form) -> tuple[ByteRange | bytes, ...]:
+    """Return the pieces of a WAV file whose header states the size of its sound; as RF64 if it is 4 GiB or more.
+
+    RF64 is EBU Tech 3306: sizes of 64 bits in a chunk of their own, and 0xFFFFFFFF where they would stand.
+    """
+    there = form.sound.size_bytes
+    sound = ByteRange(form.size_at + 4, form.sound.stop)
+    if there < _WRAPPED - 1:
+        return ByteRange(form.start, form.size_at), struct.pack("<I", there), sound
+    wide = struct.pack("<4sIQQQI", b"ds64", 28, form.sound.stop - form.start + 28, there, 0, 0)
+    return b"RF64\xff\xff\xff\xffWAVE" + wide, ByteRange(form.start + 12, form.size_at), b"\xff" * 4, sound
+
+
 def _begins_form(chunk: bytes) -> bool:
     return chunk[:4] in (b"RIFF", b"RIFX", b"FORM") and chunk[8:12] in (b"WAVE", b"AIFF", b"AIFC")
 
