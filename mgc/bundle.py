@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +50,9 @@ from mgc.evaluation.leakage import TrainedGroups
 from mgc.experiment import Experiment
 from mgc.features.front_end import FrontEnd, build_front_end, features_id
 from mgc.features.normalization import Normalization
+from mgc.hearing.request import Hearing
 from mgc.labeling.adjust import PriorAdjustment
+from mgc.labeling.config import LabelingConfig
 from mgc.labeling.decide import decide
 from mgc.labeling.file_label import FileLabel
 from mgc.labeling.predict import Predict
@@ -115,8 +117,8 @@ class Bundle:
     def id(self) -> str:
         """Twelve hexadecimal digits of a hash of everything that determines the answers.
 
-        That is weights, network, front end, listening plan, normalization, taxonomy and adjustment. Training
-        configuration, training data, metrics and report do not change it.
+        That is weights, network, front end, listening plan, normalization, taxonomy, adjustment, and which recordings
+        it labels. Training configuration, training data, metrics and report do not change it.
         """
         experiment = self.experiment
         facts = {
@@ -130,12 +132,20 @@ class Bundle:
         if self.adjustment is not None:
             # Added only if present, so that bundles from before adjustments existed keep their ids.
             facts["adjustment"] = self.adjustment.to_json()
+        if experiment.labeling != LabelingConfig():
+            # Likewise: bundles from before this configuration answer as its defaults say.
+            facts["labeling"] = what_differs(experiment.labeling)
         return short_hash(facts)
 
     @property
     def features_id(self) -> str:
         """Hash of the front end; features with another hash do not fit."""
         return features_id(self.experiment.front_end)
+
+    @property
+    def hearing(self) -> Hearing:
+        """What to hear of a recording to label it."""
+        return replace(self.experiment.hearing, min_seconds=self.experiment.labeling.min_seconds)
 
     def check_features(self, found: str, where: str) -> None:
         """Refuse features of another front end.
@@ -193,7 +203,12 @@ class Bundle:
         """
         plan = self.experiment.listening
         recording = record(Held(audio), plan) if isinstance(audio, bytes) else _record(Path(audio), plan)
-        heard = listen(recording, plan, lambda window: self._front_end(window.without_offset()))
+        heard = listen(
+            recording,
+            plan,
+            lambda window: self._front_end(window.without_offset()),
+            min_seconds=self.experiment.labeling.min_seconds,
+        )
         logits_CG = np.concatenate([self._predict.logits(clips.features) for clips in heard.windows])
         decision = decide(logits_CG, self.taxonomy.names, top_k)
         return FileLabel(
@@ -204,6 +219,7 @@ class Bundle:
             heard.seconds,
             heard.decoder,
             heard.damage,
+            heard.bandwidth_hz,
         )
 
     def save(self, directory: str | Path) -> str:

@@ -27,7 +27,7 @@ from pydantic.dataclasses import dataclass
 from cluster.storage import s3
 from cluster.storage.budget import Budget, PostponedError, first_that_fit
 from cluster.storage.failures import error_code, explain
-from cluster.storage.listing import content_tag
+from cluster.storage.listing.facts import content_tag
 from cluster.storage.redaction import one_line, redact
 from cluster.storage.s3_object import S3File, S3Object, reserve_nothing, tag_refusal
 from cluster.storage.uri import Uri

@@ -16,7 +16,7 @@ from obstore.exceptions import BaseError
 
 from cluster.storage import s3
 from cluster.storage.boto_types import ObjectHead
-from cluster.storage.listing import etag
+from cluster.storage.listing.facts import etag
 from cluster.storage.redaction import one_line, redact
 from cluster.storage.uri import Uri
 from mgc.audio.source import ByteRange

@@ -45,8 +45,11 @@ LISTENED: Final = pa.schema(
         pa.field("clips", pa.large_binary()),
         pa.field("clip_count", pa.int32()),
         pa.field("clip_starts", pa.list_(pa.float64())),
-        *(schema.LABELS.field(name) for name in ("duration_seconds", "seconds_listened", "decoder", "damage")),
-        *(schema.LABELS.field(name) for name in ("error_kind", "error_message", "error_offset")),
+        *(
+            schema.LABELS.field(name)
+            for name in ("duration_seconds", "tolerance_seconds", "seconds_listened", "bandwidth_hz")
+        ),
+        *(schema.LABELS.field(name) for name in ("decoder", "damage", "error_kind", "error_message", "error_offset")),
     ]
 )
 """Columns that listening adds to a track's row."""

@@ -90,7 +90,8 @@ def listen(
             starts over.
         track_id: seed of a plan with random windows.
         decoders: decoders in the order in which they are tried.
-        min_seconds: shortest recording that is listened to.
+        min_seconds: length of the shortest track to accept, at least 0.5 s. As much must be decoded, or one window if
+            that is shorter.
 
     Raises:
         AudioError: `empty` (no bytes), `not_audio`, `unsupported_codec`, `truncated`, `corrupt_stream`, `silent`, or
@@ -100,7 +101,7 @@ def listen(
     if isinstance(recording, Cuts):
         best = hearing.listen_to_streams([CutsStream(recording)])
         faults = [] if recording.damage is None else [Fault(ErrorKind.TRUNCATED, recording.damage)]
-        return _finish(best, faults, Held(b""), min_seconds)
+        return _finish(best, faults, Held(b""), plan, min_seconds)
     source = Held(recording) if isinstance(recording, bytes) else recording
     if source.size_bytes == 0:
         raise AudioError(ErrorKind.EMPTY, "the file is empty (0 bytes)")
@@ -110,7 +111,7 @@ def listen(
         if tried[-1][0].decoded_seconds >= MIN_SECONDS:
             break
     best, division = max(tried, key=lambda found: (found[0].decoded_seconds, found[0].opened))
-    return _finish(best, division.faults, source, min_seconds)
+    return _finish(best, division.faults, source, plan, min_seconds)
 
 
 @dataclass(frozen=True)
@@ -249,7 +250,7 @@ def _choose_better(first: Attempt[Use], second: Attempt[Use]) -> Attempt[Use]:
 
 
 def _finish(
-    attempt: Attempt[_Heard[Use]], faults: Sequence[Fault], source: Source, min_seconds: float
+    attempt: Attempt[_Heard[Use]], faults: Sequence[Fault], source: Source, plan: ListeningPlan, min_seconds: float
 ) -> Listened[Use]:
     """Return what was heard.
 
@@ -257,7 +258,10 @@ def _finish(
         AudioError: it was too little.
     """
     all_faults = [*([] if attempt.lengths is None else [attempt.lengths]), *faults, *attempt.faults]
-    if attempt.decoded_seconds < max(min_seconds, MIN_SECONDS):
+    # Lengths are compared as the message shows them, so that it does not matter how samples are rounded.
+    least_seconds = max(MIN_SECONDS, min(min_seconds, plan.window_seconds))
+    too_short = round(attempt.duration_seconds, 2) < min_seconds
+    if round(attempt.decoded_seconds, 2) < least_seconds or too_short:
         raise _make_error(attempt, all_faults, source, min_seconds)
     if not attempt.heard:
         text = f"nothing is to be heard in {attempt.silent_seconds:.1f} s, spread over the recording"

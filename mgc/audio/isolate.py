@@ -84,7 +84,7 @@ class Isolated(Generic[Result]):
 
         return end
 
-    def _result(self, task: ProcessFuture, timeout_seconds: float) -> Result:
+    def _result(self, task: ProcessFuture[object], timeout_seconds: float) -> Result:
         try:
             # The function that `make` gave returned it.
             return cast(Result, task.result())

@@ -72,10 +72,9 @@ def _which_sound(frames_BN: NDArray[np.float32], sample_rate_hz: int) -> NDArray
     taper_N = np.square(np.hanning(samples + 1)[:samples]).astype(np.float32)
     taper_energy = max(float(taper_N @ taper_N), 1e-9)
     # The taper can at most multiply a frame's energy by samples / taper_energy. Weaker frames need no transform.
-    possible_B = np.square(flat_BN).sum(axis=1) >= THRESHOLD_RMS**2 * taper_energy
+    possible_B: NDArray[np.bool_] = np.square(flat_BN).sum(axis=1) >= THRESHOLD_RMS**2 * taper_energy
     power_BF = np.square(np.abs(np.fft.rfft(flat_BN[possible_B] * taper_N)))
     hz_F = np.fft.rfftfreq(samples, 1 / sample_rate_hz)
     band_F = (hz_F >= _BAND_HZ[0]) & (hz_F <= min(_BAND_HZ[1], sample_rate_hz / 4))
-    sounds_B = possible_B.copy()
-    sounds_B[possible_B] = 2 * power_BF[:, band_F].sum(axis=1) >= THRESHOLD_RMS**2 * samples * taper_energy
-    return sounds_B
+    possible_B[possible_B] = 2 * power_BF[:, band_F].sum(axis=1) >= THRESHOLD_RMS**2 * samples * taper_energy
+    return possible_B

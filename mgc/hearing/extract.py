@@ -21,6 +21,9 @@ from mgc.hearing.request import Hearing, Track, describe_failure
 _OBJECTS = ("clips", "clip_starts", "decoder", "damage", "error_kind", "error_message", "error_offset")
 """Columns of Python objects, None where there is no value."""
 
+_NUMBERS = ("duration_seconds", "tolerance_seconds", "seconds_listened", "bandwidth_hz")
+"""Columns of numbers, NaN where there is no value."""
+
 PATIENCE_SECONDS: Final = 60.0
 PATIENCE_SECONDS_PER_MIB: Final = 1.0
 """Time limit of a recording: much longer than any needs on a busy core, so that only a hanging decoder is stopped."""
@@ -58,16 +61,16 @@ class Extract:
         Returns:
             The columns of the batch without `recording`, and: `clips` (bytes of a C-ordered array (clip_count, *shape)
             of the front end's dtype), `clip_count` (int32, 0 on error), `clip_starts` (list of float, seconds),
-            `duration_seconds` and `seconds_listened` (float64, NaN on error), `decoder`, `damage`, `error_kind`,
-            `error_message` (str), `error_offset` (int). A missing value is None.
+            `duration_seconds`, `tolerance_seconds`, `seconds_listened` and `bandwidth_hz` (float64, NaN on error),
+            `decoder`, `damage`, `error_kind`, `error_message` (str), `error_offset` (int). A missing value is None.
         """
         rows = len(batch["recording"])
         columns: dict[str, np.ndarray] = {name: np.full(rows, None, dtype=object) for name in _OBJECTS}
         columns["error_kind"][:] = batch["error_kind"]
         columns["error_message"][:] = batch["error_message"]
         columns["clip_count"] = np.zeros(rows, np.int32)
-        columns["duration_seconds"] = np.full(rows, np.nan)
-        columns["seconds_listened"] = np.full(rows, np.nan)
+        for name in _NUMBERS:
+            columns[name] = np.full(rows, np.nan)
         # Start all before waiting for the first, so that the child never waits for its caller.
         tracks = {
             row: self._begin(recording, str(batch["track_id"][row]))

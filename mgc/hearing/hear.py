@@ -20,6 +20,7 @@ class Hear:
         self._front_end = build_front_end(read_front_end(hearing.front_end))
         self._plan = hearing.plan
         self._decoders = hearing.decoders
+        self._min_seconds = hearing.min_seconds
 
     def _compute(self, window: Waveform) -> Clips:
         return self._front_end(window.without_offset())
@@ -27,7 +28,7 @@ class Hear:
     def __call__(self, recording: Recording, track_id: str) -> Track:
         """Return the values of the columns of `Extract` for one track."""
         try:
-            heard = listen(recording, self._plan, self._compute, track_id, self._decoders)
+            heard = listen(recording, self._plan, self._compute, track_id, self._decoders, self._min_seconds)
         except AudioError as error:
             return describe_failure(error)
         except MemoryError:
@@ -42,7 +43,9 @@ class Hear:
             "clip_count": sum(len(part.features) for part in clips),
             "clip_starts": np.concatenate([part.start_seconds for part in clips]).tolist(),
             "duration_seconds": heard.duration_seconds,
+            "tolerance_seconds": heard.tolerance_seconds,
             "seconds_listened": heard.seconds,
+            "bandwidth_hz": heard.bandwidth_hz,
             "decoder": heard.decoder,
             "damage": heard.damage,
         }

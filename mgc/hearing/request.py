@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mgc.audio.decode import CASCADE
+from mgc.audio.decode import CASCADE, MIN_SECONDS
 from mgc.audio.decoders.stream import Decoder
 from mgc.audio.excerpts import ListeningPlan
 from mgc.configuration import JsonObject
@@ -25,11 +25,13 @@ class Hearing:
             computes reads it, because its classes import PyTorch.
         plan: windows to listen to.
         decoders: decoders, in the order in which they are tried.
+        min_seconds: length of the shortest recording to hear; shorter ones are `too_short`.
     """
 
     front_end: JsonObject
     plan: ListeningPlan
     decoders: Sequence[Decoder] = CASCADE
+    min_seconds: float = MIN_SECONDS
 
 
 def describe_failure(error: AudioError) -> Track:

@@ -9,9 +9,9 @@ from typing import Final
 import click
 from ray.exceptions import RayError
 
+from cluster.labels.beside.run_folder import DamagedRowsError, RunFolder
 from cluster.labels.counts import CommittedRun
 from cluster.labels.plan import PLAN, Plan
-from cluster.labels.run_folder import DamagedRowsError, RunFolder
 from cluster.labels.table import LabelsTable
 from cluster.session.connect import connect
 from cluster.session.counts import ProgressHandle
@@ -19,7 +19,6 @@ from cluster.session.profiles import Profile
 from cluster.session.progress import watch_progress
 from cluster.storage import files
 from cluster.storage.conditional_put import require_conditional_put
-from cluster.storage.uri import Uri
 from cluster.streams.listening import ListenRequest
 from cluster.streams.predicting import stage_labels
 from mgc.errors import LabelsError, MgcError
@@ -48,7 +47,7 @@ def label(request: LabelRequest) -> Summary:
         night = open_night(request.night)
         describe(night.bundle.experiment.dotted())
         click.echo()
-        return Summary("dry_run", {**describe_night(night)})
+        return Summary("dry_run", describe_night(night)[0])
     return _label(request, limits, guard)
 
 
@@ -59,7 +58,7 @@ def _label(request: LabelRequest, limits: Thresholds, guard: Guard) -> Summary:
     if plan.empty:
         if request.night.resume:
             night.table.forget_holds()
-        return _up_to_date(plan, labels, {"labels": str(labels)})
+        return _up_to_date(night)
     require_conditional_put(labels)
     say(_describe_plan(plan))
     for left in reversed(range(_MOST_PASSES)):
@@ -82,7 +81,7 @@ def _stage_and_commit(
     """
     plan, labels = night.plan, night.table.uri
     outputs, measured = {"labels": str(labels)}, Throughput()
-    breaches = guard.foresee_removals(night)
+    breaches = guard.foresee_plan(night)
     run = night.table.run(plan)
     again = run.refused and not guard.accepted
     # A run that was stopped before its commit has all its rows. Then nothing is heard, and Ray is not needed.
@@ -94,10 +93,10 @@ def _stage_and_commit(
                     say("the guard stopped this run before; its tracks are heard again")
                     run.begin_again()
                 plan, measured = _stage_all(night, run, profile, request.until)
-    facts = RunFacts(plan, request.night.source, started, measured, limits)
+    facts = RunFacts(plan, request.night.source, started, measured, limits, night.survey)
     if plan.empty:
         say(f"{labels}: the time was up before the first track; nothing was committed.")
-        return Summary("partial", {**plan.counts.to_json()}, outputs)
+        return Summary("partial", {**plan.counts.to_json(), **night.counts}, outputs)
     if not breaches:
         breaches = guard.foresee_commit(night, plan)
         if breaches:
@@ -116,7 +115,8 @@ def _stage_and_commit(
     alarms = _report(night, committed, facts, outputs)
     for alarm in alarms:
         say(f"alarm: {alarm}")
-    return Summary(status, {**counts.to_json(), "table_version": committed.version}, outputs, alarms)
+    facts_of_run = {**counts.to_json(), **night.counts, "table_version": committed.version}
+    return Summary(status, facts_of_run, outputs, alarms)
 
 
 def _refuse(night: Night, facts: RunFacts, breaches: Sequence[Breach], outputs: dict[str, str]) -> Summary:
@@ -131,17 +131,18 @@ def _refuse(night: Night, facts: RunFacts, breaches: Sequence[Breach], outputs: 
         say(f"the report of the refused run could not be written: {error}")
     seen = {f"refused_{breach.name}": breach.tracks for breach in breaches}
     line = describe_refusal(breaches, labels, report)
-    return Summary("refused", {**counts.to_json(), **seen}, outputs, refused=[line])
+    return Summary("refused", {**counts.to_json(), **night.counts, **seen}, outputs, refused=[line])
 
 
-def _up_to_date(plan: Plan, labels: Uri, outputs: dict[str, str]) -> Summary:
-    counts = plan.counts
+def _up_to_date(night: Night) -> Summary:
+    counts, labels = night.plan.counts, night.table.uri
+    outputs = {"labels": str(labels)}
     later = f"; {counts.waiting} wait to be tried again" if counts.waiting else ""
     say(f"{labels}: {counts.up_to_date} tracks are up to date{later}; nothing to label.")
     report = report_uri(labels, "latest", "html")
     if files.exists(report):
         outputs["report"] = str(report)
-    return Summary("partial" if counts.pending else "up_to_date", {**counts.to_json()}, outputs)
+    return Summary("partial" if counts.pending else "up_to_date", {**counts.to_json(), **night.counts}, outputs)
 
 
 def _report(night: Night, committed: CommittedRun, facts: RunFacts, outputs: dict[str, str]) -> list[str]:
@@ -193,7 +194,7 @@ def _stage_all(night: Night, run: RunFolder, profile: Profile, until: datetime |
         uri = run.portion(missing)
         began = datetime.now(UTC)
         with watch_progress("labeling", "tracks", missing.num_rows) as progress:
-            request = ListenRequest(uri, missing.num_rows, PLAN, bundle.experiment.hearing, until=until)
+            request = ListenRequest(uri, missing.num_rows, PLAN, bundle.hearing, until=until)
             try:
                 stage_labels(request, bundle, lineage, run.staged_uri, profile, progress)
             except (RayError, MgcError):

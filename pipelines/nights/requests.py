@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import click
 
 from cluster.labels.policy import GONE, Gone
+from cluster.storage.selection import ALL, Selection
 from mgc.shipped_bundle import ShippedBundle
 from pipelines.command.job import ALLOW_ROOTS, BUNDLE, URI, Summary
+from pipelines.command.selecting import choosing_files
 
 if TYPE_CHECKING:
     from cluster.session.profiles import Profile
@@ -43,6 +45,7 @@ class NightRequest:
         overrides: file of a curator's corrections; None keeps those of the table.
         allow_roots: places below which the tracks of a catalog may lie; without any, those of its own SOURCE.
         resume: whether to enter again what rollbacks undid.
+        selection: which files of a source are wanted.
     """
 
     source: Uri
@@ -54,6 +57,7 @@ class NightRequest:
     overrides: Uri | None = None
     allow_roots: tuple[Uri, ...] = ()
     resume: bool = False
+    selection: Selection = ALL
 
 
 @dataclass(frozen=True)
@@ -264,11 +268,14 @@ def _with_options(command: Callable[..., Summary], needed: bool) -> Callable[...
         overrides: Uri | None,
         allow_roots: tuple[Uri, ...],
         resume: bool,
+        selection: Selection,
         **others: Any,
     ) -> Summary:
         night = None
         if source is not None and labels is not None:
-            night = NightRequest(source, labels, bundle, limit, gone, retry_all, overrides, allow_roots, resume)
+            night = NightRequest(
+                source, labels, bundle, limit, gone, retry_all, overrides, allow_roots, resume, selection
+            )
         if needed:
             return command(night=night, **others)
         return command(night=night, labels=labels, bundle=bundle, **others)
@@ -304,6 +311,7 @@ def _with_options(command: Callable[..., Summary], needed: bool) -> Callable[...
                 help="CSV or Parquet file of corrections (track_id, genre, by, reason). They win over the model and "
                 "replace the corrections in the table; without this option those stay.",
             ),
+            choosing_files,
             ALLOW_ROOTS,
         )
     ):

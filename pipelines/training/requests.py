@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from cluster.storage.selection import ALL, Selection
+
 if TYPE_CHECKING:
     from cluster.session.profiles import Profile
     from cluster.storage.uri import Uri
@@ -26,6 +28,7 @@ class PrepareRequest:
         limit: number of tracks to take, the first ones; None for all.
         dry_run: whether only to print what would be done.
         allow_roots: places below which the tracks of a catalog may lie; without any, those of its own SOURCE.
+        selection: which files of a source are wanted.
     """
 
     catalog: Uri
@@ -35,6 +38,7 @@ class PrepareRequest:
     limit: int | None = None
     dry_run: bool = False
     allow_roots: tuple[Uri, ...] = ()
+    selection: Selection = ALL
 
 
 @dataclass(frozen=True)

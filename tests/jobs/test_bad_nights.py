@@ -190,6 +190,20 @@ def test_pruning_keeps_corrections(night: Night, tmp_path: Path) -> None:
     assert (row["genre_top"], row["override_by"], row["removed_at"]) == ("Rock", "ann", None)
 
 
+@pytest.mark.parametrize("left", [2, 0], ids=["cut off", "empty"])
+def test_a_file_of_corrections_that_was_cut_off(left: int, night: Night, tmp_path: Path) -> None:
+    tracks = sorted(night.rows())
+    file, lines = tmp_path / "c.csv", [f"{track},Rock,ann,heard it" for track in tracks[:12]]
+    file.write_text("\n".join(["track_id,genre,by,reason", *lines, ""]))
+    assert night.run("--overrides", str(file))[0] == 0
+    file.write_text("\n".join(["track_id,genre,by,reason", *lines[:left], ""]))
+    line = night.refused("corrections", "--overrides", str(file))
+    assert f"{12 - left} of 12" in line
+    code, _, _ = night.run("--overrides", str(file), "--accept", "corrections")
+    assert code == 0
+    assert sum(row["override_by"] == "ann" for row in night.rows().values()) == left
+
+
 def test_a_rollback_holds(night: Night) -> None:
     spoil(night, 12)
     good = night.rows()

@@ -56,7 +56,6 @@ class Stream(Protocol):
     """One stream of audio, opened by a decoder.
 
     Attributes:
-        decoder: name of the decoder.
         sample_rate_hz: samples per second; of the beginning, if the rate changes.
         duration_seconds: length, as exactly as the decoder can tell before it decodes. If the stream ends earlier,
             `read` corrects it.
@@ -65,12 +64,15 @@ class Stream(Protocol):
         fault: what went wrong so far, or None.
     """
 
-    decoder: DecoderName
     sample_rate_hz: int
     duration_seconds: float
     tolerance_seconds: float
     announced_seconds: float | None
     fault: Fault | None
+
+    @property
+    def decoder(self) -> DecoderName:
+        """Name of the decoder."""
 
     def read(self, excerpts: Sequence[Excerpt]) -> Iterator[Stretch]:
         """Decode one stretch after the other, one for each excerpt. May be called again.

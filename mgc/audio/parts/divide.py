@@ -97,8 +97,8 @@ def _whole(source: Source, audio: ByteRange) -> Source:
 def _divide_mpeg(source: Source, audio: ByteRange) -> Division:
     found = find_frames(source, audio)
     runs = [run for run in found.runs if len(run.offsets) >= _FEWEST_FRAMES] or found.runs
-    frames = sum(len(run.offsets) for run in runs)
-    if not runs or (len(runs) > _FEWEST_RUNS and frames < len(runs) * _STEADY_FRAMES):
+    frames = sum(len(run.offsets) for run in found.runs)
+    if not runs or (len(found.runs) > _FEWEST_RUNS and frames < len(found.runs) * _STEADY_FRAMES):
         # Frames of two kinds in turn depend on each other.
         return Division([Part(_whole(source, audio))])
     # The decoder counts the frames of layers I and II itself.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -77,11 +78,21 @@ def test_rows_stay_in_order_and_a_bad_file_costs_its_own_row_only() -> None:
     np.testing.assert_allclose(made["seconds_listened"][[0, 2, 6]], [4.0, 8.0, 1.0], atol=0.1)
     assert np.isnan(made["duration_seconds"][[1, 3, 4, 5]]).all()
     assert np.isnan(made["seconds_listened"][[1, 3, 4, 5]]).all()
+    assert made["bandwidth_hz"].dtype == np.float64
+    assert np.isnan(made["bandwidth_hz"][[1, 3, 4, 5]]).all()
     assert made["decoder"].tolist() == ["soundfile", None, "soundfile", None, None, None, "soundfile"]
     assert made["damage"].tolist() == [None] * 7
     for clips, count in zip(made["clips"], made["clip_count"], strict=True):
         assert (clips is None) == (count == 0)
         assert clips is None or len(clips) == count * 128 * 80
+
+
+def test_a_recording_shorter_than_asked_for_is_too_short() -> None:
+    asked = replace(hearing(ThumbnailConfig()), min_seconds=3.0)
+    made = Extract(asked)(batch_of([sound(2.9), sound(3.0)]))
+    assert made["error_kind"].tolist() == ["too_short", None]
+    assert made["error_message"][0] == "2.90 s of audio; at least 3 s are needed"
+    assert made["clip_count"].tolist() == [0, 1]
 
 
 def test_clips_are_those_of_the_front_end() -> None:
