@@ -24,12 +24,14 @@ from mgc import schema
 from mgc.datasets import jamendo
 from mgc.datasets.splits import split_of
 from mgc.errors import CatalogError, StorageError
+from pipelines import plan
 from pipelines.catalog import command
 from pipelines.catalogs.index import add_splits
 from pipelines.catalogs.metadata import from_table, join_metadata, read_metadata
 from pipelines.catalogs.sources import open_catalog
 from pipelines.command.job import run
 from tests.support.fma_files import Row, genres_csv, tracks_csv
+from tests.support.nights import night
 
 
 def tracks(*ids: str, tag: str = "1", **columns: list[Any]) -> pa.Table:
@@ -75,6 +77,10 @@ class TestMetadata:
             list(join_metadata([tracks("a", "b")], from_table(known, "m"), {}))
 
     def test_what_a_csv_says_stays_text(self, tmp_path: Path) -> None:
+        (tmp_path / "numbers.csv").write_text("file,genre_top,artist_id\n007,2,01\n1e5,3,1e3\n")
+        numbers = read_metadata(Uri.of_path(tmp_path / "numbers.csv"), {"track_id": "file"})
+        columns = {"track_id": ["007", "1e5"], "genre_top": ["2", "3"], "artist_id": ["01", "1e3"]}
+        assert {name: numbers[name].to_pylist() for name in columns} == columns
         (tmp_path / "m.csv").write_text(
             "file,genre_top,artist_id,duration_seconds\n007, Rock ,01,1.5\n1e5,N/A,1e3,\nNA,  ,NULL,n/a\n"
             "b,nan,,2\nc,Unknown,x,3\n"
@@ -192,6 +198,19 @@ class TestJob:
         assert catalog.survey == Survey(Counter({".jpg": 1}))
         with pytest.raises(click.UsageError, match="is a catalog"):
             open_catalog(Uri.of_path(tmp_path / "c"), selection=Selection(exclude=("a",)))
+
+    def test_a_night_removes_no_track_that_the_listing_could_not_see(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        night(Uri.of_path(tmp_path / "labels"), {"a": "1", "shut/b": "1", "c": "1"})
+        survey = Survey(Counter({".bit": 2}), ["shut"])
+        rows = tracks("a", uri=["s3://m/a"])
+        write_catalog(Uri.of_path(tmp_path / "c.parquet"), [rows], roots=(Uri.parse("s3://m"),), survey=survey)
+        capsys.readouterr()
+        assert run(plan.command, [f"{tmp_path}/c.parquet", "--labels", f"{tmp_path}/labels"]) == 0
+        counts = json.loads(capsys.readouterr().out.splitlines()[-1])["counts"]
+        expected = {"removed": 1, "unseen": 1, "passed_over": 2, "passed_over_by": {".bit": 2}, "unreadable": 1}
+        assert {name: counts[name] for name in expected} == expected
 
     def test_a_survey_of_another_program_is_not_believed(self, music: Path, tmp_path: Path) -> None:
         target = tmp_path / "c.parquet"
