@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cluster.storage import files
 from cluster.storage.uri import Uri
-from mgc.bundle import Bundle, load_bundle
+from mgc.bundle import Bundle, Start, load_bundle, load_start
 from mgc.bundle_files import FILES, TRAINED_ON
 from mgc.errors import BundleError
 from mgc.shipped_bundle import ShippedBundle
@@ -31,6 +31,13 @@ def open_bundle(place: Uri | ShippedBundle | str) -> Bundle:
     if not files.exists(uri):
         raise BundleError(f"{uri}: there is no bundle here. Train one with `mgc train --out BUNDLE`.")
     return load_bundle(uri.path, uri.filesystem)
+
+
+def open_start(place: Uri | ShippedBundle, network: int | None) -> Start:
+    """Load the weights of one network of a bundle, to train on from there; see `mgc.bundle.load_start`."""
+    if isinstance(place, ShippedBundle):
+        return load_start(place.value, network)
+    return load_start(place.path, network, place.filesystem)
 
 
 def save_bundle(bundle: Bundle, uri: Uri | str) -> str:

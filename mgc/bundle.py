@@ -59,6 +59,7 @@ from mgc.labeling.predict import Predict
 from mgc.metrics import EvaluationFacts, TrainingFacts, metrics_from_json, metrics_to_json
 from mgc.models.architecture import build_model
 from mgc.models.blocks import Classifier
+from mgc.models.ensemble import Ensemble
 from mgc.taxonomy import Taxonomy
 
 
@@ -296,7 +297,8 @@ def load_bundle(uri: str | Path = DEFAULT, filesystem: fs.FileSystem | None = No
     normalization = files.make(lambda: Normalization.from_json(scaling), NORMALIZATION)
     metrics = files.parse_object(contents[METRICS], METRICS)
     training, evaluation = files.make(lambda: metrics_from_json(metrics), METRICS)
-    model = files.make(lambda: _load_model(experiment, len(taxonomy), contents[WEIGHTS]), WEIGHTS)
+    shape = build_front_end(experiment.front_end).shape
+    model = files.make(lambda: _load_model(experiment, shape, len(taxonomy), contents[WEIGHTS]), WEIGHTS)
     adjustment = _read_adjustment(files)
     hashes = files.read_if_there(TRAINED_ON)
     trained_on = None if hashes is None else files.make(lambda: TrainedGroups.from_bytes(hashes), TRAINED_ON)
@@ -310,14 +312,67 @@ def load_bundle(uri: str | Path = DEFAULT, filesystem: fs.FileSystem | None = No
     return bundle
 
 
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What another training starts from.
+
+    Attributes:
+        name: id of the bundle, and the number of the network if it is one of several: `070695bd5426`, `070695bd5426 2`.
+        weights: tensors of one network by their names.
+        trained_on: tracks and artists that they were trained on; None if they were not recorded.
+    """
+
+    name: str
+    weights: dict[str, torch.Tensor]
+    trained_on: TrainedGroups | None
+
+
+def load_start(uri: str | Path = DEFAULT, network: int | None = None, filesystem: fs.FileSystem | None = None) -> Start:
+    """Load the weights of one network of a bundle, to train on from there.
+
+    The weights are a beginning, so the front end may be one that this mgc computes no more.
+
+    Args:
+        uri: as for `load_bundle`.
+        network: number of the network, counted from 1, if the bundle is an ensemble; else None.
+        filesystem: filesystem in which `uri` is a path.
+
+    Raises:
+        BundleError: a file is missing or corrupt, or the bundle has no such network.
+    """
+    files = BundleFiles(uri, filesystem)
+    fields = files.parse_object(files.read(EXPERIMENT), EXPERIMENT)
+    name = str(fields.pop("bundle_id", None))
+    fields.pop("features_id", None)
+    experiment = files.make(lambda: Experiment.from_json(fields), EXPERIMENT)
+    genres = len(files.parse_list(files.read(TAXONOMY), TAXONOMY))
+    scaling = files.parse_object(files.read(NORMALIZATION), NORMALIZATION)
+    bins = len(files.make(lambda: Normalization.from_json(scaling), NORMALIZATION).offset_F)
+    contents = files.read(WEIGHTS)
+    hashes = files.read_if_there(TRAINED_ON)
+    trained_on = None if hashes is None else files.make(lambda: TrainedGroups.from_bytes(hashes), TRAINED_ON)
+    shape = build_front_end(experiment.front_end).shape
+    # A front end of an earlier mgc may have kept another number of bins.
+    shape = (bins, *shape[1:]) if len(shape) < 3 else (*shape[:2], bins)
+    model = files.make(lambda: _load_model(experiment, shape, genres, contents), WEIGHTS)
+    if not isinstance(model, Ensemble):
+        if network is not None:
+            raise BundleError(f"{files.where}: this is a single network; leave --init-network out.")
+        return Start(name, dict(model.state_dict()), trained_on)
+    count = len(model.members)
+    if network is None or not 1 <= network <= count:
+        raise BundleError(f"{files.where}: this is an ensemble; say which of its {count} networks with --init-network.")
+    return Start(f"{name} {network}", model.network(network - 1), trained_on)
+
+
 def _read_adjustment(files: BundleFiles) -> PriorAdjustment | None:
     data = files.read_if_there(CALIBRATION)
     value = None if data is None else files.parse_object(data, CALIBRATION).get("adjustment")
     return None if value is None else files.make(lambda: PriorAdjustment.from_json(value), CALIBRATION)
 
 
-def _load_model(experiment: Experiment, genres: int, weights: bytes) -> Classifier:
-    model = build_model(experiment.model, build_front_end(experiment.front_end).shape, genres)
+def _load_model(experiment: Experiment, shape: tuple[int, ...], genres: int, weights: bytes) -> Classifier:
+    model = build_model(experiment.model, shape, genres)
     try:
         model.load_state_dict(load_tensors(weights))
     except SafetensorError as error:

@@ -18,7 +18,7 @@ from mgc.features.front_end import FrontEndConfig, build_front_end
 from mgc.features.normalization import ScalingConfig
 from mgc.hearing.request import Hearing
 from mgc.labeling.config import LabelingConfig
-from mgc.models.architecture import ModelConfig, check_input
+from mgc.models.architecture import ModelConfig, check_input, takes_any_frames
 from mgc.training.loop import TrainingConfig
 
 FORMAT_VERSION: Final = 1
@@ -70,7 +70,13 @@ class Experiment:
         side = " x ".join(map(str, front_end.shape))
         if self.training.augment.varies_pictures and len(front_end.shape) != 2:
             raise ValueError(f"training.augment varies features of bins x frames, the front end gives {side} numbers")
-        if self.training.augment.crop_time < 1 and self.model.kind != "house_cnn":
+        if self.training.augment.limit_band < 1 and front_end.dtype != "uint8":
+            # Of bins over frames, only pictures of levels are uint8; 0 is their floor.
+            raise ValueError(
+                f"training.augment.limit_band needs levels above a floor, as of log_mel or thumbnail; "
+                f"{self.front_end.kind} has none"
+            )
+        if self.training.augment.crop_time < 1 and not takes_any_frames(self.model):
             raise ValueError(
                 f"training.augment.crop_time needs a model that takes any number of frames, such as "
                 f"house_cnn; {self.model.kind} does not"

@@ -139,11 +139,13 @@ class MemberFacts(Facts):
         bundle_id: id of its original bundle.
         seed: seed of its training.
         validation: figures of its best epoch.
+        started_from: see `TrainingFacts`.
     """
 
     bundle_id: str
     seed: int
     validation: EpochFacts | None
+    started_from: str | None = None
 
 
 class TrainingFacts(Facts):
@@ -160,6 +162,8 @@ class TrainingFacts(Facts):
         quarantined: number of tracks that gave no features, by kind of error.
         search: search that found the model, if any.
         members: networks of an ensemble.
+        started_from: id of the bundle whose weights the training started from, and the number of its network; None if
+            it started from none.
     """
 
     training_key: str | None = None
@@ -172,6 +176,7 @@ class TrainingFacts(Facts):
     quarantined: dict[str, int] | None = None
     search: SearchFacts | None = None
     members: tuple[MemberFacts, ...] = ()
+    started_from: str | None = None
 
     @property
     def kept_epoch(self) -> int | None:

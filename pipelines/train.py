@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from cluster.storage.uri import Uri
-from pipelines.command.job import ALLOW_ROOTS, OVERRIDES, PROFILE, URI, Summary, main, overrides
+from mgc.shipped_bundle import ShippedBundle
+from pipelines.command.job import ALLOW_ROOTS, BUNDLE, OVERRIDES, PROFILE, URI, Summary, main, overrides
 from pipelines.training.requests import TrainRequest
 
 
@@ -46,6 +47,10 @@ from pipelines.training.requests import TrainRequest
     envvar="MLFLOW_TRACKING_URI",
     help="MLflow server to log to. The default is MLFLOW_TRACKING_URI, if it is set. Needs the extra mgc[mlflow].",
 )
+@click.option("--init", type=BUNDLE, help="Bundle whose weights the training starts from, instead of untrained ones.")
+@click.option(
+    "--init-network", type=click.IntRange(1), metavar="N", help="Take the N-th network, if that bundle is an ensemble."
+)
 @click.option("--overwrite", is_flag=True, help="Replace another bundle at --out.")
 @click.option("--dry-run", is_flag=True, help="Print the configuration and what would be done.")
 @click.argument("fields", nargs=-1, type=click.UNPROCESSED)
@@ -66,6 +71,8 @@ def command(
     limit: int | None,
     tensorboard: Uri | None,
     mlflow: str | None,
+    init: Uri | ShippedBundle | None,
+    init_network: int | None,
     overwrite: bool,
     dry_run: bool,
     fields: tuple[str, ...],
@@ -77,6 +84,8 @@ def command(
 
     Set any field of the recipe by its dotted name, for example --training.epochs 3 or --model.channels 16,32,64.
     """
+    if init_network is not None and init is None:
+        raise click.UsageError("--init-network says which network of --init; give --init too.")
     changes = overrides(fields)
 
     from mgc.recipes.catalogue import find
@@ -102,6 +111,8 @@ def command(
             overwrite=overwrite,
             dry_run=dry_run,
             allow_roots=allow_roots,
+            init=init,
+            init_network=init_network,
         )
     )
 

@@ -12,6 +12,7 @@ import torch
 
 from cluster.session.profiles import Profile
 from cluster.tables.features import columns_of, read_batches
+from mgc.bundle import Start
 from mgc.datasets.roster import on_side
 from mgc.datasets.splits import TRAIN
 from mgc.errors import ConfigError
@@ -34,7 +35,7 @@ NORMALIZATION_CLIPS: Final = 4096
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """The facts that every worker needs; small and picklable.
+    """The facts that every worker needs; picklable, and small but for weights to start from.
 
     Attributes:
         experiment: the whole configuration.
@@ -45,6 +46,7 @@ class TrainingJob:
         train_clips: number of training clips; an epoch may have more, see `steps`.
         class_counts: number of training clips of each genre, in the order of the taxonomy.
         profile: number of workers, and the resources of each.
+        start: weights that the training starts from; None for untrained ones.
     """
 
     experiment: Experiment
@@ -55,6 +57,7 @@ class TrainingJob:
     train_clips: int
     class_counts: tuple[int, ...]
     profile: Profile
+    start: Start | None = None
 
     @property
     def threads(self) -> int:
@@ -73,11 +76,17 @@ class TrainingJob:
         return replace(training, precision="float32") if self.profile.precision == "float32" else training
 
     def model(self) -> Classifier:
-        """Return the untrained network, the same on every worker."""
+        """Return the network before its first step, the same on every worker.
+
+        Raises:
+            ConfigError: the weights to start from are of another network.
+        """
         torch.manual_seed(self.experiment.training.seed)
         model = build_model(self.experiment.model, self.shape, len(self.taxonomy))
         if isinstance(model, Guess):
             model.set_counts(self.class_counts)
+        if self.start is not None:
+            model.start_from(self.start.weights)
         return model
 
     def sampling(self) -> Sampling:

@@ -100,6 +100,10 @@ class TrainedGroups:
             raise ValueError(f"{_TENSOR} must be one sorted row of int64")
         return cls(hashes)
 
+    def __or__(self, other: TrainedGroups) -> TrainedGroups:
+        """Return the groups of both."""
+        return TrainedGroups(np.union1d(self.hashes, other.hashes))
+
     def to_bytes(self) -> bytes:
         """Return the groups as safetensors."""
         data: bytes = save_tensors({_TENSOR: self.hashes})

@@ -74,6 +74,14 @@ class FramedConfig(ClipConfig):
         return 1 + self.clip_samples // self.hop_length
 
 
+def resample(window: Waveform, sample_rate_hz: int) -> NDArray[np.float32]:
+    """Return the samples of a window at another rate (soxr, HQ); at its own rate, the window's own samples."""
+    if window.sample_rate_hz == sample_rate_hz:
+        return window.samples
+    samples_T: NDArray[np.float32] = soxr.resample(window.samples, window.sample_rate_hz, sample_rate_hz, quality="HQ")
+    return samples_T
+
+
 class Cutter:
     """Cuts a window into clips, and out of each clip the stretch that its features need."""
 
@@ -95,9 +103,8 @@ class Cutter:
 
     def __call__(self, window: Waveform) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """Return samples of shape (clips, samples), zeros beyond the clips, and the start of each clip in seconds."""
-        config, mono_T = self._config, window.samples
-        if window.sample_rate_hz != config.sample_rate_hz:
-            mono_T = soxr.resample(mono_T, window.sample_rate_hz, config.sample_rate_hz, quality="HQ")
+        config = self._config
+        mono_T = resample(window, config.sample_rate_hz)
         size, first = config.clip_samples, self._first_sample
         whole, rest = divmod(len(mono_T), size)
         clips = max(1, whole + (2 * rest >= size))

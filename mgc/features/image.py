@@ -40,7 +40,7 @@ class MelImageConfig(LevelConfig):
 class MelImage(MelFrontEnd):
     """Turns a window into coloured pictures. See `MelImageConfig`."""
 
-    NUMBERS: ClassVar[int] = 1
+    NUMBERS: ClassVar[int] = 2
     dtype: ClassVar[Dtype] = "uint8"
 
     def __init__(self, config: MelImageConfig) -> None:

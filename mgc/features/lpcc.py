@@ -18,7 +18,10 @@ from mgc.features.cutting import ClipFrontEnd, Constants, Cutter, FramedConfig
 _NOISE_SHARE: Final = 1e-5
 """White noise added to a frame, as a share of its energy: 50 dB below. Of purer tones, float32 is too coarse."""
 
-_NOISE_ENERGY: Final = 1e-10
+_NOISE_FLOOR: Final = 1e-10
+"""White noise added to every frame, as a share of the energy of the clip's loudest: what is 100 dB below is silence."""
+
+_SILENT_ENERGY: Final = 1e-20
 """White noise added to every frame, so that digital silence has a predictor: all zeros."""
 
 _MOST_LAGS: Final = 64
@@ -29,9 +32,9 @@ class LpccConfig(FramedConfig):
     """Linear predictive cepstral coefficients as float16, shape (n_coefficients, frames).
 
     Each sample less `pre_emphasis` times the one before it is cut into frames (periodic Hann window, centred, zeros
-    beyond the clip's ends). Of a frame's autocorrelation r (linear, lags 0 to `order`), r(0) grows by 1e-5 of
-    itself and by 1e-10. From it the recursion of Levinson and Durbin gives the predictor A(z) = 1 - a(1) / z - … -
-    a(order) / z^order (the autocorrelation method: always stable), and
+    beyond the clip's ends). Of a frame's autocorrelation r (linear, lags 0 to `order`), r(0) grows by 1e-5 of itself,
+    by 1e-10 of the highest r(0) of the clip's frames, and by 1e-20. From it the recursion of Levinson and Durbin gives
+    the predictor A(z) = 1 - a(1) / z - … - a(order) / z^order (the autocorrelation method: always stable), and
 
         c(n) = a(n) + sum over 0 < k < n of (k / n) c(k) a(n - k),  with a(n) = 0 for n > order,
 
@@ -56,7 +59,7 @@ class LpccConfig(FramedConfig):
 class Lpcc(ClipFrontEnd):
     """Turns a window into clips of linear predictive cepstra. See `LpccConfig`."""
 
-    NUMBERS: ClassVar[int] = 1
+    NUMBERS: ClassVar[int] = 2
     dtype: ClassVar[Dtype] = "float16"
 
     def __init__(self, config: LpccConfig) -> None:
@@ -87,7 +90,9 @@ class Lpcc(ClipFrontEnd):
         spectrum_CXF = torch.fft.rfft(frames_CXT, n=size)
         power_CXF = spectrum_CXF.real.square().addcmul_(spectrum_CXF.imag, spectrum_CXF.imag)
         lags_CXL: torch.Tensor = torch.fft.irfft(power_CXF, n=size)[..., : config.order + 1].double()
-        lags_CXL[..., 0] = lags_CXL[..., 0] * (1 + _NOISE_SHARE) + _NOISE_ENERGY
+        energy_CX = lags_CXL[..., 0]
+        floor_C1 = _NOISE_FLOOR * energy_CX.amax(-1, keepdim=True) + _SILENT_ENERGY
+        lags_CXL[..., 0] = energy_CX * (1 + _NOISE_SHARE) + floor_C1
         return lags_CXL
 
 

@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 from mgc.configuration import STRICT, JsonObject
 from mgc.features.clips import Dtype
 from mgc.features.cutting import ClipFrontEnd, Cutter, FramedConfig
-from mgc.features.mel_power import SMALLEST_POWER, MelPower
+from mgc.features.mel_power import SMALLEST_POWER, MelPower, levels_below
 
 _FLOOR_DB = 10 * np.log10(SMALLEST_POWER)
 
@@ -26,7 +26,7 @@ class MelConfig(FramedConfig):
 
     The window is resampled and cut as `ClipConfig` says. Each clip's mel power (the defaults of
     librosa.feature.melspectrogram: Hann window, frames centred, zeros beyond the clip's ends, Slaney filters) is cut to
-    its middle `frames` frames. Power below 1e-10 counts as 1e-10.
+    its middle `frames` frames. Where decibels are re power 1, power below 1e-10 counts as 1e-10.
 
     Attributes:
         n_fft: length of a frame in samples.
@@ -68,7 +68,7 @@ class LevelConfig(MelConfig):
 
     Attributes:
         reference_db: highest level in decibels re power 1; louder sound is clipped to it. None takes the maximum of
-            each clip (over the kept frames), so that loudness does not matter; a silent clip (nothing above 1e-10) is
+            each clip (over the kept frames), so that loudness does not matter; a silent clip (nothing above 1e-20) is
             then all floor.
     """
 
@@ -106,7 +106,7 @@ class MelFrontEnd(ClipFrontEnd):
 class LogMel(MelFrontEnd):
     """Turns a window into log-mel clips. See `LogMelConfig`."""
 
-    NUMBERS: ClassVar[int] = 1
+    NUMBERS: ClassVar[int] = 2
     dtype: ClassVar[Dtype] = "uint8"
 
     def __init__(self, config: LogMelConfig) -> None:
@@ -126,14 +126,15 @@ class LogMel(MelFrontEnd):
 
 def levels(power_CXM: torch.Tensor, config: LevelConfig) -> torch.Tensor:
     """Return decibels above the floor, 0 to top_db, of the same shape. Overwrites the power."""
-    power_CXM.clamp_min_(SMALLEST_POWER)
     if config.reference_db is not None:
-        return power_CXM.log10_().mul_(10).sub_(config.reference_db - config.top_db).clamp_(0, config.top_db)
-    loudest_C11 = power_CXM.amax((1, 2), keepdim=True)
-    levels_CXM = power_CXM.log10_().mul_(10).sub_(10 * loudest_C11.log10() - config.top_db).clamp_min_(0)
-    # A silent clip is all floor, not all maximum.
-    levels_CXM[loudest_C11.flatten() <= SMALLEST_POWER] = 0
-    return levels_CXM
+        return (
+            power_CXM.clamp_min_(SMALLEST_POWER)
+            .log10_()
+            .mul_(10)
+            .sub_(config.reference_db - config.top_db)
+            .clamp_(0, config.top_db)
+        )
+    return levels_below(power_CXM, power_CXM.amax((1, 2), keepdim=True), config.top_db)
 
 
 def to_steps(levels_CXM: torch.Tensor, config: LevelConfig) -> torch.Tensor:

@@ -29,7 +29,7 @@ class MelMeansConfig(LevelConfig):
 class MelMeans(MelFrontEnd):
     """Turns a window into vectors of mel row means. See `MelMeansConfig`."""
 
-    NUMBERS: ClassVar[int] = 1
+    NUMBERS: ClassVar[int] = 2
     dtype: ClassVar[Dtype] = "float32"
 
     def __init__(self, config: MelMeansConfig) -> None:

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from mgc.features.cutting import Constants
 
 SMALLEST_POWER: Final = 1e-10
-"""librosa.power_to_db's amin: power below counts as this much, -100 dB."""
+"""librosa.power_to_db's amin, -100 dB: power below counts as this much where the numbers say how loud a clip is."""
 
+SILENT_POWER: Final = 1e-20
+"""Power of a clip's loudest place up to which it counts as silent: far below the dither of 24 bits."""
 
 _BANDS: Final = 4
 """A filter is zero but for a few bins: a product with a quarter of the filters needs only some of the bins."""
@@ -29,12 +31,20 @@ class MelPower:
     """Mel power of the frames of waves: Hann window, Fourier transform, re² + im², product with the filters."""
 
     def __init__(
-        self, sample_rate_hz: int, n_fft: int, hop_length: int, n_mels: int, f_min_hz: float, f_max_hz: float | None
+        self,
+        sample_rate_hz: int,
+        n_fft: int,
+        hop_length: int,
+        n_mels: int,
+        f_min_hz: float,
+        f_max_hz: float | None,
+        bins: int | None = None,
     ) -> None:
+        """Make the filters between two frequencies; only the lowest `bins` of them are used."""
         self._n_fft, self._hop_length = n_fft, hop_length
         top_hz = sample_rate_hz / 2 if f_max_hz is None else f_max_hz
-        filters_FM = torch.from_numpy(mel_filters(sample_rate_hz, n_fft, n_mels, f_min_hz, top_hz))
-        bands = [_band(filters_FM, mels) for mels in torch.arange(n_mels).chunk(_BANDS)]
+        filters_FM = torch.from_numpy(mel_filters(sample_rate_hz, n_fft, n_mels, f_min_hz, top_hz))[:, :bins]
+        bands = [_band(filters_FM, mels) for mels in torch.arange(filters_FM.shape[1]).chunk(_BANDS)]
         self._bins = [bins for bins, _ in bands]
         self._constants = Constants(torch.hann_window(n_fft), *(filters for _, filters in bands))
 
@@ -54,6 +64,22 @@ class MelPower:
         spectrum_XF2.mul_(spectrum_XF2)
         power_XF = spectrum_XF2[..., 0] + spectrum_XF2[..., 1]
         return torch.cat([power_XF[..., bins] @ each for bins, each in zip(self._bins, filters, strict=True)], -1)
+
+
+def levels_below(power: torch.Tensor, loudest: torch.Tensor, top_db: float) -> torch.Tensor:
+    """Return decibels above a floor that is `top_db` below the loudest power, 0 to top_db. Overwrites the power.
+
+    The floor is relative, so that the same sound gives the same levels however quiet it is. Where the loudest power is
+    `SILENT_POWER` or less, all levels are 0.
+
+    Args:
+        power: at most `loudest`.
+        loudest: the power that has the level `top_db`; of a shape that fits the power's.
+        top_db: range in decibels.
+    """
+    floor = (loudest * 10 ** (-top_db / 10)).clamp_min_(torch.finfo(power.dtype).tiny)
+    levels = torch.maximum(power, floor, out=power).div_(floor).log10_().mul_(10)
+    return levels.mul_(loudest > SILENT_POWER)
 
 
 def _band(filters_FM: torch.Tensor, mels: torch.Tensor) -> tuple[slice, torch.Tensor]:

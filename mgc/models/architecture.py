@@ -63,6 +63,13 @@ def build_model(config: AnyModelConfig, input_shape: tuple[int, ...], genres: in
             assert_never(config)
 
 
+def takes_any_frames(config: AnyModelConfig) -> bool:
+    """Return whether a network takes clips of more or fewer frames than it was built for."""
+    if isinstance(config, EnsembleConfig):
+        return all(takes_any_frames(member) for member in config.members)
+    return isinstance(config, HouseCnnConfig | StatisticsConfig)
+
+
 def check_input(config: AnyModelConfig, input_shape: tuple[int, ...]) -> None:
     """Refuse features with another number of axes than the network takes, or too small for it.
 

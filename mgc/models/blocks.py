@@ -14,6 +14,8 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from mgc.errors import ConfigError
+
 Init = Literal["xavier", "torch"]
 """Initialisation of weights, see `initialise`."""
 
@@ -72,6 +74,33 @@ class Classifier(nn.Module, abc.ABC):
         self.requires_grad_(False)
         self.head.requires_grad_(True)
         self.train(self.training)
+
+    def start_from(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Load the weights of another training, to train on from there.
+
+        The head is loaded only if its shape is the same. With other genres, or with other features in front of a head
+        that keeps bins apart, it stays untrained.
+
+        Args:
+            weights: state of a trained network.
+
+        Raises:
+            ConfigError: the weights below the head are of another network.
+        """
+        own = self.state_dict()
+        fits = {name: tensor for name, tensor in weights.items() if name in own and own[name].shape == tensor.shape}
+        strange = sorted(
+            name for name in own.keys() | weights.keys() if name not in fits and not name.startswith(_HEAD)
+        )
+        if strange:
+            raise ConfigError(
+                f"start: these weights are of another network ({strange[0]} does not fit); give the model the fields "
+                "of the bundle to start from."
+            )
+        heads = [name for name in own if name.startswith(_HEAD)]
+        if not all(name in fits for name in heads):
+            fits = {name: tensor for name, tensor in fits.items() if name not in heads}
+        self.load_state_dict({**own, **fits})
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode as for any module; a frozen embedding stays in evaluation mode."""

@@ -64,6 +64,7 @@ class Ensemble(Classifier):
         if len(linear) != len(heads):
             raise ConfigError("an ensemble takes networks whose head is one linear layer.")
         share = 1 / len(linear)
+        self._widths = [head.in_features for head in linear]
         self.head = nn.Linear(sum(head.in_features for head in linear), linear[0].out_features)
         with torch.no_grad():
             self.head.weight.copy_(torch.cat([head.weight for head in linear], dim=1) * share)
@@ -71,6 +72,18 @@ class Ensemble(Classifier):
         for member in members:
             member.head = nn.Identity()
         self.members = nn.ModuleList(members)
+
+    def network(self, number: int) -> dict[str, torch.Tensor]:
+        """Return the weights of one member as a network by itself, with its part of the joint head.
+
+        The members' own biases are not known any more; each gets their mean.
+
+        Args:
+            number: place of the member, counted from 0.
+        """
+        weight_GD = self.head.weight.split(self._widths, dim=1)[number] * len(self._widths)
+        own = self.members[number].state_dict()
+        return {**own, "head.weight": weight_GD.detach(), "head.bias": self.head.bias.detach()}
 
     def embed(self, features_BFT: torch.Tensor) -> torch.Tensor:
         """Return the concatenated embeddings of the members, (B, sum of their sizes)."""

@@ -5,6 +5,7 @@ Axes: B batch, C channels, F mel bins, T frames, D embedding, G genres.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import torch
@@ -84,7 +85,20 @@ class HouseCnn(Classifier):
         self.pool = MeanMaxPool(config.keep_bins)
         self.dropout = nn.Dropout(config.dropout)
         rows = -(-bins // (config.stem * 2 ** (len(config.channels) - 1))) if config.keep_bins else 1
+        self._pooled, self._keeps_bins = 2 * width, config.keep_bins
         self.head = nn.Linear(2 * width * rows, genres)
+
+    def start_from(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Load the weights of another training; see `Classifier.start_from`.
+
+        A head that keeps bins apart fits features with more bins too: it is loaded without the rows of the highest.
+        """
+        rows = self.head.in_features // self._pooled
+        head_GD = weights.get("head.weight")
+        if head_GD is not None and head_GD.shape[1] > self.head.in_features and self._keeps_bins:
+            head_GCR = head_GD.unflatten(1, (self._pooled, -1))
+            weights = {**weights, "head.weight": head_GCR[:, :, :rows].flatten(1)}
+        super().start_from(weights)
 
     def embed(self, features_BFT: torch.Tensor) -> torch.Tensor:
         """Return mean and maximum of the last stage: (B, 2 · channels[-1]), for each bin if bins are kept."""

@@ -54,7 +54,9 @@ def house_thumbnail() -> Experiment:
             learning_rate=3e-3,
             weight_decay=0.05,
             label_smoothing=0.05,
-            augment=AugmentConfig(roll_time=True, shift_bins=2, gain=0.1, mask_bins=0.1, mask_frames=0.1),
+            augment=AugmentConfig(
+                roll_time=True, shift_bins=2, gain=0.1, mask_bins=0.1, mask_frames=0.1, limit_band=0.7
+            ),
             precision="bf16",
         ),
         labeling=LABELING,

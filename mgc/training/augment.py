@@ -1,6 +1,6 @@
 """Augmentation of normalised features, on the device, for a whole batch at once.
 
-All but mixup needs features of bins over frames.
+All but mixup needs features of bins over frames. `limit_band` comes first, on the features as they are stored.
 
 Axes: B batch, F mel bins, T frames, G genres.
 """
@@ -35,6 +35,9 @@ class AugmentConfig:
         mask_bins: largest share of the bins in each of two stripes that are set to zero, the mean value (SpecAugment,
             Park et al. 2019).
         mask_frames: largest share of the frames, likewise.
+        limit_band: smallest share of the bins that a clip may be left with; 1 leaves all. Half of the clips lose their
+            highest bins, as in a file of a lower sample rate or a lossy one of few bits; see `limit_band`. Needs
+            pictures whose 0 is the floor.
         mixup: alpha of the Beta distribution that mixes two clips and their genres (Zhang et al. 2018), 0.01 to 10; 0
             turns it off.
     """
@@ -45,6 +48,7 @@ class AugmentConfig:
     gain: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     mask_bins: Share = 0.0
     mask_frames: Share = 0.0
+    limit_band: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     mixup: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
 
     @field_validator("mixup")
@@ -57,6 +61,10 @@ class AugmentConfig:
     @property
     def varies_pictures(self) -> bool:
         """Whether any variation needs features of bins over frames."""
+        return self._varies_normalised or self.limit_band < 1
+
+    @property
+    def _varies_normalised(self) -> bool:
         return bool(
             self.roll_time or self.crop_time < 1 or self.shift_bins or self.gain or self.mask_bins or self.mask_frames
         )
@@ -83,9 +91,10 @@ def augment(features_BFT: torch.Tensor, config: AugmentConfig) -> torch.Tensor:
 
     Args:
         features_BFT: normalised float32; not modified. Other axes are allowed only if nothing is varied.
-        config: what to vary. Mixup is not applied here, since it changes the targets too.
+        config: what to vary. Mixup is not applied here, since it changes the targets too; nor is `limit_band`, which
+            takes features as they are stored.
     """
-    if not config.varies_pictures:
+    if not config._varies_normalised:
         return features_BFT
     batch, bins, frames = features_BFT.shape
     device = features_BFT.device
@@ -117,6 +126,26 @@ def augment(features_BFT: torch.Tensor, config: AugmentConfig) -> torch.Tensor:
                 keep_BFT *= ~_stripes(batch, frames, config.mask_frames, device).unsqueeze(1)
         features_BFT = features_BFT * keep_BFT
     return features_BFT
+
+
+def limit_band(stored_BFT: torch.Tensor, smallest: float) -> torch.Tensor:
+    """Return pictures of which about half have lost their highest bins; draws from torch's global generator.
+
+    A clip loses its highest bins with probability one half. A share of its bins, uniform between `smallest` and 1, is
+    then left, rounded to whole bins and at least one. Those above become 0, as a front end stores that nothing sounds.
+
+    Args:
+        stored_BFT: features as they are stored, of a front end whose 0 is the floor; not modified.
+        smallest: smallest share of the bins that is left; 1 returns the features.
+    """
+    if smallest == 1:
+        return stored_BFT
+    batch, bins, _ = stored_BFT.shape
+    device = stored_BFT.device
+    share_B1 = smallest + (1 - smallest) * torch.rand(batch, 1, device=device)
+    share_B1 = torch.where(torch.rand(batch, 1, device=device) < 0.5, share_B1, 1.0)
+    left_B1 = (share_B1 * bins).round().clamp_min(1)
+    return stored_BFT * (_index(batch, bins, device) < left_B1).unsqueeze(2)
 
 
 def mixup(features_BFT: torch.Tensor, targets_BG: torch.Tensor, alpha: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from mgc.errors import TrainingError
 from mgc.features.normalization import Normalization
-from mgc.training.augment import augment, mixup
+from mgc.training.augment import augment, limit_band, mixup
 from mgc.training.batch import Batch
 from mgc.training.config import Precision, TrainingConfig, averaged_decay, learning_rate
 from mgc.training.figures import EpochFigures
@@ -210,7 +210,8 @@ class Learner:
         for part in parts:
             share = len(part.genre_B) / len(whole.genre_B)
             batch = part.to(self.device)
-            features_BFT = augment(self._normalization.apply(batch.features_BFT), self.config.augment)
+            stored_BFT = limit_band(batch.features_BFT, self.config.augment.limit_band)
+            features_BFT = augment(self._normalization.apply(stored_BFT), self.config.augment)
             targets_BG = soft_targets(batch.genre_B, self._genres, self.config.label_smoothing)
             if self.config.augment.mixup:
                 features_BFT, targets_BG = mixup(features_BFT, targets_BG, self.config.augment.mixup)

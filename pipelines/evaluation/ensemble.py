@@ -64,7 +64,12 @@ def join_models(bundles: Sequence[Bundle], where: Sequence[str]) -> Bundle:
         if bundle.experiment.model.kind in ("guess", "ensemble"):
             raise BundleError(f"{name}: this is a {bundle.experiment.model.kind}; an ensemble takes single networks.")
     members = [
-        MemberFacts(bundle_id=bundle.id, seed=bundle.experiment.training.seed, validation=bundle.training.validation)
+        MemberFacts(
+            bundle_id=bundle.id,
+            seed=bundle.experiment.training.seed,
+            validation=bundle.training.validation,
+            started_from=bundle.training.started_from,
+        )
         for bundle in bundles
     ]
     model = EnsembleConfig(members=tuple(bundle.experiment.model for bundle in bundles))  # type: ignore[misc]

@@ -15,7 +15,7 @@ from cluster.bundles import save_bundle
 from cluster.storage.uri import Uri
 from cluster.streams.scoring import ScoreRequest, answer_clips
 from cluster.training.job import TrainingJob
-from mgc.bundle import Bundle
+from mgc.bundle import Bundle, Start
 from mgc.configuration import to_json
 from mgc.datasets.protocols import SIDES, ProtocolConfig, name_of
 from mgc.datasets.roster import Roster
@@ -86,7 +86,13 @@ def describe_sides(roster: Roster, experiment: Experiment) -> dict[str, str]:
 
 
 def publish_bundle(
-    bundle: Bundle, history: Sequence[Row], data: TrainingData, key: str, totals: Mapping[str, int], out: Uri
+    bundle: Bundle,
+    history: Sequence[Row],
+    data: TrainingData,
+    key: str,
+    totals: Mapping[str, int],
+    out: Uri,
+    start: Start | None = None,
 ) -> tuple[Row, str]:
     """Note the training data and the results in a trained bundle, and save it.
 
@@ -97,11 +103,14 @@ def publish_bundle(
         key: name of the training.
         totals: totals of the data, and the number of failed tracks.
         out: folder of the bundle.
+        start: what the training started from; its tracks and artists count as trained on.
 
     Returns:
         The row of the epoch that was kept, and the bundle's id.
     """
     trained_on = TrainedGroups.of(data.roster)
+    if start is not None and start.trained_on is not None:
+        trained_on |= start.trained_on
     overlap = measure_overlap(data.roster, VALIDATION, trained_on)
     best = kept_row(bundle.experiment.training, history)
     training = bundle.training.updated(
@@ -110,6 +119,7 @@ def publish_bundle(
         validation=best,
         data=_describe_data(bundle.experiment.protocol, data, totals, overlap),
         notices=tuple(data.notices),
+        started_from=None if start is None else start.name,
         made_with=bundle.training.made_with.updated(
             mgc=mgc.__version__, torch=torch.__version__, machine=platform.machine()
         ),

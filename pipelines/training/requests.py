@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cluster.storage.uri import Uri
     from mgc.experiment import Experiment
     from mgc.recipes.space import Space
+    from mgc.shipped_bundle import ShippedBundle
     from tune.config import SearchConfig
 
 
@@ -87,6 +88,8 @@ class TrainRequest:
         overwrite: whether to replace another bundle at `out`.
         dry_run: whether only to print what would be done.
         allow_roots: places below which the tracks of the catalog may lie; without any, those of its own SOURCE.
+        init: bundle whose weights the training starts from; None for untrained ones.
+        init_network: number of the bundle's network, counted from 1, if it is an ensemble.
     """
 
     experiment: Experiment
@@ -107,6 +110,8 @@ class TrainRequest:
     overwrite: bool = False
     dry_run: bool = False
     allow_roots: tuple[Uri, ...] = ()
+    init: Uri | ShippedBundle | None = None
+    init_network: int | None = None
 
 
 @dataclass(frozen=True)

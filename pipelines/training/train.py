@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import replace
 
 import mgc
-from cluster.bundles import open_bundle
+from cluster.bundles import open_bundle, open_start
 from cluster.session.connect import connect
 from cluster.session.epoch_counter import EpochCounter
 from cluster.session.profiles import Profile
@@ -18,7 +18,7 @@ from cluster.training.job import TrainingJob, check_batch, plan_training
 from cluster.training.journal import JournalPlan
 from cluster.training.journal_writer import JournalHandle, collect_settings
 from cluster.training.trainer import TrainingRun, check_room, train
-from mgc.bundle import Bundle
+from mgc.bundle import Bundle, Start
 from mgc.configuration import short_hash
 from mgc.datasets.splits import TRAIN, VALIDATION
 from mgc.errors import BundleError
@@ -46,7 +46,8 @@ def train_bundle(request: TrainRequest) -> Summary:
     experiment, out = request.experiment, request.out
     data = open_training_data(request.features, request.catalog, experiment, request.limit, request.allow_roots)
     check_training_data(data, experiment)
-    key = _training_key(request, data)
+    start = None if request.init is None else open_start(request.init, request.init_network)
+    key = _training_key(request, data, start)
     if request.dry_run:
         sides = describe_sides(data.roster, experiment)
         facts = {**experiment.dotted(), **data.totals, "genres": data.counts[TRAIN], **sides}
@@ -69,11 +70,11 @@ def train_bundle(request: TrainRequest) -> Summary:
         mlflow=request.mlflow,
     )
     with connect(train_workers=request.workers, profile=request.profile) as profile:
-        bundle, history = _train_watched(request, data, plan, checkpoints, _adapt_profile(profile, request))
+        bundle, history = _train_watched(request, data, plan, checkpoints, _adapt_profile(profile, request), start)
     totals = dict(data.totals)
     if bundle.training.quarantined is not None:
         totals["quarantined"] = sum(bundle.training.quarantined.values())
-    best, bundle_id = publish_bundle(bundle, history, data, key, totals, out)
+    best, bundle_id = publish_bundle(bundle, history, data, key, totals, out, start)
     if request.checkpoints is None:
         files.delete(checkpoints)
     figures = validation_figures(best)
@@ -82,12 +83,14 @@ def train_bundle(request: TrainRequest) -> Summary:
     return Summary("done", counts, {**outputs, "bundle_id": bundle_id, "tensorboard": str(events)})
 
 
-def _training_key(request: TrainRequest, data: TrainingData) -> str:
+def _training_key(request: TrainRequest, data: TrainingData, start: Start | None) -> str:
     """Return a name for the training. The same training always has the same name."""
     parts = [request.experiment.to_json(), data.fingerprint, request.limit, request.workers]
     # Only an accumulation above 1 changes a training. Leaving out 1 keeps earlier keys valid.
     if request.accumulation > 1:
         parts.append(request.accumulation)
+    if start is not None:
+        parts.append(start.name)
     return short_hash(parts)
 
 
@@ -122,7 +125,12 @@ def _adapt_profile(profile: Profile, request: TrainRequest) -> Profile:
 
 
 def _train_watched(
-    request: TrainRequest, data: TrainingData, plan: JournalPlan, checkpoints: Uri, profile: Profile
+    request: TrainRequest,
+    data: TrainingData,
+    plan: JournalPlan,
+    checkpoints: Uri,
+    profile: Profile,
+    start: Start | None,
 ) -> tuple[Bundle, list[Row]]:
     """Train in an open session, and keep the journal.
 
@@ -132,6 +140,7 @@ def _train_watched(
         plan: plan of the journal; its key names the run below the checkpoints.
         checkpoints: folder of the checkpoints.
         profile: resources of the session.
+        start: weights to start from.
 
     Returns:
         The bundle, its logits adjusted, and the history.
@@ -141,7 +150,8 @@ def _train_watched(
     check_room(profile)
     journal = JournalHandle.start(plan)
     streams = data.open(profile, checkpoints / f"{plan.key}-data")
-    job = plan_training(streams.sample, streams.facts, streams.counts, experiment, profile)
+    job = replace(plan_training(streams.sample, streams.facts, streams.counts, experiment, profile), start=start)
+    job.model()  # refuses weights of another network, before any worker starts
     _say_start(job, data, plan)
     for problem in journal.problems():
         say(f"{problem} Training goes on.")

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from tests.benchmarks.apart import ApartError, facts_of
 from tests.benchmarks.front_end.one_core import pin
+from tests.benchmarks.label.changes import CHANGES, TOTAL
 from tests.benchmarks.result import Result, show
 
 # The measurements are imported where they are used: NumPy and torch must find the settings of `pin`.
@@ -90,6 +91,14 @@ def _agreement(asked: Asked) -> list[Result]:
     return _apart(asked, "front_end.excerpts_agree")
 
 
+def _stability(asked: Asked) -> list[Result]:
+    if asked.data is None:
+        return [Result(name, None, "at least 0.97", "real music only: give --data") for name in STABILITY]
+    options = ["--data", str(asked.data.absolute())]
+    found = facts_of("tests.benchmarks.label.label_stability", options, say=asked.say)
+    return [Result(**each) for each in found]
+
+
 def _train_feed(asked: Asked) -> list[Result]:
     return _apart(asked, "training.train_feed", music=False)
 
@@ -101,6 +110,8 @@ def _night_1m(asked: Asked) -> list[Result]:
 def _night_10m(asked: Asked) -> list[Result]:
     return _apart(asked, "catalogs.night_scale", "--rows", "10000000", music=False)
 
+
+STABILITY = (TOTAL, *(change.result for change in CHANGES))
 
 MEASUREMENTS: dict[str, Callable[[Asked], list[Result]]] = {
     "front_end_over_decode": _front_end,
@@ -116,6 +127,7 @@ MEASUREMENTS: dict[str, Callable[[Asked], list[Result]]] = {
     "excerpts_throughput_ratio": _agreement,
     "excerpts_bytes_share": _agreement,
     "excerpts_agreement": _agreement,
+    **dict.fromkeys(STABILITY, _stability),
     "train_feed_ratio": _train_feed,
     "plan_1m_seconds": _night_1m,
     "plan_10m_seconds": _night_10m,

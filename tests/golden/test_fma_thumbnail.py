@@ -24,7 +24,7 @@ def data() -> Path:
 
 def test_track_2_of_fma_small(data: Path) -> None:
     rows = pq.read_table(data / "fma_small_mels.parquet", columns=["mel_u8"], filters=[("track_id", "=", 2)])
-    published = np.frombuffer(rows["mel_u8"][0].as_py(), np.uint8).reshape(128, 128).astype(np.float64)
+    published = np.frombuffer(rows["mel_u8"][0].as_py(), np.uint8).reshape(128, 128)[:104].astype(np.float64)
     heard = decode((data / "fma" / "audio_000" / "000002.mp3").read_bytes(), ListeningPlan())
     assert heard.damage is None
     assert len(heard.windows) == 1

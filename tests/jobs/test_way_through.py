@@ -320,6 +320,24 @@ def test_a_for_loop_gives_the_same_labels(trained: str, labelled: tuple[str, dic
                 assert rows[track]["confidence"] == pytest.approx(answers["confidence"][place], abs=1e-6)
 
 
+def test_a_training_starts_from_a_bundle(trained: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """At a rate of next to nothing, the weights stay what they were at the start."""
+    start, out = f"{trained}/bundle", str(tmp_path / "on")
+    common = [
+        "--features", f"{trained}/features", "--init", start, "--training.epochs", "1", "--training.batch_size", "8",
+        "--training.learning_rate", "1e-9", "--training.precision", "float32",
+    ]  # fmt: skip
+    job(train.command, *common, "--out", out, "--model.channels", "8,16")
+    capsys.readouterr()
+    location = Uri.parse(start)
+    first, second = load_bundle(location.path, location.filesystem), load_bundle(out)
+    assert second.training.started_from == first.id
+    for (name, one), other in zip(first.model.named_parameters(), second.model.parameters(), strict=True):
+        np.testing.assert_allclose(other.numpy(force=True), one.numpy(force=True), atol=1e-6, err_msg=name)
+    job(train.command, *common, "--out", f"{out}2", "--model.channels", "4,4", code=1)
+    assert "another network" in summary(capsys)["error"]
+
+
 def test_one_file_from_python(trained: str, corpus: Path) -> None:
     location = Uri.parse(f"{trained}/bundle")
     bundle = load_bundle(location.path, location.filesystem)

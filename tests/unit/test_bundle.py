@@ -13,7 +13,7 @@ import torch
 
 import mgc
 from mgc.audio.excerpts import ListeningPlan
-from mgc.bundle import load_bundle
+from mgc.bundle import load_bundle, load_start
 from mgc.bundle_facts import describe_model
 from mgc.bundle_files import FILES, TRAINED_ON
 from mgc.errors import AudioError, BundleError, ErrorKind
@@ -260,9 +260,38 @@ def test_a_file_that_is_not_there_says_so(tmp_path: Path) -> None:
     assert raised.value.kind is ErrorKind.FETCH_FAILED
 
 
+def test_a_training_can_start_from_a_bundle_of_an_earlier_front_end(saved: Path) -> None:
+    """Its features are no more, its weights are."""
+    bundle(trained_on=TrainedGroups(np.array([1, 2]))).save(saved)
+    facts = json.loads((saved / "experiment.json").read_text())
+    (saved / "experiment.json").write_text(json.dumps({**facts, "features_id": "0" * 12}))
+    with pytest.raises(BundleError, match="was trained on features 000000000000"):
+        load_bundle(saved)
+    start = load_start(saved)
+    assert start.name == bundle().id
+    assert start.trained_on is not None
+    assert start.trained_on.hashes.tolist() == [1, 2]
+    expected = bundle().model.state_dict()
+    assert start.weights.keys() == expected.keys()
+    assert all(torch.equal(start.weights[name], expected[name]) for name in expected)
+    with pytest.raises(BundleError, match="this is a single network"):
+        load_start(saved, 1)
+
+
+def test_a_training_starts_from_one_network_of_an_ensemble() -> None:
+    with pytest.raises(BundleError, match=r"say which of its \d+ networks"):
+        load_start()
+    with pytest.raises(BundleError, match=r"say which of its \d+ networks"):
+        load_start("default", 100)
+    shipped, start = load_bundle(), load_start("default", 1)
+    assert start.name == f"{shipped.id} 1"
+    state = shipped.model.state_dict()
+    assert torch.equal(start.weights["stages.0.0.weight"], state["members.0.stages.0.0.weight"])
+
+
 def test_the_shipped_bundle_keeps_its_id() -> None:
     """Another id makes every row that it labelled stale."""
     shipped = load_bundle()
     stated = json.loads((Path(mgc.__file__).parent / "default_bundle" / "experiment.json").read_text())
     assert shipped.experiment.labeling.min_seconds == 3.0
-    assert shipped.id == stated["bundle_id"] == "6cb8219c73e3"
+    assert shipped.id == stated["bundle_id"] == "9f53414b62ee"

@@ -252,6 +252,11 @@ def test_a_missing_group_is_named() -> None:
             "options: scaling.method bytes is for uint8 features, but the front end gives float16",
         ),
         (
+            {"front_end.kind": "mfcc", "training.augment.limit_band": "0.5"},
+            "options: training.augment.limit_band needs levels above a floor, as of log_mel or thumbnail; "
+            "mfcc has none",
+        ),
+        (
             {"training.augment.crop_time": "0.5", "model.kind": "convolutional"},
             "options: training.augment.crop_time needs a model that takes any number of frames, such as "
             "house_cnn; convolutional does not",

@@ -95,18 +95,18 @@ def bare(catalog: str, out: str, bundle_uri: str, isolated: bool = False) -> Non
 def thumbnails(path: str) -> np.ndarray:
     """Thumbnails of a whole file, one for every 30 s, by librosa: uint8 (clips, M, X). See `mgc.features.thumbnail`.
 
-    At the file's own rate, since that is what the shipped network was trained on.
+    The same band in hertz whatever the file's rate, since that is what the shipped network was trained on.
     """
     import librosa
 
-    wave_T, rate_hz = librosa.load(path, sr=None)
+    wave_T, rate_hz = librosa.load(path, sr=44100)
     count = max(1, int(len(wave_T) / (WINDOW_SECONDS * rate_hz)))
     clips = []
     for number in range(count):
         window_T = wave_T if count == 1 else wave_T[number * WINDOW_SECONDS * rate_hz :][: WINDOW_SECONDS * rate_hz]
-        mel_MX = librosa.feature.melspectrogram(y=window_T, sr=rate_hz, n_fft=2048, hop_length=512, n_mels=128)
+        mel_MX = librosa.feature.melspectrogram(y=window_T, sr=rate_hz, n_fft=2048, hop_length=512, n_mels=128)[:104]
         db_MX = librosa.power_to_db(mel_MX, ref=np.max, top_db=80.0)
-        levels_MX = (db_MX - db_MX.min()) * (255 / max(np.ptp(db_MX), 1e-9))
+        levels_MX = (db_MX + 80.0) * (255 / 80.0)
         columns_X = ((np.arange(128) + 0.5) * levels_MX.shape[1] / 128).astype(int)
         clips.append(np.round(levels_MX[:, columns_X]).astype(np.uint8))
     return np.stack(clips)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import soxr
 
 from mgc.audio.waveform import Waveform
 from mgc.features.thumbnail import Thumbnail, ThumbnailConfig
@@ -18,13 +19,13 @@ def noise(frames: int, rate_hz: int = 44100) -> Waveform:
 def test_one_window_is_one_clip(frames: int, rate_hz: int) -> None:
     front_end = Thumbnail(ThumbnailConfig())
     made = front_end(noise(frames, rate_hz))
-    assert made.features.shape == (1, *front_end.shape) == (1, 128, 128)
+    assert made.features.shape == (1, *front_end.shape) == (1, 104, 128)
     assert made.start_seconds.tolist() == [5.0]
 
 
 def test_columns_are_the_frames_of_the_formula() -> None:
     """A pulse in one frame lights the columns that stand for it, and no other."""
-    front_end = Thumbnail(ThumbnailConfig(columns=64))
+    front_end = Thumbnail(ThumbnailConfig(sample_rate_hz=22050, columns=64))
     for frames in (40, 64, 400):
         samples = np.zeros((frames - 1) * 512 + 100, np.float32)
         pulse = frames // 2
@@ -35,15 +36,42 @@ def test_columns_are_the_frames_of_the_formula() -> None:
         np.testing.assert_array_equal(made.max(axis=0) > 128, np.abs(frame_of - pulse) <= 1)
 
 
-def test_scale_spans_the_window() -> None:
+def test_the_scale_is_below_the_window_s_maximum() -> None:
     fade = noise(1000).samples * np.linspace(1e-9, 1, 999 * 512 + 100, dtype=np.float32)
     made = Thumbnail(ThumbnailConfig(columns=1000))(Waveform(fade, 44100)).features[0]
     assert made.min() == 0
     assert made.max() == 255
+    # 0 is 80 dB below the maximum, whether or not anything is so low.
     steady = Thumbnail(ThumbnailConfig(columns=1000))(noise(1000)).features[0]
-    # The lowest value is 0 though nothing here is 80 dB below the maximum.
-    assert steady.min() == 0
+    assert steady.min() > 50
     assert steady.max() == 255
+
+
+def test_what_is_above_the_band_is_not_heard() -> None:
+    """The highest row of the defaults ends at 10,236 Hz. A tone above, however loud, changes nothing below."""
+    time_T = np.arange(5 * 44100) / 44100
+    low_T = 0.1 * np.sin(2 * np.pi * 3000 * time_T)
+    low_T += 0.01 * np.sin(2 * np.pi * 9500 * time_T)
+    fade_T = np.minimum(1, np.minimum(time_T, 5 - time_T) / 0.2)
+    front_end = Thumbnail(ThumbnailConfig())
+    plain = front_end(Waveform((fade_T * low_T).astype(np.float32), 44100)).features.astype(int)
+    high_T = 0.5 * np.sin(2 * np.pi * 12_000 * time_T)
+    made = front_end(Waveform((fade_T * (low_T + high_T)).astype(np.float32), 44100)).features.astype(int)
+    # Hann's side lobes of a tone 26 dB louder stay below the floor of the first rows, not quite below that of the last.
+    assert np.abs(made - plain)[0, :98].max() <= 1
+
+
+def test_a_missing_band_is_zero() -> None:
+    """What `limit_band` makes of a picture is what a file of a lower rate gives."""
+    whole = noise(700, 44100)
+    lower = Waveform(soxr.resample(whole.samples, 44100, 16000, quality="VHQ"), 16000, whole.start_seconds)
+    front_end = Thumbnail(ThumbnailConfig())
+    made, full = front_end(lower).features[0].astype(int), front_end(whole).features[0].astype(int)
+    # 8,000 Hz is in row 96; the resamplers' transition reaches down from there.
+    assert not made[98:].any()
+    assert full[98:].min() > 50
+    # White noise has as much power per hertz as before; its maximum may lie in another row.
+    assert np.abs(made - full)[:90].max() <= 12
 
 
 def test_silence_is_zero() -> None:

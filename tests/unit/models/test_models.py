@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mgc.configuration import to_json
 from mgc.errors import ConfigError
-from mgc.models.architecture import AnyModelConfig, ModelConfig, build_model, check_input
+from mgc.models.architecture import AnyModelConfig, ModelConfig, build_model, check_input, takes_any_frames
 from mgc.models.blocks import MeanMaxPool, parameter_count
 from mgc.models.convolutional import ConvolutionalConfig
 from mgc.models.dense import DenseConfig
@@ -205,3 +205,57 @@ def test_a_stem_of_four_looks_at_every_pixel_and_keeps_an_eighth_of_the_bins(bin
     assert model.embed(features_BFT).shape == (1, 2 * 6 * -(-bins // 8))
     (seen_BFT,) = torch.autograd.grad(model.stages[0][0](features_BFT.unsqueeze(1)).sum(), features_BFT)
     assert (seen_BFT != 0).all()
+
+
+def test_a_network_of_an_ensemble_answers_as_it_did_alone() -> None:
+    torch.manual_seed(0)
+    configs = (HouseCnnConfig(channels=(4, 6), keep_bins=True), HouseCnnConfig(channels=(4, 6)))
+    members = [HouseCnn(config, 3, 40).eval() for config in configs]
+    features_BFT = torch.randn(5, 40, 30)
+    expected = [member(features_BFT) for member in members]
+    bias_G = torch.stack([member.head.bias for member in members]).mean(dim=0)
+    difference = [member.head.bias - bias_G for member in members]
+    joined = Ensemble(members)
+    for number, config in enumerate(configs):
+        alone = HouseCnn(config, 3, 40).eval()
+        alone.start_from(joined.network(number))
+        # The bias is the mean of the members': only their sum is in the ensemble.
+        torch.testing.assert_close(alone(features_BFT) + difference[number], expected[number])
+
+
+def test_training_starts_from_weights_that_fit() -> None:
+    torch.manual_seed(0)
+    config = HouseCnnConfig(channels=(4, 6), keep_bins=True)
+    trained = HouseCnn(config, 3, 40)
+    same, fewer_bins, other_genres = HouseCnn(config, 3, 40), HouseCnn(config, 3, 32), HouseCnn(config, 5, 40)
+    untrained = other_genres.head.weight.detach().clone()
+    for model in (same, fewer_bins, other_genres):
+        model.start_from(trained.state_dict())
+        for (name, one), other in zip(model.stages.named_parameters(), trained.stages.parameters(), strict=True):
+            assert torch.equal(one, other), name
+    assert torch.equal(same.head.weight, trained.head.weight)
+    # 40 bins are 10 rows at the end, 32 are 8: the head keeps those of the lowest bins.
+    rows = trained.head.weight.unflatten(1, (12, 10))[:, :, :8].flatten(1)
+    assert torch.equal(fewer_bins.head.weight, rows)
+    assert torch.equal(other_genres.head.weight, untrained)
+    assert not torch.equal(same.head.weight, HouseCnn(config, 3, 40).head.weight)
+
+
+def test_weights_of_another_network_are_refused() -> None:
+    wider, deeper = HouseCnnConfig(channels=(4, 8)), HouseCnnConfig(channels=(4, 6, 8))
+    for config in (wider, deeper):
+        with pytest.raises(ConfigError, match=r"start: these weights are of another network \(stages"):
+            HouseCnn(HouseCnnConfig(channels=(4, 6)), 3).start_from(HouseCnn(config, 3).state_dict())
+
+
+@pytest.mark.parametrize(
+    "config",
+    [*(config for config, _ in SMALL.values()), EnsembleConfig(members=(HouseCnnConfig(), StatisticsConfig()))],
+)
+def test_networks_that_take_any_number_of_frames_do(config: AnyModelConfig) -> None:
+    members = config.members if isinstance(config, EnsembleConfig) else (config,)
+    assert takes_any_frames(config) == ({member.kind for member in members} <= {"house_cnn", "statistics"})
+    if takes_any_frames(config):
+        model = build_model(config, PICTURE, 3).eval()
+        for frames in (7, 30, 61):
+            assert model(torch.randn(2, PICTURE[0], frames)).shape == (2, 3)

@@ -6,11 +6,18 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from mgc.training.augment import SMALLEST_ALPHA, AugmentConfig, augment, mixup
+from mgc.training.augment import SMALLEST_ALPHA, AugmentConfig, augment, limit_band, mixup
 from mgc.training.losses import soft_targets
 
 EVERYTHING = AugmentConfig(
-    roll_time=True, crop_time=0.5, shift_bins=3, gain=0.1, mask_bins=0.3, mask_frames=0.3, mixup=0.4
+    roll_time=True,
+    crop_time=0.5,
+    shift_bins=3,
+    gain=0.1,
+    mask_bins=0.3,
+    mask_frames=0.3,
+    limit_band=0.5,
+    mixup=0.4,
 )
 
 
@@ -35,8 +42,8 @@ def test_each_variation_keeps_shape_and_input_and_follows_the_seed(field: str) -
     assert first_BFT.dtype == torch.float32
     torch.testing.assert_close(first_BFT, again_BFT, rtol=0, atol=0)
     torch.testing.assert_close(features_BFT, clips(), rtol=0, atol=0)
-    # mixup is not augment's: it needs the targets.
-    assert torch.equal(first_BFT, features_BFT) == (field == "mixup")
+    # mixup is not augment's, since it needs the targets; nor is the band, which is of what is stored.
+    assert torch.equal(first_BFT, features_BFT) == (field in ("mixup", "limit_band"))
 
 
 def test_a_roll_keeps_the_columns_and_their_order() -> None:
@@ -148,6 +155,37 @@ def test_an_alpha_that_cannot_be_drawn_is_refused() -> None:
         AugmentConfig(mixup=1e-3)
 
 
+def test_a_limited_band_is_the_lowest_bins_and_silence_above() -> None:
+    torch.manual_seed(0)
+    stored_BFT = torch.randint(1, 256, (2000, 20, 7), dtype=torch.uint8)
+    before_BFT = stored_BFT.clone()
+    made_BFT = limit_band(stored_BFT, 0.6)
+    assert made_BFT.dtype == torch.uint8
+    assert torch.equal(stored_BFT, before_BFT)
+    left_B = (made_BFT[:, :, 0] > 0).sum(1)
+    for made_FT, stored_FT, left in zip(made_BFT, stored_BFT, left_B.tolist(), strict=True):
+        assert torch.equal(made_FT[:left], stored_FT[:left])
+        assert not made_FT[left:].any()
+    counts = torch.bincount(left_B, minlength=21)
+    # Half of the clips keep all; of the others 12 to 20 of 20 bins are left, the two ends half as often.
+    assert not counts[:12].any()
+    assert 0.5 < float(counts[20]) / 2000 < 0.57
+    assert bool(((counts[13:20] > 80) & (counts[13:20] < 175)).all())
+
+
+def test_a_band_is_drawn_anew_and_follows_the_seed() -> None:
+    stored_BFT = torch.full((64, 20, 3), 9, dtype=torch.uint8)
+    drawn = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        drawn.append(limit_band(stored_BFT, 0.1))
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+    assert limit_band(stored_BFT, 1.0) is stored_BFT
+    # However small the share, one bin is left.
+    assert bool(limit_band(stored_BFT, 0.001)[:, 0].all())
+
+
 @pytest.mark.parametrize("shape", [(16, 26), (16, 8, 9, 3)])
 def test_vectors_and_images_can_be_mixed_and_else_stay_as_they_are(shape: tuple[int, ...]) -> None:
     features = torch.arange(float(torch.Size(shape).numel())).reshape(shape)
@@ -166,4 +204,4 @@ def test_it_is_known_what_only_bins_over_frames_have() -> None:
         for field in fields(AugmentConfig)
         if replace(AugmentConfig(), **{field.name: getattr(EVERYTHING, field.name)}).varies_pictures
     }
-    assert varied == {"roll_time", "crop_time", "shift_bins", "gain", "mask_bins", "mask_frames"}
+    assert varied == {"roll_time", "crop_time", "shift_bins", "gain", "mask_bins", "mask_frames", "limit_band"}
