@@ -15,8 +15,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import os
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -28,9 +26,8 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from mgc.audio.decode import listen
-from mgc.audio.excerpts import ListeningPlan
-from mgc.audio.recording import Recording, record
-from mgc.audio.source import Held, LocalFile
+from mgc.audio.recording import record, record_file
+from mgc.audio.source import Held
 from mgc.bundle_files import (
     CALIBRATION,
     DEFAULT,
@@ -45,7 +42,7 @@ from mgc.bundle_files import (
     BundleFiles,
 )
 from mgc.configuration import JsonObject, short_hash, to_json, what_differs
-from mgc.errors import AudioError, BundleError, ConfigError, ErrorKind, StorageError, shorten
+from mgc.errors import BundleError, ConfigError, StorageError, shorten
 from mgc.evaluation.leakage import TrainedGroups
 from mgc.experiment import Experiment
 from mgc.features.front_end import FrontEnd, build_front_end, features_id
@@ -203,7 +200,7 @@ class Bundle:
             AudioError: the file has no usable audio; the message says why.
         """
         plan = self.experiment.listening
-        recording = record(Held(audio), plan) if isinstance(audio, bytes) else _record(Path(audio), plan)
+        recording = record(Held(audio), plan) if isinstance(audio, bytes) else record_file(Path(audio), plan)
         heard = listen(
             recording,
             plan,
@@ -389,13 +386,3 @@ def _digest(weights: dict[str, torch.Tensor]) -> str:
         digest.update(f"{name}:{tensor.dtype}:{list(tensor.shape)}:".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _record(path: Path, plan: ListeningPlan) -> Recording:
-    try:
-        place = str(path.expanduser())
-        file = LocalFile(place, os.open(place, os.O_RDONLY))
-        with closing(file):
-            return record(file, plan, again=file)
-    except OSError as error:
-        raise AudioError(ErrorKind.FETCH_FAILED, f"{path}: {error.strerror or error}") from None

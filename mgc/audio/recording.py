@@ -5,8 +5,11 @@ Of a long MP3 these are stretches, of a small file all bytes, and of a large one
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -16,8 +19,8 @@ from mgc.audio.decoders.libsndfile import read_cuts
 from mgc.audio.decoders.stream import DecoderName, Fault, Stretch
 from mgc.audio.excerpts import Excerpt, ListeningPlan
 from mgc.audio.probe import probe
-from mgc.audio.source import ByteRange, Remembering, Source
-from mgc.errors import AudioError
+from mgc.audio.source import ByteRange, LocalFile, Remembering, Source
+from mgc.errors import AudioError, ErrorKind
 
 SMALL_BYTES: Final = 1 << 18
 """Files up to this size are read whole: a second request would cost more than the bytes."""
@@ -55,6 +58,20 @@ def record(source: Source, plan: ListeningPlan, track_id: str = "", again: Sourc
     if again is not None and source.size_bytes > HELD_BYTES:
         return again
     return source.read([ByteRange(0, source.size_bytes)])[0]
+
+
+def record_file(path: Path, plan: ListeningPlan) -> Recording:
+    """Read what `mgc.audio.decode.listen` needs of a local file for the windows of a plan.
+
+    Raises:
+        AudioError: `fetch_failed`, the file cannot be read.
+    """
+    place = path.expanduser()
+    try:
+        with closing(LocalFile(str(place), os.open(place, os.O_RDONLY))) as file:
+            return record(file, plan, again=file)
+    except OSError as error:
+        raise AudioError(ErrorKind.FETCH_FAILED, f"{path}: {error.strerror or error}") from None
 
 
 class CutsStream:

@@ -6,7 +6,7 @@ Axes: B batch, C channels, F mel bins, T frames, D embedding, G genres.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import torch
 from pydantic import Field
@@ -93,9 +93,10 @@ class HouseCnn(Classifier):
 
         A head that keeps bins apart fits features with more bins too: it is loaded without the rows of the highest.
         """
-        rows = self.head.in_features // self._pooled
+        head = cast(nn.Linear, self.head)
+        rows = head.in_features // self._pooled
         head_GD = weights.get("head.weight")
-        if head_GD is not None and head_GD.shape[1] > self.head.in_features and self._keeps_bins:
+        if head_GD is not None and head_GD.shape[1] > head.in_features and self._keeps_bins:
             head_GCR = head_GD.unflatten(1, (self._pooled, -1))
             weights = {**weights, "head.weight": head_GCR[:, :, :rows].flatten(1)}
         super().start_from(weights)

@@ -397,5 +397,4 @@ def test_a_guess_goes_the_same_way_on_two_workers(
 def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     job(recipes.command)
     printed = capsys.readouterr().out
-    assert "obeirne-a1" in printed
-    assert "0.900" in printed
+    assert {"obeirne-a1", "0.900"} <= set(printed.split())
