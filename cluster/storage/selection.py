@@ -56,24 +56,22 @@ class _Pattern:
     def __init__(self, text: str) -> None:
         parts = [part for part in text.split("/") if part]
         # A slash at the end only says that a folder is meant.
-        self._by_name = "/" not in text.rstrip("/")
-        self._parts = [None if part == ANY_FOLDERS else re.compile(fnmatch.translate(part)) for part in parts]
+        self._name = None if "/" in text.rstrip("/") else _compiled(parts[0])
+        self._parts = [None if part == ANY_FOLDERS else _compiled(part) for part in parts]
 
     def matches(self, path: str) -> bool:
         """Return whether the pattern matches this path."""
-        if self._by_name:
-            return self._covers([path.rpartition("/")[2]])
-        return len(path.split("/")) in self._ends(path.split("/"))
+        if self._name is not None:
+            return self._name.match(path[path.rfind("/") + 1 :]) is not None
+        parts = path.split("/")
+        return len(parts) in self._ends(parts)
 
     def covers(self, path: str) -> bool:
         """Return whether the pattern matches this path or a folder above it."""
         parts = path.split("/")
-        if self._by_name:
-            return any(self._covers([part]) for part in parts)
+        if self._name is not None:
+            return any(map(self._name.match, parts))
         return any(end > 0 for end in self._ends(parts))
-
-    def _covers(self, parts: list[str]) -> bool:
-        return len(parts) in self._ends(parts)
 
     def _ends(self, parts: Sequence[str]) -> set[int]:
         """Return after how many parts of a path the pattern may end."""
@@ -84,3 +82,7 @@ class _Pattern:
             else:
                 ends = {end + 1 for end in ends if end < len(parts) and wanted.match(parts[end])}
         return ends
+
+
+def _compiled(part: str) -> re.Pattern[str]:
+    return re.compile(fnmatch.translate(part))
