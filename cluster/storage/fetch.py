@@ -236,19 +236,20 @@ class Fetch:
         )
 
     def _record(self, source: Source, again: Source, track_id: str, reserve: Reserve) -> _Outcome:
+        if source.size_bytes > self.config.max_bytes:
+            size, most = format_bytes(source.size_bytes), format_bytes(self.config.max_bytes)
+            raise AudioError(ErrorKind.TOO_LARGE, f"it has {size}; at most {most} are allowed (--max-file-gib)")
         bounded = _Bounded(source, reserve)
         if self.plan is None:
             return _Outcome(bounded.read([ByteRange(0, source.size_bytes)])[0])
-        if source.size_bytes > self.config.max_bytes:
-            size, most = format_bytes(source.size_bytes), self.config.max_bytes / GIB
-            raise AudioError(ErrorKind.TOO_LARGE, f"it has {size}, more than --max-file-gib allows ({most:g})")
         return _Outcome(record(bounded, self.plan, track_id, again))
 
     def _fetch_local(self, uri: Uri, wanted: _Wanted, reserve: Reserve) -> _Outcome:
         try:
             with explain(uri, "read"), closing(LocalFile(uri.path, _open_at_once(uri.path))) as file:
                 if not stat.S_ISREG(file.status.st_mode):
-                    return _Outcome(None, "it is not a file")
+                    folder = stat.S_ISDIR(file.status.st_mode)
+                    return _Outcome(None, "it is a folder" if folder else "it is not a file")
                 refusal = tag_refusal(content_tag(file.status), wanted.tag)
                 if refusal:
                     return _Outcome(None, refusal)

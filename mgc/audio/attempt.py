@@ -49,6 +49,7 @@ class Attempt(Generic[Use]):
         heard: start of each window in seconds, and its result.
         seconds: total length of the windows.
         duration_seconds: length of the recording, as far as the decoders can tell.
+        announced_seconds: length according to the headers; 0 if they do not say.
         tolerance_seconds: largest error of the length and of the windows' places.
         faults: what went wrong while decoding.
         lengths: how the length differs from what the header announces, or None.
@@ -63,6 +64,7 @@ class Attempt(Generic[Use]):
     heard: list[tuple[float, Use]] = field(default_factory=list)
     seconds: float = 0.0
     duration_seconds: float = 0.0
+    announced_seconds: float = 0.0
     tolerance_seconds: float = 0.0
     faults: list[Fault] = field(default_factory=list)
     lengths: Fault | None = None
@@ -183,8 +185,8 @@ def _others(duration_seconds: float, window_seconds: float, tried: Sequence[Exce
     return [Excerpt(gap.start_seconds + (gap.seconds - seconds) / 2, seconds) for gap, seconds in middles]
 
 
-def compare_lengths(announced_seconds: float | None, found_seconds: float, size_bytes: int) -> Fault | None:
-    """Return how the length that was found differs from what a header announces; None if it does not."""
+def compare_lengths(announced_seconds: float, found_seconds: float, size_bytes: int) -> Fault | None:
+    """Return how a length differs from what a header announces; None if it does not, or the header says nothing."""
     if not announced_seconds:
         return None
     missing_seconds = announced_seconds - found_seconds

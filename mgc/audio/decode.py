@@ -155,7 +155,9 @@ class _Hearing(Generic[Use]):
             found = Attempt(self.hear)
             if opened:
                 found = self.listen_to_streams([stream for _, stream, _ in opened])
-                found.lengths = _compare(opened, found.duration_seconds)
+                found.announced_seconds = _announced(opened)
+                size_bytes = sum(part.source.size_bytes for part, _, _ in opened)
+                found.lengths = compare_lengths(found.announced_seconds, found.duration_seconds, size_bytes)
             found.faults += faults
             best = found if best is None else _choose_better(best, found)
             if not found.faults and found.decoded_seconds >= MIN_SECONDS:
@@ -192,13 +194,12 @@ class _Hearing(Generic[Use]):
         return opened, faults
 
 
-def _compare(opened: Sequence[tuple[Part, Stream, int]], found_seconds: float) -> Fault | None:
-    """Return how the length that was found differs from what the parts' headers announce; None if it does not."""
+def _announced(opened: Sequence[tuple[Part, Stream, int]]) -> float:
+    """Return the length that the headers of the parts announce; 0 if none does."""
     announced = [part.announced_seconds or stream.announced_seconds for part, stream, _ in opened]
     if not any(announced):
-        return None
-    total_seconds = sum(said or stream.duration_seconds for said, (_, stream, _) in zip(announced, opened, strict=True))
-    return compare_lengths(total_seconds, found_seconds, sum(part.source.size_bytes for part, _, _ in opened))
+        return 0.0
+    return sum(said or stream.duration_seconds for said, (_, stream, _) in zip(announced, opened, strict=True))
 
 
 def _divisions(source: Source) -> Iterator[Division]:
@@ -262,7 +263,7 @@ def _finish(
     least_seconds = max(MIN_SECONDS, min(min_seconds, plan.window_seconds))
     too_short = round(attempt.duration_seconds, 2) < min_seconds
     if round(attempt.decoded_seconds, 2) < least_seconds or too_short:
-        raise _make_error(attempt, all_faults, source, min_seconds)
+        raise _make_error(attempt, all_faults, source, plan, min_seconds)
     if not attempt.heard:
         text = f"nothing is to be heard in {attempt.silent_seconds:.1f} s, spread over the recording"
         raise AudioError(ErrorKind.SILENT, text)
@@ -286,15 +287,21 @@ def _worst(faults: Sequence[Fault]) -> Fault | None:
     return next(iter(truncated), faults[-1] if faults else None)
 
 
-def _make_error(attempt: Attempt[Use], faults: Sequence[Fault], source: Source, min_seconds: float) -> AudioError:
+def _make_error(
+    attempt: Attempt[Use], faults: Sequence[Fault], source: Source, plan: ListeningPlan, min_seconds: float
+) -> AudioError:
     """Return the error for a file with too little decodable audio."""
     decoded_seconds, fault = attempt.decoded_seconds, _worst(faults)
-    needed = f"at least {max(min_seconds, MIN_SECONDS):g} s are needed"
+    least_seconds = max(min_seconds, MIN_SECONDS)
+    needed = f"at least {least_seconds:g} s are needed"
+    if fault is None or decoded_seconds >= MIN_SECONDS:
+        heard_whole = round(decoded_seconds, 2) >= min(least_seconds, plan.window_seconds)
+        seconds = max(decoded_seconds, attempt.duration_seconds) if heard_whole else decoded_seconds
+        if fault is None or max(attempt.announced_seconds, attempt.duration_seconds) < least_seconds:
+            return AudioError(ErrorKind.TOO_SHORT, f"{seconds:.2f} s of audio; {needed}")
+        return AudioError(fault.kind, f"{fault.text}; {seconds:.2f} s can be decoded, {needed}", fault.offset_bytes)
     (head,) = source.read([ByteRange(0, min(source.size_bytes, _HEAD_BYTES))])
     looks_like = _guess_container(head)
-    if fault is None or decoded_seconds >= MIN_SECONDS:
-        said = f" ({fault.text})" if fault is not None else ""
-        return AudioError(ErrorKind.TOO_SHORT, f"{decoded_seconds:.2f} s of audio{said}; {needed}")
     kind, message = fault.kind, fault.text
     if kind is ErrorKind.NOT_AUDIO and looks_like is not None and not attempt.opened:
         cut = looks_like == "MP4" and b"moov" not in head

@@ -22,6 +22,9 @@ from numpy.typing import NDArray
 THRESHOLD_RMS: Final = 2.0**-15
 """RMS of the weakest frame that sounds, in the band: one step of 16 bits, -90.3 dB. Full scale is ±1."""
 
+HIGH_THRESHOLD_RMS: Final = 2.0**-10
+"""RMS of the weakest frame that sounds above the band only, such as a bird: -60.2 dB, above the strongest dither."""
+
 FRAME_SECONDS: Final = 0.05
 
 _BAND_HZ: Final = (60.0, 2000.0)
@@ -75,6 +78,9 @@ def _which_sound(frames_BN: NDArray[np.float32], sample_rate_hz: int) -> NDArray
     possible_B: NDArray[np.bool_] = np.square(flat_BN).sum(axis=1) >= THRESHOLD_RMS**2 * taper_energy
     power_BF = np.square(np.abs(np.fft.rfft(flat_BN[possible_B] * taper_N)))
     hz_F = np.fft.rfftfreq(samples, 1 / sample_rate_hz)
-    band_F = (hz_F >= _BAND_HZ[0]) & (hz_F <= min(_BAND_HZ[1], sample_rate_hz / 4))
-    possible_B[possible_B] = 2 * power_BF[:, band_F].sum(axis=1) >= THRESHOLD_RMS**2 * samples * taper_energy
+    top_hz = min(_BAND_HZ[1], sample_rate_hz / 4)
+    inside_F, above_F = (hz_F >= _BAND_HZ[0]) & (hz_F <= top_hz), hz_F > top_hz
+    inside_B, above_B = (2 * power_BF[:, band_F].sum(axis=1) for band_F in (inside_F, above_F))
+    full = samples * taper_energy
+    possible_B[possible_B] = (inside_B >= THRESHOLD_RMS**2 * full) | (above_B >= HIGH_THRESHOLD_RMS**2 * full)
     return possible_B

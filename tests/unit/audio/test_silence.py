@@ -219,3 +219,10 @@ def _through(sound: Samples, container: str, codec: str, bit_rate: int) -> Sampl
         to_float = av.AudioResampler("flt", "mono", 48_000)
         parts = [part.to_ndarray()[0] for frame in file.decode(audio=0) for part in to_float.resample(frame)]
     return np.concatenate(parts)
+
+
+@pytest.mark.parametrize("pitch_hz", [2_500, 4_000, 9_000])
+@pytest.mark.parametrize(("level_db", "silent"), [(-20, False), (-50, False), (-75, True)])
+def test_a_high_note_sounds_if_it_is_no_dither(pitch_hz: float, level_db: float, silent: bool) -> None:
+    note_T = 10 ** (level_db / 20) * np.sqrt(2) * np.sin(2 * np.pi * pitch_hz * np.arange(44_100) / 44_100)
+    assert is_silent(note_T.astype(np.float32), 44_100) == silent
