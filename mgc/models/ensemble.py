@@ -57,6 +57,8 @@ class Ensemble(Classifier):
         ConfigError: a member's head is not a linear layer.
     """
 
+    head: nn.Linear
+
     def __init__(self, members: Sequence[Classifier]) -> None:
         super().__init__()
         heads = [member.head for member in members]

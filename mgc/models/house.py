@@ -72,6 +72,8 @@ class HouseCnn(Classifier):
         bins: bins of the features; only matters if they are kept.
     """
 
+    head: nn.Linear
+
     def __init__(self, config: HouseCnnConfig, genres: int, bins: int = 128) -> None:
         super().__init__()
         layers: list[nn.Module] = []

@@ -67,21 +67,22 @@ def assert_same(name: str, found: np.ndarray, expected: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-class TestSameSound:
-    @pytest.mark.parametrize("rate_hz", RATES_HZ)
-    def test_at_another_rate(self, name: str, rate_hz: int) -> None:
-        assert_same(name, features(name, sound(rate_hz)), features(name, sound(44100)))
+@pytest.mark.parametrize("rate_hz", RATES_HZ)
+def test_at_another_rate(name: str, rate_hz: int) -> None:
+    assert_same(name, features(name, sound(rate_hz)), features(name, sound(44100)))
 
-    @pytest.mark.parametrize("level_db", [-30, -60, -90])
-    def test_at_another_level(self, name: str, level_db: int) -> None:
-        if name in LOUD:
-            pytest.skip(LOUD[name])
-        window = sound(44100)
-        assert_same(name, features(name, changed(window, 10 ** (level_db / 20))), features(name, window))
 
-    @pytest.mark.parametrize("offset", [0.1, -0.7])
-    def test_with_a_constant_offset_it_is_heard_all_the_same(self, name: str, offset: float) -> None:
-        """Decoding takes an offset out. A front end that meets one still gives different numbers over time."""
-        found = features(name, changed(sound(44100), 1.0, offset))
-        assert np.isfinite(found).all()
-        assert len(np.unique(found)) > 10
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name not in LOUD])
+@pytest.mark.parametrize("level_db", [-30, -60, -90])
+def test_at_another_level(name: str, level_db: int) -> None:
+    window = sound(44100)
+    assert_same(name, features(name, changed(window, 10 ** (level_db / 20))), features(name, window))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("offset", [0.1, -0.7])
+def test_with_a_constant_offset_something_is_heard(name: str, offset: float) -> None:
+    """Decoding takes an offset out. A front end that meets one still gives finite, different numbers."""
+    found = features(name, changed(sound(44100), 1.0, offset))
+    assert np.isfinite(found).all()
+    assert len(np.unique(found)) > 10

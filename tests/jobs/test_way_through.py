@@ -328,7 +328,6 @@ def test_a_training_starts_from_a_bundle(trained: str, tmp_path: Path, capsys: p
         "--training.learning_rate", "1e-9", "--training.precision", "float32",
     ]  # fmt: skip
     job(train.command, *common, "--out", out, "--model.channels", "8,16")
-    capsys.readouterr()
     location = Uri.parse(start)
     first, second = load_bundle(location.path, location.filesystem), load_bundle(out)
     assert second.training.started_from == first.id
