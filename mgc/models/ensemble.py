@@ -9,7 +9,7 @@ Axes: B batch, F mel bins, T frames, D embedding, G genres.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -83,7 +83,7 @@ class Ensemble(Classifier):
         Args:
             number: place of the member, counted from 0.
         """
-        head = cast(nn.Linear, self.head)
+        head = self.head
         weight_GD = head.weight.split(self._widths, dim=1)[number] * len(self._widths)
         own = self.members[number].state_dict()
         return {**own, "head.weight": weight_GD.detach(), "head.bias": head.bias.detach()}

@@ -6,7 +6,7 @@ Axes: B batch, C channels, F mel bins, T frames, D embedding, G genres.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -95,7 +95,7 @@ class HouseCnn(Classifier):
 
         A head that keeps bins apart fits features with more bins too: it is loaded without the rows of the highest.
         """
-        head = cast(nn.Linear, self.head)
+        head = self.head
         rows = head.in_features // self._pooled
         head_GD = weights.get("head.weight")
         if head_GD is not None and head_GD.shape[1] > head.in_features and self._keeps_bins:
