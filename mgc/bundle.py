@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +26,8 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from mgc.audio.decode import listen
-from mgc.audio.excerpts import ListeningPlan
-from mgc.audio.recording import Recording, record
-from mgc.audio.source import Held, OpenFile
+from mgc.audio.recording import record, record_file
+from mgc.audio.source import Held
 from mgc.bundle_files import (
     CALIBRATION,
     DEFAULT,
@@ -43,12 +42,14 @@ from mgc.bundle_files import (
     BundleFiles,
 )
 from mgc.configuration import JsonObject, short_hash, to_json, what_differs
-from mgc.errors import AudioError, BundleError, ConfigError, ErrorKind, StorageError, shorten
+from mgc.errors import BundleError, ConfigError, StorageError, shorten
 from mgc.evaluation.leakage import TrainedGroups
 from mgc.experiment import Experiment
 from mgc.features.front_end import FrontEnd, build_front_end, features_id
 from mgc.features.normalization import Normalization
+from mgc.hearing.request import Hearing
 from mgc.labeling.adjust import PriorAdjustment
+from mgc.labeling.config import LabelingConfig
 from mgc.labeling.decide import decide
 from mgc.labeling.file_label import FileLabel
 from mgc.labeling.predict import Predict
@@ -114,8 +115,8 @@ class Bundle:
     def id(self) -> str:
         """Twelve hexadecimal digits of a hash of everything that determines the answers.
 
-        That is weights, network, front end, listening plan, normalization, taxonomy and adjustment. Training
-        configuration, training data, metrics and report do not change it.
+        That is weights, network, front end, listening plan, normalization, taxonomy, adjustment, and which recordings
+        it labels. Training configuration, training data, metrics and report do not change it.
         """
         experiment = self.experiment
         facts = {
@@ -129,12 +130,20 @@ class Bundle:
         if self.adjustment is not None:
             # Added only if present, so that bundles from before adjustments existed keep their ids.
             facts["adjustment"] = self.adjustment.to_json()
+        if experiment.labeling != LabelingConfig():
+            # Likewise: bundles from before this configuration answer as its defaults say.
+            facts["labeling"] = what_differs(experiment.labeling)
         return short_hash(facts)
 
     @property
     def features_id(self) -> str:
         """Hash of the front end; features with another hash do not fit."""
         return features_id(self.experiment.front_end)
+
+    @property
+    def hearing(self) -> Hearing:
+        """What to hear of a recording to label it."""
+        return replace(self.experiment.hearing, min_seconds=self.experiment.labeling.min_seconds)
 
     def check_features(self, found: str, where: str) -> None:
         """Refuse features of another front end.
@@ -191,8 +200,13 @@ class Bundle:
             AudioError: the file has no usable audio; the message says why.
         """
         plan = self.experiment.listening
-        recording = record(Held(audio), plan) if isinstance(audio, bytes) else _record(Path(audio), plan)
-        heard = listen(recording, plan, self._front_end)
+        recording = record(Held(audio), plan) if isinstance(audio, bytes) else record_file(Path(audio), plan)
+        heard = listen(
+            recording,
+            plan,
+            lambda window: self._front_end(window.without_offset()),
+            min_seconds=self.experiment.labeling.min_seconds,
+        )
         logits_CG = np.concatenate([self._predict.logits(clips.features) for clips in heard.windows])
         decision = decide(logits_CG, self.taxonomy.names, top_k)
         return FileLabel(
@@ -203,6 +217,7 @@ class Bundle:
             heard.seconds,
             heard.decoder,
             heard.damage,
+            heard.bandwidth_hz,
         )
 
     def save(self, directory: str | Path) -> str:
@@ -371,11 +386,3 @@ def _digest(weights: dict[str, torch.Tensor]) -> str:
         digest.update(f"{name}:{tensor.dtype}:{list(tensor.shape)}:".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _record(path: Path, plan: ListeningPlan) -> Recording:
-    try:
-        with path.expanduser().open("rb") as file:
-            return record(OpenFile(file.fileno(), path.expanduser().stat().st_size), plan)
-    except OSError as error:
-        raise AudioError(ErrorKind.FETCH_FAILED, f"{path}: {error.strerror or error}") from None

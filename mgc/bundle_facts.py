@@ -29,6 +29,7 @@ def describe_model(bundle: Bundle) -> dict[str, str]:
         "recipe": bundle.experiment.recipe,
         "features": f"{bundle.features_id} ({bundle.experiment.front_end.kind})",
         "parameters": f"{parameter_count(bundle.model):,}",
+        "shortest recording": f"{bundle.experiment.labeling.min_seconds:g} s",
         "genres": ", ".join(bundle.taxonomy.names),
         "trained on": json.dumps(training.data.totals).strip("{}").replace('"', ""),
         **course,

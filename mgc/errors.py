@@ -63,6 +63,7 @@ class ErrorKind(StrEnum):
     UNSUPPORTED_CODEC = "unsupported_codec"
     CORRUPT_STREAM = "corrupt_stream"
     TOO_SHORT = "too_short"
+    SILENT = "silent"
     TOO_LARGE = "too_large"
     FETCH_FAILED = "fetch_failed"
     TIMEOUT = "timeout"

@@ -17,6 +17,7 @@ from mgc.errors import ConfigError
 from mgc.features.front_end import FrontEndConfig, build_front_end
 from mgc.features.normalization import ScalingConfig
 from mgc.hearing.request import Hearing
+from mgc.labeling.config import LabelingConfig
 from mgc.models.architecture import ModelConfig, check_input, takes_any_frames
 from mgc.training.loop import TrainingConfig
 
@@ -43,6 +44,7 @@ class Experiment:
         model: network.
         training: configuration of the training.
         protocol: division of the rows into those that train, choose the epoch and are scored.
+        labeling: choice of the recordings to label. Features are computed for all recordings that can be heard.
         deviations: points where the recipe differs from its paper, or fills in what the paper leaves open.
     """
 
@@ -53,6 +55,7 @@ class Experiment:
     training: TrainingConfig
     scaling: ScalingConfig = Field(default_factory=ScalingConfig)
     protocol: ProtocolConfig = GivenSplits()
+    labeling: LabelingConfig = Field(default_factory=LabelingConfig)
     deviations: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -88,7 +91,7 @@ class Experiment:
 
     @property
     def hearing(self) -> Hearing:
-        """What to hear of a recording."""
+        """What to hear of a recording to compute its features. A bundle hears less, see `mgc.bundle.Bundle.hearing`."""
         return Hearing(to_json(self.front_end), self.listening)
 
     def to_json(self) -> JsonObject:

@@ -82,7 +82,7 @@ _UTC: Final = pa.timestamp("us", tz="UTC")
 
 TOP_K: Final = pa.list_(pa.struct([pa.field("genre", pa.string()), pa.field("probability", pa.float64())]))
 
-LABELS_ADDED: Final = (
+_STALE: Final = (
     pa.field("last_error_kind", pa.string()),
     pa.field("last_error_message", pa.string()),
     pa.field("stale_since", _UTC),
@@ -94,9 +94,17 @@ LABELS_ADDED: Final = (
 """Columns of a stale label: a label that a later try failed to renew. They are NULL for all other rows.
 
 The row keeps its genre, confidence, model and date. These columns hold the failure of the last try, when the first try
-failed, and what the last try heard with which model. Tables written before these columns existed lack them; the next
-commit adds them.
+failed, and what the last try heard with which model.
 """
+
+_BANDWIDTH: Final = pa.field("bandwidth_hz", pa.float64())
+"""Frequency above which a track has practically nothing; see `mgc.audio.bandwidth`. NULL where nobody measured it."""
+
+_TOLERANCE: Final = pa.field("tolerance_seconds", pa.float64())
+"""Largest error of the duration and of where the windows lie. 0 where both are exact to 0.1 s, NULL in older rows."""
+
+LABELS_ADDED: Final = (_TOLERANCE, _BANDWIDTH, *_STALE)
+"""Columns that tables of an older mgc lack. Their readers see NULL, and the next commit adds them."""
 
 LABELS: Final = pa.schema(
     [
@@ -109,15 +117,17 @@ LABELS: Final = pa.schema(
         pa.field("top_k", TOP_K),
         pa.field("genres", pa.list_(pa.string())),
         pa.field("duration_seconds", pa.float64()),
+        _TOLERANCE,
         pa.field("decoder", pa.string()),
         pa.field("seconds_listened", pa.float64()),
+        _BANDWIDTH,
         pa.field("error_kind", pa.string()),
         pa.field("error_message", pa.string()),
         pa.field("error_offset", pa.int64()),
         pa.field("damage", pa.string()),
         pa.field("tries", pa.int32(), nullable=False),
         pa.field("next_try_at", _UTC),
-        *LABELS_ADDED,
+        *_STALE,
         pa.field("removed_at", _UTC),
         pa.field("override_by", pa.string()),
         pa.field("override_reason", pa.string()),

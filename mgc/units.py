@@ -6,6 +6,9 @@ from typing import Final
 
 GIB: Final = 2**30
 
+MAX_FILE_GIB: Final = 64
+"""Size of the largest file to hear if nobody says otherwise: 100 hours of WAV."""
+
 _LONG_HOURS: Final = 100
 """Hours from which a duration is shown in whole hours."""
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import click
 
+from cluster.storage.selection import Selection
 from cluster.storage.uri import Uri
 from mgc.datasets.fma_subsets import SUBSETS, Subset
 from pipelines.catalogs.requests import CORPORA, FROM_PATHS, CatalogRequest, MetadataRequest
 from pipelines.command.job import URI, Summary, main
+from pipelines.command.selecting import choosing_files
 
 
 def _metadata(
@@ -60,6 +62,7 @@ def _metadata(
 )
 @click.option("--seed", default=0, show_default=True, help="Seed of that division.")
 @click.option("--notice", "notices", multiple=True, help="Notice to show with every figure made from this catalog.")
+@choosing_files
 @click.option("--limit", type=click.IntRange(1), help="Take only the first N files.")
 @click.option("--dry-run", is_flag=True, help="Print what would be done.")
 def command(
@@ -75,13 +78,15 @@ def command(
     notices: tuple[str, ...],
     limit: int | None,
     dry_run: bool,
+    selection: Selection,
 ) -> Summary:
     """Index the audio files of SOURCE: a folder, a file or an s3:// prefix.
 
-    Takes MP3, OGG, FLAC, WAV, AIFF, AU, M4A, AAC, Opus and WMA. Other files are counted and ignored.
+    Takes all files whose extension is one of those that mgc's decoders know (.mp3, .flac, .m4a, .wv and so on), and
+    files without an extension that begin like audio. Other files are passed over and counted.
     """
     known = _metadata(corpus, metadata, columns, genres, subset)
-    request = CatalogRequest(source, out, known, split_by, seed, notices, limit, dry_run)
+    request = CatalogRequest(source, out, known, split_by, seed, notices, limit, dry_run, selection)
     from pipelines.catalogs.index import index_source
 
     return index_source(request)

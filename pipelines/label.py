@@ -10,7 +10,7 @@ import click
 from mgc.errors import ConfigError
 from mgc.evaluation.alarms import THRESHOLDS, thresholds
 from mgc.labeling.guard import ACCEPTABLE, LIMITS, guard_limits
-from pipelines.command.job import PROFILE, Summary, main
+from pipelines.command.job import MAX_FILE, PROFILE, Summary, main
 from pipelines.nights.requests import LabelRequest, NightRequest, TimeOfDay, night_options
 
 
@@ -58,6 +58,7 @@ def _pairs(pairs: tuple[str, ...], option: str, read: Callable[[Mapping[str, str
     type=click.Choice(ACCEPTABLE),
     help="Commit although this check of the guard stopped the run. Staged tracks are not heard again.",
 )
+@MAX_FILE
 @click.option("--dry-run", is_flag=True, help="Print the configuration, the plan and what it would take.")
 def command(
     night: NightRequest,
@@ -66,6 +67,7 @@ def command(
     alarms: tuple[str, ...],
     guard: tuple[str, ...],
     accept: tuple[str, ...],
+    max_file_gib: int,
     dry_run: bool,
 ) -> Summary:
     """Label the tracks of a catalog (or of SOURCE, listed now) that are new, changed or labelled by another model.
@@ -80,7 +82,7 @@ def command(
     is unchanged.
     """
     told = (_pairs(alarms, "--alarm", thresholds), _pairs(guard, "--guard", guard_limits))
-    request = LabelRequest(night, profile, until, *told, accept, dry_run)
+    request = LabelRequest(night, profile, until, *told, accept, dry_run, max_file_gib)
     from pipelines.nights.label import label
 
     return label(request)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import click
 
+from cluster.storage.selection import Selection
 from cluster.storage.uri import Uri
-from pipelines.command.job import ALLOW_ROOTS, OVERRIDES, PROFILE, URI, Summary, main, overrides
+from pipelines.command.job import ALLOW_ROOTS, MAX_FILE, OVERRIDES, PROFILE, URI, Summary, main, overrides
+from pipelines.command.selecting import choosing_files
 from pipelines.training.requests import PrepareRequest
 
 
@@ -13,7 +15,9 @@ from pipelines.training.requests import PrepareRequest
 @click.argument("catalog", type=URI)
 @click.option("--out", type=URI, required=True, help="Folder of the features.")
 @click.option("--recipe", default="house", show_default=True, help="Recipe whose front end computes the features.")
+@choosing_files
 @ALLOW_ROOTS
+@MAX_FILE
 @PROFILE
 @click.option("--limit", type=click.IntRange(1), help="Take only the first N tracks.")
 @click.option("--dry-run", is_flag=True, help="Print the configuration and what would be done.")
@@ -27,6 +31,8 @@ def command(
     limit: int | None,
     dry_run: bool,
     fields: tuple[str, ...],
+    selection: Selection,
+    max_file_gib: int,
 ) -> Summary:
     """Compute the features of a catalog's tracks for training.
 
@@ -47,6 +53,8 @@ def command(
             limit=limit,
             dry_run=dry_run,
             allow_roots=allow_roots,
+            selection=selection,
+            max_file_gib=max_file_gib,
         )
     )
 

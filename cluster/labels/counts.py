@@ -21,6 +21,8 @@ class PlanCounts:
         pending: tracks left for a later run, because of `--limit` or `--until`.
         corrected: tracks that are not labelled again but whose correction changes.
         unknown_overrides: corrections of tracks that neither the table nor the catalog has.
+        unseen: tracks of the table that the catalog lacks because their folder could not be read. They stay as they
+            are.
     """
 
     up_to_date: int = 0
@@ -34,6 +36,7 @@ class PlanCounts:
     pending: int = 0
     corrected: int = 0
     unknown_overrides: int = 0
+    unseen: int = 0
 
     @property
     def to_label(self) -> int:

@@ -16,12 +16,12 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
 from cluster.labels.export import FileKind, refuse_target, write_rows
-from cluster.labels.history import Commit, changes, data_files, open_version
+from cluster.labels.history import Commit, changes, open_version
+from cluster.labels.log import data_files
 from cluster.labels.table import LabelsTable
 from cluster.storage.uri import Uri
 from cluster.tables.duckdb import bounded_duckdb
 from cluster.tables.parquet import reading
-from mgc import schema
 from mgc.errors import LabelsError
 
 KINDS: Final = ("flipped", "newly_labeled", "newly_quarantined", "newly_stale", "corrected", "added", "back", "gone")
@@ -143,15 +143,15 @@ def diff(uri: Uri, before: int, after: int, limit: int = 10, out: DifferenceFile
     if out is not None:
         refuse_target(out.uri, uri, out.overwrite)
     tables = [open_version(uri, before), open_version(uri, after)]
-    files = [data_files(table) for table in tables]
+    files = [data_files(table.delta) for table in tables]
     with bounded_duckdb() as connection, reading(uri, _REMEDY, LabelsError):
-        shared = _rows_present(connection, _some_files(tables[1], files[0] & files[1]))
-        connection.register("before", _some_files(tables[0], files[0] - files[1]))
-        connection.register("after", _some_files(tables[1], files[1] - files[0]))
+        shared = _rows_present(connection, tables[1].dataset(files[0] & files[1]))
+        connection.register("before", tables[0].dataset(files[0] - files[1]))
+        connection.register("after", tables[1].dataset(files[1] - files[0]))
         connection.execute(_DIFFERENCES)
         counts = dict.fromkeys(KINDS, 0)
         counts |= dict(connection.sql("SELECT kind, count(*) FROM differences GROUP BY 1").fetchall())
-        present = shared + _rows_present(connection, _some_files(tables[1], files[1] - files[0]))
+        present = shared + _rows_present(connection, tables[1].dataset(files[1] - files[0]))
         counts["same"] = present - sum(counts[name] for name in KINDS if name != "gone")
         flips = connection.sql(
             "SELECT genre_before, genre_after, count(*) AS n, avg(confidence_before), avg(confidence_after) "
@@ -220,29 +220,18 @@ def find_corrections(table: LabelsTable) -> list[Row]:
 def _row(uri: Uri, version: int, track_id: str, seen: dict[str, Row | None]) -> Row | None:
     """Return the row of a track in a version. `seen` keeps what each file says, so that no file is read twice."""
     table = open_version(uri, version)
-    files = data_files(table)
+    files = data_files(table.delta)
     unseen = files - seen.keys()
     with reading(uri, _REMEDY, LabelsError):
         wanted = pc.field("track_id").cast(pa.string()) == track_id
         # The other columns are read only from the file that has the track.
-        holding = _some_files(table, unseen).to_table(columns=["__filename"], filter=wanted)
+        holding = table.dataset(unseen).to_table(columns=["__filename"], filter=wanted)
         rows = {
-            name: _some_files(table, {name}).to_table(filter=wanted).to_pylist()[0]
+            name: table.dataset({name}).to_table(filter=wanted).to_pylist()[0]
             for name in set(holding["__filename"].to_pylist())
         }
     seen |= {name: rows.get(name) for name in unseen}
     return next((seen[name] for name in files if seen[name] is not None), None)
-
-
-def _some_files(table: LabelsTable, names: set[str]) -> pads.Dataset:
-    """Return the rows of some of a version's files."""
-    whole = table.dataset()
-    fragments = [
-        whole.format.make_fragment(fragment.path, whole.filesystem)
-        for fragment in whole.get_fragments()
-        if fragment.path in names
-    ]
-    return pads.FileSystemDataset(fragments, schema.LABELS, whole.format, whole.filesystem)
 
 
 def _rows_present(connection: duckdb.DuckDBPyConnection, rows: pads.Dataset) -> int:

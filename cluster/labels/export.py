@@ -43,10 +43,12 @@ def export(table: LabelsTable, kind: FileKind, out: Uri, limit: int | None = Non
         overwrite: whether to replace an existing file.
 
     Raises:
-        LabelsError: the file exists, `out` is in the table's folder, or the table cannot be read.
+        LabelsError: the file exists, `out` is in the table's folder, or the table cannot be read or is
+            damaged.
         StorageError: the file cannot be written. It is absent, or unchanged.
     """
     refuse_target(out, table.uri, overwrite)
+    table.check_files()
     as_json = _AS_JSON if kind == "csv" else ()
     columns = ", ".join(
         f"to_json({name})::VARCHAR AS {name}" if name in as_json else name for name in schema.LABELS.names

@@ -26,9 +26,18 @@ import pyarrow.fs
 from deltalake import CommitProperties, Transaction
 from deltalake.exceptions import DeltaError
 
-from cluster.labels.holds import drop_hold, find_undone, write_hold
-from cluster.labels.table import APPLICATION, LabelsTable
-from cluster.labels.table import RUN as RUN_FACTS
+from cluster.labels.beside.holds import confirm_hold, drop_hold, find_undone, settle_holds, write_hold
+from cluster.labels.log import (
+    APPLICATION,
+    ATTEMPT,
+    ROLLBACK_FACTS,
+    RUN_FACTS,
+    RUN_ID,
+    VACUUM_FACTS,
+    data_files,
+    version_of,
+)
+from cluster.labels.table import LabelsTable
 from cluster.storage.conditional_put import require_conditional_put
 from cluster.storage.failures import explain, redact
 from cluster.storage.uri import Uri
@@ -37,10 +46,6 @@ from mgc.errors import LabelsError, MgcError, StorageError
 RUN: Final = "label run"
 ROLLBACK: Final = "rollback"
 VACUUM: Final = "vacuum"
-
-ATTEMPT: Final = "mgc.attempt"
-_ROLLBACK: Final = "mgc.rollback"
-VACUUM_FACTS: Final = "mgc.vacuum"
 
 _SAME_ROWS: Final = ("VACUUM", "OPTIMIZE", "SET ", "UNSET ", "ADD ", "DROP ", "FSCK", "CHANGE ")
 """Prefixes of the names of Delta's operations that do not change rows."""
@@ -132,7 +137,7 @@ def open_version(uri: Uri, version: int) -> LabelsTable:
         LabelsError: its log entry or some of its files were deleted.
     """
     table = LabelsTable(uri, version)
-    if missing := data_files(table) - files_there(uri).keys():
+    if missing := data_files(table.delta) - files_there(uri).keys():
         raise LabelsError(
             f"{uri}: version {version} can no longer be read: a vacuum deleted {len(missing)} of its files. "
             "`mgc labels history` marks the versions that a vacuum gave up."
@@ -140,16 +145,11 @@ def open_version(uri: Uri, version: int) -> LabelsTable:
     return table
 
 
-def data_files(table: LabelsTable) -> set[str]:
-    """Return the names of the files that hold a version's rows."""
-    return set(table.delta.get_add_actions(flatten=True).column("path").to_pylist())
-
-
 def rollback(uri: Uri, version: int, log: Sequence[Commit], dry_run: bool = False) -> int:
     """Make the table equal to an earlier version, by a new commit. Returns the version of that commit.
 
     This rewrites no data. A label run planned before the rollback is refused at its commit. The next run plans against
-    the restored table, and leaves out what the rollback undid (`cluster.labels.holds`).
+    the restored table, and leaves out what the rollback undid (`cluster.labels.beside.holds`).
 
     Args:
         uri: folder of the labels table.
@@ -158,8 +158,8 @@ def rollback(uri: Uri, version: int, log: Sequence[Commit], dry_run: bool = Fals
         dry_run: whether only to check that the rollback is possible.
 
     Raises:
-        LabelsError: the table already equals that version, a vacuum gave the version up, or another commit came in the
-            meantime. The table is unchanged.
+        LabelsError: the table already equals that version, a vacuum gave the version up, the bytes of one of its files
+            have changed, or another commit came in the meantime. The table is unchanged.
     """
     table = LabelsTable(uri)
     if table.version != log[0].version:
@@ -170,18 +170,21 @@ def rollback(uri: Uri, version: int, log: Sequence[Commit], dry_run: bool = Fals
             "unchanged."
         )
     restored = open_version(uri, version)
-    if data_files(restored) == data_files(table):
+    if data_files(restored.delta) == data_files(table.delta):
         raise LabelsError(f"{uri}: the table already equals version {version}; there is nothing to roll back.")
+    # A rollback is the remedy for damage in the version that it leaves, so that one is not checked.
+    restored.check_files()
     if dry_run:
         return table.version
     require_conditional_put(uri)
-    attempt = uuid.uuid4().hex
+    attempt, making = uuid.uuid4().hex, table.version + 1
+    settle_holds(uri, table.delta.history)
     undone = find_undone(table.dataset(), restored.dataset())
-    write_hold(uri, table.version + 1, attempt, undone)
+    write_hold(uri, making, attempt, undone)
     facts = {"to": version, "held": pc.sum(pc.invert(undone["restored"])).as_py() or 0}
     properties = CommitProperties(
-        custom_metadata={_ROLLBACK: json.dumps(facts), ATTEMPT: attempt},
-        app_transactions=[Transaction(APPLICATION, table.version + 1)],
+        custom_metadata={ROLLBACK_FACTS: json.dumps(facts), ATTEMPT: attempt},
+        app_transactions=[Transaction(APPLICATION, making)],
         max_commit_retries=0,
     )
     failure: MgcError | None = None
@@ -193,10 +196,12 @@ def rollback(uri: Uri, version: int, log: Sequence[Commit], dry_run: bool = Fals
     except StorageError as error:
         failure = error
     # The store's answer may have been lost, or another commit may have replaced ours.
-    made = version_of(uri, attempt)
+    made = made_by(uri, attempt)
     if made is not None:
+        # If this is killed first, the attempt in the log says as much, and a later commit moves the file.
+        confirm_hold(uri, making, attempt)
         return made
-    drop_hold(uri, table.version + 1, attempt)
+    drop_hold(uri, making, attempt)
     raise failure or _overtaken(uri, ROLLBACK)
 
 
@@ -217,17 +222,17 @@ def _commit(entry: Mapping[str, object]) -> Commit:
         return replace(plain, what=VACUUM, counts=counts, target=oldest if isinstance(oldest, int) else None)
     if operation == "RESTORE":
         target = str(_mapping(entry.get("operationParameters")).get("version"))
-        held = _mapping(entry.get(_ROLLBACK)).get("held")
+        held = _mapping(entry.get(ROLLBACK_FACTS)).get("held")
         counts = {"held": held} if isinstance(held, int) else plain.counts
         return replace(plain, what=ROLLBACK, counts=counts, target=int(target) if target.isdecimal() else None)
-    if "mgc.run_id" not in entry:
+    if RUN_ID not in entry:
         return plain
     run = _mapping(entry.get(RUN_FACTS))
     counts = {name: value for name, value in _mapping(run.get("counts")).items() if isinstance(value, int)}
     return replace(
         plain,
         what=RUN,
-        run_id=str(entry["mgc.run_id"]),
+        run_id=str(entry[RUN_ID]),
         status=str(run.get("status") or ""),
         counts=counts or plain.counts,
         model_id=str(run.get("model_id") or ""),
@@ -268,11 +273,10 @@ def files_there(uri: Uri) -> dict[str, pyarrow.fs.FileInfo]:
     return {info.base_name: info for info in infos if info.is_file}
 
 
-def version_of(uri: Uri, attempt: str) -> int | None:
+def made_by(uri: Uri, attempt: str) -> int | None:
     """Return the version that an attempt to commit made, or None if it made none."""
     with explain(uri, "read the history of"):
-        history = LabelsTable(uri).delta.history(50)
-    return next((int(entry["version"]) for entry in history if entry.get(ATTEMPT) == attempt), None)
+        return version_of(LabelsTable(uri).delta, attempt)
 
 
 def _overtaken(uri: Uri, what: str) -> LabelsError:

@@ -64,7 +64,7 @@ def read_overrides(uri: Uri, genres: Collection[str]) -> pa.Table:
 
 def _read(uri: Uri) -> pa.Table:
     types = dict.fromkeys((*OVERRIDES.names, *_ALSO), pa.string())
-    text = pa.csv.ConvertOptions(column_types=types, strings_can_be_null=True)
+    text = pa.csv.ConvertOptions(column_types=types, strings_can_be_null=True, null_values=[""])
     try:
         if is_parquet(uri):
             table = read_chosen(uri, lambda names: set(names) & set(types), _REMEDY, LabelsError)
@@ -87,10 +87,14 @@ def _read(uri: Uri) -> pa.Table:
     return pa.table(columns, names=OVERRIDES.names)
 
 
+def with_corrections(rows: pads.Dataset | pa.Table) -> pads.Dataset | pa.Table:
+    """Return the rows that have a correction. Arrow skips files whose statistics show none."""
+    return rows.filter(pc.field("override_by").is_valid())
+
+
 def corrections_in(rows: pads.Dataset | pa.Table) -> pa.Table:
     """Return the corrections that rows of `schema.LABELS` hold, as rows of `OVERRIDES`."""
-    # Arrow skips files whose statistics show no corrections.
-    corrected = rows.filter(pc.field("override_by").is_valid())
+    corrected = with_corrections(rows)
     columns = ["track_id", "genre_top", "override_by", "override_reason"]
     table = corrected.select(columns) if isinstance(corrected, pa.Table) else corrected.to_table(columns=columns)
     return table.rename_columns(OVERRIDES.names).cast(OVERRIDES)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from enum import IntEnum
 from typing import Final
 
 import duckdb
@@ -17,6 +16,8 @@ import pyarrow.dataset as pads
 from cluster.labels.counts import PlanCounts
 from cluster.labels.overrides import OVERRIDES
 from cluster.labels.policy import Policy
+from cluster.labels.verdicts import ALL_COMPARED, JUDGED, TODO, WITHOUT_HELD, Verdict
+from cluster.storage.listing.facts import Unseen
 from cluster.tables.duckdb import open_duckdb
 from mgc import schema
 from mgc.configuration import short_hash
@@ -33,106 +34,7 @@ PLAN: Final = pa.schema(
 """One row for each track to label. `reason` is one of `TODO`. `tries` counts failed tries before a retry, else 0."""
 
 
-class Verdict(IntEnum):
-    """Verdict of the night's query on a track. Tracks from `NEW` to `RETRY` are labelled.
-
-    `HELD` and `HELD_REMOVED` are tracks whose change a rollback undid (`cluster.labels.holds`). The run leaves them
-    alone.
-
-    The numbers are used in the text of the query and as indices of an array. They are never stored.
-    """
-
-    UP_TO_DATE = 0
-    NEW = 1
-    CHANGED = 2
-    STALE = 3
-    RETRY = 4
-    WAITING = 5
-    HELD = 6
-    REMOVED = 7
-    LONG_REMOVED = 8
-    HELD_REMOVED = 9
-
-    @property
-    def reason(self) -> str:
-        """Name of the verdict in plans and counts."""
-        return self.name.lower()
-
-
-TODO: Final = tuple(verdict.reason for verdict in Verdict if Verdict.NEW <= verdict <= Verdict.RETRY)
-"""Reasons to label a track."""
-
 TRACK_ID: Final = pa.schema([("track_id", pa.string())])
-
-# State of the tries of a known track, in the query below.
-_SETTLED, _WAITS, _DUE = 0, 1, 2
-
-_IS_TODO: Final = f"verdict BETWEEN {Verdict.NEW:d} AND {Verdict.RETRY:d}"
-
-# DuckDB holds the labels' side of the join in memory, so that side is narrow: it keeps a hash of place and content. A
-# changed track whose 64-bit hash happens to be the same is missed until it changes again. The columns are joined into
-# one text first, because a hash of several columns does not change when two of them swap their contents. Every track
-# yields a row; for up-to-date tracks all columns but the verdict and the snapshot are NULL.
-# A stale label is compared by what its last try heard, so that a track that fails for good is not tried every night. A
-# wait longer than any that mgc sets comes from a clock that was wrong, so it is over.
-_JUDGED: Final = f"""
-    WITH known AS (
-        SELECT track_id,
-            hash(concat_ws(chr(31), coalesce(tried_uri, uri), coalesce(tried_content_tag, content_tag))) AS content,
-            removed_at IS NOT NULL AS removed, {{corrected}} AS corrected,
-            coalesce(tried_model_id, model_id) <> $model OR coalesce(tried_features_id, features_id) <> $features
-                AS stale,
-            CASE WHEN coalesce(last_error_kind, error_kind) IS NULL THEN {_SETTLED}
-                 WHEN $retry_all THEN {_DUE}
-                 WHEN NOT list_contains($again, coalesce(last_error_kind, error_kind)) THEN {_SETTLED}
-                 WHEN next_try_at > CAST($at AS TIMESTAMPTZ) AND next_try_at <= CAST($latest AS TIMESTAMPTZ)
-                     THEN {_WAITS}
-                 ELSE {_DUE} END AS again,
-            tries
-        FROM labels
-    ), wanted AS (
-        SELECT track_id, uri, size_bytes, content_tag, hash(concat_ws(chr(31), uri, content_tag)) AS content
-        FROM catalog
-    ), compared AS (
-        SELECT w.*, k.track_id AS known_id, k.content AS known_content, k.tries AS failed,
-            CASE WHEN w.track_id IS NULL
-                     -- Pruning spares a removed track's correction, and so its row.
-                     THEN CASE WHEN removed AND (corrected OR NOT $prune) THEN {Verdict.LONG_REMOVED:d}
-                               ELSE {Verdict.REMOVED:d} END
-                 WHEN k.track_id IS NULL OR removed THEN {Verdict.NEW:d}
-                 WHEN k.content <> w.content THEN {Verdict.CHANGED:d}
-                 WHEN stale THEN {Verdict.STALE:d}
-                 WHEN again = {_DUE} THEN {Verdict.RETRY:d}
-                 WHEN again = {_WAITS} THEN {Verdict.WAITING:d}
-                 ELSE {Verdict.UP_TO_DATE:d} END AS verdict
-        FROM wanted w FULL JOIN known k ON w.track_id = k.track_id
-    ), judged AS ({{judged}})
-    SELECT CAST(verdict AS UTINYINT) AS verdict,
-        CASE WHEN {_IS_TODO} THEN track_id WHEN verdict = {Verdict.REMOVED:d} THEN known_id END AS track_id,
-        CASE WHEN {_IS_TODO} THEN uri END AS uri,
-        CASE WHEN {_IS_TODO} THEN size_bytes END AS size_bytes,
-        CASE WHEN {_IS_TODO} THEN content_tag END AS content_tag,
-        CASE WHEN verdict = {Verdict.RETRY:d} THEN failed ELSE 0 END AS tries,
-        CASE WHEN verdict < {Verdict.REMOVED:d}
-             THEN hash(concat_ws(chr(31), track_id, uri, size_bytes, content_tag)) END AS snapshot
-    FROM judged
-"""
-
-_ALL_COMPARED: Final = "FROM compared"
-# Few nights follow a rollback; only those pay for these joins.
-_WITHOUT_HELD: Final = f"""
-    SELECT c.* EXCLUDE (verdict),
-        CASE WHEN h.track_id IS NOT NULL THEN {Verdict.HELD:d}
-             WHEN r.track_id IS NOT NULL THEN {Verdict.HELD_REMOVED:d}
-             ELSE verdict END AS verdict
-    FROM compared c
-    LEFT JOIN (SELECT track_id, content, bool_and(failed) AS failed FROM held
-               WHERE NOT removed AND model_id = $model AND features_id = $features GROUP BY ALL) h
-        ON c.track_id = h.track_id AND c.content = h.content
-        AND (verdict BETWEEN {Verdict.NEW:d} AND {Verdict.STALE:d} OR (verdict = {Verdict.RETRY:d} AND NOT h.failed))
-    LEFT JOIN (SELECT DISTINCT track_id, content FROM held WHERE removed) r
-        ON c.known_id = r.track_id AND c.known_content = r.content AND verdict = {Verdict.REMOVED:d}
-"""
 
 _ROWS_AT_ONCE: Final = 100_000
 
@@ -149,6 +51,8 @@ class PlanRequest:
         policy: what the night does beyond labelling new and changed tracks.
         at: present time, aware. Tracks that failed and have a later `next_try_at` wait.
         genres: genres that the bundle can answer; a staged row with another one does not count. () allows any.
+        unreadable: places that the catalog's listing could not read (`Survey.unreadable`). No track there counts as
+            removed.
     """
 
     model_id: str
@@ -158,6 +62,7 @@ class PlanRequest:
     policy: Policy = field(default_factory=Policy)
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
     genres: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -176,6 +81,7 @@ class Plan:
         policy: what the night does beyond labelling new and changed tracks.
         genres: genres that the bundle can answer; () allows any.
         base: number of the last run or rollback that the plan is based on; -1 if there is no table yet.
+        fresh: whether the table has a row for none of the tracks in `todo`, not even of an earlier removal.
     """
 
     todo: pa.Table
@@ -189,6 +95,7 @@ class Plan:
     policy: Policy = field(default_factory=Policy)
     genres: tuple[str, ...] = ()
     base: int = -1
+    fresh: bool = False
 
     @property
     def corrected(self) -> pa.Table:
@@ -214,7 +121,8 @@ class Plan:
         found = count_todo(todo)
         waiting = self.counts.waiting + self.counts.retry - found["retry"]
         corrected = _not_in(self.recorrected, todo).num_rows
-        return replace(self, todo=todo, counts=replace(self.counts, **found, waiting=waiting, corrected=corrected))
+        counts = replace(self.counts, **found, waiting=waiting, corrected=corrected)
+        return replace(self, todo=todo, counts=counts, fresh=self.fresh and found["new"] == todo.num_rows)
 
 
 @dataclass(frozen=True)
@@ -227,6 +135,7 @@ class _Judged:
         counts: tracks by reason.
         rows: number of catalog rows that the query saw.
         snapshot: hash of those rows, independent of their order.
+        known: whether the labels have a row for any of the tracks in `todo`.
     """
 
     todo: pa.Table
@@ -234,6 +143,7 @@ class _Judged:
     counts: dict[str, int]
     rows: int
     snapshot: int
+    known: bool
 
 
 def make_plan(
@@ -249,7 +159,7 @@ def make_plan(
         version: version of the labels table.
         base: number of its last run or rollback, see `LabelsTable.base`.
         request: what the plan is made for.
-        held: rows of `cluster.labels.holds.HELD`, which the plan leaves out; None for no rows.
+        held: rows of `cluster.labels.beside.holds.HELD`, which the plan leaves out; None for no rows.
 
     Raises:
         LabelsError: the labels hold a track more than once.
@@ -280,9 +190,10 @@ def make_plan(
             # A new file replaces all corrections, also those that spared rows until now.
             connection.register("given", policy.overrides)
             corrected_rows = "track_id IN (SELECT track_id FROM given)"
-        query = _JUDGED.format(judged=_WITHOUT_HELD if holding else _ALL_COMPARED, corrected=corrected_rows)
+        query = JUDGED.format(judged=WITHOUT_HELD if holding else ALL_COMPARED, corrected=corrected_rows)
         times = {"at": request.at.isoformat(), "latest": (request.at + LONGEST_WAIT).isoformat()}
-        judged = _judge(connection, query, asked | times, limit is None and policy.gone != "keep")
+        unseen = Unseen(request.unreadable)
+        judged = _judge(connection, query, asked | times, limit is None and policy.gone != "keep", unseen)
         if judged.rows != considered:
             raise LabelsError(
                 f"{where}: the labels table holds a track more than once, which no run of mgc leaves behind. Restore "
@@ -294,9 +205,11 @@ def make_plan(
     corrected = _not_in(recorrected, judged.todo).num_rows
     counts = PlanCounts(**judged.counts, pending=total - considered, corrected=corrected, unknown_overrides=unknown)
     snapshot = [considered, judged.snapshot]
-    key = short_hash([schema.FORMAT_VERSION, *snapshot, asked, policy.facts(), base, dict(request.options)])
-    ids = (request.model_id, request.features_id)
-    return Plan(judged.todo, judged.removed, counts, version, key, *ids, recorrected, policy, request.genres, base)
+    # Unreadable places decide what is removed, and the rows of the catalog do not show them.
+    options = {**request.options, **({"unreadable": sorted(request.unreadable)} if request.unreadable else {})}
+    key = short_hash([schema.FORMAT_VERSION, *snapshot, asked, policy.facts(), base, options])
+    found = (judged.todo, judged.removed, counts, version, key, request.model_id, request.features_id)
+    return Plan(*found, recorrected, policy, request.genres, base, fresh=not judged.known)
 
 
 def plan_rows(table: pa.Table) -> pa.Table:
@@ -317,10 +230,21 @@ def count_todo(todo: pa.Table) -> dict[str, int]:
     return dict.fromkeys(TODO, 0) | {each["values"]: each["counts"] for each in found}
 
 
-def _judge(connection: duckdb.DuckDBPyConnection, query: str, asked: Mapping[str, object], removing: bool) -> _Judged:
-    """Judge every track in one pass. Keep only rows that need work."""
+def _judge(
+    connection: duckdb.DuckDBPyConnection, query: str, asked: Mapping[str, object], removing: bool, unseen: Unseen
+) -> _Judged:
+    """Judge every track in one pass. Keep only rows that need work.
+
+    Args:
+        connection: connection with the tables of the query.
+        query: the night's query.
+        asked: its parameters.
+        removing: whether tracks that left the catalog count as removed.
+        unseen: which of them may still be there.
+    """
     verdicts = np.zeros(len(Verdict), np.int64)
     snapshot = np.uint64(0)
+    known = False
     todo: list[pa.RecordBatch] = []
     removed: list[pa.RecordBatch] = []
     for batch in connection.sql(query, params=dict(asked)).to_arrow_reader(_ROWS_AT_ONCE):
@@ -330,16 +254,22 @@ def _judge(connection: duckdb.DuckDBPyConnection, query: str, asked: Mapping[str
         planned = (verdict >= Verdict.NEW) & (verdict <= Verdict.RETRY)
         if planned.any():
             todo.append(batch.filter(pa.array(planned)))
+            known = known or pc.any(todo[-1]["known"]).as_py()
         if removing and (verdict == Verdict.REMOVED).any():
-            removed.append(batch.filter(pa.array(verdict == Verdict.REMOVED)).select(["track_id"]))
+            gone = batch.filter(pa.array(verdict == Verdict.REMOVED)).select(["track_id"])
+            if unseen:
+                gone = gone.filter(pc.invert(pa.array(unseen.of(gone["track_id"].to_pylist()))))
+            removed.append(gone)
     unlisted = (Verdict.LONG_REMOVED, Verdict.HELD_REMOVED)
     counts = {each.reason: int(verdicts[each]) for each in Verdict if each not in unlisted}
     if removing:
         counts["held"] += int(verdicts[Verdict.HELD_REMOVED])
     else:
         counts["removed"] = 0
-    gone = pa.Table.from_batches(removed).cast(TRACK_ID).sort_by("track_id") if removed else TRACK_ID.empty_table()
-    return _Judged(_todo(todo), gone, counts, int(verdicts[: Verdict.REMOVED].sum()), int(snapshot))
+    left = pa.Table.from_batches(removed).cast(TRACK_ID).sort_by("track_id") if removed else TRACK_ID.empty_table()
+    counts["unseen"] = counts["removed"] - left.num_rows
+    counts["removed"] = left.num_rows
+    return _Judged(_todo(todo), left, counts, int(verdicts[: Verdict.REMOVED].sum()), int(snapshot), known)
 
 
 def _todo(batches: list[pa.RecordBatch]) -> pa.Table:

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from cluster.labels.table import RUN, LabelsTable
+from cluster.labels.log import RUN_FACTS
+from cluster.labels.table import LabelsTable
 from cluster.session.profiles import Profile
 from mgc.labeling.throughput import Throughput
 
@@ -57,7 +58,7 @@ def past_runs(table: LabelsTable, features_id: str, model_id: str) -> list[Throu
     found: list[tuple[Throughput, Mapping[str, object]]] = []
     for entry in table.delta.history():
         try:
-            about = json.loads(entry.get(RUN, "{}"))
+            about = json.loads(entry.get(RUN_FACTS, "{}"))
             measured = Throughput(**about["measured"])
         except (ValueError, TypeError, KeyError):
             # This is not a label run, or it comes from another version of mgc.

@@ -1,6 +1,6 @@
 """The rows of the labels table: its format, and the query for those that a commit writes.
 
-The query expects the tables `staged`, `todo`, `finished`, `kept`, `removed`, `corrected`, `labels` and `overriding`.
+The query expects the tables `staged`, `todo`, `finished`, `kept`, `removed`, `corrected`, `touched` and `overriding`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COMMITTED: Final = schema.LABELS.set(0, schema.LABELS.field(0).with_metadata({FO
 table properties that it does not know and drops the metadata of the schema, but appends and merges keep a column's."""
 
 FIND_KEPT: Final = """
-    CREATE TABLE kept AS SELECT track_id FROM labels SEMI JOIN (FROM finished WHERE NOT labeled) USING (track_id)
+    CREATE TABLE kept AS SELECT track_id FROM touched SEMI JOIN (FROM finished WHERE NOT labeled) USING (track_id)
     WHERE error_kind IS NULL
 """
 """Statement that makes `kept`: the tracks whose try failed and that have a label of the model. They keep it."""
@@ -60,13 +60,13 @@ _FAILURE: Final = {
 }
 _KEPT: Final = f"""
     SELECT {", ".join(f"{_FAILURE.get(name, 'l.' + name)} AS {name}" for name in schema.LABELS.names)}
-    FROM labels l JOIN (SELECT * FROM ({STAGED}) SEMI JOIN kept USING (track_id)) f ON l.track_id = f.track_id
+    FROM touched l JOIN (SELECT * FROM ({STAGED}) SEMI JOIN kept USING (track_id)) f ON l.track_id = f.track_id
 """
 _REMOVED: Final = f"""
     SELECT {_COLUMNS.replace("removed_at", "CAST($at AS TIMESTAMPTZ) AS removed_at")}
-    FROM labels SEMI JOIN removed USING (track_id)
+    FROM touched SEMI JOIN removed USING (track_id)
 """
-_CORRECTED: Final = f"SELECT {_COLUMNS} FROM labels SEMI JOIN corrected USING (track_id)"
+_CORRECTED: Final = f"SELECT {_COLUMNS} FROM touched SEMI JOIN corrected USING (track_id)"
 # The model's answer stays in `top_k` and its failure in `error_kind`, so that a correction can be withdrawn.
 _OVERRIDDEN: Final = {
     "genre_top": "coalesce(o.genre, CASE WHEN m.override_by IS NULL THEN m.genre_top ELSE m.top_k[1].genre END)",
@@ -79,7 +79,7 @@ _FINAL: Final = ", ".join(f"{_OVERRIDDEN.get(name, 'm.' + name)} AS {name}" for 
 
 
 def rows_of(plan: Plan, kept: int) -> str:
-    """Return the query of a commit's rows. It scans the whole table only where the plan needs rows from it.
+    """Return the query of a commit's rows. It scans the table only where the plan needs rows from it.
 
     Args:
         plan: the run's plan.

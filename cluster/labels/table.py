@@ -20,12 +20,10 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Final
 
 import duckdb
 import pyarrow as pa
@@ -33,13 +31,15 @@ import pyarrow.dataset as pads
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
+from cluster.labels import log
+from cluster.labels.beside.holds import list_holds, read_holds, release_holds, settle_holds
+from cluster.labels.beside.run_folder import RunFolder
+from cluster.labels.beside.seals import check_seals, write_seals
 from cluster.labels.counts import CommittedRun, RunCounts
-from cluster.labels.holds import list_holds, read_holds, release_holds
-from cluster.labels.overrides import OVERRIDES, corrections_in
+from cluster.labels.overrides import OVERRIDES, corrections_in, with_corrections
 from cluster.labels.plan import Plan, PlanRequest, make_plan
 from cluster.labels.policy import Policy
 from cluster.labels.rows import FIND_KEPT, Rows, check_format, rows_of
-from cluster.labels.run_folder import RunFolder
 from cluster.storage import files
 from cluster.storage.conditional_put import require_conditional_put
 from cluster.storage.failures import explain, redact
@@ -47,14 +47,6 @@ from cluster.storage.uri import Uri
 from cluster.tables.parquet import reading
 from mgc import schema
 from mgc.errors import LabelsError, StorageError
-
-APPLICATION: Final = "mgc-label"
-"""Name of mgc's transactions in the table's log."""
-
-RUN: Final = "mgc.run"
-"""Key under which a commit describes its run: JSON with `counts` and what the job measured."""
-
-_ATTEMPT: Final = "mgc.attempt"
 
 
 class LabelsTable:
@@ -76,7 +68,7 @@ class LabelsTable:
         self._table = self._open(version)
 
     def _open(self, version: int | None = None) -> DeltaTable | None:
-        delta_uri = _delta_uri(self.uri)
+        place = log.delta_uri(self.uri)
         try:
             with explain(self.uri, "open the labels table at"):
                 # Our own client tells a missing bucket and wrong credentials from a missing table; deltalake does not.
@@ -85,7 +77,7 @@ class LabelsTable:
                 if self.uri.filesystem.get_file_info(self.uri.path).type.name == "File":
                     raise LabelsError(f"{self.uri} is a file; a labels table is a folder, named by --labels.")
                 try:
-                    table = DeltaTable(delta_uri, version, storage_options=self.uri.storage_options)
+                    table = DeltaTable(place, version, storage_options=self.uri.storage_options)
                 except TableNotFoundError:
                     self._refuse_lost_log()
                     return None
@@ -103,7 +95,7 @@ class LabelsTable:
         A first run that was killed leaves data files without a log, so those prove nothing.
         """
         proofs = [self.uri / "_reports" / "latest.json", *list_holds(self.uri)]
-        proofs += files.list_uris(self.uri / "_delta_log")[:1]
+        proofs += files.list_uris(self.uri / "_seals")[:1] + files.list_uris(self.uri / "_delta_log")[:1]
         for proof in proofs:
             if files.exists(proof):
                 raise LabelsError(
@@ -132,7 +124,7 @@ class LabelsTable:
     @property
     def _last_run(self) -> int | None:
         """The transaction of the last run. Other commits (a vacuum, say) do not change it."""
-        return None if self._table is None else self._table.transaction_version(APPLICATION)
+        return None if self._table is None else self._table.transaction_version(log.APPLICATION)
 
     @property
     def delta(self) -> DeltaTable:
@@ -147,13 +139,19 @@ class LabelsTable:
             )
         return self._table
 
-    def dataset(self) -> pads.Dataset:
+    def dataset(self, names: Collection[str] | None = None) -> pads.Dataset:
         """Return the committed rows, including those of removed tracks.
+
+        Args:
+            names: names of the data files to read; None for all.
 
         Raises:
             LabelsError: there is no table yet.
         """
         rows = self.delta.to_pyarrow_dataset()
+        if names is not None:
+            fragments = [each for each in rows.get_fragments() if each.path in names]
+            rows = pads.FileSystemDataset(fragments, rows.schema, rows.format, rows.filesystem)
         # A table from before these columns has none of them in its files.
         added = [field for field in schema.LABELS_ADDED if field.name not in rows.schema.names]
         return rows.replace_schema(pa.schema([*rows.schema, *added])) if added else rows
@@ -185,9 +183,7 @@ class LabelsTable:
         """Return what rollbacks undid and the plan has to leave out; None for nothing."""
         if policy.resume or self._table is None or not list_holds(self.uri):
             return None
-        log = self._table.history()
-        attempts = [str(entry[_ATTEMPT]) for entry in log if _ATTEMPT in entry]
-        return read_holds(self.uri, attempts, min(int(entry["version"]) for entry in log))
+        return read_holds(self.uri, self._table.history())
 
     def run(self, plan: Plan) -> RunFolder:
         """Return the folder that keeps the run of a plan until it is committed."""
@@ -207,35 +203,53 @@ class LabelsTable:
             about: JSON-ready values to keep with the run in the table's history, besides its `counts`.
 
         Raises:
-            LabelsError: a planned track has no row, a staged file cannot be read, or another run has committed since
-                the plan was made. The table is unchanged.
+            LabelsError: a planned track has no row, a staged file cannot be read, the bytes of a data file have
+                changed, or another run has committed since the plan was made. The table is unchanged.
             StorageError: the table cannot be written. It is unchanged.
         """
         if plan.empty:
             return CommittedRun(self.version, RunCounts(**plan.counts.to_json()))
         require_conditional_put(self.uri)
         self._refuse_overtaken(plan)
+        if self._table is not None:
+            settle_holds(self.uri, self._table.history)
+        self.check_files()
         attempt = uuid.uuid4().hex
+        facts = {log.RUN_ID: run_id, log.ATTEMPT: attempt} | ({log.RESUMED: "true"} if plan.policy.resume else {})
         try:
-            counts = self._check_and_enter(plan, {"mgc.run_id": run_id, _ATTEMPT: attempt}, finished_at, about or {})
+            counts = self._check_and_enter(plan, facts, finished_at, about or {})
         except (LabelsError, StorageError):
             # Many errors come from another run that has committed. It may also have deleted our rows.
             self._refuse_overtaken(plan)
             raise
         self.run(plan).sweep()
-        if plan.policy.resume:
-            self.forget_holds()
         latest = self._open()
-        version = _version_of(latest, attempt)
+        version = log.version_of(latest, attempt)
         if version is None:
             raise self._overtaken(-1 if latest is None else int(latest.version()))
         self._table = latest
+        write_seals(self.uri, log.data_files(self.delta))
+        if plan.policy.resume:
+            self.forget_holds(version)
         return CommittedRun(version, counts)
 
-    def forget_holds(self) -> None:
-        """Forget what rollbacks undid. Logs a failure, since what the run had to do is done."""
+    def check_files(self) -> None:
+        """Compare the data files with their seals, so that damage does not spread.
+
+        Raises:
+            LabelsError: the bytes of a file have changed.
+        """
+        if self._table is not None:
+            check_seals(self.uri, log.data_files(self._table))
+
+    def forget_holds(self, before: int | None = None) -> None:
+        """Forget what rollbacks undid. Logs a failure, since what the run had to do is done.
+
+        Args:
+            before: version of the commit that entered it again; by default the next one. Later rollbacks stay held.
+        """
         try:
-            release_holds(self.uri)
+            release_holds(self.uri, self.version + 1 if before is None else before)
         except StorageError as error:
             logging.getLogger(__name__).warning("What rollbacks undid could not be forgotten: %s", error)
 
@@ -244,23 +258,19 @@ class LabelsTable:
     ) -> RunCounts:
         with self.joined(plan) as connection:
             counts = self._count(connection, plan)
-            facts = {**facts, RUN: json.dumps({**about, "counts": counts.to_json()})}
-            changing = plan.todo.num_rows > plan.counts.new or plan.removed.num_rows or plan.corrected.num_rows
-            if not changing:
-                # A removed track that is back counts as new, and has a row.
-                back = connection.sql("SELECT count(*) FROM labels SEMI JOIN todo USING (track_id)")
-                [(changing,)] = back.fetchall()
+            facts = {**facts, log.RUN_FACTS: json.dumps({**about, "counts": counts.to_json()})}
+            blind = plan.fresh and not (plan.removed.num_rows or plan.corrected.num_rows)
             at = finished_at.astimezone(UTC).isoformat()
             times = {"at": at} if plan.removed.num_rows else {}
             rows = Rows(connection.sql(rows_of(plan, counts.kept), params=times))
             try:
                 with explain(self.uri, "commit labels to"):
-                    self._enter(rows.reader(), facts, plan, at, blind=not changing)
+                    self._enter(rows.reader(), facts, plan, at, blind)
             except (DeltaError, StorageError) as error:
                 if rows.fault is not None:
                     raise rows.fault from None
                 # The commit may exist: the store's answer was lost, or a step after the commit failed.
-                if _version_of(self._open(), facts[_ATTEMPT]) is not None:
+                if log.version_of(self._open(), facts[log.ATTEMPT]) is not None:
                     return counts
                 if isinstance(error, StorageError):
                     raise
@@ -281,9 +291,11 @@ class LabelsTable:
             connection.register("removed", plan.removed)
             connection.register("corrected", plan.corrected)
             connection.register("labels", self._rows())
+            connection.register("touched", self._touched(plan))
+            connection.register("corrections", with_corrections(self._rows()))
             connection.register("overriding", self._overriding(plan))
             [(failed,)] = connection.sql("SELECT count(*) FROM finished WHERE NOT labeled").fetchall()
-            # Without failures the table need not be scanned.
+            # Without failures no file need be read.
             connection.execute(FIND_KEPT if failed else "CREATE TABLE kept (track_id VARCHAR)")
             yield connection
 
@@ -307,6 +319,13 @@ class LabelsTable:
             overridden=corrections,
         )
 
+    def _touched(self, plan: Plan) -> pads.Dataset | pa.Table:
+        """Return the rows of the files in which a track of the plan may have its row."""
+        if self._table is None:
+            return self._rows()
+        asked = [plan.removed, plan.corrected] if plan.fresh else [plan.todo, plan.removed, plan.corrected]
+        return self.dataset(log.files_that_may_hold(self._table, [rows["track_id"] for rows in asked]))
+
     def _overriding(self, plan: Plan) -> pa.Table:
         """Return the corrections that apply: those of the given file or, without one, those of the table."""
         if plan.policy.overrides is not None:
@@ -325,7 +344,7 @@ class LabelsTable:
         """
         properties = CommitProperties(
             custom_metadata=facts,
-            app_transactions=[Transaction(APPLICATION, self.version + 1)],
+            app_transactions=[Transaction(log.APPLICATION, self.version + 1)],
             # If another writer creates the table first, a retry would append: two rows for each track.
             max_commit_retries=0 if self._table is None else None,
         )
@@ -333,7 +352,7 @@ class LabelsTable:
         if self._table is None:
             options = self.uri.storage_options
             write_deltalake(
-                _delta_uri(self.uri), rows, name="mgc labels", storage_options=options, commit_properties=properties
+                log.delta_uri(self.uri), rows, name="mgc labels", storage_options=options, commit_properties=properties
             )
         elif blind:
             write_deltalake(self._table, rows, mode="append", commit_properties=properties)
@@ -373,23 +392,6 @@ class LabelsTable:
             f"{self.uri}: another run has committed version {version} since this one was planned; nothing of this "
             "one was committed. Submit it again: it plans anew."
         )
-
-
-def _version_of(table: DeltaTable | None, attempt: str) -> int | None:
-    """Return the version that an attempt to commit made, or None if it made none."""
-    history = [] if table is None else table.history(50)
-    return next((int(entry["version"]) for entry in history if entry.get(_ATTEMPT) == attempt), None)
-
-
-def _delta_uri(uri: Uri) -> str:
-    """Return the URI in the form that deltalake needs. With some characters it would fail, or open another place."""
-    name = uri.text if uri.is_remote else uri.path
-    odd = re.search(r"[%#?\[\]\\^|\x00-\x1f\ud800-\udfff]", name)
-    if odd:
-        raise LabelsError(
-            f"{uri}: a Delta table cannot lie in a folder with {odd[0]!r} in its name; choose another --labels."
-        )
-    return name
 
 
 def _one_line(error: Exception) -> str:

@@ -13,18 +13,18 @@ from deltalake import CommitProperties
 from deltalake.exceptions import DeltaError
 
 from cluster.labels.history import (
-    ATTEMPT,
     VACUUM,
-    VACUUM_FACTS,
     Commit,
     changes,
     commits,
     failed,
     files_there,
     given_up,
-    version_of,
+    made_by,
 )
+from cluster.labels.log import ATTEMPT, VACUUM_FACTS
 from cluster.labels.table import LabelsTable
+from cluster.storage import files
 from cluster.storage.conditional_put import require_conditional_put
 from cluster.storage.failures import explain
 from cluster.storage.uri import Uri
@@ -35,6 +35,10 @@ ORPHAN_AGE: Final = timedelta(days=7)
 
 VACUUM_AGE: Final = timedelta(days=7)
 """Age at which a vacuum deletes files that a commit replaced, unless it is told another."""
+
+
+CLOCK_TOLERANCE: Final = timedelta(hours=1)
+"""How far this machine's clock may be ahead of the store's. delta-rs counts ages in whole hours."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,9 @@ def vacuum(uri: Uri, keep: int, older_than: timedelta = VACUUM_AGE, dry_run: boo
 
     A version that was the newest less than `older_than` ago also keeps its files, so a rollback to it stays possible.
 
+    No clock is believed. A commit is as young as its writer's clock or the store's says, whichever is younger, and no
+    older than the commits before it.
+
     A run in progress loses nothing. No commit names the files that it writes, and a vacuum deletes such files only when
     they are `ORPHAN_AGE` old. It never deletes files of the newest version, which a run reads. A vacuum ignores `_runs`
     and `_reports`. If the run commits first, the vacuum deletes nothing and fails.
@@ -84,15 +91,18 @@ def vacuum(uri: Uri, keep: int, older_than: timedelta = VACUUM_AGE, dry_run: boo
         dry_run: whether only to find the files, and delete none.
 
     Raises:
-        LabelsError: there is no table, or another commit came in the meantime. Nothing was deleted.
+        LabelsError: there is no table, another commit came in the meantime, or this machine's clock is ahead of the
+            store's. Nothing was deleted.
     """
     table = LabelsTable(uri)
     log = commits(table)
     if not dry_run:
         require_conditional_put(uri)
+        _refuse_clock_ahead(uri)
+    times = _times(uri, log)
     # Never keep a version that an earlier vacuum gave up.
     asked = max(_oldest_of(log, keep), given_up(log))
-    oldest = max(min(asked, _newest_at(log, datetime.now(UTC) - older_than)), given_up(log))
+    oldest = max(min(asked, _newest_at(log, times, datetime.now(UTC) - older_than)), given_up(log))
     there = files_there(uri)
     # The first pass deletes files that commits replaced, the second also files that no commit names.
     passes = [_pass(log, oldest, older_than, full=False), _pass(log, oldest, max(older_than, ORPHAN_AGE), full=True)]
@@ -112,7 +122,7 @@ def vacuum(uri: Uri, keep: int, older_than: timedelta = VACUUM_AGE, dry_run: boo
     orphans = _dry_run(table, _pass(log, asked, timedelta(), full=True)) & there.keys() - doomed - replaced
     ripe = [there[name].mtime + max(older_than, ORPHAN_AGE) for name in orphans]
     # What is replaced was replaced by the last change of rows or before.
-    ripe += [changes(log)[0].at + older_than] if replaced else []
+    ripe += [times[changes(log)[0].version] + older_than] if replaced else []
     spared = Spared(len(replaced | orphans), max(ripe)) if ripe else None
     return Vacuumed(sorted(doomed), sum(there[name].size for name in doomed), oldest, spared)
 
@@ -123,14 +133,43 @@ def _oldest_of(log: Sequence[Commit], keep: int) -> int:
     return changed[-1].version if changed else log[0].version
 
 
-def _newest_at(log: Sequence[Commit], moment: datetime) -> int:
-    """Return the version that was the newest at a moment, or the oldest of the log.
+def _times(uri: Uri, log: Sequence[Commit]) -> dict[int, datetime]:
+    """Return the time of each commit by version: that of its writer or that of its entry in the store, if younger.
 
-    The clocks of writers may differ. So the search begins at the oldest version, and ends at the first younger one.
+    A copy of a table has younger entries, so a vacuum of it spares more.
     """
+    there = files_there(uri / "_delta_log")
+    times, latest = {}, datetime.min.replace(tzinfo=UTC)
+    for commit in reversed(log):
+        entry = there.get(f"{commit.version:020}.json")
+        # A commit is no older than the commits before it.
+        latest = max(latest, commit.at, *([] if entry is None else [entry.mtime]))
+        times[commit.version] = latest
+    return times
+
+
+def _refuse_clock_ahead(uri: Uri) -> None:
+    """Raise LabelsError if this machine's clock is ahead of the store's: every file would seem old to it."""
+    probe = uri / f"_probe-{uuid.uuid4().hex}"
+    try:
+        files.write_bytes(probe, b"probe")
+        with explain(probe, "look up"):
+            written = uri.filesystem.get_file_info(probe.path).mtime
+    finally:
+        files.delete(probe)
+    ahead = datetime.now(UTC) - written
+    if ahead > CLOCK_TOLERANCE:
+        raise LabelsError(
+            f"{uri}: this machine's clock is {ahead // timedelta(hours=1):,} hours ahead of the store's, so a vacuum "
+            "would take young files for old ones. Nothing was deleted. Set the clock and run the command again."
+        )
+
+
+def _newest_at(log: Sequence[Commit], times: Mapping[int, datetime], moment: datetime) -> int:
+    """Return the version that was the newest at a moment, or the oldest of the log."""
     newest = log[-1].version
     for commit in reversed(changes(log)):
-        if commit.at > moment:
+        if times[commit.version] > moment:
             break
         newest = commit.version
     return newest
@@ -168,7 +207,7 @@ def _delete(table: LabelsTable, names: set[str], facts: Mapping[str, int], optio
             table.delta.vacuum(dry_run=False, commit_properties=properties, **options)
     except (DeltaError, StorageError) as error:
         # If all files are gone, only the second commit is missing, because a run took its version. Nothing is wrong.
-        if version_of(table.uri, attempt) is None or names & files_there(table.uri).keys():
+        if made_by(table.uri, attempt) is None or names & files_there(table.uri).keys():
             if isinstance(error, StorageError):
                 raise
             raise failed(table.uri, VACUUM, error) from None

@@ -21,6 +21,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.session import ray_internals
 from cluster.session.causes import full_disk_line
+from cluster.session.home import do_without_home
 from cluster.session.lifetime import ends_with_job
 from cluster.session.profiles import NodeResources, Profile, Resources, choose, find, laptop, machine_cores
 from cluster.session.stalls import explained_stalls
@@ -120,6 +121,7 @@ def _start(address: str | None, dashboard: bool, environment: Mapping[str, str])
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime)
             else:
                 local = laptop()
+                do_without_home()
                 ray.init(
                     address="local",
                     num_cpus=int(local.logical_cpus),

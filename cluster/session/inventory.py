@@ -26,10 +26,11 @@ from cluster.session.profiles import machine_cores
 from cluster.storage import files, s3
 from cluster.storage.failures import explain, redact
 from cluster.storage.uri import Uri
-from mgc.audio.decode import CASCADE
+from mgc.audio.decode import CASCADE, listen
 from mgc.audio.excerpts import ListeningPlan
+from mgc.audio.waveform import Waveform
 from mgc.configuration import STRICT
-from mgc.errors import StorageError
+from mgc.errors import AudioError, StorageError
 from mgc.units import GIB, format_bytes
 
 _LEAST_MEMORY: Final = 3 * GIB
@@ -218,12 +219,20 @@ def check_decoders() -> Finding:
         )
     working: list[str] = []
     broken: list[str] = []
-    for decoder in CASCADE:
-        attempt = decoder(made.getvalue(), ListeningPlan(), lambda window: float(np.abs(window.samples).max()))
-        (working if any(attempt.windows) else broken).append(attempt.decoder)
+    for name, decoder in zip(("soundfile", "pyav"), CASCADE, strict=True):
+        try:
+            heard = listen(made.getvalue(), ListeningPlan(), _loudest, decoders=(decoder,))
+        except AudioError:
+            broken.append(name)
+        else:
+            (working if any(heard.windows) else broken).append(name)
     if broken:
         return fails("decoders", f"{', '.join(broken)} cannot decode MP3", "reinstall the packages soundfile and av")
     return Finding("decoders", f"{' and '.join(working)} decode MP3")
+
+
+def _loudest(window: Waveform) -> float:
+    return float(np.abs(window.samples).max())
 
 
 def find_browser() -> Finding:

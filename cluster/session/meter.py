@@ -11,6 +11,7 @@ from ray.util import metrics
 
 from cluster.session.counts import ProgressHandle
 from mgc.audio.cuts import Cuts
+from mgc.audio.recording import Recording
 
 
 class Meter:
@@ -74,7 +75,10 @@ class Meter:
             self._errors.inc(count, {"kind": kind})
 
 
-def _read_bytes(recording: bytes | Cuts | None) -> int:
+def _read_bytes(recording: Recording | None) -> int:
+    """Return the bytes that were read; of a file that is read while it is decoded, all that it has."""
     if recording is None:
         return 0
-    return recording.read_bytes if isinstance(recording, Cuts) else len(recording)
+    if isinstance(recording, Cuts):
+        return recording.read_bytes
+    return len(recording) if isinstance(recording, bytes) else recording.size_bytes

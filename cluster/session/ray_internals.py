@@ -163,6 +163,31 @@ def enable_token() -> None:
     maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
 
 
+def supply_token() -> None:
+    """Give a local Ray a token for this job alone where it cannot keep one in ~/.ray.
+
+    A container's user often has no home directory, or may not write there. Nothing else of mgc needs one.
+    """
+    if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
+        return
+    from ray import _raylet
+    from ray._private.authentication.authentication_token_generator import generate_new_authentication_token
+
+    raylet: Any = _raylet
+    loader = raylet.AuthenticationTokenLoader.instance()
+    if loader.has_token(ignore_auth_mode=True):
+        return
+    try:
+        folder = Path.home() / ".ray"
+        folder.mkdir(parents=True, exist_ok=True)
+        usable = os.access(folder, os.W_OK | os.X_OK)
+    except (OSError, RuntimeError):
+        usable = False
+    if not usable:
+        os.environ["RAY_AUTH_TOKEN"] = generate_new_authentication_token()
+        loader.reset_cache()
+
+
 def read_settings_again() -> None:
     """Read Ray's settings from the environment once more; Ray reads them when it is imported."""
     from ray import _raylet

@@ -14,6 +14,7 @@ import re
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -26,15 +27,16 @@ from pydantic.dataclasses import dataclass
 from cluster.storage import s3
 from cluster.storage.budget import Budget, PostponedError, first_that_fit
 from cluster.storage.failures import error_code, explain
-from cluster.storage.listing import content_tag
+from cluster.storage.listing.facts import content_tag
 from cluster.storage.redaction import one_line, redact
-from cluster.storage.s3_object import S3Object, tag_refusal
+from cluster.storage.s3_object import S3File, S3Object, reserve_nothing, tag_refusal
 from cluster.storage.uri import Uri
 from mgc.audio.excerpts import ListeningPlan
 from mgc.audio.recording import SMALL_BYTES, Recording, record
-from mgc.audio.source import ByteRange, OpenFile, Source
+from mgc.audio.source import ByteRange, LocalFile, Source
 from mgc.configuration import STRICT
 from mgc.errors import AudioError, ErrorKind, StorageError
+from mgc.units import GIB, format_bytes
 
 _DENIED: Final = frozenset({"AccessDenied", "Forbidden", "403"})
 _GONE: Final = frozenset({"NoSuchKey", "NotFound", "404"})
@@ -54,6 +56,9 @@ _BUSY: Final = frozenset(
 """Codes of a store that is busy; the settings are right."""
 
 
+HELD_AT_ONCE_BYTES: Final = 2 * GIB
+"""Most bytes of one file in memory at once. Of a large file that a plan listens to, far fewer are."""
+
 Reserve = Callable[[int], object]
 """Reserves room for a number of bytes, or raises."""
 
@@ -68,7 +73,7 @@ class FetchConfig:
         size_column: the column with the sizes in bytes, if there is one; small files then take one request.
         id_column: the column with the ids of the tracks.
         threads: the number of tracks, and of their ranges, to fetch at a time in one process.
-        max_bytes: the most bytes of a file to hold in memory; a file that needs more is a row error, `too_large`.
+        max_bytes: the largest file to listen to, in bytes; a larger one is a row error, `too_large`.
     """
 
     uri_column: str = "uri"
@@ -76,7 +81,7 @@ class FetchConfig:
     size_column: str = "size_bytes"
     id_column: str = "track_id"
     threads: int = Field(default=16, ge=1, le=256)
-    max_bytes: int = Field(default=2 * 1024**3, ge=1)
+    max_bytes: int = Field(default=64 * GIB, ge=1)
 
 
 class _Outcome(NamedTuple):
@@ -230,22 +235,25 @@ class Fetch:
             self._fetch_s3(uri, wanted, ranges, reserve) if uri.is_remote else self._fetch_local(uri, wanted, reserve)
         )
 
-    def _record(self, source: Source, track_id: str, reserve: Reserve) -> _Outcome:
-        bounded = _Bounded(source, self.config.max_bytes, reserve)
-        if self.plan is not None:
-            return _Outcome(record(bounded, self.plan, track_id))
-        return _Outcome(bounded.read([ByteRange(0, source.size_bytes)])[0])
+    def _record(self, source: Source, again: Source, track_id: str, reserve: Reserve) -> _Outcome:
+        if source.size_bytes > self.config.max_bytes:
+            size, most = format_bytes(source.size_bytes), format_bytes(self.config.max_bytes)
+            raise AudioError(ErrorKind.TOO_LARGE, f"it has {size}; at most {most} are allowed (--max-file-gib)")
+        bounded = _Bounded(source, reserve)
+        if self.plan is None:
+            return _Outcome(bounded.read([ByteRange(0, source.size_bytes)])[0])
+        return _Outcome(record(bounded, self.plan, track_id, again))
 
     def _fetch_local(self, uri: Uri, wanted: _Wanted, reserve: Reserve) -> _Outcome:
         try:
-            with explain(uri, "read"), open(uri.path, "rb", opener=_open_at_once) as file:
-                status = os.fstat(file.fileno())
-                if not stat.S_ISREG(status.st_mode):
-                    return _Outcome(None, "it is not a file")
-                refusal = tag_refusal(content_tag(status), wanted.tag)
+            with explain(uri, "read"), closing(LocalFile(uri.path, _open_at_once(uri.path))) as file:
+                if not stat.S_ISREG(file.status.st_mode):
+                    folder = stat.S_ISDIR(file.status.st_mode)
+                    return _Outcome(None, "it is a folder" if folder else "it is not a file")
+                refusal = tag_refusal(content_tag(file.status), wanted.tag)
                 if refusal:
                     return _Outcome(None, refusal)
-                return self._record(OpenFile(file.fileno(), status.st_size), wanted.track_id, reserve)
+                return self._record(file, file, wanted.track_id, reserve)
         except StorageError as error:
             return _Outcome(None, str(error))
 
@@ -255,7 +263,7 @@ class Fetch:
         try:
             # The object itself reserves room for what it reads.
             source = S3Object(uri, wanted.tag, size_bytes, partly, ranges, reserve)
-            return self._record(source, wanted.track_id, _reserve_nothing)
+            return self._record(source, S3File(uri, source.tag, source.size_bytes), wanted.track_id, reserve_nothing)
         except (BaseError, BotoCoreError, ClientError, FileNotFoundError) as error:
             return _judge(error)
 
@@ -287,10 +295,10 @@ class Fetch:
 
 
 class _Bounded:
-    """A source from which at most `max_bytes` are read at once, after room for them is reserved."""
+    """A source from which at most `HELD_AT_ONCE_BYTES` are read at once, after room for them is reserved."""
 
-    def __init__(self, source: Source, max_bytes: int, reserve: Reserve) -> None:
-        self._source, self._max_bytes, self._reserve = source, max_bytes, reserve
+    def __init__(self, source: Source, reserve: Reserve) -> None:
+        self._source, self._reserve = source, reserve
 
     @property
     def size_bytes(self) -> int:
@@ -298,8 +306,9 @@ class _Bounded:
 
     def read(self, ranges: Sequence[ByteRange]) -> list[bytes]:
         wanted = sum(piece.size_bytes for piece in ranges)
-        if wanted > self._max_bytes:
-            raise _too_large(wanted, self._max_bytes)
+        if wanted > HELD_AT_ONCE_BYTES:
+            most = format_bytes(HELD_AT_ONCE_BYTES)
+            raise AudioError(ErrorKind.TOO_LARGE, f"{format_bytes(wanted)} are needed at once, {most} are the most")
         self._reserve(wanted)
         return self._source.read(ranges)
 
@@ -324,17 +333,9 @@ _OBSTORE_KIND: Final = re.compile(r"HttpError \{\s*kind: (\w+)")
 """The word in obstore's text that says how a connection failed: Connect, Interrupted, Timeout."""
 
 
-def _too_large(size_bytes: int, max_bytes: int) -> AudioError:
-    return AudioError(ErrorKind.TOO_LARGE, f"{size_bytes} bytes are more than max_bytes ({max_bytes})")
-
-
-def _open_at_once(path: str, flags: int) -> int:
+def _open_at_once(path: str) -> int:
     """Open without waiting: a pipe under the name of an audio file would wait for a writer forever."""
-    return os.open(path, flags | os.O_NONBLOCK)
-
-
-def _reserve_nothing(size_bytes: int) -> None:
-    pass
+    return os.open(path, os.O_RDONLY | os.O_NONBLOCK)
 
 
 def _objects(values: Sequence[object]) -> np.ndarray:

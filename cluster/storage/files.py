@@ -25,16 +25,22 @@ PAGE_KEYS: Final = 1000
 """The most keys that S3 lists, or deletes, in one request."""
 
 
-def exists(uri: Uri | str) -> bool:
+def exists(uri: Uri | str, asked: Uri | None = None) -> bool:
     """Return whether a file or a folder is there.
+
+    Args:
+        uri: the place.
+        asked: the place that a person asked for, for messages; by default the same.
 
     Raises:
         StorageError: also for a missing bucket, since nothing could be written there.
     """
     uri = Uri.parse(uri)
-    with explain(uri, "look up"):
+    with explain(asked or uri, "look up"):
         if not uri.is_remote:
             return uri.local.exists()
+        if asked is not None:
+            s3.client(asked)
         # The listing comes first: a HEAD cannot tell a missing bucket from a missing object.
         return any(True for _ in _keys(uri, limit=1)) or not uri.key or _is_object(uri)
 

@@ -11,11 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import obstore
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError
+from obstore.exceptions import BaseError
 
 from cluster.storage import s3
 from cluster.storage.boto_types import ObjectHead
-from cluster.storage.listing import etag
+from cluster.storage.listing.facts import etag
+from cluster.storage.redaction import one_line, redact
 from cluster.storage.uri import Uri
 from mgc.audio.source import ByteRange
 from mgc.errors import AudioError, ErrorKind
@@ -62,7 +64,7 @@ class S3Object:
             AudioError: the object has a different tag.
         """
         self._uri = uri
-        self._tag, self._threads, self._reserve = tag, threads, reserve
+        self.tag, self._threads, self._reserve = tag, threads, reserve
         self._plain = _PLAIN_KEY.fullmatch(uri.key) is not None
         self.size_bytes = -1
         # An empty object has no first byte to ask for, so a small one is requested whole.
@@ -120,16 +122,62 @@ class S3Object:
     def _recognise(self, found_etag: str | None, size_bytes: int, piece: ByteRange | None) -> None:
         """Check that an answer is about the right object before its body is read. Reserves room for the first one."""
         found = etag(found_etag or "")
-        refusal = tag_refusal(found, self._tag)
+        refusal = tag_refusal(found, self.tag)
         if self.size_bytes >= 0 and (refusal or size_bytes != self.size_bytes):
             refusal = "it was replaced while it was read; make the catalog anew"
         if refusal:
             raise AudioError(ErrorKind.FETCH_FAILED, refusal)
         first = self.size_bytes < 0
-        self._tag, self.size_bytes = found, size_bytes
+        self.tag, self.size_bytes = found, size_bytes
         if first:
             whole = 0 if size_bytes > PIECE_BYTES else size_bytes
             self._reserve(whole if piece is None else min(piece.size_bytes, size_bytes))
+
+
+class S3File:
+    """An S3 object as a source that can be pickled: another process reads it by ranges when it needs them."""
+
+    def __init__(self, uri: Uri, tag: str, size_bytes: int) -> None:
+        """Describe the object.
+
+        Args:
+            uri: the object.
+            tag: the content tag that its bytes must have.
+            size_bytes: its size.
+        """
+        self._uri, self._tag, self._size_bytes = uri, tag, size_bytes
+        self._object: S3Object | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the object."""
+        return self._size_bytes
+
+    def read(self, ranges: Sequence[ByteRange]) -> list[bytes]:
+        """Read the bytes of each range.
+
+        Raises:
+            AudioError: `fetch_failed`, the store did not give them, or the object was replaced.
+        """
+        try:
+            if self._object is None:
+                threads = ThreadPoolExecutor(_CONNECTIONS, "ranges")
+                self._object = S3Object(self._uri, self._tag, self._size_bytes, True, threads, reserve_nothing)
+            return self._object.read(ranges)
+        except (BaseError, BotoCoreError, ClientError, FileNotFoundError) as error:
+            text = f"the store did not give all of it: {redact(one_line(str(error)))[:300]}"
+            raise AudioError(ErrorKind.FETCH_FAILED, text) from None
+
+    def __reduce__(self) -> tuple[type[S3File], tuple[Uri, str, int]]:
+        """Leave the connection behind."""
+        return type(self), (self._uri, self._tag, self._size_bytes)
+
+
+_CONNECTIONS: Final = 4
+
+
+def reserve_nothing(size_bytes: int) -> None:
+    """Do nothing: the reader has no budget of bytes."""
 
 
 _PLAIN_KEY: Final = re.compile(r"(?:(?!\.{1,2}(?:/|$))[^/\x00-\x1f\x7f]+(?:/(?!$)|$))+")

@@ -10,6 +10,8 @@ A reader of a whole file checks both digests. A reader of parts checks the foote
 from __future__ import annotations
 
 import hashlib
+import os
+from pathlib import Path
 from typing import Final, NamedTuple, TypedDict
 
 import pyarrow as pa
@@ -38,6 +40,8 @@ _END: Final = b"PAR1"
 _TAIL_BYTES: Final = 8
 """The end of every Parquet file: the length of the footer in four bytes, and `_END`."""
 
+_CHUNK_BYTES: Final = 8 << 20
+
 _FIRST_READ_BYTES: Final = 1 << 16
 """Bytes to read from the end of a file at first. Most footers are shorter."""
 
@@ -63,6 +67,20 @@ def encode(table: pa.Table, row_group_rows: int | None = None) -> bytes:
     start = len(data) - _footer_bytes(data)
     pages, footer = data[:start], data[start:]
     return b"".join((pages, _MAGIC, _digest(pages), _digest(footer), footer))
+
+
+def seal(path: Path) -> None:
+    """Seal a file that a Parquet writer has just finished with the options `PAGES`."""
+    with path.open("r+b") as file:
+        file.seek(-_TAIL_BYTES, os.SEEK_END)
+        tail = memoryview(file.read())
+        start = file.seek(-_footer_bytes(tail), os.SEEK_END)
+        footer = memoryview(file.read())
+        file.seek(0)
+        pages = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+        while rest := start - file.tell():
+            pages.update(file.read(min(rest, _CHUNK_BYTES)))
+        file.write(b"".join((_MAGIC, pages.digest(), _digest(footer), footer)))
 
 
 def decode(data: bytes) -> pa.Table:

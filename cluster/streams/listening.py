@@ -23,7 +23,7 @@ from cluster.session.counts import ProgressHandle
 from cluster.session.meter import Meter
 from cluster.session.profiles import Profile
 from cluster.session.software import require_same
-from cluster.storage.fetch import Fetch
+from cluster.storage.fetch import Fetch, FetchConfig
 from cluster.storage.uri import Uri
 from cluster.streams.order import EpochOrder
 from cluster.streams.sinks import FeaturesSink, PlanRows
@@ -45,8 +45,11 @@ LISTENED: Final = pa.schema(
         pa.field("clips", pa.large_binary()),
         pa.field("clip_count", pa.int32()),
         pa.field("clip_starts", pa.list_(pa.float64())),
-        *(schema.LABELS.field(name) for name in ("duration_seconds", "seconds_listened", "decoder", "damage")),
-        *(schema.LABELS.field(name) for name in ("error_kind", "error_message", "error_offset")),
+        *(
+            schema.LABELS.field(name)
+            for name in ("duration_seconds", "tolerance_seconds", "seconds_listened", "bandwidth_hz")
+        ),
+        *(schema.LABELS.field(name) for name in ("decoder", "damage", "error_kind", "error_message", "error_offset")),
     ]
 )
 """Columns that listening adds to a track's row."""
@@ -97,7 +100,7 @@ class Listen:
     def __init__(self, request: ListenRequest, progress: ProgressHandle | None = None) -> None:
         require_same(request.software)
         self._until = None if request.until is None else request.until.timestamp()
-        self._fetch = Fetch(plan=request.hearing.plan)
+        self._fetch = Fetch(FetchConfig(max_bytes=request.hearing.max_file_bytes), request.hearing.plan)
         self._extract = Extract(request.hearing, True, request.patience_seconds)
         # Where both have a column, such as the duration, the value from decoding replaces that of the catalog.
         kept = [field for field in request.columns if field.name not in LISTENED.names]

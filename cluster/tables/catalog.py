@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final
 
@@ -10,7 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
-from cluster.storage import files
+from cluster.storage import files, sealed
+from cluster.storage.listing.facts import Survey
 from cluster.storage.uri import Uri
 from cluster.tables.duckdb import bounded_duckdb
 from cluster.tables.inspection import inspect_table
@@ -18,7 +20,10 @@ from cluster.tables.inspector import Question
 from cluster.tables.parquet import ROW_GROUP, is_parquet, open_parquet, reading
 from cluster.tables.roots import SOURCE_KEY, Roots, quote, refuse_outside, roots_entry, stated_roots
 from mgc import schema
-from mgc.errors import CatalogError
+from mgc.errors import CatalogError, StorageError
+
+SURVEY_KEY: Final = "mgc_survey"
+"""Key of the entry of a catalog's footer that says what its listing saw besides the tracks."""
 
 _WRITE_CATALOG: Final = "Write a catalog with `mgc catalog SOURCE --out CATALOG`."
 
@@ -29,8 +34,9 @@ def write_catalog(
     notices: Sequence[str] = (),
     source: Uri | str | None = None,
     roots: Sequence[Uri] = (),
+    survey: Survey | None = None,
 ) -> int:
-    """Write a catalog as one Parquet file, a row group at a time, and return the number of rows.
+    """Write a catalog as one sealed Parquet file, a row group at a time, and return the number of rows.
 
     A reader finds the old file or the new one, and a writer that fails leaves nothing behind: see `files.writing`.
 
@@ -41,6 +47,7 @@ def write_catalog(
         source: the listed source, for `cluster.tables.catalog_changes`; the rows must then be in order of track id.
         roots: places below which the URIs lie; by default the source. Without either, a reader allows only the folder
             of the catalog.
+        survey: what the listing saw besides the rows. It is complete when the last of `tables` is taken.
     """
     uri = Uri.parse(uri)
     target = uri if is_parquet(uri) else uri / "catalog.parquet"
@@ -50,10 +57,14 @@ def write_catalog(
         columns = columns.with_metadata({**columns.metadata, SOURCE_KEY: Uri.parse(source).text.encode()})
     columns = columns.with_metadata({**columns.metadata, **roots_entry(roots)})
     rows = 0
-    with files.writing(target) as path, pq.ParquetWriter(path, columns, compression="zstd") as writer:
-        for table in _regrouped(tables):
-            writer.write_table(table.cast(columns), row_group_size=ROW_GROUP)
-            rows += table.num_rows
+    with files.writing(target) as path:
+        with pq.ParquetWriter(path, columns, **sealed.PAGES) as writer:
+            for table in _regrouped(tables):
+                writer.write_table(table.cast(columns), row_group_size=ROW_GROUP)
+                rows += table.num_rows
+            if survey is not None:
+                writer.add_key_value_metadata({SURVEY_KEY: json.dumps(survey.to_json())})
+        sealed.seal(path)
     return rows
 
 
@@ -130,6 +141,28 @@ def _repeated(dataset: pads.Dataset) -> list[tuple[str, int]]:
             "SELECT track_id, count(*) AS n FROM catalog GROUP BY track_id HAVING n > 1 ORDER BY track_id LIMIT 1"
         ).fetchall()
     return found
+
+
+def stated_survey(dataset: pads.Dataset) -> Survey | None:
+    """Return what the listing of a catalog saw besides its tracks; None if the catalog does not say.
+
+    Raises:
+        CatalogError: the entry is not what mgc writes there.
+    """
+    total = None
+    for fragment in dataset.get_fragments():
+        entry = (fragment.metadata.metadata or {}).get(SURVEY_KEY.encode())
+        if entry is None:
+            continue
+        try:
+            found = Survey.from_json(json.loads(entry))
+        except (ValueError, RecursionError, StorageError):
+            raise CatalogError(
+                f"{fragment.path}: its metadata {SURVEY_KEY} is no survey; write the catalog again with `mgc catalog`."
+            ) from None
+        total = total or Survey()
+        total.add(found)
+    return total
 
 
 def total_bytes(tracks: pa.Table) -> int:

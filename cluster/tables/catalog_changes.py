@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cluster.storage import files
+from cluster.storage.listing.facts import Survey, Unseen
 from cluster.storage.uri import Uri
 from cluster.tables.inspection import inspect_table, question_of
 from cluster.tables.parquet import ROW_GROUP, reading
@@ -64,12 +65,17 @@ class Changes:
     """Counts the tracks that are new, changed, gone and the same since an earlier listing.
 
     Attributes:
-        counts: `new`, `changed`, `gone`, `same`.
+        counts: `new`, `changed`, `gone`, `same`; and `unseen`, if tracks lie in folders that could not be read.
+
+    Args:
+        earlier: tables of the earlier listing, in order of track id.
+        survey: what the new listing has seen besides its tracks, as far as it has come.
     """
 
-    def __init__(self, earlier: Iterator[pa.Table]) -> None:
+    def __init__(self, earlier: Iterator[pa.Table], survey: Survey | None = None) -> None:
         self.counts = Counter(new=0, changed=0, gone=0, same=0)
         self._earlier = Beside(earlier)
+        self._survey = survey or Survey()
 
     def add(self, tracks: pa.Table) -> None:
         """Count the next rows of the new listing, which come in order of track id."""
@@ -82,20 +88,32 @@ class Changes:
         place = pc.index_in(tracks["track_id"], value_set=old["track_id"])
         found = len(place) - place.null_count
         same = pc.sum(pc.equal(tracks["content_tag"], old["content_tag"].take(place))).as_py() or 0
-        self.counts.update(new=len(place) - found, changed=found - same, same=same, gone=old.num_rows - found)
+        self.counts.update(new=len(place) - found, changed=found - same, same=same)
+        if old.num_rows > found:
+            ids = old["track_id"]
+            self._miss(ids.filter(pc.invert(pc.is_in(ids, value_set=tracks["track_id"].combine_chunks()))))
 
     def end(self) -> None:
         """End the new listing. Count the rest of the earlier one as gone."""
         while (old := self._earlier.up_to(None)) is not None:
-            self.counts["gone"] += old.num_rows
+            self._miss(old["track_id"])
+
+    def _miss(self, ids: pa.ChunkedArray) -> None:
+        """Count tracks that the new listing lacks."""
+        unseen = Unseen(self._survey.unreadable)
+        count = sum(unseen.of(ids.to_pylist())) if unseen else 0
+        self.counts["gone"] += len(ids) - count
+        if count:
+            self.counts["unseen"] += count
 
 
-def earlier_listing(catalog: Uri, source: Uri) -> Changes | None:
+def earlier_listing(catalog: Uri, source: Uri, survey: Survey | None = None) -> Changes | None:
     """Open a catalog to compare a new listing with. Returns None if it is not a complete listing of the same source.
 
     Args:
         catalog: a Parquet file, which may be missing.
         source: the source that is listed now.
+        survey: see `Changes`.
 
     Raises:
         CatalogError: at once or while it is read: it is not Parquet, or not in order.
@@ -117,4 +135,4 @@ def earlier_listing(catalog: Uri, source: Uri) -> Changes | None:
             for batch in pq.ParquetFile(file).iter_batches(ROW_GROUP, columns=compared):
                 yield pa.Table.from_batches([batch])
 
-    return Changes(tables())
+    return Changes(tables(), survey)

@@ -135,7 +135,10 @@ class _Reader:
 
     def _batches(self, path: str) -> Iterator[pa.RecordBatch]:
         columns = self._question.columns
-        with self._question.filesystem.open_input_file(path) as stream, pq.ParquetFile(stream) as file:
+        with (
+            self._question.filesystem.open_input_file(path) as stream,
+            pq.ParquetFile(stream, page_checksum_verification=True) as file,
+        ):
             names = [name for name in columns.names if name in file.schema_arrow.names]
             for batch in file.iter_batches(self._batch_rows, columns=names):
                 arrays = [batch[name].cast(columns.field(name).type) for name in names]

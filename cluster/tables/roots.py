@@ -32,7 +32,8 @@ ROOTS_KEY: Final = b"mgc_roots"
 """Key of the entry of a catalog's metadata that names its roots: a JSON list of URIs."""
 
 SOURCE_KEY: Final = b"mgc_source"
-"""Key of the entry that names the listed source. With it, the rows are in order of track id, and complete."""
+"""Key of the entry that names the listed source. With it, the rows are in order of track id, and complete except for
+folders that could not be read."""
 
 MOST_ROOTS: Final = 100
 """Most roots that a catalog may state."""

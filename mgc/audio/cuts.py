@@ -13,16 +13,16 @@ Only layer III is cut: in other formats bytes do not follow from seconds so simp
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from mgc.audio.attempt import SLACK_SECONDS
-from mgc.audio.excerpts import Excerpt, ListeningPlan
+from mgc.audio.decoders.stream import SLACK_SECONDS
+from mgc.audio.excerpts import Excerpt
 from mgc.audio.mpeg import RESERVOIR, FrameHeader, frames, parse_header, synchronize
-from mgc.audio.places import ESTIMATE_TOLERANCE, Places, sample_frame_sizes
+from mgc.audio.places import Places, sample_frame_sizes
 from mgc.audio.probe.mpeg import DECODER_DELAY_SAMPLES, MpegStream
-from mgc.audio.source import ByteRange, Held, Remembering
+from mgc.audio.source import ByteRange, Remembering, Source
 
 WHOLE_SHARE: Final = 0.6
 """A file is read whole if the windows need more than this share of it."""
@@ -41,6 +41,10 @@ _PADDING_BYTES: Final = 2
 
 _OVERLAP_FRAMES: Final = 2
 """Earlier frames that sound on into a frame: the transform overlaps, and the synthesis filter has a memory."""
+
+TABLE_DOUBT: Final = 1.35
+"""If the frames in the windows are longer or shorter than the table says by more than this factor, it is not believed.
+Windows of a song with a quiet half differ by less."""
 
 _EXTENSIONS: Final = 3
 """How many times a range that turns out too short is extended."""
@@ -73,6 +77,8 @@ class Cuts:
         tolerance_seconds: largest distance between a window and its stated place; 0 at a constant rate.
         damage: fault of the file in a few words, or None.
         read_bytes: bytes read from the file, including those read to probe it.
+        source: the file, to cut other stretches out of it; None if it cannot be read again.
+        audio: byte range of the audio in it.
     """
 
     data: bytes
@@ -82,73 +88,104 @@ class Cuts:
     tolerance_seconds: float
     damage: str | None
     read_bytes: int
+    source: Source | None = None
+    audio: ByteRange | None = None
 
 
-def cut(source: Remembering, audio: ByteRange, plan: ListeningPlan, track_id: str = "") -> Cuts | None:
-    """Read and cut the windows that a plan asks for; None if the file should be read whole.
+def cut(source: Remembering, audio: ByteRange, place: Callable[[float], Sequence[Excerpt]]) -> Cuts | None:
+    """Read and cut windows; None if the file should be read whole.
 
     A file should be read whole if the windows need most of it, if it is of another layer or has no steady run of
-    frames, or if its frames end or change where a window should be.
+    frames, if its frames end or change where a window should be, or if what its header says of its length does not fit
+    its bytes.
 
     Args:
         source: file.
         audio: byte range of the audio, between the tags; see `mgc.audio.probe`.
-        plan: windows to listen to.
-        track_id: seed of a plan with random windows.
+        place: places the windows, given the length of the track in seconds.
     """
-    (head,) = source.read([ByteRange(audio.start, min(audio.stop, audio.start + LOOKED_AT_BYTES))])
+    head, tail = source.read(
+        [
+            ByteRange(audio.start, min(audio.stop, audio.start + LOOKED_AT_BYTES)),
+            ByteRange(max(audio.start, audio.stop - LOOKED_AT_BYTES), audio.stop),
+        ]
+    )
     stream = MpegStream.find(head, audio)
-    if stream is None or stream.header.layer != 3:
+    if stream is None or stream.header.layer != 3 or not _ends_well(tail, stream) or stream.contradicts_itself:
         return None
     places = Places.find(stream)
     guessed = not stream.constant and not stream.believable
     sizes = sample_frame_sizes(source, stream) if guessed else []
     if guessed:
         places = places.corrected(sizes)
-    pieces = _read_pieces(source, stream, places, plan.excerpts(places.duration_seconds, track_id))
-    if pieces is None:
+    pieces = _read_pieces(source, stream, places, place(places.duration_seconds))
+    if not pieces:
         return None
     if guessed:
         # The frames in the windows give more sizes, so the places become more exact.
         places = places.corrected([*sizes, *((piece.middle_byte, piece.mean_frame_bytes) for piece in pieces)])
-    return _join(source, stream, places, pieces)
-
-
-def cut_by_count(data: bytes, audio: ByteRange, plan: ListeningPlan, track_id: str = "") -> Cuts | None:
-    """Cut a file in memory by counting all its frames; None if they do not follow one another to the end.
-
-    At a variable rate without a table, only this gives exact times and the exact length.
-
-    Args:
-        data: whole file.
-        audio: byte range of the audio, between the tags.
-        plan: windows to listen to.
-        track_id: seed of a plan with random windows.
-    """
-    stream = MpegStream.find(data[audio.start : audio.start + LOOKED_AT_BYTES], audio)
-    if stream is None or stream.header.layer != 3:
+    elif not stream.constant and (stream.is_truncated or not _fits_table(pieces, stream)):
+        # What is left of a truncated file may have larger frames than the rest.
         return None
-    music = data[stream.first_byte : audio.stop]
-    found = tuple(frames(music, 0, stream.header))
-    if not found or found[-1][0] + found[-1][1].size_bytes < len(music) - _LONG_FRAME:
+    for piece in pieces:
+        begins = piece.within.start + piece.found[0][0]
+        piece.at_start = piece.within.start == stream.first_byte
+        piece.first_number = 0 if piece.at_start else places.number(begins)
+        if places.tolerance == 0 and abs(places.byte(piece.first_number) - begins) > _PADDING_BYTES:
+            # There is something between the frames, or the rate varies after all.
+            return None
+    damage = None
+    if stream.is_truncated:
+        lengths = f"header announces {stream.announced_seconds or 0.0:.1f} s, {places.duration_seconds:.1f} s are there"
+        damage = f"truncated: {lengths}"
+    cuts = join(stream, pieces, places.tolerance)
+    if cuts is None:
         return None
-    if found[-1][0] + found[-1][1].size_bytes > len(music):
-        found = found[:-1]
-    places = Places(stream, (0.0, float(len(found))), (float(stream.first_byte), float(audio.stop)), 0.0)
-    rate_hz, skipped = stream.header.sample_rate_hz, stream.skipped_samples
-    duration_seconds = (len(found) * stream.header.samples - skipped) / rate_hz
-    pieces = []
-    for excerpt in plan.excerpts(duration_seconds, track_id):
-        first_sample, samples = round(excerpt.start_seconds * rate_hz) + skipped, round(excerpt.seconds * rate_hz)
-        within = ByteRange(stream.first_byte, audio.stop)
-        pieces.append(_Piece(excerpt, first_sample, samples, within, music, found))
-    cuts = _join(Remembering(Held(data)), stream, places, pieces)
-    return None if cuts is None else replace(cuts, duration_seconds=duration_seconds)
+    duration_seconds = places.duration_seconds
+    return replace(
+        cuts,
+        duration_seconds=duration_seconds,
+        tolerance_seconds=places.tolerance * duration_seconds,
+        damage=damage,
+        read_bytes=source.read_bytes,
+    )
+
+
+def _ends_well(tail: bytes, stream: MpegStream) -> bool:
+    """Return whether frames of the stream follow one another to the end of the file."""
+    start = synchronize(tail, 0, stream.header)
+    if start is None:
+        return False
+    end = start
+    for offset, header in frames(tail, start, stream.header):
+        end = offset + header.size_bytes
+    return end > len(tail) - 4
+
+
+def _fits_table(pieces: Sequence[Piece], stream: MpegStream) -> bool:
+    """Return whether frames are about as long as the table says. One that counts wrongly by a third is found out."""
+    table = stream.table
+    if table is None or table.frames is None:
+        return True
+    stated = (table.stream_bytes or stream.audio.size_bytes) / table.frames
+    found = sum(piece.mean_frame_bytes for piece in pieces) / len(pieces)
+    return stated / TABLE_DOUBT < found < stated * TABLE_DOUBT
 
 
 @dataclass
-class _Piece:
-    """A stretch of the file around a window."""
+class Piece:
+    """A stretch of the file around a window.
+
+    Attributes:
+        excerpt: the window.
+        first_sample: first sample of the window, counted from the first frame of music.
+        samples: length of the window.
+        within: byte range of the stretch.
+        data: its bytes.
+        found: its frames, as offsets in the bytes and headers.
+        first_number: number of the first of these frames.
+        at_start: whether the stream begins with them.
+    """
 
     excerpt: Excerpt
     first_sample: int
@@ -156,19 +193,31 @@ class _Piece:
     within: ByteRange
     data: bytes = b""
     found: tuple[tuple[int, FrameHeader], ...] = ()
+    first_number: int = 0
+    at_start: bool = False
 
     @property
     def middle_byte(self) -> float:
+        """Middle of the byte range."""
         return (self.within.start + self.within.stop) / 2
 
     @property
     def mean_frame_bytes(self) -> float:
+        """Mean length of the frames."""
         return sum(header.size_bytes for _, header in self.found) / len(self.found)
+
+    def frames_between(self, first: int, last: int) -> bytes:
+        """Return the bytes of some frames, without what stands between them."""
+        frames = self.found[first:last]
+        start, stop = frames[0][0], frames[-1][0] + frames[-1][1].size_bytes
+        if sum(header.size_bytes for _, header in frames) == stop - start:
+            return self.data[start:stop]
+        return b"".join(self.data[offset : offset + header.size_bytes] for offset, header in frames)
 
 
 def _read_pieces(
     source: Remembering, stream: MpegStream, places: Places, excerpts: Sequence[Excerpt]
-) -> list[_Piece] | None:
+) -> list[Piece] | None:
     """Read the stretch of each window and find its frames; None if the file should be read whole."""
     header = stream.header
     before = RESERVOIR[header.version] + (_OVERLAP_FRAMES + 2) * _frame_bytes(stream)
@@ -179,7 +228,7 @@ def _read_pieces(
         start = places.byte(first_sample // header.samples) - before
         stop = places.byte(math.ceil((first_sample + samples) / header.samples)) + 2 * _frame_bytes(stream)
         within = ByteRange(max(stream.first_byte, int(start)), min(stream.audio.stop, math.ceil(stop)))
-        pieces.append(_Piece(excerpt, first_sample, samples, within))
+        pieces.append(Piece(excerpt, first_sample, samples, within))
     if sum(piece.within.size_bytes for piece in pieces) > WHOLE_SHARE * source.size_bytes:
         return None
     for piece, data in zip(pieces, source.read([piece.within for piece in pieces]), strict=True):
@@ -212,7 +261,7 @@ def _frame_bytes(stream: MpegStream) -> int:
     return header.samples * _HIGHEST_BPS[header.version] // (8 * header.sample_rate_hz) + 1
 
 
-def _find_frames(piece: _Piece, stream: MpegStream) -> int | None:
+def _find_frames(piece: Piece, stream: MpegStream) -> int | None:
     """Find the frames of a stretch, and return how many are missing; None if the frames do not follow one another."""
     at_start = piece.within.start == stream.first_byte
     start = 0 if at_start else synchronize(piece.data, 0, stream.header, in_a_row=4)
@@ -232,7 +281,7 @@ def _find_frames(piece: _Piece, stream: MpegStream) -> int | None:
     return max(0, needed - len(found))
 
 
-def _early_frames(piece: _Piece) -> int:
+def _early_frames(piece: Piece) -> int:
     """Return how many frames at the start of a stretch only serve the later ones, by bit reservoir or by overlap."""
     header = piece.found[0][1]
     held = 0
@@ -243,22 +292,25 @@ def _early_frames(piece: _Piece) -> int:
     return len(piece.found)
 
 
-def _join(source: Remembering, stream: MpegStream, places: Places, pieces: Sequence[_Piece]) -> Cuts | None:
-    """Join all stretches into one MP3; None if a window lacks frames."""
+def join(stream: MpegStream, pieces: Sequence[Piece], tolerance: float) -> Cuts | None:
+    """Join stretches into one MP3; None if a window lacks frames.
+
+    Args:
+        stream: stream that the pieces are of.
+        pieces: stretches with their frames.
+        tolerance: largest error of the places, as a share of the track's length; 0 if they are exact.
+
+    Returns:
+        Cuts without length and damage, which the caller knows.
+    """
     header = stream.header
     parts: list[bytes] = [_make_silence(stream)]
-    count, tolerance = 1, places.tolerance
+    count = 1
     windows = []
     for piece in pieces:
-        at_start = piece.within.start == stream.first_byte
-        first_number = 0 if at_start else places.number(piece.within.start + piece.found[0][0])
-        place = piece.within.start + piece.found[0][0]
-        if places.tolerance == 0 and abs(places.byte(first_number) - place) > _PADDING_BYTES:
-            # There is something between the frames, or the rate varies after all: the places are only estimates.
-            tolerance = max(tolerance, ESTIMATE_TOLERANCE)
         # A window can begin in any frame at the start of the stream, elsewhere only after the early frames.
-        earliest = 0 if at_start else _early_frames(piece)
-        wanted = piece.first_sample // header.samples - first_number
+        earliest = 0 if piece.at_start else _early_frames(piece)
+        wanted = piece.first_sample // header.samples - piece.first_number
         # If the places are estimates, a complete window matters more than its exact place.
         latest = len(piece.found) - (math.ceil(piece.samples / header.samples) if tolerance else 1)
         index = max(earliest, min(wanted, latest))
@@ -271,30 +323,17 @@ def _join(source: Remembering, stream: MpegStream, places: Places, pieces: Seque
             return None
         first = index - _needed_early(piece, index)
         last = min(len(piece.found), index + math.ceil((offset + samples) / header.samples))
-        parts.append(piece.data[piece.found[first][0] : piece.found[last - 1][0] + piece.found[last - 1][1].size_bytes])
+        parts.append(piece.frames_between(first, last))
         begin = (count + index - first) * header.samples + offset - DECODER_DELAY_SAMPLES
-        track_sample = (first_number + index) * header.samples + offset - stream.skipped_samples
+        track_sample = (piece.first_number + index) * header.samples + offset - stream.skipped_samples
         windows.append(CutWindow(begin, samples, max(0, track_sample) / header.sample_rate_hz))
         count += last - first
     parts.append(_make_silence(stream))
     data = b"".join([_make_info_frame(stream, count + 1), *parts])
-    duration_seconds = places.duration_seconds
-    damage = None
-    if stream.is_truncated:
-        announced = stream.announced_seconds or 0.0
-        damage = f"truncated: header announces {announced:.1f} s, {duration_seconds:.1f} s are there"
-    return Cuts(
-        data,
-        tuple(windows),
-        header.sample_rate_hz,
-        duration_seconds,
-        tolerance * duration_seconds,
-        damage,
-        source.read_bytes,
-    )
+    return Cuts(data, tuple(windows), header.sample_rate_hz, 0.0, 0.0, None, 0)
 
 
-def _needed_early(piece: _Piece, index: int) -> int:
+def _needed_early(piece: Piece, index: int) -> int:
     """Return how many frames before the first one of a window must be decoded with it."""
     reservoir = RESERVOIR[piece.found[0][1].version]
     held = 0

@@ -11,14 +11,16 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import forkserver
 from pathlib import Path
+from pickle import PicklingError
 from types import TracebackType
 from typing import Final, Generic, Self, TypeVar, cast
 
-from pebble import ProcessExpired, ProcessPool
+from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from mgc.errors import AudioError, ErrorKind
 from mgc.lifeline import die_with_parent
@@ -44,13 +46,14 @@ class Isolated(Generic[Result]):
                 arguments and results.
             preload: module that the server process imports.
         """
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([preload])
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload([preload])
         # multiprocessing would run the caller's main script again in the child. Nothing is pickled from there.
         main = sys.modules["__main__"]
         if main.__spec__ is None and hasattr(main, "__file__"):
             del main.__file__
-        self._pool = ProcessPool(max_workers=1, context=context, initializer=_become, initargs=(make,))
+        self._make = make
+        self._pool = self._make_pool()
 
     def begin(self, *arguments: object, timeout_seconds: float) -> Callable[[], Result]:
         """Start a call. The child runs one call after the other while the caller does other things.
@@ -63,23 +66,62 @@ class Isolated(Generic[Result]):
             A function that waits for the result. It raises AudioError (`timeout` or `decoder_crash`), or whatever the
             function raised.
         """
-        task = self._pool.schedule(_call, args=list(arguments), timeout=timeout_seconds)
+        pool = self._pool
+        try:
+            task = pool.schedule(_call, args=list(arguments), timeout=timeout_seconds)
+        except RuntimeError:
+            # A call before this one has broken the pool, and nobody has asked for its result yet.
+            self._renew(pool)
+            pool = self._pool
+            task = pool.schedule(_call, args=list(arguments), timeout=timeout_seconds)
 
         def end() -> Result:
             try:
-                # The function that `make` gave returned it.
-                result = cast(Result, task.result())
-            except FutureTimeoutError:
-                raise AudioError(
-                    ErrorKind.TIMEOUT, f"decoding took more than {timeout_seconds:.0f} s and was stopped"
-                ) from None
-            except ProcessExpired as error:
-                raise AudioError(
-                    ErrorKind.DECODER_CRASH, f"the decoder crashed: {_describe_exit(error.exitcode)}"
-                ) from None
-            return result
+                return self._result(task, timeout_seconds)
+            except BrokenProcessPool:
+                self._renew(pool)
+                return self._call_alone(arguments, timeout_seconds)
 
         return end
+
+    def _result(self, task: ProcessFuture[object], timeout_seconds: float) -> Result:
+        try:
+            # The function that `make` gave returned it.
+            return cast(Result, task.result())
+        except FutureTimeoutError:
+            raise AudioError(
+                ErrorKind.TIMEOUT, f"decoding took more than {timeout_seconds:.0f} s and was stopped"
+            ) from None
+        except ProcessExpired as error:
+            raise AudioError(
+                ErrorKind.DECODER_CRASH, f"the decoder crashed: {_describe_exit(error.exitcode)}"
+            ) from None
+        except (PicklingError, MemoryError) as error:
+            raise AudioError(
+                ErrorKind.TOO_LARGE, f"it cannot be handed to the decoder: {type(error).__name__} {error}"
+            ) from None
+
+    def _call_alone(self, arguments: Sequence[object], timeout_seconds: float) -> Result:
+        """Return the result of a call that was in a pool which broke. Only the call that breaks it again fails.
+
+        A pool breaks as a whole, with all calls that wait in it, if a child ends while it is handed its arguments.
+        """
+        pool = self._pool
+        try:
+            return self._result(pool.schedule(_call, args=list(arguments), timeout=timeout_seconds), timeout_seconds)
+        except BrokenProcessPool as error:
+            self._renew(pool)
+            text = f"the decoder's process ended while it was handed the recording: {error}"
+            raise AudioError(ErrorKind.DECODER_CRASH, text) from None
+
+    def _make_pool(self) -> ProcessPool:
+        return ProcessPool(max_workers=1, context=self._context, initializer=_become, initargs=(self._make,))
+
+    def _renew(self, broken: ProcessPool) -> None:
+        """Replace a broken pool, once."""
+        if self._pool is broken:
+            self.close()
+            self._pool = self._make_pool()
 
     def __call__(self, *arguments: object, timeout_seconds: float) -> Result:
         """Return the result of a call; see `begin`."""

@@ -38,6 +38,11 @@ class Waveform:
         if not (math.isfinite(self.start_seconds) and self.start_seconds >= 0):
             raise ValueError(f"Waveform.start_seconds must be 0 or more, got {self.start_seconds!r}.")
 
+    def without_offset(self) -> Waveform:
+        """Return this waveform less its mean: a constant offset is a fault of the recording, and nobody hears it."""
+        mean = self.samples.mean(dtype=np.float64).astype(np.float32)
+        return Waveform(self.samples - mean, self.sample_rate_hz, self.start_seconds)
+
     @property
     def duration_seconds(self) -> float:
         """Length of the waveform."""

@@ -15,6 +15,14 @@ FACTS: Final = (*schema.TRACK_FACTS, "duration_seconds")
 """Catalog columns that metadata may give besides `track_id`, which is the path below SOURCE."""
 
 
+NO_GENRE: Final = frozenset(
+    {"-", "--", "?", "#n/a", "<na>", "n.a.", "n/a", "na", "nan", "nil", "none", "null", "unknown"}
+)
+"""Texts, in lower case, with which tables say that a track has no genre."""
+
+_TEXTS: Final = ("genre_top", "artist_id", "album_id", "split", "subset")
+
+
 Column: TypeAlias = Sequence[object] | pa.Array | pa.ChunkedArray
 """Any value that Arrow accepts as a column."""
 
@@ -29,7 +37,7 @@ def metadata_table(columns: Mapping[str, Column], where: str, names: Sequence[st
 
     Returns:
         `track_id` and the facts, with the types of a catalog, in order of `track_id`. Rows without a `track_id` are
-        left out.
+        left out. Blanks around texts are cut off. A text of blanks is null, and so is a genre of `NO_GENRE`.
 
     Raises:
         CatalogError: a column cannot be converted to its type in a catalog, or a track occurs twice.
@@ -46,10 +54,35 @@ def metadata_table(columns: Mapping[str, Column], where: str, names: Sequence[st
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
             raise CatalogError(f"{where}: column {name} cannot take the type of a catalog's: {error}") from None
     table = pa.table(arrays)
-    table = table.filter(table["track_id"].is_valid()).sort_by("track_id")
+    for name in set(_TEXTS).intersection(names):
+        table = table.set_column(table.column_names.index(name), name, _plain(table[name], name == "genre_top"))
+    if "genres" in names:
+        table = table.set_column(table.column_names.index("genres"), "genres", _genres(table["genres"]))
+    blank = pc.equal(pc.utf8_trim_whitespace(table["track_id"]), "")
+    table = table.filter(pc.invert(pc.fill_null(blank, True))).sort_by("track_id")
     ids = table["track_id"]
     again = pc.equal(ids.slice(0, max(len(ids) - 1, 0)), ids.slice(1))
     if pc.any(again).as_py():
         twice = ids[pc.index(again, True).as_py()].as_py()
         raise CatalogError(f"{where}: a track_id appears twice: {twice!r}.")
     return table
+
+
+def _plain(texts: pa.ChunkedArray, genres: bool) -> pa.ChunkedArray:
+    """Return texts without the blanks around them; null for those that say nothing."""
+    texts = pc.utf8_trim_whitespace(texts)
+    empty = pc.equal(texts, "")
+    if genres:
+        empty = pc.or_(empty, pc.is_in(pc.utf8_lower(texts), pa.array(sorted(NO_GENRE))))
+    return pc.if_else(empty, None, texts)
+
+
+def _genres(lists: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return lists of genres without the entries that say nothing; null for a list that has no other."""
+    given = pc.list_flatten(lists)
+    kept = _plain(given, True)
+    if kept.equals(given):
+        return lists
+    words = iter(kept.to_pylist())
+    plain = [None if each is None else [word for _ in each if (word := next(words))] for each in lists.to_pylist()]
+    return pa.chunked_array([pa.array([each or None for each in plain], lists.type)])

@@ -47,7 +47,8 @@ class Thresholds:
             than one in five, look at its scores.
         mix_tracks: smallest number of tracks on either side for a mix or a mean. With fewer, chance alone moves them
             this far.
-        share_tracks: smallest number of tracks for a share. With fewer, single tracks decide.
+        share_tracks: smallest number of tracks for a share. With fewer, single tracks decide. If all tracks failed,
+            their number does not matter.
     """
 
     genre_mix_last_night: _Share = 0.05
@@ -152,6 +153,10 @@ def watched(observed: Observed, limits: Thresholds) -> dict[str, float | None]:
     def share(part: int, whole: int) -> float | None:
         return part / whole if whole >= limits.share_tracks else None
 
+    def failed(part: int, whole: int) -> float | None:
+        # A run in which everything fails is no success, however small it is.
+        return 1.0 if 0 < part == whole else share(part, whole)
+
     drop = None
     enough = min(observed.run_confidences, observed.previous_confidences) >= limits.mix_tracks
     if enough and observed.run_confidence is not None and observed.previous_confidence is not None:
@@ -164,8 +169,8 @@ def watched(observed: Observed, limits: Thresholds) -> dict[str, float | None]:
         if before is not None and mix(observed.run_genre_counts, before)
         else None,
         "genre_mix_training": total_variation(table, training) if training and mix(observed.genre_counts) else None,
-        "quarantined": share(observed.quarantined, observed.first_tries),
-        "fetch_failed": share(observed.fetch_failed, observed.first_tries),
+        "quarantined": failed(observed.quarantined, observed.first_tries),
+        "fetch_failed": failed(observed.fetch_failed, observed.first_tries),
         "confidence_drop": drop,
         "flips": share(observed.flips, observed.relabeled),
     }

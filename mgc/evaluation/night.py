@@ -34,6 +34,8 @@ class TrackCounts:
         unknown_overrides: corrections of tracks that neither the table nor the catalog has.
         held: tracks whose change a rollback undid, and which the run therefore left alone.
         kept: tracks that this run could not label and that keep an earlier label, now stale.
+        unseen: tracks of the table that the catalog lacks because their folder could not be read; they stay as they
+            are.
     """
 
     planned: int
@@ -51,6 +53,7 @@ class TrackCounts:
     unknown_overrides: int = 0
     held: int = 0
     kept: int = 0
+    unseen: int = 0
 
 
 @dataclass(frozen=True)
@@ -184,6 +187,9 @@ class LabelsRun:
         limits: thresholds of the alarms.
         refused: why the guard stopped the run before its commit; empty if it did not. Then the other figures describe
             the table that the commit would have left.
+        passed_over: extension, or another kind → files of the source that are no tracks, most files first; None where
+            the catalog does not say.
+        unreadable: paths of files and folders of the source that could not be read.
     """
 
     run_id: str
@@ -214,6 +220,8 @@ class LabelsRun:
     overrides: Overrides | None = None
     limits: Thresholds = field(default_factory=Thresholds)
     refused: Sequence[str] = ()
+    passed_over: Mapping[str, int] | None = None
+    unreadable: Sequence[str] = ()
 
     @property
     def quarantined(self) -> int:
@@ -254,7 +262,9 @@ class LabelsRun:
             - `run_id`, `started_at`, `finished_at` (ISO 8601), `seconds` (wall-clock time of the whole job),
               `catalog_uri`, `labels_uri`, `table_version`, `previous_version` (null on a first night)
             - `counts`: tracks: `planned` (of them `new`, `changed`, `stale`, `retried`), `labeled`, `quarantined`,
-              `up_to_date`, `pending`, `removed`, `waiting`, `corrected`, `unknown_overrides`, `held`, `kept`
+              `up_to_date`, `pending`, `removed`, `waiting`, `corrected`, `unknown_overrides`, `held`, `kept`, `unseen`
+            - `passed_over`, or null: extension, or another kind → files of the source that are no tracks
+            - `unreadable`: paths of files and folders of the source that could not be read
             - `refused`: why the guard stopped the run before its commit; empty if it did not
             - `stale_by_kind`: error kind of the last try → labels in the table that are stale
             - `throughput`, or null: `tracks`, `seconds` (of the stages), `startup_seconds` (before them),
@@ -287,6 +297,8 @@ class LabelsRun:
         }  # fmt: skip
         values["refused"] = list(self.refused)
         values["stale_by_kind"] = dict(self.stale_by_kind)
+        values["passed_over"] = None if self.passed_over is None else dict(self.passed_over)
+        values["unreadable"] = list(self.unreadable)
         values["counts"] = dataclasses.asdict(self.counts)
         values["throughput"] = self.throughput and _throughput(self.throughput)
         values["alarms"] = [dataclasses.asdict(alarm) for alarm in self.alarms]

@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from mgc.audio.cuts import Cuts
 from mgc.audio.isolate import Isolated
 from mgc.audio.recording import Recording
 from mgc.errors import AudioError
@@ -19,6 +20,9 @@ from mgc.hearing.request import Hearing, Track, describe_failure
 
 _OBJECTS = ("clips", "clip_starts", "decoder", "damage", "error_kind", "error_message", "error_offset")
 """Columns of Python objects, None where there is no value."""
+
+_NUMBERS = ("duration_seconds", "tolerance_seconds", "seconds_listened", "bandwidth_hz")
+"""Columns of numbers, NaN where there is no value."""
 
 PATIENCE_SECONDS: Final = 60.0
 PATIENCE_SECONDS_PER_MIB: Final = 1.0
@@ -51,22 +55,22 @@ class Extract:
         """Replace the column of recordings by columns of features. Keeps the rows and their order.
 
         Args:
-            batch: any columns; `track_id`; `recording` (a file's bytes, cuts of it, or None), `error_kind` and
-                `error_message` (None unless the fetch failed; a row that comes with an error keeps it).
+            batch: any columns; `track_id`; `recording` (a file's bytes, cuts of it, a source, or None), `error_kind`
+                and `error_message` (None unless the fetch failed; a row that comes with an error keeps it).
 
         Returns:
             The columns of the batch without `recording`, and: `clips` (bytes of a C-ordered array (clip_count, *shape)
             of the front end's dtype), `clip_count` (int32, 0 on error), `clip_starts` (list of float, seconds),
-            `duration_seconds` and `seconds_listened` (float64, NaN on error), `decoder`, `damage`, `error_kind`,
-            `error_message` (str), `error_offset` (int). A missing value is None.
+            `duration_seconds`, `tolerance_seconds`, `seconds_listened` and `bandwidth_hz` (float64, NaN on error),
+            `decoder`, `damage`, `error_kind`, `error_message` (str), `error_offset` (int). A missing value is None.
         """
         rows = len(batch["recording"])
         columns: dict[str, np.ndarray] = {name: np.full(rows, None, dtype=object) for name in _OBJECTS}
         columns["error_kind"][:] = batch["error_kind"]
         columns["error_message"][:] = batch["error_message"]
         columns["clip_count"] = np.zeros(rows, np.int32)
-        columns["duration_seconds"] = np.full(rows, np.nan)
-        columns["seconds_listened"] = np.full(rows, np.nan)
+        for name in _NUMBERS:
+            columns[name] = np.full(rows, np.nan)
         # Start all before waiting for the first, so that the child never waits for its caller.
         tracks = {
             row: self._begin(recording, str(batch["track_id"][row]))
@@ -82,7 +86,10 @@ class Extract:
         if self._hear is not None:
             return partial(self._hear, recording, track_id)
         assert self._isolated is not None
-        size_bytes = len(recording) if isinstance(recording, bytes) else len(recording.data)
+        if isinstance(recording, bytes):
+            size_bytes = len(recording)
+        else:
+            size_bytes = len(recording.data) if isinstance(recording, Cuts) else recording.size_bytes
         patience_seconds = self._patience_seconds + PATIENCE_SECONDS_PER_MIB * size_bytes / 2**20
         end = self._isolated.begin(recording, track_id, timeout_seconds=patience_seconds)
 

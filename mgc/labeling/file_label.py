@@ -17,6 +17,7 @@ class FileLabel:
         seconds_listened: number of seconds that were decoded.
         decoder: name of the decoder.
         damage: fault of a file that could still be decoded, or None.
+        bandwidth_hz: frequency above which its windows have practically nothing, or None.
     """
 
     genre_top: str
@@ -26,3 +27,4 @@ class FileLabel:
     seconds_listened: float
     decoder: str
     damage: str | None
+    bandwidth_hz: float | None

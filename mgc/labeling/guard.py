@@ -1,7 +1,7 @@
 """The guard of a label run: what a run may change in the table unless a person says so.
 
 Alarms come after a commit; the guard comes before it. A run that would make too many labels stale, remove too many of
-them or turn too many into another genre stops, and the table stays as it is.
+them, turn too many into another genre or withdraw too many corrections stops, and the table stays as it is.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ class GuardLimits:
         flips: share of the tracks labeled again by the same model whose genre would change.
         flips_new_model: share of the tracks labeled again by another model whose genre would change.
         same_cause: share of the tried tracks that failed with one and the same cause.
+        corrections: share of the table's corrections that the given file lacks, and that would be withdrawn. An empty
+            file that would withdraw all of them stops the run whatever the limits say.
         tracks: smallest number of such tracks that stops a run. Among fewer, a single track would decide.
     """
 
@@ -38,13 +40,14 @@ class GuardLimits:
     flips: _Share = 0.4
     flips_new_model: _Share = 1.0
     same_cause: _Share = 1.0
+    corrections: _Share = 0.05
     tracks: _Tracks = 10
 
 
 CANARY: Final = "canary"
 """Name under which a person accepts the answers of a canary."""
 
-CHECKS: Final = ("stale", "removed", "flips", "flips_new_model", "same_cause")
+CHECKS: Final = ("stale", "removed", "flips", "flips_new_model", "same_cause", "corrections")
 """Names of the checks, in the order of `GuardLimits`."""
 
 LIMITS: Final = tuple(each.name for each in dataclasses.fields(GuardLimits))
@@ -71,7 +74,7 @@ class Outlook:
     """What a commit would change. Tracks that left the catalog earlier count only if they are back.
 
     Attributes:
-        labels: labels in the table before the run.
+        labels: labels in the table before the run. They are counted only if some would become stale or be removed.
         stale: labels of these that would become stale.
         removed: labels of these whose tracks left the catalog.
         relabeled: tracks labeled again by the same model and front end.
@@ -81,6 +84,9 @@ class Outlook:
         tried: tracks that the run tried.
         same_cause: tracks that failed with the most frequent cause.
         cause: that cause; "" where no track failed.
+        corrected: corrections in the table before the run, those of tracks that left the catalog included.
+        corrections: number of these that would be withdrawn.
+        given: corrections in the file that the run was given.
     """
 
     labels: int = 0
@@ -93,6 +99,9 @@ class Outlook:
     tried: int = 0
     same_cause: int = 0
     cause: str = ""
+    corrected: int = 0
+    corrections: int = 0
+    given: int = 0
 
     def seen(self, name: str) -> tuple[int, int]:
         """Return the tracks of a check, and the number of tracks that they are a share of."""
@@ -102,6 +111,7 @@ class Outlook:
             "flips": (self.flips, self.relabeled),
             "flips_new_model": (self.flips_new_model, self.relabeled_new_model),
             "same_cause": (self.same_cause, self.tried),
+            "corrections": (self.corrections, self.corrected),
         }[name]
 
 
@@ -139,6 +149,8 @@ def find_breaches(outlook: Outlook, limits: GuardLimits, accepted: Collection[st
         past = tracks >= limits.tracks and tracks > limit * of
         # A listing without a single known track is no catalog, however small the table is.
         past = past or (name == "removed" and 0 < tracks == of)
+        # A file that was cut off behind its header is one, too.
+        past = past or (name == "corrections" and tracks > 0 and not outlook.given)
         if past and name not in accepted:
             found.append(Breach(name, tracks, of, limit, _describe(name, tracks, of, limit, outlook)))
     return found
@@ -157,5 +169,8 @@ def _describe(name: str, tracks: int, of: int, limit: float, outlook: Outlook) -
             return f"{count} tracks would change their genre under the same model ({share})"
         case "flips_new_model":
             return f"{count} tracks would change their genre under the new model ({share})"
+        case "corrections":
+            what = "lacks them" if outlook.given else "is empty"
+            return f"{count} corrections would be withdrawn, because the given file {what} ({share})"
         case _:
             return f"{count} tracks failed with the same cause ({share}): {outlook.cause}"

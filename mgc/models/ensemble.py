@@ -83,9 +83,10 @@ class Ensemble(Classifier):
         Args:
             number: place of the member, counted from 0.
         """
-        weight_GD = self.head.weight.split(self._widths, dim=1)[number] * len(self._widths)
+        head = self.head
+        weight_GD = head.weight.split(self._widths, dim=1)[number] * len(self._widths)
         own = self.members[number].state_dict()
-        return {**own, "head.weight": weight_GD.detach(), "head.bias": self.head.bias.detach()}
+        return {**own, "head.weight": weight_GD.detach(), "head.bias": head.bias.detach()}
 
     def embed(self, features_BFT: torch.Tensor) -> torch.Tensor:
         """Return the concatenated embeddings of the members, (B, sum of their sizes)."""

@@ -95,9 +95,10 @@ class HouseCnn(Classifier):
 
         A head that keeps bins apart fits features with more bins too: it is loaded without the rows of the highest.
         """
-        rows = self.head.in_features // self._pooled
+        head = self.head
+        rows = head.in_features // self._pooled
         head_GD = weights.get("head.weight")
-        if head_GD is not None and head_GD.shape[1] > self.head.in_features and self._keeps_bins:
+        if head_GD is not None and head_GD.shape[1] > head.in_features and self._keeps_bins:
             head_GCR = head_GD.unflatten(1, (self._pooled, -1))
             weights = {**weights, "head.weight": head_GCR[:, :, :rows].flatten(1)}
         super().start_from(weights)

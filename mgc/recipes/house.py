@@ -8,6 +8,7 @@ from mgc.audio.excerpts import ListeningPlan
 from mgc.experiment import Experiment
 from mgc.features.mel import LogMelConfig
 from mgc.features.thumbnail import ThumbnailConfig
+from mgc.labeling.config import LabelingConfig
 from mgc.models.house import HouseCnnConfig
 from mgc.recipes.space import Alternatives, Choice, Integer, LogUniform, Space, Uniform
 from mgc.training.augment import AugmentConfig
@@ -15,6 +16,9 @@ from mgc.training.loop import TrainingConfig
 
 LISTENING = ListeningPlan(window_seconds=30.0, windows=3)
 """Three windows of 30 s spread over a track. A track that fits in one window is heard whole."""
+
+LABELING = LabelingConfig(min_seconds=3.0)
+"""A shorter recording has no genre: the networks are trained on clips of 3 s, and on pictures of 30 s."""
 
 
 def house() -> Experiment:
@@ -33,6 +37,7 @@ def house() -> Experiment:
             augment=AugmentConfig(roll_time=True, gain=0.1, mask_bins=0.1, mask_frames=0.1),
             precision="bf16",
         ),
+        labeling=LABELING,
     )
 
 
@@ -54,6 +59,7 @@ def house_thumbnail() -> Experiment:
             ),
             precision="bf16",
         ),
+        labeling=LABELING,
     )
 
 

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import tempfile
-from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.storage import files
-from cluster.storage.listing import AUDIO_EXTENSIONS
+from cluster.storage import files, s3
+from cluster.storage.listing.extensions import AUDIO_EXTENSIONS
+from cluster.storage.listing.facts import Survey
+from cluster.storage.selection import ALL, Selection
 from cluster.storage.uri import Uri
 from cluster.tables.catalog import total_bytes, write_catalog
 from cluster.tables.catalog_changes import Changes, earlier_listing
@@ -28,6 +30,7 @@ from mgc.units import format_bytes
 from pipelines.catalogs.metadata import Metadata, describe_join, join_metadata, read_request
 from pipelines.catalogs.requests import CatalogRequest
 from pipelines.catalogs.sources import refuse_empty, stream
+from pipelines.catalogs.surveys import count_survey, describe_survey
 from pipelines.command.job import Summary, describe, say
 
 
@@ -37,13 +40,17 @@ def index_source(request: CatalogRequest) -> Summary:
     metadata = read_request(request.metadata) if request.metadata is not None else None
     target = request.out if is_parquet(request.out) else request.out / "catalog.parquet"
     counts: dict[str, int] = {}
+    selection = request.selection
     notices = request.notices
     if metadata is not None:
         notices = (*notices, *(each for each in metadata.notices if each not in notices))
-    earlier = _open_earlier(target, source) if limit is None else None
+    if request.out.is_remote:
+        # Without credentials the message names what was asked for, not a file in it.
+        s3.client(request.out)
     with _parts_folder(request, target) as parts:
-        tables, ignored = stream(source, parts, limit)
-        tables = refuse_empty(tables, ignored, source)
+        tables, survey = stream(source, parts, limit, selection)
+        earlier = _open_earlier(target, source, survey) if limit is None else None
+        tables = refuse_empty(tables, survey, source)
         if metadata is not None:
             tables = join_metadata(tables, metadata, counts)
         tables = count_rows(tables, counts, earlier, target)
@@ -53,24 +60,24 @@ def index_source(request: CatalogRequest) -> Summary:
             for _ in tables:
                 pass
         else:
-            write_catalog(target, tables, notices, source if limit is None else None, roots=(source,))
+            write_catalog(target, tables, notices, source if limit is None else None, (source,), survey)
             _delete_parts(parts)
-    counts["ignored"] = sum(ignored.values())
     if metadata is not None and metadata.tracks is not None and limit is None:
         counts["missing"] = metadata.tracks - counts["known"]
-    _print_counts(counts, metadata, ignored)
+    _print_counts(counts, metadata, survey)
+    seen = count_survey(survey)
     if request.dry_run:
-        describe({**counts, "would write": str(target)})
-        return Summary("dry_run", {**counts})
+        describe({**counts, **seen, "would write": str(target)})
+        return Summary("dry_run", {**counts, **seen})
     say(f"{counts['tracks']} tracks, {format_bytes(counts['bytes'])} -> {target}")
-    return Summary("done", {**counts}, {"catalog": str(target)})
+    return Summary("done", {**counts, **seen}, {"catalog": str(target)})
 
 
-def _print_counts(counts: dict[str, int], metadata: Metadata | None, ignored: Counter[str]) -> None:
+def _print_counts(counts: dict[str, int], metadata: Metadata | None, survey: Survey) -> None:
     for line in describe_join(metadata, counts) if metadata is not None else ():
         say(line)
-    if ignored:
-        say("ignored: " + ", ".join(f"{count} {name}" for name, count in ignored.most_common(8)))
+    for line in describe_survey(survey):
+        say(line)
     if "same" in counts:
         say("since the last listing: {new} new, {changed} changed, {gone} gone, {same} the same".format(**counts))
 
@@ -127,9 +134,9 @@ def _compare(changes: Changes | None, table: pa.Table | None, target: Uri) -> Ch
     return changes
 
 
-def _open_earlier(target: Uri, source: Uri) -> Changes | None:
+def _open_earlier(target: Uri, source: Uri, survey: Survey) -> Changes | None:
     try:
-        return earlier_listing(target, source)
+        return earlier_listing(target, source, survey)
     except CatalogError as error:
         say(f"not compared with the earlier catalog: {error}")
         return None
@@ -139,21 +146,22 @@ def _open_earlier(target: Uri, source: Uri) -> Changes | None:
 def _parts_folder(request: CatalogRequest, target: Uri) -> Iterator[Uri]:
     """Yield the folder for the parts of a listing. A dry run writes nothing next to the catalog."""
     if not request.dry_run:
-        yield parts_folder(target, request.source)
+        yield parts_folder(target, request.source, request.selection)
         return
     with tempfile.TemporaryDirectory(prefix="mgc-listing-") as folder:
         yield Uri.parse(folder)
 
 
-def parts_folder(target: Uri, source: Uri) -> Uri:
+def parts_folder(target: Uri, source: Uri, selection: Selection = ALL) -> Uri:
     """Return the folder that keeps the parts of a listing until the catalog is complete.
 
-    The folder is next to the catalog. Its name depends on the catalog, the source and the store, so that no two
-    listings share one.
+    The folder is next to the catalog. Its name depends on the catalog, the source, the store and what is listed, so
+    that no two listings share one.
     """
     store = [os.environ.get(name, "") for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")]
     facts = [source.text, target.text, *store, *sorted(AUDIO_EXTENSIONS)]
-    key = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
+    patterns = [json.dumps([selection.include, selection.exclude])] if selection else []
+    key = hashlib.sha256("\n".join([*facts, *patterns]).encode()).hexdigest()[:16]
     return target.parent / "_listing" / key
 
 

@@ -73,11 +73,18 @@ def read_metadata(uri: Uri, renamed: Mapping[str, str]) -> pa.Table:
     else:
         data = pa.BufferReader(pa.py_buffer(files.read_bytes(uri)))
         try:
-            table = pa.csv.read_csv(data)
+            table = pa.csv.read_csv(data, convert_options=_texts(renamed))
         except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
             raise CatalogError(f"{where}: cannot be read as CSV: {error}") from None
     columns = _columns_of(table.column_names, renamed, where)
     return metadata_table({wanted: table[name] for wanted, name in columns.items()}, where, [*columns][1:])
+
+
+def _texts(renamed: Mapping[str, str]) -> pa.csv.ConvertOptions:
+    """Return options with which texts stay as they are written: 007 and 1e5 are no numbers, NA is a word."""
+    names = [field.name for field in schema.CATALOG if field.type == pa.string()]
+    columns = {*names, *(renamed[name] for name in names if name in renamed)}
+    return pa.csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False)
 
 
 def _columns_of(names: Sequence[str], renamed: Mapping[str, str], where: str) -> dict[str, str]:
@@ -233,7 +240,7 @@ def _inside(table: pa.Table, subsets: tuple[str, ...]) -> pa.ChunkedArray:
 def _fma(uri: Uri, genres_uri: Uri | None, subset: Subset | None) -> Metadata:
     tracks_uri = uri if uri.name.lower().endswith(".csv") else uri / "tracks.csv"
     beside = tracks_uri.parent / "genres.csv"
-    if genres_uri is None and not files.exists(beside):
+    if genres_uri is None and not files.exists(beside, asked=uri):
         raise CatalogError(
             f"{beside}: this file is missing. It names FMA's genres and comes with tracks.csv in fma_metadata.zip. Put "
             "it there, or give `--genres`."

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from cluster.storage.selection import ALL, Selection
 from mgc.datasets.fma_subsets import Subset
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class CatalogRequest:
         notices: notices to show with every figure made from the catalog.
         limit: number of files to take from the beginning; None for all.
         dry_run: whether only to print what would be done.
+        selection: which of the files are wanted.
     """
 
     source: Uri
@@ -60,3 +62,4 @@ class CatalogRequest:
     notices: tuple[str, ...] = ()
     limit: int | None = None
     dry_run: bool = False
+    selection: Selection = ALL

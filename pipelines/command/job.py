@@ -27,6 +27,7 @@ from cluster.storage.redaction import redact
 from cluster.storage.uri import Uri
 from mgc.errors import cause
 from mgc.shipped_bundle import ShippedBundle
+from mgc.units import MAX_FILE_GIB
 from pipelines.command.parent import work_apart
 from pipelines.command.signals import Interrupts
 
@@ -123,6 +124,14 @@ PROFILE: Final = click.option(
     "--profile",
     type=click.Choice(list(PROFILES)),
     help="How to share out the machine or cluster; `mgc doctor` says which fit. The default takes what there is.",
+)
+
+MAX_FILE: Final = click.option(
+    "--max-file-gib",
+    type=click.IntRange(1),
+    default=MAX_FILE_GIB,
+    show_default=True,
+    help="Size of the largest file to hear, in GiB. A larger one is quarantined as too_large.",
 )
 
 ALLOW_ROOTS: Final = click.option(

@@ -94,6 +94,7 @@ def _facts(bundle: Bundle) -> dict[str, object]:
     return {
         "the front ends": bundle.features_id,
         "the listening plans": experiment.listening,
+        "the labeling configurations": experiment.labeling,
         "the protocols": experiment.protocol,
         "the genres": bundle.taxonomy,
         "the normalizations": to_json(bundle.normalization.to_json()),

@@ -16,7 +16,7 @@ from cluster.labels.table import LabelsTable
 from mgc.bundle import Bundle
 from mgc.errors import ConfigError
 from mgc.labeling.throughput import Throughput
-from pipelines.command.console import open_console
+from pipelines.command.console import show
 from pipelines.command.job import Summary
 from pipelines.nights.plan import describe_night, open_night
 from pipelines.nights.requests import LARGE_CATALOGS, NightRequest, PlanRequest
@@ -41,12 +41,12 @@ def plan(request: PlanRequest) -> Summary:
 
 def _plan_night(asked: NightRequest, request: PlanRequest) -> Summary:
     night = open_night(asked)
-    counts = describe_night(night)
+    counts, size_bytes = describe_night(night)
     if request.simulate is None:
         return Summary("dry_run", {**counts})
     past = past_runs(night.table, night.bundle.features_id, night.bundle.id)
     known = night.table.dataset().count_rows() if night.table.exists else 0
-    workload = workload_of(night.plan.todo.num_rows, int(counts["size_bytes"]), past, known)
+    workload = workload_of(night.plan.todo.num_rows, size_bytes, past, known)
     click.echo()
     return Summary("dry_run", {**counts, **_forecast(workload, request, night.bundle, past)})
 
@@ -58,7 +58,7 @@ def _forecast(
     machine = Machine(cores=request.cores, gpus=request.gpus, price_per_hour=request.price_per_hour)
     rates = Rates().calibrated(past)
     forecasts = simulate(workload.heard_by(bundle.experiment.listening), rates, machine, request.nodes)
-    open_console().print(_table(workload, forecasts, machine, past))
+    show(_table(workload, forecasts, machine, past))
     return {
         "forecasts": [
             {"nodes": each.nodes, "hours": round(each.hours, 4), "cost": round(each.cost, 2), "limit": each.limit}

@@ -32,9 +32,9 @@ class Guard:
     limits: GuardLimits
     accepted: tuple[str, ...]
 
-    def foresee_removals(self, night: Night) -> list[Breach]:
-        """Return why the run stops before it hears anything: too many tracks have left the catalog."""
-        if not night.plan.removed.num_rows:
+    def foresee_plan(self, night: Night) -> list[Breach]:
+        """Return why the run stops before it hears anything: too many tracks have left the catalog, or corrections."""
+        if not night.plan.removed.num_rows and not night.plan.recorrected.num_rows:
             return []
         return self.foresee_commit(night, night.plan)
 
@@ -49,7 +49,7 @@ class Guard:
             return []
         say(f"hearing {len(known)} canaries first")
         # The rows come from memory, so the request names no plan.
-        request = ListenRequest(None, tracks.num_rows, PLAN, bundle.experiment.hearing)
+        request = ListenRequest(None, tracks.num_rows, PLAN, bundle.hearing)
         try:
             answers = hear_canaries(request, tracks, bundle, Lineage(*ids, CANARY), profile)
             reason = refuse_canaries(known, answers)

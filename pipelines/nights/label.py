@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
 import click
 from ray.exceptions import RayError
 
+from cluster.labels.beside.run_folder import DamagedRowsError, RunFolder
 from cluster.labels.counts import CommittedRun
 from cluster.labels.plan import PLAN, Plan
-from cluster.labels.run_folder import DamagedRowsError, RunFolder
 from cluster.labels.table import LabelsTable
 from cluster.session.connect import connect
 from cluster.session.counts import ProgressHandle
@@ -19,7 +20,6 @@ from cluster.session.profiles import Profile
 from cluster.session.progress import watch_progress
 from cluster.storage import files
 from cluster.storage.conditional_put import require_conditional_put
-from cluster.storage.uri import Uri
 from cluster.streams.listening import ListenRequest
 from cluster.streams.predicting import stage_labels
 from mgc.errors import LabelsError, MgcError
@@ -27,6 +27,7 @@ from mgc.evaluation.alarms import Thresholds, thresholds
 from mgc.labeling.guard import Breach, guard_limits
 from mgc.labeling.rows import Lineage
 from mgc.labeling.throughput import Throughput
+from mgc.units import GIB
 from pipelines.command.job import Summary, describe, say
 from pipelines.nights.guard import Guard, describe_refusal
 from pipelines.nights.plan import Night, describe_night, open_night
@@ -48,7 +49,7 @@ def label(request: LabelRequest) -> Summary:
         night = open_night(request.night)
         describe(night.bundle.experiment.dotted())
         click.echo()
-        return Summary("dry_run", {**describe_night(night)})
+        return Summary("dry_run", describe_night(night)[0])
     return _label(request, limits, guard)
 
 
@@ -59,7 +60,7 @@ def _label(request: LabelRequest, limits: Thresholds, guard: Guard) -> Summary:
     if plan.empty:
         if request.night.resume:
             night.table.forget_holds()
-        return _up_to_date(plan, labels, {"labels": str(labels)})
+        return _up_to_date(night)
     require_conditional_put(labels)
     say(_describe_plan(plan))
     for left in reversed(range(_MOST_PASSES)):
@@ -82,7 +83,7 @@ def _stage_and_commit(
     """
     plan, labels = night.plan, night.table.uri
     outputs, measured = {"labels": str(labels)}, Throughput()
-    breaches = guard.foresee_removals(night)
+    breaches = guard.foresee_plan(night)
     run = night.table.run(plan)
     again = run.refused and not guard.accepted
     # A run that was stopped before its commit has all its rows. Then nothing is heard, and Ray is not needed.
@@ -93,11 +94,11 @@ def _stage_and_commit(
                 if again:
                     say("the guard stopped this run before; its tracks are heard again")
                     run.begin_again()
-                plan, measured = _stage_all(night, run, profile, request.until)
-    facts = RunFacts(plan, request.night.source, started, measured, limits)
+                plan, measured = _stage_all(night, run, profile, request)
+    facts = RunFacts(plan, request.night.source, started, measured, limits, night.survey)
     if plan.empty:
         say(f"{labels}: the time was up before the first track; nothing was committed.")
-        return Summary("partial", {**plan.counts.to_json()}, outputs)
+        return Summary("partial", {**plan.counts.to_json(), **night.counts}, outputs)
     if not breaches:
         breaches = guard.foresee_commit(night, plan)
         if breaches:
@@ -116,7 +117,8 @@ def _stage_and_commit(
     alarms = _report(night, committed, facts, outputs)
     for alarm in alarms:
         say(f"alarm: {alarm}")
-    return Summary(status, {**counts.to_json(), "table_version": committed.version}, outputs, alarms)
+    facts_of_run = {**counts.to_json(), **night.counts, "table_version": committed.version}
+    return Summary(status, facts_of_run, outputs, alarms)
 
 
 def _refuse(night: Night, facts: RunFacts, breaches: Sequence[Breach], outputs: dict[str, str]) -> Summary:
@@ -131,17 +133,18 @@ def _refuse(night: Night, facts: RunFacts, breaches: Sequence[Breach], outputs: 
         say(f"the report of the refused run could not be written: {error}")
     seen = {f"refused_{breach.name}": breach.tracks for breach in breaches}
     line = describe_refusal(breaches, labels, report)
-    return Summary("refused", {**counts.to_json(), **seen}, outputs, refused=[line])
+    return Summary("refused", {**counts.to_json(), **night.counts, **seen}, outputs, refused=[line])
 
 
-def _up_to_date(plan: Plan, labels: Uri, outputs: dict[str, str]) -> Summary:
-    counts = plan.counts
+def _up_to_date(night: Night) -> Summary:
+    counts, labels = night.plan.counts, night.table.uri
+    outputs = {"labels": str(labels)}
     later = f"; {counts.waiting} wait to be tried again" if counts.waiting else ""
     say(f"{labels}: {counts.up_to_date} tracks are up to date{later}; nothing to label.")
     report = report_uri(labels, "latest", "html")
     if files.exists(report):
         outputs["report"] = str(report)
-    return Summary("partial" if counts.pending else "up_to_date", {**counts.to_json()}, outputs)
+    return Summary("partial" if counts.pending else "up_to_date", {**counts.to_json(), **night.counts}, outputs)
 
 
 def _report(night: Night, committed: CommittedRun, facts: RunFacts, outputs: dict[str, str]) -> list[str]:
@@ -170,7 +173,7 @@ def _describe_plan(plan: Plan) -> str:
     )
 
 
-def _stage_all(night: Night, run: RunFolder, profile: Profile, until: datetime | None) -> tuple[Plan, Throughput]:
+def _stage_all(night: Night, run: RunFolder, profile: Profile, asked: LabelRequest) -> tuple[Plan, Throughput]:
     """Stage a row for every planned track. Keeps rows that an earlier, killed run staged.
 
     Returns:
@@ -186,14 +189,15 @@ def _stage_all(night: Night, run: RunFolder, profile: Profile, until: datetime |
     missing = run.missing()
     if 0 < missing.num_rows < total:
         say(f"an earlier run of this plan finished {total - missing.num_rows} of {total} tracks; going on from there")
-    measured = Throughput()
+    measured, until = Throughput(), asked.until
+    hearing = replace(bundle.hearing, max_file_bytes=asked.max_file_gib * GIB)
     for _ in range(_MOST_PASSES):
         if not missing.num_rows or _is_over(until):
             break
         uri = run.portion(missing)
         began = datetime.now(UTC)
         with watch_progress("labeling", "tracks", missing.num_rows) as progress:
-            request = ListenRequest(uri, missing.num_rows, PLAN, bundle.experiment.hearing, until=until)
+            request = ListenRequest(uri, missing.num_rows, PLAN, hearing, until=until)
             try:
                 stage_labels(request, bundle, lineage, run.staged_uri, profile, progress)
             except (RayError, MgcError):

@@ -9,6 +9,7 @@ from typing import Final
 import click
 import pyarrow as pa
 import pyarrow.dataset as pads
+from pydantic import JsonValue
 
 from cluster.bundles import open_bundle
 from cluster.labels import plan
@@ -18,10 +19,12 @@ from cluster.labels.rates import Estimate, estimate, past_runs
 from cluster.labels.table import LabelsTable
 from cluster.session.connect import connect
 from cluster.session.profiles import Profile, laptop
+from cluster.storage.listing.facts import Survey
 from cluster.tables.catalog import total_bytes
 from mgc.bundle import Bundle
 from mgc.units import format_bytes, format_duration
 from pipelines.catalogs.sources import open_catalog
+from pipelines.catalogs.surveys import count_survey
 from pipelines.command.job import describe, say
 from pipelines.nights.requests import NightRequest
 
@@ -36,6 +39,7 @@ COUNT_LABELS: Final = {
     "pending": "left for later (--limit)",
     "removed": "gone from the catalog",
     "corrected": "corrected by a curator",
+    "unseen": "in folders that could not be read",
 }
 """Readable names of the counts of a plan."""
 
@@ -50,6 +54,7 @@ class Night:
         plan: the plan.
         notices: the catalog's notices.
         tracks: the catalog's rows.
+        survey: what the catalog's listing saw besides the tracks; None if the catalog does not say.
     """
 
     bundle: Bundle
@@ -57,6 +62,12 @@ class Night:
     plan: plan.Plan
     notices: tuple[str, ...]
     tracks: pads.Dataset | pa.Table
+    survey: Survey | None = None
+
+    @property
+    def counts(self) -> dict[str, JsonValue]:
+        """What the catalog's listing saw besides the tracks, for a summary."""
+        return {} if self.survey is None else count_survey(self.survey)
 
 
 def open_night(request: NightRequest) -> Night:
@@ -67,7 +78,7 @@ def open_night(request: NightRequest) -> Night:
         corrections = read_overrides(request.overrides, bundle.taxonomy.names)
     table = LabelsTable(request.labels)
     # An empty listing of a known catalog is for the guard: it would remove every track.
-    catalog = open_catalog(request.source, request.allow_roots, may_be_empty=table.exists)
+    catalog = open_catalog(request.source, request.allow_roots, may_be_empty=table.exists, selection=request.selection)
     planned = table.plan(
         catalog.tracks,
         plan.PlanRequest(
@@ -77,6 +88,7 @@ def open_night(request: NightRequest) -> Night:
             options={"limit": request.limit},
             policy=Policy(request.gone, request.retry_all, corrections, request.resume),
             genres=bundle.taxonomy.names,
+            unreadable=tuple(catalog.survey.unreadable) if catalog.survey is not None else (),
         ),
     )
     if planned.counts.held:
@@ -84,23 +96,29 @@ def open_night(request: NightRequest) -> Night:
             f"{planned.counts.held} tracks are held back, because a rollback undid their change; --resume lets them "
             "in again."
         )
+    if planned.counts.unseen:
+        say(f"{planned.counts.unseen} known tracks lie in folders that could not be read; their rows stay as they are.")
     unknown = planned.counts.unknown_overrides
     if unknown:
         say(
             f"{request.overrides}: {unknown} corrections name tracks that neither the catalog nor the table has; "
             "give the file again once those tracks are there."
         )
-    return Night(bundle, table, planned, catalog.notices, catalog.tracks)
+    return Night(bundle, table, planned, catalog.notices, catalog.tracks, catalog.survey)
 
 
-def describe_night(night: Night) -> dict[str, int | float]:
-    """Print what a night would do, and what it would take on the available machines. Returns the same as counts."""
+def describe_night(night: Night) -> tuple[dict[str, JsonValue], int]:
+    """Print what a night would do, and what it would take on the available machines.
+
+    Returns:
+        The same as counts, and the size of the files to label in bytes.
+    """
     todo = night.plan.todo
     size = total_bytes(todo)
     past = past_runs(night.table, night.bundle.features_id, night.bundle.id)
     profile = _find_profile() if past and todo.num_rows else laptop()
     found = estimate(todo.num_rows, size, past, profile)
-    counts: dict[str, int | float] = {**night.plan.counts.to_json()}
+    counts: dict[str, JsonValue] = {**night.plan.counts.to_json(), **night.counts}
     describe({text: f"{counts[name]:,}" for name, text in COUNT_LABELS.items()})
     click.echo()
     describe(
@@ -116,7 +134,7 @@ def describe_night(night: Night) -> dict[str, int | float]:
     if found is not None:
         counts |= {"bytes_to_read": found.bytes_read, "cpu_hours": round(found.cpu_hours, 4)}
         counts |= {"gpu_hours": round(found.gpu_hours, 4), "estimated_seconds": round(found.seconds, 1)}
-    return counts
+    return counts, size
 
 
 def _find_profile() -> Profile:

@@ -23,6 +23,7 @@ from cluster.labels.outlook import present_foreseen
 from cluster.labels.plan import Plan
 from cluster.labels.table import LabelsTable
 from cluster.storage import files
+from cluster.storage.listing.facts import Survey
 from cluster.storage.uri import Uri
 from cluster.tables.duckdb import AS_WRITTEN, bounded_duckdb
 from cluster.tables.parquet import reading
@@ -58,6 +59,7 @@ class RunFacts:
         started: start time of the job, aware.
         measured: measurements of the run; None if nothing went through the stages.
         limits: thresholds of the alarms.
+        survey: what the catalog's listing saw besides the tracks; None where it is unknown.
     """
 
     plan: Plan
@@ -65,6 +67,7 @@ class RunFacts:
     started: datetime
     measured: Throughput | None = None
     limits: Thresholds = field(default_factory=Thresholds)
+    survey: Survey | None = None
 
 
 def summarize_run(table: LabelsTable, bundle: Bundle, facts: RunFacts) -> LabelsRun:
@@ -162,6 +165,8 @@ def _summarize(connection: duckdb.DuckDBPyConnection, tables: _Tables, bundle: B
         flips=flips,
         overrides=overrides,
         limits=facts.limits,
+        passed_over=None if facts.survey is None else ranked(facts.survey.passed_over),
+        unreadable=() if facts.survey is None else facts.survey.unreadable,
     )
 
 
@@ -232,4 +237,5 @@ def _track_counts(plan: Plan, now: Counted) -> TrackCounts:
         held=counts.held,
         kept=counts.to_label - now.run_genres.total() - now.run_quarantined.total(),
         unknown_overrides=counts.unknown_overrides,
+        unseen=counts.unseen,
     )

@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import click
 
 from cluster.labels.policy import GONE, Gone
+from cluster.storage.selection import ALL, Selection
 from mgc.shipped_bundle import ShippedBundle
+from mgc.units import MAX_FILE_GIB
 from pipelines.command.job import ALLOW_ROOTS, BUNDLE, URI, Summary
+from pipelines.command.selecting import choosing_files
 
 if TYPE_CHECKING:
     from cluster.session.profiles import Profile
@@ -43,6 +46,7 @@ class NightRequest:
         overrides: file of a curator's corrections; None keeps those of the table.
         allow_roots: places below which the tracks of a catalog may lie; without any, those of its own SOURCE.
         resume: whether to enter again what rollbacks undid.
+        selection: which files of a source are wanted.
     """
 
     source: Uri
@@ -54,6 +58,7 @@ class NightRequest:
     overrides: Uri | None = None
     allow_roots: tuple[Uri, ...] = ()
     resume: bool = False
+    selection: Selection = ALL
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,7 @@ class LabelRequest:
         guard: limits of the guard by name, as text; others keep their defaults.
         accept: names of the guard's checks that a person has accepted.
         dry_run: whether only to print the plan.
+        max_file_gib: size of the largest file to hear.
     """
 
     night: NightRequest
@@ -77,6 +83,7 @@ class LabelRequest:
     guard: Mapping[str, str] = field(default_factory=dict)
     accept: tuple[str, ...] = ()
     dry_run: bool = False
+    max_file_gib: int = MAX_FILE_GIB
 
 
 @dataclass(frozen=True)
@@ -264,11 +271,14 @@ def _with_options(command: Callable[..., Summary], needed: bool) -> Callable[...
         overrides: Uri | None,
         allow_roots: tuple[Uri, ...],
         resume: bool,
+        selection: Selection,
         **others: Any,
     ) -> Summary:
         night = None
         if source is not None and labels is not None:
-            night = NightRequest(source, labels, bundle, limit, gone, retry_all, overrides, allow_roots, resume)
+            night = NightRequest(
+                source, labels, bundle, limit, gone, retry_all, overrides, allow_roots, resume, selection
+            )
         if needed:
             return command(night=night, **others)
         return command(night=night, labels=labels, bundle=bundle, **others)
@@ -304,6 +314,7 @@ def _with_options(command: Callable[..., Summary], needed: bool) -> Callable[...
                 help="CSV or Parquet file of corrections (track_id, genre, by, reason). They win over the model and "
                 "replace the corrections in the table; without this option those stay.",
             ),
+            choosing_files,
             ALLOW_ROOTS,
         )
     ):

@@ -8,7 +8,8 @@ from rich.table import Table
 from cluster.labels.table import LabelsTable
 from cluster.storage.uri import Uri
 from cluster.tables.duckdb import open_duckdb
-from pipelines.command.console import open_console, plain
+from pipelines.command.console import plain
+from pipelines.command.console import show as print_tables
 from pipelines.command.job import Summary, describe
 from pipelines.nights.requests import ShowRequest
 
@@ -27,14 +28,13 @@ def show(request: ShowRequest) -> Summary:
     if request.dry_run:
         describe({"would show": str(labels), **counts})
         return Summary("dry_run", {**counts})
-    console = open_console()
-    console.print(_genres(connection, present, labels, table.version))
+    print_tables(_genres(connection, present, labels, table.version))
     if request.rows:
-        console.print(_rows(connection, present, request.limit, request.genre))
+        print_tables(_rows(connection, present, request.limit, request.genre))
     if counts["stale"]:
-        console.print(_stale(connection, present, request.limit, counts["stale"]))
+        print_tables(_stale(connection, present, request.limit, counts["stale"]))
     if counts["quarantined"]:
-        console.print(_quarantine(connection, present, request.limit, counts["quarantined"]))
+        print_tables(_quarantine(connection, present, request.limit, counts["quarantined"]))
     return Summary("done", {**counts}, {"labels": str(labels)})
 
 

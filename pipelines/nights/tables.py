@@ -159,6 +159,7 @@ def _facts(newest: TrackRow) -> list[tuple[str, str]]:
         ("content tag", row["content_tag"]),
         ("seconds", _number(row["duration_seconds"], 1)),
         ("seconds heard", _number(row["seconds_listened"], 1)),
+        ("bandwidth", "" if row["bandwidth_hz"] is None else f"{row['bandwidth_hz']:,.0f} Hz"),
         ("decoder", row["decoder"]),
         ("model", row["model_id"]),
         ("features", row["features_id"]),

@@ -13,7 +13,7 @@ from cluster.labels.table import LabelsTable
 from cluster.labels.vacuum import vacuum
 from cluster.storage.uri import Uri
 from mgc.units import format_bytes
-from pipelines.command.console import open_console
+from pipelines.command.console import show
 from pipelines.command.job import Summary, say
 from pipelines.nights.requests import DiffRequest, ExportRequest, RollbackRequest, VacuumRequest
 from pipelines.nights.tables import corrections_table, difference_tables, history_table, track_tables
@@ -22,7 +22,7 @@ from pipelines.nights.tables import corrections_table, difference_tables, histor
 def show_history(labels: Uri, limit: int) -> Summary:
     """Print the newest commits of a table."""
     log = commits(LabelsTable(labels))
-    open_console().print(history_table(log, labels, limit))
+    show(history_table(log, labels, limit))
     counts = dict(collections.Counter(f"{commit.what}s".replace(" ", "_") for commit in log if commit.changes_rows))
     return Summary("done", {"version": log[0].version, "entries": len(log), **counts}, _outputs(labels))
 
@@ -36,7 +36,7 @@ def show_differences(request: DiffRequest) -> Summary:
     log = commits(LabelsTable(labels))
     before, after = (find_version(text, log, labels) for text in (request.before, request.after))
     found = diff(labels, before, after, request.limit, out)
-    open_console().print(difference_tables(found, (before, after), labels, request.limit))
+    show(difference_tables(found, (before, after), labels, request.limit))
     outputs = _outputs(labels)
     if out is not None:
         outputs["differences"] = str(out.uri)
@@ -52,7 +52,7 @@ def roll_back(request: RollbackRequest) -> Summary:
     if request.dry_run:
         rollback(labels, target, log, dry_run=True)
         found = diff(labels, newest, target, request.limit)
-        open_console().print(difference_tables(found, (newest, target), labels, request.limit))
+        show(difference_tables(found, (newest, target), labels, request.limit))
         return Summary("dry_run", {"from": newest, "to": target, **found.counts}, _outputs(labels))
     made = rollback(labels, target, log)
     say(f"{labels} equals version {target} again (as version {made}); the next label run starts from there.")
@@ -91,7 +91,7 @@ def show_track(labels: Uri, track: str, limit: int) -> Summary:
     """Print the row of a track, and what earlier versions say about it."""
     table = LabelsTable(labels)
     rows = track_rows(labels, track, commits(table), limit)
-    open_console().print(track_tables(track, rows, labels))
+    show(track_tables(track, rows, labels))
     return Summary("done", {"version": table.version, "changes": len(rows)}, _outputs(labels))
 
 
@@ -100,7 +100,7 @@ def show_corrections(labels: Uri, limit: int | None) -> Summary:
     table = LabelsTable(labels)
     rows = find_corrections(table)
     total = len(rows)
-    open_console().print(corrections_table(rows[:limit], total, labels))
+    show(corrections_table(rows[:limit], total, labels))
     gone = sum(row["removed_at"] is not None for row in rows)
     return Summary("done", {"version": table.version, "corrections": total, "gone": gone}, _outputs(labels))
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 import pyarrow as pa
+from pydantic import JsonValue
 
 from cluster.session.connect import connect
 from cluster.session.profiles import Profile
@@ -19,7 +21,9 @@ from cluster.tables.parquet import open_parquet
 from mgc import schema
 from mgc.errors import FeaturesError
 from mgc.features.front_end import describe_features, features_id
+from mgc.units import GIB
 from pipelines.catalogs.sources import open_tracks
+from pipelines.catalogs.surveys import count_survey
 from pipelines.command.job import Summary, describe, say
 from pipelines.training.requests import PrepareRequest
 
@@ -49,7 +53,8 @@ def prepare_features(request: PrepareRequest) -> Summary:
         FeaturesError: `out` holds features from another front end, or tracks gave neither features nor rejects.
     """
     experiment, out = request.experiment, request.out
-    tracks, catalog = open_tracks(request.catalog, request.allow_roots)
+    tracks, catalog = open_tracks(request.catalog, request.allow_roots, request.selection)
+    seen = {} if catalog.survey is None else count_survey(catalog.survey)
     tracks = tracks if request.limit is None else tracks.slice(0, request.limit)
     if not request.dry_run:
         for line in set_aside_damaged(out):
@@ -57,7 +62,7 @@ def prepare_features(request: PrepareRequest) -> Summary:
     front_end_id = features_id(experiment.front_end)
     missing = find_missing(tracks, out, front_end_id)
     total = missing.num_rows
-    counts = {"tracks": tracks.num_rows, "up_to_date": tracks.num_rows - total}
+    counts: dict[str, JsonValue] = {**seen, "tracks": tracks.num_rows, "up_to_date": tracks.num_rows - total}
     outputs = {"features": str(out)}
     if request.dry_run:
         size = total_bytes(missing)
@@ -67,12 +72,17 @@ def prepare_features(request: PrepareRequest) -> Summary:
         say(f"all {tracks.num_rows} tracks are already prepared: {out}")
         return Summary("up_to_date", counts, outputs)
     writer = FeaturesWriter(out, describe_features(experiment.front_end), catalog.notices)
+    before = _count_rejects(out)
     with connect(profile=request.profile) as profile:
         _write_missing(request, tracks, missing, writer, profile)
     rejects = _count_rejects(out)
     counts |= {"prepared": total, "rejected": rejects}
     say(f"{total} tracks prepared, {rejects} of all rejected -> {out}")
-    return Summary("done", counts, outputs)
+    alarms = []
+    if rejects - before >= total:
+        alarms.append(f"None of the {total} tracks gave features; the reasons are in {out / 'rejects'}.")
+        say(alarms[0])
+    return Summary("done", counts, outputs, alarms)
 
 
 def _write_missing(
@@ -96,7 +106,8 @@ def _write_missing(
         files.write_table(plan, missing)
         rows = missing.num_rows
         with watch_progress("preparing", "tracks", rows) as progress:
-            listen = ListenRequest(plan, rows, schema.CATALOG, request.experiment.hearing)
+            hearing = replace(request.experiment.hearing, max_file_bytes=request.max_file_gib * GIB)
+            listen = ListenRequest(plan, rows, schema.CATALOG, hearing)
             write_features(listen, writer, profile, progress)
         missing = find_missing(tracks, out, front_end_id)
         if not missing.num_rows:

@@ -7,12 +7,14 @@ import re
 
 from pydantic import JsonValue
 from rich import box
-from rich.console import Console, JustifyMethod
+from rich.console import JustifyMethod
 from rich.table import Table
+from rich.text import Text
 
 from mgc.configuration import to_json
 from mgc.recipes.catalogue import RECIPES, Recipe
 from mgc.recipes.scores import RecipeScore, recipe_scores
+from pipelines.command.console import show
 from pipelines.command.job import Summary
 
 _COLUMNS = {"recipe": 16, "input": 15, "parameters": 10, "reported": 10, "ours": 16}
@@ -27,7 +29,7 @@ def list_recipes(limit: int | None, as_json: bool) -> Summary:
     if as_json:
         summary.answer = [recipe_facts(recipe, scores.get(recipe.name)) for recipe in listed]
         return summary
-    console, notes = Console(), list[str]()
+    notes: list[str] = []
     for paper, recipes in itertools.groupby(listed, key=lambda recipe: recipe.paper):
         table = Table(box=box.SIMPLE, title=paper or "The house", title_justify="left", pad_edge=False)
         for name, width in _COLUMNS.items():
@@ -35,9 +37,9 @@ def list_recipes(limit: int | None, as_json: bool) -> Summary:
             table.add_column(name, min_width=width, no_wrap=True, justify=justify)
         for recipe in recipes:
             table.add_row(*_row(recipe, scores.get(recipe.name), notes))
-        console.print(table)
+        show(table)
     for number, note in enumerate(notes, 1):
-        console.print(f"({number}) {note}", markup=False, highlight=False)
+        show(Text(f"({number}) {note}"))
     return summary
 
 

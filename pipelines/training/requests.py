@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from cluster.storage.selection import ALL, Selection
+from mgc.units import MAX_FILE_GIB
+
 if TYPE_CHECKING:
     from cluster.session.profiles import Profile
     from cluster.storage.uri import Uri
@@ -27,6 +30,8 @@ class PrepareRequest:
         limit: number of tracks to take, the first ones; None for all.
         dry_run: whether only to print what would be done.
         allow_roots: places below which the tracks of a catalog may lie; without any, those of its own SOURCE.
+        selection: which files of a source are wanted.
+        max_file_gib: size of the largest file to hear.
     """
 
     catalog: Uri
@@ -36,6 +41,8 @@ class PrepareRequest:
     limit: int | None = None
     dry_run: bool = False
     allow_roots: tuple[Uri, ...] = ()
+    selection: Selection = ALL
+    max_file_gib: int = MAX_FILE_GIB
 
 
 @dataclass(frozen=True)

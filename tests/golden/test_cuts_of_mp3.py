@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mgc.audio.cuts import Cuts, cut, cut_by_count
+from mgc.audio.cuts import Cuts, cut
 from mgc.audio.decode import decode
 from mgc.audio.excerpts import ListeningPlan
 from mgc.audio.mpeg import frames
@@ -115,7 +115,7 @@ def with_vbri(data: bytes) -> bytes:
 def made(kind: Kind) -> tuple[Cuts, NDArray[np.float32]]:
     """Cuts, and all samples of the file."""
     source = Remembering(Held(encoded(kind)))
-    cuts = cut(source, probe(source).audio, SIX)
+    cuts = cut(source, probe(source).audio, SIX.excerpts)
     assert cuts is not None
     (window,) = decode(encoded(kind), WHOLE).windows
     assert window.duration_seconds == pytest.approx(kind.seconds, abs=0.2)
@@ -182,7 +182,7 @@ def test_only_what_is_needed_is_read() -> None:
 def test_the_first_and_the_last_seconds(table: str) -> None:
     kind = Kind(44100, 2, 128_000, table)
     source = Remembering(Held(encoded(kind)))
-    cuts = cut(source, probe(source).audio, ListeningPlan(window_seconds=2.0, windows=3, where="first"))
+    cuts = cut(source, probe(source).audio, ListeningPlan(window_seconds=2.0, windows=3, where="first").excerpts)
     assert cuts is not None
     whole_T = decode(encoded(kind), WHOLE).windows[0].samples
     for index, window in enumerate(decode(cuts, SIX).windows):
@@ -203,17 +203,20 @@ def test_a_short_file_or_one_of_which_most_is_heard_is_read_whole() -> None:
 
 def test_a_variable_rate_without_a_table_is_counted_in_memory() -> None:
     data = encoded(Kind(44100, 2, 0, "none"))
-    cuts = cut_by_count(data, probe(Held(data)).audio, SIX)
-    assert cuts is not None
-    assert cuts.tolerance_seconds == 0
-    whole_T = decode(data, WHOLE).windows[0].samples
-    for window, excerpt in zip(decode(cuts, SIX).windows, SIX.excerpts(cuts.duration_seconds), strict=True):
-        first = round(window.start_seconds * 44100)
-        assert window.start_seconds == pytest.approx(excerpt.start_seconds, abs=1e-4)
-        assert np.abs(window.samples - whole_T[first : first + len(window.samples)]).max() <= SAMPLES
-    # Something between the frames: the count would be wrong.
-    spoiled = data[: len(data) // 2] + b"\0" * 5_000 + data[len(data) // 2 :]
-    assert cut_by_count(spoiled, probe(Held(spoiled)).audio, SIX) is None
+    whole = decode(data, WHOLE)
+    whole_T = whole.windows[0].samples
+    # What stands between two frames does not count.
+    heads = [offset for offset, _ in frames(data, data.index(b"\xff\xfb"))]
+    middle = heads[len(heads) // 2]
+    spoiled = data[:middle] + b"\0" * 5_000 + data[middle:]
+    for file in (data, spoiled):
+        heard = decode(file, SIX)
+        assert heard.tolerance_seconds == 0
+        assert heard.duration_seconds == whole.duration_seconds
+        for window, excerpt in zip(heard.windows, SIX.excerpts(heard.duration_seconds), strict=True):
+            first = round(window.start_seconds * 44100)
+            assert window.start_seconds == pytest.approx(excerpt.start_seconds, abs=1e-4)
+            assert np.abs(window.samples - whole_T[first : first + len(window.samples)]).max() <= SAMPLES
 
 
 def test_a_truncated_file_is_cut_from_what_is_there() -> None:
@@ -232,10 +235,10 @@ def test_a_table_that_lies_is_not_believed() -> None:
     data = bytearray(encoded(Kind(44100, 2, 256_000, joint=False)))
     tag = data.find(b"Info")
     data[tag + 8 : tag + 12] = (10**8).to_bytes(4, "big")
-    cuts = record(Held(bytes(data)), SIX)
-    assert isinstance(cuts, Cuts)
-    assert cuts.duration_seconds == pytest.approx(30.0, abs=0.1)
-    assert len(decode(cuts, SIX).windows) == 6
+    heard = decode(record(Held(bytes(data)), SIX), SIX)
+    assert heard.duration_seconds == pytest.approx(30.0, abs=0.1)
+    assert len(heard.windows) == 6
+    assert "30.0 s are there" in str(heard.damage)
 
 
 def test_noise_between_the_windows_does_not_matter_and_inside_one_the_file_is_read_whole() -> None:

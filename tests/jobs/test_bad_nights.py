@@ -22,7 +22,7 @@ from cluster.storage import files
 from cluster.storage.uri import Uri
 from mgc.errors import LabelsError
 from pipelines import label as label_job
-from pipelines.command.job import REFUSED, run
+from pipelines.command.job import ALARMED, REFUSED, run
 from tests.support.fault_proxy import Fault, Faults, Proxy
 from tests.support.good_files import good_files
 from tests.support.nights import held
@@ -125,7 +125,8 @@ def test_garbage_files(night: Night) -> None:
     assert "not_audio" in line
     staged = files.list_uris(night.labels / "_runs")
     code, summary, _ = night.run("--accept", "stale")
-    assert (code, summary["counts"]["kept"]) == (0, TRACKS)
+    # Everything failed, so the alarm about that is raised whatever was accepted.
+    assert (code, summary["counts"]["kept"]) == (ALARMED, TRACKS)
     assert staged
     after = night.rows()
     for track, row in after.items():
@@ -149,7 +150,8 @@ def test_garbage_files(night: Night) -> None:
 def test_some_garbage_is_no_reason_to_stop(night: Night) -> None:
     paths = spoil(night, 3)
     code, summary, _ = night.run()
-    assert (code, summary["counts"]["kept"]) == (0, 3)
+    # All three that the run tried failed.
+    assert (code, summary["counts"]["kept"]) == (ALARMED, 3)
     stale = {track for track, row in night.rows().items() if row["stale_since"] is not None}
     assert stale == {str(path.relative_to(night.music.local)) for path in paths}
     assert all(row["genre_top"] for row in night.rows().values())
@@ -190,10 +192,24 @@ def test_pruning_keeps_corrections(night: Night, tmp_path: Path) -> None:
     assert (row["genre_top"], row["override_by"], row["removed_at"]) == ("Rock", "ann", None)
 
 
+@pytest.mark.parametrize("left", [2, 0], ids=["cut off", "empty"])
+def test_a_file_of_corrections_that_was_cut_off(left: int, night: Night, tmp_path: Path) -> None:
+    tracks = sorted(night.rows())
+    file, lines = tmp_path / "c.csv", [f"{track},Rock,ann,heard it" for track in tracks[:12]]
+    file.write_text("\n".join(["track_id,genre,by,reason", *lines, ""]))
+    assert night.run("--overrides", str(file))[0] == 0
+    file.write_text("\n".join(["track_id,genre,by,reason", *lines[:left], ""]))
+    line = night.refused("corrections", "--overrides", str(file))
+    assert f"{12 - left} of 12" in line
+    code, _, _ = night.run("--overrides", str(file), "--accept", "corrections")
+    assert code == 0
+    assert sum(row["override_by"] == "ann" for row in night.rows().values()) == left
+
+
 def test_a_rollback_holds(night: Night) -> None:
     spoil(night, 12)
     good = night.rows()
-    assert night.run("--accept", "stale")[0] == 0
+    assert night.run("--accept", "stale")[0] == ALARMED
     rollback(night.labels, 0, commits(LabelsTable(night.labels)))
     assert night.rows() == good
     code, summary, said = night.run()
@@ -203,7 +219,7 @@ def test_a_rollback_holds(night: Night) -> None:
     [entry] = [commit for commit in commits(LabelsTable(night.labels)) if commit.what == "rollback"]
     assert entry.counts == {"held": 12}
     code, summary, _ = night.run("--resume", "--accept", "stale")
-    assert (code, summary["counts"]["kept"]) == (0, 12)
+    assert (code, summary["counts"]["kept"]) == (ALARMED, 12)
     assert night.run()[1]["counts"]["held"] == 0
 
 

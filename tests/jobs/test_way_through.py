@@ -122,12 +122,12 @@ def summary(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return facts
 
 
-def test_catalog_counts_what_it_ignores(bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_catalog_counts_what_it_passes_over(bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
     job(catalog.command, f"{bucket}/audio", "--out", f"{bucket}/other.parquet", "--limit", "5")
     assert summary(capsys)["counts"]["tracks"] == 5
     job(catalog.command, f"{bucket}/audio", "--out", f"{bucket}/other.parquet")
     counts = summary(capsys)["counts"]
-    assert counts["ignored"] == 1
+    assert counts["passed_over"] == 1
     assert counts["tracks"] == len(plan_corpus(CORPUS))
 
 
@@ -306,7 +306,7 @@ def test_a_for_loop_gives_the_same_labels(trained: str, labelled: tuple[str, dic
     tracks, _ = open_tracks(Uri.parse(f"{trained}/catalog.parquet"))
     fetch, extract, predict = (
         Fetch(),
-        Extract(bundle.experiment.hearing),
+        Extract(bundle.hearing),
         bundle.predictor(),
     )
     for start in range(0, tracks.num_rows, 7):
@@ -396,5 +396,4 @@ def test_a_guess_goes_the_same_way_on_two_workers(
 def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     job(recipes.command)
     printed = capsys.readouterr().out
-    assert "obeirne-a1" in printed
-    assert "0.900" in printed
+    assert {"obeirne-a1", "0.900"} <= set(printed.split())

@@ -1,4 +1,7 @@
-"""Damaged audio files: every way in which a catalog's files are found broken, drawn at random over good files."""
+"""Damaged audio files: every way in which a catalog's files are found broken, drawn at random over good files.
+
+What is right for such a file is not known: a decoder may give sound or an error. Where it is known, see `tests/damage`.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,8 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image
 
+from tests.damage.junk import id3_tag
+from tests.damage.ogg import last_page, with_granule
 from tests.support.good_files import GoodFile
 
 
@@ -143,12 +148,6 @@ def _concatenated_formats(file: GoodFile, good: Sequence[GoodFile], rng: Generat
     return Damaged(file.name, file.data + other.data, f"followed by {other.name}")
 
 
-def id3_tag(body: bytes, claimed_bytes: int | None = None) -> bytes:
-    """An ID3v2.4 tag; its size is written in four bytes of seven bits."""
-    size = len(body) if claimed_bytes is None else claimed_bytes
-    return b"ID3\x04\x00\x00" + bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0)) + body
-
-
 def _id3_of_10_mb(file: GoodFile, good: Sequence[GoodFile], rng: Generator) -> Damaged:
     size = 10_000_000
     # A picture frame of random bytes holds thousands of MPEG sync words; padding holds none.
@@ -205,22 +204,8 @@ def _flac_claims(file: GoodFile, samples: int) -> bytes:
 
 def _ogg_claims(file: GoodFile, samples: int) -> bytes:
     """The last page's granule position, with a checksum that fits: libogg drops a page whose checksum does not."""
-    last = file.data.rfind(b"OggS")
-    page = bytearray(file.data[last:])
-    page[6:14] = samples.to_bytes(8, "little")
-    page[22:26] = bytes(4)
-    page[22:26] = _ogg_checksum(bytes(page)).to_bytes(4, "little")
-    return file.data[:last] + page
-
-
-def _ogg_checksum(page: bytes) -> int:
-    """CRC-32 of polynomial 0x04c11db7 without reflection, start 0 (RFC 3533)."""
-    crc = 0
-    for byte in page:
-        crc ^= byte << 24
-        for _ in range(8):
-            crc = crc << 1 ^ (0x104C11DB7 if crc & 0x80000000 else 0)
-    return crc
+    place, _ = last_page(file.data)
+    return with_granule(file.data, place, samples)
 
 
 _CLAIMS: Final[Mapping[str, Callable[[GoodFile, int], bytes]]] = {

@@ -29,7 +29,7 @@ from cluster.labels.table import LabelsTable
 from cluster.session import ray_internals
 from cluster.session.local_cluster import LocalCluster, descendants, still_there
 from cluster.storage import files
-from cluster.storage.listing import etag
+from cluster.storage.listing.facts import etag
 from cluster.tables.catalog import write_catalog
 from mgc import schema
 from mgc.datasets.synthetic import SyntheticConfig, plan_corpus, render
@@ -98,7 +98,7 @@ class Drill:
     HEAD = f"{'killed':<7} {'moment':<7} {'tracks':>6} {'staged':>9} {'twice':>6} {'submissions':>11} {'seconds':>8}"
 
 
-def make_music(store: ObjectStore, tracks: int, damaged: int = DAMAGED, seconds: float = 2.5) -> Music:
+def make_music(store: ObjectStore, tracks: int, damaged: int = DAMAGED, seconds: float = 3.5) -> Music:
     """So many short MP3s, each another stretch of one piece, a few of them damaged; and their catalog."""
     bucket = store.make_bucket()
     lasting = 60.0

@@ -35,10 +35,14 @@ def catalog(tracks: dict[str, str], folder: str = "s3://music") -> pa.Table:
 
 
 def planned(table: LabelsTable, tracks: dict[str, str], model: str = MODEL, **options: Any) -> Plan:
-    """A plan; `limit`, `features`, `at` and `policy` are those of `PlanRequest`, other options go into its key."""
+    """A plan; `limit`, `features`, `at`, `policy` and `unreadable` are those of `PlanRequest`.
+
+    Other options go into its key.
+    """
     limit, features = options.pop("limit", None), options.pop("features", FEATURES)
     at, policy = options.pop("at", None) or datetime.now(UTC), options.pop("policy", None) or Policy()
-    return table.plan(catalog(tracks), PlanRequest(model, features, limit, options, policy, at))
+    unreadable = tuple(options.pop("unreadable", ()))
+    return table.plan(catalog(tracks), PlanRequest(model, features, limit, options, policy, at, unreadable=unreadable))
 
 
 def heard(rows: pa.Table, plan: Plan, outcomes: dict[str, str] | None = None, at: datetime = NOW) -> pa.Table:
@@ -63,6 +67,8 @@ def heard(rows: pa.Table, plan: Plan, outcomes: dict[str, str] | None = None, at
         "top_k": objects(top(genre) if ok else None for genre, ok in zip(genres, labeled, strict=True)),
         "duration_seconds": np.where(labeled, 31.5, np.nan),
         "seconds_listened": np.where(labeled, 30.0, np.nan),
+        "tolerance_seconds": np.where(labeled, 0.0, np.nan),
+        "bandwidth_hz": np.where(labeled, 16000.0, np.nan),
         "decoder": objects("soundfile" if ok else None for ok in labeled),
         "damage": objects(None for _ in kinds),
         "error_kind": objects(None if ok else kind for ok, kind in zip(labeled, kinds, strict=True)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -62,8 +63,11 @@ def nights(uri: Uri, count: int = 4) -> list[list[dict[str, Any]]]:
     return [contents(uri, version) for version in range(count)]
 
 
-def backdate(uri: Uri, version: int, days: float) -> None:
-    """Make a commit of a table on this disk older, with what it says of its files."""
+def backdate(uri: Uri, version: int, days: float, store_too: bool = True) -> None:
+    """Make a commit of a table on this disk older, with what it says of its files.
+
+    Without `store_too`, only its writer's clock was behind; the disk's own times stay.
+    """
     log = uri.local / "_delta_log" / f"{version:020}.json"
     actions = [json.loads(line) for line in log.read_text().splitlines()]
     for action in actions:
@@ -71,4 +75,6 @@ def backdate(uri: Uri, version: int, days: float) -> None:
         for name in ("timestamp", "modificationTime", "deletionTimestamp"):
             if name in facts:
                 facts[name] -= round(timedelta(days=days).total_seconds() * 1000)
+    written = log.stat().st_mtime - (timedelta(days=days).total_seconds() if store_too else 0)
     log.write_text("\n".join(map(json.dumps, actions)))
+    os.utime(log, (written, written))

@@ -14,12 +14,14 @@ import torch
 import mgc
 from mgc.audio.excerpts import ListeningPlan
 from mgc.bundle import load_bundle, load_start
+from mgc.bundle_facts import describe_model
 from mgc.bundle_files import FILES, TRAINED_ON
 from mgc.errors import AudioError, BundleError, ErrorKind
 from mgc.evaluation.leakage import TrainedGroups
 from mgc.features.normalization import Normalization
 from mgc.hearing.extract import Extract
 from mgc.labeling.adjust import PriorAdjustment
+from mgc.labeling.config import LabelingConfig
 from mgc.metrics import TrainingFacts
 from mgc.models.architecture import build_model
 from mgc.taxonomy import Genre, Taxonomy
@@ -109,6 +111,7 @@ def other_model() -> torch.nn.Module:
         {"normalization": replace(bundle().normalization, unit_length=True)},
         {"model": other_model()},
         {"adjustment": ADJUSTMENT},
+        {"experiment": replace(EXPERIMENT, labeling=LabelingConfig(min_seconds=3.0))},
     ],
 )
 def test_the_id_changes_with_what_determines_the_answers(change: dict[str, Any]) -> None:
@@ -219,6 +222,31 @@ def test_a_predictor_and_label_do_not_disturb_each_other() -> None:
     assert made.id == bundle().id
 
 
+def test_a_recording_shorter_than_the_bundle_labels_is_too_short(tmp_path: Path) -> None:
+    long = bundle(experiment=replace(EXPERIMENT, labeling=LabelingConfig(min_seconds=3.0)))
+    assert long.hearing.min_seconds == 3.0
+    long.save(tmp_path / "b")
+    for each in (long, load_bundle(tmp_path / "b")):
+        assert each.label(sound(3.0)).duration_seconds == 3.0
+        with pytest.raises(AudioError, match=r"2\.90 s of audio; at least 3 s are needed") as raised:
+            each.label(sound(2.9))
+        assert raised.value.kind is ErrorKind.TOO_SHORT
+    assert describe_model(long)["shortest recording"] == "3 s"
+
+
+def test_features_are_computed_for_shorter_recordings_too() -> None:
+    assert replace(EXPERIMENT, labeling=LabelingConfig(min_seconds=3.0)).hearing == EXPERIMENT.hearing
+
+
+def test_a_bundle_from_before_the_field_labels_from_half_a_second_on(saved: Path) -> None:
+    fields = json.loads((saved / "experiment.json").read_text())
+    assert fields.pop("labeling") == {"min_seconds": 0.5}
+    (saved / "experiment.json").write_text(json.dumps(fields))
+    old = load_bundle(saved)
+    assert (old.id, old.hearing.min_seconds) == (bundle().id, 0.5)
+    assert old.label(sound(0.5)).duration_seconds == 0.5
+
+
 @pytest.mark.parametrize(("audio", "kind"), [(b"", ErrorKind.EMPTY), (b"no music " * 99, ErrorKind.NOT_AUDIO)])
 def test_a_file_that_cannot_be_heard_says_why(audio: bytes, kind: ErrorKind) -> None:
     with pytest.raises(AudioError) as raised:
@@ -265,4 +293,5 @@ def test_the_shipped_bundle_keeps_its_id() -> None:
     """Another id makes every row that it labelled stale."""
     shipped = load_bundle()
     stated = json.loads((Path(mgc.__file__).parent / "default_bundle" / "experiment.json").read_text())
-    assert shipped.id == stated["bundle_id"] == "84281a8a9592"
+    assert shipped.experiment.labeling.min_seconds == 3.0
+    assert shipped.id == stated["bundle_id"] == "9f53414b62ee"

@@ -74,6 +74,7 @@ def test_a_field_that_json_lacks_has_its_default() -> None:
         ("recipe", "null", "null"),
         ("scaling.method", "min_max", "min_max"),
         ("scaling.unit_length", "true", True),
+        ("labeling.min_seconds", "3", 3.0),
     ],
 )
 def test_a_field_is_set_by_its_dotted_name(name: str, text: str, value: Any) -> None:

@@ -126,10 +126,10 @@ def test_what_is_no_features_table_is_refused_in_one_line(columns: pa.Schema, me
 
 def test_the_labels_table_is_the_contract() -> None:
     assert " ".join(schema.LABELS.names) == (
-        "track_id uri content_tag status genre_top confidence top_k genres duration_seconds decoder seconds_listened "
-        "error_kind error_message error_offset damage tries next_try_at last_error_kind last_error_message stale_since "
-        "tried_uri tried_content_tag tried_model_id tried_features_id removed_at override_by override_reason model_id "
-        "features_id run_id labeled_at"
+        "track_id uri content_tag status genre_top confidence top_k genres duration_seconds tolerance_seconds decoder "
+        "seconds_listened bandwidth_hz error_kind error_message error_offset damage tries next_try_at last_error_kind "
+        "last_error_message stale_since tried_uri tried_content_tag tried_model_id tried_features_id removed_at "
+        "override_by override_reason model_id features_id run_id labeled_at"
     )
     always = {"track_id", "uri", "content_tag", "status", "tries", "model_id", "features_id", "run_id", "labeled_at"}
     assert {field.name for field in schema.LABELS if not field.nullable} == always

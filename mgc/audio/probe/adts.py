@@ -6,8 +6,8 @@ from typing import Final, NamedTuple
 
 from mgc.audio.probe.found import Found
 
-SEARCHED_BYTES: Final = 1 << 13
-"""Bytes that are searched for a first frame; no frame is longer."""
+SEARCHED_BYTES: Final = 1 << 16
+"""Bytes that are searched for a first frame: a block of the search for frames."""
 
 SURE_FRAMES: Final = 3
 """This many similar frames in a row are no accident. Fewer are enough if the file ends after them."""
@@ -17,7 +17,7 @@ _CHANNELS: Final = (None, 1, 2, 3, 4, 5, 6, 8)
 _BLOCK_SAMPLES: Final = 1024
 
 
-class _Frame(NamedTuple):
+class AdtsFrame(NamedTuple):
     """Content of one header. All frames of a stream have the same `kind`: version, profile, rate and channels."""
 
     kind: int
@@ -40,7 +40,7 @@ def parse_adts(head: bytes, found: Found) -> bool:
     whole = len(head) >= found.audio.size_bytes
     at = head.find(b"\xff", 0, SEARCHED_BYTES)
     while at >= 0:
-        first = _frame(head, at)
+        first = parse_frame(head, at)
         if first is not None and _is_stream(head, at, first, whole):
             _measure(head, at, first, whole, found)
             return True
@@ -48,7 +48,8 @@ def parse_adts(head: bytes, found: Found) -> bool:
     return False
 
 
-def _frame(data: bytes, at: int) -> _Frame | None:
+def parse_frame(data: bytes, at: int) -> AdtsFrame | None:
+    """Parse the header of the frame at an offset; None if there is none."""
     if len(data) < at + 7 or data[at] != 0xFF or data[at + 1] & 0xF6 != 0xF0:
         return None
     bits = int.from_bytes(data[at + 1 : at + 7], "big")
@@ -56,28 +57,28 @@ def _frame(data: bytes, at: int) -> _Frame | None:
     if rate >= len(_RATES_HZ) or size < 7:
         return None
     # Version, layer, protection; profile, rate, channels.
-    return _Frame(bits >> 40 << 10 | bits >> 30 & 0x3F7, rate, channels, size, ((bits & 3) + 1) * _BLOCK_SAMPLES)
+    return AdtsFrame(bits >> 40 << 10 | bits >> 30 & 0x3F7, rate, channels, size, ((bits & 3) + 1) * _BLOCK_SAMPLES)
 
 
-def _is_stream(data: bytes, at: int, first: _Frame, whole: bool) -> bool:
+def _is_stream(data: bytes, at: int, first: AdtsFrame, whole: bool) -> bool:
     for number in range(SURE_FRAMES):
         if whole and number and at == len(data):
             return True
-        frame = _frame(data, at)
+        frame = parse_frame(data, at)
         if frame is None or frame.kind != first.kind:
             return False
         at += frame.frame_bytes
     return True
 
 
-def _measure(data: bytes, at: int, first: _Frame, whole: bool, found: Found) -> None:
+def _measure(data: bytes, at: int, first: AdtsFrame, whole: bool, found: Found) -> None:
     start = at
     samples = 0
-    frame: _Frame | None = first
+    frame: AdtsFrame | None = first
     while frame is not None and frame.kind == first.kind and at + frame.frame_bytes <= len(data):
         samples += frame.samples
         at += frame.frame_bytes
-        frame = _frame(data, at)
+        frame = parse_frame(data, at)
     rate_hz = _RATES_HZ[first.rate_number]
     found.codec, found.sample_rate_hz, found.channels = "aac", rate_hz, _CHANNELS[first.channel_number]
     found.audio = found.audio._replace(start=found.audio.start + start)

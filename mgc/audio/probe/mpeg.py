@@ -16,6 +16,9 @@ _LOWEST_BPS: Final = {1: 32_000, 2: 8_000}
 _HIGHEST_BPS: Final = {1: 448_000, 2: 256_000}
 """Limits of the mean bit rate of a stream: MPEG-1, and the lower sample rates."""
 
+COUNT_TOLERANCE: Final = 0.005
+"""A table may count this share of frames more or less than there are: bytes behind the last one, one frame lost."""
+
 
 @dataclass(frozen=True)
 class MpegStream:
@@ -106,6 +109,14 @@ class MpegStream:
         if not self.believable or self.table is None or self.table.frames is None:
             return None
         return self.table.frames * self.header.samples / self.header.sample_rate_hz
+
+    @property
+    def contradicts_itself(self) -> bool:
+        """Whether the table counts other frames than the bytes of a constant rate can be."""
+        if not self.constant or self.is_truncated or self.table is None or self.table.frames is None:
+            return False
+        counted = (self.audio.stop - self.first_byte) / self.mean_frame_bytes
+        return abs(counted - self.table.frames) > max(2.0, COUNT_TOLERANCE * counted)
 
     @property
     def is_truncated(self) -> bool:

@@ -27,7 +27,7 @@ from typing import Any
 
 from cluster.storage import files, s3
 from cluster.storage.listing import list_audio
-from cluster.storage.listing_s3 import LISTERS, list_in_parts
+from cluster.storage.listing.parallel import LISTERS, list_in_parts
 from cluster.storage.uri import Uri
 from tests.support.object_store import ObjectStore, running
 

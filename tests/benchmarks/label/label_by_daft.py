@@ -38,9 +38,9 @@ def label(catalog: str, out: str, bundle_uri: str) -> None:
             from mgc.hearing.extract import Extract
 
             torch.set_num_threads(1)
-            experiment = load_bundle(bundle_uri).experiment
-            self.fetch = Fetch(plan=experiment.listening)
-            self.extract = Extract(experiment.hearing)
+            hearing = load_bundle(bundle_uri).hearing
+            self.fetch = Fetch(plan=hearing.plan)
+            self.extract = Extract(hearing)
 
         @daft.method.batch(return_dtype=heard_type, batch_size=BATCH)
         def __call__(self, track_id: Any, uri: Any, content_tag: Any, size_bytes: Any) -> pa.Array:

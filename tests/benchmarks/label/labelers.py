@@ -67,9 +67,8 @@ def _label(catalog: str, out: Path, bundle_uri: str, number: int, isolated: bool
 
     torch.set_num_threads(1)
     bundle = load_bundle(bundle_uri)
-    experiment = bundle.experiment
-    fetch = Fetch(plan=experiment.listening)
-    extract = Extract(experiment.hearing, isolated=isolated)
+    fetch = Fetch(plan=bundle.hearing.plan)
+    extract = Extract(bundle.hearing, isolated=isolated)
     predict = bundle.predictor()
     lineage = Lineage(bundle.id, bundle.features_id, "bare")
     tracks = pq.read_table(catalog)

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 # The worker must import nothing before torch but this module and what resident_mb needs.
@@ -70,7 +71,7 @@ def _work(folder: Path) -> None:
 
     from mgc.audio.excerpts import ListeningPlan
     from mgc.audio.recording import record
-    from mgc.audio.source import OpenFile
+    from mgc.audio.source import LocalFile
     from mgc.configuration import to_json
     from mgc.features.mel import LogMelConfig
     from mgc.hearing.extract import Extract
@@ -84,8 +85,8 @@ def _work(folder: Path) -> None:
         batch = {
             name: np.full(1, None, dtype=object) for name in ("track_id", "recording", "error_kind", "error_message")
         }
-        with path.open("rb") as file:
-            batch["recording"][0] = record(OpenFile(file.fileno(), path.stat().st_size), plan)
+        with closing(LocalFile(str(path), os.open(path, os.O_RDONLY))) as file:
+            batch["recording"][0] = record(file, plan, again=file)
         heard = extract(batch)
         refused += heard["error_kind"][0] is not None
         after_mb.append(resident_mb())

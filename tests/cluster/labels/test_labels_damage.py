@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cluster.labels.beside.run_folder import DamagedRowsError, RunFolder
 from cluster.labels.plan import Plan
-from cluster.labels.run_folder import DamagedRowsError, RunFolder
 from cluster.labels.table import LabelsTable
 from cluster.storage import files
 from cluster.storage.uri import Uri

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Collection
 from datetime import timedelta
 from pathlib import Path
 
 import pyarrow.csv as pacsv
+import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 
 from cluster.labels.diff import DIFFERENCES, KINDS, diff
+from cluster.labels.table import LabelsTable
 from cluster.storage.uri import Uri
 from mgc.errors import ResourceError
 from tests.support.nights import NOW, night, refusal
@@ -65,10 +67,15 @@ class TestDiff:
         night(uri, {f"{number:03d}": "1" for number in range(100)})
         night(uri, {f"{number:03d}": "1" for number in range(103)})
         scanned: list[int] = []
-        some = sys.modules["cluster.labels.diff"]._some_files
-        monkeypatch.setattr(
-            "cluster.labels.diff._some_files", lambda *args: scanned.append(some(*args).count_rows()) or some(*args)
-        )
+        real = LabelsTable.dataset
+
+        def scan(self: LabelsTable, names: Collection[str] | None = None) -> pads.Dataset:
+            rows = real(self, names)
+            if names is not None:
+                scanned.append(rows.count_rows())
+            return rows
+
+        monkeypatch.setattr(LabelsTable, "dataset", scan)
         found = diff(uri, 0, 1)
         assert found.counts["added"] == 3
         assert found.counts["same"] == 100

@@ -144,6 +144,76 @@ def test_tracks_that_are_back_are_guarded(outcome: str, labels: Uri) -> None:
     assert len(known) == chosen.num_rows == 20
 
 
+@pytest.mark.parametrize(("given", "withdrawn"), [(40, 0), (31, 0), (30, 10), (0, 40)])
+def test_a_file_of_corrections_that_was_cut_off(given: int, withdrawn: int, labels: Uri) -> None:
+    tracks = [*MANY]
+    night(labels, MANY, policy=corrections(*tracks))
+    night(labels, dict.fromkeys(tracks[:35], "1"), policy=Policy("mark"))
+    table = LabelsTable(labels)
+    plan = planned(table, dict.fromkeys(tracks[:35], "1"), policy=corrections(*tracks[:given]))
+    with table.joined(plan) as connection:
+        breaches = find_breaches(foresee(connection, plan), GuardLimits())
+    # The tracks that left the catalog count, since their corrections are to return with them.
+    assert [(each.name, each.tracks, each.of) for each in breaches] == [("corrections", withdrawn, 40)] * (given < 31)
+
+
+def test_an_empty_file_of_corrections_withdraws_none_of_few(labels: Uri) -> None:
+    night(labels, {"a": "1", "b": "1"}, policy=corrections("a"))
+    table = LabelsTable(labels)
+    for given, names in (((), ["corrections"]), (("b",), []), (("a", "b"), [])):
+        plan = planned(table, {"a": "1", "b": "1"}, policy=corrections(*given))
+        with table.joined(plan) as connection:
+            assert [each.name for each in find_breaches(foresee(connection, plan), GuardLimits())] == names
+
+
+class TestReading:
+    """What a night reads of a table of several files."""
+
+    @pytest.fixture
+    def table(self, labels: Uri) -> LabelsTable:
+        for first in "abc":
+            night(labels, {f"{each}{number}": "1" for each in "abc"[: "abc".index(first) + 1] for number in range(5)})
+        return LabelsTable(labels)
+
+    @pytest.mark.parametrize(("changes", "fresh", "files", "known"), [
+        ({"d1": "1"}, True, 0, 0),
+        ({"b7": "1"}, True, 0, 0),
+        ({"b2": "2"}, False, 1, 1),
+        ({"a2": "2", "c1": "2", "d1": "1"}, False, 2, 2),
+        ({"a0": None, "d1": "1"}, True, 1, 0),
+    ])  # fmt: skip
+    def test_only_files_of_its_tracks(
+        self, changes: dict[str, str | None], fresh: bool, files: int, known: int, table: LabelsTable
+    ) -> None:
+        tracks = {f"{first}{number}": "1" for first in "abc" for number in range(5)} | changes
+        plan = planned(table, {track: tag for track, tag in tracks.items() if tag is not None})
+        assert plan.fresh == fresh
+        stage(table, plan, {"b2": "timeout"})
+        with table.joined(plan) as connection:
+            assert connection.sql("SELECT count(*) FROM touched").fetchall() == [(5 * files,)]
+            outlook = foresee(connection, plan)
+            assert connection.sql("SELECT count(*) FROM known").fetchall() == [(known,)]
+        assert (outlook.relabeled, outlook.stale) == ((0, 1) if "b2" in changes else (known, 0))
+        # Only a share needs it.
+        assert outlook.labels == (15 if outlook.stale or outlook.removed else 0)
+
+    def test_a_returning_track_is_not_fresh(self, table: LabelsTable) -> None:
+        tracks = {f"{first}{number}": "1" for first in "abc" for number in range(5)}
+        night(table.uri, {track: tag for track, tag in tracks.items() if track != "c4"})
+        plan = planned(LabelsTable(table.uri), tracks)
+        assert (plan.counts.new, plan.fresh) == (1, False)
+        night(table.uri, tracks)
+        assert held(table.uri)["c4"]["removed_at"] is None
+
+    def test_ids_that_the_log_cuts_short(self, labels: Uri) -> None:
+        """Delta states the first 32 characters of a text."""
+        long = "é" * 40
+        tracks = {f"{long}{number}": "1" for number in range(3)}
+        night(labels, tracks)
+        night(labels, {**tracks, f"{long}2": "2"})
+        assert {track: row["content_tag"] for track, row in held(labels).items()} == {**tracks, f"{long}2": "2"}
+
+
 @pytest.mark.parametrize("lost", ["all", "entries"])
 def test_a_table_whose_log_is_lost_is_not_begun_anew(lost: str, labels: Uri) -> None:
     night(labels, {"a": "1"})

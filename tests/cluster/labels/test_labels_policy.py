@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cluster.labels.log import RUN_FACTS
 from cluster.labels.overrides import OVERRIDES, read_overrides
 from cluster.labels.plan import Plan
-from cluster.labels.policy import Policy
-from cluster.labels.table import RUN, LabelsTable
+from cluster.labels.policy import Gone, Policy
+from cluster.labels.table import LabelsTable
 from cluster.storage.uri import Uri
 from cluster.tables.parquet import write_part
 from mgc.errors import ErrorKind, LabelsError
@@ -123,6 +124,42 @@ class TestGone:
         assert planned(LabelsTable(uri), {"b": "1", "c": "1"}, limit=1, policy=Policy(gone="prune")).empty
 
 
+class TestUnseen:
+    """Tracks in folders that the listing could not read."""
+
+    TRACKS: ClassVar = {"4": "1", "open/3": "1", "shut/1": "1", "shut/deep/2": "1", "shutter/5": "1"}
+
+    @pytest.mark.parametrize("gone", ["mark", "prune"])
+    def test_stay_as_they_are(self, gone: Gone, uri: Uri) -> None:
+        night(uri, self.TRACKS)
+        before = held(uri)
+        plan = night(uri, {"4": "1"}, unreadable=["shut"], policy=Policy(gone=gone))
+        assert plan.removed["track_id"].to_pylist() == ["open/3", "shutter/5"]
+        assert (plan.counts.removed, plan.counts.unseen) == (2, 2)
+        after = held(uri)
+        assert {name: after[name] for name in ("shut/1", "shut/deep/2")} == {
+            name: before[name] for name in ("shut/1", "shut/deep/2")
+        }
+        assert planned(LabelsTable(uri), {"4": "1"}, unreadable=["shut"]).empty
+
+    def test_are_removed_once_their_folder_is_read_and_they_are_gone(self, uri: Uri) -> None:
+        night(uri, self.TRACKS)
+        assert night(uri, {"4": "1"}, unreadable=[""]).empty
+        plan = night(uri, {"4": "1"})
+        assert (plan.counts.removed, plan.counts.unseen) == (4, 0)
+
+    def test_are_nothing_to_count_where_nothing_is_removed(self, uri: Uri) -> None:
+        night(uri, self.TRACKS)
+        kept = planned(LabelsTable(uri), {"4": "1"}, unreadable=["shut"], policy=Policy(gone="keep"))
+        assert (kept.counts.removed, kept.counts.unseen) == (0, 0)
+
+    def test_make_another_run(self, uri: Uri) -> None:
+        """The rows of the catalog are the same, and what is removed is not."""
+        night(uri, self.TRACKS)
+        keys = {planned(LabelsTable(uri), {"4": "1"}, unreadable=places).key for places in ([], ["shut"], ["open"])}
+        assert len(keys) == 3
+
+
 def corrections(*rows: tuple[str, str, str, str | None]) -> Policy:
     names = OVERRIDES.names
     return Policy(overrides=pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows], OVERRIDES))
@@ -202,7 +239,7 @@ class TestOverrides:
 
     def test_the_history_counts_them(self, uri: Uri) -> None:
         night(uri, TRACKS, policy=ANNA)
-        about = json.loads(LabelsTable(uri).delta.history(1)[0][RUN])
+        about = json.loads(LabelsTable(uri).delta.history(1)[0][RUN_FACTS])
         assert about["counts"]["overridden"] == 1
         assert about["counts"]["labeled"] == 3
 

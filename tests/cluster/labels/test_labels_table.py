@@ -16,8 +16,9 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from cluster.labels.counts import CommittedRun, PlanCounts, RunCounts
+from cluster.labels.log import APPLICATION
 from cluster.labels.plan import PLAN, PlanRequest
-from cluster.labels.table import APPLICATION, LabelsTable
+from cluster.labels.table import LabelsTable
 from cluster.storage import files
 from cluster.storage.uri import Uri
 from mgc import schema

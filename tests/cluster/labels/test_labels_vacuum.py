@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any, Self
 
 import pytest
 from deltalake import DeltaTable
@@ -84,6 +85,39 @@ class TestVacuum:
             backdate(uri, version, days)
         assert vacuum(uri, 1).oldest == 0
         assert vacuum(uri, 1).files == []
+
+    @pytest.mark.parametrize("behind", [range(5), range(2, 5), [4], [3]], ids=["all", "last", "newest", "one"])
+    def test_writers_whose_clock_is_a_year_behind(self, behind: Iterable[int], uri: Uri) -> None:
+        held_by = nights(uri, 5)
+        for version in behind:
+            backdate(uri, version, 365, store_too=False)
+        done = vacuum(uri, 1)
+        assert (done.files, done.oldest) == ([], 0)
+        assert done.spared is not None
+        assert done.spared.files == 4
+        assert timedelta(days=6, hours=23) < done.spared.until - datetime.now(UTC) <= timedelta(days=7)
+        assert [contents(uri, version) for version in range(5)] == held_by
+
+    def test_one_that_was_behind_and_is_old(self, uri: Uri) -> None:
+        """By the store's clock versions 0 to 2 are 40, 30 and 20 days old, and by its writer's version 3 is a year."""
+        nights(uri, 5)
+        for version, days in enumerate((40, 30, 20)):
+            backdate(uri, version, days)
+        backdate(uri, 3, 365, store_too=False)
+        assert vacuum(uri, 1).oldest == 2
+
+    def test_a_machine_whose_clock_is_a_year_ahead(self, uri: Uri, monkeypatch: pytest.MonkeyPatch) -> None:
+        nights(uri)
+        before = set(files.list_uris(uri))
+
+        class Ahead(datetime):
+            @classmethod
+            def now(cls, tz: tzinfo | None = None) -> Self:
+                return super().now(tz) + timedelta(days=365)
+
+        monkeypatch.setattr("cluster.labels.vacuum.datetime", Ahead)
+        assert "8,760 hours" in refusal(vacuum, uri, 1)
+        assert set(files.list_uris(uri)) == before
 
     def test_new_tables_lose_nothing(self, uri: Uri, mgc_labels: Run) -> None:
         held_by = nights(uri, 4)

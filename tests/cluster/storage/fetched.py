@@ -47,7 +47,7 @@ def check(fetched: dict[str, np.ndarray], wanted: dict[str, bytes | str]) -> Non
         if isinstance(expected, bytes):
             assert (data, kind, message) == (expected, None, None)
         else:
-            assert (data, kind) == (None, "too_large" if "max_bytes" in expected else "fetch_failed")
+            assert (data, kind) == (None, "too_large" if "max-file-gib" in expected else "fetch_failed")
             assert expected in message
             assert "\n" not in message
     assert seen == set(wanted)

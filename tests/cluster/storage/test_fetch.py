@@ -11,13 +11,16 @@ from pathlib import Path
 import numpy as np
 import pydantic
 import pytest
+import soundfile
 
 from cluster.storage import files
 from cluster.storage.fetch import Fetch, FetchConfig
 from cluster.storage.listing import list_audio
 from cluster.storage.uri import Uri
 from mgc.audio.cuts import Cuts
-from mgc.audio.recording import record
+from mgc.audio.decode import decode
+from mgc.audio.excerpts import ListeningPlan
+from mgc.audio.recording import HELD_BYTES, record
 from mgc.audio.source import Held
 from mgc.errors import StorageError
 from tests.cluster.storage.fetched import (
@@ -50,7 +53,7 @@ class TestEverywhere:
                 "good.mp3": b"x" * 100,
                 "gone.mp3": "there",
                 "replaced.mp3": "it was replaced since the catalog was made (catalog ",
-                "large.mp3": "101 bytes are more than max_bytes (100)",
+                "large.mp3": "it has 101 B; at most 100 B are allowed (--max-file-gib)",
             },
         )
 
@@ -167,8 +170,20 @@ def test_a_plan_is_heard_of_a_local_file_too(tmp_path: Path) -> None:
     assert fetched["recording"][0].data == expected.data
 
 
-def test_what_must_be_held_is_bounded_not_the_file(tmp_path: Path) -> None:
-    (tmp_path / "long.mp3").write_bytes(long_mp3())
-    for plan, kind in ((EIGHT, None), (None, "too_large")):
-        fetched = Fetch(FetchConfig(max_bytes=len(long_mp3()) // 2), plan)(sized_batch_of(str(tmp_path)))
-        assert fetched["error_kind"].tolist() == [kind]
+@pytest.mark.parametrize("size_bytes", [HELD_BYTES, HELD_BYTES + 2])
+def test_a_large_file_is_not_held_but_read_by_who_decodes_it(tmp_path: Path, size_bytes: int) -> None:
+    tone = (9_000 * np.sin(np.arange(30 * 8_000) / 5)).astype("<i2")
+    with (tmp_path / "large.wav").open("wb") as file:
+        soundfile.write(file, tone, 8_000, format="WAV")
+        file.truncate(size_bytes)
+        file.seek(4)
+        file.write((size_bytes - 8).to_bytes(4, "little"))
+        file.seek(40)
+        file.write((size_bytes - 44).to_bytes(4, "little"))
+    (recording,) = Fetch(plan=ListeningPlan(where="first"))(sized_batch_of(str(tmp_path)))["recording"]
+    assert isinstance(recording, bytes) == (size_bytes <= HELD_BYTES)
+    if not isinstance(recording, bytes):
+        assert len(pickle.dumps(recording)) < 1_000
+        heard = decode(recording, ListeningPlan(where="first"))
+        assert heard.duration_seconds == (size_bytes - 44) / 16_000
+        np.testing.assert_allclose(heard.windows[0].samples, tone / 32_768, atol=1e-6)

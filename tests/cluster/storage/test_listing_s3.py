@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import re
@@ -15,14 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.storage import files, listing_parts, listing_s3, s3
-from cluster.storage.key_order import between
-from cluster.storage.listing import list_audio
-from cluster.storage.listing_parts import Part, fit
-from cluster.storage.listing_s3 import Listing, list_in_parts
+from cluster.storage import files, s3
+from cluster.storage.listing import list_audio, parallel
+from cluster.storage.listing import parts as stored
+from cluster.storage.listing.facts import Survey
+from cluster.storage.listing.key_order import between
+from cluster.storage.listing.parallel import Listing, list_in_parts
+from cluster.storage.listing.parts import Part, fit
+from cluster.storage.listing.sieve import Sieve
+from cluster.storage.selection import ALL, Selection
 from cluster.storage.uri import Uri
 from cluster.tables.catalog import load_catalog, read_catalog
 from mgc import schema
@@ -32,6 +38,8 @@ from pipelines.command.job import run
 from tests.benchmarks.catalogs.listing_speed import enter, flat, folders, measure, ten_million
 from tests.support.fault_proxy import Fault, Faults, Proxy
 from tests.support.object_store import ObjectStore
+
+NOTHING_ELSE = {"passed_over": 0, "passed_over_by": {}, "looked_at": 0, "unreadable": 0}
 
 
 class Bucket:
@@ -83,6 +91,12 @@ class Bucket:
             "IsTruncated": False,
         }
 
+    def get_object(self, Bucket: str, Key: str, Range: str) -> dict[str, Any]:
+        """Objects without an extension begin like audio if their key has an `a`; one with a `b` is refused."""
+        if "b" in Key:
+            raise ClientError({"Error": {"Code": "AccessDenied"}}, "GetObject")
+        return {"Body": io.BytesIO(b"fLaC" + bytes(40) if "a" in Key else b"\x00\x01text")}
+
     def get_paginator(self, name: str) -> Any:
         assert name == "list_objects_v2"
         return self
@@ -94,7 +108,7 @@ class Bucket:
 @pytest.fixture(scope="module", autouse=True)
 def small_pages() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(listing_s3, "PART_PAGES", 3)
+        patch.setattr(parallel, "PART_PAGES", 3)
         yield
 
 
@@ -122,14 +136,24 @@ def rows(listing: Listing) -> list[tuple[Any, ...]]:
     return [tuple(row[name] for name in schema.CATALOG_REQUIRED) for table in tables for row in table.to_pylist()]
 
 
-def one_by_one(source: str) -> tuple[list[tuple[Any, ...]], Counter[str]]:
-    ignored = Counter[str]()
-    facts = list(list_audio(source, ignored))
-    return [(each.track_id, each.uri, each.size_bytes, each.content_tag) for each in facts], ignored
+def one_by_one(source: str, selection: Selection = ALL) -> tuple[list[tuple[Any, ...]], Survey]:
+    survey = Survey()
+    facts = list(list_audio(source, survey, selection))
+    return [(each.track_id, each.uri, each.size_bytes, each.content_tag) for each in facts], survey
 
 
-@given(keys=BUCKETS, prefix=st.sampled_from(["", "a", "music/é"]), page=st.integers(1, 7), seed=st.integers(0, 99))
-def test_the_same_as_one_by_one(keys: set[str], prefix: str, page: int, seed: int) -> None:
+CHOICES = [((), ()), ((), ("*a*",)), ((), ("a/**", "b")), (("*.mp3",), ()), (("a",), ("b",))]
+SELECTIONS = st.sampled_from([Selection(*each) for each in CHOICES])
+
+
+@given(
+    keys=BUCKETS,
+    prefix=st.sampled_from(["", "a", "music/é"]),
+    page=st.integers(1, 7),
+    seed=st.integers(0, 99),
+    selection=SELECTIONS,
+)
+def test_the_same_as_one_by_one(keys: set[str], prefix: str, page: int, seed: int, selection: Selection) -> None:
     """And again when some of the parts are gone, as after a kill; only what is missing is asked for."""
     folder = f"{prefix}/" if prefix else ""
     bucket = Bucket({folder + key for key in keys if key} | {"another", "music/ê.mp3"})
@@ -137,23 +161,23 @@ def test_the_same_as_one_by_one(keys: set[str], prefix: str, page: int, seed: in
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as parts:
         patch.setattr(s3, "client", lambda uri: bucket)
         patch.setattr(files, "PAGE_KEYS", page)
-        listing = list_in_parts(Uri.parse(source), Uri.parse(parts))
+        listing = list_in_parts(Uri.parse(source), Uri.parse(parts), selection=selection)
         below = [key for key in bucket.keys if key.startswith(folder)]
         assert listing.keys == len(below)
         if not below:
             return
-        expected, ignored = one_by_one(source)
+        expected, survey = one_by_one(source, selection)
         assert rows(listing) == expected == sorted(expected)
-        assert listing.ignored == ignored
+        assert listing.survey == survey
         lost = random.Random(seed)
         gone = [part for part in listing.parts if lost.random() < 0.4]
         for part in gone:
             part.uri.local.unlink()
         bucket.asked.clear()
-        again = list_in_parts(Uri.parse(source), Uri.parse(parts))
+        again = list_in_parts(Uri.parse(source), Uri.parse(parts), selection=selection)
         assert rows(again) == expected
-        assert again.ignored == ignored
-        assert again.kept_keys == len(below) - sum(part.keys for part in gone)
+        assert again.survey == survey
+        assert again.kept_tracks == len(expected) - sum(part.tracks for part in gone)
         assert bool(bucket.asked) == bool(gone)
 
 
@@ -161,7 +185,7 @@ def test_a_stretch_cut_off_just_behind_what_is_written(tmp_path: Path, monkeypat
     """Another thread takes all that is left, and is done before the first one hears of it."""
     monkeypatch.setattr(files, "PAGE_KEYS", 1)
     bucket = Bucket({f"{number}.mp3" for number in range(8)})
-    lister = listing_s3._Lister(bucket, Uri.parse("s3://b"), Uri.of_path(tmp_path), 0, None)
+    lister = parallel._Lister(bucket, Uri.parse("s3://b"), Uri.of_path(tmp_path), 0, None, lambda: Sieve(""))
     whole = lister._stretch("", None)
     ask = lister._ask
 
@@ -211,11 +235,11 @@ def test_keys_are_shared_out(keys: list[str], tmp_path: Path, monkeypatch: pytes
     bucket = model(monkeypatch, keys, 10)
     listing = list_in_parts(Uri.parse("s3://b"), Uri.parse(str(tmp_path)))
     assert listing.keys == len(keys)
-    assert len({part.after for part in listing.parts}) > listing_s3.LISTERS
+    assert len({part.after for part in listing.parts}) > parallel.LISTERS
     # All threads at work would be a sixteenth of the pages; one that lists much more than its share is alone.
     longest = max(Counter(request["thread"] for request in bucket.asked if request["MaxKeys"] > 1).values())
     assert longest < 150
-    assert len(bucket.asked) < 300 + 4 * listing_s3.LISTERS + 300 / 5 + 16 * 24 + 64 + 20
+    assert len(bucket.asked) < 300 + 4 * parallel.LISTERS + 300 / 5 + 16 * 24 + 64 + 20
 
 
 def test_a_store_without_order_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,10 +253,10 @@ def test_old_parts_are_listed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     bucket = model(monkeypatch, flat(100), 10)
     first = list_in_parts(Uri.parse("s3://b"), Uri.parse(str(tmp_path)))
     bucket.asked.clear()
-    monkeypatch.setattr(listing_parts, "MAX_AGE_SECONDS", -1.0)
+    monkeypatch.setattr(stored, "MAX_AGE_SECONDS", -1.0)
     again = list_in_parts(Uri.parse("s3://b"), Uri.parse(str(tmp_path)))
     assert again.expired_parts == len(first.parts)
-    assert (again.kept_keys, again.kept_since, again.keys) == (0, None, 100)
+    assert (again.kept_tracks, again.kept_since, again.keys) == (0, None, 100)
     assert not {part.uri for part in first.parts} & set(files.list_uris(str(tmp_path)))
     assert len(bucket.asked) >= 10
 
@@ -251,10 +275,10 @@ def test_catalog_in_its_own_source(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts that the listing itself writes are no files of SOURCE."""
     parts = "s3://b/music/_listing/key"
     model(monkeypatch, ["music/a.mp3", "music/_listing/key/part-1.parquet", "music/x.parquet"], 10)
-    monkeypatch.setattr(listing_s3, "trusted_parts", lambda folder: ([], 0))
+    monkeypatch.setattr(parallel, "trusted_parts", lambda folder: ([], 0))
     monkeypatch.setattr(files, "write_bytes", lambda uri, data: None)
     listing = list_in_parts(Uri.parse("s3://b/music"), Uri.parse(parts))
-    assert listing.ignored == {".parquet": 1}
+    assert listing.survey.passed_over == {".parquet": 1}
 
 
 ODD = ["a b+c%20&=;'\"@:#?.mp3", "ä/日本.mp3", "🎵.mp3", ".x/1.mp3", ".x/2.mp3", "//x.mp3", "~.mp3", "z/", "<&>.mp3"]
@@ -274,10 +298,10 @@ class TestStore:
         with tempfile.TemporaryDirectory() as parts, pytest.MonkeyPatch.context() as patch:
             patch.setattr(files, "PAGE_KEYS", 50)
             listing = list_in_parts(Uri.parse(f"{bucket_uri}/music"), Uri.parse(parts))
-            expected, ignored = one_by_one(f"{bucket_uri}/music")
+            expected, survey = one_by_one(f"{bucket_uri}/music")
             assert rows(listing) == expected
-            assert listing.ignored == ignored
-            assert ignored["hidden"] == 11
+            assert listing.survey == survey
+            assert survey.passed_over["hidden"] == 11
         far = ten_million(extra_share=0.1, page_cpu_seconds=0.02)
         assert far["requests"] == pytest.approx(11_000)
         assert far["side_by_side_seconds"] == pytest.approx(200)
@@ -301,16 +325,17 @@ class TestStore:
         ):
             list_in_parts(Uri.parse(bucket_uri), Uri.parse(str(tmp_path / "two")))
         again = list_in_parts(Uri.parse(bucket_uri), Uri.parse(str(tmp_path / "two")))
-        assert again.kept_keys > 0
+        assert again.kept_tracks > 0
         assert rows(again) == rows(listing)
 
 
 KILLED = """
 import sys
-from cluster.storage import files, listing_s3
+from cluster.storage import files
+from cluster.storage.listing import parallel
 from pipelines.catalog import command
 from pipelines.command.job import main
-files.PAGE_KEYS, listing_s3.PART_PAGES = 10, 2
+files.PAGE_KEYS, parallel.PART_PAGES = 10, 2
 main(command)
 """
 
@@ -344,16 +369,16 @@ def test_a_killed_job_goes_on(
     assert files.list_uris(f"{out}/_listing")
     assert not files.exists(f"{out}/catalog.parquet")
     monkeypatch.setattr(files, "PAGE_KEYS", 10)
-    monkeypatch.setattr(listing_s3, "PART_PAGES", 2)
+    monkeypatch.setattr(parallel, "PART_PAGES", 2)
     facts = job(capsys, bucket_uri, out)
-    told = re.search(r"continued a listing begun at \S+ \S+: (\d+) of 1500 keys", facts["stderr"])
+    told = re.search(r"continued a listing begun at \S+ \S+: (\d+) of 1500 tracks", facts["stderr"])
     assert told is not None
     # Lost is what was listed and not yet written, two pages a thread, and the pages under way.
-    assert int(told.group(1)) >= 10 * (before - 3 * listing_s3.LISTERS) / 2
+    assert int(told.group(1)) >= 10 * (before - 3 * parallel.LISTERS) / 2
     assert pages() - before < 150
     assert load_catalog(read_catalog(out))["track_id"].to_pylist() == keys
     assert files.list_uris(out) == [Uri.parse(out) / "catalog.parquet"]
-    assert facts["counts"] == {"tracks": 1500, "bytes": 1500 * 8_000_000, "ignored": 0}
+    assert facts["counts"] == {"tracks": 1500, "bytes": 1500 * 8_000_000} | NOTHING_ELSE
     enter(s3_environment, bucket, ["a.mp3", "track_5.mp3", "z.mp3", "z.txt"])
     enter(s3_environment, bucket, keys[700:702], deleted=True)
     enter(s3_environment, bucket, keys[:5] + keys[-1:], body="other")

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from typing import Any
 
-from mgc.audio import libsndfile
-from mgc.audio.attempt import Attempt
-from mgc.audio.excerpts import ListeningPlan
-from mgc.audio.waveform import Waveform
+from mgc.audio.decoders import libsndfile
+from mgc.audio.decoders.stream import Stream
+from mgc.audio.source import ByteRange, Source
 
 HANGS = b"a decoder that sleeps for ever"
 DIES = b"a decoder that calls abort"
 EATS = b"a decoder that takes all memory"
 
 
-def treacherous(data: bytes, plan: ListeningPlan, use: Callable[[Waveform], Any], track_id: str = "") -> Attempt[Any]:
+def treacherous(source: Source) -> Stream:
     """libsndfile, but for three kinds of files."""
+    (data,) = source.read([ByteRange(0, source.size_bytes)])
     if data.endswith(HANGS):
         while True:
             time.sleep(3600)
@@ -28,4 +26,4 @@ def treacherous(data: bytes, plan: ListeningPlan, use: Callable[[Waveform], Any]
         held = []
         while True:
             held.append(b"x" * 2**26)
-    return libsndfile.listen(data, plan, use, track_id)
+    return libsndfile.open_stream(source)

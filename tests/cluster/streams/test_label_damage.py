@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from cluster.labels.run_folder import DamagedRowsError, RunFolder
+from cluster.labels.beside.run_folder import DamagedRowsError, RunFolder
 from cluster.labels.table import LabelsTable
 from cluster.session.profiles import Profile
 from cluster.storage import files

@@ -99,15 +99,14 @@ def test_cut_to_nothing(make_file: MakeFile, kind: str, size_bytes: int, error: 
         assert caught.value.offset_bytes == size_bytes
 
 
-def test_behind_a_hole_pyav_reads_on(make_file: MakeFile) -> None:
+def test_behind_a_hole_it_reads_on(make_file: MakeFile) -> None:
     data = bytearray(make_file("mp3"))
     hole = len(data) // 2
     data[hole : hole + 4000] = bytes(4000)
     heard = decode(bytes(data), PLAN)
-    assert heard.decoder == "pyav"
     assert heard.seconds > 7.0
     assert heard.damage is not None
-    assert "cannot be decoded, the first at byte" in heard.damage
+    assert "bytes between frames are no audio, the first at byte" in heard.damage
 
 
 def test_damage_outside_the_windows_costs_nothing(make_file: MakeFile) -> None:
@@ -117,7 +116,7 @@ def test_damage_outside_the_windows_costs_nothing(make_file: MakeFile) -> None:
 
 
 def test_samples_that_are_no_numbers_become_silence() -> None:
-    samples = np.full(44100, 0.25, np.float32)
+    samples = 0.25 * np.sign(np.sin(np.arange(44100) / 20 + 0.01)).astype(np.float32)
     samples[[10, 20, 30]] = [np.nan, np.inf, 1e30]
     stream = io.BytesIO()
     soundfile.write(stream, samples, 44100, format="WAV", subtype="FLOAT")
@@ -227,8 +226,7 @@ def assert_sound(heard: Listened[Waveform]) -> None:
 
 
 @pytest.mark.parametrize(("first", "second"), [("ogg", "opus"), ("opus", "ogg")])
-def test_of_streams_of_two_kinds_in_one_file_the_first_is_heard(make_file: MakeFile, first: str, second: str) -> None:
+def test_streams_of_two_kinds_in_one_file_are_both_heard(make_file: MakeFile, first: str, second: str) -> None:
     heard = decode(make_file(first, rate_hz=48000) + make_file(second, rate_hz=48000), PLAN)
-    assert heard.seconds == pytest.approx(8.0, abs=0.2)
-    # libsndfile passes over a second stream that it knows.
-    assert heard.decoder == "soundfile" or "stops at 8.0 s" in str(heard.damage)
+    assert heard.seconds == pytest.approx(16.0, abs=0.2)
+    assert heard.damage is None

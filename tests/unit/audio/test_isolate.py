@@ -36,8 +36,24 @@ def behave(how: str) -> int:
     return os.getpid()
 
 
+class Poison:
+    """An argument that ends the process which receives it, as a recording does that is too large to receive."""
+
+    def __reduce__(self) -> tuple[Callable[[int], None], tuple[int]]:
+        return os._exit, (1,)
+
+
+def behave_on_anything(what: object) -> int:
+    return os.getpid()
+
+
+def make_for_anything() -> Callable[[object], int]:
+    return behave_on_anything
+
+
 # The child looks for these functions by the name of their module; pytest imports a test under another.
-make.__module__ = behave.__module__ = "tests.unit.audio.test_isolate"
+for _each in (make, behave, make_for_anything, behave_on_anything):
+    _each.__module__ = "tests.unit.audio.test_isolate"
 
 
 def test_every_end_of_the_child_costs_one_call() -> None:
@@ -61,6 +77,22 @@ def test_every_end_of_the_child_costs_one_call() -> None:
             isolated("raise", timeout_seconds=30)
         assert isolated("work", timeout_seconds=30) == child
     assert not Path(f"/proc/{child}").exists()
+
+
+def test_a_child_that_ends_while_it_receives_costs_one_call() -> None:
+    """The calls that wait behind it are done by another child, and so are those that come later."""
+    with Isolated(make_for_anything, preload="mgc.errors") as isolated:
+        first = isolated("work", timeout_seconds=30)
+        ends = [isolated.begin(each, timeout_seconds=30) for each in ("work", Poison(), "work", Poison(), "work")]
+        outcomes: list[int | ErrorKind] = []
+        for end in ends:
+            try:
+                outcomes.append(end())
+            except AudioError as error:
+                outcomes.append(error.kind)
+        assert outcomes[1] is outcomes[3] is ErrorKind.DECODER_CRASH
+        assert all(isinstance(outcomes[number], int) for number in (0, 2, 4))
+        assert first != isolated("work", timeout_seconds=30) != os.getpid()
 
 
 def test_a_hanging_child_dies_with_its_caller(tmp_path: Path) -> None:

@@ -46,7 +46,10 @@ RUN = LabelsRun(
 
 NIGHT = replace(
     RUN,
-    counts=replace(RUN.counts, new=1000, changed=200, stale=4, retried=30, waiting=5, corrected=6, unknown_overrides=8),
+    counts=replace(RUN.counts, new=1000, changed=200, stale=4, retried=30, waiting=5, corrected=6, unknown_overrides=8,
+                   unseen=7),
+    passed_over={".bit": 83, ".jpg": 19, "hidden": 1},
+    unreadable=["shut/<b>", "disk"],
     previous_version=16,
     previous_genre_counts={"folk": 900, "blues": 1100},
     genre_counts={"folk": 500, "blues": 1500},

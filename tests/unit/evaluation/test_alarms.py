@@ -79,11 +79,22 @@ def test_a_value_at_the_threshold_is_no_alarm() -> None:
 
 def test_few_tracks_raise_no_alarm() -> None:
     few = Observed(
-        {"Rock": 999}, {"Jazz": 999}, {"Folk": 999}, {"Soul": 1.0}, 99, 99, 99, 0.1, 999, 0.9, 999, 99, 99
+        {"Rock": 999}, {"Jazz": 999}, {"Folk": 999}, {"Soul": 1.0}, 99, 98, 98, 0.1, 999, 0.9, 999, 99, 99
     )  # fmt: skip
     assert set(watched(few, Thresholds()).values()) == {None}
     assert names(few) == []
     assert len(names(few, Thresholds(mix_tracks=999, share_tracks=99))) == 7
+
+
+@pytest.mark.parametrize("tracks", [1, 3, 99])
+def test_a_run_in_which_everything_fails_is_no_success(tracks: int) -> None:
+    first = Observed(first_tries=tracks, quarantined=tracks)
+    assert names(first) == ["quarantined"]
+    assert names(replace(first, fetch_failed=tracks)) == ["quarantined", "fetch_failed"]
+    assert names(first, thresholds({"quarantined": "1"})) == []
+    assert names(replace(first, quarantined=tracks - 1)) == []
+    # Tracks that failed before raise no alarm.
+    assert names(Observed()) == []
 
 
 def test_a_first_night_is_held_against_the_training_set_only() -> None:

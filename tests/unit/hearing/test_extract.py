@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,10 @@ import pyarrow as pa
 import pytest
 import soundfile
 
-from mgc.audio.attempt import Attempt
-from mgc.audio.decode import CASCADE, Decoder, decode
+from mgc.audio.decode import CASCADE, decode
+from mgc.audio.decoders.stream import Decoder, Stream
 from mgc.audio.excerpts import ListeningPlan
+from mgc.audio.source import Source
 from mgc.configuration import to_json
 from mgc.features.front_end import AnyFrontEndConfig
 from mgc.features.mel import LogMel, LogMelConfig
@@ -76,6 +78,8 @@ def test_rows_stay_in_order_and_a_bad_file_costs_its_own_row_only() -> None:
     np.testing.assert_allclose(made["seconds_listened"][[0, 2, 6]], [4.0, 8.0, 1.0], atol=0.1)
     assert np.isnan(made["duration_seconds"][[1, 3, 4, 5]]).all()
     assert np.isnan(made["seconds_listened"][[1, 3, 4, 5]]).all()
+    assert made["bandwidth_hz"].dtype == np.float64
+    assert np.isnan(made["bandwidth_hz"][[1, 3, 4, 5]]).all()
     assert made["decoder"].tolist() == ["soundfile", None, "soundfile", None, None, None, "soundfile"]
     assert made["damage"].tolist() == [None] * 7
     for clips, count in zip(made["clips"], made["clip_count"], strict=True):
@@ -83,10 +87,19 @@ def test_rows_stay_in_order_and_a_bad_file_costs_its_own_row_only() -> None:
         assert clips is None or len(clips) == count * 128 * 80
 
 
+def test_a_recording_shorter_than_asked_for_is_too_short() -> None:
+    asked = replace(hearing(ThumbnailConfig()), min_seconds=3.0)
+    made = Extract(asked)(batch_of([sound(2.9), sound(3.0)]))
+    assert made["error_kind"].tolist() == ["too_short", None]
+    assert made["error_message"][0] == "2.90 s of audio; at least 3 s are needed"
+    assert made["clip_count"].tolist() == [0, 1]
+
+
 def test_clips_are_those_of_the_front_end() -> None:
     config, data = LogMelConfig(), sound(20.0)
     made = Extract(hearing(config))(batch_of([data]))
-    expected = np.concatenate([LogMel(config)(window).features for window in decode(data, PLAN).windows])
+    windows = [window.without_offset() for window in decode(data, PLAN).windows]
+    expected = np.concatenate([LogMel(config)(window).features for window in windows])
     stored = np.frombuffer(made["clips"][0], np.uint8).reshape(made["clip_count"][0], 128, 128)
     np.testing.assert_array_equal(stored, expected)
 
@@ -102,10 +115,10 @@ def test_damage_and_offset_are_told() -> None:
 def test_an_unexpected_exception_costs_one_row() -> None:
     good, odd = sound(1.0), sound(2.0)
 
-    def fail_once(data: bytes, plan: ListeningPlan, use: Any, track_id: str = "") -> Attempt[Any]:
-        if data == odd:
+    def fail_once(source: Source) -> Stream:
+        if source.size_bytes == len(odd):
             raise RuntimeError("the decoder is confused")
-        return CASCADE[0](data, plan, use, track_id)
+        return CASCADE[0](source)
 
     made = Extract(hearing(ThumbnailConfig(), fail_once))(batch_of([good, odd, good]))
     assert made["error_kind"].tolist() == [None, "corrupt_stream", None]

@@ -30,7 +30,8 @@ class TestLimits:
 
 class TestBreaches:
     def found(self, limits: GuardLimits = LIMITS, accepted: tuple[str, ...] = (), **seen: int) -> list[str]:
-        outlook = Outlook(**{"labels": 100, "relabeled": 100, "relabeled_new_model": 100, "tried": 100} | seen)  # type: ignore[arg-type]
+        of = dict.fromkeys(("labels", "relabeled", "relabeled_new_model", "tried", "corrected"), 100)
+        outlook = Outlook(**of | seen)  # type: ignore[arg-type]
         return [breach.name for breach in find_breaches(outlook, limits, accepted)]
 
     def test_just_past_a_limit(self) -> None:
@@ -57,6 +58,17 @@ class TestBreaches:
         assert self.found(GuardLimits(flips_new_model=0.2), flips_new_model=21) == ["flips_new_model"]
         assert self.found(same_cause=100) == []
         assert self.found(GuardLimits(same_cause=0.5), same_cause=60) == ["same_cause"]
+
+    def test_corrections_that_a_file_lacks(self) -> None:
+        assert self.found(corrections=9, corrected=9, given=5) == []
+        assert self.found(corrections=10, corrected=200, given=190) == []
+        assert self.found(corrections=11, corrected=200, given=189) == ["corrections"]
+        assert self.found(GuardLimits(corrections=1.0), corrections=100, given=1) == []
+
+    def test_an_empty_file_of_corrections(self) -> None:
+        assert self.found(corrections=1, corrected=1) == ["corrections"]
+        assert self.found(GuardLimits(corrections=1.0), corrections=1, corrected=1) == ["corrections"]
+        assert self.found(corrections=0, corrected=0) == []
 
     @pytest.mark.parametrize("name", CHECKS)
     def test_what_is_accepted_stops_nothing(self, name: str) -> None:

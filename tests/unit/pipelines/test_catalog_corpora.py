@@ -73,7 +73,7 @@ class TestFma:
     ) -> None:
         target = tmp_path / "c.parquet"
         facts = job(capsys, music, "--corpus", "fma", "--metadata", metadata / "tracks.csv", "--out", target)
-        counts = {"tracks": 5, "known": 4, "unknown": 1, "missing": 1, "faulty": 1, "ignored": 1}
+        counts = {"tracks": 5, "known": 4, "unknown": 1, "missing": 1, "faulty": 1, "passed_over": 1}
         assert {name: facts["counts"][name] for name in counts} == counts
         for line in ("4 tracks have metadata", "1 files have none", "1 tracks with metadata", "1 files .* broken"):
             assert re.search(line, facts["stderr"])
@@ -206,7 +206,7 @@ def test_gtzan(extension: str, tmp_path: Path, capsys: pytest.CaptureFixture[str
     music = audio(tmp_path / "genres", *(f"{name}.{extension}" for name in names), f"blues/other.{extension}")
     audio(music, f"blues/._blues.00000.{extension}", "bextract_single.mf")
     facts = job(capsys, music, "--corpus", "gtzan", "--out", tmp_path / "c")
-    counts = {"tracks": 4, "known": 3, "unknown": 1, "missing": 997, "faulty": 1, "ignored": 2}
+    counts = {"tracks": 4, "known": 3, "unknown": 1, "missing": 997, "faulty": 1, "passed_over": 2}
     assert {name: facts["counts"][name] for name in counts} == counts
     found = rows(tmp_path / "c/catalog.parquet")
     assert found[f"jazz/jazz.00054.{extension}"]["split"] == "train"

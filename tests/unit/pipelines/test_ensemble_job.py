@@ -19,6 +19,7 @@ from mgc.experiment import Experiment
 from mgc.features.mel import LogMelConfig
 from mgc.features.normalization import Normalization
 from mgc.labeling.adjust import PriorAdjustment
+from mgc.labeling.config import LabelingConfig
 from mgc.metrics import DataFacts, MadeWith, TrainingFacts
 from mgc.models.architecture import build_model
 from mgc.models.house import HouseCnnConfig
@@ -90,6 +91,10 @@ def test_bundles_become_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         (bundle(1, trained_on=TrainedGroups(np.array([1, 2]))), "the training tracks of this bundle and of"),
         (bundle(1, normalization=Normalization((90.0,) * 16, (50.0,) * 16)), "the normalizations of this"),
         (bundle(1, replace(EXPERIMENT, protocol=ByGroup())), "the protocols of this bundle and of"),
+        (
+            bundle(1, replace(EXPERIMENT, labeling=LabelingConfig(min_seconds=3.0))),
+            "the labeling configurations of this bundle and of",
+        ),
         (bundle(1, adjustment=PriorAdjustment.from_counts(1.0, (7, 3))), "two: its logits are adjusted"),
     ],
 )

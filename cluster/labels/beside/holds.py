@@ -5,24 +5,31 @@ that the rollback took out of the table. Or it names a removal or a pruning that
 the row that it brought back. A plan leaves these out until a run with `--resume` commits, or until the content or the
 model changes.
 
-The file is written before the rollback's commit. Its name holds the version and the attempt of that commit, so a file
-whose commit never happened is recognised and ignored.
+The file is written before the rollback's commit, into `_holds/pending`, and moved up once that commit is in the log.
+Its
+name holds the version and the attempt of that commit. So a file whose commit never happened is recognised and ignored,
+also when the log no longer reaches back to that version. Every later commit of mgc deletes such files first.
+
+A run with `--resume` says so in its commit. What earlier rollbacks undid is over from then on, whether or not their
+files are deleted. A rollback that comes after that commit is not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
+from cluster.labels.log import ATTEMPT, RESUMED, Entry, number
 from cluster.storage import files
+from cluster.storage.notice import notice
 from cluster.storage.uri import Uri
 from cluster.tables.duckdb import AS_WRITTEN, open_duckdb
 from cluster.tables.parquet import open_parquet
-from mgc.errors import LabelsError
+from mgc.errors import LabelsError, StorageError
 
 HELD: Final = pa.schema(
     [
@@ -114,34 +121,75 @@ def write_hold(table_uri: Uri, version: int, attempt: str, held: pa.Table) -> No
         attempt: name of the attempt in that commit.
         held: rows of `HELD`.
     """
-    files.write_table(_folder(table_uri) / f"{version}-{attempt}.parquet", held)
+    files.write_table(_pending(table_uri) / _name(version, attempt), held)
 
 
 def drop_hold(table_uri: Uri, version: int, attempt: str) -> None:
     """Delete what a rollback wrote that was not committed."""
-    files.delete(_folder(table_uri) / f"{version}-{attempt}.parquet")
+    files.delete(_pending(table_uri) / _name(version, attempt))
 
 
-def read_holds(table_uri: Uri, attempts: Sequence[str], oldest: int) -> pa.Table:
+def confirm_hold(table_uri: Uri, version: int, attempt: str) -> None:
+    """Say that the commit of a rollback is in the log. Prints a failure, since the log says so too."""
+    try:
+        files.move(_pending(table_uri) / _name(version, attempt), _folder(table_uri) / _name(version, attempt))
+    except StorageError as error:
+        notice(f"The rollback is committed, but the file of what it undid could not be moved: {error}")
+
+
+class _File(NamedTuple):
+    """A file of holds.
+
+    Attributes:
+        uri: the file.
+        version: version that the rollback's commit makes.
+        attempt: name of the attempt in that commit.
+        pending: whether it has not been moved up.
+        stands: whether the rollback was committed, and no run has resumed what it undid.
+        dead: whether it will never stand, or never again.
+    """
+
+    uri: Uri
+    version: int
+    attempt: str
+    pending: bool
+    stands: bool
+    dead: bool
+
+
+def _files(table_uri: Uri, log: Sequence[Entry]) -> Iterator[_File]:
+    """Yield the files of all rollbacks, and what the table's log makes of them."""
+    versions = [number(entry) for entry in log]
+    attempts = {entry[ATTEMPT] for entry in log if ATTEMPT in entry}
+    resumed = max((number(entry) for entry in log if RESUMED in entry), default=-1)
+    for uri in list_holds(table_uri):
+        version, _, attempt = uri.name.removesuffix(".parquet").partition("-")
+        if not version.isdecimal():
+            continue
+        pending, made = uri.parent == _pending(table_uri), int(version)
+        # Before the log begins, only files that were moved up are known to belong to a commit.
+        committed = attempt in attempts or (not pending and made < min(versions))
+        stands = committed and made > resumed
+        # A rollback that is under way comes after the log's last entry.
+        yield _File(uri, made, attempt, pending, stands, not stands and made <= max(versions))
+
+
+def read_holds(table_uri: Uri, log: Sequence[Entry]) -> pa.Table:
     """Return what all rollbacks undid and no run has resumed: rows of `HELD`.
 
     Args:
         table_uri: folder of the labels table.
-        attempts: names of the attempts in the table's log.
-        oldest: oldest version in the log. Files of earlier rollbacks count, because their commits are no longer there.
+        log: entries of the table's log.
 
     Raises:
         LabelsError: a file cannot be read.
     """
     remedy = "Run `mgc label` with --resume to forget what rollbacks undid."
-    found: list[tuple[int, Uri]] = []
-    for uri in list_holds(table_uri):
-        version, _, attempt = uri.name.removesuffix(".parquet").partition("-")
-        if attempt in attempts or (version.isdecimal() and int(version) < oldest):
-            found.append((int(version), uri))
+    # While a file is moved up in a bucket, it is at both places.
+    found = {each.attempt: each for each in _files(table_uri, log) if each.stands}
     held = HELD.empty_table()
-    for _, uri in sorted(found, key=lambda each: each[0]):
-        rows = open_parquet(uri, remedy, LabelsError).to_table()
+    for each in sorted(found.values(), key=lambda each: each.version):
+        rows = open_parquet(each.uri, remedy, LabelsError).to_table()
         for name in ("failed", "restored"):
             # Files from before these columns have neither.
             if name not in rows.column_names:
@@ -158,10 +206,47 @@ def list_holds(table_uri: Uri) -> list[Uri]:
     return files.list_uris(_folder(table_uri))
 
 
-def release_holds(table_uri: Uri) -> None:
-    """Forget what rollbacks undid."""
-    files.delete(_folder(table_uri))
+def settle_holds(table_uri: Uri, log: Callable[[], Sequence[Entry]]) -> None:
+    """Delete the files of rollbacks that were never committed, and move up those whose commit is in the log.
+
+    A log does not reach back for ever, so every commit does this first. Prints a failure: the next commit tries again.
+
+    Args:
+        table_uri: folder of the labels table.
+        log: gives the entries of the table's log. It is asked only if there are files.
+    """
+    try:
+        if not list_holds(table_uri):
+            return
+        for each in _files(table_uri, log()):
+            if each.dead:
+                files.delete(each.uri)
+            elif each.stands and each.pending:
+                confirm_hold(table_uri, each.version, each.attempt)
+    except StorageError as error:
+        notice(f"Files of earlier rollbacks could not be tidied up: {error}")
+
+
+def release_holds(table_uri: Uri, before: int) -> None:
+    """Forget what rollbacks undid.
+
+    Args:
+        table_uri: folder of the labels table.
+        before: version of a commit. Rollbacks that came later stay.
+    """
+    for uri in list_holds(table_uri):
+        version = uri.name.partition("-")[0]
+        if version.isdecimal() and int(version) < before:
+            files.delete(uri)
 
 
 def _folder(table_uri: Uri) -> Uri:
     return table_uri / "_holds"
+
+
+def _pending(table_uri: Uri) -> Uri:
+    return _folder(table_uri) / "pending"
+
+
+def _name(version: int, attempt: str) -> str:
+    return f"{version}-{attempt}.parquet"

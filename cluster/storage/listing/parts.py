@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -14,9 +13,10 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.storage import files, sealed
+from cluster.storage import files
 from cluster.storage.failures import explain
-from cluster.storage.listing import HIDDEN, Sieve
+from cluster.storage.listing.facts import Survey
+from cluster.storage.listing.sieve import Closed, Sieve
 from cluster.storage.sealed import DamageError
 from cluster.storage.uri import Uri
 from mgc import schema
@@ -42,8 +42,8 @@ class Part:
         listed_at: the time of its first request, in seconds since 1970.
         keys: the number of keys seen, of any kind.
         tracks: the number of rows.
-        ignored: counts of the other keys.
-        hidden: see `Sieve.hidden`.
+        survey: what was seen besides the tracks.
+        closed: see `Sieve.closed`.
     """
 
     uri: Uri
@@ -52,8 +52,8 @@ class Part:
     listed_at: float
     keys: int
     tracks: int
-    ignored: dict[str, int]
-    hidden: tuple[str, str] | None
+    survey: Survey
+    closed: tuple[Closed, Closed] | None
 
 
 def write_part(
@@ -71,8 +71,9 @@ def write_part(
         sieve: the sieve that all keys of the part, and no others, have passed.
     """
     uri = folder / f"part-{uuid.uuid4().hex}.parquet"
-    part = Part(uri, after, until, listed_at, keys, rows.num_rows, {**sieve.ignored}, sieve.hidden)
-    facts = {name: value for name, value in asdict(part).items() if name != "uri"}
+    part = Part(uri, after, until, listed_at, keys, rows.num_rows, sieve.survey, sieve.closed)
+    facts = {**asdict(part), "survey": sieve.survey.to_json()}
+    del facts["uri"]
     files.write_table(uri, rows.replace_schema_metadata({_KEY: json.dumps(facts).encode()}))
     return part
 
@@ -80,19 +81,18 @@ def write_part(
 def trusted_parts(folder: Uri) -> tuple[list[Part], int]:
     """Read the parts in a folder and delete those that are too old. Return the others, and the number deleted.
 
-    Leaves out parts with a damaged footer, so their keys are listed again.
+    Leaves out damaged parts, so their keys are listed again.
     """
-    filesystem = folder.filesystem
 
     def read(uri: Uri) -> Part | None:
         try:
-            with explain(uri, "read"), filesystem.open_input_file(uri.path) as file:
-                sealed.check_footer(filesystem, uri.path)
-                facts = json.loads((pq.read_schema(file).metadata or {}).get(_KEY, b"null"))
-        except (DamageError, pa.ArrowInvalid):
+            facts = json.loads((files.read_table(uri).schema.metadata or {}).get(_KEY, b"null"))
+        except DamageError:
             return None
-        hidden = facts and facts["hidden"] and tuple(facts["hidden"])
-        return Part(**{**facts, "uri": uri, "hidden": hidden}) if facts else None
+        if not facts:
+            return None
+        closed = facts["closed"] and tuple(map(tuple, facts["closed"]))
+        return Part(**{**facts, "uri": uri, "survey": Survey.from_json(facts["survey"]), "closed": closed})
 
     with ThreadPoolExecutor(_AT_ONCE) as threads:
         uris = [uri for uri in files.list_uris(folder) if uri.name.endswith(".parquet")]
@@ -129,17 +129,19 @@ def fit(parts: Sequence[Part]) -> tuple[list[Part], list[tuple[str, str | None]]
     return kept, gaps
 
 
-def ignored_in(parts: Sequence[Part]) -> Counter[str]:
-    """Sum the ignored keys of parts in order; a hidden folder that goes on in the next part counts once."""
-    total: Counter[str] = Counter()
+def survey_of(parts: Sequence[Part]) -> Survey:
+    """Return what parts in order saw; a hidden or excluded folder that goes on in the next part counts once."""
+    total = Survey()
     last = None
     for part in parts:
-        total.update(part.ignored)
-        if part.hidden is not None:
-            first, end = part.hidden
-            total[HIDDEN] -= first == last
+        total.add(part.survey)
+        if part.closed is not None:
+            first, end = part.closed
+            if first == last:
+                total.passed_over[first[0]] -= 1
             last = end
-    return +total
+    total.passed_over = +total.passed_over
+    return total
 
 
 def _read(part: Part) -> pa.Table:

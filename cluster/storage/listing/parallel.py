@@ -10,6 +10,7 @@ The parts are Parquet files that record the stretch of keys they cover. A killed
 
 from __future__ import annotations
 
+import functools
 import re
 import threading
 import time
@@ -24,9 +25,13 @@ import pyarrow as pa
 from cluster.storage import files, s3
 from cluster.storage.boto_types import ListedObject, Page, S3Client
 from cluster.storage.failures import explain
-from cluster.storage.key_order import ASCII_END, UNICODE_END, between, shared
-from cluster.storage.listing import Sieve, etag, key_prefix
-from cluster.storage.listing_parts import FACTS, Part, fit, ignored_in, read_parts, trusted_parts, write_part
+from cluster.storage.listing import key_prefix
+from cluster.storage.listing.facts import Survey, etag
+from cluster.storage.listing.first_bytes import Looker
+from cluster.storage.listing.key_order import ASCII_END, UNICODE_END, between, shared
+from cluster.storage.listing.parts import FACTS, Part, fit, read_parts, survey_of, trusted_parts, write_part
+from cluster.storage.listing.sieve import Sieve
+from cluster.storage.selection import ALL, Selection
 from cluster.storage.uri import Uri
 from mgc.errors import StorageError
 
@@ -60,16 +65,16 @@ class Listing:
 
     Attributes:
         parts: the parts in order of keys; together they cover the whole prefix.
-        ignored: counts as in `list_audio`.
-        kept_keys: the number of keys that an earlier, unfinished listing had seen.
+        survey: what was seen besides the tracks.
+        kept_tracks: the number of tracks that an earlier, unfinished listing had found.
         kept_since: the time at which the oldest of them was listed, in seconds since 1970.
         expired_parts: the number of parts that were too old to use.
         requests: the number of requests of this run by kind: `page`, `folders`, `probe`.
     """
 
     parts: tuple[Part, ...]
-    ignored: Counter[str]
-    kept_keys: int
+    survey: Survey
+    kept_tracks: int
     kept_since: float | None
     expired_parts: int
     requests: Counter[_Kind]
@@ -79,18 +84,26 @@ class Listing:
         """The number of keys below SOURCE."""
         return sum(part.keys for part in self.parts)
 
+    @property
+    def tracks(self) -> int:
+        """The number of tracks."""
+        return sum(part.tracks for part in self.parts)
+
     def tables(self) -> Iterator[pa.Table]:
         """Yield the tracks in order of track id as rows of `schema.CATALOG`, a part at a time."""
         return read_parts(self.parts)
 
 
-def list_in_parts(source: Uri, folder: Uri, progress: Callable[[int], object] | None = None) -> Listing:
+def list_in_parts(
+    source: Uri, folder: Uri, progress: Callable[[int], object] | None = None, selection: Selection = ALL
+) -> Listing:
     """List an `s3://` prefix in parallel into a folder of parts. Continues from the parts that are already there.
 
     Args:
         source: the prefix. A single object has no keys below it: see `list_audio`.
         folder: a folder for this listing alone. The caller removes it after reading the listing.
-        progress: a function to call with the number of keys seen so far.
+        progress: a function to call with the number of files seen so far, tracks and others.
+        selection: which of the files are wanted. The folder must be for the same selection.
 
     Raises:
         StorageError: some of the keys cannot be listed. The finished parts stay.
@@ -99,20 +112,25 @@ def list_in_parts(source: Uri, folder: Uri, progress: Callable[[int], object] | 
     client.meta.events.register("before-parse.s3.ListObjectsV2", _leave_out, unique_id="mgc-listing")
     trusted, expired = trusted_parts(folder)
     kept, gaps = fit(trusted)
-    lister = _Lister(client, source, folder, sum(part.keys for part in kept), progress)
-    with explain(source, "list"):
+    seen = sum(part.tracks for part in kept) + survey_of(kept).passed_over.total()
+    with Looker(client, source.bucket) as looker, explain(source, "list"):
+        lister = _Lister(client, source, folder, seen, progress, functools.partial(_sieve, source, selection, looker))
         added = lister.run(gaps, fresh=not kept) if gaps else []
     parts, left = fit([*kept, *added])
     if left or len(parts) != len(kept) + len(added):
         raise StorageError(f"cannot list {source}: keys are left over. This is a bug in mgc; please report it.")
     return Listing(
         tuple(parts),
-        ignored_in(parts),
-        sum(part.keys for part in kept),
+        survey_of(parts),
+        sum(part.tracks for part in kept),
         min((part.listed_at for part in kept), default=None),
         expired,
         lister.requests,
     )
+
+
+def _sieve(source: Uri, selection: Selection, looker: Looker) -> Sieve:
+    return Sieve(key_prefix(source), selection, looker.look)
 
 
 @dataclass(eq=False)
@@ -158,9 +176,16 @@ class _Lister:
     """Runs the threads that list stretches of keys until none is left."""
 
     def __init__(
-        self, client: S3Client, source: Uri, folder: Uri, seen: int, progress: Callable[[int], object] | None
+        self,
+        client: S3Client,
+        source: Uri,
+        folder: Uri,
+        seen: int,
+        progress: Callable[[int], object] | None,
+        sieve: Callable[[], Sieve],
     ) -> None:
         self.requests: Counter[_Kind] = Counter()
+        self._sieve = sieve
         self._client, self._bucket, self._prefix, self._folder = client, source.bucket, key_prefix(source), folder
         # Keys of our own parts, in case CATALOG is inside SOURCE.
         self._own = key_prefix(folder) if folder.bucket == source.bucket else None
@@ -269,7 +294,7 @@ class _Lister:
 
     def _list(self, stretch: _Stretch) -> None:
         """List a stretch to its end. Other threads may shorten it meanwhile."""
-        gathered = _Gathered(stretch.after, Sieve(self._prefix))
+        gathered = _Gathered(stretch.after, self._sieve())
         place = {"StartAfter": stretch.after} if stretch.after else {}
         done = False
         while not done:
@@ -294,9 +319,6 @@ class _Lister:
                     self._listed.remove(stretch)
                 stretch.pages += 1
                 self._usual = "".join({*self._usual, *stretch.position}) if len(self._usual) < _USUAL else self._usual
-                self._seen += len(within)
-                if self._progress is not None:
-                    self._progress(self._seen)
                 fresh, self._fresh = self._fresh, False
                 stopped = self._stopped
                 self._turn.notify_all()
@@ -309,19 +331,19 @@ class _Lister:
                 # the same key as the part of the other half, and overlap with it.
                 if until != gathered.after:
                     self._write(gathered, until)
-                gathered = _Gathered(stretch.position, Sieve(self._prefix))
+                gathered = _Gathered(stretch.position, self._sieve())
             if stopped:
                 return
             place = {"ContinuationToken": page.get("NextContinuationToken", "")}
 
     def _gather(self, gathered: _Gathered, items: Sequence[ListedObject]) -> None:
-        kept = []
-        for item in items:
-            if self._own is not None and item["Key"].startswith(self._own):
-                continue
-            track_id = gathered.sieve.track_id(item["Key"])
-            if track_id is not None:
-                kept.append((track_id, item))
+        others = [item for item in items if self._own is None or not item["Key"].startswith(self._own)]
+        passed_over = gathered.sieve.survey.passed_over.total()
+        kept = gathered.sieve.tracks(others)
+        with self._turn:
+            self._seen += len(kept) + gathered.sieve.survey.passed_over.total() - passed_over
+            if self._progress is not None:
+                self._progress(self._seen)
         columns = [
             pa.array([track_id for track_id, _ in kept], pa.string()),
             pa.array([f"s3://{self._bucket}/{item['Key']}" for _, item in kept], pa.string()),

@@ -1,0 +1,1 @@
+"""Streams of audio, and the decoders that open them."""

@@ -1,0 +1,113 @@
+"""Mix the channels of a window to one. T: samples in time, C: channels.
+
+Two channels become their mean, unless the mean cancels what they hold. More channels are mixed by where their speakers
+stand, after ITU-R BS.775-3, annex 8: to the front pair with 0.7071 for the centre and for each surround channel, and
+the pair to its mean. The channel of low frequencies is left out, as the standard says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+CANCELLED_POWER: Final = 0.01
+"""If the mean of two channels has less than this share (-20 dB) of the power of the stronger one, they cancel."""
+
+EMPTY_POWER: Final = 1e-4
+"""A channel with less than this share (-40 dB) of the power of the other is empty: mono in one of two channels."""
+
+PIECE_SAMPLES: Final = 1 << 15
+"""Samples that are looked at together. A song may be out of phase in its second half only."""
+
+_WEIGHTS: Final = {
+    **dict.fromkeys(("FL", "FR", "L", "R", "DL", "DR"), 0.5),
+    **dict.fromkeys(("FC", "C"), 0.5**0.5),
+    **dict.fromkeys(("BL", "BR", "SL", "SR", "FLC", "FRC", "WL", "WR"), 0.5 * 0.5**0.5),
+    "BC": 0.5,
+    **dict.fromkeys(("LFE", "LFE2"), 0.0),
+}
+"""Share of each channel in the mono mix, by FFmpeg's name of it."""
+
+
+class Mixer:
+    """Mixes a window that comes block by block.
+
+    Args:
+        samples: length of the window in samples; fewer may come.
+        channels: number of channels.
+        names: FFmpeg's names of the channels, if they are known; they matter only for more than two.
+    """
+
+    def __init__(self, samples: int, channels: int, names: Sequence[str] = ()) -> None:
+        self._mono_T = np.empty(samples, np.float32)
+        self._left_T = np.empty(samples if channels == 2 else 0, np.float32)
+        self._weights = _weigh(channels, names)
+        self._filled = 0
+
+    @property
+    def missing(self) -> int:
+        """Number of samples that have not come yet."""
+        return len(self._mono_T) - self._filled
+
+    def add(self, wave_CT: Sequence[NDArray[Any]]) -> None:
+        """Add the next samples of each channel, of any numeric dtype; those beyond the window are left out."""
+        count = min(len(wave_CT[0]), self.missing)
+        part = slice(self._filled, self._filled + count)
+        mono_T = self._mono_T[part]
+        self._filled += count
+        # Damaged samples may overflow. `Attempt.add` finds those.
+        with np.errstate(over="ignore", invalid="ignore"):
+            if len(wave_CT) == 1:
+                mono_T[:] = wave_CT[0][:count]
+            elif len(wave_CT) == 2:
+                # Columns are added, because np.mean over a short axis is 25 times slower.
+                self._left_T[part] = wave_CT[0][:count]
+                np.add(self._left_T[part], wave_CT[1][:count], out=mono_T, dtype=np.float32)
+                mono_T *= np.float32(0.5)
+            else:
+                mono_T[:] = 0
+                for channel_T, weight in zip(wave_CT, self._weights, strict=True):
+                    if weight:
+                        mono_T += channel_T[:count] * np.float32(weight)
+
+    def finish(self, silence: float = 0.0) -> NDArray[np.float32]:
+        """Return what has come: the mix, or the stronger of two channels if the mix lost it.
+
+        Args:
+            silence: value of a silent sample; 128 for samples of 8 unsigned bits.
+        """
+        mono_T = self._mono_T[: self._filled]
+        if silence:
+            mono_T -= np.float32(silence)
+        if not len(self._left_T) or not self._filled:
+            return mono_T
+        left_T = self._left_T[: self._filled]
+        if silence:
+            left_T -= np.float32(silence)
+        for first in range(0, self._filled, PIECE_SAMPLES):
+            part = slice(first, first + PIECE_SAMPLES)
+            _restore(mono_T[part], left_T[part])
+        return mono_T
+
+
+def _weigh(channels: int, names: Sequence[str]) -> list[float]:
+    """Return the share of each channel; equal shares if a name is not known."""
+    weights = [_WEIGHTS.get(name, -1.0) for name in names]
+    if len(weights) != channels or min(weights, default=0.0) < 0 or not sum(weights):
+        return [1 / channels] * channels
+    return [weight / sum(weights) for weight in weights]
+
+
+def _restore(mono_T: NDArray[np.float32], left_T: NDArray[np.float32]) -> None:
+    """Replace the mean of two channels by the stronger of them, in place, if the mean lost it."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        mixed, left = float(np.dot(mono_T, mono_T)), float(np.dot(left_T, left_T))
+        # Power of the right channel, from that of the mean, of the left one, and of their product.
+        right = 4 * mixed + left - 4 * float(np.dot(mono_T, left_T))
+        strongest = max(left, right)
+        lost = mixed < CANCELLED_POWER * strongest or min(left, right) < EMPTY_POWER * strongest
+        if lost and np.isfinite(strongest):
+            mono_T[:] = left_T if left >= right else 2 * mono_T - left_T

@@ -1,0 +1,119 @@
+"""Damaged data files of the labels table: nothing is built on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cluster.labels.beside.seals import check_seals
+from cluster.labels.export import export
+from cluster.labels.history import commits, rollback
+from cluster.labels.log import data_files
+from cluster.labels.policy import Policy
+from cluster.labels.table import LabelsTable
+from cluster.labels.vacuum import vacuum
+from cluster.storage import files
+from cluster.storage.uri import Uri
+from mgc.errors import LabelsError
+from tests.support.damage import flip_bit
+from tests.support.nights import NOW, held, night, planned, refusal, stage
+from tests.support.versions import AT_ONCE, row, write
+
+TRACKS = {f"{number:03}": str(number) for number in range(60)}
+FLIPS = 1000
+
+
+def names(uri: Uri) -> set[str]:
+    return data_files(LabelsTable(uri).delta)
+
+
+def sealed(uri: Uri) -> set[str]:
+    [seals] = files.list_uris(uri / "_seals")
+    return set(files.read_table(seals)["file"].to_pylist())
+
+
+def test_every_flipped_bit_is_found(uri: Uri) -> None:
+    """A reader of the file alone takes some for other rows: it has no checksums. The more rows, the more."""
+    night(uri, TRACKS, {"003": "timeout"})
+    [name] = names(uri)
+    good = files.read_bytes(uri / name)
+    rows = pq.read_table(pa.BufferReader(good))
+    silent = 0
+    for seed in range(FLIPS):
+        bad = flip_bit(good, seed)
+        Path(uri.path, name).write_bytes(bad)
+        assert f"{uri / name}: " in refusal(check_seals, uri, [name]), seed
+        try:
+            silent += not pq.read_table(pa.BufferReader(bad), page_checksum_verification=True).equals(rows)
+        except (OSError, pa.ArrowException, UnicodeDecodeError):
+            continue
+    print(f"{silent} of {FLIPS} flipped bits give other rows without an error")
+    assert silent > FLIPS / 100
+    files.write_bytes(uri / name, good)
+    check_seals(uri, [name])
+
+
+@pytest.mark.parametrize("tracks", [TRACKS | {"003": "changed"}, TRACKS | {"new": "1"}], ids=["merging", "appending"])
+def test_a_commit_builds_on_no_damaged_file(tracks: dict[str, str], uri: Uri) -> None:
+    night(uri, TRACKS)
+    [name] = names(uri)
+    good, before = files.read_bytes(uri / name), held(uri)
+    table = LabelsTable(uri)
+    plan = planned(table, tracks)
+    stage(table, plan)
+    files.write_bytes(uri / name, flip_bit(good, 1))
+    assert name in refusal(table.commit, plan, plan.key, NOW)
+    assert LabelsTable(uri).version == 0
+    files.write_bytes(uri / name, good)
+    assert held(uri) == before
+    assert table.commit(plan, plan.key, NOW).version == 1
+
+
+def test_an_export_and_a_rollback(uri: Uri, tmp_path: Path) -> None:
+    night(uri, TRACKS)
+    [old] = names(uri)
+    night(uri, TRACKS | {"new": "1"})
+    [new] = names(uri) - {old}
+    before, data = held(uri), files.read_bytes(uri / new)
+    files.write_bytes(uri / new, flip_bit(data, 2))
+    out = Uri.of_path(tmp_path / "rows.parquet")
+    assert new in refusal(export, LabelsTable(uri), "parquet", out)
+    assert not files.exists(out)
+    # The version before is sound, and the rollback is the way out.
+    assert rollback(uri, 0, commits(LabelsTable(uri))) == 2
+    with pytest.raises(LabelsError, match=new):
+        rollback(uri, 1, commits(LabelsTable(uri)))
+    assert LabelsTable(uri).version == 2
+    files.write_bytes(uri / new, data)
+    rollback(uri, 1, commits(LabelsTable(uri)))
+    assert held(uri) == before
+
+
+def test_the_next_commit_seals_files_of_other_programs(uri: Uri) -> None:
+    write(uri, row("a"))
+    assert files.list_uris(uri / "_seals") == []
+    night(uri, {"a": "1", "b": "1"}, features="features-1")
+    assert sealed(uri) == names(uri)
+
+
+def test_seals_of_deleted_files_go(uri: Uri) -> None:
+    for content in "123":
+        night(uri, {"a": content})
+    assert len(sealed(uri)) == 3
+    vacuum(uri, 1, AT_ONCE)
+    night(uri, {"a": "1", "b": "1"}, policy=Policy("keep"))
+    assert sealed(uri) == names(uri) | {each.name for each in files.list_uris(uri) if each.name.startswith("part-")}
+    assert len(sealed(uri)) == 2
+
+
+def test_damaged_seals_are_written_anew(uri: Uri, capsys: pytest.CaptureFixture[str]) -> None:
+    night(uri, {"a": "1"})
+    [seals] = files.list_uris(uri / "_seals")
+    files.write_bytes(seals, flip_bit(files.read_bytes(seals), 3))
+    night(uri, {"a": "2"})
+    assert str(seals) in capsys.readouterr().err
+    assert sealed(uri) == names(uri)
+    assert not files.exists(seals)

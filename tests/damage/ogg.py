@@ -1,0 +1,65 @@
+"""Pages of Ogg (RFC 3533)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+
+def _make_table() -> tuple[int, ...]:
+    table = []
+    for byte in range(256):
+        crc = byte << 24
+        for _ in range(8):
+            crc = crc << 1 ^ (0x104C11DB7 if crc & 0x80000000 else 0)
+        table.append(crc)
+    return tuple(table)
+
+
+_TABLE: Final = _make_table()
+
+
+def checksum(page: bytes) -> int:
+    """Return the CRC-32 of polynomial 0x04c11db7 without reflection, start 0."""
+    crc = 0
+    for byte in page:
+        crc = (crc << 8 & 0xFFFFFFFF) ^ _TABLE[crc >> 24 ^ byte]
+    return crc
+
+
+def pages(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield begin and end of each page of a good file."""
+    place = 0
+    while data[place : place + 4] == b"OggS":
+        segments = data[place + 26]
+        end = place + 27 + segments + sum(data[place + 27 : place + 27 + segments])
+        yield place, end
+        place = end
+
+
+def last_page(data: bytes) -> tuple[int, int]:
+    """Return the place and the granule position of the last page."""
+    *_, (place, _) = pages(data)
+    return place, int.from_bytes(data[place + 6 : place + 14], "little")
+
+
+def with_granule(data: bytes, place: int, granule: int) -> bytes:
+    """Return a file whose page at a place has another granule position, and a checksum that fits."""
+    end = next(stop for start, stop in pages(data) if start == place)
+    page = bytearray(data[place:end])
+    page[6:14] = granule.to_bytes(8, "little")
+    page[22:26] = bytes(4)
+    page[22:26] = checksum(bytes(page)).to_bytes(4, "little")
+    return data[:place] + page + data[end:]
+
+
+def with_serial(data: bytes, serial: int) -> bytes:
+    """Return a file whose stream has another serial number. The links of a chain have different ones."""
+    parts = []
+    for start, stop in pages(data):
+        page = bytearray(data[start:stop])
+        page[14:18] = serial.to_bytes(4, "little")
+        page[22:26] = bytes(4)
+        page[22:26] = checksum(bytes(page)).to_bytes(4, "little")
+        parts.append(bytes(page))
+    return b"".join(parts)
