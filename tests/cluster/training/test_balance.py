@@ -63,7 +63,7 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> str:
             "clip_index": number % 2,
             "start_seconds": 0.0,
             # Each genre is loud elsewhere.
-            "features": (random.integers(0, 100, shape) + 150 * (np.arange(128) // 43 == place)[:, None])
+            "features": (random.integers(0, 100, shape) + 150 * (np.arange(shape[0]) * 3 // shape[0] == place)[:, None])
             .astype(np.uint8)
             .tobytes(),
             "genre_top": genre,
