@@ -73,7 +73,8 @@ def test_decoding_gives_sound_or_a_typed_error(
         window_bytes = plan.window_seconds * plan.windows * 48000 * 4
     else:
         _assert_as_planned(heard, plan)
-        assert damage not in NO_SOUND
+        # A compressed FLAC has stretches of the original, which are found behind what looks like junk.
+        assert damage not in NO_SOUND or (damage == "compressed" and heard.damage)
         window_bytes = plan.window_seconds * plan.windows * heard.windows[0].sample_rate_hz * 4
     assert damage != "empty" or (isinstance(heard, AudioError) and heard.kind is ErrorKind.EMPTY)
     # A short track is heard whole: of 30 planned seconds, 12 are there, or 25 where two files were glued together.

@@ -2,12 +2,10 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from mgc.errors import ConfigError
 from mgc.recipes import scores
@@ -15,7 +13,6 @@ from mgc.recipes.catalogue import RECIPES
 from mgc.recipes.scores import recipe_scores
 from pipelines import recipes
 from pipelines.command.job import run
-from pipelines.training import recipe_list
 
 ENTRY = {
     "recipe": "obeirne-a1",
@@ -112,7 +109,7 @@ def test_a_person_sees_what_was_reported_and_what_we_reached(
         "mgc train --recipe obeirne-a1 --features F --protocol.kind artist --training.epochs 2 --model.dropout 0.1"
     )
     shipped.write_text(json.dumps([ENTRY | {"command": command}, ENTRY | {"recipe": "gallego-b2"}]))
-    monkeypatch.setattr(recipe_list, "Console", lambda: Console(file=sys.stdout, width=80))
+    monkeypatch.setenv("COLUMNS", "80")
     out, _ = printed(capsys)
     assert "\nO'Beirne and Zamora" in out
     assert cells(out, "obeirne-a1") == [
@@ -136,7 +133,7 @@ def test_figures_that_the_paper_exchanged_are_remarked_on(
     shipped: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shipped.write_text("[]")
-    monkeypatch.setattr(recipe_list, "Console", lambda: Console(file=sys.stdout, width=80))
+    monkeypatch.setenv("COLUMNS", "80")
     out, _ = printed(capsys)
     assert cells(out, "nguyen-mel2")[0][3:5] == ["0.950", "(1)"]
     assert noted(out, "(1)") == "as printed; surely exchanged with train 0.48"
