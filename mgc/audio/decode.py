@@ -10,7 +10,7 @@ several streams glued together; `mgc.audio.parts` finds them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Final, Generic
 
@@ -204,9 +204,7 @@ def _announced(opened: Sequence[tuple[Part, Stream, int]]) -> float:
 
 def _divisions(source: Source) -> Iterator[Division]:
     """Yield ways to see a file as streams, the likeliest first: as probed, from where audio begins, as it is."""
-    facts: Probe | None = None
-    with suppress(AudioError):
-        facts = probe(source)
+    facts = _probe(source)
     if facts is not None:
         yield divide(source, facts)
     begin = find_audio(source, 0)
@@ -224,9 +222,21 @@ def _divisions(source: Source) -> Iterator[Division]:
 def _probe_from(source: Source, begin: int) -> Division | None:
     """Return the streams of what begins at a byte."""
     rest = take(source, ByteRange(begin, source.size_bytes))
+    facts = _probe(rest)
+    return None if facts is None else divide(rest, facts)
+
+
+def _probe(source: Source) -> Probe | None:
+    """Return what a probe finds out; None if it does not recognise the file.
+
+    Raises:
+        AudioError: `fetch_failed`, the source cannot be read.
+    """
     try:
-        return divide(rest, probe(rest))
-    except AudioError:
+        return probe(source)
+    except AudioError as error:
+        if error.kind is ErrorKind.FETCH_FAILED:
+            raise
         return None
 
 

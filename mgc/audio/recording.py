@@ -48,7 +48,9 @@ def record(source: Source, plan: ListeningPlan, track_id: str = "", again: Sourc
         remembering = Remembering(source)
         try:
             facts = probe(remembering)
-        except AudioError:
+        except AudioError as error:
+            if error.kind is ErrorKind.FETCH_FAILED:
+                raise
             # A decoder may still recognise the file.
             facts = None
         if facts is not None and facts.codec == "mp3" and facts.container == "mp3":

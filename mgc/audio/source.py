@@ -85,6 +85,8 @@ class LocalFile:
             if self._descriptor < 0:
                 self._descriptor = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK)
                 if _identify(os.fstat(self._descriptor)) != self._identity:
+                    # The next read must not find it open.
+                    self.close()
                     raise AudioError(ErrorKind.FETCH_FAILED, "it was replaced while it was read; make the catalog anew")
             return [_pread(self._descriptor, piece) for piece in ranges]
         except OSError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import io
 import os
 import pickle
 import secrets
@@ -22,7 +24,7 @@ from mgc.audio.decode import decode
 from mgc.audio.excerpts import ListeningPlan
 from mgc.audio.recording import HELD_BYTES, record
 from mgc.audio.source import Held
-from mgc.errors import StorageError
+from mgc.errors import AudioError, ErrorKind, StorageError
 from tests.cluster.storage.fetched import (
     EIGHT,
     batch_of,
@@ -56,6 +58,28 @@ class TestEverywhere:
                 "large.mp3": "it has 101 B; at most 100 B are allowed (--max-file-gib)",
             },
         )
+
+    @pytest.mark.parametrize("size_bytes", [HELD_BYTES, HELD_BYTES + 2])
+    def test_a_large_file_is_not_held_but_read_by_who_decodes_it(self, base: str, size_bytes: int) -> None:
+        tone = (9_000 * np.sin(np.arange(30 * 8_000) / 5)).astype("<i2")
+        made = io.BytesIO()
+        soundfile.write(made, tone, 8_000, format="WAV")
+        data = bytearray(made.getvalue()) + bytes(size_bytes - len(made.getvalue()))
+        data[4:8], data[40:44] = ((size_bytes - head).to_bytes(4, "little") for head in (8, 44))
+        files.write_bytes(f"{base}/large.wav", bytes(data))
+        plan = ListeningPlan(where="first")
+        (recording,) = Fetch(plan=plan)(sized_batch_of(base))["recording"]
+        assert isinstance(recording, bytes) == (size_bytes <= HELD_BYTES)
+        if not isinstance(recording, bytes):
+            # What the child gets: a description of the file, without a connection.
+            assert len(pickle.dumps(recording)) < 1_000
+            heard = decode(copy.copy(recording), plan)
+            assert heard.duration_seconds == (size_bytes - 44) / 16_000
+            np.testing.assert_allclose(heard.windows[0].samples, tone / 32_768, atol=1e-6)
+            files.write_bytes(f"{base}/large.wav", bytes(data[:-2]))
+            with pytest.raises(AudioError) as caught:
+                decode(copy.copy(recording), plan)
+            assert caught.value.kind is ErrorKind.FETCH_FAILED
 
     def test_all_rows_missing_is_no_reason_to_stop(self, base: str) -> None:
         put(base, a=b"x", b=b"x")
@@ -168,22 +192,3 @@ def test_a_plan_is_heard_of_a_local_file_too(tmp_path: Path) -> None:
     fetched = Fetch(plan=EIGHT)(sized_batch_of(str(tmp_path)))
     assert isinstance(expected, Cuts)
     assert fetched["recording"][0].data == expected.data
-
-
-@pytest.mark.parametrize("size_bytes", [HELD_BYTES, HELD_BYTES + 2])
-def test_a_large_file_is_not_held_but_read_by_who_decodes_it(tmp_path: Path, size_bytes: int) -> None:
-    tone = (9_000 * np.sin(np.arange(30 * 8_000) / 5)).astype("<i2")
-    with (tmp_path / "large.wav").open("wb") as file:
-        soundfile.write(file, tone, 8_000, format="WAV")
-        file.truncate(size_bytes)
-        file.seek(4)
-        file.write((size_bytes - 8).to_bytes(4, "little"))
-        file.seek(40)
-        file.write((size_bytes - 44).to_bytes(4, "little"))
-    (recording,) = Fetch(plan=ListeningPlan(where="first"))(sized_batch_of(str(tmp_path)))["recording"]
-    assert isinstance(recording, bytes) == (size_bytes <= HELD_BYTES)
-    if not isinstance(recording, bytes):
-        assert len(pickle.dumps(recording)) < 1_000
-        heard = decode(recording, ListeningPlan(where="first"))
-        assert heard.duration_seconds == (size_bytes - 44) / 16_000
-        np.testing.assert_allclose(heard.windows[0].samples, tone / 32_768, atol=1e-6)

@@ -43,9 +43,9 @@ def test_a_file_is_read_again_from_its_copy(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"0123456789")
     file = opened(path)
-    copy = copy_of(file)
+    again = copy_of(file)
     file.close()
-    for each in (file, copy):
+    for each in (file, again):
         assert each.read([ByteRange(2, 5), ByteRange(8, 20)]) == [b"234", b"89"]
         each.close()
 
@@ -55,7 +55,7 @@ def test_a_file_that_changed_is_not_read(tmp_path: Path, change: str) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"0123456789")
     file = opened(path)
-    copy = copy_of(file)
+    again = copy_of(file)
     if change == "replaced":
         other = tmp_path / "other"
         other.write_bytes(b"9876543210")
@@ -64,9 +64,10 @@ def test_a_file_that_changed_is_not_read(tmp_path: Path, change: str) -> None:
         path.write_bytes(b"0123456789!")
     else:
         path.unlink()
-    with pytest.raises(AudioError) as caught:
-        copy.read([ByteRange(0, 3)])
-    assert caught.value.kind is ErrorKind.FETCH_FAILED
+    for _ in range(2):
+        with pytest.raises(AudioError) as caught:
+            again.read([ByteRange(0, 3)])
+        assert caught.value.kind is ErrorKind.FETCH_FAILED
     file.close()
 
 
