@@ -12,11 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from mgc.audio.cuts import Cuts, cut
-from mgc.audio.decoders.libsndfile import read_cuts
-from mgc.audio.decoders.stream import DecoderName, Fault, Stretch
+from mgc.audio.decoders.libsndfile import CutsReader
+from mgc.audio.decoders.stream import Fault, Stretch
 from mgc.audio.excerpts import Excerpt, ListeningPlan
 from mgc.audio.probe import probe
 from mgc.audio.source import ByteRange, LocalFile, Remembering, Source
@@ -76,14 +74,13 @@ def record_file(path: Path, plan: ListeningPlan) -> Recording:
         raise AudioError(ErrorKind.FETCH_FAILED, f"{path}: {error.strerror or error}") from None
 
 
-class CutsStream:
+class CutsStream(CutsReader):
     """Cuts of an MP3 as a stream. See `mgc.audio.decoders.stream.Stream`.
 
     The first reading gives the windows that were cut, which are those of the plan. Others are cut out of the file, if
     it can be read again.
     """
 
-    decoder: Final[DecoderName] = "soundfile"
     announced_seconds: float | None = None
 
     def __init__(self, cuts: Cuts) -> None:
@@ -94,21 +91,11 @@ class CutsStream:
 
     def read(self, excerpts: Sequence[Excerpt]) -> Iterator[Stretch]:
         """Decode one stretch after the other; after one that is incomplete, the others are empty."""
-        left = len(excerpts)
         cuts = self._cuts if self._unread else self._cut_again(excerpts)
         self._unread = False
-        if cuts is not None:
-            for stretch, fault in read_cuts(cuts):
-                self.fault = self.fault or fault
-                left -= 1
-                yield stretch
-        for _ in range(left):
-            yield Stretch(np.empty(0, np.float32), self.sample_rate_hz, 0.0)
+        return self.read_cuts(cuts, len(excerpts))
 
     def _cut_again(self, excerpts: Sequence[Excerpt]) -> Cuts | None:
         if self._cuts.source is None or self._cuts.audio is None:
             return None
         return cut(Remembering(self._cuts.source), self._cuts.audio, lambda _: excerpts)
-
-    def close(self) -> None:
-        """Do nothing: no decoder is open."""

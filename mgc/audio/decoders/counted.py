@@ -13,11 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-import numpy as np
-
 from mgc.audio.cuts import LOOKED_AT_BYTES, Piece, join
-from mgc.audio.decoders.libsndfile import read_cuts
-from mgc.audio.decoders.stream import DecoderName, Fault, Stretch
+from mgc.audio.decoders.libsndfile import CutsReader
+from mgc.audio.decoders.stream import Fault, Stretch
 from mgc.audio.excerpts import Excerpt
 from mgc.audio.mpeg import LONGEST_FRAME, FrameHeader, parse_header, synchronize
 from mgc.audio.probe.mpeg import DECODER_DELAY_SAMPLES, MpegStream
@@ -116,13 +114,12 @@ def find_frames(source: Source, within: ByteRange, in_a_row: int = _IN_A_ROW) ->
     return found
 
 
-class CountedMp3:
+class CountedMp3(CutsReader):
     """A run of frames of layer III as a stream. See `mgc.audio.decoders.stream.Stream`.
 
     Only the frames of the windows are decoded, by libsndfile, as one small MP3; see `mgc.audio.cuts`.
     """
 
-    decoder: Final[DecoderName] = "soundfile"
     tolerance_seconds = 0.0
 
     def __init__(self, source: Source, run: Run) -> None:
@@ -153,14 +150,7 @@ class CountedMp3:
         """Decode one stretch after the other; after one that is incomplete, the others are empty."""
         pieces = [piece for piece in map(self._piece, excerpts) if piece is not None]
         cuts = join(self._stream, pieces, 0.0) if pieces else None
-        left = len(excerpts)
-        if cuts is not None:
-            for stretch, fault in read_cuts(cuts):
-                self.fault = self.fault or fault
-                left -= 1
-                yield stretch
-        for _ in range(left):
-            yield Stretch(np.empty(0, np.float32), self.sample_rate_hz, 0.0)
+        return self.read_cuts(cuts, len(excerpts))
 
     def _piece(self, excerpt: Excerpt) -> Piece | None:
         """Return the frames of a window, and those before it that it needs."""
@@ -180,6 +170,3 @@ class CountedMp3:
             for offset, header in zip(self._offsets[first:last], self._headers[first:last], strict=True)
         )
         return Piece(excerpt, begin, samples, within, data, found, first, at_start=first == 0)
-
-    def close(self) -> None:
-        """Do nothing: no decoder is open."""

@@ -80,14 +80,6 @@ def open_stream(source: Source) -> FFmpegStream:
     return found
 
 
-def measure_seconds(source: Source) -> float | None:
-    """Return the length of the first audio stream, measured by its packets; None if FFmpeg finds no stream."""
-    try:
-        return open_stream(source).duration_seconds
-    except AudioError:
-        return None
-
-
 class FFmpegStream:
     """A stream that FFmpeg decodes. See `mgc.audio.decoders.stream.Stream`. It skips packets that cannot be decoded."""
 

@@ -123,7 +123,7 @@ class SoundFileStream:
         self._file.close()
 
 
-def read_cuts(cuts: Cuts) -> Iterator[tuple[Stretch, Fault | None]]:
+def _read_cuts(cuts: Cuts) -> Iterator[tuple[Stretch, Fault | None]]:
     """Decode the windows of the cuts of an MP3, one after the other; none follows the first that is incomplete."""
     with _C_STDERR.silenced():
         try:
@@ -146,6 +146,28 @@ def read_cuts(cuts: Cuts) -> Iterator[tuple[Stretch, Fault | None]]:
             yield Stretch(mono_T, cuts.sample_rate_hz, window.start_seconds), fault
             if fault is not None:
                 return
+
+
+class CutsReader:
+    """Reads cuts of an MP3 for a stream that has made them. See `mgc.audio.decoders.stream.Stream`."""
+
+    decoder: Final[DecoderName] = "soundfile"
+    sample_rate_hz: int
+    fault: Fault | None
+
+    def read_cuts(self, cuts: Cuts | None, count: int) -> Iterator[Stretch]:
+        """Decode `count` windows one after the other; after one that is incomplete, the others are empty."""
+        left = count
+        if cuts is not None:
+            for stretch, fault in _read_cuts(cuts):
+                self.fault = self.fault or fault
+                left -= 1
+                yield stretch
+        for _ in range(left):
+            yield Stretch(np.empty(0, np.float32), self.sample_rate_hz, 0.0)
+
+    def close(self) -> None:
+        """Do nothing: no decoder is open."""
 
 
 def _read_on(

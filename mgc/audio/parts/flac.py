@@ -18,8 +18,6 @@ HEAD_BYTES: Final = 4 + 4 + STREAMINFO_BYTES
 _TAIL_BYTES: Final = 1 << 18
 """Bytes at the end of a stream in which its last frames are looked for. The longest usual frame has some 100 KiB."""
 
-_SEARCHED_BYTES: Final = 1 << 20
-
 _RATES_HZ: Final = (0, 88200, 176400, 192000, 8000, 16000, 22050, 24000, 32000, 44100, 48000, 96000)
 _BITS: Final = (0, 8, 12, 0, 16, 20, 24, 32)
 _LONGEST_HEADER: Final = 16
