@@ -27,6 +27,7 @@ from deltalake import CommitProperties, Transaction
 from deltalake.exceptions import DeltaError
 
 from cluster.labels.beside.holds import confirm_hold, drop_hold, find_undone, settle_holds, write_hold
+from cluster.labels.beside.seals import find_lost
 from cluster.labels.log import (
     APPLICATION,
     ATTEMPT,
@@ -40,6 +41,7 @@ from cluster.labels.log import (
 from cluster.labels.table import LabelsTable
 from cluster.storage.conditional_put import require_conditional_put
 from cluster.storage.failures import explain, redact
+from cluster.storage.notice import notice
 from cluster.storage.uri import Uri
 from mgc.errors import LabelsError, MgcError, StorageError
 
@@ -172,14 +174,25 @@ def rollback(uri: Uri, version: int, log: Sequence[Commit], dry_run: bool = Fals
     restored = open_version(uri, version)
     if data_files(restored.delta) == data_files(table.delta):
         raise LabelsError(f"{uri}: the table already equals version {version}; there is nothing to roll back.")
-    # A rollback is the remedy for damage in the version that it leaves, so that one is not checked.
     restored.check_files()
+    for name in find_lost(uri, data_files(restored.delta)):
+        raise LabelsError(
+            f"{uri / name}: this file of version {version} cannot be read. Restore it from a copy, or go back to "
+            "another version. The table is unchanged."
+        )
     if dry_run:
         return table.version
     require_conditional_put(uri)
     attempt, making = uuid.uuid4().hex, table.version + 1
     settle_holds(uri, table.delta.history)
-    undone = find_undone(table.dataset(), restored.dataset())
+    # A rollback is the remedy for damage in the version that it leaves. What was in the lost files cannot be held.
+    lost = find_lost(uri, data_files(table.delta))
+    if lost:
+        notice(
+            f"{uri}: the rows of {len(lost)} files of version {table.version} are lost. The next run may enter again "
+            "what these files held."
+        )
+    undone = find_undone(table.dataset(data_files(table.delta) - lost), restored.dataset(), whole=not lost)
     write_hold(uri, making, attempt, undone)
     facts = {"to": version, "held": pc.sum(pc.invert(undone["restored"])).as_py() or 0}
     properties = CommitProperties(

@@ -6,9 +6,8 @@ the row that it brought back. A plan leaves these out until a run with `--resume
 model changes.
 
 The file is written before the rollback's commit, into `_holds/pending`, and moved up once that commit is in the log.
-Its
-name holds the version and the attempt of that commit. So a file whose commit never happened is recognised and ignored,
-also when the log no longer reaches back to that version. Every later commit of mgc deletes such files first.
+Its name holds the version and the attempt of that commit. So a file whose commit never happened is recognised and
+ignored, also when the log no longer reaches back to that version. Every later commit of mgc deletes such files first.
 
 A run with `--resume` says so in its commit. What earlier rollbacks undid is over from then on, whether or not their
 files are deleted. A rollback that comes after that commit is not.
@@ -99,16 +98,19 @@ _UNDONE: Final = f"""
 """
 
 
-def find_undone(undone: pads.Dataset, restored: pads.Dataset) -> pa.Table:
+def find_undone(undone: pads.Dataset, restored: pads.Dataset, *, whole: bool = True) -> pa.Table:
     """Return what a rollback from one version to another takes out of the table: rows of `HELD`.
 
     Args:
         undone: rows of the version that the rollback leaves.
         restored: rows of the version that it goes back to.
+        whole: whether `undone` has all rows of its version. If some are lost, a track without a row was not pruned.
     """
     with open_duckdb(AS_WRITTEN) as connection:
         connection.register("undone", undone)
-        connection.register("restored", restored)
+        connection.register("version", restored)
+        known = "" if whole else " WHERE track_id IN (SELECT track_id FROM undone)"
+        connection.sql(f"SELECT * FROM version{known}").create_view("restored")
         return connection.sql(_UNDONE).to_arrow_table().cast(HELD)
 
 

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.fs
+import pyarrow.parquet as pq
 
 from cluster.storage import files
 from cluster.storage.failures import explain
@@ -52,15 +53,45 @@ def check_seals(table_uri: Uri, names: Collection[str]) -> None:
         LabelsError: the bytes of a file have changed since it was sealed.
         StorageError: a file cannot be read.
     """
+    for name in _find_changed(table_uri, names, _read(table_uri)[0]):
+        raise LabelsError(
+            f"{table_uri / name}: the bytes of this file of the labels table have changed since mgc wrote it. "
+            "Restore the file from a copy, or go back to a version without it (`mgc labels history`, `mgc labels "
+            "rollback`)."
+        )
+
+
+def find_lost(table_uri: Uri, names: Collection[str]) -> set[str]:
+    """Return the data files whose rows are lost: they are not there, their bytes have changed, or nobody can read them.
+
+    Args:
+        table_uri: folder of the labels table.
+        names: names of the data files.
+
+    Raises:
+        StorageError: the store does not answer.
+    """
     known, _ = _read(table_uri)
+    missing = {name for name in names if not files.exists(table_uri / name)}
+    there = set(names) - missing
+    unreadable = {name for name in there - known.keys() if not _is_readable(table_uri / name)}
+    return missing | unreadable | set(_find_changed(table_uri, there, known))
+
+
+def _find_changed(table_uri: Uri, names: Collection[str], known: Mapping[str, bytes]) -> Iterator[str]:
     sealed = [name for name in names if name in known]
-    for name, digest in _digests(table_uri, sealed):
-        if digest != known[name]:
-            raise LabelsError(
-                f"{table_uri / name}: the bytes of this file of the labels table have changed since mgc wrote it. "
-                "Restore the file from a copy, or go back to a version without it (`mgc labels history`, `mgc labels "
-                "rollback`)."
-            )
+    return (name for name, digest in _digests(table_uri, sealed) if digest != known[name])
+
+
+def _is_readable(uri: Uri) -> bool:
+    """Return whether all rows of a file without a seal can be read."""
+    try:
+        with explain(uri, "read"), uri.filesystem.open_input_file(uri.path) as stream:
+            for _ in pq.ParquetFile(stream).iter_batches():
+                pass
+    except (pa.ArrowException, UnicodeDecodeError, StorageError):
+        return False
+    return True
 
 
 def write_seals(table_uri: Uri, names: Collection[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -72,24 +74,63 @@ def test_a_commit_builds_on_no_damaged_file(tracks: dict[str, str], uri: Uri) ->
     assert table.commit(plan, plan.key, NOW).version == 1
 
 
-def test_an_export_and_a_rollback(uri: Uri, tmp_path: Path) -> None:
+def garbage(path: Path) -> None:
+    path.write_bytes(random.Random(1).randbytes(3000))
+
+
+def flipped(path: Path) -> None:
+    path.write_bytes(flip_bit(path.read_bytes(), 2))
+
+
+@pytest.mark.parametrize("damage", [flipped, garbage, Path.unlink])
+@pytest.mark.parametrize("seals", [True, False], ids=["sealed", "unsealed"])
+def test_a_rollback_is_the_way_out(
+    damage: Callable[[Path], None], seals: bool, uri: Uri, capsys: pytest.CaptureFixture[str]
+) -> None:
     night(uri, TRACKS)
+    first = held(uri)
     [old] = names(uri)
     night(uri, TRACKS | {"new": "1"})
     [new] = names(uri) - {old}
-    before, data = held(uri), files.read_bytes(uri / new)
-    files.write_bytes(uri / new, flip_bit(data, 2))
-    out = Uri.of_path(tmp_path / "rows.parquet")
-    assert new in refusal(export, LabelsTable(uri), "parquet", out)
-    assert not files.exists(out)
-    # The version before is sound, and the rollback is the way out.
+    second, data = held(uri), files.read_bytes(uri / new)
+    if not seals:
+        for each in files.list_uris(uri / "_seals"):
+            files.delete(each)
+    damage(Path(uri.path, new))
     assert rollback(uri, 0, commits(LabelsTable(uri))) == 2
-    with pytest.raises(LabelsError, match=new):
-        rollback(uri, 1, commits(LabelsTable(uri)))
-    assert LabelsTable(uri).version == 2
+    assert held(uri) == first
+    # A flipped bit without a seal may read well.
+    if seals or damage is not flipped:
+        assert "the rows of 1 files of version 1 are lost" in capsys.readouterr().err
+        with pytest.raises(LabelsError):
+            rollback(uri, 1, commits(LabelsTable(uri)))
+        assert LabelsTable(uri).version == 2
     files.write_bytes(uri / new, data)
     rollback(uri, 1, commits(LabelsTable(uri)))
-    assert held(uri) == before
+    assert held(uri) == second
+
+
+def test_what_is_not_lost_is_held(uri: Uri) -> None:
+    """The rows of one file are lost. Tracks of the other file are held, and no pruning is made up."""
+    night(uri, TRACKS)
+    [old] = names(uri)
+    night(uri, TRACKS | {"new": "1"})
+    [lost] = names(uri) - {old}
+    night(uri, TRACKS | {"new": "1", "newer": "1"})
+    garbage(Path(uri.path, lost))
+    rollback(uri, 0, commits(LabelsTable(uri)))
+    plan = planned(LabelsTable(uri), TRACKS | {"new": "1", "newer": "1"})
+    assert plan.counts.held == 1
+    assert plan.todo["track_id"].to_pylist() == ["new"]
+
+
+def test_an_export_of_damaged_files(uri: Uri, tmp_path: Path) -> None:
+    night(uri, TRACKS)
+    [name] = names(uri)
+    files.write_bytes(uri / name, flip_bit(files.read_bytes(uri / name), 2))
+    out = Uri.of_path(tmp_path / "rows.parquet")
+    assert name in refusal(export, LabelsTable(uri), "parquet", out)
+    assert not files.exists(out)
 
 
 def test_the_next_commit_seals_files_of_other_programs(uri: Uri) -> None:
