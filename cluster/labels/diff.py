@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
+from cluster.labels.beside.seals import check_seals
 from cluster.labels.export import FileKind, refuse_target, write_rows
 from cluster.labels.history import Commit, changes, open_version
 from cluster.labels.log import data_files
@@ -137,13 +138,15 @@ def diff(uri: Uri, before: int, after: int, limit: int = 10, out: DifferenceFile
         out: file to write all differences to.
 
     Raises:
-        LabelsError: a version cannot be read, or the file exists.
+        LabelsError: a version cannot be read, the bytes of a file in which they differ have changed, or the file
+            exists.
         StorageError: storage fails.
     """
     if out is not None:
         refuse_target(out.uri, uri, out.overwrite)
     tables = [open_version(uri, before), open_version(uri, after)]
     files = [data_files(table.delta) for table in tables]
+    check_seals(uri, files[0] ^ files[1])
     with bounded_duckdb() as connection, reading(uri, _REMEDY, LabelsError):
         shared = _rows_present(connection, tables[1].dataset(files[0] & files[1]))
         connection.register("before", tables[0].dataset(files[0] - files[1]))
@@ -175,7 +178,8 @@ def track_rows(uri: Uri, track_id: str, log: Sequence[Commit], limit: int) -> li
         limit: largest number of rows to return.
 
     Raises:
-        LabelsError: no version that can be read has the track. The message suggests similar ids.
+        LabelsError: no version that can be read has the track; the message suggests similar ids. Or the bytes of the
+            file with the newest row have changed.
     """
     found: list[TrackRow] = []
     seen: dict[str, Row | None] = {}
@@ -222,14 +226,18 @@ def _row(uri: Uri, version: int, track_id: str, seen: dict[str, Row | None]) -> 
     table = open_version(uri, version)
     files = data_files(table.delta)
     unseen = files - seen.keys()
-    with reading(uri, _REMEDY, LabelsError):
-        wanted = pc.field("track_id").cast(pa.string()) == track_id
-        # The other columns are read only from the file that has the track.
-        holding = table.dataset(unseen).to_table(columns=["__filename"], filter=wanted)
-        rows = {
-            name: table.dataset({name}).to_table(filter=wanted).to_pylist()[0]
-            for name in set(holding["__filename"].to_pylist())
-        }
+    wanted = pc.field("track_id").cast(pa.string()) == track_id
+    try:
+        with reading(uri, _REMEDY, LabelsError):
+            # The other columns are read only from the file that has the track.
+            holding = table.dataset(unseen).to_table(columns=["__filename"], filter=wanted)
+            names = set(holding["__filename"].to_pylist())
+            check_seals(uri, names)
+            rows = {name: table.dataset({name}).to_table(filter=wanted).to_pylist()[0] for name in names}
+    except LabelsError:
+        # Parquet's error does not say which file it is.
+        check_seals(uri, unseen)
+        raise
     seen |= {name: rows.get(name) for name in unseen}
     return next((seen[name] for name in files if seen[name] is not None), None)
 

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.labels.beside.seals import check_seals
+from cluster.labels.diff import diff, track_rows
 from cluster.labels.export import export
 from cluster.labels.history import commits, rollback
 from cluster.labels.log import data_files
@@ -124,13 +125,20 @@ def test_what_is_not_lost_is_held(uri: Uri) -> None:
     assert plan.todo["track_id"].to_pylist() == ["new"]
 
 
-def test_an_export_of_damaged_files(uri: Uri, tmp_path: Path) -> None:
+def test_readers_of_a_damaged_file(uri: Uri, tmp_path: Path) -> None:
+    """The byte is one of a page, where Parquet's readers often notice nothing."""
     night(uri, TRACKS)
-    [name] = names(uri)
-    files.write_bytes(uri / name, flip_bit(files.read_bytes(uri / name), 2))
+    [old] = names(uri)
+    night(uri, {track: f"{tag}, changed" for track, tag in TRACKS.items()})
+    [name] = names(uri) - {old}
+    bad = bytearray(files.read_bytes(uri / name))
+    bad[100] ^= 1
+    files.write_bytes(uri / name, bytes(bad))
     out = Uri.of_path(tmp_path / "rows.parquet")
     assert name in refusal(export, LabelsTable(uri), "parquet", out)
     assert not files.exists(out)
+    assert name in refusal(diff, uri, 0, 1)
+    assert name in refusal(track_rows, uri, "003", commits(LabelsTable(uri)), 9)
 
 
 def test_the_next_commit_seals_files_of_other_programs(uri: Uri) -> None:
