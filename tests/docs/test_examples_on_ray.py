@@ -44,7 +44,14 @@ def music(folder: Path) -> None:
 PREPARE: dict[str, Callable[[Path], None]] = {"music": music, "bucket": music, "corpus": corpus}
 
 
-@pytest.mark.parametrize("example", examples(tuple(PREPARE)), ids=str)
+@pytest.mark.parametrize(
+    "example",
+    [
+        # On the whole corpus: catalog, prepare, train, evaluate. test_way_through.py goes that way in `make test`.
+        pytest.param(example, marks=[pytest.mark.drill] if example.folder == "corpus" else [], id=str(example))
+        for example in examples(tuple(PREPARE))
+    ],
+)
 def test_an_example_runs(
     example: Example,
     ray_session: Profile,

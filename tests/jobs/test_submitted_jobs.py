@@ -81,6 +81,7 @@ def training(features: str, out: Path, *fields: str) -> list[str]:
     ]  # fmt: skip
 
 
+@pytest.mark.drill
 def test_a_submitted_training_is_followed_to_its_bundle(ray_head: RayHead, features: str, tmp_path: Path) -> None:
     done = submit(ray_head, *training(features, tmp_path / "bundle"))
     assert done.returncode == 0, done.stdout + done.stderr
@@ -92,6 +93,7 @@ def test_a_submitted_training_is_followed_to_its_bundle(ray_head: RayHead, featu
     assert load_bundle(tmp_path / "bundle").training.made_with.workers == 2
 
 
+@pytest.mark.drill
 def test_a_submitted_training_that_fails_says_why_and_has_its_exit_code(
     ray_head: RayHead, features: str, tmp_path: Path
 ) -> None:

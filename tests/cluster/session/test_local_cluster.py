@@ -68,7 +68,10 @@ def send(process: subprocess.Popen[bytes], signals: Sequence[tuple[float, signal
     [
         pytest.param(2, [(0.0, TERM), (0.5, TERM)], id="TERM, half a second, TERM"),
         pytest.param(
-            1, [(0.0, INT), (0.0, TERM), (0.05, INT), (0.05, INT), (0.5, TERM), (0.5, INT), (0.5, TERM)], id="mixed"
+            1,
+            [(0.0, INT), (0.0, TERM), (0.05, INT), (0.05, INT), (0.5, TERM), (0.5, INT), (0.5, TERM)],
+            id="mixed",
+            marks=pytest.mark.drill,
         ),
     ],
 )

@@ -64,6 +64,7 @@ def refused(nodes: LocalCluster, folder: Path, *words: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.drill
 def test_label(nodes: LocalCluster, music: Path, tmp_path: Path) -> None:
     refused(nodes, tmp_path, "label", str(music), "--labels", str(tmp_path / "labels"))
     # Nothing was staged and nothing committed.

@@ -77,6 +77,7 @@ def test_labelling_on_a_busy_cluster_ends(busy: None, tmp_path: Path, capfd: pyt
     said(capfd)
 
 
+@pytest.mark.drill
 def test_training_on_a_busy_cluster_ends(
     busy: None, features: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,7 +21,7 @@ from tests.support.damage import flip_bit
 from tests.support.good_files import good_files
 from tests.support.nights import held
 
-pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]
+pytestmark = [pytest.mark.cluster, pytest.mark.drill, pytest.mark.filterwarnings("default")]
 
 TRACKS = 12
 
@@ -87,7 +87,6 @@ def test_once(
     assert any("/_runs/" in line and ".parquet: " in line for line in lines), lines
 
 
-@pytest.mark.drill
 @pytest.mark.parametrize(("damaging", "error"), [(damage_plans, LabelsError), (damage_staged_rows, DamagedRowsError)])
 def test_every_time(
     damaging: Callable[[pytest.MonkeyPatch, int], None],

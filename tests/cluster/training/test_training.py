@@ -81,6 +81,7 @@ def take_again(config: dict[str, Any]) -> None:
     Path(config["task"].progress).write_text(str((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 4))
 
 
+@pytest.mark.drill
 def test_a_worker_keeps_the_memory_that_it_frees(
     features: str, ray_session: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
