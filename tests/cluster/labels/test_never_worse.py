@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import tempfile
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -148,8 +147,7 @@ def test_random_nights(seed: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.drill
-def test_a_thousand_random_steps() -> None:
-    for seed in range(100, 110):
-        with tempfile.TemporaryDirectory() as folder:
-            taken = walk(Uri.parse(folder) / "labels", seed, 100)
-            assert min(taken[step] for step in ("night", "rollback", "vacuum")) > 0
+@pytest.mark.parametrize("seed", range(100, 110))
+def test_a_thousand_random_steps(seed: int, uri: Uri) -> None:
+    taken = walk(uri, seed, 100)
+    assert min(taken[step] for step in ("night", "rollback", "vacuum")) > 0
