@@ -119,9 +119,15 @@ class MpegStream:
 
     @property
     def contradicts_itself(self) -> bool:
-        """Whether the table counts other frames than the bytes of a constant rate can be."""
-        if not self.constant or self.is_truncated or self.table is None or self.table.frames is None:
+        """Whether the table counts other frames than the bytes of a constant rate can be, or fewer bytes than there are.
+
+        It then describes only the first of several files that were joined.
+        """
+        if self.is_truncated or self.table is None or self.table.frames is None:
             return False
+        if not self.constant:
+            more = self.audio.size_bytes - (self.table.stream_bytes or self.audio.size_bytes)
+            return more > max(_SPARE_FRAMES * self.head_frame_bytes, COUNT_TOLERANCE * self.audio.size_bytes)
         counted = self._counted_frames
         return abs(counted - self.table.frames) > max(_SPARE_FRAMES, COUNT_TOLERANCE * counted)
 
