@@ -119,9 +119,9 @@ class MpegStream:
 
     @property
     def contradicts_itself(self) -> bool:
-        """Whether the table counts other frames than the bytes of a constant rate can be, or fewer bytes than there are.
+        """Whether the table counts other frames than the bytes of a constant rate can be, or too few bytes of others.
 
-        It then describes only the first of several files that were joined.
+        It may describe only the first of several files that were joined.
         """
         if self.is_truncated or self.table is None or self.table.frames is None:
             return False
