@@ -76,7 +76,10 @@ def connect(
     _set_up(address)
     try:
         _start(address, dashboard, environment or {})
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:
+        # Of a node that takes too long, Ray raises Exception itself. Other classes are bugs, and show their traceback.
+        if type(error) is not Exception and not isinstance(error, (ConnectionError, RuntimeError, ValueError)):
+            raise
         # Of a full disk, Ray says only that its head does not answer.
         full = None if address else full_disk_line()
         if full is not None:
@@ -167,8 +170,14 @@ def _knock(address: str) -> None:
 
 
 def _no_answer(address: str | None, reason: str) -> ResourceError:
+    reason = " ".join(reason.split())[:200].rstrip(".")
+    if address is None:
+        return ResourceError(
+            f"Ray did not start on this machine: {reason}. Try again when the machine is less busy; "
+            "`mgc doctor` looks at it."
+        )
     return ResourceError(
-        f"Ray at {address or 'this machine'} does not answer: {' '.join(reason.split())[:200]}. "
+        f"Ray at {address} does not answer: {reason}. "
         "Start it with `ray start --head`, or unset RAY_ADDRESS to use a local one."
     )
 

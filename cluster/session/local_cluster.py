@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 import secrets
 import signal
 import socket
@@ -30,6 +31,11 @@ START_SECONDS: Final = 120.0
 START_TRIES: Final = 2
 
 _OBJECT_STORE_BYTES: Final = 500_000_000
+
+_LONGEST_REASON: Final = 300
+"""Characters of Ray's output that an error repeats."""
+
+_COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 _NOT_INHERITED: Final = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 """Variables of another cluster, or with another token."""
@@ -97,8 +103,8 @@ class Node:
         deadline = time.monotonic() + START_SECONDS
         while not ray_internals.has_started(self._log.read_bytes()) or (port is not None and not answers(port)):
             if self._process.poll() is not None or time.monotonic() > deadline:
-                said = " ".join(self._log.read_text(errors="replace").split())[-1500:]
-                raise ResourceError(f"a Ray node did not start on this machine (`mgc doctor` looks at it): {said}")
+                why = find_reason(self._log.read_text(errors="replace"))
+                raise ResourceError(f"a Ray node did not start on this machine (`mgc doctor` looks at it): {why}")
             time.sleep(0.1)
 
     def alive(self) -> bool:
@@ -131,6 +137,15 @@ class Node:
         for pid in still_there(self.kill(), 5.0):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+def find_reason(output: str) -> str:
+    """Return why a node failed, from its output: the error below its last traceback, or else its last line."""
+    _, traceback, below = _COLOUR.sub("", output).rpartition("Traceback (most recent call last):\n")
+    lines = [line.strip() for line in below.splitlines() if line.strip() and not (traceback and line.startswith(" "))]
+    if not lines:
+        return "it says nothing"
+    return (lines[0] if traceback else lines[-1])[:_LONGEST_REASON]
 
 
 class LocalCluster:

@@ -74,6 +74,15 @@ def _in_front(kind: str, formats: tuple[str, ...], junks: tuple[Callable[[Genera
     return generate
 
 
+def _claiming_id3(rng: Generator) -> Generated:
+    """An ID3 tag that claims up to half of the sound behind it."""
+    piece = draw_piece(rng, (*_MP3, "mp3_vbr_untagged", "aac"), (6.0, 9.0, 60.0))
+    body = picture(rng, _size(rng) // 10) if rng.random() < 0.5 else b"TIT2" + bytes(_size(rng) // 10)
+    claimed = len(body) + int(len(piece.data) * rng.uniform(0.02, 0.5))
+    what = f"an ID3 tag of {len(body)} bytes that claims {claimed}"
+    return damaged(piece, "ID3 that claims sound", what, id3_tag(body, claimed) + piece.data, Said.NOT_MISSING)
+
+
 _PAGE: Final = b"<!DOCTYPE html>\n<html><head><title>502</title></head><body>%s</body></html>\n"
 
 
@@ -109,6 +118,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "zeros before MP3": _in_front("zeros before MP3", _MP3, (_zeros,)),
     "random bytes before MP3": _in_front("random bytes before MP3", _MP3, (_random,)),
     "lying ID3 before MP3": _in_front("lying ID3 before MP3", _MP3, (_lying_id3, _unsafe_id3)),
+    "ID3 that claims sound": _claiming_id3,
     "junk before FLAC": _in_front("junk before FLAC", ("flac",), (_zeros, _random, _lying_id3)),
     "junk before Ogg": _in_front("junk before Ogg", ("vorbis", "opus", "ogg_flac"), (_zeros, _random, _lying_id3)),
     "junk before WAV": _in_front("junk before WAV", ("wav",), (_zeros, _random, _lying_id3)),

@@ -241,6 +241,17 @@ def test_a_table_that_lies_is_not_believed() -> None:
     assert "30.0 s are there" in str(heard.damage)
 
 
+@pytest.mark.parametrize("factor", [1.005, 1.1, 1.9])
+def test_a_table_that_lies_about_its_bytes_only_makes_nothing_shorter(factor: float) -> None:
+    data = bytearray(encoded(Kind(44100, 2, 256_000, joint=False)))
+    at = data.find(b"Info") + 12
+    data[at : at + 4] = int(factor * int.from_bytes(data[at : at + 4], "big")).to_bytes(4, "big")
+    heard = decode(record(Held(bytes(data)), SIX), SIX)
+    assert heard.duration_seconds == pytest.approx(30.0, abs=0.1)
+    assert heard.windows[-1].start_seconds == pytest.approx(27.0, abs=0.1)
+    assert heard.damage is None
+
+
 def test_noise_between_the_windows_does_not_matter_and_inside_one_the_file_is_read_whole() -> None:
     data = encoded(Kind(44100, 2, 256_000, joint=False))
     random = np.random.default_rng(0)

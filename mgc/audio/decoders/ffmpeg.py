@@ -44,7 +44,7 @@ _ANNOUNCING_CONTAINERS: Final = frozenset({"mov", "matroska", "asf", "flac", "ca
 
 
 _LAST_PACKETS: Final = 8
-"""Packets at the end that are decoded for the length, if packets do not state theirs. Some need those before them."""
+"""Packets at the end that are decoded to see where the sound ends. Some need those before them."""
 
 
 def open_stream(source: Source) -> FFmpegStream:
@@ -67,7 +67,7 @@ def open_stream(source: Source) -> FFmpegStream:
             announced_seconds = None
             if container.duration and not _ANNOUNCING_CONTAINERS.isdisjoint(name.split(",")):
                 announced_seconds = container.duration / av.time_base
-            duration_seconds, last_position, last_place_seconds = _walk(container, stream)
+            duration_seconds, cut = _walk(container, stream)
             found = FFmpegStream(source, stream.index, stream.codec_context.sample_rate or 0)
     except av.FFmpegError as error:
         if data.failure is None:
@@ -75,8 +75,7 @@ def open_stream(source: Source) -> FFmpegStream:
             raise AudioError(kind, f"FFmpeg: {error.strerror}") from None
     if data.failure is not None:
         raise data.failure
-    found.duration_seconds, found.announced_seconds = duration_seconds, announced_seconds
-    found.last_position, found.last_place_seconds = last_position, last_place_seconds
+    found.duration_seconds, found.announced_seconds, found.cut = duration_seconds, announced_seconds, cut
     return found
 
 
@@ -91,10 +90,8 @@ class FFmpegStream:
         self.duration_seconds = 0.0
         self.announced_seconds: float | None = None
         self.fault: Fault | None = None
-        self.last_position: int | None = None
-        """Byte at which the last packet begins, if known."""
-        self.last_place_seconds = 0.0
-        """Where the last packet begins."""
+        self.cut: Fault | None = None
+        """That the file ends inside its last packet, if it does. The stream then ends before that packet."""
         self._source, self._index = source, index
 
     def read(self, excerpts: Sequence[Excerpt]) -> Iterator[Stretch]:
@@ -167,10 +164,8 @@ class FFmpegStream:
     def _judge(
         self, failed: int, tried: int, first_failure: int | None, stops: list[str], place_seconds: float
     ) -> Fault | None:
-        if failed == 1 and first_failure is not None and first_failure == self.last_position:
-            self.duration_seconds = min(self.duration_seconds, self.last_place_seconds)
-            text = f"truncated: the file ends inside the packet at byte {first_failure}"
-            return Fault(ErrorKind.TRUNCATED, text, first_failure)
+        if self.cut is not None and (failed == 0 or (failed == 1 and first_failure == self.cut.offset_bytes)):
+            return self.cut
         if failed:
             where = "" if first_failure is None else f", the first at byte {first_failure}"
             text = f"damaged: {failed} of {tried} packets cannot be decoded{where}"
@@ -189,9 +184,9 @@ def _open(data: HeldFile | SourceFile) -> Any:
     return av.open(data, mode="r", options=options, metadata_errors="ignore")
 
 
-def _walk(container: Any, stream: Any) -> tuple[float, int | None, float]:
-    """Return the length of a stream in seconds, and byte and second at which its last packet begins, if known."""
-    place_seconds, last_position, last_place_seconds = 0.0, None, 0.0
+def _walk(container: Any, stream: Any) -> tuple[float, Fault | None]:
+    """Return the length of a stream in seconds, and whether its file ends inside a packet."""
+    place_seconds = 0.0
     states_length = False
     last = deque[tuple[Any, float]](maxlen=_LAST_PACKETS)
     try:
@@ -200,32 +195,42 @@ def _walk(container: Any, stream: Any) -> tuple[float, int | None, float]:
             if packet.size:
                 # The file may end inside the next packet, and then no empty one follows this.
                 place_seconds += min((packet.duration or 0) * float(stream.time_base), _LONGEST_FRAME_SECONDS)
-                last_position, last_place_seconds = packet.pos, place
                 states_length = states_length or bool(packet.duration)
                 last.append((packet, place))
     except av.FFmpegError:
         pass  # The file ends inside a packet. The packets before it give the length.
-    if last and not states_length:
-        place_seconds = max(place_seconds, _end_seconds(stream, last))
-    return place_seconds, last_position, last_place_seconds
+    if not last:
+        return place_seconds, None
+    end_seconds, is_cut = _decode_end(stream, last)
+    packet, last_place_seconds = last[-1]
+    if is_cut and packet.pos is not None:
+        text = f"truncated: the file ends inside the packet at byte {packet.pos}"
+        return min(place_seconds, last_place_seconds), Fault(ErrorKind.TRUNCATED, text, packet.pos)
+    return place_seconds if states_length else max(place_seconds, end_seconds), None
 
 
-def _end_seconds(stream: Any, last: Sequence[tuple[Any, float]]) -> float:
-    """Return where the last samples of a stream end, by decoding its last packets."""
+def _decode_end(stream: Any, last: Sequence[tuple[Any, float]]) -> tuple[float, bool]:
+    """Decode the last packets of a stream.
+
+    Returns:
+        Where the last samples end, and whether the decoder refuses the last packet.
+    """
     tick_seconds = float(stream.time_base)
     stream.codec_context.flush_buffers()
     end_seconds = 0.0
+    refused = False
     for packet, place_seconds in [*last, (None, 0.0)]:
         end_seconds = max(end_seconds, place_seconds)
         try:
             frames = stream.codec_context.decode(packet)
         except av.FFmpegError:
+            refused = refused or packet is last[-1][0]
             continue
         for frame in frames:
             if packet is not None and frame.pts is not None and packet.pts is not None:
                 end_seconds = place_seconds + (frame.pts - packet.pts) * tick_seconds
             end_seconds += frame.samples / frame.sample_rate if frame.sample_rate in RATES_HZ else 0.0
-    return end_seconds
+    return end_seconds, refused
 
 
 def _packets(container: Any, stream: Any) -> Iterator[tuple[Any, float]]:

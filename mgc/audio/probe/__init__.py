@@ -10,7 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from mgc.audio.probe.adts import parse_adts
+from mgc.audio.mpeg import frame_ends
+from mgc.audio.probe.adts import adts_frame_ends, parse_adts
 from mgc.audio.probe.aiff import parse_aiff, parse_caf
 from mgc.audio.probe.asf import HEADER, parse_asf
 from mgc.audio.probe.facts import Probe
@@ -23,7 +24,7 @@ from mgc.audio.probe.ogg import parse_ogg
 from mgc.audio.probe.others import SIGNATURES, is_ac3, parse_ac3, parse_other
 from mgc.audio.probe.reader import BLOCK_BYTES, BoundedReader, OutOfBytesError
 from mgc.audio.probe.riff import parse_w64, parse_wav
-from mgc.audio.probe.tags import strip_tags
+from mgc.audio.probe.tags import ID3V2_HEAD_BYTES, strip_tags
 from mgc.audio.source import ByteRange, Source
 from mgc.errors import AudioError, ErrorKind
 
@@ -36,7 +37,10 @@ SEARCHED_BLOCKS: Final = 4
 """Blocks of 64 KiB that are searched for frames of MPEG audio or AAC if no container begins."""
 
 _OVERLAP_BYTES: Final = 1 << 13
-"""Overlap of two searched blocks, so that frames on their border are found."""
+"""Overlap of two searched blocks, so that frames on their border are found. No frame is longer."""
+
+_FRAME_HEAD_BYTES: Final = 7
+"""Longest header of a frame: that of AAC."""
 
 _MP4_BOXES: Final = (b"ftyp", b"moov", b"mdat", b"styp", b"moof", b"pnot")
 _SMALL_BOXES: Final = (b"free", b"skip", b"wide")
@@ -86,6 +90,13 @@ def probe(source: Source) -> Probe:
             _PARSERS.get(container, parse_other)(reader, found)
         return found.probe()
     facts = _search_frames(source, reader, head, audio, tags)
+    # A tag may end where a frame begins by chance. To look costs a read unless the first block holds it.
+    doubtful = facts is not None and (facts.audio.start > audio.start or audio.start < BLOCK_BYTES)
+    if facts is not None and audio.start > 0 and doubtful and _is_preceded(reader, facts):
+        # A tag claims some of the sound that follows it.
+        audio = audio._replace(start=ID3V2_HEAD_BYTES)
+        head = reader.stretch(audio.start, HEAD_BYTES)[: audio.size_bytes]
+        facts = _search_frames(source, reader, head, audio, tags)
     if facts is None:
         raise AudioError(
             ErrorKind.NOT_AUDIO,
@@ -111,6 +122,15 @@ def signature(head: bytes) -> str | None:
     if is_ac3(head):
         return "ac3"
     return next((name for magic, name, _ in SIGNATURES if head.startswith(magic)), None)
+
+
+def _is_preceded(reader: BoundedReader, facts: Probe) -> bool:
+    """Return whether another frame of the stream ends where the first one that was found begins."""
+    begin = max(0, facts.audio.start - _OVERLAP_BYTES)
+    at = facts.audio.start - begin
+    data = reader.upto(begin, at + _FRAME_HEAD_BYTES)
+    ends = adts_frame_ends if facts.container == "aac" else frame_ends
+    return ends(data, at)
 
 
 def _search_frames(

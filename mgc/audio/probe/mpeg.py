@@ -19,6 +19,9 @@ _HIGHEST_BPS: Final = {1: 448_000, 2: 256_000}
 COUNT_TOLERANCE: Final = 0.005
 """A table may count this share of frames more or less than there are: bytes behind the last one, one frame lost."""
 
+_SPARE_FRAMES: Final = 2.0
+"""Frames that a table may always count more or less: itself, and one of padding."""
+
 
 @dataclass(frozen=True)
 class MpegStream:
@@ -86,9 +89,13 @@ class MpegStream:
         """Number of frames of music: by the table, less what a truncated file lacks; else by their mean length."""
         table = self.table
         if self.believable and table is not None and table.frames is not None:
-            stated = table.stream_bytes or self.audio.size_bytes
-            return round(table.frames * min(1.0, self.audio.size_bytes / stated))
-        return max(1, round((self.audio.stop - self.first_byte) / self.mean_frame_bytes))
+            stated = table.stream_bytes if self.is_truncated else None
+            return round(table.frames * min(1.0, self.audio.size_bytes / (stated or self.audio.size_bytes)))
+        return max(1, round(self._counted_frames))
+
+    @property
+    def _counted_frames(self) -> float:
+        return (self.audio.stop - self.first_byte) / self.mean_frame_bytes
 
     @property
     def mean_frame_bytes(self) -> float:
@@ -112,17 +119,26 @@ class MpegStream:
 
     @property
     def contradicts_itself(self) -> bool:
-        """Whether the table counts other frames than the bytes of a constant rate can be."""
-        if not self.constant or self.is_truncated or self.table is None or self.table.frames is None:
+        """Whether the table counts other frames than the bytes of a constant rate can be, or too few bytes of others.
+
+        It may describe only the first of several files that were joined.
+        """
+        if self.is_truncated or self.table is None or self.table.frames is None:
             return False
-        counted = (self.audio.stop - self.first_byte) / self.mean_frame_bytes
-        return abs(counted - self.table.frames) > max(2.0, COUNT_TOLERANCE * counted)
+        if not self.constant:
+            more = self.audio.size_bytes - (self.table.stream_bytes or self.audio.size_bytes)
+            return more > max(_SPARE_FRAMES * self.head_frame_bytes, COUNT_TOLERANCE * self.audio.size_bytes)
+        counted = self._counted_frames
+        return abs(counted - self.table.frames) > max(_SPARE_FRAMES, COUNT_TOLERANCE * counted)
 
     @property
     def is_truncated(self) -> bool:
-        """Whether the file ends earlier than the table says."""
-        stated = self.table.stream_bytes if self.believable and self.table is not None else None
-        return stated is not None and stated > self.audio.size_bytes + self.header.size_bytes
+        """Whether the file ends earlier than the table says, by its bytes and, at a constant rate, by its frames."""
+        table = self.table
+        if not self.believable or table is None or table.frames is None or table.stream_bytes is None:
+            return False
+        lacks_bytes = table.stream_bytes > self.audio.size_bytes + self.header.size_bytes
+        return lacks_bytes and not (self.constant and self._counted_frames >= table.frames - _SPARE_FRAMES)
 
 
 def probe_mpeg(source: Source, head: bytes, audio: ByteRange, tags: tuple[str, ...]) -> Probe | None:

@@ -11,6 +11,9 @@ from mgc.audio.source import ByteRange
 MAX_TAGS: Final = 8
 """Most tags that are looked for at each end."""
 
+ID3V2_HEAD_BYTES: Final = 10
+"""Length of a leading tag's header. Frames of audio are looked for behind it if the tag lies about its length."""
+
 _ID3V1_BYTES: Final = 128
 _ENHANCED_BYTES: Final = 227
 _APE_BYTES: Final = 32
@@ -50,7 +53,7 @@ def _leading(head: bytes, room: int) -> tuple[str | None, int]:
     """Return the name and the size of the tag that begins with these bytes."""
     size = _id3v2_bytes(head, b"ID3")
     if size is not None:
-        return "ID3v2", size if size <= room else 10
+        return "ID3v2", size if size <= room else ID3V2_HEAD_BYTES
     if head.startswith(b"APETAGEX") and len(head) == _APE_BYTES:
         _, size, _, flags = struct.unpack_from("<IIII", head, 8)
         if flags & _APE_IS_HEADER:
@@ -93,5 +96,5 @@ def _trailing(reader: BoundedReader, start: int, stop: int) -> tuple[str | None,
         return "Lyrics3", count - begin if begin >= 0 else 9
     size = _id3v2_bytes(data[-10:], b"3DI")
     if size is not None:
-        return "ID3v2", size if size <= room else 10
+        return "ID3v2", size if size <= room else ID3V2_HEAD_BYTES
     return None, 0

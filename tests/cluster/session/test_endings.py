@@ -106,6 +106,20 @@ def test_the_head_is_killed(tmp_path: Path) -> None:
         assert not left, [(commands[pid], command(pid)) for pid in left]
 
 
+def test_a_node_that_does_not_come_up_in_time(tmp_path: Path) -> None:
+    """As on a machine that is much too busy: its raylet is stopped before it has told the head of itself."""
+    job = Night(tmp_path)
+    with contextlib.ExitStack() as ending:
+        ending.callback(job.end)
+        raylets: list[int] = []
+        while not raylets:
+            assert job.process.poll() is None, job.said
+            raylets = [pid for pid in descendants(job.process.pid) if ray_internals.RAYLET in command(pid).encode()]
+        os.kill(raylets[0], signal.SIGSTOP)
+        assert "Ray did not start on this machine" in job.ends()
+        assert not job.committed
+
+
 def test_workers_are_killed_for_memory(tmp_path: Path) -> None:
     """As if another program held nearly all memory: Ray kills each worker as soon as it works."""
     job = Night(tmp_path, MGC_STALL_SECONDS="15", **{ray_internals.MEMORY_THRESHOLD: "0.01"})

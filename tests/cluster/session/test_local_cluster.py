@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from cluster.session import ray_internals
-from cluster.session.local_cluster import descendants, still_there
+from cluster.session.local_cluster import Node, descendants, find_reason, still_there
+from mgc.errors import ResourceError
 
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]
 
@@ -128,6 +129,34 @@ def test_it_ends_with_a_command(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "at 127.0.0.1:" in done.stdout
     assert "exit code 7" in done.stderr
+
+
+def test_a_node_that_does_not_start_says_why_in_one_line(tmp_path: Path) -> None:
+    log = tmp_path / "node.log"
+    # The kernel lets nobody make a folder there.
+    node = Node(["--head", "--num-cpus=0", "--temp-dir=/proc/ray", "--disable-usage-stats"], without_ray(), log)
+    try:
+        with pytest.raises(ResourceError) as caught:
+            node.wait()
+    finally:
+        node.stop()
+    assert "Traceback" in log.read_text()
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.endswith(": FileNotFoundError: [Errno 2] No such file or directory: '/proc/ray'")
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        ("", "it says nothing"),
+        ("\x1b[37mstarting\x1b[39m\n\x1b[31mport 1 is taken\x1b[39m\n\n", "port 1 is taken"),
+        ('begun\nTraceback (most recent call last):\n  File "a.py"\n    b()\nOSError: c\nd\nended\n', "OSError: c"),
+        ("Traceback (most recent call last):\n  File", "it says nothing"),
+    ],
+)
+def test_the_reason_in_the_output_of_a_node(output: str, reason: str) -> None:
+    assert find_reason(output) == reason
 
 
 def without_ray() -> dict[str, str]:

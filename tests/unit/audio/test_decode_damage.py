@@ -18,6 +18,7 @@ from mgc.audio.decode import Listened, decode
 from mgc.audio.excerpts import ListeningPlan
 from mgc.audio.waveform import Waveform
 from mgc.errors import AudioError, ErrorKind
+from tests.damage.pieces import make_piece
 
 MakeFile = Callable[..., bytes]
 
@@ -81,6 +82,20 @@ def test_the_plan_is_laid_over_what_is_there(make_file: MakeFile) -> None:
     assert len(heard.windows) == 3
     assert 8.0 < heard.duration_seconds < 12.0
     assert heard.windows[-1].start_seconds < heard.duration_seconds
+
+
+@pytest.mark.parametrize("name", ["tta", "wavpack"])
+def test_a_file_cut_inside_its_last_packet_ends_before_it(name: str) -> None:
+    data = make_piece(name, 9.0, 5, 44100).data
+    data = data[: len(data) * 6 // 10]
+    heard = decode(data, ListeningPlan(window_seconds=2.2, windows=2))
+    assert heard.damage is not None
+    assert heard.damage.startswith("truncated: ")
+    assert heard.seconds == pytest.approx(4.4, abs=0.01)
+    assert heard.windows[-1].start_seconds + 2.2 <= heard.duration_seconds + 0.01
+    from_start = decode(data, ListeningPlan(window_seconds=1.0, windows=1, where="first"))
+    assert from_start.damage is not None, "no window comes near the cut, and still it is said"
+    assert from_start.damage.startswith("truncated: ")
 
 
 @pytest.mark.parametrize(
