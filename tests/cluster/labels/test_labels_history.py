@@ -196,8 +196,7 @@ def test_in_the_object_store(bucket_uri: str, mgc_labels: Run) -> None:
     assert "vacuum" in mgc_labels("rollback", uri, "0")[3]
     assert mgc_labels("diff", uri, "2", "latest")[1]["counts"]["same"] == 2
     assert mgc_labels("export", uri, "--out", out)[1]["counts"]["rows"] == 2
-    location = Uri.parse(out)
-    found = pq.read_table(location.path, filesystem=location.filesystem).sort_by("track_id")
+    found = pq.read_table(out.path, filesystem=out.filesystem).sort_by("track_id")
     assert found.to_pylist() == contents(uri) == held_by[1]
     assert "--overwrite" in mgc_labels("export", uri, "--out", out)[3]
     # Of version 1 everything is there, since version 3 is the same.

@@ -230,14 +230,14 @@ class TestWhatIsNoLabelsTable:
 
     @pytest.mark.cluster
     def test_missing_bucket(self, s3_environment: ObjectStore) -> None:
-        line = refusal(LabelsTable, "s3://no-such-bucket-here/labels", error=StorageError)
+        line = refusal(LabelsTable, Uri.parse("s3://no-such-bucket-here/labels"), error=StorageError)
         assert re.search("s3://no-such-bucket-here/labels: .*bucket", line)
 
     @pytest.mark.cluster
     def test_wrong_credentials(
-        self, bucket_uri: Uri, s3_environment: ObjectStore, monkeypatch: pytest.MonkeyPatch
+        self, bucket_uri: str, s3_environment: ObjectStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        table = LabelsTable(bucket_uri + "/labels")
+        table = LabelsTable(Uri.parse(bucket_uri) / "labels")
         plan = planned(table, {"a": "1"})
         stage(table, plan)
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret-wrong-secret")
