@@ -109,7 +109,7 @@ class Uri:
             StorageError: it is in object storage.
         """
         if self.is_remote:
-            raise StorageError(f"{self}: this is not a local path.")
+            raise StorageError(f"{self}: this is not a local path; name a folder or file of this machine.")
         return Path(self.path)
 
     @property
