@@ -254,20 +254,20 @@ class TestWhatIsNoLabelsTable:
 
     def test_another_delta_table(self, tmp_path: Path) -> None:
         write_deltalake(str(tmp_path), pa.table({"title": ["x"]}))
-        line = refusal(LabelsTable, str(tmp_path))
+        line = refusal(LabelsTable, Uri.of_path(tmp_path))
         assert "track_id, uri" in line
 
     def test_a_newer_format(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         night(Uri.of_path(tmp_path), {"a": "1"})
         night(Uri.of_path(tmp_path), {"a": "2", "b": "1"})
         monkeypatch.setattr(schema, "FORMAT_VERSION", 0)
-        line = refusal(LabelsTable, str(tmp_path))
+        line = refusal(LabelsTable, Uri.of_path(tmp_path))
         assert re.match(rf"{re.escape(str(tmp_path))}: .*\b1\b.*\b0\b", line)
 
     def test_a_damaged_log(self, tmp_path: Path) -> None:
         night(Uri.of_path(tmp_path), {"a": "1"})
         (tmp_path / "_delta_log" / f"{0:020d}.json").write_text("{")
-        line = refusal(LabelsTable, str(tmp_path))
+        line = refusal(LabelsTable, Uri.of_path(tmp_path))
         assert line.startswith(f"{tmp_path}: ")
 
     def test_a_data_file_that_is_gone(self, tmp_path: Path) -> None:

@@ -318,10 +318,10 @@ from cluster.storage.uri import Uri
 from mgc.errors import StorageError
 disk, said = sys.argv[1], {}
 big = os.urandom(1 << 20)
-files.write_bytes(disk + "/x", b"old")
+files.write_bytes(Uri.parse(disk + "/x"), b"old")
 write_deltalake(disk + "/delta", pa.table({"a": [1]}))
 location = Uri.parse(disk + "/p.parquet")
-def write(): files.write_bytes(disk + "/x", big)
+def write(): files.write_bytes(Uri.parse(disk + "/x"), big)
 def parquet(): pq.write_table(pa.table({"a": [big]}), location.path, filesystem=location.filesystem)
 def delta(): write_deltalake(disk + "/delta", pa.table({"a": list(range(10**6))}), mode="append")
 for action in (write, parquet, delta):
@@ -330,7 +330,7 @@ for action in (write, parquet, delta):
         said[action.__name__] = None
     except StorageError as error:
         said[action.__name__] = str(error)
-    if action is write: said["after"] = [files.read_text(disk + "/x")] + [n for n in os.listdir(disk) if "tmp" in n]
+    if action is write: said["after"] = [files.read_text(Uri.parse(disk + "/x"))] + [n for n in os.listdir(disk) if "tmp" in n]
 said["delta_version"] = DeltaTable(disk + "/delta").version()
 print(json.dumps(said))
 """

@@ -104,54 +104,48 @@ class TestCatalog:
         assert table["track_id"].to_pylist() == ["a", "b", "c"]
         assert table["genre_top"].to_pylist() == [None, None, "c"]
         put(str(tmp_path / "3.parquet"), pa.table({"track_id": ["d"]}))
-        line = refusal(read_catalog, Uri.of_path(tmp_path))
+        line = refusal(read_catalog, str(tmp_path))
         assert line.startswith(f"{tmp_path}/3.parquet: a catalog needs the column(s) uri, size_bytes, content_tag")
 
     def test_nothing_there(self, anywhere: str) -> None:
         uri = f"{anywhere}/none"
-        line = refusal(read_catalog, Uri.parse(uri))
+        line = refusal(read_catalog, uri)
         assert line == f"{uri}: there is nothing here. Write a catalog with `mgc catalog SOURCE --out CATALOG`."
         files.write_bytes(Uri.parse(f"{uri}/a.mp3"), b"x")
-        assert refusal(read_catalog, Uri.parse(uri)).startswith(
-            f"{uri}: no Parquet file in this folder. Write a catalog"
-        )
+        assert refusal(read_catalog, uri).startswith(f"{uri}: no Parquet file in this folder. Write a catalog")
 
     @pytest.mark.cluster
     def test_missing_bucket_and_no_right(
         self, bucket_uri: str, s3_environment: ObjectStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         uri = put(f"{bucket_uri}/c.parquet", pa.table(REQUIRED))
-        assert "the bucket does not exist" in refusal(
-            read_catalog, Uri.parse("s3://no-such-bucket-here/c"), error=StorageError
-        )
+        assert "the bucket does not exist" in refusal(read_catalog, "s3://no-such-bucket-here/c", error=StorageError)
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_environment.guest_access_key)
-        assert "access is denied" in refusal(read_catalog, Uri.parse(uri), error=StorageError)
+        assert "access is denied" in refusal(read_catalog, uri, error=StorageError)
 
     @pytest.mark.parametrize("name", list(schema.CATALOG_REQUIRED))
     def test_a_needed_column_is_missing_or_null(self, name: str, tmp_path: Path) -> None:
         uri = str(tmp_path / "c.parquet")
         table = pa.table(REQUIRED)
         put(uri, table.drop_columns(name))
-        line = refusal(read_catalog, Uri.parse(uri))
+        line = refusal(read_catalog, uri)
         assert line.startswith(f"{uri}: a catalog needs the column(s) {name}; found ")
         assert "Write one with `mgc catalog SOURCE --out CATALOG`." in line
         column = table[name].to_pylist()
         put(uri, pa.table({**REQUIRED, name: pa.array([column[0], None], table[name].type)}))
-        assert (
-            refusal(read_catalog, Uri.parse(uri)) == f"{uri}: 1 rows have no {name}; every row of a catalog needs one."
-        )
+        assert refusal(read_catalog, uri) == f"{uri}: 1 rows have no {name}; every row of a catalog needs one."
 
     def test_a_track_stands_there_twice(self, tmp_path: Path) -> None:
         uri = str(tmp_path)
         put(f"{uri}/1.parquet", pa.table(REQUIRED))
         put(f"{uri}/2.parquet", pa.table(REQUIRED).slice(0, 1))
-        line = refusal(read_catalog, Uri.parse(uri))
+        line = refusal(read_catalog, uri)
         assert line.startswith(f"{uri}: track_id 'b' is in 2 rows; a track has exactly one")
         # In order, with neighbours alike, in one file or across two.
         put(f"{uri}/1.parquet", pa.table(REQUIRED).sort_by("track_id"))
-        assert "'b' is in 2 rows" in refusal(read_catalog, Uri.parse(uri))
+        assert "'b' is in 2 rows" in refusal(read_catalog, uri)
         put(f"{uri}/1.parquet", pa.concat_tables([FULL.slice(1), FULL.slice(0, 1), FULL.slice(0, 1)]))
-        assert "'b' is in 2 rows" in refusal(read_catalog, Uri.parse(f"{uri}/1.parquet"))
+        assert "'b' is in 2 rows" in refusal(read_catalog, f"{uri}/1.parquet")
 
     @pytest.mark.parametrize(
         ("name", "column", "says"),
@@ -166,18 +160,18 @@ class TestCatalog:
     )
     def test_a_column_of_another_type(self, name: str, column: pa.Array, says: str, tmp_path: Path) -> None:
         uri = put(str(tmp_path / "c.parquet"), pa.table(REQUIRED | {name: column}))
-        line = refusal(read_catalog, Uri.parse(uri))
+        line = refusal(read_catalog, uri)
         assert line.startswith(f"{uri}: ")
         assert says in line
 
     def test_a_newer_format(self, tmp_path: Path) -> None:
         table = pa.table(REQUIRED).replace_schema_metadata({"mgc_format_version": "2"})
         uri = put(str(tmp_path / "c.parquet"), table)
-        assert refusal(read_catalog, Uri.parse(uri)) == f"{uri}: format version 2, this mgc reads up to 1; upgrade mgc."
+        assert refusal(read_catalog, uri) == f"{uri}: format version 2, this mgc reads up to 1; upgrade mgc."
 
     def test_no_track_at_all(self, tmp_path: Path) -> None:
         uri = put(str(tmp_path / "c.parquet"), pa.table(REQUIRED).slice(0, 0))
-        assert refusal(read_catalog, Uri.parse(uri)).startswith(f"{uri}: this catalog holds no track.")
+        assert refusal(read_catalog, uri).startswith(f"{uri}: this catalog holds no track.")
 
     @pytest.mark.parametrize("damage", ["text", "empty", "half", "footer", "pages"])
     def test_no_parquet(self, damage: str, anywhere: str) -> None:
@@ -193,6 +187,6 @@ class TestCatalog:
             "pages": data[:4] + bytes(60) + data[64:],
         }[damage]
         files.write_bytes(Uri.parse(uri), damaged)
-        line = refusal(read_catalog, Uri.parse(uri))
+        line = refusal(read_catalog, uri)
         assert line.startswith(f"{uri}: cannot be read as Parquet (")
         assert line.endswith("Write a catalog with `mgc catalog SOURCE --out CATALOG`.")

@@ -88,9 +88,9 @@ def names_no_root(tmp_path: Path, metadata: dict[bytes, bytes] | None = None, ur
 
 class TestCatalog:
     def test_its_own_source_is_its_root(self, tmp_path: Path) -> None:
-        for options in ({"source": "s3://m"}, {"roots": [Uri.parse("s3://m")]}):
+        for options in ({"source": Uri.parse("s3://m")}, {"roots": [Uri.parse("s3://m")]}):
             uri = str(tmp_path / "c.parquet")
-            write_catalog(uri, [FULL.sort_by("track_id")], **options)  # type: ignore[arg-type]
+            write_catalog(Uri.parse(uri), [FULL.sort_by("track_id")], **options)  # type: ignore[arg-type]
             dataset = read_catalog(Uri.parse(uri))
             assert stated_roots(dataset.schema.metadata, uri) == (Uri.parse("s3://m"),)
             assert dataset.count_rows() == 2

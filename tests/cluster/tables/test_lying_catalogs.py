@@ -83,11 +83,11 @@ from cluster.storage.uri import Uri
 from cluster.tables.catalog import read_catalog
 from mgc.errors import CatalogError
 
-read_catalog(sys.argv[1], [Uri.parse("s3://m")])
+read_catalog(Uri.parse(sys.argv[1]), [Uri.parse("s3://m")])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for uri in sys.argv[2:]:
     try:
-        said = f"{read_catalog(uri, [Uri.parse('s3://m')]).count_rows()} rows"
+        said = f"{read_catalog(Uri.parse(uri), [Uri.parse('s3://m')]).count_rows()} rows"
     except CatalogError as error:
         said = str(error)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
