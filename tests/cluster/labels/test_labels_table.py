@@ -220,8 +220,8 @@ class TestWhatIsNoLabelsTable:
         "uri",
         ["/x/a%41", "/x/[live]", "/x/a|b", "/x/a\\b", "/x/a\nb", "/x/a#b", "s3://b/c#x", "s3://b/c?x", "s3://b/c%20d"],
     )
-    def test_names_that_deltalake_misreads(self, uri: Uri, s3_environment: ObjectStore) -> None:
-        assert "Delta table" in refusal(LabelsTable, uri)
+    def test_names_that_deltalake_misreads(self, uri: str, s3_environment: ObjectStore) -> None:
+        assert "Delta table" in refusal(LabelsTable, Uri.parse(uri))
 
     def test_nothing_there(self, anywhere: Uri) -> None:
         line = refusal(LabelsTable(anywhere).dataset)

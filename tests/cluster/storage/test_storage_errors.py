@@ -330,7 +330,9 @@ for action in (write, parquet, delta):
         said[action.__name__] = None
     except StorageError as error:
         said[action.__name__] = str(error)
-    if action is write: said["after"] = [files.read_text(Uri.parse(disk + "/x"))] + [n for n in os.listdir(disk) if "tmp" in n]
+    if action is write:
+        left = [name for name in os.listdir(disk) if "tmp" in name]
+        said["after"] = [files.read_text(Uri.parse(disk + "/x")), *left]
 said["delta_version"] = DeltaTable(disk + "/delta").version()
 print(json.dumps(said))
 """
