@@ -76,12 +76,8 @@ def connect(
     _set_up(address)
     try:
         _start(address, dashboard, environment or {})
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        # Of a full disk, Ray says only that its head does not answer.
-        full = None if address else full_disk_line()
-        if full is not None:
-            raise ResourceError(f"Ray did not start on this machine: {full}") from None
-        raise _no_answer(address, str(error)) from None
+    except Exception as error:  # noqa: BLE001 - Ray raises Exception itself when its node does not start in 30 s
+        raise (_no_answer(address, str(error)) if address else _no_start(str(error))) from None
     try:
         with _profiled("the cluster" if address else "this machine", profile, train_workers) as chosen:
             yield chosen
@@ -166,11 +162,24 @@ def _knock(address: str) -> None:
         raise _no_answer(address, str(error)) from None
 
 
-def _no_answer(address: str | None, reason: str) -> ResourceError:
+def _no_answer(address: str, reason: str) -> ResourceError:
     return ResourceError(
-        f"Ray at {address or 'this machine'} does not answer: {' '.join(reason.split())[:200]}. "
-        "Start it with `ray start --head`, or unset RAY_ADDRESS to use a local one."
+        f"Ray at {address} does not answer: {_one_line(reason)}. Start it with `ray start --head`, or unset "
+        "RAY_ADDRESS to use a local one."
     )
+
+
+def _no_start(reason: str) -> ResourceError:
+    # Of a full disk, Ray says only that its head does not answer.
+    why = full_disk_line() or (
+        f"{_one_line(reason)}. If other programs keep it busy, run the command again when they have ended; "
+        "`mgc doctor` looks at the machine."
+    )
+    return ResourceError(f"Ray did not start on this machine: {why}")
+
+
+def _one_line(reason: str) -> str:
+    return " ".join(reason.split())[:200].rstrip(".")
 
 
 def data_context(profile: Profile) -> DataContext:
