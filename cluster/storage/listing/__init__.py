@@ -3,8 +3,8 @@
 Requests to S3 go one after another here. `cluster.storage.listing.parallel` lists a large prefix in parallel, with the
 same outcome.
 
-The extension says what is audio; the first bytes say it of a file that has none. A file that is not audio after all is
-quarantined with its reason when it is decoded.
+The extension tells whether a file is audio. If a file has none, its first bytes do. A file that is not audio after all
+is quarantined with its reason when it is decoded.
 """
 
 from __future__ import annotations
