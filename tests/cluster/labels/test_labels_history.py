@@ -109,7 +109,7 @@ class TestHistory:
     def test_a_limit(self, uri: Uri, mgc_labels: Run) -> None:
         nights(uri, 3)
         printed = mgc_labels("history", uri, "--limit", "2")[2]
-        assert "2 newest versions" in printed
+        assert "the newest 2 versions" in printed
         assert "label run" in printed
         assert printed.count("label run") == 2
 
