@@ -57,7 +57,8 @@ def _metadata(
     "columns",
     multiple=True,
     metavar="WANTED=NAME",
-    help="Read the catalog's column WANTED from column NAME of the metadata, as in genre_top=style; repeat it for several.",
+    help="Read the catalog's column WANTED from column NAME of the metadata, as in genre_top=style; repeat it for "
+    "several.",
 )
 @click.option(
     "--split-by",
