@@ -13,7 +13,7 @@ from mgc.errors import BundleError
 from mgc.shipped_bundle import ShippedBundle
 
 
-def open_bundle(place: Uri | ShippedBundle | str) -> Bundle:
+def open_bundle(place: Uri | ShippedBundle) -> Bundle:
     """Load a bundle.
 
     Args:
@@ -25,12 +25,9 @@ def open_bundle(place: Uri | ShippedBundle | str) -> Bundle:
     """
     if isinstance(place, ShippedBundle):
         return load_bundle(place.value)
-    uri = Uri.parse(place)
-    if not uri.is_remote:
-        return load_bundle(uri.path, uri.filesystem)
-    if not files.exists(uri):
-        raise BundleError(f"{uri}: there is no bundle here. Train one with `mgc train --out BUNDLE`.")
-    return load_bundle(uri.path, uri.filesystem)
+    if place.is_remote and not files.exists(place):
+        raise BundleError(f"{place}: there is no bundle here. Train one with `mgc train --out BUNDLE`.")
+    return load_bundle(place.path, place.filesystem)
 
 
 def open_start(place: Uri | ShippedBundle, network: int | None) -> Start:
@@ -40,9 +37,8 @@ def open_start(place: Uri | ShippedBundle, network: int | None) -> Start:
     return load_start(place.path, network, place.filesystem)
 
 
-def save_bundle(bundle: Bundle, uri: Uri | str) -> str:
+def save_bundle(bundle: Bundle, uri: Uri) -> str:
     """Write a bundle into a folder and return its id."""
-    uri = Uri.parse(uri)
     with tempfile.TemporaryDirectory() as folder:
         bundle_id = bundle.save(folder)
         # The experiment comes last in FILES: a bundle that has one is whole.

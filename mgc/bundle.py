@@ -93,14 +93,19 @@ class Bundle:
         bins = shape[-1] if len(shape) == 3 else shape[0]
         if len(self.normalization.offset_F) != bins:
             found = len(self.normalization.offset_F)
-            raise BundleError(f"bundle: the normalization is for {found} bins, but the front end gives {bins}.")
+            raise BundleError(
+                f"bundle: the normalization is for {found} bins, but the front end gives {bins}. {WAY_OUT}"
+            )
         if self.adjustment is not None and len(self.adjustment.priors_G) != len(self.taxonomy):
             found = len(self.adjustment.priors_G)
-            raise BundleError(f"bundle: the adjustment has {found} genres, the taxonomy has {len(self.taxonomy)}.")
+            raise BundleError(
+                f"bundle: the adjustment has {found} genres, the taxonomy has {len(self.taxonomy)}. {WAY_OUT}"
+            )
         for name, tensor in self._weights().items():
             if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
                 raise BundleError(
-                    f"bundle: the weights {name} are not all finite numbers: this model was not trained well."
+                    f"bundle: the weights {name} are not all finite numbers: its training diverged; train again with a "
+                    "lower learning rate."
                 )
 
     @functools.cached_property
@@ -168,7 +173,7 @@ class Bundle:
         if strange:
             raise BundleError(
                 f"{where}: the genre(s) {', '.join(strange)} are not in the bundle's taxonomy "
-                f"({', '.join(self.taxonomy.names)})."
+                f"({', '.join(self.taxonomy.names)}); leave their tracks out, or train a bundle on these genres."
             )
 
     def predictor(self, device: torch.device | None = None, top_k: int = 3) -> Predict:
@@ -247,7 +252,9 @@ class Bundle:
             for name in FILES:
                 (directory / name).write_bytes(contents[name])
         except OSError as error:
-            raise StorageError(f"bundle {directory} cannot be written: {error.strerror or error}.") from None
+            raise StorageError(
+                f"bundle {directory} cannot be written: {error.strerror or error}; choose another folder."
+            ) from None
         return bundle_id
 
     def metrics_to_json(self) -> JsonObject:

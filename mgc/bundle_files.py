@@ -62,7 +62,7 @@ class BundleFiles:
             self._filesystem, self._path = filesystem, path.rstrip("/")
             found = filesystem.get_file_info(self._path).type
         except (OSError, ValueError, RuntimeError) as error:
-            raise BundleError(f"{self.where} cannot be opened: {shorten(error)}.") from None
+            raise BundleError(f"{self.where} cannot be opened: {shorten(error)}; check the path.") from None
         if found != fs.FileType.Directory:
             what = "there is no such directory" if found == fs.FileType.NotFound else "this is a file"
             raise BundleError(f"{self.where}: {what}. A bundle is a directory written by `mgc train --out BUNDLE`.")
@@ -90,7 +90,7 @@ class BundleFiles:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise BundleError(f"{self.where}: {name} cannot be read: {shorten(error)}.") from None
+            raise BundleError(f"{self.where}: {name} cannot be read: {shorten(error)}. {WAY_OUT}") from None
         return data
 
     def parse_object(self, data: bytes, name: str) -> JsonObject:

@@ -64,8 +64,8 @@ def read_fields(kind: type[T], values: Mapping[str, str], what: str) -> T:
         return TypeAdapter(kind).validate_python(dict(values))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        name = str(first["loc"][-1])
-        raise ConfigError(f"{what} {name}: {values[name]!r} does not fit: {first['msg']}.") from None
+        name, fault = str(first["loc"][-1]), first["msg"][:1].lower() + first["msg"][1:]
+        raise ConfigError(f"{what} {name}: {values[name]!r} does not fit: {fault}.") from None
 
 
 def short_hash(value: object) -> str:

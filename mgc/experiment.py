@@ -114,7 +114,7 @@ class Experiment:
         fields = dict(value)
         version = fields.pop("format_version", FORMAT_VERSION)
         if type(version) is not int:
-            raise ConfigError(f"{where}: format_version is {version!r}, not a whole number.")
+            raise ConfigError(f"{where}: format_version is {version!r}, not a whole number; correct the file.")
         if version > FORMAT_VERSION:
             raise ConfigError(f"{where}: format version {version}, this mgc reads up to {FORMAT_VERSION}; upgrade mgc.")
         try:

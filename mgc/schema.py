@@ -172,7 +172,9 @@ def check_catalog(columns: pa.Schema, where: str) -> None:
     for field in columns:
         if field.name in CATALOG.names and not _fits(field.type, CATALOG.field(field.name).type):
             wanted = CATALOG.field(field.name).type
-            raise CatalogError(f"{where}: column {field.name} is {field.type}; in a catalog it is {wanted}.")
+            raise CatalogError(
+                f"{where}: column {field.name} is {field.type}; in a catalog it is {wanted}; convert it."
+            )
 
 
 def check_version(columns: pa.Schema, where: str, error: type[CatalogError] | type[FeaturesError]) -> None:

@@ -36,17 +36,19 @@ class Taxonomy:
             raise ConfigError("taxonomy: it needs at least one genre, and each needs a name.")
         repeated = sorted(name for name, count in Counter(self.names).items() if count > 1)
         if repeated:
-            raise ConfigError(f"taxonomy: the genre(s) {', '.join(repeated)} appear twice.")
+            raise ConfigError(f"taxonomy: the genre(s) {', '.join(repeated)} appear twice; keep one of each.")
         parents = {genre.name: genre.parent for genre in self.genres}
         orphans = sorted({parent for parent in parents.values() if parent is not None and parent not in parents})
         if orphans:
-            raise ConfigError(f"taxonomy: the parent(s) {', '.join(orphans)} are not genres of it.")
+            raise ConfigError(
+                f"taxonomy: the parent(s) {', '.join(orphans)} are not genres of it; add them, or correct the parents."
+            )
         for name in self.names:
             above, steps = parents[name], 0
             while above is not None and steps < len(parents):
                 above, steps = parents[above], steps + 1
             if above is not None:
-                raise ConfigError(f"taxonomy: the parents of genre {name} form a circle.")
+                raise ConfigError(f"taxonomy: the parents of genre {name} form a circle; correct one of them.")
 
     @classmethod
     def flat(cls, names: Iterable[str]) -> Taxonomy:

@@ -53,7 +53,12 @@ def _metadata(
 @click.option("--genres", type=URI, help="FMA's genres.csv. The default is the one beside tracks.csv.")
 @click.option("--subset", type=click.Choice(SUBSETS), help="Take only the tracks of this subset of FMA.")
 @click.option(
-    "--column", "columns", multiple=True, metavar="WANTED=NAME", help="Name of a column in the metadata file."
+    "--column",
+    "columns",
+    multiple=True,
+    metavar="WANTED=NAME",
+    help="Read the catalog's column WANTED from column NAME of the metadata, as in genre_top=style; repeat it for "
+    "several.",
 )
 @click.option(
     "--split-by",

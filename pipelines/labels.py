@@ -30,7 +30,7 @@ def command(ctx: click.Context) -> None:
     for the one before that. Words that print rows take `--limit N`. See `mgc labels WORD --help`.
     """
     if ctx.invoked_subcommand is None:
-        raise click.UsageError(f"a word is missing: {', '.join(_WORDS)}.")
+        raise click.UsageError(f"say what to do, as in `mgc labels history LABELS`: {', '.join(_WORDS)}.")
 
 
 @command.command("history", short_help="Print the table's versions.")

@@ -56,7 +56,7 @@ class RunCounts(PlanCounts):
         labeled: tracks with a label from this run.
         kept: tracks that this run could not label and that keep an earlier label, now stale.
         quarantined: tracks that this run could not label and that never had a label.
-        overridden: labeled or quarantined tracks whose genre comes from a curator.
+        overridden: labelled or quarantined tracks whose genre comes from a curator.
     """
 
     labeled: int = 0

@@ -267,4 +267,4 @@ def _unknown(uri: Uri, track_id: str) -> LabelsError:
             params={"wanted": track_id},
         ).fetchall()
     hint = f"; similar ids: {', '.join(repr(name) for (name,) in similar)}" if similar else ""
-    return LabelsError(f"{uri}: no version has the track {track_id!r}{hint}.")
+    return LabelsError(f"{uri}: no version has the track {track_id!r}; `mgc show` prints track ids{hint}.")

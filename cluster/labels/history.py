@@ -122,7 +122,10 @@ def find_version(text: str, log: Sequence[Commit], table_uri: Uri) -> int:
         versions = [commit.version for commit in changes(log)]
         if int(number) < len(versions):
             return versions[int(number)]
-        raise LabelsError(f"{table_uri}: there is no {text}; the log has {len(versions)} changes of rows.")
+        raise LabelsError(
+            f"{table_uri}: there is no {text}; the log has {len(versions)} changes of rows, so the oldest "
+            f"is latest-{len(versions) - 1}."
+        )
     if not text.isdecimal():
         raise LabelsError(f"{text!r} is not a version; give a number, latest, or latest-1 for the one before.")
     if int(text) > latest:

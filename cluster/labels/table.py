@@ -63,8 +63,8 @@ class LabelsTable:
         LabelsError: the table cannot be read, or there is no such version.
     """
 
-    def __init__(self, uri: Uri | str, version: int | None = None) -> None:
-        self.uri = Uri.parse(uri)
+    def __init__(self, uri: Uri, version: int | None = None) -> None:
+        self.uri = uri
         self._table = self._open(version)
 
     def _open(self, version: int | None = None) -> DeltaTable | None:

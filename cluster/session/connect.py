@@ -80,11 +80,7 @@ def connect(
         # Of a node that takes too long, Ray raises Exception itself. Other classes are bugs, and show their traceback.
         if type(error) is not Exception and not isinstance(error, (ConnectionError, RuntimeError, ValueError)):
             raise
-        # Of a full disk, Ray says only that its head does not answer.
-        full = None if address else full_disk_line()
-        if full is not None:
-            raise ResourceError(f"Ray did not start on this machine: {full}") from None
-        raise _no_answer(address, str(error)) from None
+        raise (_no_answer(address, str(error)) if address else _no_start(str(error))) from None
     try:
         with _profiled("the cluster" if address else "this machine", profile, train_workers) as chosen:
             yield chosen
@@ -169,17 +165,24 @@ def _knock(address: str) -> None:
         raise _no_answer(address, str(error)) from None
 
 
-def _no_answer(address: str | None, reason: str) -> ResourceError:
-    reason = " ".join(reason.split())[:200].rstrip(".")
-    if address is None:
-        return ResourceError(
-            f"Ray did not start on this machine: {reason}. Try again when the machine is less busy; "
-            "`mgc doctor` looks at it."
-        )
+def _no_answer(address: str, reason: str) -> ResourceError:
     return ResourceError(
-        f"Ray at {address} does not answer: {reason}. "
-        "Start it with `ray start --head`, or unset RAY_ADDRESS to use a local one."
+        f"Ray at {address} does not answer: {_one_line(reason)}. Start it with `ray start --head`, or unset "
+        "RAY_ADDRESS to use a local one."
     )
+
+
+def _no_start(reason: str) -> ResourceError:
+    # Of a full disk, Ray says only that its head does not answer.
+    why = full_disk_line() or (
+        f"{_one_line(reason)}. If other programs keep it busy, run the command again when they have ended; "
+        "`mgc doctor` looks at the machine."
+    )
+    return ResourceError(f"Ray did not start on this machine: {why}")
+
+
+def _one_line(reason: str) -> str:
+    return " ".join(reason.split())[:200].rstrip(".")
 
 
 def data_context(profile: Profile) -> DataContext:

@@ -21,7 +21,8 @@ def difference_from(driver: Software) -> str | None:
     fact = "" if name in ("mgc", "code") else f", which differ in {name}: {mine} on the node, {theirs} on the driver"
     return (
         f"node {ray.util.get_node_ip_address()} runs {here}, the driver {driver}{fact}; nothing that the node computed "
-        "was kept. Give all nodes the driver's image or checkout, start Ray there again, and run the job again."
+        "was kept. Give all nodes the driver's image or checkout, start Ray there again, and run the job again. "
+        "Do not edit the code while a job runs."
     )
 
 

@@ -25,7 +25,7 @@ PAGE_KEYS: Final = 1000
 """The most keys that S3 lists, or deletes, in one request."""
 
 
-def exists(uri: Uri | str, asked: Uri | None = None) -> bool:
+def exists(uri: Uri, asked: Uri | None = None) -> bool:
     """Return whether a file or a folder is there.
 
     Args:
@@ -35,7 +35,6 @@ def exists(uri: Uri | str, asked: Uri | None = None) -> bool:
     Raises:
         StorageError: also for a missing bucket, since nothing could be written there.
     """
-    uri = Uri.parse(uri)
     with explain(asked or uri, "look up"):
         if not uri.is_remote:
             return uri.local.exists()
@@ -45,18 +44,16 @@ def exists(uri: Uri | str, asked: Uri | None = None) -> bool:
         return any(True for _ in _keys(uri, limit=1)) or not uri.key or _is_object(uri)
 
 
-def read_bytes(uri: Uri | str) -> bytes:
+def read_bytes(uri: Uri) -> bytes:
     """Read a whole file."""
-    uri = Uri.parse(uri)
     with explain(uri, "read"):
         if not uri.is_remote:
             return uri.local.read_bytes()
         return s3.client(uri).get_object(Bucket=uri.bucket, Key=uri.key)["Body"].read()
 
 
-def read_text(uri: Uri | str) -> str:
+def read_text(uri: Uri) -> str:
     """Read a whole file of UTF-8 text."""
-    uri = Uri.parse(uri)
     data = read_bytes(uri)
     try:
         return data.decode()
@@ -64,12 +61,11 @@ def read_text(uri: Uri | str) -> str:
         raise StorageError(f"{uri}: not UTF-8 text (byte {error.start}); write the file anew.") from None
 
 
-def write_bytes(uri: Uri | str, data: bytes) -> None:
+def write_bytes(uri: Uri, data: bytes) -> None:
     """Write a whole file, and the local folders above it.
 
     A reader finds the old file or the new one, never half.
     """
-    uri = Uri.parse(uri)
     with explain(uri, "write"):
         if uri.is_remote:
             s3.client(uri).put_object(Bucket=uri.bucket, Key=uri.key, Body=data)
@@ -78,7 +74,7 @@ def write_bytes(uri: Uri | str, data: bytes) -> None:
             temporary.write_bytes(data)
 
 
-def write_table(uri: Uri | str, table: pa.Table, row_group_rows: int | None = None) -> None:
+def write_table(uri: Uri, table: pa.Table, row_group_rows: int | None = None) -> None:
     """Write a table as one sealed Parquet file; a reader finds the old file or the new one. See `sealed`.
 
     Args:
@@ -89,7 +85,7 @@ def write_table(uri: Uri | str, table: pa.Table, row_group_rows: int | None = No
     write_bytes(uri, sealed.encode(table, row_group_rows))
 
 
-def read_table(uri: Uri | str) -> pa.Table:
+def read_table(uri: Uri) -> pa.Table:
     """Read a file that `write_table` wrote.
 
     Raises:
@@ -100,7 +96,7 @@ def read_table(uri: Uri | str) -> pa.Table:
 
 
 @contextlib.contextmanager
-def writing(uri: Uri | str) -> Iterator[Path]:
+def writing(uri: Uri) -> Iterator[Path]:
     """Yield a local path to write to. The finished file becomes `uri`.
 
     A local file is written next to its target and renamed. An object is written to the folder for temporary files and
@@ -109,7 +105,6 @@ def writing(uri: Uri | str) -> Iterator[Path]:
     Raises:
         StorageError: the file cannot be written, by the block or at the end.
     """
-    uri = Uri.parse(uri)
     with explain(uri, "write"):
         if not uri.is_remote:
             with replacing(uri.local) as path:
@@ -122,9 +117,8 @@ def writing(uri: Uri | str) -> Iterator[Path]:
                 s3.client(uri).upload_fileobj(file, uri.bucket, uri.key)
 
 
-def list_uris(prefix: Uri | str) -> list[Uri]:
+def list_uris(prefix: Uri) -> list[Uri]:
     """List all files below a folder, in order of their text; none if there is no such folder."""
-    prefix = Uri.parse(prefix)
     with explain(prefix, "list"):
         if prefix.is_remote:
             keys = sorted(key for key in _keys(prefix) if not key.endswith("/"))
@@ -135,13 +129,12 @@ def list_uris(prefix: Uri | str) -> list[Uri]:
         return sorted(map(Uri.of_path, found), key=lambda uri: uri.text)
 
 
-def delete(uri: Uri | str) -> None:
+def delete(uri: Uri) -> None:
     """Delete a file or a whole folder, if there is one.
 
     Raises:
         StorageError: also for a whole bucket or the root of the disk, which this never deletes.
     """
-    uri = Uri.parse(uri)
     with explain(uri, "delete"):
         if not uri.is_remote:
             path = uri.local
@@ -162,9 +155,8 @@ def delete(uri: Uri | str) -> None:
                 raise ClientError({"Error": refusal}, "DeleteObjects")
 
 
-def move(source: Uri | str, target: Uri | str) -> None:
+def move(source: Uri, target: Uri) -> None:
     """Move a small file, within one disk or one bucket. In a bucket it is at both places for a moment."""
-    source, target = Uri.parse(source), Uri.parse(target)
     with explain(source, "move"):
         if not source.is_remote:
             target.local.parent.mkdir(parents=True, exist_ok=True)
@@ -174,13 +166,12 @@ def move(source: Uri | str, target: Uri | str) -> None:
     delete(source)
 
 
-def copy_tree(source: Uri | str, target: Uri | str) -> None:
+def copy_tree(source: Uri, target: Uri) -> None:
     """Copy a file or a folder of small files, such as a bundle, between any two places, file by file.
 
     Raises:
         StorageError: also when there is nothing to copy.
     """
-    source, target = Uri.parse(source), Uri.parse(target)
     files = list_uris(source)
     for uri in files:
         write_bytes(target / uri.path.removeprefix(source.path), read_bytes(uri))

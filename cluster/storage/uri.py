@@ -39,14 +39,12 @@ class Uri:
     is_remote: bool = field(compare=False, repr=False)
 
     @classmethod
-    def parse(cls, text: str | Uri) -> Uri:
+    def parse(cls, text: str) -> Uri:
         """Parse a URI from a person or a table, without checking whether anything is there.
 
         Raises:
             StorageError: mgc does not know this kind of URI, or it names no bucket or holds credentials.
         """
-        if isinstance(text, Uri):
-            return text
         if text.startswith(_S3):
             bucket, key = _split(text)
             path = f"{bucket}/{key}".rstrip("/")
@@ -111,7 +109,7 @@ class Uri:
             StorageError: it is in object storage.
         """
         if self.is_remote:
-            raise StorageError(f"{self}: this is not a local path.")
+            raise StorageError(f"{self}: this is not a local path; name a folder or file of this machine.")
         return Path(self.path)
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,39 +15,14 @@ from cluster.storage.uri import Uri
 from cluster.streams.clip_source import BLOCK_BYTES
 from cluster.streams.failed_tracks import FailedTracks
 from cluster.streams.feed import EpochDraw
-from cluster.streams.feed_rows import Side
+from cluster.streams.feed_rows import ClipsOfSide, Side
 from cluster.streams.listening import ListenRequest, listen_to_plan
-from cluster.streams.sinks import clips_of
 from mgc import schema
 from mgc.datasets.splits import TRAIN
 from mgc.experiment import Experiment
 
 PLAN_ROWS: Final = 65_536
 """Tracks in each file of the plan. A task reads one file."""
-
-
-class ClipsOfSide:
-    """Stage: tracks with features → the rows of a feed.
-
-    Args:
-        clip_bytes: size of the features of a clip.
-        rows: stage that picks the rows and repeats them.
-        failed: list to which tracks that failed are added.
-    """
-
-    def __init__(self, clip_bytes: int, rows: Side, failed: FailedTracks) -> None:
-        self._clip_bytes = clip_bytes
-        self._rows = rows
-        self._failed = failed
-
-    def __call__(self, tracks: pa.Table) -> Iterator[pa.Table]:
-        """Yield the clips of the tracks that did not fail."""
-        well = tracks["error_kind"].is_null()
-        lost = tracks.filter(tracks["error_kind"].is_valid())
-        if lost.num_rows:
-            names, kinds = lost["track_id"].to_pylist(), lost["error_kind"].to_pylist()
-            self._failed.add(dict(zip(names, kinds, strict=True)))
-        yield from self._rows(clips_of(tracks.filter(well), self._clip_bytes))
 
 
 def write_plan(uri: Uri, tracks: pa.Table) -> None:

@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 
 from cluster.session.software import require_same
 from cluster.streams.clip_source import repeat_rows
+from cluster.streams.failed_tracks import FailedTracks
+from cluster.streams.sinks import clips_of
 from mgc.datasets.protocols import ProtocolConfig
 from mgc.datasets.roster import on_side
 from mgc.software import Software
@@ -51,6 +53,30 @@ class Side:
         rows = table.filter(on_side(table, self.split, self.protocol))
         rows = select_columns(rows if self.only is None else rows.filter(self.only))
         return iter([rows]) if self.resample is None else repeat_rows(rows, self.resample)
+
+
+class ClipsOfSide:
+    """Stage: tracks with features → the rows of a feed.
+
+    Args:
+        clip_bytes: size of the features of a clip.
+        rows: stage that picks the rows and repeats them.
+        failed: list to which tracks that failed are added.
+    """
+
+    def __init__(self, clip_bytes: int, rows: Side, failed: FailedTracks) -> None:
+        self._clip_bytes = clip_bytes
+        self._rows = rows
+        self._failed = failed
+
+    def __call__(self, tracks: pa.Table) -> Iterator[pa.Table]:
+        """Yield the clips of the tracks that did not fail."""
+        well = tracks["error_kind"].is_null()
+        lost = tracks.filter(tracks["error_kind"].is_valid())
+        if lost.num_rows:
+            names, kinds = lost["track_id"].to_pylist(), lost["error_kind"].to_pylist()
+            self._failed.add(dict(zip(names, kinds, strict=True)))
+        yield from self._rows(clips_of(tracks.filter(well), self._clip_bytes))
 
 
 def select_columns(table: pa.Table) -> pa.Table:

@@ -29,10 +29,10 @@ _WRITE_CATALOG: Final = "Write a catalog with `mgc catalog SOURCE --out CATALOG`
 
 
 def write_catalog(
-    uri: Uri | str,
+    uri: Uri,
     tables: Iterable[pa.Table],
     notices: Sequence[str] = (),
-    source: Uri | str | None = None,
+    source: Uri | None = None,
     roots: Sequence[Uri] = (),
     survey: Survey | None = None,
 ) -> int:
@@ -49,12 +49,11 @@ def write_catalog(
             of the catalog.
         survey: what the listing saw besides the rows. It is complete when the last of `tables` is taken.
     """
-    uri = Uri.parse(uri)
     target = uri if is_parquet(uri) else uri / "catalog.parquet"
     columns = schema.with_notices(schema.CATALOG, notices)
     if source is not None:
-        roots = roots or (Uri.parse(source),)
-        columns = columns.with_metadata({**columns.metadata, SOURCE_KEY: Uri.parse(source).text.encode()})
+        roots = roots or (source,)
+        columns = columns.with_metadata({**columns.metadata, SOURCE_KEY: source.text.encode()})
     columns = columns.with_metadata({**columns.metadata, **roots_entry(roots)})
     rows = 0
     with files.writing(target) as path:
@@ -81,7 +80,7 @@ def _regrouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
 
 
 def read_catalog(
-    uri: Uri | str, allowed: Sequence[Uri] = (), needed: Collection[str] = tuple(schema.CATALOG.names)
+    uri: Uri, allowed: Sequence[Uri] = (), needed: Collection[str] = tuple(schema.CATALOG.names)
 ) -> pads.Dataset:
     """Open a catalog and check it. Another program may have written it, so nothing that it says is believed.
 
@@ -101,7 +100,6 @@ def read_catalog(
     """
     notices: dict[str, None] = {}
     stated: dict[Uri, None] = {}
-    uri = Uri.parse(uri)
     where = str(uri)
 
     def check(found: pa.Schema, where: str) -> None:

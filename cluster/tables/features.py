@@ -52,8 +52,8 @@ class FeaturesWriter:
     when tracks are prepared again.
     """
 
-    def __init__(self, uri: Uri | str, facts: FeaturesFacts, notices: Sequence[str] = ()) -> None:
-        self._uri = Uri.parse(uri)
+    def __init__(self, uri: Uri, facts: FeaturesFacts, notices: Sequence[str] = ()) -> None:
+        self._uri = uri
         self._features_id = facts.features_id
         self.clip_bytes = facts.clip_bytes
         self._schema = schema.with_notices(schema.features_schema(facts), notices)
@@ -71,7 +71,7 @@ class FeaturesWriter:
         return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
 
 
-def read_features(uri: Uri | str) -> tuple[pads.FileSystemDataset, FeaturesFacts]:
+def read_features(uri: Uri) -> tuple[pads.FileSystemDataset, FeaturesFacts]:
     """Open a features table, and return it with the facts of its features.
 
     The dataset has every column of `schema.FEATURES` (null where the files have none), and the notices of all files.
@@ -82,7 +82,6 @@ def read_features(uri: Uri | str) -> tuple[pads.FileSystemDataset, FeaturesFacts
     Raises:
         FeaturesError: there is no table, it has another format, or the folder has files of several front ends.
     """
-    uri = Uri.parse(uri)
     folder = uri / "features"
     inside = not is_parquet(uri) and files.exists(folder)
     if not inside and files.exists(uri / "rejects"):
@@ -108,13 +107,12 @@ def read_features(uri: Uri | str) -> tuple[pads.FileSystemDataset, FeaturesFacts
     return dataset.replace_schema(columns), facts
 
 
-def features_done(uri: Uri | str, features_id: str) -> pa.Table | None:
+def features_done(uri: Uri, features_id: str) -> pa.Table | None:
     """Return `track_id`, `content_tag` of every track in the features and rejects of a folder; None if there are none.
 
     Raises:
         FeaturesError: the features there come from another front end.
     """
-    uri = Uri.parse(uri)
     parts = []
     for name, columns in (("features", schema.FEATURES), ("rejects", schema.REJECTS)):
         folder = uri / name
@@ -134,12 +132,11 @@ def features_done(uri: Uri | str, features_id: str) -> pa.Table | None:
     return pa.concat_tables(parts).group_by(_KEYS).aggregate([]) if parts else None
 
 
-def set_aside_damaged(uri: Uri | str) -> list[str]:
+def set_aside_damaged(uri: Uri) -> list[str]:
     """Move damaged files of features and rejects to a folder beside. Returns a line about each.
 
     Checks what `features_done` reads: the footer and two columns of each file. Clips are checked when they are read.
     """
-    uri = Uri.parse(uri)
     places = [place for name in ("features", "rejects") for place in files.list_uris(uri / name) if is_parquet(place)]
     keys = pa.schema([schema.FEATURES.field(name) for name in _KEYS])
 

@@ -32,13 +32,13 @@ CHECKED: Final = pads.ParquetFileFormat(
 """The format with which mgc opens Parquet: readers verify the checksum of every page that has one."""
 
 
-def is_parquet(uri: Uri | str) -> bool:
+def is_parquet(uri: Uri) -> bool:
     """Return whether the ending of a URI names a Parquet file."""
-    return (uri.name if isinstance(uri, Uri) else uri).rstrip("/").lower().endswith((".parquet", ".pq"))
+    return uri.name.lower().endswith((".parquet", ".pq"))
 
 
 def open_parquet(
-    uri: Uri | str,
+    uri: Uri,
     missing: str,
     error: type[MgcError],
     columns: pa.Schema | None = None,
@@ -64,7 +64,6 @@ def open_parquet(
         MgcError: see the argument `error`.
         StorageError: the place cannot be read.
     """
-    uri = Uri.parse(uri)
     filesystem = uri.filesystem
     with reading(uri, missing, error):
         if not files.exists(uri):
@@ -89,7 +88,7 @@ def open_parquet(
 
 
 @contextlib.contextmanager
-def reading(uri: Uri | str, remedy: str, error: type[MgcError]) -> Iterator[None]:
+def reading(uri: object, remedy: str, error: type[MgcError]) -> Iterator[None]:
     """Turn what pyarrow and DuckDB raise on damaged Parquet into `error`, and what storage raises into StorageError.
 
     Args:
@@ -124,7 +123,7 @@ def _parquet_files(uri: Uri, filesystem: fs.FileSystem) -> list[str]:
         info.path
         for info in infos
         if info.type == fs.FileType.File
-        and is_parquet(info.path)
+        and is_parquet(place_of(filesystem, info.path))
         and not any(part.startswith((".", "_")) for part in info.path.removeprefix(uri.path).split("/"))
     )
 
@@ -134,7 +133,7 @@ def place_of(filesystem: fs.FileSystem, path: str) -> Uri:
     return Uri.parse(f"s3://{path}") if filesystem.type_name == "s3" else Uri.of_path(path)
 
 
-def write_part(folder: Uri | str, table: pa.Table, row_group_rows: int = 2048, name: str | None = None) -> None:
+def write_part(folder: Uri, table: pa.Table, row_group_rows: int = 2048, name: str | None = None) -> None:
     """Add a sealed Parquet file to a folder, completely or not at all. Without `name` it gets a unique one."""
     part = f"part-{name or uuid.uuid4().hex}.parquet"
-    files.write_table(Uri.parse(folder) / part, table, row_group_rows)
+    files.write_table(folder / part, table, row_group_rows)

@@ -124,7 +124,10 @@ def check_batch(experiment: Experiment, profile: Profile) -> None:
     at_once, rest = divmod(training.batch_size, workers * parts)
     if rest:
         among = f"{workers} workers" + (f" that take {parts} parts each" if parts > 1 else "")
-        raise ConfigError(f"training.batch_size {training.batch_size} does not divide among {among}.")
+        raise ConfigError(
+            f"training.batch_size {training.batch_size} does not divide among {among}; choose other --workers, or set "
+            "--training.batch_size."
+        )
     if at_once < SMALLEST_BATCH:
         raise ConfigError(
             f"training.batch_size {training.batch_size} leaves a worker {at_once} clip at once, and it needs at least "

@@ -100,7 +100,7 @@ def train(run: TrainingRun) -> tuple[Bundle, list[Row]]:
         if refused is not None:
             raise ConfigError(str(refused))
         if result.checkpoint is None:
-            raise FeaturesError("training ended without a checkpoint; nothing was learned.")
+            raise FeaturesError("training ended without a checkpoint, so nothing was learned; submit the job again.")
         workers = int((result.metrics or {}).get("workers", run.job.profile.train_workers))
         with result.checkpoint.as_directory() as saved:
             # Of a damaged last checkpoint another run makes a sound one, from the one before.

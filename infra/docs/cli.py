@@ -46,7 +46,7 @@ def _command(command: click.Command, program: str, level: int) -> Iterator[str]:
 
 def _options(command: click.Command, context: click.Context) -> str:
     """Return the table of a command's options."""
-    rows = ["| option | |", "| --- | --- |"]
+    rows = ["| option | what it does |", "| --- | --- |"]
     for parameter in command.get_params(context):
         option, text = parameter.get_help_record(context) or ("", "")
         if text:

@@ -142,10 +142,10 @@ def read_genres(data: bytes, where: str) -> dict[int, FmaGenre]:
     try:
         rows = list(csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise CatalogError(f"{where}: cannot be read as CSV: {error}") from None
+        raise _refusal(f"{where}: cannot be read as CSV: {error}.") from None
     header = rows[0] if rows else []
     if sorted(header) != sorted(_GENRE_COLUMNS):
-        raise CatalogError(
+        raise _refusal(
             f"{where}: FMA's genres.csv has the columns {', '.join(_GENRE_COLUMNS)}; "
             f"this file has {', '.join(header)[:200]}."
         )
@@ -156,13 +156,11 @@ def read_genres(data: bytes, where: str) -> dict[int, FmaGenre]:
         place = f"{where}: row {number}"
         genre = _genre(header, row, place)
         if genre.genre_id in (0, *genres) or genre.title in ("", *titles):
-            raise CatalogError(
-                f"{place}: genre_id {genre.genre_id} or title {genre.title!r} is 0, empty, or used before."
-            )
+            raise _refusal(f"{place}: genre_id {genre.genre_id} or title {genre.title!r} is 0, empty, or used before.")
         titles.add(genre.title)
         genres[genre.genre_id], places[genre.genre_id] = genre, f"{place}: genre {genre.genre_id} ({genre.title})"
     if not genres:
-        raise CatalogError(f"{where}: there is no genre.")
+        raise _refusal(f"{where}: there is no genre.")
     for genre in genres.values():
         _check_way_up(genre, genres, places[genre.genre_id])
     return genres
@@ -222,11 +220,11 @@ def metadata_table(
 
 def _genre(header: list[str], row: list[str], place: str) -> FmaGenre:
     if len(row) != len(header):
-        raise CatalogError(f"{place} has {len(row)} fields, the header {len(header)}.")
+        raise _refusal(f"{place} has {len(row)} fields, the header {len(header)}.")
     field = dict(zip(header, row, strict=True))
     for name in _GENRE_COLUMNS:
         if name != "title" and not re.fullmatch("[0-9]{1,9}", field[name]):
-            raise CatalogError(f"{place}: {name} is {field[name][:100]!r}, not a whole number.")
+            raise _refusal(f"{place}: {name} is {field[name][:100]!r}, not a whole number.")
     return FmaGenre(
         genre_id=int(field["genre_id"]),
         title=field["title"],
@@ -239,15 +237,15 @@ def _genre(header: list[str], row: list[str], place: str) -> FmaGenre:
 def _check_way_up(genre: FmaGenre, genres: Mapping[int, FmaGenre], place: str) -> None:
     """Refuse a genre if a parent is missing, or if its parents form a circle or end at another top level."""
     if genre.parent is not None and genre.parent not in genres:
-        raise CatalogError(f"{place} has parent {genre.parent}, which is not a genre of the table.")
+        raise _refusal(f"{place} has parent {genre.parent}, which is not a genre of the table.")
     passed, at = {genre.genre_id}, genre
     while at.parent is not None and at.parent in genres:
         at = genres[at.parent]
         if at.genre_id in passed:
-            raise CatalogError(f"{place}: its parents form a circle.")
+            raise _refusal(f"{place}: its parents form a circle.")
         passed.add(at.genre_id)
     if at.genre_id != genre.top_level:
-        raise CatalogError(f"{place} has top_level {genre.top_level}, but its parents lead to {at.genre_id}.")
+        raise _refusal(f"{place} has top_level {genre.top_level}, but its parents lead to {at.genre_id}.")
 
 
 def _durations(tracks: Tracks, numbers: pa.Array, audio: Subset | None) -> pa.Array:
@@ -259,3 +257,7 @@ def _durations(tracks: Tracks, numbers: pa.Array, audio: Subset | None) -> pa.Ar
     place = pc.index_in(numbers, value_set=pa.array([str(number) for number in SHORT_CLIPS]))
     short = pa.array(list(SHORT_CLIPS.values()), pa.float64()).take(place)
     return pc.coalesce(short, pc.if_else(pc.greater(whole, CLIP_SECONDS), CLIP_SECONDS, whole))
+
+
+def _refusal(fault: str) -> CatalogError:
+    return CatalogError(f"{fault} Take genres.csv from fma_metadata.zip again.")

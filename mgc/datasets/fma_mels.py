@@ -55,7 +55,8 @@ def features(batches: Iterator[pa.RecordBatch], where: str) -> Iterator[pa.Table
         missing = [name for name in NEEDED if name not in batch.schema.names]
         if missing:
             raise FeaturesError(
-                f"{where}: lacks the column(s) {', '.join(missing)}; a file of mels has {', '.join(NEEDED)}."
+                f"{where}: lacks the column(s) {', '.join(missing)}; a file of mels has "
+                f"{', '.join(NEEDED)}; write it again."
             )
         rows = pa.table(batch).filter(batch["split"].is_valid())
         tracks = [str(track) for track in rows["track_id"].to_pylist()]
@@ -64,7 +65,8 @@ def features(batches: Iterator[pa.RecordBatch], where: str) -> Iterator[pa.Table
         for track, mel in zip(tracks, mels, strict=True):
             if mel is None or len(mel) != bins * frames:
                 raise FeaturesError(
-                    f"{where}: the mel of track {track} has {len(mel or b'')} bytes, not {bins} x {frames}."
+                    f"{where}: the mel of track {track} has {len(mel or b'')} bytes, not {bins} x {frames}; "
+                    "write the file again."
                 )
         splits = [
             VALIDATION if split == TRAIN and place(artist, SEED) < VALIDATION_SHARE else split

@@ -46,6 +46,8 @@ _BLOCK_BYTES: Final = 1 << 25
 _SHOWN: Final = 100
 """Most characters of a wrong value that a message shows."""
 
+_REMEDY: Final = "Take tracks.csv from fma_metadata.zip again."
+
 
 @dataclass(frozen=True)
 class Tracks:
@@ -68,7 +70,7 @@ class Tracks:
         """
         places, size = _header(data, where)
         if not data[size : size + 64].strip():
-            raise CatalogError(f"{where}: there is no track.")
+            raise CatalogError(f"{where}: there is no track. {_REMEDY}")
         wanted = [TRACK_ID, *NEEDED]
         names = [str(place) for place in range(len(places))]
         chosen = [names[places.index(column)] for column in wanted]
@@ -86,7 +88,9 @@ class Tracks:
                 ),
             )
         except pa.ArrowInvalid as error:
-            raise CatalogError(f"{where}: cannot be read as CSV after the header: {str(error)[:300]}") from None
+            raise CatalogError(
+                f"{where}: cannot be read as CSV after the header: {str(error)[:300]}. {_REMEDY}"
+            ) from None
         return cls(where, {column: table[name].combine_chunks() for column, name in zip(wanted, chosen, strict=True)})
 
     def text(self, column: Column, pattern: str, expected: str, required: bool = False) -> pa.Array:
@@ -136,7 +140,8 @@ class Tracks:
         track, value = self.columns[TRACK_ID][row].as_py(), self.columns[column][row].as_py()
         shown = "empty" if value is None else repr(value[:_SHOWN])
         return CatalogError(
-            f"{self.where}: row {row + 1} after the header (track {track}): {column} is {shown}, not {expected}."
+            f"{self.where}: row {row + 1} after the header (track {track}): {column} is {shown}, not "
+            f"{expected}. {_REMEDY}"
         )
 
 
@@ -147,18 +152,18 @@ def _header(data: bytes, where: str) -> tuple[list[Column], int]:
     try:
         rows = list(csv.reader(io.StringIO(head.decode("utf-8-sig"), newline="")))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise CatalogError(f"{where}: its header cannot be read as CSV: {error}") from None
+        raise CatalogError(f"{where}: its header cannot be read as CSV: {error}. {_REMEDY}") from None
     expected = (
         "FMA's tracks.csv has three header rows: groups (album, artist, set, track), names, and track_id before empty "
         "fields"
     )
     if len(rows) != _HEADER_ROWS or len({len(row) for row in rows}) != 1 or not rows[0]:
-        raise CatalogError(f"{where}: {expected}.")
+        raise CatalogError(f"{where}: {expected}. {_REMEDY}")
     groups, names, index = rows
     if groups[0] or names[0] or index[0] != "track_id" or any(index[1:]):
-        raise CatalogError(f"{where}: {expected}.")
+        raise CatalogError(f"{where}: {expected}. {_REMEDY}")
     columns = [TRACK_ID, *(Column(group, name) for group, name in zip(groups[1:], names[1:], strict=True))]
     wrong = [str(column) for column in NEEDED if columns.count(column) != 1]
     if wrong:
-        raise CatalogError(f"{where}: the column(s) {', '.join(wrong)} are missing or repeated; {expected}.")
+        raise CatalogError(f"{where}: the column(s) {', '.join(wrong)} are missing or repeated; {expected}. {_REMEDY}")
     return columns, len(head)

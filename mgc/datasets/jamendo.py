@@ -94,13 +94,13 @@ def read_tracks(data: bytes, where: str) -> list[Track]:
     try:
         lines = data.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
-        raise CatalogError(f"{where}: cannot be read as text in UTF-8: {error}") from None
+        raise _refusal(f"{where}: cannot be read as text in UTF-8: {error}.") from None
     # The empty text after the last line break is not a row.
     rows = [line.removesuffix("\r").split("\t") for line in (lines if lines[-1] else lines[:-1])]
     if not rows or rows[0] != list(HEADER):
-        raise CatalogError(f"{where}: MTG-Jamendo's tables begin with the columns {', '.join(HEADER)}, split by tabs.")
+        raise _refusal(f"{where}: MTG-Jamendo's tables begin with the columns {', '.join(HEADER)}, split by tabs.")
     if len(rows) == 1:
-        raise CatalogError(f"{where}: there is no track.")
+        raise _refusal(f"{where}: there is no track.")
     return [_track(row, f"{where}: row {number}") for number, row in enumerate(rows[1:], start=2)]
 
 
@@ -134,18 +134,22 @@ def metadata_table(files: Mapping[str, bytes], low: bool = False) -> pa.Table:
 
 def _track(row: list[str], place: str) -> Track:
     if len(row) < len(HEADER):
-        raise CatalogError(f"{place} has {len(row)} fields; it needs five and at least one tag.")
+        raise _refusal(f"{place} has {len(row)} fields; it needs five and at least one tag.")
     field = dict(zip(HEADER, row, strict=False))
     for name, form in _FORMS.items():
         if not re.fullmatch(form, field[name]):
-            raise CatalogError(f"{place}: {name} is {field[name][:100]!r}, not of the form {form}.")
+            raise _refusal(f"{place}: {name} is {field[name][:100]!r}, not of the form {form}.")
     genres = []
     for tag in row[len(_FORMS) :]:
         category, dashes, name = tag.partition("---")
         if not (category and dashes and name):
-            raise CatalogError(f"{place}: the tag {tag[:100]!r} is not of the form category---name.")
+            raise _refusal(f"{place}: the tag {tag[:100]!r} is not of the form category---name.")
         if category == GENRE and name in genres:
-            raise CatalogError(f"{place}: the tag {tag[:100]!r} appears twice.")
+            raise _refusal(f"{place}: the tag {tag[:100]!r} appears twice.")
         if category == GENRE:
             genres.append(name)
     return Track(field["PATH"], field["ARTIST_ID"], field["ALBUM_ID"], float(field["DURATION"]), genres)
+
+
+def _refusal(fault: str) -> CatalogError:
+    return CatalogError(f"{fault} Take the file from MTG-Jamendo again.")

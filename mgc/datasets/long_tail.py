@@ -29,7 +29,7 @@ def profile(counts: Mapping[str, int], ratio: float) -> dict[str, int]:
     if not ratio >= 1:
         raise ConfigError(f"long tail: the ratio is {ratio:g}; it must be at least 1, for example 100.")
     if not counts or min(counts.values()) < 1:
-        raise ConfigError("long tail: some genre has no track to keep.")
+        raise ConfigError("long tail: some genre has no track to keep; leave it out of the counts.")
     order = sorted(counts, key=lambda genre: (-counts[genre], genre))
     largest, last = counts[order[0]], max(len(order) - 1, 1)
     wanted = {genre: round(largest * ratio ** (-rank / last)) for rank, genre in enumerate(order)}

@@ -52,7 +52,9 @@ def metadata_table(columns: Mapping[str, Column], where: str, names: Sequence[st
                 given = pa.array(given, field.type)
             arrays[name] = given.cast(field.type)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
-            raise CatalogError(f"{where}: column {name} cannot take the type of a catalog's: {error}") from None
+            raise CatalogError(
+                f"{where}: column {name} cannot be read as {field.type}: {error}. Correct the file."
+            ) from None
     table = pa.table(arrays)
     for name in set(_TEXTS).intersection(names):
         table = table.set_column(table.column_names.index(name), name, _plain(table[name], name == "genre_top"))
@@ -64,7 +66,7 @@ def metadata_table(columns: Mapping[str, Column], where: str, names: Sequence[st
     again = pc.equal(ids.slice(0, max(len(ids) - 1, 0)), ids.slice(1))
     if pc.any(again).as_py():
         twice = ids[pc.index(again, True).as_py()].as_py()
-        raise CatalogError(f"{where}: a track_id appears twice: {twice!r}.")
+        raise CatalogError(f"{where}: a track_id appears twice: {twice!r}. Keep one of its rows.")
     return table
 
 

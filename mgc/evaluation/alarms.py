@@ -32,7 +32,7 @@ class Thresholds:
     Attributes:
         genre_mix_last_night: distance between the table's mix and the mix before the run. A usual night replaces about
             one track in a hundred and cannot move the mix further. One in twenty means another catalog or model.
-        genre_mix_of_run: distance between the mix of the tracks that the run labeled and the mix of the table before.
+        genre_mix_of_run: distance between the mix of the tracks that the run labelled and the mix of the table before.
             It detects a bad night that is too small to move the table. New music arrives in whole albums, so this mix
             may differ more.
         genre_mix_training: distance between the table's mix and the mix of the training tracks. Training sets are often
@@ -42,8 +42,8 @@ class Thresholds:
         fetch_failed: share of the tracks tried for the first time whose bytes did not arrive. After all retries, this
             means that the store is in trouble.
         confidence_drop: difference between the mean confidence of the table before and that of the tracks that the run
-            labeled, both by the model. One track varies by about 0.25, so the mean of 1,000 tracks varies by 0.01.
-        flips: share of the tracks labeled again from the same bytes whose genre changed. If a new model changes more
+            labelled, both by the model. One track varies by about 0.25, so the mean of 1,000 tracks varies by 0.01.
+        flips: share of the tracks labelled again from the same bytes whose genre changed. If a new model changes more
             than one in five, look at its scores.
         mix_tracks: smallest number of tracks on either side for a mix or a mean. With fewer, chance alone moves them
             this far.
@@ -100,19 +100,19 @@ class Observed:
     """The values that a night's alarms compare. Tracks that left the catalog are not counted.
 
     Attributes:
-        genre_counts: genre → labeled tracks in the table.
-        previous_genre_counts: genre → labeled tracks before the run; None where there was no table.
-        run_genre_counts: genre → tracks that the run labeled.
+        genre_counts: genre → labelled tracks in the table.
+        previous_genre_counts: genre → labelled tracks before the run; None where there was no table.
+        run_genre_counts: genre → tracks that the run labelled.
         training_genre_share: genre → share of the training tracks, 0 to 1; None where unknown.
         first_tries: number of tracks that the run tried for the first time. Retried tracks have failed before and would
             raise an alarm on every quiet night.
         quarantined: number of these without a label.
         fetch_failed: number of these whose bytes did not arrive.
-        run_confidence: mean confidence of the tracks that the run labeled, 0 to 1; None where there are none.
+        run_confidence: mean confidence of the tracks that the run labelled, 0 to 1; None where there are none.
         run_confidences: number of tracks in that mean.
         previous_confidence: mean confidence of the table before the run; None where there are no tracks.
         previous_confidences: number of tracks in that mean.
-        relabeled: number of tracks labeled before and again by the run, from the same bytes.
+        relabeled: number of tracks labelled before and again by the run, from the same bytes.
         flips: number of these whose genre changed.
     """
 
@@ -215,7 +215,7 @@ def _sentence(name: str, value: float, threshold: float, seen: Observed) -> str:
             )
         case _:
             of = f"{seen.flips:,} of {seen.relabeled:,}"
-            return f"{of} tracks ({_percent(value)}) labeled again from the same bytes changed their genre{against}."
+            return f"{of} tracks ({_percent(value)}) labelled again from the same bytes changed their genre{against}."
 
 
 def _movers(before: Mapping[str, float], after: Mapping[str, float]) -> str:

@@ -19,7 +19,7 @@ class TrackCounts:
     """Tracks by what a label run did with them.
 
     Attributes:
-        planned: tracks to label in this run: new, changed, labeled by another model, or to be tried again.
+        planned: tracks to label in this run: new, changed, labelled by another model, or to be tried again.
         labeled: tracks with a label from this run.
         quarantined: tracks that this run could not label and that never had a label.
         up_to_date: tracks with a current label, which the run left alone.
@@ -27,10 +27,10 @@ class TrackCounts:
         removed: tracks that left the catalog.
         new: planned tracks that the table did not have.
         changed: planned tracks whose bytes or location changed.
-        stale: planned tracks that another model had labeled.
+        stale: planned tracks that another model had labelled.
         retried: planned tracks that were quarantined and due for another try.
         waiting: quarantined tracks whose next try is on a later night.
-        corrected: tracks that were not labeled again but whose correction was added, changed or withdrawn.
+        corrected: tracks that were not labelled again but whose correction was added, changed or withdrawn.
         unknown_overrides: corrections of tracks that neither the table nor the catalog has.
         held: tracks whose change a rollback undid, and which the run therefore left alone.
         kept: tracks that this run could not label and that keep an earlier label, now stale.
@@ -161,28 +161,28 @@ class LabelsRun:
         started_at: start of the job, ISO 8601.
         finished_at: end of the job, ISO 8601.
         seconds: wall-clock time of the job.
-        catalog_uri: what was labeled, without credentials.
+        catalog_uri: what was labelled, without credentials.
         labels_uri: folder of the labels table, without credentials.
         table_version: version of the table that the run made.
         counts: tracks by what the run did with them.
-        genre_counts: genre → labeled tracks in the whole table.
+        genre_counts: genre → labelled tracks in the whole table.
         training_genre_share: genre → share of the training tracks, 0 to 1; None where unknown.
         quarantine_by_kind: error kind → quarantined tracks in the whole table.
         stale_by_kind: error kind of the last try → labels in the whole table that are stale.
         quarantine: quarantined tracks to list. The caller limits their number.
         quarantine_total: number of quarantined tracks in the whole table; None for the sum of `quarantine_by_kind`.
-        run_genre_counts: genre → tracks that the run labeled.
+        run_genre_counts: genre → tracks that the run labelled.
         previous_version: version of the table before the run; None where there was no table.
-        previous_genre_counts: genre → labeled tracks before the run; None where there was no table.
+        previous_genre_counts: genre → labelled tracks before the run; None where there was no table.
         first_tries: error kind → tracks that the run tried for the first time and quarantined. The key "" counts the
-            tracks that it tried for the first time and labeled.
+            tracks that it tried for the first time and labelled.
         run_quarantine_by_kind: error kind → tracks that the run quarantined.
         quarantine_examples: error kind → a few tracks, those of the run first.
         throughput: what the run took; None where it was not measured.
-        confidence: confidence in all labeled tracks; None where it was not counted.
-        run_confidence: confidence in the tracks that the run labeled.
-        previous_confidence: confidence in all labeled tracks before the run; None where there was no table.
-        flips: tracks that were labeled again; None where there was no table before.
+        confidence: confidence in all labelled tracks; None where it was not counted.
+        run_confidence: confidence in the tracks that the run labelled.
+        previous_confidence: confidence in all labelled tracks before the run; None where there was no table.
+        flips: tracks that were labelled again; None where there was no table before.
         overrides: curators' corrections; None where there are none.
         limits: thresholds of the alarms.
         refused: why the guard stopped the run before its commit; empty if it did not. Then the other figures describe
@@ -273,8 +273,8 @@ class LabelsRun:
             - `alarms`: those raised: `name`, `value`, `threshold`, `message`
             - `watched`: name → the value of every alarm, raised or not; null where there were too few tracks to tell
             - `thresholds`: name → threshold; `mix_tracks` and `share_tracks` are the fewest tracks
-            - `genre_counts`: genre → labeled tracks in the table; `previous_genre_counts` (null on a first night):
-              before the run; `run_genre_counts`: labeled by the run
+            - `genre_counts`: genre → labelled tracks in the table; `previous_genre_counts` (null on a first night):
+              before the run; `run_genre_counts`: labelled by the run
             - `training_genre_share`, or null: genre → share of the training tracks, 0 to 1
             - `confidence`, or null: `edges` (of the bins, 0 to 1), and for `table`, `run` and `previous` (null on a
               first night) `counts` (tracks in each bin), `tracks`, `mean` (null without tracks)
@@ -285,7 +285,7 @@ class LabelsRun:
               `tracks`), `examples` (`track_id`, `genre`, `model_genre`, `by`, `reason`)
             - `quarantine_total`, `quarantine_by_kind` (error kind → tracks in the table), `run_quarantine_by_kind` (by
               this run), `first_tries` (error kind → tracks that the run tried for the first time; "" for those it
-              labeled), `quarantine_examples` (error kind → rows) and `quarantine` (rows): `track_id`, `uri`,
+              labelled), `quarantine_examples` (error kind → rows) and `quarantine` (rows): `track_id`, `uri`,
               `error_kind`, `error_message`
         """
         values: dict[str, object] = {

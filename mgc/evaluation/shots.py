@@ -72,7 +72,9 @@ def shot_scores(
     else:
         many, few = thresholds
         if many < few:
-            raise ConfigError(f"shots: thresholds {many} and {few}; the one of many-shot genres comes first.")
+            raise ConfigError(
+                f"shots: thresholds {many} and {few}; that of many-shot genres must be the larger one and come first."
+            )
         members = [
             [g for g in order if training_counts[g] > many],
             [g for g in order if few <= training_counts[g] <= many],

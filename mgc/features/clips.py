@@ -78,5 +78,7 @@ def _read_chunk(features: pa.Array, shape: tuple[int, ...], dtype: np.dtype[Any]
     numbers = math.prod(shape)
     if features.null_count or (np.diff(ends_N) != numbers * dtype.itemsize).any():
         side = " x ".join(map(str, shape))
-        raise FeaturesError(f"features: a clip is not {side} numbers of {dtype}, as their metadata says.")
+        raise FeaturesError(
+            f"features: a clip is not {side} numbers of {dtype}, as their metadata says; prepare the features again."
+        )
     return np.frombuffer(data, dtype, len(features) * numbers, int(ends_N[0])).reshape(-1, *shape)

@@ -79,13 +79,14 @@ class Normalization:
         """
         scaling = scaling or ScalingConfig()
         if not features_NFT.size:
-            raise FeaturesError("training data: there is no clip to measure a normalization from.")
+            raise FeaturesError("training data: there is no clip to measure a normalization from; add tracks.")
         axis = _bin_axis(features_NFT.ndim)
         whole = features_NFT.dtype == np.uint8
         if scaling.method == "bytes":
             if not whole:
                 raise FeaturesError(
-                    f"training data: scaling.method bytes is for uint8, these are {features_NFT.dtype}."
+                    f"training data: scaling.method bytes is for uint8, these are {features_NFT.dtype}; choose "
+                    "another method."
                 )
             bins = features_NFT.shape[axis]
             return cls((0.0,) * bins, (_LARGEST_BYTE,) * bins, scaling.unit_length)

@@ -105,11 +105,12 @@ def check_input(config: AnyModelConfig, input_shape: tuple[int, ...]) -> None:
         taken = "bins x frames or height x width x colours" if 3 in axes else "bins x frames"
         raise ConfigError(
             f"model {config.kind} takes features of {taken}, "
-            f"but the front end gives {' x '.join(map(str, input_shape))} numbers."
+            f"but the front end gives {' x '.join(map(str, input_shape))} numbers; choose another model or front end."
         )
     if any(found < needed for found, needed in zip(input_shape, smallest, strict=False)):
         first, second = _SIDES[len(input_shape)]
         raise ConfigError(
             f"model {config.kind} needs at least {smallest[0]} {first} and {smallest[1]} {second}, "
-            f"but the front end gives {input_shape[0]} {first} and {input_shape[1]} {second}."
+            f"but the front end gives {input_shape[0]} {first} and {input_shape[1]} {second}; "
+            "choose a smaller model or longer clips."
         )

@@ -45,7 +45,7 @@ REPORTED: Final = {
 }
 """The paper's figures, as shares of 1."""
 
-MEL2_REMARK: Final = "as printed; surely exchanged with train 0.48"
+MEL2_REMARK: Final = "as printed; probably swapped with the training accuracy, 0.48"
 """Remark on the figures of E-mel2: the paper's text says that this network has high variance."""
 
 PROTOCOL_NOTE: Final = (

@@ -52,7 +52,8 @@ def repeat_rates(
     """
     empty = sorted(name for name, count in counts.items() if count <= 0)
     if empty or not counts:
-        raise ConfigError(f"training data: no rows of the genre(s) {', '.join(empty) or '(none at all)'}.")
+        which = ", ".join(empty) or "(none at all)"
+        raise ConfigError(f"training data: no rows of the genre(s) {which}; add tracks of them, or leave them out.")
     total = sum(counts.values())
     if balance == "repeat_factor":
         return {name: max(1.0, math.sqrt(threshold * total / count)) for name, count in counts.items()}

@@ -75,7 +75,9 @@ def read_metadata(uri: Uri, renamed: Mapping[str, str]) -> pa.Table:
         try:
             table = pa.csv.read_csv(data, convert_options=_texts(renamed))
         except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
-            raise CatalogError(f"{where}: cannot be read as CSV: {error}") from None
+            raise CatalogError(
+                f"{where}: cannot be read as CSV: {error}. Correct that line, or write the file as Parquet."
+            ) from None
     columns = _columns_of(table.column_names, renamed, where)
     return metadata_table({wanted: table[name] for wanted, name in columns.items()}, where, [*columns][1:])
 
@@ -206,7 +208,7 @@ def join_metadata(tables: Iterable[pa.Table], metadata: Metadata, counts: dict[s
         wanted = "" if metadata.subsets is None else f" of the subset(s) {', '.join(metadata.subsets)}"
         raise CatalogError(
             f"{metadata.where}: none of its track ids{wanted} is in SOURCE. It has {metadata.example!r}, for example; "
-            f"SOURCE has {first!r}."
+            f"SOURCE has {first!r}. Give the SOURCE that the ids are relative to, or rename the ids."
         )
 
 

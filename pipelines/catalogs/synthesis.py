@@ -9,7 +9,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import ray
-from pydantic import ValidationError
 
 from cluster.session.connect import connect, data_context
 from cluster.session.counts import ProgressHandle
@@ -84,19 +83,20 @@ def synthesize(request: SynthesisRequest) -> Summary:
 
 
 def _configure(request: SynthesisRequest) -> SyntheticConfig:
-    try:
-        return SyntheticConfig(
-            seed=request.seed,
-            largest_genre_tracks=request.most,
-            smallest_genre_tracks=request.fewest,
-            shortest_seconds=request.shortest_seconds,
-            longest_seconds=request.longest_seconds,
-            damaged_tracks=request.damaged,
+    if request.fewest > request.most:
+        raise ConfigError(f"--fewest {request.fewest} is more than --most {request.most}; lower it.")
+    if request.shortest_seconds > request.longest_seconds:
+        raise ConfigError(
+            f"--seconds {request.shortest_seconds:g} {request.longest_seconds:g}: give the shorter first."
         )
-    except ValidationError as error:
-        fault = error.errors()[0]
-        named = ".".join(map(str, fault["loc"]))
-        raise ConfigError(f"this corpus cannot be made: {named + ': ' if named else ''}{fault['msg']}.") from None
+    return SyntheticConfig(
+        seed=request.seed,
+        largest_genre_tracks=request.most,
+        smallest_genre_tracks=request.fewest,
+        shortest_seconds=request.shortest_seconds,
+        longest_seconds=request.longest_seconds,
+        damaged_tracks=request.damaged,
+    )
 
 
 def make_corpus(folder: Path, config: SyntheticConfig, limit: int | None, profile: Profile) -> int:

@@ -60,7 +60,10 @@ def join_models(bundles: Sequence[Bundle], where: Sequence[str]) -> Bundle:
             )
     for bundle, name in zip(bundles, where, strict=True):
         if bundle.adjustment is not None:
-            raise BundleError(f"{name}: its logits are adjusted (training.adjust_after); an ensemble takes raw ones.")
+            raise BundleError(
+                f"{name}: its logits are adjusted, and an ensemble takes raw ones; train it without "
+                "training.adjust_after."
+            )
         if bundle.experiment.model.kind in ("guess", "ensemble"):
             raise BundleError(f"{name}: this is a {bundle.experiment.model.kind}; an ensemble takes single networks.")
     members = [

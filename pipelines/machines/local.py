@@ -54,7 +54,9 @@ def keep_cluster(request: LocalClusterRequest) -> Summary:
     """
     # A misspelled command is noticed before anything starts.
     if request.words and shutil.which(request.words[0]) is None:
-        raise ResourceError(f"cannot run {request.words[0]!r}: there is no such command.")
+        raise ResourceError(
+            f"cannot run {request.words[0]!r}: there is no such command; check its name, or give its path."
+        )
     say(f"starting a head and {request.nodes} nodes of {request.cpus} logical CPUs (about 15 s)")
     counts: dict[str, JsonValue] = {"nodes": request.nodes, "cpus": request.nodes * request.cpus}
     spec = LocalClusterSpec(os.environ, request.nodes, request.cpus, request.dashboard)
@@ -91,7 +93,7 @@ def _run(words: Sequence[str], environment: Mapping[str, str], counts: Mapping[s
             process = subprocess.Popen(list(words), env=dict(environment), process_group=0)
         code = process.wait()
     except OSError as error:
-        raise ResourceError(f"cannot run {words[0]!r}: {error.strerror}.") from None
+        raise ResourceError(f"cannot run {words[0]!r}: {error.strerror}; check its name and its permissions.") from None
     except KeyboardInterrupt:
         if process is not None:
             _end(process)

@@ -111,7 +111,7 @@ def _stage_and_commit(
     committed = night.table.commit(plan, plan.key, datetime.now(UTC), about)
     counts = committed.counts
     kept = f", {counts.kept} failed and keep their label" if counts.kept else ""
-    say(f"{counts.labeled} labeled, {counts.quarantined} quarantined{kept} -> {labels} (version {committed.version})")
+    say(f"{counts.labeled} labelled, {counts.quarantined} quarantined{kept} -> {labels} (version {committed.version})")
     if counts.pending:
         say(f"{counts.pending} tracks are left for the next run")
     alarms = _report(night, committed, facts, outputs)

@@ -66,12 +66,14 @@ def _rows(connection: duckdb.DuckDBPyConnection, present: str, limit: int, genre
         params={"genre": genre} if genre else {},
     ).fetchall()
     table = Table(
-        title=f"the first {len(found)} labelled tracks" + (f" of {genre}" if genre else ""), title_justify="left"
+        title=(f"the first {len(found)} labelled tracks" if found else "no labelled track")
+        + (f" of {genre}" if genre else ""),
+        title_justify="left",
     )
     table.add_column("track", overflow="fold")
     table.add_column("genre")
     table.add_column("confidence", justify="right")
-    table.add_column("then")
+    table.add_column("next likely")
     table.add_column("seconds", justify="right")
     table.add_column("damage")
     for track, top, confidence, top_k, seconds, damage in found:

@@ -51,7 +51,10 @@ def history_table(log: Sequence[Commit], labels: Uri, limit: int) -> Group:
         table.add_row(version, _time(commit.at), plain(what), plain(_tracks(merged)), plain(merged.model_id))
         shown += 1
         place += 1
-    return Group(_title(f"{labels}: {shown} newest versions"), table)
+    return Group(
+        _title(f"{labels}: versions, newest first" if shown < limit else f"{labels}: the newest {limit} versions"),
+        table,
+    )
 
 
 def difference_tables(found: Difference, versions: tuple[int, int], labels: Uri, limit: int) -> Group:

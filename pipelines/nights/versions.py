@@ -55,7 +55,10 @@ def roll_back(request: RollbackRequest) -> Summary:
         show(difference_tables(found, (newest, target), labels, request.limit))
         return Summary("dry_run", {"from": newest, "to": target, **found.counts}, _outputs(labels))
     made = rollback(labels, target, log)
-    say(f"{labels} equals version {target} again (as version {made}); the next label run starts from there.")
+    say(
+        f"{labels} equals version {target} again (as version {made}). Later runs leave out what this undid, until one "
+        "with --resume."
+    )
     return Summary("done", {"from": newest, "to": target, "version": made}, _outputs(labels))
 
 

@@ -244,7 +244,7 @@ def _save_best(request: SearchRequest, data: PreparedFeatures, job: TrainingJob,
     experiment = request.space.apply(request.experiment, best.point)
     job = job.of(experiment)
     with tempfile.TemporaryDirectory() as folder:
-        files.copy_tree(best.checkpoint, folder)
+        files.copy_tree(best.checkpoint, Uri.of_path(folder))
         bundle, history = load_trained(Path(folder), job, request.workers)
     bundle = adjust_logits(bundle, data.stream_split(VALIDATION, job.profile), job)
     found = SearchFacts(key=key, trial=best.number, point=dict(best.point))

@@ -12,6 +12,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
+from cluster.storage.uri import Uri
 from cluster.streams.sinks import FeaturesSink
 from cluster.tables.features import FeaturesWriter, read_features
 from mgc import schema
@@ -234,7 +235,7 @@ def test_features_survive_their_table(name: str, tmp_path: Path) -> None:
     config = CONFIGS[name]
     front_end = build_front_end(config)
     made = [front_end(waveform(seconds)).features for seconds in (7.0, 3.0)]
-    writer = FeaturesWriter(str(tmp_path), describe_features(config))
+    writer = FeaturesWriter(Uri.of_path(tmp_path), describe_features(config))
     heard = {
         **{field: [None, None] for field in (*schema.TRACK_FACTS, *schema.REJECTS.names)},
         "track_id": ["a", "b"],
@@ -244,7 +245,7 @@ def test_features_survive_their_table(name: str, tmp_path: Path) -> None:
         "clip_starts": [[3.0 * clip for clip in range(len(features))] for features in made],
     }
     FeaturesSink(writer).write([pa.table(heard)], None)
-    dataset, facts = read_features(str(tmp_path))
+    dataset, facts = read_features(Uri.of_path(tmp_path))
     rows = dataset.to_table().sort_by([("track_id", "ascending"), ("clip_index", "ascending")])
     found = np.frombuffer(b"".join(rows["features"].to_pylist()), facts.dtype).reshape(-1, *facts.shape)
     np.testing.assert_array_equal(found, np.concatenate(made))

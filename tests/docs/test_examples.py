@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from cluster.storage.uri import Uri
 from mgc.errors import ErrorKind
 from tests.docs.doc_examples import PAGES, Example, examples
 from tests.support.nights import LABEL, NOW, night
@@ -28,9 +29,9 @@ def song(folder: Path) -> None:
 def labels(folder: Path) -> None:
     """A table of two nights: in the second d.mp3 is gone, and b.mp3 has changed and failed."""
     uri = str(folder / "outputs" / "labels")
-    night(uri, {"a.mp3": "1", "b.mp3": "1", "c.mp3": "1", "d.mp3": "1"})
+    night(Uri.parse(uri), {"a.mp3": "1", "b.mp3": "1", "c.mp3": "1", "d.mp3": "1"})
     outcomes = {"b.mp3": ErrorKind.TIMEOUT, "c.mp3": f"{LABEL}: Jazz"}
-    night(uri, {"a.mp3": "1", "b.mp3": "2", "c.mp3": "2"}, outcomes, NOW + timedelta(days=1))
+    night(Uri.parse(uri), {"a.mp3": "1", "b.mp3": "2", "c.mp3": "2"}, outcomes, NOW + timedelta(days=1))
 
 
 @pytest.mark.parametrize("example", examples(FOLDERS), ids=str)

@@ -11,6 +11,7 @@ import pytest
 
 from cluster.session.profiles import Profile
 from cluster.storage import files
+from cluster.storage.uri import Uri
 from mgc.datasets.synthetic import SyntheticConfig, encode, metadata_table, plan_corpus
 from tests.docs.doc_examples import Example, examples
 
@@ -61,7 +62,7 @@ def test_an_example_runs(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     PREPARE[example.folder](tmp_path)
-    files.copy_tree(str(tmp_path), bucket_uri)
+    files.copy_tree(Uri.of_path(tmp_path), Uri.parse(bucket_uri))
     monkeypatch.chdir(tmp_path)
     example.run(bucket_uri)
     printed = capsys.readouterr().out

@@ -30,6 +30,7 @@ from cluster.session import ray_internals
 from cluster.session.local_cluster import LocalCluster, descendants, still_there
 from cluster.storage import files
 from cluster.storage.listing.facts import etag
+from cluster.storage.uri import Uri
 from cluster.tables.catalog import write_catalog
 from mgc import schema
 from mgc.datasets.synthetic import SyntheticConfig, plan_corpus, render
@@ -129,7 +130,7 @@ def make_music(store: ObjectStore, tracks: int, damaged: int = DAMAGED, seconds:
     music = Music(bucket, tracks)
     names = [name for name in schema.CATALOG.names if name not in schema.CATALOG_REQUIRED]
     table = pa.Table.from_pylist([{**row, **dict.fromkeys(names)} for row in rows], schema.CATALOG)
-    assert write_catalog(music.catalog, [table]) == tracks
+    assert write_catalog(Uri.parse(music.catalog), [table]) == tracks
     return music
 
 
@@ -176,14 +177,14 @@ class Job:
 
 def rows_of(labels: str) -> list[dict[str, Any]]:
     """The rows of a labels table, without what tells one run from another."""
-    table = LabelsTable(labels).dataset().to_table().sort_by("track_id")
+    table = LabelsTable(Uri.parse(labels)).dataset().to_table().sort_by("track_id")
     return table.drop_columns(list(_OF_THE_RUN)).to_pylist()
 
 
 def staged_rows(labels: str) -> int:
     """Tracks with a staged row."""
     found: set[str] = set()
-    for uri in files.list_uris(f"{labels}/_runs"):
+    for uri in files.list_uris(Uri.parse(f"{labels}/_runs")):
         if "/staged/" in uri.path:
             data = pa.BufferReader(files.read_bytes(uri))
             found.update(pq.read_table(data, columns=["track_id"])["track_id"].to_pylist())
@@ -281,7 +282,7 @@ def drill(
         result = job.wait() if kind != "driver" else None
     submissions = 1
     if result is None:
-        assert not LabelsTable(labels).exists
+        assert not LabelsTable(Uri.parse(labels)).exists
         job = Job(cluster, music, labels, logs / f"{kind}-{moment}-2.log")
         with contextlib.ExitStack() as ending:
             ending.callback(job.end)
@@ -294,8 +295,8 @@ def drill(
         finished = again
     assert (result["code"], result.get("status")) == (0, "done"), job.said
     assert rows_of(labels) == undisturbed
-    assert len(LabelsTable(labels).delta.history()) == 1
-    assert not files.list_uris(f"{labels}/_runs")
+    assert len(LabelsTable(Uri.parse(labels)).delta.history()) == 1
+    assert not files.list_uris(Uri.parse(f"{labels}/_runs"))
     reads = [request.key for request in proxy.requests("GET", key="audio/*", bucket=music.bucket)]
     assert len(set(reads)) == music.tracks
     return Drill(

@@ -32,7 +32,7 @@ def main(features: str, checkpoints: str, workers: int) -> None:
     """Train, and print the history."""
     with connect(train_workers=workers) as at:
         profile = replace(at, train_cpus=1.2, fewest_workers=1)
-        dataset, facts = read_features(features)
+        dataset, facts = read_features(Uri.parse(features))
         counts = read_roster(dataset, EXACT.protocol).class_counts(TRAIN)
         epoch = EpochCounter.start()
         streams = (

@@ -11,6 +11,7 @@ from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 from tensorboardX.record_writer import masked_crc32c
 
 from cluster.storage import files
+from cluster.storage.uri import Uri
 
 
 @dataclass
@@ -54,7 +55,7 @@ def records(data: bytes) -> list[bytes]:
 def read(uri: str) -> Events:
     """All event files of a folder, in the order in which TensorBoard reads them."""
     events = Events()
-    for file in files.list_uris(uri):
+    for file in files.list_uris(Uri.parse(uri)):
         assert ".out.tfevents." in file.name
         events.files += 1
         for record in records(files.read_bytes(file)):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from cluster.storage.uri import Uri
 from cluster.tables.features import FeaturesWriter
 from mgc import schema
 from mgc.audio.excerpts import ListeningPlan
@@ -68,7 +69,7 @@ def rows() -> pa.Table:
 def write(folder: Path) -> str:
     """Write the table as two files; returns its URI."""
     config, table = EXPERIMENT.front_end, rows()
-    writer = FeaturesWriter(str(folder), describe_features(config), ["Noise, not music."])
+    writer = FeaturesWriter(Uri.of_path(folder), describe_features(config), ["Noise, not music."])
     for start in (0, 100):
         writer.write(table.slice(start, 100), schema.REJECTS.empty_table())
     return str(folder)

@@ -35,8 +35,8 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def read(out: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """A search's JSON and its table."""
-    found: dict[str, Any] = json.loads(files.read_text(f"{out}/search.json"))
-    table = pq.read_table(io.BytesIO(files.read_bytes(f"{out}/trials.parquet")))
+    found: dict[str, Any] = json.loads(files.read_text(Uri.parse(f"{out}/search.json")))
+    table = pq.read_table(io.BytesIO(files.read_bytes(Uri.parse(f"{out}/trials.parquet"))))
     return found, table.to_pylist()
 
 
@@ -66,7 +66,7 @@ def test_a_grid_becomes_a_bundle_though_a_trial_fails(
     best = rows[0]
     assert found["best"] == best["number"] == summary.counts["best_trial"]
     # The bundle is that trial's, says what it was trained on, and was scored once.
-    bundle = open_bundle(f"{out}/bundle")
+    bundle = open_bundle(Uri.parse(f"{out}/bundle"))
     assert bundle.experiment.training.batch_size == best["training.batch_size"]
     assert bundle.training.validation["validation_macro_f1"] == best["score"]
     assert bundle.training.search.trial == best["number"]
@@ -76,10 +76,10 @@ def test_a_grid_becomes_a_bundle_though_a_trial_fails(
     assert bundle.evaluation.read_scores().tracks == 8
     assert "test_macro_f1" in summary.counts
     # Tune's own files lie there too: checkpoints, and events with hyperparameters for TensorBoard.
-    names = [uri.name for uri in files.list_uris(f"{out}/trials")]
+    names = [uri.name for uri in files.list_uris(Uri.parse(f"{out}/trials"))]
     assert "best.safetensors" in names
     assert sum(name.startswith("events.out.tfevents") for name in names) >= 1
-    page = files.read_text(f"{out}/report.html")
+    page = files.read_text(Uri.parse(f"{out}/report.html"))
     assert page.count("<svg") == 3
     printed = capsys.readouterr()
     assert re.search(r"trial 1/2\b.*macro_f1", printed.err)
@@ -163,7 +163,7 @@ def test_trials_of_two_workers_train_inside_of_a_trainer(features: str, ray_sess
     _, rows = read(str(tmp_path))
     assert len(rows) == 2
     assert any(row["status"] == "done" and row["epochs"] == 2 for row in rows)
-    assert open_bundle(str(tmp_path / "bundle")).training.made_with.workers == 2
+    assert open_bundle(Uri.of_path(tmp_path / "bundle")).training.made_with.workers == 2
 
 
 @pytest.mark.drill
@@ -180,7 +180,7 @@ def test_the_best_is_trained_again_with_validation(features: str, ray_session: P
             profile=ray_session,
         )
     )
-    bundle = open_bundle(str(tmp_path / "bundle"))
+    bundle = open_bundle(Uri.of_path(tmp_path / "bundle"))
     assert bundle.experiment.protocol.refit
     assert bundle.training.data.clips == {"train_clips": 160, "validation_clips": 0}
     assert bundle.experiment.training.select == "last"

@@ -188,7 +188,7 @@ def test_features_and_genres_that_do_not_fit_are_refused() -> None:
     ):
         made.check_features("0123", "/f")
     made.check_taxonomy(["rock", "punk"], "features")
-    with pytest.raises(BundleError, match=r"^/f: the genre\(s\) jazz, pop are not in .* \(rock, punk, folk\)\.$"):
+    with pytest.raises(BundleError, match=r"^/f: the genre\(s\) jazz, pop are not in .* \(rock, punk, folk\); "):
         made.check_taxonomy(["rock", "pop", "jazz"], "/f")
 
 

@@ -211,7 +211,7 @@ def test_a_front_end_too_small_for_the_model_is_refused_at_birth() -> None:
     [
         ([], "x.json: an experiment is a JSON object, this is a list."),
         ({"format_version": 2, "new": 1}, "x.json: format version 2, this mgc reads up to 1; upgrade mgc."),
-        ({"format_version": "1"}, "x.json: format_version is '1', not a whole number."),
+        ({"format_version": "1"}, "x.json: format_version is '1', not a whole number; "),
         ({"bogus": 1}, "x.json: bogus: there is no such field (got 1)"),
         ({"model": 3}, "x.json: model: input should be an object (got 3)"),
         ({"model": {"channels": [8]}}, "x.json: model.kind: field required"),

@@ -9,8 +9,8 @@ The file is written before the rollback's commit, into `_holds/pending`, and mov
 Its name holds the version and the attempt of that commit. So a file whose commit never happened is recognised and
 ignored, also when the log no longer reaches back to that version. Every later commit of mgc deletes such files first.
 
-A run with `--resume` says so in its commit. What earlier rollbacks undid is over from then on, whether or not their
-files are deleted. A rollback that comes after that commit is not.
+A run with `--resume` says so in its commit. From then on, earlier rollbacks hold nothing back,
+whether or not their files are deleted. Later ones do.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def drop_hold(table_uri: Uri, version: int, attempt: str) -> None:
 
 
 def confirm_hold(table_uri: Uri, version: int, attempt: str) -> None:
-    """Say that the commit of a rollback is in the log. Prints a failure, since the log says so too."""
+    """Record that a rollback's commit is in the log. Prints a failure and does not raise it: the log says the same."""
     try:
         files.move(_pending(table_uri) / _name(version, attempt), _folder(table_uri) / _name(version, attempt))
     except StorageError as error:
@@ -148,7 +148,7 @@ class _File(NamedTuple):
         attempt: name of the attempt in that commit.
         pending: whether it has not been moved up.
         stands: whether the rollback was committed, and no run has resumed what it undid.
-        dead: whether it will never stand, or never again.
+        dead: whether it can no longer stand.
     """
 
     uri: Uri
@@ -211,11 +211,12 @@ def list_holds(table_uri: Uri) -> list[Uri]:
 def settle_holds(table_uri: Uri, log: Callable[[], Sequence[Entry]]) -> None:
     """Delete the files of rollbacks that were never committed, and move up those whose commit is in the log.
 
-    A log does not reach back for ever, so every commit does this first. Prints a failure: the next commit tries again.
+    A log does not reach back for ever, so every commit does this first. Prints a failure and does
+    not raise it: the next commit tries again.
 
     Args:
         table_uri: folder of the labels table.
-        log: gives the entries of the table's log. It is asked only if there are files.
+        log: function that returns the entries of the table's log; called only if there are files.
     """
     try:
         if not list_holds(table_uri):

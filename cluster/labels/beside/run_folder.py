@@ -78,7 +78,7 @@ class RunFolder:
         return files.exists(self._refused_uri)
 
     def begin_again(self) -> None:
-        """Forget the staged rows of a run that the guard stopped, since their cause may be mended."""
+        """Forget the staged rows of a run that the guard stopped: the cause may be mended by now."""
         files.delete(self.staged_uri)
         files.delete(self._refused_uri)
 

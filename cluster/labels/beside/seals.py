@@ -1,9 +1,9 @@
 """Digests of the table's data files, so that nothing is built on a file whose bytes have changed.
 
 Delta's writer puts no checksums into its Parquet files. In a file of 5,000 rows, 417 of 1,000 single flipped bits gave
-other rows without an error, and a commit that rewrites the file would make them the table's own. So mgc writes down the
-digest of each data file after the commit that added it, in `_seals`. A commit, a rollback, an export, a comparison of
-versions and a look at one track compare the digests of the files that they read.
+other rows without an error, and a commit that rewrites the file would make them the table's own. So after each commit
+mgc records the digests of its new data files in `_seals`. A commit, a rollback, an export, a comparison of versions and
+a look at one track compare the digests of the files that they read.
 
 A file without a seal passes: another program wrote it, or a run was killed between its commit and the seal. The next
 commit of mgc seals it. Each file of `_seals` holds all seals that its writer knew, and replaces the earlier ones.
@@ -95,7 +95,7 @@ def _is_readable(uri: Uri) -> bool:
 
 
 def write_seals(table_uri: Uri, names: Collection[str]) -> None:
-    """Seal the data files that have no seal. Prints a failure, since the commit that added them is done.
+    """Seal the data files that have no seal. Prints a failure and does not raise it: the commit is done.
 
     Args:
         table_uri: folder of the labels table.

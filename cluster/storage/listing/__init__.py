@@ -3,8 +3,8 @@
 Requests to S3 go one after another here. `cluster.storage.listing.parallel` lists a large prefix in parallel, with the
 same outcome.
 
-The extension says what is audio; the first bytes say it of a file that has none. A file that is not audio after all is
-quarantined with its reason when it is decoded.
+The extension tells whether a file is audio. If a file has none, its first bytes do. A file that is not audio after all
+is quarantined with its reason when it is decoded.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cluster.storage.uri import Uri
 from mgc.errors import StorageError
 
 
-def list_audio(source: Uri | str, survey: Survey | None = None, selection: Selection = ALL) -> Iterator[FileFact]:
+def list_audio(source: Uri, survey: Survey | None = None, selection: Selection = ALL) -> Iterator[FileFact]:
     """Stream the audio files of SOURCE, sorted by track id.
 
     Follows links to folders, each folder once, unless they lead back into SOURCE. A folder below SOURCE that cannot be
@@ -40,7 +40,6 @@ def list_audio(source: Uri | str, survey: Survey | None = None, selection: Selec
         StorageError: nothing is there, or it cannot be listed.
     """
     seen = Survey() if survey is None else survey
-    source = Uri.parse(source)
     with explain(source, "list"):
         yield from _list_s3(source, seen, selection) if source.is_remote else list_local(source, seen, selection)
 

@@ -1,4 +1,4 @@
-"""Which names are those of audio files. What is in the file counts in the end; see `cluster.storage.listing`."""
+"""Extensions of audio files. The content decides in the end; see `cluster.storage.listing`."""
 
 from __future__ import annotations
 

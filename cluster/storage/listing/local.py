@@ -24,10 +24,10 @@ _NOTHING_THERE: Final = frozenset({errno.ENOENT, errno.ELOOP})
 
 
 def shown(name: str) -> str:
-    r"""Return a local name as a part of a track id. Two names never give the same.
+    r"""Return a local name as a part of a track id. Two names never give the same part.
 
-    A byte that is not UTF-8 is written as `\xNN`. So that nothing else is written so, a backslash before `x` and two
-    digits is written as `\x5c`. All other names stay as they are.
+    A byte that is not UTF-8 is written as `\xNN`. A backslash before `x` and two digits
+    becomes `\x5c`, so that the two cannot be confused. All other names stay as they are.
     """
     return _LOOKS_ESCAPED.sub(rb"\\x5c", os.fsencode(name)).decode("utf-8", "backslashreplace")
 
@@ -76,7 +76,7 @@ class _Walk:
     def _entries(self, folder: str, prefix: str) -> list[tuple[str, os.DirEntry[str], os.stat_result]]:
         """Return what is in a folder, hidden and excluded names aside.
 
-        A folder below SOURCE that cannot be read, or not to its end, is remembered as unreadable.
+        A folder below SOURCE that cannot be read completely is remembered as unreadable.
         """
         found: list[tuple[str, os.DirEntry[str], os.stat_result]] = []
         failed: list[tuple[str, OSError]] = []
@@ -110,7 +110,7 @@ class _Walk:
         Args:
             entry: the entry.
             path: its path below SOURCE.
-            failed: list to add the path and the error to if tracks may be there: it may be a disk that does not answer.
+            failed: list that gets the path and the error if tracks may be there, as on a disk that does not answer.
         """
         try:
             return entry.stat()

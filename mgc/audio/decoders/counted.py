@@ -54,8 +54,8 @@ class Frames:
 
     Attributes:
         runs: runs of frames, in order of place.
-        gaps: byte ranges between frames that are none, without those before the first frame and behind the last.
-        cut_at: place of a last frame that the file does not hold completely, or None.
+        gaps: byte ranges between the first and the last frame that hold no frame.
+        cut_at: place of the last frame if the file ends within it, or None.
     """
 
     runs: list[Run] = field(default_factory=list)
@@ -69,7 +69,7 @@ def find_frames(source: Source, within: ByteRange, in_a_row: int = _IN_A_ROW) ->
     Args:
         source: file.
         within: byte range to search.
-        in_a_row: number of frames that must follow one another where the first is found.
+        in_a_row: number of consecutive frames that it takes to recognise the first.
     """
     found, scanner = Frames(), Scanner(source)
     run: Run | None = None
@@ -147,7 +147,7 @@ class CountedMp3(CutsReader):
         self.fault: Fault | None = None
 
     def read(self, excerpts: Sequence[Excerpt]) -> Iterator[Stretch]:
-        """Decode one stretch after the other; after one that is incomplete, the others are empty."""
+        """Decode the stretches in order. After an incomplete one, the rest are empty."""
         pieces = [piece for piece in map(self._piece, excerpts) if piece is not None]
         cuts = join(self._stream, pieces, 0.0) if pieces else None
         return self.read_cuts(cuts, len(excerpts))

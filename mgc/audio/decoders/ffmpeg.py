@@ -302,7 +302,7 @@ class _Window:
         return True
 
     def finish(self, rate_hz: int) -> Stretch:
-        """Return the samples at one rate: that of the stream's beginning, or a higher one that occurs."""
+        """Return the samples at one rate: the highest that occurs, at least that of the stream's beginning."""
         rate_hz = max((part.rate_hz for part in self._parts), default=rate_hz)
         pieces = [part.finish(rate_hz) for part in self._parts]
         mono_T = pieces[0] if len(pieces) == 1 else np.concatenate([np.empty(0, np.float32), *pieces])

@@ -61,7 +61,7 @@ def open_stream(source: Source) -> SoundFileStream:
 class SoundFileStream:
     """A stream that libsndfile decodes. See `mgc.audio.decoders.stream.Stream`.
 
-    It is as long as libsndfile says, which believes the header: who opens it has checked that.
+    libsndfile takes its length from the header, which the caller has checked.
     """
 
     decoder: Final[DecoderName] = "soundfile"
@@ -75,7 +75,7 @@ class SoundFileStream:
         self.fault: Fault | None = None
 
     def read(self, excerpts: Sequence[Excerpt]) -> Iterator[Stretch]:
-        """Decode one stretch after the other; after one that is incomplete, the others are empty."""
+        """Decode the stretches in order. After an incomplete one, the rest are empty."""
         rate_hz = self.sample_rate_hz
         for excerpt in excerpts:
             start = round(excerpt.start_seconds * rate_hz)
@@ -124,7 +124,7 @@ class SoundFileStream:
 
 
 def _read_cuts(cuts: Cuts) -> Iterator[tuple[Stretch, Fault | None]]:
-    """Decode the windows of the cuts of an MP3, one after the other; none follows the first that is incomplete."""
+    """Decode the windows of the cuts of an MP3 in order, up to the first incomplete one."""
     with _C_STDERR.silenced():
         try:
             file = _SoundFile(HeldFile(cuts.data))
@@ -156,7 +156,7 @@ class CutsReader:
     fault: Fault | None
 
     def read_cuts(self, cuts: Cuts | None, count: int) -> Iterator[Stretch]:
-        """Decode `count` windows one after the other; after one that is incomplete, the others are empty."""
+        """Decode `count` windows in order. After an incomplete one, the rest are empty."""
         left = count
         if cuts is not None:
             for stretch, fault in _read_cuts(cuts):

@@ -1,8 +1,8 @@
 """Mix the channels of a window to one. T: samples in time, C: channels.
 
-Two channels become their mean, unless the mean cancels what they hold. More channels are mixed by where their speakers
-stand, after ITU-R BS.775-3, annex 8: to the front pair with 0.7071 for the centre and for each surround channel, and
-the pair to its mean. The channel of low frequencies is left out, as the standard says.
+Two channels become their mean, unless the mean cancels what they hold. More than two are mixed by the places of their
+speakers (ITU-R BS.775-3, annex 8): the centre and each surround channel join the front pair at 0.7071, and the pair
+becomes its mean. The channel of low frequencies is left out, as the standard says.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Mixer:
                         mono_T += channel_T[:count] * np.float32(weight)
 
     def finish(self, silence: float = 0.0) -> NDArray[np.float32]:
-        """Return what has come: the mix, or the stronger of two channels if the mix lost it.
+        """Return the samples so far: the mix, or the stronger of two channels that cancel each other.
 
         Args:
             silence: value of a silent sample; 128 for samples of 8 unsigned bits.
@@ -102,7 +102,7 @@ def _weigh(channels: int, names: Sequence[str]) -> list[float]:
 
 
 def _restore(mono_T: NDArray[np.float32], left_T: NDArray[np.float32]) -> None:
-    """Replace the mean of two channels by the stronger of them, in place, if the mean lost it."""
+    """Replace the mean of two channels by the stronger channel, in place, if they cancel each other."""
     with np.errstate(over="ignore", invalid="ignore"):
         mixed, left = float(np.dot(mono_T, mono_T)), float(np.dot(left_T, left_T))
         # Power of the right channel, from that of the mean, of the left one, and of their product.

@@ -1,1 +1,1 @@
-"""Find the streams of a recording: what was glued together, what stands around it, and what its counts say wrongly."""
+"""Find the streams of a recording: what was glued together, what junk surrounds it, and which counts are wrong."""

@@ -20,7 +20,7 @@ class AacFrames:
 
     Attributes:
         runs: byte ranges of frames that follow one another, of one rate and one number of channels.
-        cut_at: place of a last frame that the file does not hold completely, or None.
+        cut_at: place of the last frame if the file ends within it, or None.
     """
 
     runs: list[ByteRange] = field(default_factory=list)

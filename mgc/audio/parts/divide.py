@@ -44,7 +44,7 @@ class Part:
         source: its bytes, as a file of its own.
         run: its frames, if it is MPEG audio of layer III.
         believable: whether its counts fit its bytes, so that a decoder may believe them.
-        announced_seconds: length that its header states wrongly, or None.
+        announced_seconds: wrong length that its header states; None if it states the right one or none.
     """
 
     source: Source

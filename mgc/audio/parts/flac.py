@@ -167,7 +167,7 @@ def state_samples(head: bytes, samples: int) -> bytes:
 
 
 def make_head(frame: Frame) -> bytes:
-    """Return a header for a stream that lacks one, with what its first frame says."""
+    """Make a header for a stream that lacks one, from its first frame."""
     smallest, largest = (16, 65535) if frame.varies else (frame.samples, frame.samples)
     sizes = smallest.to_bytes(2, "big") + largest.to_bytes(2, "big")
     packed = frame.sample_rate_hz << 44 | (frame.channels - 1) << 41 | (max(1, frame.bits) - 1) << 36

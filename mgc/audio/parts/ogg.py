@@ -75,8 +75,8 @@ class Pages:
 
     Attributes:
         links: links of the chain, in order of place.
-        gaps: byte ranges between pages that are none.
-        cut_at: place of a last page that the file does not hold completely, or None.
+        gaps: byte ranges between pages that hold no page.
+        cut_at: place of the last page if the file ends within it, or None.
     """
 
     links: list[Link] = field(default_factory=list)

@@ -72,20 +72,20 @@ def write(folder: str, rows: int) -> dict[str, int]:
     target, counts = Uri.parse(f"{folder}/catalog.parquet"), dict[str, int]()
     listed = count_rows(tracks(rows, 1), counts, earlier_listing(target, Uri.parse(SOURCE)), target)
     joined = join_metadata(listed, from_table(metadata(rows), "metadata"), counts)
-    write_catalog(target, (add_splits(table, "artist_id", 0) for table in joined), source=SOURCE)
+    write_catalog(target, (add_splits(table, "artist_id", 0) for table in joined), source=Uri.parse(SOURCE))
     return counts
 
 
 STEPS: dict[str, Callable[[str, int], Any]] = {
-    "first_write": lambda folder, rows: write_catalog(folder, tracks(rows, 0), source=SOURCE),
+    "first_write": lambda folder, rows: write_catalog(Uri.parse(folder), tracks(rows, 0), source=Uri.parse(SOURCE)),
     "metadata": lambda folder, rows: metadata(rows).num_rows,
     "write": write,
-    "check": lambda folder, rows: read_catalog(folder).count_rows(),
-    "table": lambda folder, rows: load_catalog(read_catalog(folder)).num_rows,
+    "check": lambda folder, rows: read_catalog(Uri.parse(folder)).count_rows(),
+    "table": lambda folder, rows: load_catalog(read_catalog(Uri.parse(folder))).num_rows,
     "write_unsorted": lambda folder, rows: write_catalog(
-        f"{folder}/other/catalog.parquet", reversed([*tracks(rows, 0)]), roots=[Uri.parse(SOURCE)]
+        Uri.parse(f"{folder}/other/catalog.parquet"), reversed([*tracks(rows, 0)]), roots=[Uri.parse(SOURCE)]
     ),
-    "check_unsorted": lambda folder, rows: read_catalog(f"{folder}/other").count_rows(),
+    "check_unsorted": lambda folder, rows: read_catalog(Uri.parse(f"{folder}/other")).count_rows(),
 }
 
 

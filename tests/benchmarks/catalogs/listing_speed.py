@@ -130,7 +130,7 @@ def measure(uri: str, keys: int, page_keys: int, latency_seconds: float) -> dict
     """List both ways, check that they agree, and compare."""
 
     with pages_of(page_keys):
-        one = timed(uri, latency_seconds, lambda: [fact.track_id for fact in list_audio(uri)])
+        one = timed(uri, latency_seconds, lambda: [fact.track_id for fact in list_audio(Uri.parse(uri))])
         many = timed(uri, latency_seconds, lambda: in_parts(uri))
     ids, by_kind = many["found"]
     if ids != one["found"]:

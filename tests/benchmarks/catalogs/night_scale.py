@@ -106,7 +106,7 @@ def _catalog(folder: Path) -> str:
 
 def _write_catalog(folder: Path, batches: Iterable[pa.RecordBatch]) -> None:
     tables = (pa.Table.from_batches([batch]) for batch in batches)
-    write_catalog(_catalog(folder), tables, roots=[Uri.parse("s3://music-catalog/audio")])
+    write_catalog(Uri.parse(_catalog(folder)), tables, roots=[Uri.parse("s3://music-catalog/audio")])
 
 
 def _labels(folder: Path) -> str:

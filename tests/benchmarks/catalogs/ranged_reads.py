@@ -31,7 +31,7 @@ def main() -> None:
         os.environ.update(store.environment())
         bucket, data = store.make_bucket(), secrets.token_bytes(SIZE_BYTES)
         uri = f"s3://{bucket}/track.mp3"
-        files.write_bytes(uri, data)
+        files.write_bytes(Uri.parse(uri), data)
         starts = [number * SIZE_BYTES // RANGES + 1_000 for number in range(RANGES)]
         ends = [start + RANGE_BYTES for start in starts]
         client, view = s3.client(uri), s3.ranges(Uri.parse(uri).bucket, uri)

@@ -128,7 +128,7 @@ class Ways:
         return seconds
 
     def _check(self, way: Way, out: Path, catalog: Catalog) -> None:
-        labels = LabelsTable(str(out)).dataset() if way == JOB else pads.dataset(out, format="parquet")
+        labels = LabelsTable(Uri.of_path(out)).dataset() if way == JOB else pads.dataset(out, format="parquet")
         rows = labels.to_table(columns=["track_id", "genre_top"])
         genres = dict(zip(rows["track_id"].to_pylist(), rows["genre_top"].to_pylist(), strict=True))
         if len(genres) != catalog.tracks or rows.num_rows != catalog.tracks or None in genres.values():
@@ -159,7 +159,7 @@ def _indexed(source: str, uri: str, tracks: int) -> Catalog:
     table, _ = list_source(Uri.parse(source))
     if table.num_rows != tracks:
         raise ValueError(f"{source}: {table.num_rows} of {tracks} tracks listed")
-    write_catalog(uri, [table], roots=[Uri.parse(source)])
+    write_catalog(Uri.parse(uri), [table], roots=[Uri.parse(source)])
     return Catalog(uri, tracks)
 
 
@@ -266,7 +266,7 @@ def through_store(folder: Path, data: Path | None, sizes: tuple[int, int], round
             for size in sizes:
                 if number < size:
                     uri = f"s3://{bucket}/{size}/{number:06d}.mp3"
-                    files.write_bytes(uri, clips.files[number % len(clips.files)])
+                    files.write_bytes(Uri.parse(uri), clips.files[number % len(clips.files)])
         catalogs = _two(
             lambda size: _indexed(f"s3://{bucket}/{size}", str(folder / f"store-{size}.parquet"), size), sizes
         )

@@ -53,7 +53,7 @@ def write_features(folder: Path, experiment: Experiment, clips: int) -> str:
     front_end = experiment.front_end
     shape = build_front_end(front_end).shape
     random = np.random.default_rng(0)
-    writer = FeaturesWriter(str(folder), describe_features(front_end), ("made in a benchmark",))
+    writer = FeaturesWriter(Uri.of_path(folder), describe_features(front_end), ("made in a benchmark",))
     for start in range(0, clips + VALIDATION_CLIPS, 512):
         numbers = range(start, min(start + 512, clips + VALIDATION_CLIPS))
         rows = [
@@ -105,7 +105,7 @@ def work(config: dict[str, worker.WorkerTask]) -> None:
 
 def measure(at: Profile, folder: Path, experiment: Experiment, features: str) -> Result:
     """`train_feed_ratio`."""
-    dataset, facts = read_features(features)
+    dataset, facts = read_features(Uri.parse(features))
     roster = read_roster(dataset, experiment.protocol)
     counts = roster.class_counts(TRAIN)
     job = plan_training(dataset, facts, counts, experiment, at)

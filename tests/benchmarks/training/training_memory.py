@@ -49,7 +49,7 @@ EXPERIMENT = Experiment(
 def write(folder: Path, gibibytes: float) -> int:
     """Write the table; returns its clips."""
     config = EXPERIMENT.front_end
-    writer = FeaturesWriter(str(folder), describe_features(config), ["Noise, not music."])
+    writer = FeaturesWriter(Uri.of_path(folder), describe_features(config), ["Noise, not music."])
     random = np.random.default_rng(0)
     clips = round(gibibytes * 2**30 / (CLIP[0] * CLIP[1]))
     # Rarer and rarer genres.

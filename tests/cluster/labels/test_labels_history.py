@@ -109,7 +109,7 @@ class TestHistory:
     def test_a_limit(self, uri: Uri, mgc_labels: Run) -> None:
         nights(uri, 3)
         printed = mgc_labels("history", uri, "--limit", "2")[2]
-        assert "2 newest versions" in printed
+        assert "the newest 2 versions" in printed
         assert "label run" in printed
         assert printed.count("label run") == 2
 
@@ -196,8 +196,7 @@ def test_in_the_object_store(bucket_uri: str, mgc_labels: Run) -> None:
     assert "vacuum" in mgc_labels("rollback", uri, "0")[3]
     assert mgc_labels("diff", uri, "2", "latest")[1]["counts"]["same"] == 2
     assert mgc_labels("export", uri, "--out", out)[1]["counts"]["rows"] == 2
-    location = Uri.parse(out)
-    found = pq.read_table(location.path, filesystem=location.filesystem).sort_by("track_id")
+    found = pq.read_table(out.path, filesystem=out.filesystem).sort_by("track_id")
     assert found.to_pylist() == contents(uri) == held_by[1]
     assert "--overwrite" in mgc_labels("export", uri, "--out", out)[3]
     # Of version 1 everything is there, since version 3 is the same.

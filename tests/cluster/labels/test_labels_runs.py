@@ -331,7 +331,7 @@ class TestRunFolder:
             raise StorageError(f"cannot delete {uri}: permission is denied; change it.")
 
         monkeypatch.setattr(files, "delete", refuse)
-        night(str(tmp_path), {"a": "1"})
+        night(Uri.of_path(tmp_path), {"a": "1"})
         assert LabelsTable(Uri.of_path(tmp_path)).version == 0
         assert "cannot delete" in capsys.readouterr().err
 
@@ -374,6 +374,6 @@ class TestRunFolder:
     def test_odd_names(self, name: str, tmp_path: Path) -> None:
         uri = str(tmp_path / name)
         for tag in "12":
-            night(uri, {"a": tag})
-        assert held(uri)["a"]["content_tag"] == "2"
+            night(Uri.parse(uri), {"a": tag})
+        assert held(Uri.parse(uri))["a"]["content_tag"] == "2"
         assert [path.name for path in tmp_path.iterdir()] == [name]

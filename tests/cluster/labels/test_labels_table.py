@@ -220,8 +220,8 @@ class TestWhatIsNoLabelsTable:
         "uri",
         ["/x/a%41", "/x/[live]", "/x/a|b", "/x/a\\b", "/x/a\nb", "/x/a#b", "s3://b/c#x", "s3://b/c?x", "s3://b/c%20d"],
     )
-    def test_names_that_deltalake_misreads(self, uri: Uri, s3_environment: ObjectStore) -> None:
-        assert "Delta table" in refusal(LabelsTable, uri)
+    def test_names_that_deltalake_misreads(self, uri: str, s3_environment: ObjectStore) -> None:
+        assert "Delta table" in refusal(LabelsTable, Uri.parse(uri))
 
     def test_nothing_there(self, anywhere: Uri) -> None:
         line = refusal(LabelsTable(anywhere).dataset)
@@ -230,14 +230,14 @@ class TestWhatIsNoLabelsTable:
 
     @pytest.mark.cluster
     def test_missing_bucket(self, s3_environment: ObjectStore) -> None:
-        line = refusal(LabelsTable, "s3://no-such-bucket-here/labels", error=StorageError)
+        line = refusal(LabelsTable, Uri.parse("s3://no-such-bucket-here/labels"), error=StorageError)
         assert re.search("s3://no-such-bucket-here/labels: .*bucket", line)
 
     @pytest.mark.cluster
     def test_wrong_credentials(
-        self, bucket_uri: Uri, s3_environment: ObjectStore, monkeypatch: pytest.MonkeyPatch
+        self, bucket_uri: str, s3_environment: ObjectStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        table = LabelsTable(bucket_uri + "/labels")
+        table = LabelsTable(Uri.parse(bucket_uri) / "labels")
         plan = planned(table, {"a": "1"})
         stage(table, plan)
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret-wrong-secret")
@@ -254,20 +254,20 @@ class TestWhatIsNoLabelsTable:
 
     def test_another_delta_table(self, tmp_path: Path) -> None:
         write_deltalake(str(tmp_path), pa.table({"title": ["x"]}))
-        line = refusal(LabelsTable, str(tmp_path))
+        line = refusal(LabelsTable, Uri.of_path(tmp_path))
         assert "track_id, uri" in line
 
     def test_a_newer_format(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         night(Uri.of_path(tmp_path), {"a": "1"})
         night(Uri.of_path(tmp_path), {"a": "2", "b": "1"})
         monkeypatch.setattr(schema, "FORMAT_VERSION", 0)
-        line = refusal(LabelsTable, str(tmp_path))
+        line = refusal(LabelsTable, Uri.of_path(tmp_path))
         assert re.match(rf"{re.escape(str(tmp_path))}: .*\b1\b.*\b0\b", line)
 
     def test_a_damaged_log(self, tmp_path: Path) -> None:
         night(Uri.of_path(tmp_path), {"a": "1"})
         (tmp_path / "_delta_log" / f"{0:020d}.json").write_text("{")
-        line = refusal(LabelsTable, str(tmp_path))
+        line = refusal(LabelsTable, Uri.of_path(tmp_path))
         assert line.startswith(f"{tmp_path}: ")
 
     def test_a_data_file_that_is_gone(self, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ CHECKED = ("track_id", "uri", "content_tag", "recording", "error_kind", "error_m
 
 
 def batch_of(source: str) -> dict[str, np.ndarray]:
-    facts = list(list_audio(source))
+    facts = list(list_audio(Uri.parse(source)))
     return {
         "track_id": np.array([fact.track_id for fact in facts]),
         "uri": np.array([fact.uri for fact in facts]),
@@ -31,7 +31,7 @@ def batch_of(source: str) -> dict[str, np.ndarray]:
 
 
 def sized_batch_of(source: str) -> dict[str, np.ndarray]:
-    sizes = [fact.size_bytes for fact in list_audio(source)]
+    sizes = [fact.size_bytes for fact in list_audio(Uri.parse(source))]
     return batch_of(source) | {"size_bytes": np.array(sizes, dtype=np.int64)}
 
 
@@ -65,7 +65,7 @@ def check_cuts(fetched: dict[str, np.ndarray]) -> None:
 
 def put(base: str, **contents: bytes) -> None:
     for name, data in contents.items():
-        files.write_bytes(f"{base}/{name}.mp3", data)
+        files.write_bytes(Uri.parse(f"{base}/{name}.mp3"), data)
 
 
 @functools.cache

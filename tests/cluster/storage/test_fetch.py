@@ -41,13 +41,13 @@ class TestEverywhere:
         names = ["a b.mp3", "#1.mp3", "50%41?.mp3", "日本.mp3", "empty.mp3"]
         data: dict[str, bytes | str] = {name: b"" if name == "empty.mp3" else secrets.token_bytes(8) for name in names}
         for name in names:
-            files.write_bytes(f"{base}/{name}", data[name])
+            files.write_bytes(Uri.parse(f"{base}/{name}"), data[name])
         check(Fetch()(batch_of(base)), data)
 
     def test_a_missing_a_replaced_and_a_large_file_are_rows(self, base: str) -> None:
         put(base, good=b"x" * 100, gone=b"x", replaced=b"before", large=b"x" * 101)
         batch = batch_of(base)
-        files.delete(f"{base}/gone.mp3")
+        files.delete(Uri.parse(f"{base}/gone.mp3"))
         put(base, replaced=b"behind")
         check(
             Fetch(FetchConfig(max_bytes=100))(batch),
@@ -66,7 +66,7 @@ class TestEverywhere:
         soundfile.write(made, tone, 8_000, format="WAV")
         data = bytearray(made.getvalue()) + bytes(size_bytes - len(made.getvalue()))
         data[4:8], data[40:44] = ((size_bytes - head).to_bytes(4, "little") for head in (8, 44))
-        files.write_bytes(f"{base}/large.wav", bytes(data))
+        files.write_bytes(Uri.parse(f"{base}/large.wav"), bytes(data))
         plan = ListeningPlan(where="first")
         (recording,) = Fetch(plan=plan)(sized_batch_of(base))["recording"]
         assert isinstance(recording, bytes) == (size_bytes <= HELD_BYTES)
@@ -76,7 +76,7 @@ class TestEverywhere:
             heard = decode(copy.copy(recording), plan)
             assert heard.duration_seconds == (size_bytes - 44) / 16_000
             np.testing.assert_allclose(heard.windows[0].samples, tone / 32_768, atol=1e-6)
-            files.write_bytes(f"{base}/large.wav", bytes(data[:-2]))
+            files.write_bytes(Uri.parse(f"{base}/large.wav"), bytes(data[:-2]))
             with pytest.raises(AudioError) as caught:
                 decode(copy.copy(recording), plan)
             assert caught.value.kind is ErrorKind.FETCH_FAILED
@@ -85,7 +85,7 @@ class TestEverywhere:
         put(base, a=b"x", b=b"x")
         batch = batch_of(base)
         for name in ("a", "b"):
-            files.delete(f"{base}/{name}.mp3")
+            files.delete(Uri.parse(f"{base}/{name}.mp3"))
         check(Fetch()(batch), {"a.mp3": "there", "b.mp3": "there"})
 
     def test_without_a_tag_there_is_nothing_to_compare(self, base: str) -> None:
@@ -135,7 +135,7 @@ class TestS3:
         data = secrets.token_bytes(1 << 20) * 11
         with location.filesystem.open_output_stream(location.path) as file:
             file.write(data)
-        (fact,) = list_audio(location.text)
+        (fact,) = list_audio(location)
         assert "-" in fact.content_tag
         check(Fetch()(batch_of(bucket_uri)), {"large.mp3": data})
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from cluster.storage import files
 from cluster.storage.budget import Budget, PostponedError, first_that_fit
 from cluster.storage.fetch import Fetch
+from cluster.storage.uri import Uri
 from mgc.audio.excerpts import ListeningPlan
 from tests.cluster.storage.fetched import batch_of
 
@@ -91,7 +92,7 @@ class TestBudget:
 def test_parts_that_fit_whatever_the_catalog_says(plan: ListeningPlan | None, base: str) -> None:
     data = {f"{number}.mp3": secrets.token_bytes(300_000 + number) for number in range(6)}
     for name, content in data.items():
-        files.write_bytes(f"{base}/{name}", content)
+        files.write_bytes(Uri.parse(f"{base}/{name}"), content)
     batch = lying_batch(base)
     found: dict[str, bytes] = {}
     parts = 0
@@ -108,7 +109,7 @@ def test_parts_that_fit_whatever_the_catalog_says(plan: ListeningPlan | None, ba
 def test_a_file_larger_than_the_limit_comes_alone(base: str) -> None:
     sizes = (10, 5000, 20, 6000, 30, 0)
     for number, size in enumerate(sizes):
-        files.write_bytes(f"{base}/{number}.mp3", bytes(size))
+        files.write_bytes(Uri.parse(f"{base}/{number}.mp3"), bytes(size))
     parts = list(Fetch().in_parts(lying_batch(base), 100))
     assert sorted(row for part in parts for row in part.rows) == list(range(6))
     for part in parts:

@@ -43,45 +43,45 @@ PASSED_OVER = Counter({".jpg": 2, ".txt": 1, NO_EXTENSION: 1, HIDDEN: 2})
 
 def fill(base: str) -> str:
     for name in (*MUSIC, *OTHER):
-        files.write_bytes(f"{base}/my music/{name}", b"" if name == "empty.wav" else name.encode())
+        files.write_bytes(Uri.parse(f"{base}/my music/{name}"), b"" if name == "empty.wav" else name.encode())
     return f"{base}/my music"
 
 
 def ids(source: str, survey: Survey | None = None, selection: Selection = ALL) -> list[str]:
-    return [fact.track_id for fact in list_audio(source, survey, selection)]
+    return [fact.track_id for fact in list_audio(Uri.parse(source), survey, selection)]
 
 
 class TestEverywhere:
     def test_a_folder(self, base: str) -> None:
         source, survey = fill(base), Survey()
-        facts = list(list_audio(source, survey))
+        facts = list(list_audio(Uri.parse(source), survey))
         assert [fact.track_id for fact in facts] == sorted(MUSIC)
         assert [fact.uri for fact in facts] == [f"{source}/{fact.track_id}" for fact in facts]
         sizes = {fact.track_id: fact.size_bytes for fact in facts}
         assert sizes == {name: 0 if name == "empty.wav" else len(name.encode()) for name in MUSIC}
-        assert all(files.read_bytes(fact.uri) == fact.track_id.encode() for fact in facts if fact.size_bytes)
+        assert all(files.read_bytes(Uri.parse(fact.uri)) == fact.track_id.encode() for fact in facts if fact.size_bytes)
         assert all(fact.content_tag and '"' not in fact.content_tag for fact in facts)
         assert survey == Survey(PASSED_OVER, [], 1)
 
     def test_with_a_slash_and_again_it_is_the_same(self, base: str) -> None:
         source = fill(base)
-        assert list(list_audio(source)) == list(list_audio(source + "/"))
+        assert list(list_audio(Uri.parse(source))) == list(list_audio(Uri.parse(source + "/")))
 
     def test_the_tag_changes_with_the_bytes(self, base: str) -> None:
         uri = f"{base}/a.mp3"
-        files.write_bytes(uri, b"one")
-        (before,) = list_audio(base)
-        (same,) = list_audio(base)
-        files.write_bytes(uri, b"two")
-        (after,) = list_audio(base)
+        files.write_bytes(Uri.parse(uri), b"one")
+        (before,) = list_audio(Uri.parse(base))
+        (same,) = list_audio(Uri.parse(base))
+        files.write_bytes(Uri.parse(uri), b"two")
+        (after,) = list_audio(Uri.parse(base))
         assert before == same
         assert before.content_tag != after.content_tag
 
     def test_a_single_file(self, base: str) -> None:
         source = fill(base)
         one = f"{source}/Album #1/01 50% off?.MP3"
-        (fact,) = list_audio(one)
-        (same,) = (other for other in list_audio(source) if other.uri == one)
+        (fact,) = list_audio(Uri.parse(one))
+        (same,) = (other for other in list_audio(Uri.parse(source)) if other.uri == one)
         assert fact.track_id == "01 50% off?.MP3"
         assert (fact.uri, fact.size_bytes, fact.content_tag) == (same.uri, same.size_bytes, same.content_tag)
 
@@ -110,7 +110,7 @@ class TestS3:
         assert ids(fill(bucket_uri)) == sorted(MUSIC)
 
     def test_folder_markers_are_neither_tracks_nor_passed_over(self, bucket_uri: str) -> None:
-        files.write_bytes(f"{bucket_uri}/music/a.mp3", b"x")
+        files.write_bytes(Uri.parse(f"{bucket_uri}/music/a.mp3"), b"x")
         client, bucket = s3.client(bucket_uri), Uri.parse(bucket_uri).bucket
         for marker in ("music/", "music/empty/", "music/empty.mp3/", "lonely/"):
             client.put_object(Bucket=bucket, Key=marker, Body=b"")
@@ -121,8 +121,8 @@ class TestS3:
 
     def test_keys_with_empty_parts(self, bucket_uri: str) -> None:
         s3.client(bucket_uri).put_object(Bucket=Uri.parse(bucket_uri).bucket, Key="music//a.mp3", Body=b"x")
-        (fact,) = list_audio(f"{bucket_uri}/music")
-        assert (fact.track_id, files.read_bytes(fact.uri)) == ("/a.mp3", b"x")
+        (fact,) = list_audio(Uri.parse(f"{bucket_uri}/music"))
+        assert (fact.track_id, files.read_bytes(Uri.parse(fact.uri))) == ("/a.mp3", b"x")
 
     def test_missing_bucket(self, s3_environment: ObjectStore) -> None:
         with pytest.raises(StorageError, match=r"^cannot list s3://no-such-bucket-here/x: the bucket does not exist"):
@@ -141,19 +141,19 @@ class TestLocal:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("HOME", str(tmp_path))
         for source in ("music", "./music/a.mp3", "~/music", f"file://{tmp_path}/music"):
-            assert [fact.uri for fact in list_audio(source)] == [f"{tmp_path}/music/a.mp3"]
+            assert [fact.uri for fact in list_audio(Uri.parse(source))] == [f"{tmp_path}/music/a.mp3"]
 
     def test_names_that_are_not_utf8(self, tmp_path: Path) -> None:
         folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xfcber"))
         folder.mkdir()
         Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.mp3")).write_bytes(b"x")
         (folder / "plain.mp3").write_bytes(b"y")
-        facts = list(list_audio(str(tmp_path)))
+        facts = list(list_audio(Uri.of_path(tmp_path)))
         assert [fact.track_id for fact in facts] == ["\\xfcber/caf\\xe9.mp3", "\\xfcber/plain.mp3"]
-        assert [files.read_bytes(fact.uri) for fact in facts] == [b"x", b"y"]
+        assert [files.read_bytes(Uri.parse(fact.uri)) for fact in facts] == [b"x", b"y"]
         for fact in facts:
             fact.uri.encode()
-            assert next(list_audio(fact.uri)).content_tag == fact.content_tag
+            assert next(list_audio(Uri.parse(fact.uri))).content_tag == fact.content_tag
 
     def test_links(self, tmp_path: Path) -> None:
         music, outside = tmp_path / "music", tmp_path / "outside"
@@ -212,6 +212,6 @@ class TestLocal:
         path = tmp_path / "a.mp3"
         path.write_bytes(b"four")
         os.utime(path, ns=(0, 0x1234_5678_9ABC))
-        (fact,) = list_audio(str(path))
+        (fact,) = list_audio(Uri.of_path(path))
         assert fact.content_tag == "123456789abc-4"
         assert facts.content_tag(path.stat()) == fact.content_tag

@@ -49,7 +49,7 @@ def audio(extension: str) -> bytes:
 
 def listed(source: str, selection: Selection = ALL) -> tuple[list[str], Survey]:
     survey = Survey()
-    return [fact.track_id for fact in list_audio(source, survey, selection)], survey
+    return [fact.track_id for fact in list_audio(Uri.parse(source), survey, selection)], survey
 
 
 class TestExtensions:
@@ -141,7 +141,7 @@ class TestFirstBytes:
     def test_files_without_an_extension_in_every_store(self, base: str) -> None:
         kinds = {"song": audio(".mp3"), "Op. 5/No.5": audio(".flac"), "README": b"plain text", "void": b""}
         for name, data in (kinds | {"a.txt": audio(".mp3")}).items():
-            files.write_bytes(f"{base}/music/{name}", data)
+            files.write_bytes(Uri.parse(f"{base}/music/{name}"), data)
         expected = Survey(Counter({NO_EXTENSION: 2, ".txt": 1}), [], 3)
         assert listed(f"{base}/music") == (["Op. 5/No.5", "song"], expected)
         assert listed(f"{base}/music/song") == (["song"], Survey(looked_at=1))
@@ -152,7 +152,7 @@ class TestFirstBytes:
 @pytest.mark.parametrize("fault", [Fault.DENIED, Fault.ARCHIVED])
 def test_a_refused_object_is_not_taken_for_gone(fault: Fault, bucket_uri: str, store_proxy: Proxy) -> None:
     for name in ("a.mp3", "song", "void"):
-        files.write_bytes(f"{bucket_uri}/music/{name}", audio(".mp3") if name == "song" else b"")
+        files.write_bytes(Uri.parse(f"{bucket_uri}/music/{name}"), audio(".mp3") if name == "song" else b"")
     with store_proxy.armed(Faults((fault,), key="music/song")):
         expected = Survey(Counter({NO_EXTENSION: 1}), ["song"], 1)
         assert listed(f"{bucket_uri}/music") == (["a.mp3"], expected)
@@ -160,7 +160,7 @@ def test_a_refused_object_is_not_taken_for_gone(fault: Fault, bucket_uri: str, s
 
 @pytest.mark.cluster
 def test_an_answer_that_ends_early_is_asked_for_again(bucket_uri: str, store_proxy: Proxy) -> None:
-    files.write_bytes(f"{bucket_uri}/music/song", audio(".mp3"))
+    files.write_bytes(Uri.parse(f"{bucket_uri}/music/song"), audio(".mp3"))
     with store_proxy.armed(Faults((Fault.HALF_BODY,), key="music/song", nth={1, 2})):
         assert listed(f"{bucket_uri}/music") == (["song"], Survey(looked_at=1))
         asked = store_proxy.requests("GET", "music/song", Uri.parse(bucket_uri).bucket)
@@ -184,11 +184,11 @@ class TestPatterns:
         self, selection: Selection, tracks: list[str], passed_over: dict[str, int], base: str
     ) -> None:
         for name in self.NAMES:
-            files.write_bytes(f"{base}/music/{name}", b"x")
+            files.write_bytes(Uri.parse(f"{base}/music/{name}"), b"x")
         assert listed(f"{base}/music", selection) == (tracks, Survey(Counter(passed_over)))
 
     def test_of_a_single_file(self, base: str) -> None:
-        files.write_bytes(f"{base}/a.mp3", b"x")
+        files.write_bytes(Uri.parse(f"{base}/a.mp3"), b"x")
         assert listed(f"{base}/a.mp3", Selection(exclude=("*.mp3",))) == ([], Survey(Counter({EXCLUDED: 1})))
         assert listed(f"{base}/a.mp3", Selection(("*.wav",))) == ([], Survey(Counter({NOT_INCLUDED: 1})))
 
@@ -319,7 +319,7 @@ class TestTrackIds:
             kept = {name + b".mp3" for name in names if not name.startswith(b".")}
             for name in kept:
                 Path(os.fsdecode(os.path.join(os.fsencode(folder), name))).touch()  # noqa: PTH118
-            facts = list(list_audio(folder))
+            facts = list(list_audio(Uri.parse(folder)))
             ids = [fact.track_id for fact in facts]
             assert len(set(ids)) == len(kept)
             assert ids == sorted(ids)

@@ -138,7 +138,7 @@ def rows(listing: Listing) -> list[tuple[Any, ...]]:
 
 def one_by_one(source: str, selection: Selection = ALL) -> tuple[list[tuple[Any, ...]], Survey]:
     survey = Survey()
-    facts = list(list_audio(source, survey, selection))
+    facts = list(list_audio(Uri.parse(source), survey, selection))
     return [(each.track_id, each.uri, each.size_bytes, each.content_tag) for each in facts], survey
 
 
@@ -257,13 +257,13 @@ def test_old_parts_are_listed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     again = list_in_parts(Uri.parse("s3://b"), Uri.parse(str(tmp_path)))
     assert again.expired_parts == len(first.parts)
     assert (again.kept_tracks, again.kept_since, again.keys) == (0, None, 100)
-    assert not {part.uri for part in first.parts} & set(files.list_uris(str(tmp_path)))
+    assert not {part.uri for part in first.parts} & set(files.list_uris(Uri.of_path(tmp_path)))
     assert len(bucket.asked) >= 10
 
 
 def test_parts_that_overlap_are_not_counted_twice(tmp_path: Path) -> None:
     def part(after: str, until: str | None) -> Part:
-        return Part(f"{tmp_path}/{after}", after, until, 0.0, 1, 0, {}, None)
+        return Part(Uri.parse(f"{tmp_path}/{after}"), after, until, 0.0, 1, 0, {}, None)
 
     kept, gaps = fit([part("c", None), part("", "b"), part("a", "d"), part("b", "bb")])
     assert [each.after for each in kept] == ["", "b", "c"]
@@ -366,8 +366,8 @@ def test_a_killed_job_goes_on(
         )  # fmt: skip
         assert killed.wait(120)
     before = pages()
-    assert files.list_uris(f"{out}/_listing")
-    assert not files.exists(f"{out}/catalog.parquet")
+    assert files.list_uris(Uri.parse(f"{out}/_listing"))
+    assert not files.exists(Uri.parse(f"{out}/catalog.parquet"))
     monkeypatch.setattr(files, "PAGE_KEYS", 10)
     monkeypatch.setattr(parallel, "PART_PAGES", 2)
     facts = job(capsys, bucket_uri, out)
@@ -376,8 +376,8 @@ def test_a_killed_job_goes_on(
     # Lost is what was listed and not yet written, two pages a thread, and the pages under way.
     assert int(told.group(1)) >= 10 * (before - 3 * parallel.LISTERS) / 2
     assert pages() - before < 150
-    assert load_catalog(read_catalog(out))["track_id"].to_pylist() == keys
-    assert files.list_uris(out) == [Uri.parse(out) / "catalog.parquet"]
+    assert load_catalog(read_catalog(Uri.parse(out)))["track_id"].to_pylist() == keys
+    assert files.list_uris(Uri.parse(out)) == [Uri.parse(out) / "catalog.parquet"]
     assert facts["counts"] == {"tracks": 1500, "bytes": 1500 * 8_000_000} | NOTHING_ELSE
     enter(s3_environment, bucket, ["a.mp3", "track_5.mp3", "z.mp3", "z.txt"])
     enter(s3_environment, bucket, keys[700:702], deleted=True)

@@ -39,7 +39,7 @@ class TestPaths:
 
     def test_a_name_that_is_not_utf8_survives(self, tmp_path: Path) -> None:
         Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")).write_bytes(b"x")
-        (uri,) = files.list_uris(str(tmp_path))
+        (uri,) = files.list_uris(Uri.of_path(tmp_path))
         assert uri.text == f"file://{tmp_path}/caf%E9"
         assert Uri.parse(uri.text) == uri
         assert files.read_bytes(uri) == b"x"
@@ -91,46 +91,46 @@ class TestPaths:
 class TestFiles:
     def test_there_and_back(self, base: str) -> None:
         for name in ODD_NAMES:
-            uri = f"{base}/folder/{name}"
+            uri = Uri.parse(base) / "folder" / name
             assert not files.exists(uri)
             files.write_bytes(uri, b"one")
             files.write_bytes(uri, "zwölf".encode())
             assert files.exists(uri)
             assert files.read_text(uri) == "zwölf"
         folder = f"{base}/folder"
-        assert files.exists(folder)
-        assert files.exists(folder + "/")
-        assert not files.exists(f"{base}/fold")
-        found = files.list_uris(folder)
+        assert files.exists(Uri.parse(folder))
+        assert files.exists(Uri.parse(folder + "/"))
+        assert not files.exists(Uri.parse(f"{base}/fold"))
+        found = files.list_uris(Uri.parse(folder))
         assert found == [Uri.parse(folder) / name for name in sorted(ODD_NAMES)]
         assert [Uri.parse(uri.text) for uri in found] == found
 
     def test_nothing_there(self, base: str) -> None:
-        uri = f"{base}/none"
-        assert files.exists(base)
+        uri = Uri.parse(base) / "none"
+        assert files.exists(uri.parent)
         assert files.list_uris(uri) == []
         files.delete(uri)
-        for action in (files.read_bytes, files.read_text, lambda uri: files.copy_tree(uri, uri + "-copy")):
+        for action in (files.read_bytes, files.read_text, lambda uri: files.copy_tree(uri, uri.parent / "copy")):
             with pytest.raises(StorageError, match=r"cannot read .*none: nothing is there.*; check the path\.$"):
                 action(uri)
 
     def test_text_that_is_none(self, base: str) -> None:
-        files.write_bytes(uri := f"{base}/x.json", b"ab\xff")
+        files.write_bytes(Uri.parse(uri := f"{base}/x.json"), b"ab\xff")
         with pytest.raises(StorageError, match=r"x\.json: not UTF-8 text \(byte 2\)"):
-            files.read_text(uri)
+            files.read_text(Uri.parse(uri))
 
     def test_delete_takes_what_is_below_and_no_more(self, base: str) -> None:
         for name in ("run/a", "run/b/c", "run-2/a", "run.txt"):
-            files.write_bytes(f"{base}/{name}", b"x")
-        files.delete(f"{base}/run")
-        assert files.list_uris(base) == [Uri.parse(base) / name for name in ("run-2/a", "run.txt")]
-        files.delete(f"{base}/run.txt")
-        assert files.list_uris(base) == [Uri.parse(base) / "run-2/a"]
+            files.write_bytes(Uri.parse(f"{base}/{name}"), b"x")
+        files.delete(Uri.parse(f"{base}/run"))
+        assert files.list_uris(Uri.parse(base)) == [Uri.parse(base) / name for name in ("run-2/a", "run.txt")]
+        files.delete(Uri.parse(f"{base}/run.txt"))
+        assert files.list_uris(Uri.parse(base)) == [Uri.parse(base) / "run-2/a"]
 
     def test_whole_buckets_and_disks_are_not_deleted(self) -> None:
         for uri in ("/", "s3://bucket", "s3://bucket/"):
             with pytest.raises(StorageError, match="will not delete"):
-                files.delete(uri)
+                files.delete(Uri.parse(uri))
 
     def test_a_file_that_is_written_by_name_appears_whole_or_not_at_all(self, base: str) -> None:
         uri = Uri.parse(base) / "folder" / "rows.csv"
@@ -140,36 +140,36 @@ class TestFiles:
         assert files.read_bytes(uri) == b"whole"
         with pytest.raises(LabelsError):
             write_half(uri)
-        assert files.list_uris(base) == [uri]
+        assert files.list_uris(Uri.parse(base)) == [uri]
         assert files.read_bytes(uri) == b"whole"
 
     @pytest.mark.cluster
     def test_trees_go_up_and_down(self, tmp_path: Path, bucket_uri: str) -> None:
         for name in ODD_NAMES:
             files.write_bytes(Uri.of_path(tmp_path / "bundle") / name, name.encode())
-        files.copy_tree(str(tmp_path / "bundle"), f"{bucket_uri}/up/bundle")
-        files.copy_tree(f"{bucket_uri}/up/bundle", f"{bucket_uri}/side")
-        files.copy_tree(f"{bucket_uri}/side" + "/", str(tmp_path / "down"))
-        found = files.list_uris(str(tmp_path / "down"))
+        files.copy_tree(Uri.of_path(tmp_path / "bundle"), Uri.parse(f"{bucket_uri}/up/bundle"))
+        files.copy_tree(Uri.parse(f"{bucket_uri}/up/bundle"), Uri.parse(f"{bucket_uri}/side"))
+        files.copy_tree(Uri.parse(f"{bucket_uri}/side" + "/"), Uri.of_path(tmp_path / "down"))
+        found = files.list_uris(Uri.of_path(tmp_path / "down"))
         assert {uri.path.removeprefix(f"{tmp_path}/down/") for uri in found} == {*ODD_NAMES}
         assert all((tmp_path / "down" / name).read_bytes() == name.encode() for name in ODD_NAMES)
-        files.copy_tree(f"{bucket_uri}/side/plain.bin", str(tmp_path / "one.bin"))
+        files.copy_tree(Uri.parse(f"{bucket_uri}/side/plain.bin"), Uri.of_path(tmp_path / "one.bin"))
         assert (tmp_path / "one.bin").read_bytes() == b"plain.bin"
 
     @pytest.mark.cluster
     def test_more_than_a_page_of_objects(self, bucket_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(files, "PAGE_KEYS", 3)
         for number in range(8):
-            files.write_bytes(f"{bucket_uri}/many/{number}", b"")
-        assert len(files.list_uris(f"{bucket_uri}/many")) == 8
-        files.delete(f"{bucket_uri}/many")
-        assert files.list_uris(bucket_uri) == []
+            files.write_bytes(Uri.parse(f"{bucket_uri}/many/{number}"), b"")
+        assert len(files.list_uris(Uri.parse(f"{bucket_uri}/many"))) == 8
+        files.delete(Uri.parse(f"{bucket_uri}/many"))
+        assert files.list_uris(Uri.parse(bucket_uri)) == []
 
     def test_parquet_through_the_filesystem(self, base: str) -> None:
         uri = pickle.loads(pickle.dumps(Uri.parse(base) / "table ü#1.parquet"))  # noqa: S301
         files.write_table(uri, TABLE)
         assert pq.read_table(uri.path, filesystem=uri.filesystem) == TABLE
-        assert files.list_uris(base) == [uri]
+        assert files.list_uris(Uri.parse(base)) == [uri]
 
     def test_delta(self, base: str) -> None:
         uri = Uri.parse(base) / "labels"

@@ -88,7 +88,7 @@ class TestCredentials:
         monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
         monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
         monkeypatch.setenv("AWS_PROFILE", "music")
-        files.write_bytes(f"{bucket_uri}/a", b"x")
+        files.write_bytes(Uri.parse(f"{bucket_uri}/a"), b"x")
         location = Uri.parse(bucket_uri)
         names = [info.path for info in location.filesystem.get_file_info(pyarrow.fs.FileSelector(location.path))]
         assert names == [f"{location.path}/a"]
@@ -177,7 +177,7 @@ class TestStoreFailures:
             with explain(uri, "write"):
                 write_deltalake(uri, TABLE, storage_options=Uri.parse(uri).storage_options)
 
-        actions = [parquet, folder, delta, *(lambda a=action: a(uri) for action in PLAIN_ACTIONS)]
+        actions = [parquet, folder, delta, *(lambda a=action: a(Uri.parse(uri)) for action in PLAIN_ACTIONS)]
         for action in actions:
             line = failure(action, caplog, secret)
             assert uri in line
@@ -202,7 +202,7 @@ class TestStoreFailures:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
             began = time.monotonic()
-            line = failure(lambda: files.exists(bucket_uri), caplog, secret)
+            line = failure(lambda: files.exists(Uri.parse(bucket_uri)), caplog, secret)
         assert time.monotonic() - began < 20
         assert "no answer from http://127.0.0.1" in line
 
@@ -210,13 +210,13 @@ class TestStoreFailures:
         assert "no Delta table is there" in failure(lambda: reach("delta", bucket_uri), caplog)
 
 
-PLAIN_ACTIONS: list[Callable[[str], object]] = [
+PLAIN_ACTIONS: list[Callable[[Uri], object]] = [
     files.exists,
     files.read_bytes,
     files.list_uris,
     files.delete,
     lambda uri: files.write_bytes(uri, b"x"),
-    lambda uri: files.copy_tree(uri, "/nowhere"),
+    lambda uri: files.copy_tree(uri, Uri.parse("/nowhere")),
 ]
 
 
@@ -232,16 +232,16 @@ class TestDiskFailures:
         pipe = tmp_path / "pipe"
         os.mkfifo(pipe)
         with pytest.raises(StorageError, match=f"cannot write {pipe}"):
-            files.write_bytes(str(pipe), b"x")
+            files.write_bytes(Uri.of_path(pipe), b"x")
         assert pipe.is_fifo()
 
     def test_a_folder_is_no_file(self, tmp_path: Path) -> None:
         for action in (files.read_bytes, lambda uri: files.write_bytes(uri, b"x")):
             with pytest.raises(StorageError, match="it is a folder or a device, not a file; check the path"):
-                action(str(tmp_path))
+                action(Uri.of_path(tmp_path))
         (tmp_path / "file").write_bytes(b"")
         with pytest.raises(StorageError, match="is a file, not a folder"):
-            files.write_bytes(str(tmp_path / "file" / "x"), b"x")
+            files.write_bytes(Uri.of_path(tmp_path / "file" / "x"), b"x")
         assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
 
     def test_permission(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -261,9 +261,11 @@ class TestDiskFailures:
 
         with as_ordinary_user():
             actions = [
-                lambda a=action: a(str(folder / "x")) for action in PLAIN_ACTIONS if action is not files.list_uris
+                lambda a=action: a(Uri.of_path(folder / "x"))
+                for action in PLAIN_ACTIONS
+                if action is not files.list_uris
             ]
-            for action in [*actions, lambda: files.list_uris(str(folder)), parquet, delta]:
+            for action in [*actions, lambda: files.list_uris(Uri.of_path(folder)), parquet, delta]:
                 line = failure(action, caplog)
                 assert "permission is denied; change the permissions or choose another place." in line
                 assert str(folder) in line
@@ -316,10 +318,10 @@ from cluster.storage.uri import Uri
 from mgc.errors import StorageError
 disk, said = sys.argv[1], {}
 big = os.urandom(1 << 20)
-files.write_bytes(disk + "/x", b"old")
+files.write_bytes(Uri.parse(disk + "/x"), b"old")
 write_deltalake(disk + "/delta", pa.table({"a": [1]}))
 location = Uri.parse(disk + "/p.parquet")
-def write(): files.write_bytes(disk + "/x", big)
+def write(): files.write_bytes(Uri.parse(disk + "/x"), big)
 def parquet(): pq.write_table(pa.table({"a": [big]}), location.path, filesystem=location.filesystem)
 def delta(): write_deltalake(disk + "/delta", pa.table({"a": list(range(10**6))}), mode="append")
 for action in (write, parquet, delta):
@@ -328,7 +330,9 @@ for action in (write, parquet, delta):
         said[action.__name__] = None
     except StorageError as error:
         said[action.__name__] = str(error)
-    if action is write: said["after"] = [files.read_text(disk + "/x")] + [n for n in os.listdir(disk) if "tmp" in n]
+    if action is write:
+        left = [name for name in os.listdir(disk) if "tmp" in name]
+        said["after"] = [files.read_text(Uri.parse(disk + "/x")), *left]
 said["delta_version"] = DeltaTable(disk + "/delta").version()
 print(json.dumps(said))
 """

@@ -7,15 +7,24 @@ import sys
 
 import pytest
 
+from cluster.streams.catalog_feed import ClipsOfSide
+from cluster.streams.feed import ClipRows, Side
+from cluster.streams.listening import FeaturesSink, Listen, PlanRows
+from cluster.streams.predicting import LabelsSink
+
 COUNTERS = (
     "cluster.session.counts", "cluster.session.epoch_counter", "cluster.streams.failed_tracks",
     "cluster.training.journal",
 )  # fmt: skip
 """Modules of the actors of the driver's node."""
 
+TASKS = tuple(sorted({kind.__module__ for kind in (ClipRows, ClipsOfSide, FeaturesSink, LabelsSink, PlanRows, Side)}))
+"""Modules of the stages that streams hand to tasks. A task imports the module of the class that it gets."""
+
 
 @pytest.mark.parametrize(
-    ("modules", "heavy"), [(COUNTERS, {"torch", "pandas", "ray.data"}), (("cluster.streams.listening",), {"torch"})]
+    ("modules", "heavy"),
+    [(COUNTERS, {"torch", "pandas", "ray.data"}), ((Listen.__module__,), {"torch"}), (TASKS, {"torch"})],
 )
 def test_without(modules: tuple[str, ...], heavy: set[str]) -> None:
     code = f"import sys, {', '.join(modules)}; print(*sys.modules)"

@@ -15,6 +15,7 @@ from scipy.stats import chi2
 
 from cluster.session.epoch_counter import EpochCounter
 from cluster.session.profiles import Profile
+from cluster.storage.uri import Uri
 from cluster.streams.feed import EpochDraw, feed
 from cluster.tables.features import FeaturesWriter, read_features
 from cluster.training.batches import read_training_batches
@@ -55,7 +56,7 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> str:
         for number in range(count)
     ]
     table = pa.Table.from_pylist(rows, schema=schema.FEATURES)
-    writer = FeaturesWriter(uri, describe_features(config), ("made in a test",))
+    writer = FeaturesWriter(Uri.parse(uri), describe_features(config), ("made in a test",))
     ends = [0, 500, 730, 1000, 1075, 1096, table.num_rows]
     for start, end in itertools.pairwise(ends):
         writer.write(table.slice(start, end - start), schema.REJECTS.empty_table())
@@ -72,7 +73,7 @@ class Ranks:
     """The workers of one training."""
 
     def __init__(self, features: str, profile: Profile, made: Experiment, world: int) -> None:
-        dataset, facts = read_features(features)
+        dataset, facts = read_features(Uri.parse(features))
         self._world = world
         self._epoch = EpochCounter.start()
         stream = feed(dataset, TRAIN, profile, made, None, EpochDraw(COUNTS, self._epoch))

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.storage import files
+from cluster.storage.uri import Uri
 from mgc import schema
 from mgc.errors import CatalogError, MgcError
 
@@ -27,7 +28,7 @@ FULL = pa.Table.from_pylist(pa.table(REQUIRED).to_pylist(), schema=schema.CATALO
 def put(uri: str, table: pa.Table) -> str:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
-    files.write_bytes(uri, sink.getvalue().to_pybytes())
+    files.write_bytes(Uri.parse(uri), sink.getvalue().to_pybytes())
     return uri
 
 

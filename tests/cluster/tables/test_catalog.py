@@ -21,7 +21,7 @@ from tests.support.object_store import ObjectStore
 
 
 def read_catalog(uri: str) -> pads.Dataset:
-    return catalog.read_catalog(uri, [Uri.parse("s3://m")])
+    return catalog.read_catalog(Uri.parse(uri), [Uri.parse("s3://m")])
 
 
 class TestCatalog:
@@ -32,8 +32,8 @@ class TestCatalog:
         last = pa.Table.from_pylist(
             [{"track_id": "a", "genres": ["Rock", "Folk"], "duration_seconds": 2.5, **row}], schema=schema.CATALOG
         )
-        assert write_catalog(uri, iter([first, last]), ["Synthetic."]) == 3
-        assert files.list_uris(anywhere) == [Uri.parse(uri) / "catalog.parquet"]
+        assert write_catalog(Uri.parse(uri), iter([first, last]), ["Synthetic."]) == 3
+        assert files.list_uris(Uri.parse(anywhere)) == [Uri.parse(uri) / "catalog.parquet"]
         for where in (uri, f"{uri}/catalog.parquet", uri + "/"):
             dataset = read_catalog(where)
             assert schema.notices_of(dataset.schema) == ("Synthetic.",)
@@ -46,7 +46,7 @@ class TestCatalog:
 
     def test_a_file_of_any_name(self, tmp_path: Path) -> None:
         uri = str(tmp_path / "my songs.PARQUET")
-        write_catalog(uri, [FULL])
+        write_catalog(Uri.parse(uri), [FULL])
         assert [path.name for path in tmp_path.iterdir()] == ["my songs.PARQUET"]
         assert read_catalog(str(tmp_path)).count_rows() == 2
 
@@ -56,17 +56,17 @@ class TestCatalog:
             raise CatalogError("listing broke off.")
 
         uri = f"{anywhere}/c.parquet"
-        refusal(write_catalog, uri, tables())
-        assert files.list_uris(anywhere) == []
-        write_catalog(uri, [FULL])
-        refusal(write_catalog, uri, tables())
-        assert files.list_uris(anywhere) == [Uri.parse(uri)]
+        refusal(write_catalog, Uri.parse(uri), tables())
+        assert files.list_uris(Uri.parse(anywhere)) == []
+        write_catalog(Uri.parse(uri), [FULL])
+        refusal(write_catalog, Uri.parse(uri), tables())
+        assert files.list_uris(Uri.parse(anywhere)) == [Uri.parse(uri)]
         assert read_catalog(uri).count_rows() == 2
 
     def test_in_row_groups_whatever_comes(self, tmp_path: Path) -> None:
         """As large as DuckDB reads them side by side, also where rows come in dribs and drabs."""
         some = [pa.table({**FULL.slice(0, 1).to_pydict(), "track_id": [f"{n:06d}"]}, schema.CATALOG) for n in range(50)]
-        write_catalog(str(tmp_path / "c.parquet"), [*some, FULL.take(pa.array([0] * 280_000))])
+        write_catalog(Uri.of_path(tmp_path / "c.parquet"), [*some, FULL.take(pa.array([0] * 280_000))])
         groups = pq.ParquetFile(tmp_path / "c.parquet").metadata
         assert [groups.row_group(n).num_rows for n in range(groups.num_row_groups)] == [131_072, 131_072, 17_906]
 
@@ -99,7 +99,7 @@ class TestCatalog:
         more["uri"] = pa.array(["s3://m/c"])
         put(str(tmp_path / "deep" / "2.pq"), pa.table(more | {"size_bytes": pa.array([3], pa.int32())}))
         for hidden in ("_tmp/x.parquet", ".x.parquet", "notes.txt"):
-            files.write_bytes(str(tmp_path / hidden), b"not Parquet")
+            files.write_bytes(Uri.of_path(tmp_path / hidden), b"not Parquet")
         table = load_catalog(read_catalog(str(tmp_path)))
         assert table["track_id"].to_pylist() == ["a", "b", "c"]
         assert table["genre_top"].to_pylist() == [None, None, "c"]
@@ -111,7 +111,7 @@ class TestCatalog:
         uri = f"{anywhere}/none"
         line = refusal(read_catalog, uri)
         assert line == f"{uri}: there is nothing here. Write a catalog with `mgc catalog SOURCE --out CATALOG`."
-        files.write_bytes(f"{uri}/a.mp3", b"x")
+        files.write_bytes(Uri.parse(f"{uri}/a.mp3"), b"x")
         assert refusal(read_catalog, uri).startswith(f"{uri}: no Parquet file in this folder. Write a catalog")
 
     @pytest.mark.cluster
@@ -176,7 +176,7 @@ class TestCatalog:
     @pytest.mark.parametrize("damage", ["text", "empty", "half", "footer", "pages"])
     def test_no_parquet(self, damage: str, anywhere: str) -> None:
         uri = put(f"{anywhere}/c.parquet", pa.table(REQUIRED))
-        data = files.read_bytes(uri)
+        data = files.read_bytes(Uri.parse(uri))
         damaged = {
             "text": b"track_id,uri\na,b\n",
             "empty": b"",
@@ -186,7 +186,7 @@ class TestCatalog:
             + data[at + 32 :],
             "pages": data[:4] + bytes(60) + data[64:],
         }[damage]
-        files.write_bytes(uri, damaged)
+        files.write_bytes(Uri.parse(uri), damaged)
         line = refusal(read_catalog, uri)
         assert line.startswith(f"{uri}: cannot be read as Parquet (")
         assert line.endswith("Write a catalog with `mgc catalog SOURCE --out CATALOG`.")

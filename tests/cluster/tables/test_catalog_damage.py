@@ -28,7 +28,7 @@ LOCAL = pyarrow.fs.LocalFileSystem()
 @pytest.fixture
 def written(tmp_path: Path) -> Path:
     path = tmp_path / "catalog.parquet"
-    write_catalog(path.as_posix(), [TRACKS], roots=[Uri.parse("s3://music")])
+    write_catalog(Uri.of_path(path), [TRACKS], roots=[Uri.parse("s3://music")])
     return path
 
 
@@ -58,7 +58,7 @@ def test_a_damaged_catalog_is_refused(written: Path) -> None:
         bad[at] ^= 4
         written.write_bytes(bad)
         with pytest.raises(CatalogError, match=written.name):
-            load_catalog(read_catalog(written.as_posix()))
+            load_catalog(read_catalog(Uri.of_path(written)))
 
 
 def test_a_damaged_part_of_a_listing_is_listed_again(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_every_listed_file_is_inside_its_source(tmp_path: Path) -> None:
         (disk / name).write_bytes(b"x")
     (music / "linked").symlink_to(disk)
     Path(os.fsdecode(os.fsencode(music) + b"/%2e\xff.mp3")).write_bytes(b"x")
-    uris = [fact.uri for fact in list_audio(str(music))]
+    uris = [fact.uri for fact in list_audio(Uri.of_path(music))]
     assert len(uris) == 22
     # mgc escapes neither dots nor slashes, but a percent sign in a name becomes %25.
     assert any(uri.startswith("file://") for uri in uris)
@@ -88,33 +88,33 @@ def names_no_root(tmp_path: Path, metadata: dict[bytes, bytes] | None = None, ur
 
 class TestCatalog:
     def test_its_own_source_is_its_root(self, tmp_path: Path) -> None:
-        for options in ({"source": "s3://m"}, {"roots": [Uri.parse("s3://m")]}):
+        for options in ({"source": Uri.parse("s3://m")}, {"roots": [Uri.parse("s3://m")]}):
             uri = str(tmp_path / "c.parquet")
-            write_catalog(uri, [FULL.sort_by("track_id")], **options)  # type: ignore[arg-type]
-            dataset = read_catalog(uri)
+            write_catalog(Uri.parse(uri), [FULL.sort_by("track_id")], **options)  # type: ignore[arg-type]
+            dataset = read_catalog(Uri.parse(uri))
             assert stated_roots(dataset.schema.metadata, uri) == (Uri.parse("s3://m"),)
             assert dataset.count_rows() == 2
         # As mgc wrote it before it stated roots.
-        assert read_catalog(names_no_root(tmp_path, {SOURCE_KEY: b"s3://m"})).count_rows() == 2
+        assert read_catalog(Uri.parse(names_no_root(tmp_path, {SOURCE_KEY: b"s3://m"}))).count_rows() == 2
 
     def test_without_a_source_it_is_the_folder(self, tmp_path: Path) -> None:
-        assert read_catalog(names_no_root(tmp_path, uri=str(tmp_path / "x" / "a.mp3"))).count_rows() == 2
-        assert read_catalog(str(tmp_path)).count_rows() == 2
-        line = refusal(read_catalog, names_no_root(tmp_path, uri=str(tmp_path.parent / "a.mp3")))
+        assert read_catalog(Uri.parse(names_no_root(tmp_path, uri=str(tmp_path / "x" / "a.mp3")))).count_rows() == 2
+        assert read_catalog(Uri.of_path(tmp_path)).count_rows() == 2
+        line = refusal(read_catalog, Uri.parse(names_no_root(tmp_path, uri=str(tmp_path.parent / "a.mp3"))))
         assert f"({tmp_path})" in line
         assert f"`--allow-root {tmp_path.parent}`" in line
 
     def test_outside_is_refused_whole_and_says_which(self, tmp_path: Path) -> None:
         uri = names_no_root(tmp_path)
-        line = refusal(read_catalog, uri)
+        line = refusal(read_catalog, Uri.parse(uri))
         assert line.startswith(
             f"{uri}: 2 tracks lie outside the allowed roots ({tmp_path}), the first is 'b' in s3://m."
         )
-        assert read_catalog(uri, [Uri.parse("s3://m")]).count_rows() == 2
+        assert read_catalog(Uri.parse(uri), [Uri.parse("s3://m")]).count_rows() == 2
         # What is named replaces what the catalog says of itself.
         stating = names_no_root(tmp_path, {ROOTS_KEY: b'["s3://m"]'})
-        assert read_catalog(stating).count_rows() == 2
-        assert "(s3://other)" in refusal(read_catalog, stating, [Uri.parse("s3://other")])
+        assert read_catalog(Uri.parse(stating)).count_rows() == 2
+        assert "(s3://other)" in refusal(read_catalog, Uri.parse(stating), [Uri.parse("s3://other")])
 
     def test_nothing_is_told_of_a_forbidden_file(self, tmp_path: Path) -> None:
         """Whether it is there, and how large it is."""
@@ -125,13 +125,13 @@ class TestCatalog:
             if there:
                 secret.parent.mkdir()
                 secret.write_bytes(b"x" * 4321)
-            lines.append(refusal(read_catalog, names_no_root(tmp_path / "catalog", uri=str(secret))))
+            lines.append(refusal(read_catalog, Uri.parse(names_no_root(tmp_path / "catalog", uri=str(secret)))))
         assert lines[0] == lines[1]
         assert "4321" not in lines[0]
 
     @pytest.mark.parametrize("uri", ["ftp://m/a.mp3", "a.mp3", "~/a.mp3", "", "s3://key:SECRET@m/a.mp3", "/m/../a.mp3"])
     def test_what_no_root_allows(self, uri: str, tmp_path: Path) -> None:
-        line = refusal(read_catalog, names_no_root(tmp_path, uri=uri))
+        line = refusal(read_catalog, Uri.parse(names_no_root(tmp_path, uri=uri)))
         assert "neither s3://bucket/key nor an absolute path" in line
         assert "SECRET" not in line
         assert "--allow-root" not in line
@@ -151,7 +151,7 @@ class TestCatalog:
         ],
     )  # fmt: skip
     def test_roots_that_are_none(self, metadata: dict[bytes, bytes], tmp_path: Path) -> None:
-        line = refusal(read_catalog, names_no_root(tmp_path, metadata))
+        line = refusal(read_catalog, Uri.parse(names_no_root(tmp_path, metadata)))
         assert next(iter(metadata)).decode() in line
 
     def test_the_rows_are_those_that_are_read(self, tmp_path: Path) -> None:
@@ -164,5 +164,5 @@ class TestCatalog:
             )
             uri = str(tmp_path / "c.parquet")
             pq.write_table(table, uri)
-            line = refusal(read_catalog, uri, [Uri.parse("s3://m")])
+            line = refusal(read_catalog, Uri.parse(uri), [Uri.parse("s3://m")])
             assert "uri" in line

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cluster.storage.uri import Uri
 from cluster.streams.clip_source import ClipRows
 from cluster.tables.features import FeaturesWriter, features_done, read_batches, read_features, set_aside_damaged
 from mgc import schema
@@ -40,7 +41,7 @@ def clips(*tracks: str) -> pa.Table:
 @pytest.fixture
 def written(tmp_path: Path) -> list[Path]:
     """Two files of features."""
-    writer = FeaturesWriter(str(tmp_path), FACTS, ["Noise."])
+    writer = FeaturesWriter(Uri.of_path(tmp_path), FACTS, ["Noise."])
     for names in ("abc", "def"):
         writer.write(clips(*names), schema.REJECTS.empty_table())
     return sorted((tmp_path / "features").iterdir())
@@ -52,13 +53,13 @@ def tracks_of(path: Path) -> set[str]:
 
 def read_all(folder: Path) -> tuple[pa.Table, schema.FeaturesFacts]:
     """As the driver of a training reads them."""
-    dataset, facts = read_features(str(folder))
+    dataset, facts = read_features(Uri.of_path(folder))
     return pa.Table.from_batches(read_batches(dataset, COLUMNS)), facts
 
 
 def read_in_tasks(folder: Path) -> pa.Table:
     """As its tasks read them, which Ray would run elsewhere."""
-    dataset, _ = read_features(str(folder))
+    dataset, _ = read_features(Uri.of_path(folder))
     source = ClipRows(dataset, COLUMNS, lambda rows: iter([rows]), None)
     return pa.concat_tables(table for task in source.get_read_tasks(1) for table in task())
 
@@ -94,7 +95,7 @@ def test_a_damaged_clip_is_an_error_that_names_the_file(written: list[Path], tmp
     data[chunk.data_page_offset + chunk.total_compressed_size - 9] ^= 1
     written[1].write_bytes(data)
     # Its small columns are sound, and tell which tracks it has.
-    assert set_aside_damaged(str(tmp_path)) == []
+    assert set_aside_damaged(Uri.of_path(tmp_path)) == []
     for read in (read_all, read_in_tasks):
         line = refusal(read, tmp_path, error=FeaturesError)
         assert f"{written[1]}: " in line
@@ -107,8 +108,8 @@ def test_prepare_sets_aside_what_it_cannot_trust(written: list[Path], tmp_path: 
         victim, other = written[seed % 2], written[1 - seed % 2]
         data = victim.read_bytes()
         victim.write_bytes(flip_bit(data, seed))
-        lines = set_aside_damaged(str(tmp_path))
-        done = features_done(str(tmp_path), FACTS.features_id)
+        lines = set_aside_damaged(Uri.of_path(tmp_path))
+        done = features_done(Uri.of_path(tmp_path), FACTS.features_id)
         assert done is not None
         known = set(done["track_id"].to_pylist())
         if lines:
@@ -125,13 +126,13 @@ def test_prepare_sets_aside_what_it_cannot_trust(written: list[Path], tmp_path: 
 
 
 def test_when_all_are_damaged_all_are_computed_anew(written: list[Path], tmp_path: Path) -> None:
-    FeaturesWriter(str(tmp_path), FACTS).write(clips(), rejected())
+    FeaturesWriter(Uri.of_path(tmp_path), FACTS).write(clips(), rejected())
     for path in (*written, *(tmp_path / "rejects").iterdir()):
         path.write_bytes(path.read_bytes()[:200])
-    assert "cannot be read" in refusal(features_done, str(tmp_path), FACTS.features_id, error=FeaturesError)
-    assert len(set_aside_damaged(str(tmp_path))) == 3
-    assert features_done(str(tmp_path), FACTS.features_id) is None
-    writer = FeaturesWriter(str(tmp_path), FACTS)
+    assert "cannot be read" in refusal(features_done, Uri.of_path(tmp_path), FACTS.features_id, error=FeaturesError)
+    assert len(set_aside_damaged(Uri.of_path(tmp_path))) == 3
+    assert features_done(Uri.of_path(tmp_path), FACTS.features_id) is None
+    writer = FeaturesWriter(Uri.of_path(tmp_path), FACTS)
     writer.write(clips("a"), schema.REJECTS.empty_table())
     assert set(read_all(tmp_path)[0]["track_id"].to_pylist()) == {"a"}
 

@@ -83,11 +83,11 @@ from cluster.storage.uri import Uri
 from cluster.tables.catalog import read_catalog
 from mgc.errors import CatalogError
 
-read_catalog(sys.argv[1], [Uri.parse("s3://m")])
+read_catalog(Uri.parse(sys.argv[1]), [Uri.parse("s3://m")])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for uri in sys.argv[2:]:
     try:
-        said = f"{read_catalog(uri, [Uri.parse('s3://m')]).count_rows()} rows"
+        said = f"{read_catalog(Uri.parse(uri), [Uri.parse('s3://m')]).count_rows()} rows"
     except CatalogError as error:
         said = str(error)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
@@ -126,17 +126,17 @@ class TestTexts:
             texts[2] = texts[2].ljust(length, "z")
             uri = write(tmp_path / "c.parquet", rows_of(3, **{name: pa.array(texts)}))
             if fits:
-                assert read_catalog(uri, MUSIC).count_rows() == 3
+                assert read_catalog(Uri.parse(uri), MUSIC).count_rows() == 3
             else:
-                line = refusal(read_catalog, uri, MUSIC)
+                line = refusal(read_catalog, Uri.parse(uri), MUSIC)
                 assert line.startswith(f"{uri}, row 3: its {name} is {length:,} bytes long")
 
     def test_the_row_is_counted_over_row_groups_and_lists(self, tmp_path: Path) -> None:
         genres = pa.array([["Rock"], None, [], ["Jazz", "x" * 5000], ["Pop"]])
         uri = write(tmp_path / "c.parquet", rows_of(5, genres=genres), row_group_size=2)
-        assert f"{uri}, row 4: its genres is 5,000 bytes long" in refusal(read_catalog, uri, MUSIC)
+        assert f"{uri}, row 4: its genres is 5,000 bytes long" in refusal(read_catalog, Uri.parse(uri), MUSIC)
         # A plan does not read the genres.
-        assert read_catalog(uri, MUSIC, schema.CATALOG_REQUIRED).count_rows() == 5
+        assert read_catalog(Uri.parse(uri), MUSIC, schema.CATALOG_REQUIRED).count_rows() == 5
 
     @pytest.mark.parametrize("bad", [b"\xed\xa0\x80", b"\xff\xfe", b"a\xc3"])
     @pytest.mark.parametrize("name", ["track_id", "uri", "content_tag"])
@@ -145,21 +145,21 @@ class TestTexts:
         offsets = pa.py_buffer(np.array([0, 1, 1 + len(bad)], np.int32))
         column = pa.Array.from_buffers(pa.string(), 2, [None, offsets, pa.py_buffer(b"a" + bad)])
         uri = write(tmp_path / "c.parquet", rows_of(2, **{name: column}))
-        assert refusal(read_catalog, uri, MUSIC).startswith(f"{uri}, row 2: its {name} is not UTF-8 text")
+        assert refusal(read_catalog, Uri.parse(uri), MUSIC).startswith(f"{uri}, row 2: its {name} is not UTF-8 text")
 
     def test_line_breaks_and_control_characters_are_names(self, tmp_path: Path) -> None:
         """A store and a disk allow them, so they are read; a message shows them on one line."""
         names = sorted(["a\nb", "\x1b[31mred", "nul\0", "\u202egnp", "c\r\n", "\x7f"])
         uris = pa.array([f"s3://m/{name}" for name in names])
         uri = write(tmp_path / "c.parquet", rows_of(6, track_id=pa.array(names), uri=uris))
-        assert load_catalog(read_catalog(uri, MUSIC))["track_id"].to_pylist() == names
+        assert load_catalog(read_catalog(Uri.parse(uri), MUSIC))["track_id"].to_pylist() == names
         name = "\0\n\x1b[31m\u202e"
         uri = write(tmp_path / "c.parquet", rows_of(2, track_id=pa.array([name] * 2)))
-        line = refusal(read_catalog, uri, MUSIC)
+        line = refusal(read_catalog, Uri.parse(uri), MUSIC)
         assert "2 rows" in line
         assert line.isprintable()
         uri = write(tmp_path / "c.parquet", rows_of(1, track_id=pa.array([name]), uri=pa.array(["/x\n/y"])))
-        assert refusal(read_catalog, uri, MUSIC).isprintable()
+        assert refusal(read_catalog, Uri.parse(uri), MUSIC).isprintable()
 
 
 def test_everything_is_wrong_at_once(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_everything_is_wrong_at_once(tmp_path: Path) -> None:
     metadata = {b"mgc_notices": b"{", b"mgc_roots": b"[[[", b"mgc_format_version": b"x"}
     for each in (metadata, {**metadata, b"mgc_format_version": b"1"}, {b"mgc_roots": b"[["}, {}):
         uri = write(tmp_path / "c.parquet", table.replace_schema_metadata(each))
-        assert refusal(read_catalog, uri, MUSIC).startswith(uri)
+        assert refusal(read_catalog, Uri.parse(uri), MUSIC).startswith(uri)
 
 
 def test_lying_sizes_do_not_overflow() -> None:
@@ -185,7 +185,7 @@ def test_lying_sizes_do_not_overflow() -> None:
 def read_or_refuse(uri: str) -> pa.Table | None:
     """The rows, or None where the catalog is refused in one line that names it."""
     try:
-        return load_catalog(read_catalog(uri, MUSIC))
+        return load_catalog(read_catalog(Uri.parse(uri), MUSIC))
     except CatalogError as error:
         line = str(error)
     assert line.startswith(uri)

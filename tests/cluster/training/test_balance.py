@@ -74,7 +74,7 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> str:
         for number in range(count if split == TRAIN else 6)
     ]
     random.shuffle(rows)  # type: ignore[arg-type]
-    writer = FeaturesWriter(uri, describe_features(front_end), ("made in a test",))
+    writer = FeaturesWriter(Uri.parse(uri), describe_features(front_end), ("made in a test",))
     table = pa.Table.from_pylist(rows, schema=schema.FEATURES)
     for start in range(0, table.num_rows, 40):
         writer.write(table.slice(start, 40), schema.REJECTS.empty_table())
@@ -89,7 +89,7 @@ def seen(rows: Any) -> Counter[tuple[str, int]]:
 def test_each_epoch_s_stream_is_what_the_stage_alone_gives(features: str, ray_session: Profile) -> None:
     """One plan, run again and again: the epoch that was begun decides, not how often it ran, nor who reads it."""
     made = experiment(**{"training.epochs": "4", "training.head_epochs": "1"})
-    dataset, _ = read_features(features)
+    dataset, _ = read_features(Uri.parse(features))
     counts = read_roster(dataset, made.protocol).class_counts(TRAIN)
     epoch = EpochCounter.start()
     stream = feed(dataset, TRAIN, ray_session, made, None, EpochDraw(counts, epoch))
@@ -123,7 +123,7 @@ def _read(shard: Any) -> Counter[tuple[str, int]]:
 def trained(
     features: str, folder: Path, profile: Profile, made: Experiment, progress: Any = None
 ) -> tuple[Any, list[dict[str, Any]]]:
-    dataset, facts = read_features(features)
+    dataset, facts = read_features(Uri.parse(features))
     counts = read_roster(dataset, made.protocol).class_counts(TRAIN)
     epoch = EpochCounter.start()
     streams = (

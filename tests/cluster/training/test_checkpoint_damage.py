@@ -39,7 +39,7 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def trained(features: str, checkpoints: Uri, profile: Profile) -> History:
-    dataset, facts = read_features(features)
+    dataset, facts = read_features(Uri.parse(features))
     counts = read_roster(dataset, EXACT.protocol).class_counts(TRAIN)
     epoch = EpochCounter.start()
     streams = (

@@ -49,7 +49,7 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> str:
 def trained(
     features: str, checkpoints: str, profile: Profile, made: Experiment, progress: Any = None
 ) -> tuple[Bundle, list[dict[str, Any]]]:
-    dataset, facts = read_features(features)
+    dataset, facts = read_features(Uri.parse(features))
     counts = read_roster(dataset, made.protocol).class_counts(TRAIN)
     assert sum(counts.values()) == TRAIN_CLIPS
     epoch = EpochCounter.start()
@@ -103,7 +103,7 @@ def test_one_worker_or_two_in_parts_one_of_them_killed_have_the_same_losses(
     assert flag.exists()
     close(together, alone)
     assert bundle.training.made_with.to_json() == {"workers": 2, "accumulation": 2, "precision": "float32"}
-    kept = {uri.parent.name for uri in files.list_uris(bucket_uri) if uri.name == "model.safetensors"}
+    kept = {uri.parent.name for uri in files.list_uris(Uri.parse(bucket_uri)) if uri.name == "model.safetensors"}
     assert len(kept) == 2
 
 

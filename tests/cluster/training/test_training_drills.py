@@ -18,6 +18,7 @@ import pytest
 from cluster.session import local_cluster, ray_internals
 from cluster.session.local_cluster import LocalCluster, LocalClusterSpec, descendants
 from cluster.storage import files
+from cluster.storage.uri import Uri
 from tests.support import tiny_features
 from tests.support.drills import Moment
 from tests.support.fault_proxy import Faults, Proxy
@@ -48,7 +49,7 @@ def nodes(s3_environment: ObjectStore, tmp_path_factory: pytest.TempPathFactory)
 def bucket(s3_environment: ObjectStore, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The tiny features in the object store."""
     uri = f"s3://{s3_environment.make_bucket()}"
-    files.copy_tree(tiny_features.write(tmp_path_factory.mktemp("features")), f"{uri}/features")
+    files.copy_tree(Uri.parse(tiny_features.write(tmp_path_factory.mktemp("features"))), Uri.parse(f"{uri}/features"))
     return uri
 
 
@@ -94,7 +95,7 @@ def training(nodes: LocalCluster, bucket: str, name: str, log: Path) -> Driver:
 
 
 def history(bucket: str, name: str) -> list[dict[str, Any]]:
-    metrics: dict[str, Any] = json.loads(files.read_text(f"{bucket}/{name}/metrics.json"))
+    metrics: dict[str, Any] = json.loads(files.read_text(Uri.parse(f"{bucket}/{name}/metrics.json")))
     assert metrics["made_with"]["workers"] == 2
     rows: list[dict[str, Any]] = metrics["history"]
     return rows

@@ -136,7 +136,7 @@ def test_alarms_stand_above_everything_but_the_notices(full: Page, full_html: st
 
 def test_flips_and_overrides(full: Page) -> None:
     for words in (
-        "Labeled again 400", "Changed genre 90 22.5 % of them", "From the same bytes 75 of 300 (25.0 %)",
+        "Labelled again 400", "Changed genre 90 22.5 % of them", "From the same bytes 75 of 300 (25.0 %)",
         "folk blues 60", "jazz folk 30", "a/7.mp3 folk 0.91 blues 0.82",
         "Corrected tracks 50", "Model agrees 31", "Model disagrees 12", "No answer 7", "blues jazz 12",
         "a/8.mp3 blues jazz ann the sleeve says so", "a/9.mp3 no answer jazz bob",

@@ -119,7 +119,7 @@ def test_intervals_are_shown_with_their_groups(html: str) -> None:
         (
             ResamplingGroups(np.maximum(np.arange(90) - 45, 0), "artists"),
             "tracks",
-            "they are worth no more than 4 of equal size.",
+            "count for no more than 4 of equal size.",
         ),
         (
             ResamplingGroups(np.zeros(90, np.int64), "artists"),

@@ -13,6 +13,7 @@ import pytest
 import soundfile
 
 from cluster.storage.listing import list_audio
+from cluster.storage.uri import Uri
 from cluster.tables.catalog import load_catalog, read_catalog
 from mgc import schema
 from mgc.audio.decode import decode
@@ -45,7 +46,7 @@ def audio(root: Path, *names: str) -> Path:
 
 
 def rows(target: Path) -> dict[str, dict[str, Any]]:
-    return {row["track_id"]: row for row in load_catalog(read_catalog(str(target))).to_pylist()}
+    return {row["track_id"]: row for row in load_catalog(read_catalog(Uri.of_path(target))).to_pylist()}
 
 
 class TestFma:
@@ -86,7 +87,7 @@ class TestFma:
         assert found["001/001001.mp3"]["artist_id"] == "4"
         assert found["999/999999.mp3"]["artist_id"] is None
         assert found["098/098567.mp3"]["duration_seconds"] is None
-        assert schema.notices_of(read_catalog(str(target)).schema) == (fma.NOTICE,)
+        assert schema.notices_of(read_catalog(Uri.of_path(target)).schema) == (fma.NOTICE,)
 
     @pytest.mark.parametrize(
         ("subset", "tracks", "missing", "others", "faulty"),
@@ -212,7 +213,7 @@ def test_gtzan(extension: str, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert found[f"jazz/jazz.00054.{extension}"]["split"] == "train"
     assert found[f"blues/blues.00012.{extension}"]["split"] == "test"
     assert found[f"blues/blues.00012.{extension}"]["genre_top"] == "blues"
-    assert schema.notices_of(read_catalog(str(tmp_path / "c")).schema) == (gtzan.NOTICE,)
+    assert schema.notices_of(read_catalog(Uri.of_path(tmp_path / "c")).schema) == (gtzan.NOTICE,)
 
 
 def test_a_folder_of_genres(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -228,7 +229,7 @@ def test_a_folder_of_genres(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         "loose.mp3": None,
     }
     assert all(row["split"] for row in found.values())
-    assert schema.notices_of(read_catalog(str(tmp_path / "c")).schema) == ("Mine.", folder.NOTICE)
+    assert schema.notices_of(read_catalog(Uri.of_path(tmp_path / "c")).schema) == ("Mine.", folder.NOTICE)
 
 
 def test_a_table_of_ones_own_is_counted_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -269,7 +270,7 @@ def test_au_is_listed_and_decoded(tmp_path: Path) -> None:
     """GTZAN as it was first given out: 16-bit AU, big-endian."""
     tone = 0.5 * np.sin(np.arange(2 * 22_050) * 0.1)
     soundfile.write(tmp_path / "blues.00000.au", tone, 22_050, format="AU", subtype="PCM_16")
-    (fact,) = list_audio(str(tmp_path))
+    (fact,) = list_audio(Uri.of_path(tmp_path))
     heard = decode(Path(fact.uri).read_bytes(), ListeningPlan())
     assert (heard.decoder, heard.damage, heard.duration_seconds) == ("soundfile", None, 2.0)
     np.testing.assert_allclose(heard.windows[0].samples, tone, atol=1e-4)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cluster.storage.uri import Uri
 from cluster.tables.features import read_features, read_roster
 from mgc import schema
 from mgc.datasets.protocols import GivenSplits
@@ -45,8 +46,8 @@ def imported(mels: Path, out: Path, *options: str) -> Path:
 
 
 def test_only_the_training_split_is_thinned_and_the_notice_says_so(mels: Path, tmp_path: Path) -> None:
-    whole, _ = read_features(str(imported(mels, tmp_path / "whole")))
-    thin, facts = read_features(str(imported(mels, tmp_path / "thin", "--long-tail", "10")))
+    whole, _ = read_features(Uri.of_path(imported(mels, tmp_path / "whole")))
+    thin, facts = read_features(Uri.of_path(imported(mels, tmp_path / "thin", "--long-tail", "10")))
     all_of_them, kept_ones = read_roster(whole, GivenSplits()), read_roster(thin, GivenSplits())
     before, after = all_of_them.class_counts(TRAIN), kept_ones.class_counts(TRAIN)
     order = sorted(before, key=lambda genre: (-before[genre], genre))

@@ -92,9 +92,11 @@ def test_a_side_that_is_empty_is_refused_with_the_way_out(features: str, tmp_pat
 
 
 def saved(folder: Path, features: str, protocol: ProtocolConfig, noted: bool = True) -> str:
-    dataset, _ = read_features(features)
+    dataset, _ = read_features(Uri.parse(features))
     trained_on = TrainedGroups.of(read_roster(dataset, protocol)) if noted else None
-    return save_bundle(tiny_features.bundle(tiny_features.under(protocol), trained_on), str(folder)) and str(folder)
+    return save_bundle(tiny_features.bundle(tiny_features.under(protocol), trained_on), Uri.of_path(folder)) and str(
+        folder
+    )
 
 
 def score(bundle: str, features: str, split: str = "test", **fields: str) -> Summary:
@@ -143,4 +145,4 @@ def test_only_the_protocol_of_a_bundle_can_be_set(features: str, tmp_path: Path)
 def test_a_bundle_saved_over_another_leaves_no_note_of_the_other(features: str, tmp_path: Path) -> None:
     saved(tmp_path / "b", features, GivenSplits())
     saved(tmp_path / "b", features, GivenSplits(), noted=False)
-    assert open_bundle(str(tmp_path / "b")).trained_on is None
+    assert open_bundle(Uri.of_path(tmp_path / "b")).trained_on is None

@@ -25,14 +25,15 @@ def catalog_of_features(path: Path) -> Uri:
     """The tracks of the tiny features as a catalog: 48 of them, 32 to train on."""
     rows = tiny_features.rows().to_pylist()
     tracks = {row["track_id"]: {**row, "uri": f"/music/{row['track_id']}.mp3", "size_bytes": 1} for row in rows}
-    write_catalog(str(path), [pa.Table.from_pylist(list(tracks.values()), schema=schema.CATALOG)], source="/music")
+    table = pa.Table.from_pylist(list(tracks.values()), schema=schema.CATALOG)
+    write_catalog(Uri.of_path(path), [table], source=Uri.parse("/music"))
     return Uri.of_path(path)
 
 
 def publish(data: TrainingData, out: Path) -> Bundle:
     bundle = tiny_features.bundle(EXPERIMENT, None)
     publish_bundle(bundle, HISTORY, data, "key", data.totals, Uri.of_path(out))
-    return open_bundle(str(out))
+    return open_bundle(Uri.of_path(out))
 
 
 def test_a_bundle_trained_from_a_catalog_counts_tracks(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from tests.support.tiny_features import EXPERIMENT
 def written(folder: Path, left_out: pc.Expression) -> str:
     table: pa.Table = tiny_features.rows().filter(~left_out)
     config = EXPERIMENT.front_end
-    writer = FeaturesWriter(str(folder), describe_features(config))
+    writer = FeaturesWriter(Uri.of_path(folder), describe_features(config))
     writer.write(table, schema.REJECTS.empty_table())
     return str(folder)
 
@@ -48,7 +48,7 @@ def test_a_genre_without_training_clips_is_refused(tmp_path: Path) -> None:
     place = three.schema.get_field_index("genre_top")
     validation = pc.and_(pc.equal(three["split"], "validation"), pc.equal(three["genre_top"], "rock"))
     jazz = pc.if_else(validation, "jazz", three["genre_top"])
-    writer = FeaturesWriter(str(tmp_path / "jazz"), describe_features(EXPERIMENT.front_end))
+    writer = FeaturesWriter(Uri.of_path(tmp_path / "jazz"), describe_features(EXPERIMENT.front_end))
     writer.write(three.set_column(place, schema.FEATURES.field("genre_top"), jazz), schema.REJECTS.empty_table())
     with pytest.raises(FeaturesError, match=r"jazz.*validation.*train"):
         plan(str(tmp_path / "jazz"))

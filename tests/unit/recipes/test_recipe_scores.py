@@ -136,5 +136,5 @@ def test_figures_that_the_paper_exchanged_are_remarked_on(
     monkeypatch.setenv("COLUMNS", "80")
     out, _ = printed(capsys)
     assert cells(out, "nguyen-mel2")[0][3:5] == ["0.950", "(1)"]
-    assert noted(out, "(1)") == "as printed; surely exchanged with train 0.48"
-    assert out.count("exchanged") == 1
+    assert noted(out, "(1)") == "as printed; probably swapped with the training accuracy, 0.48"
+    assert out.count("swapped") == 1
