@@ -18,6 +18,7 @@ import pytest
 from cluster.labels.table import LabelsTable
 from cluster.session.profiles import Profile
 from cluster.storage import files
+from cluster.storage.uri import Uri
 from mgc.bundle import Bundle
 from mgc.datasets.synthetic import SyntheticConfig, encode, plan_corpus
 from mgc.features.front_end import build_front_end
@@ -114,7 +115,7 @@ def test_a_catalog_without_the_needed_columns(tmp_path: Path, capsys: pytest.Cap
 
 def test_a_corrupt_bundle(music: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     broken = tmp_path / "bundle"
-    files.copy_tree(str(bundle), str(broken))
+    files.copy_tree(Uri.of_path(bundle), Uri.of_path(broken))
     weights = broken / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     line = refused(capsys, label.command, str(music), "--bundle", str(broken), "--labels", str(tmp_path / "l"))
@@ -144,15 +145,15 @@ def test_a_full_disk_leaves_the_table(
     try:
         labels = str(disk / "labels")
         assert run(label.command, [str(music), "--bundle", str(bundle), "--labels", labels, "--limit", "3"]) == 0
-        before = LabelsTable(labels).dataset().to_table()
+        before = LabelsTable(Uri.parse(labels)).dataset().to_table()
         facts = json.loads(capsys.readouterr().out.splitlines()[-1])
         assert (facts["status"], facts["counts"]["pending"], before.num_rows) == ("partial", 3, 3)
         free = os.statvfs(disk)
         (disk / "ballast").write_bytes(bytes(free.f_bavail * free.f_frsize))
         line = refused(capsys, label.command, str(music), "--bundle", str(bundle), "--labels", labels)
         assert "full" in line or "No space" in line
-        assert LabelsTable(labels).version == 0
-        assert LabelsTable(labels).dataset().to_table().equals(before)
+        assert LabelsTable(Uri.parse(labels)).version == 0
+        assert LabelsTable(Uri.parse(labels)).dataset().to_table().equals(before)
     finally:
         subprocess.run(["umount", disk], check=True)
 
@@ -180,7 +181,7 @@ def test_an_interrupted_job_goes_on(
     assert process.returncode == 130, out + err
     assert json.loads(out.splitlines()[-1])["status"] == "interrupted"
     assert "interrupted" in err
-    assert not LabelsTable(str(labels)).exists
+    assert not LabelsTable(Uri.of_path(labels)).exists
     assert run(label.command, arguments) == 0
-    assert LabelsTable(str(labels)).dataset().count_rows() == 6
+    assert LabelsTable(Uri.of_path(labels)).dataset().count_rows() == 6
     assert not list(labels.glob("_runs/*"))

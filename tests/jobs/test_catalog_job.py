@@ -146,7 +146,7 @@ class TestChanges:
         assert earlier_listing(target, music) is None
         write_catalog(target, [tracks("a")])
         assert earlier_listing(target, music) is None
-        write_catalog(target, [tracks("a")], source="/music/")
+        write_catalog(target, [tracks("a")], source=Uri.parse("/music/"))
         assert earlier_listing(target, Uri.parse("/other")) is None
         assert earlier_listing(target, music) is not None
 
@@ -182,12 +182,12 @@ class TestJob:
         facts = job(capsys, music, "--out", out)
         assert facts["counts"] == expected
         assert re.search(r"\b1 new\b.*\b1 changed\b.*\b1 gone\b.*\b1\b", facts["stderr"])
-        assert load_catalog(read_catalog(str(out)))["track_id"].to_pylist() == ["a/1.mp3", "a/2.mp3", "new.mp3"]
+        assert load_catalog(read_catalog(Uri.of_path(out)))["track_id"].to_pylist() == ["a/1.mp3", "a/2.mp3", "new.mp3"]
 
     def test_patterns_choose_files(self, music: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         facts = job(capsys, music, "--out", tmp_path / "c", "--exclude", "a/2.*", "--include", "*.mp3")
         assert facts["counts"]["passed_over_by"] == {"excluded": 1, "not included": 1}
-        assert load_catalog(read_catalog(str(tmp_path / "c")))["track_id"].to_pylist() == ["a/1.mp3", "b.mp3"]
+        assert load_catalog(read_catalog(Uri.of_path(tmp_path / "c")))["track_id"].to_pylist() == ["a/1.mp3", "b.mp3"]
         assert "--exclude" in job(capsys, music, "--out", tmp_path / "c", "--exclude", "/", code=2)["error"]
 
     def test_a_catalog_tells_what_its_listing_saw(
@@ -244,7 +244,7 @@ class TestJob:
         facts = job(capsys, music, "--out", target)
         assert "not compared with" in facts["stderr"]
         assert "same" not in facts["counts"]
-        assert read_catalog(str(target)).count_rows() == 3
+        assert read_catalog(Uri.of_path(target)).count_rows() == 3
 
     def test_parts_that_cannot_be_deleted_do_not_undo_the_catalog(
         self, music: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -256,7 +256,7 @@ class TestJob:
         facts = job(capsys, music, "--out", tmp_path / "c.parquet")
         assert (facts["status"], facts["counts"]["tracks"]) == ("done", 3)
         assert "cannot delete" in facts["stderr"]
-        assert read_catalog(str(tmp_path / "c.parquet")).count_rows() == 3
+        assert read_catalog(Uri.of_path(tmp_path / "c.parquet")).count_rows() == 3
 
     def test_no_audio_leaves_the_catalog_as_it_was(
         self, music: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -267,7 +267,7 @@ class TestJob:
             path.unlink()
         facts = job(capsys, music, "--out", target, code=1)
         assert "no audio file here; 1 passed over (1 .jpg)" in facts["error"]
-        assert read_catalog(str(target)).count_rows() == 3
+        assert read_catalog(Uri.of_path(target)).count_rows() == 3
 
 
 @pytest.mark.cluster
@@ -285,13 +285,13 @@ def test_corpora_in_a_bucket(bucket_uri: str, capsys: pytest.CaptureFixture[str]
         "split-0/autotagging-test.tsv": b"not read",
     }
     for name, data in corpora.items():
-        files.write_bytes(f"{bucket_uri}/{name}", data)
+        files.write_bytes(Uri.parse(f"{bucket_uri}/{name}"), data)
     out = f"{bucket_uri}/c.parquet"
     metadata = f"{bucket_uri}/fma_metadata/"
     facts = job(capsys, f"{bucket_uri}/fma/", "--corpus", "fma", "--metadata", metadata, "--out", out)
     assert [facts["counts"][name] for name in ("tracks", "known", "unknown", "missing")] == [2, 1, 1, 1]
-    assert load_catalog(read_catalog(out))["genre_top"].to_pylist() == ["Rock", None]
+    assert load_catalog(read_catalog(Uri.parse(out)))["genre_top"].to_pylist() == ["Rock", None]
     metadata = f"{bucket_uri}/split-0"
     facts = job(capsys, f"{bucket_uri}/jamendo", "--corpus", "jamendo-low", "--metadata", metadata, "--out", out)
     assert [facts["counts"][name] for name in ("tracks", "known", "unknown", "missing")] == [1, 1, 0, 0]
-    assert load_catalog(read_catalog(out))["split"].to_pylist() == ["test"]
+    assert load_catalog(read_catalog(Uri.parse(out)))["split"].to_pylist() == ["test"]

@@ -58,7 +58,7 @@ def undisturbed(ray_session: Profile, music: Music) -> list[dict[str, Any]]:
     assert [row["track_id"] for row in rows] == [f"{number:04}.mp3" for number in range(music.tracks)]
     statuses = [row["status"] for row in rows]
     assert 0 < statuses.count(schema.QUARANTINED) <= drills.DAMAGED
-    assert LabelsTable(music.labels("undisturbed")).version == 0
+    assert LabelsTable(Uri.parse(music.labels("undisturbed"))).version == 0
     return rows
 
 

@@ -70,7 +70,7 @@ class Nights:
 
     def put(self, tracks: dict[str, bytes]) -> None:
         with ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda name: files.write_bytes(f"{self.uri}/audio/{name}", tracks[name]), tracks))
+            list(pool.map(lambda name: files.write_bytes(Uri.parse(f"{self.uri}/audio/{name}"), tracks[name]), tracks))
 
     def make_catalog(self) -> None:
         assert run(catalog.command, [f"{self.uri}/audio", "--out", f"{self.uri}/catalog.parquet"]) == 0
@@ -92,13 +92,13 @@ class Nights:
 
     def rows(self) -> dict[str, dict[str, Any]]:
         """By track id; fails if one is there twice."""
-        rows = LabelsTable(f"{self.uri}/labels").dataset().to_table().to_pylist()
+        rows = LabelsTable(Uri.parse(f"{self.uri}/labels")).dataset().to_table().to_pylist()
         assert len({row["track_id"] for row in rows}) == len(rows)
         return {row["track_id"]: row for row in rows}
 
     def tags(self) -> dict[str, str]:
         """Of the objects as they are."""
-        return {fact.track_id: fact.content_tag for fact in list_audio(f"{self.uri}/audio")}
+        return {fact.track_id: fact.content_tag for fact in list_audio(Uri.parse(f"{self.uri}/audio"))}
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,11 @@ def first_night(
         with store_proxy.armed(
             Faults((Fault.DENIED,), f"audio/{DENIED}", bucket),
             Faults(
-                (), f"audio/{DELETED}", bucket, nth=(1,), call=lambda _: files.delete(f"{nights.uri}/audio/{DELETED}")
+                (),
+                f"audio/{DELETED}",
+                bucket,
+                nth=(1,),
+                call=lambda _: files.delete(Uri.parse(f"{nights.uri}/audio/{DELETED}")),
             ),
             Faults(
                 (), f"audio/{REPLACED}", bucket, nth=(1,), call=lambda _: nights.put({REPLACED: music[-1] + bytes(9)})
@@ -186,7 +190,7 @@ def second_night(first_night: Nights, music: list[bytes]) -> tuple[Nights, Count
     """1 % new, 1 % changed, 1 % deleted."""
     first_night.put({name: music[0] + bytes(7) for name in (*NEW, *CHANGED)})
     for name in GONE:
-        files.delete(f"{first_night.uri}/audio/{name}")
+        files.delete(Uri.parse(f"{first_night.uri}/audio/{name}"))
     first_night.make_catalog()
     return first_night, first_night.label(days=1)
 
@@ -226,7 +230,7 @@ def test_a_third_night_with_another_model_and_the_way_back(
         experiment, Taxonomy.flat(["folk", "rock"]), Normalization((100.0,) * 128, (50.0,) * 128), model.eval()
     )
     other.save(tmp_path / "bundle")
-    version = LabelsTable(labels).version
+    version = LabelsTable(Uri.parse(labels)).version
     asked = nights.label(days=2, bundle=Uri.of_path(tmp_path / "bundle"))
     every = Counter(nights.tags().keys())
     canaries = asked - every
@@ -242,7 +246,7 @@ def test_a_third_night_with_another_model_and_the_way_back(
         if row["removed_at"] is None and row["status"] == schema.LABELED == second[name]["status"]
         if row["genre_top"] != second[name]["genre_top"]
     )
-    found = diff(Uri.parse(labels), version, LabelsTable(labels).version, limit=100)
+    found = diff(Uri.parse(labels), version, LabelsTable(Uri.parse(labels)).version, limit=100)
     assert {(before, after): tracks for before, after, tracks, _, _ in found.flips} == flipped
     assert found.counts["flipped"] == flipped.total() > 0
     for each in found.examples["flipped"]:

@@ -48,10 +48,10 @@ def labelled(ray_session: Profile, music: Path, tmp_path_factory: pytest.TempPat
     over = label(LabelRequest(night, ray_session, datetime.now(UTC)))
     assert over.status == "partial"
     assert over.counts["pending"] == TRACKS
-    assert not LabelsTable(uri).exists
+    assert not LabelsTable(Uri.parse(uri)).exists
     # How far this comes depends on the machine; that nothing is lost does not.
     short = label(LabelRequest(night, ray_session, datetime.now(UTC) + timedelta(seconds=5)))
-    held = LabelsTable(uri).dataset().count_rows() if LabelsTable(uri).exists else 0
+    held = LabelsTable(Uri.parse(uri)).dataset().count_rows() if LabelsTable(Uri.parse(uri)).exists else 0
     assert held + short.counts["pending"] == TRACKS
     assert short.status == ("partial" if held < TRACKS else "done")
     last = label(LabelRequest(night, ray_session))
@@ -61,13 +61,13 @@ def labelled(ray_session: Profile, music: Path, tmp_path_factory: pytest.TempPat
 
 
 def test_a_night_that_is_too_short_loses_nothing(labelled: str, music: Path) -> None:
-    rows = LabelsTable(labelled).dataset().to_table().to_pylist()
+    rows = LabelsTable(Uri.parse(labelled)).dataset().to_table().to_pylist()
     assert sorted(row["track_id"] for row in rows) == sorted(path.name for path in music.iterdir())
     assert {row["track_id"] for row in rows if row["status"] == schema.QUARANTINED} == {"none.mp3"}
 
 
 def test_an_estimate_rests_on_the_runs_before(labelled: str, music: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    history = LabelsTable(labelled).delta.history()
+    history = LabelsTable(Uri.parse(labelled)).delta.history()
     measured = [json.loads(entry["mgc.run"])["measured"] for entry in history]
     assert sum(each["tracks"] for each in measured) == TRACKS
     assert sum(each["bytes_read"] for each in measured) == sum(path.stat().st_size for path in music.iterdir())

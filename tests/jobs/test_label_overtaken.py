@@ -33,7 +33,7 @@ def table(tmp_path: Path) -> Uri:
     uri, bundle = Uri.of_path(tmp_path / "labels"), load_bundle()
     night(uri, {"a": "1", "b": "1"}, model="model-1")
     night(uri, {"a": "1", "b": "1"}, model=bundle.id, features=bundle.features_id)
-    write_catalog(str(tmp_path / "catalog.parquet"), [catalog({"a": "1"})], source="s3://music")
+    write_catalog(Uri.of_path(tmp_path / "catalog.parquet"), [catalog({"a": "1"})], source=Uri.parse("s3://music"))
     return uri
 
 

@@ -100,7 +100,7 @@ def night(
     limits: Thresholds | None = None,
 ) -> LabelsRun:
     """A run without Ray, and its report."""
-    table, at = LabelsTable(uri), STARTED + timedelta(days=day)
+    table, at = LabelsTable(Uri.parse(uri)), STARTED + timedelta(days=day)
     rows = [
         {"track_id": track, "genre": genre, "by": "ann", "reason": f"it is {genre}"}
         for track, genre in sorted((corrections or {}).items())
@@ -125,7 +125,7 @@ def plan_of(run: LabelsRun) -> Plan:
 
 
 def rows_of(uri: str, version: int) -> dict[str, dict[str, Any]]:
-    rows = LabelsTable(uri, version).dataset().to_table().to_pylist()
+    rows = LabelsTable(Uri.parse(uri), version).dataset().to_table().to_pylist()
     return {row["track_id"]: row for row in rows if row["removed_at"] is None}
 
 
@@ -294,7 +294,7 @@ def test_examples_and_the_list_begin_with_tracks_of_the_run(
         assert ours == [place < by_kind.get(kind, 0) for place in range(len(examples))]
     assert [row.track_id for row in run.quarantine] == mine + earlier
     monkeypatch.setattr("pipelines.nights.report.QUARANTINE_SHOWN", len(mine) + 1)
-    run = summarize_run(LabelsTable(uri), bundle, RunFacts(plan_of(run), SOURCE, STARTED))
+    run = summarize_run(LabelsTable(Uri.parse(uri)), bundle, RunFacts(plan_of(run), SOURCE, STARTED))
     assert [row.track_id for row in run.quarantine] == [*mine, earlier[0]]
     assert run.quarantine_total == len(mine) + len(earlier)
 
@@ -346,7 +346,7 @@ def test_a_night_with_nothing_to_hear(tmp_path: Path, bundle: Bundle) -> None:
     uri = str(tmp_path / "labels")
     tags = {"a": "1", "b": "1", "c": "1"}
     night(uri, tags, bundle)
-    table = LabelsTable(uri)
+    table = LabelsTable(Uri.parse(uri))
     gone = {track: tag for track, tag in tags.items() if track != "c"}
     plan = table.plan(catalog(gone), PlanRequest("model-1", "features-1", at=STARTED))
     table.commit(plan, plan.key, STARTED)
@@ -367,6 +367,6 @@ def test_data_files_that_are_gone(tmp_path: Path, bundle: Bundle) -> None:
     run = night(uri, {"a": "1", "b": "1", "c": "1"}, bundle)
     for path in (tmp_path / "labels").glob("*.parquet"):
         path.unlink()
-    table = LabelsTable(uri)
+    table = LabelsTable(Uri.parse(uri))
     with pytest.raises(StorageError, match=uri):
         summarize_run(table, bundle, RunFacts(plan_of(run), SOURCE, STARTED))

@@ -73,7 +73,7 @@ def test_methods_are_compared_in_one_table_and_not_trained_twice(features: str, 
     results = json.loads((compared.out / "results.json").read_text())
     [row] = results["rows"]
     assert (row["method"], row["seed"]) == ("adjusted_after", 0)
-    counts = read_roster(read_features(features)[0], LEAKING).class_counts(TRAIN)
+    counts = read_roster(read_features(Uri.parse(features))[0], LEAKING).class_counts(TRAIN)
     assert results["genres"] == counts
     assert results["notices"] == ["Noise, not music."]
     # Of each genre are 20 to 100 clips.

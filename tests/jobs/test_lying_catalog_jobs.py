@@ -72,7 +72,9 @@ class TestRefused:
             uris = pa.array([*tracks["uri"].to_pylist()[:-1], str(secret)])
             target = tmp_path / "catalog.parquet"
             write_catalog(
-                target.as_posix(), [tracks.set_column(1, schema.CATALOG.field("uri"), uris)], source=str(music)
+                Uri.of_path(target),
+                [tracks.set_column(1, schema.CATALOG.field("uri"), uris)],
+                source=Uri.of_path(music),
             )
             line = refusal(capsys, command, target, option, tmp_path / "out")
             assert line == (
@@ -128,7 +130,7 @@ def test_the_last_catalog_is_not_believed(music: Path, tmp_path: Path, capsys: p
     pq.write_table(old.set_column(3, "content_tag", long).replace_schema_metadata(old.schema.metadata), target)
     facts = said(capsys, catalog.command, music, "--out", target)
     assert "row 1: its content_tag is 5,000 bytes long" in facts["stderr"]
-    assert facts["counts"]["tracks"] == read_catalog(target.as_posix()).count_rows() == 7
+    assert facts["counts"]["tracks"] == read_catalog(Uri.of_path(target)).count_rows() == 7
 
 
 def test_sizes_that_are_not_true_change_no_answer(
@@ -148,7 +150,7 @@ def test_sizes_that_are_not_true_change_no_answer(
     assert heard[0].equals(heard[1])
     assert heard[0]["error_kind"].to_pylist() == [None] * 5 + ["empty", "not_audio"]
     target = tmp_path / "lying.parquet"
-    write_catalog(target.as_posix(), [lying], source=str(music))
+    write_catalog(Uri.of_path(target), [lying], source=Uri.of_path(music))
     facts = said(capsys, plan.command, target, "--labels", tmp_path / "labels")
     assert facts["counts"]["size_bytes"] >= 2**62
     past = Throughput(tracks=7, audio_seconds=70.0)

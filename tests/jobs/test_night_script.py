@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cluster.labels.table import LabelsTable
+from cluster.storage.uri import Uri
 from mgc.datasets.synthetic import SyntheticConfig, encode, plan_corpus
 from tests.support.ray_head import RayHead
 
@@ -51,7 +52,7 @@ def test_a_night(environment: dict[str, str], tmp_path: Path) -> None:
     labels = str(tmp_path / "labels")
     done = night(environment, str(music), labels)
     assert done.returncode == 0, done.stderr
-    assert LabelsTable(labels).dataset().count_rows() == 1
+    assert LabelsTable(Uri.parse(labels)).dataset().count_rows() == 1
     left = sorted(path.name for path in (tmp_path / "left").iterdir())
     assert left == ["mgc_catalog.prom", "mgc_catalog_success.prom", "mgc_label.prom", "mgc_label_success.prom"]
     # A source that is gone: the night fails, and is known to have.

@@ -14,6 +14,7 @@ import pytest
 from ray.job_submission import JobSubmissionClient
 
 from cluster.labels.table import LabelsTable
+from cluster.storage.uri import Uri
 from mgc.bundle import load_bundle
 from mgc.datasets.synthetic import SyntheticConfig, encode, plan_corpus
 from tests.support import tiny_features
@@ -63,7 +64,7 @@ def test_a_submitted_job_labels_a_folder(ray_head: RayHead, music: Path, tmp_pat
     assert "is relative" in refused["error"]
     assert facts["counts"]["labeled"] == 2
     assert facts["counts"]["quarantined"] == 1
-    rows = {row["track_id"]: row for row in LabelsTable(str(labels)).dataset().to_table().to_pylist()}
+    rows = {row["track_id"]: row for row in LabelsTable(Uri.of_path(labels)).dataset().to_table().to_pylist()}
     assert rows["broken.mp3"]["error_kind"] == "not_audio"
 
 

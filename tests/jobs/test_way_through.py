@@ -76,7 +76,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bucket(corpus: Path, ray_session: Profile, s3_environment: Any) -> str:
     """The corpus in the object store."""
     uri = f"s3://{s3_environment.make_bucket()}"
-    files.copy_tree(str(corpus), uri)
+    files.copy_tree(Uri.of_path(corpus), Uri.parse(uri))
     return uri
 
 
@@ -135,13 +135,13 @@ def test_a_report_through_the_object_store(trained: str, capsys: pytest.CaptureF
     job(evaluate.command, "--bundle", f"{trained}/bundle", "--features", f"{trained}/features", "--robustness")
     scored = summary(capsys)["counts"]
     assert 0 <= scored["accuracy"] <= 1
-    said = json.loads(files.read_text(f"{trained}/bundle/report.json"))
+    said = json.loads(files.read_text(Uri.parse(f"{trained}/bundle/report.json")))
     assert said["scores"]["accuracy"] == pytest.approx(scored["accuracy"], abs=1e-4)
     assert (said["scores"]["tracks"], said["scores"]["group_kind"]) == (scored["tracks"], "artists")
     assert sum(each["tracks"] for each in said["calibration"]["bins"]) == scored["tracks"]
     assert [point["zeroed"] for point in said["robustness"]["points"]] == [0.0, 0.25, 0.5, 0.75]
     assert said["robustness"]["points"][0]["accuracy"] == said["scores"]["accuracy"]
-    page = files.read_text(f"{trained}/bundle/report.html")
+    page = files.read_text(Uri.parse(f"{trained}/bundle/report.html"))
     assert "ynthetic" in page
     assert "<svg" in page
 
@@ -155,7 +155,7 @@ def test_labels_through_the_object_store(
     assert first["counts"]["labeled"] + first["counts"]["quarantined"] == tracks
     assert first["counts"]["quarantined"] >= 1
 
-    rows = LabelsTable(labels).dataset().to_table()
+    rows = LabelsTable(Uri.parse(labels)).dataset().to_table()
     known = pq.read_table(Uri.parse(f"{trained}/catalog.parquet").path, filesystem=Uri.parse(trained).filesystem)
     assert sorted(rows["track_id"].to_pylist()) == sorted(known["track_id"].to_pylist())
     assert rows.schema.names == schema.LABELS.names
@@ -170,7 +170,7 @@ def test_labels_through_the_object_store(
     again = summary(capsys)
     assert again["status"] == "up_to_date"
     assert again["counts"]["up_to_date"] == tracks
-    assert LabelsTable(labels).version == 0
+    assert LabelsTable(Uri.parse(labels)).version == 0
 
     job(show.command, labels)
     printed = capsys.readouterr().out
@@ -180,7 +180,7 @@ def test_labels_through_the_object_store(
 
 def test_one_pass_gives_logits_embeddings_and_noisy_logits(trained: str, ray_session: Profile) -> None:
     """What Ray's actors say, held against the model in this process."""
-    dataset, facts = read_features(f"{trained}/features")
+    dataset, facts = read_features(Uri.parse(f"{trained}/features"))
     bundle = open_bundle(Uri.parse(f"{trained}/bundle"))
     shape = facts.shape
     rows = feed(dataset, "train", ray_session, bundle.experiment)
@@ -207,7 +207,7 @@ def test_a_catalog_is_heard_on_the_way_to_the_same_clips(trained: str, ray_sessi
     """What is decoded in an epoch is what was prepared; tracks that fail are noted, each once."""
     made = find("house").build()
     tracks, _ = open_tracks(Uri.parse(f"{trained}/catalog.parquet"))
-    dataset, facts = read_features(f"{trained}/features")
+    dataset, facts = read_features(Uri.parse(f"{trained}/features"))
     counts = read_roster(dataset, made.protocol).class_counts("train")
     natural = replace(made, training=replace(made.training, balance="natural"))
     mine = tracks.filter(pc.equal(tracks["split"], "train"))
@@ -256,7 +256,7 @@ def test_a_catalog_is_trained_on_without_being_prepared(
 
 
 def test_training_leaves_safetensors_and_json_only(trained: str) -> None:
-    saved = [uri.name for uri in files.list_uris(f"{trained}/checkpoints") if "/checkpoint_" in uri.path]
+    saved = [uri.name for uri in files.list_uris(Uri.parse(f"{trained}/checkpoints")) if "/checkpoint_" in uri.path]
     assert {
         "model.safetensors",
         "best.safetensors",
@@ -265,7 +265,7 @@ def test_training_leaves_safetensors_and_json_only(trained: str) -> None:
         "state.json",
     } <= set(saved)
     assert not [name for name in saved if name.endswith((".pkl", ".pickle", ".pt", ".pth"))]
-    bundle = [uri.name for uri in files.list_uris(f"{trained}/bundle")]
+    bundle = [uri.name for uri in files.list_uris(Uri.parse(f"{trained}/bundle"))]
     assert {"model.safetensors", "experiment.json", "taxonomy.json", "normalization.json", "metrics.json"} <= set(
         bundle
     )
@@ -276,7 +276,7 @@ def test_the_classifier_is_trained_again(trained: str, tmp_path: Path) -> None:
     bundle = open_bundle(Uri.parse(f"{trained}/bundle"))
     history = bundle.training.history
     assert [row["epoch"] for row in history] == [1, 2, 3]
-    files.copy_tree(f"{trained}/checkpoints", str(tmp_path))
+    files.copy_tree(Uri.parse(f"{trained}/checkpoints"), Uri.of_path(tmp_path))
     earlier, later = sorted(tmp_path.glob("*/checkpoint_*/model.safetensors"))
     before, after = load_file(earlier), load_file(later)
     changed = {name for name in after if not torch.equal(before[name], after[name])}
@@ -300,7 +300,7 @@ def test_jobs_that_have_nothing_to_do_say_so(trained: str, capsys: pytest.Captur
 
 def test_a_for_loop_gives_the_same_labels(trained: str, labelled: tuple[str, dict[str, Any]]) -> None:
     """The stages called in this process answer as they do in Ray's actors."""
-    rows = {row["track_id"]: row for row in LabelsTable(labelled[0]).dataset().to_table().to_pylist()}
+    rows = {row["track_id"]: row for row in LabelsTable(Uri.parse(labelled[0])).dataset().to_table().to_pylist()}
     location = Uri.parse(f"{trained}/bundle")
     bundle = load_bundle(location.path, location.filesystem)
     tracks, _ = open_tracks(Uri.parse(f"{trained}/catalog.parquet"))

@@ -16,6 +16,7 @@ import ray
 from cluster.session import ray_internals
 from cluster.session.connect import at_hand, connect
 from cluster.session.profiles import Profile, choose
+from cluster.storage.uri import Uri
 from cluster.tables.features import FeaturesWriter
 from mgc import schema
 from mgc.errors import ConfigError
@@ -33,7 +34,7 @@ def features(tmp_path: Path) -> str:
     uri = str(tmp_path / "features")
     front_end = RECIPES["house-thumbnail"].build().front_end
     shape = build_front_end(front_end).shape
-    writer = FeaturesWriter(uri, describe_features(front_end))
+    writer = FeaturesWriter(Uri.parse(uri), describe_features(front_end))
     random = np.random.default_rng(0)
     rows: list[dict[str, Any]] = [
         {
