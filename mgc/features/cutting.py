@@ -85,9 +85,18 @@ def resample(window: Waveform, sample_rate_hz: int) -> NDArray[np.float32]:
 class Cutter:
     """Cuts a window into clips, and out of each clip the stretch that its features need."""
 
-    def __init__(self, config: ClipConfig, first_sample: int, samples: int) -> None:
-        """Cut `samples` samples from `first_sample` on out of each clip; they may reach beyond the clip."""
+    def __init__(self, config: ClipConfig, first_sample: int, samples: int, *, across: bool = False) -> None:
+        """Cut `samples` samples from `first_sample` on out of each clip; they may reach beyond the clip.
+
+        Args:
+            config: how the window is cut into clips.
+            first_sample: place of the stretch in the clip.
+            samples: length of the stretch.
+            across: whether the samples beyond the clip are those of its neighbours in the window. Otherwise, and beyond
+                the window, they are zeros.
+        """
         self._config, self._first_sample, self._samples = config, first_sample, samples
+        self._across = across
 
     @classmethod
     def of_clips(cls, config: ClipConfig) -> Cutter:
@@ -95,27 +104,28 @@ class Cutter:
         return cls(config, 0, config.clip_samples)
 
     @classmethod
-    def of_frames(cls, config: FramedConfig, frame_length: int) -> Cutter:
+    def of_frames(cls, config: FramedConfig, frame_length: int, *, across: bool = False) -> Cutter:
         """Return a cutter of what the kept frames need: frame x begins at sample x · hop_length of the stretch."""
         first_frame = (config.all_frames - config.frames) // 2
         first_sample = first_frame * config.hop_length - frame_length // 2
-        return cls(config, first_sample, (config.frames - 1) * config.hop_length + frame_length)
+        samples = (config.frames - 1) * config.hop_length + frame_length
+        return cls(config, first_sample, samples, across=across)
 
     def __call__(self, window: Waveform) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """Return samples of shape (clips, samples), zeros beyond the clips, and the start of each clip in seconds."""
+        """Return samples of shape (clips, samples) and the start of each clip in seconds."""
         config = self._config
         mono_T = resample(window, config.sample_rate_hz)
-        size, first = config.clip_samples, self._first_sample
+        size = config.clip_samples
         whole, rest = divmod(len(mono_T), size)
         clips = max(1, whole + (2 * rest >= size))
-        wave_CT = np.zeros((clips, self._samples), np.float32)
-        begin, end = max(0, first), min(size, first + self._samples)
-        inside_CT = wave_CT[:, begin - first : end - first]
-        inside_CT[:whole] = mono_T[: whole * size].reshape(whole, size)[:, begin:end]
-        if clips > whole:
-            tail_T = mono_T[whole * size :][begin:end]
-            inside_CT[whole, : len(tail_T)] = tail_T
         starts_C = window.start_seconds + (size / config.sample_rate_hz) * np.arange(clips, dtype=np.float64)
+        wave_CT = np.zeros((clips, self._samples), np.float32)
+        for clip in range(clips):
+            begin, end = (0, len(mono_T)) if self._across else (clip * size, min((clip + 1) * size, len(mono_T)))
+            first = clip * size + self._first_sample
+            inside_T = mono_T[max(begin, first) : max(begin, min(end, first + self._samples))]
+            place = max(begin, first) - first
+            wave_CT[clip, place : place + len(inside_T)] = inside_T
         return wave_CT, starts_C
 
 

@@ -9,15 +9,17 @@ from pydantic import Field, TypeAdapter
 
 from mgc.audio.waveform import Waveform
 from mgc.configuration import JsonObject, short_hash, to_json
+from mgc.features.cepstra.lpcc import Lpcc, LpccConfig
+from mgc.features.cepstra.mfcc import Mfcc, MfccConfig
+from mgc.features.cepstra.mfcc_statistics import MfccStatistics, MfccStatisticsConfig
 from mgc.features.clips import Clips, Dtype
+from mgc.features.compressed_mel import CompressedMel, CompressedMelConfig
 from mgc.features.cutting import ClipConfig
 from mgc.features.handcrafted import Handcrafted, HandcraftedConfig
 from mgc.features.image import MelImage, MelImageConfig
-from mgc.features.lpcc import Lpcc, LpccConfig
+from mgc.features.kaldi_mel import KaldiMel, KaldiMelConfig
 from mgc.features.mel import LogMel, LogMelConfig
 from mgc.features.mel_means import MelMeans, MelMeansConfig
-from mgc.features.mfcc import Mfcc, MfccConfig
-from mgc.features.mfcc_statistics import MfccStatistics, MfccStatisticsConfig
 from mgc.features.stack import MelMfcc, MelMfccConfig
 from mgc.features.thumbnail import Thumbnail, ThumbnailConfig
 from mgc.schema import FeaturesFacts
@@ -34,6 +36,8 @@ AnyFrontEndConfig = (
     | MelMeansConfig
     | HandcraftedConfig
     | LpccConfig
+    | KaldiMelConfig
+    | CompressedMelConfig
 )
 
 FrontEndConfig = Annotated[AnyFrontEndConfig, Field(discriminator="kind")]
@@ -70,6 +74,8 @@ _FRONT_ENDS: Final[dict[type[Any], type[FrontEnd]]] = {
     MelMeansConfig: MelMeans,
     HandcraftedConfig: Handcrafted,
     LpccConfig: Lpcc,
+    KaldiMelConfig: KaldiMel,
+    CompressedMelConfig: CompressedMel,
 }
 
 

@@ -11,8 +11,8 @@ import torch
 from pydantic.dataclasses import dataclass
 
 from mgc.configuration import STRICT
+from mgc.features.cepstra.mfcc import CepstralConfig, CepstralFrontEnd
 from mgc.features.clips import Dtype
-from mgc.features.mfcc import CepstralConfig, CepstralFrontEnd
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -13,6 +13,8 @@ from mgc.models.dense import Dense, DenseConfig
 from mgc.models.ensemble import Ensemble, EnsembleConfig
 from mgc.models.guess import Guess, GuessConfig
 from mgc.models.house import HouseCnn, HouseCnnConfig
+from mgc.models.mobilenet import MobileNet, MobileNetConfig
+from mgc.models.musicnn import Musicnn, MusicnnConfig
 from mgc.models.recurrent import Recurrent, RecurrentConfig, smallest_frames
 from mgc.models.statistics import Statistics, StatisticsConfig
 
@@ -23,6 +25,8 @@ AnyModelConfig = (
     | RecurrentConfig
     | StatisticsConfig
     | GuessConfig
+    | MobileNetConfig
+    | MusicnnConfig
     | EnsembleConfig
 )
 
@@ -57,6 +61,10 @@ def build_model(config: AnyModelConfig, input_shape: tuple[int, ...], genres: in
             return Statistics(config, input_shape[0], genres)
         case GuessConfig():
             return Guess(config, genres)
+        case MobileNetConfig():
+            return MobileNet(config, genres)
+        case MusicnnConfig():
+            return Musicnn(config, input_shape[0], genres)
         case EnsembleConfig():
             return Ensemble([build_model(member, input_shape, genres) for member in config.members])
         case _:
@@ -67,7 +75,7 @@ def takes_any_frames(config: AnyModelConfig) -> bool:
     """Return whether a network takes clips of more or fewer frames than it was built for."""
     if isinstance(config, EnsembleConfig):
         return all(takes_any_frames(member) for member in config.members)
-    return isinstance(config, HouseCnnConfig | StatisticsConfig)
+    return isinstance(config, HouseCnnConfig | StatisticsConfig | MobileNetConfig | MusicnnConfig)
 
 
 def check_input(config: AnyModelConfig, input_shape: tuple[int, ...]) -> None:
@@ -90,7 +98,7 @@ def check_input(config: AnyModelConfig, input_shape: tuple[int, ...]) -> None:
             for member in config.members:
                 check_input(member, input_shape)
             return
-        case HouseCnnConfig():
+        case HouseCnnConfig() | MobileNetConfig() | MusicnnConfig():
             axes, smallest = (2,), (1, 1)
         case ConvolutionalConfig():
             side = smallest_side(config)

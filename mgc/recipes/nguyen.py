@@ -13,10 +13,10 @@ from typing import Final
 from mgc.audio.excerpts import ListeningPlan
 from mgc.datasets.protocols import PAPER_E
 from mgc.experiment import Experiment
+from mgc.features.cepstra.mfcc import MfccConfig
+from mgc.features.cepstra.mfcc_statistics import MfccStatisticsConfig
 from mgc.features.mel import LogMelConfig
 from mgc.features.mel_means import MelMeansConfig
-from mgc.features.mfcc import MfccConfig
-from mgc.features.mfcc_statistics import MfccStatisticsConfig
 from mgc.features.normalization import ScalingConfig
 from mgc.features.stack import MelMfccConfig
 from mgc.models.convolutional import ConvolutionalConfig

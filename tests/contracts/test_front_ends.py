@@ -49,6 +49,8 @@ GOLDEN_IDS = {
     "mel_means": "76173f03fc3b",
     "handcrafted": "2d2441021fc5",
     "lpcc": "7ee9cf0a0899",
+    "kaldi_mel": "153d9f549030",
+    "compressed_mel": "3da4108494a8",
     "mel_image 220 x 216": "a186301a1ba6",
     "handcrafted variances": "4a07ace19ee1",
 }
@@ -65,6 +67,8 @@ SHAPES = {
     "mel_means": ((128,), "float32"),
     "handcrafted": ((26,), "float32"),
     "lpcc": ((20, 128), "float16"),
+    "kaldi_mel": ((128, 1000), "float32"),
+    "compressed_mel": ((96, 187), "float32"),
     "mel_image 220 x 216": ((220, 216, 3), "uint8"),
     "handcrafted variances": ((72,), "float32"),
 }
@@ -73,6 +77,8 @@ LOUD = {
     "mfcc": "decibels re power 1: the 0th coefficient is the level",
     "mfcc_statistics": "they are of such MFCC",
     "mel_mfcc": "decibels re power 1",
+    "kaldi_mel": "the networks that take it were trained on levels",
+    "compressed_mel": "likewise",
     "handcrafted": "its MFCC are of decibels re power 1",
     "handcrafted variances": "its MFCC are of decibels re power 1",
 }
@@ -96,6 +102,8 @@ AXES = {
     "dense": {1, 2, 3},
     "recurrent": {2},
     "statistics": {2},
+    "mobilenet": {2},
+    "musicnn": {2},
     "guess": {1, 2, 3},
     "ensemble": {2},
 }
@@ -115,6 +123,9 @@ def waveform(seconds: float, sample_rate_hz: int = 22050, seed: int = 0) -> Wave
 def changed(config: Any, name: str) -> Any:
     """The configuration with another value in one field, as near as no front end refuses."""
     value = getattr(config, name)
+    if (config.kind, name) == ("compressed_mel", "hop_length"):
+        # A longer hop leaves fewer frames than are kept.
+        return replace(config, hop_length=value - 2)
     return replace(config, **{name: OTHER_VALUES[name] if name in OTHER_VALUES else value + 2})
 
 
@@ -145,7 +156,7 @@ class TestFrontEnd:
         if "clip_seconds" in changeable(config):
             same = replace(config, clip_seconds=config.clip_seconds + 1e-9)
             assert features_id(same) == GOLDEN_IDS[name]
-        if "f_max_hz" in changeable(config):
+        if "f_max_hz" in changeable(config) and config.f_max_hz is None:
             assert features_id(replace(config, f_max_hz=config.sample_rate_hz / 2)) == GOLDEN_IDS[name]
 
     def test_the_configuration_survives_json(self, name: str) -> None:
@@ -282,11 +293,14 @@ def test_a_recipe_with_another_input_is_taken_or_refused_in_one_line(name: str) 
 
 @pytest.mark.parametrize("name", IN_TORCH)
 def test_a_long_window_is_computed_in_parts_without_a_seam(name: str) -> None:
-    front_end, sound = build_front_end(CONFIGS[name]), waveform(3.0)
+    config = CONFIGS[name]
+    front_end, sound = build_front_end(config), waveform(config.clip_seconds, config.sample_rate_hz)
     assert isinstance(front_end, ClipFrontEnd)
-    features = front_end(Waveform(np.tile(sound.samples, 20), 22050)).features
-    assert len(features) == 20
-    np.testing.assert_allclose(features.astype(float), np.repeat(features[:1], 20, axis=0), atol=1e-3)
+    features = front_end(Waveform(np.tile(sound.samples, 22), config.sample_rate_hz)).features
+    assert len(features) == 22
+    # The outer clips of some front ends hear that nothing is beyond the window.
+    inner = features[1:-1].astype(float)
+    np.testing.assert_allclose(inner, np.repeat(inner[:1], 20, axis=0), atol=1e-3)
 
 
 @pytest.mark.parametrize("name", IN_TORCH)

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from mgc.audio.waveform import Waveform
-from mgc.features.mfcc import CepstralConfig, Mfcc, MfccConfig, cosine_transform
-from mgc.features.mfcc_statistics import MfccStatistics, MfccStatisticsConfig
+from mgc.features.cepstra.mfcc import CepstralConfig, Mfcc, MfccConfig, cosine_transform
+from mgc.features.cepstra.mfcc_statistics import MfccStatistics, MfccStatisticsConfig
 from mgc.features.stack import MelMfcc, MelMfccConfig
 from tests.golden.sounds import music
 

@@ -12,7 +12,7 @@ from scipy.linalg import solve_toeplitz
 from scipy.signal import lfilter
 
 from mgc.audio.waveform import Waveform
-from mgc.features.lpcc import Lpcc, LpccConfig, cepstrum, linear_predictor
+from mgc.features.cepstra.lpcc import Lpcc, LpccConfig, cepstrum, linear_predictor
 from tests.golden.sounds import music
 
 CONFIGS: list[dict[str, Any]] = [

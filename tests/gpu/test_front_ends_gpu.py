@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from mgc.audio.waveform import Waveform
+from mgc.features.cepstra.lpcc import LpccConfig
+from mgc.features.cepstra.mfcc import MfccConfig
+from mgc.features.cepstra.mfcc_statistics import MfccStatisticsConfig
 from mgc.features.cutting import ClipFrontEnd
 from mgc.features.front_end import build_front_end
 from mgc.features.image import MelImageConfig
-from mgc.features.lpcc import LpccConfig
 from mgc.features.mel import LogMelConfig
 from mgc.features.mel_means import MelMeansConfig
-from mgc.features.mfcc import MfccConfig
-from mgc.features.mfcc_statistics import MfccStatisticsConfig
 from mgc.features.stack import MelMfccConfig
 from tests.golden.sounds import music
 

@@ -10,15 +10,17 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from mgc.configuration import to_json
+from mgc.features.cepstra.lpcc import Lpcc, LpccConfig
+from mgc.features.cepstra.mfcc import Mfcc, MfccConfig
+from mgc.features.cepstra.mfcc_statistics import MfccStatistics, MfccStatisticsConfig
 from mgc.features.clips import Clips
+from mgc.features.compressed_mel import CompressedMel, CompressedMelConfig
 from mgc.features.front_end import FrontEndConfig, build_front_end, features_id
 from mgc.features.handcrafted import Handcrafted, HandcraftedConfig
 from mgc.features.image import MelImage, MelImageConfig
-from mgc.features.lpcc import Lpcc, LpccConfig
+from mgc.features.kaldi_mel import KaldiMel, KaldiMelConfig
 from mgc.features.mel import LogMel, LogMelConfig
 from mgc.features.mel_means import MelMeans, MelMeansConfig
-from mgc.features.mfcc import Mfcc, MfccConfig
-from mgc.features.mfcc_statistics import MfccStatistics, MfccStatisticsConfig
 from mgc.features.stack import MelMfcc, MelMfccConfig
 from mgc.features.thumbnail import Thumbnail, ThumbnailConfig
 
@@ -32,6 +34,8 @@ FRONT_ENDS = {
     MelMeansConfig: MelMeans,
     HandcraftedConfig: Handcrafted,
     LpccConfig: Lpcc,
+    KaldiMelConfig: KaldiMel,
+    CompressedMelConfig: CompressedMel,
 }
 
 
@@ -68,6 +72,12 @@ def test_an_unknown_kind_is_refused() -> None:
         (HandcraftedConfig, {"sample_rate_hz": 12800}, "spectral contrast needs more than 12800"),
         (HandcraftedConfig, {"statistics": "medians"}, "statistics"),
         (HandcraftedConfig, {"frames": 128}, "frames"),
+        (KaldiMelConfig, {"f_max_hz": 16_001.0}, "half the sample rate"),
+        (KaldiMelConfig, {"f_min_hz": 15_000.0}, "not below"),
+        (KaldiMelConfig, {"window_length": 1025}, "window_length 1025"),
+        (KaldiMelConfig, {"n_fft": 8192, "clip_seconds": 0.1}, "has 3200 samples"),
+        (CompressedMelConfig, {"frames": 189}, "frames 189"),
+        (CompressedMelConfig, {"n_fft": 128}, "hop_length 256"),
     ],
 )
 def test_wrong_values_are_refused(kind: Any, wrong: dict[str, Any], named: str) -> None:

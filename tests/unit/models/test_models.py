@@ -17,6 +17,8 @@ from mgc.models.dense import DenseConfig
 from mgc.models.ensemble import Ensemble, EnsembleConfig
 from mgc.models.guess import Guess, GuessConfig
 from mgc.models.house import HouseCnn, HouseCnnConfig
+from mgc.models.mobilenet import MobileNetConfig
+from mgc.models.musicnn import MusicnnConfig
 from mgc.models.recurrent import RecurrentConfig
 from mgc.models.statistics import StatisticsConfig
 
@@ -31,6 +33,8 @@ SMALL: dict[str, tuple[AnyModelConfig, tuple[tuple[int, ...], ...]]] = {
     "dense": (DenseConfig(hidden=(9, 8), batch_norm=True, dropout=0.1), (VECTOR, PICTURE, COLOURS)),
     "recurrent": (RecurrentConfig(filters=(6, 5), kernels=(5, 3), paddings=(2, 0), lstm_width=7), (PICTURE,)),
     "statistics": (StatisticsConfig(coefficients=6, covariances=3, hidden=(9,)), (PICTURE,)),
+    "mobilenet": (MobileNetConfig(width=0.2, hidden=9), (PICTURE,)),
+    "musicnn": (MusicnnConfig(timbres=4, rhythms=3, middle=5, hidden=9), (PICTURE,)),
     "guess": (GuessConfig(), (VECTOR, PICTURE, COLOURS)),
     "ensemble": (
         EnsembleConfig(members=(HouseCnnConfig(channels=(4, 6), keep_bins=True), DenseConfig(hidden=(9,)))),

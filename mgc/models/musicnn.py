@@ -1,0 +1,136 @@
+"""The network of musicnn: filters of musically motivated shapes, then convolutions over time.
+
+J. Pons and X. Serra, musicnn: Pre-trained convolutional neural networks for music audio tagging, late-breaking demo of
+ISMIR 2019. The architecture comes from J. Pons et al., End-to-end learning for music audio tagging at scale, ISMIR
+2018.
+
+Axes: B batch, C channels, F mel bins, T frames, D embedding, G genres.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import torch
+from pydantic.dataclasses import dataclass
+from torch import nn
+from torch.nn.functional import pad
+
+from mgc.configuration import STRICT
+from mgc.models.blocks import Classifier, Share, Width
+
+_TIMBRE_FRAMES: Final = 7
+_TIMBRE_SHARES: Final = (0.4, 0.7)
+"""Heights of the timbral filters, as shares of the mel bins."""
+
+_RHYTHM_FRAMES: Final = (128, 64, 32)
+"""Lengths of the temporal filters."""
+
+_MIDDLE_FRAMES: Final = 7
+_MIDDLE_LAYERS: Final = 3
+_BATCH_NORM_EPSILON: Final = 1e-3
+_BATCH_NORM_MOMENTUM: Final = 0.01
+"""Both are TensorFlow's defaults."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class MusicnnConfig:
+    """Configuration of `Musicnn`.
+
+    Attributes:
+        timbres: filters of each timbral height.
+        rhythms: filters of each temporal length.
+        middle: filters of each convolution over time.
+        hidden: units of the dense layer whose output is the embedding.
+        dropout: share zeroed before the dense and the output layer.
+    """
+
+    kind: Literal["musicnn"] = "musicnn"
+    timbres: Width = 204
+    rhythms: Width = 51
+    middle: Width = 64
+    hidden: Width = 200
+    dropout: Share = 0.5
+
+
+class Musicnn(Classifier):
+    """Timbral and temporal filters, their maximum over frequency, three convolutions over time, pooling, dense layers.
+
+    Any number of frames works.
+
+    Args:
+        config: sizes of the layers.
+        bins: mel bins of the features.
+        genres: number of logits.
+    """
+
+    def __init__(self, config: MusicnnConfig, bins: int, genres: int) -> None:
+        super().__init__()
+        self.input = _batch_norm(nn.BatchNorm2d, 1)
+        heights = [max(1, int(share * bins)) for share in _TIMBRE_SHARES]
+        self.timbres = nn.ModuleList(_Filters(config.timbres, _TIMBRE_FRAMES, height) for height in heights)
+        self.rhythms = nn.ModuleList(_Filters(config.rhythms, frames, 1) for frames in _RHYTHM_FRAMES)
+        width = len(heights) * config.timbres + len(_RHYTHM_FRAMES) * config.rhythms
+        self.middle = nn.ModuleList(
+            _OverTime(config.middle if number else width, config.middle) for number in range(_MIDDLE_LAYERS)
+        )
+        pooled = 2 * (width + _MIDDLE_LAYERS * config.middle)
+        self.hidden = nn.Sequential(
+            _batch_norm(nn.BatchNorm1d, pooled),
+            nn.Dropout(config.dropout),
+            nn.Linear(pooled, config.hidden),
+            nn.ReLU(),
+            _batch_norm(nn.BatchNorm1d, config.hidden),
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        self.head = nn.Linear(config.hidden, genres)
+
+    def embed(self, features_BFT: torch.Tensor) -> torch.Tensor:
+        """Return activations of the dense layer, (B, D)."""
+        maps_B1FT = self.input(features_BFT.unsqueeze(1))
+        found_BCT = torch.cat([filters(maps_B1FT) for filters in [*self.timbres, *self.rhythms]], dim=1)
+        parts = [found_BCT]
+        for number, layer in enumerate(self.middle):
+            parts.append(layer(parts[-1]) + parts[-1] if number else layer(parts[-1]))
+        maps_BCT = torch.cat(parts, dim=1)
+        # For each channel, its maximum and its mean lie side by side.
+        pooled_BC2 = torch.stack([maps_BCT.amax(2), maps_BCT.mean(2)], dim=2)
+        embedding_BD: torch.Tensor = self.hidden(pooled_BC2.flatten(1))
+        return embedding_BD
+
+    def classify(self, embedding_BD: torch.Tensor) -> torch.Tensor:
+        """Return logits (B, G)."""
+        logits_BG: torch.Tensor = self.head(self.dropout(embedding_BD))
+        return logits_BG
+
+
+class _Filters(nn.Module):
+    """Filters over a clip, and their maximum over frequency: (B, 1, F, T) → (B, C, T)."""
+
+    def __init__(self, channels: int, frames: int, height: int) -> None:
+        super().__init__()
+        # As many frames come out as go in. TensorFlow pads an even length less in front than behind.
+        self._padding = ((frames - 1) // 2, frames // 2)
+        self.convolution = nn.Conv2d(1, channels, (height, frames))
+        self.normalization = _batch_norm(nn.BatchNorm2d, channels)
+
+    def forward(self, maps_B1FT: torch.Tensor) -> torch.Tensor:
+        maps_BCFT = self.normalization(self.convolution(pad(maps_B1FT, self._padding)).relu())
+        return maps_BCFT.amax(2)
+
+
+class _OverTime(nn.Module):
+    """A convolution over time: (B, C, T) → (B, C', T)."""
+
+    def __init__(self, channels_in: int, channels: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv1d(channels_in, channels, _MIDDLE_FRAMES, padding=_MIDDLE_FRAMES // 2)
+        self.normalization = _batch_norm(nn.BatchNorm1d, channels)
+
+    def forward(self, maps_BCT: torch.Tensor) -> torch.Tensor:
+        normalised_BCT: torch.Tensor = self.normalization(self.convolution(maps_BCT).relu())
+        return normalised_BCT
+
+
+def _batch_norm(layer: type[nn.BatchNorm1d | nn.BatchNorm2d], channels: int) -> nn.Module:
+    return layer(channels, eps=_BATCH_NORM_EPSILON, momentum=_BATCH_NORM_MOMENTUM)
