@@ -86,7 +86,7 @@ class _SqueezeExcitation(nn.Module):
 
     def forward(self, maps_BCFT: torch.Tensor) -> torch.Tensor:
         means_BC = maps_BCFT.mean((2, 3))
-        scale_BC = self.excite(self.squeeze(means_BC).relu()).sigmoid()
+        scale_BC: torch.Tensor = self.excite(self.squeeze(means_BC).relu()).sigmoid()
         return maps_BCFT * scale_BC[:, :, None, None]
 
 

@@ -115,7 +115,7 @@ class _Filters(nn.Module):
         self.normalization = _batch_norm(nn.BatchNorm2d, channels)
 
     def forward(self, maps_B1FT: torch.Tensor) -> torch.Tensor:
-        maps_BCFT = self.normalization(self.convolution(pad(maps_B1FT, self._padding)).relu())
+        maps_BCFT: torch.Tensor = self.normalization(self.convolution(pad(maps_B1FT, self._padding)).relu())
         return maps_BCFT.amax(2)
 
 

@@ -43,8 +43,6 @@ def read_efficientat(data: bytes, width: float, where: str) -> dict[str, torch.T
     weights: dict[str, torch.Tensor] = {}
     for (name, expected), (other, tensor) in zip(own.items(), published.items(), strict=True):
         if not isinstance(tensor, torch.Tensor) or tensor.shape != expected.shape:
-            raise BundleError(
-                f"{where}: {other} does not fit a MobileNet of width {width:g}; name the file of another width."
-            )
+            raise BundleError(f"{where}: {other} does not fit a MobileNet of width {width:g}; name that width's file.")
         weights[name] = tensor.detach().clone()
     return weights

@@ -60,19 +60,25 @@ def _read(index: bytes, data: bytes) -> Iterator[tuple[str, NDArray[np.float32]]
     for _, value in _block(index, blocks):
         handle, _ = _handle(value, 0)
         for name, entry in _block(index, handle):
-            fields = dict(_fields(entry))
-            if not name or fields.get(_DTYPE) != _FLOAT:
+            if not name or _number(entry, _DTYPE) != _FLOAT:
                 continue
-            shape = tuple(dict(_fields(size)).get(_DIMENSION_SIZE, 0) for size in _dimensions(fields.get(_SHAPE, b"")))
-            offset, size = fields.get(_OFFSET, 0), fields.get(_SIZE, 0)
+            dimensions = [each for sizes in _messages(entry, _SHAPE) for each in _messages(sizes, _DIMENSION)]
+            shape = tuple(_number(each, _DIMENSION_SIZE) for each in dimensions)
+            offset, size = _number(entry, _OFFSET), _number(entry, _SIZE)
             if offset + size > len(data):
                 raise ValueError(f"the data file ends before {name.decode(errors='replace')}")
             numbers = np.frombuffer(data, "<f4", size // _FLOAT_BYTES, offset)
             yield name.decode(), numbers.reshape(shape).astype(np.float32)
 
 
-def _dimensions(shape: bytes) -> list[bytes]:
-    return [value for number, value in _fields(shape) if number == _DIMENSION]
+def _number(message: bytes, field: int) -> int:
+    """Return a field of whole numbers; 0 if the message lacks it, as protocol buffers have it."""
+    return next((value for number, value in _fields(message) if number == field and isinstance(value, int)), 0)
+
+
+def _messages(message: bytes, field: int) -> list[bytes]:
+    """Return the messages of a repeated field."""
+    return [value for number, value in _fields(message) if number == field and isinstance(value, bytes)]
 
 
 def _handle(data: bytes, place: int) -> tuple[_Handle, int]:
