@@ -18,9 +18,13 @@ _LEAST_SECONDS: Final = 1.5
 
 
 def decodable_seconds(data: bytes) -> float:
-    """Return how much FFmpeg decodes of the first audio stream, counted by its samples."""
+    """Return how much FFmpeg decodes of the first audio stream, by its samples; 0 if it cannot open the file."""
     seconds = 0.0
-    with av.open(io.BytesIO(data), metadata_errors="ignore") as file:
+    try:
+        opened = av.open(io.BytesIO(data), metadata_errors="ignore")
+    except av.FFmpegError:
+        return seconds
+    with opened as file:
         packets: Any = file.demux(file.streams.audio[0])
         while True:
             try:
