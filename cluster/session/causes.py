@@ -55,9 +55,14 @@ def killed_workers_line(killed: Sequence[KilledWorker]) -> str:
     """Return the line for work that does not move because its workers are killed."""
     nodes = Counter(worker.node for worker in killed)
     where = ", ".join(f"{number} on node {node}" for node, number in nodes.most_common(3))
+    for_memory = any(worker.for_memory for worker in killed)
+    full = None if for_memory else full_disk_line()
+    if full is not None:
+        # A worker that cannot write its log ends without a word.
+        return f"nothing moves, because workers end as soon as they start ({where}): {full}"
     why = (
         "Ray killed them because memory was nearly full"
-        if any(worker.for_memory for worker in killed)
+        if for_memory
         else "most likely by the system because memory ran out (see `dmesg`)"
     )
     return f"nothing moves, because workers are killed ({where}), {why}; {_LESS_MEMORY}."
