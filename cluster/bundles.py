@@ -7,8 +7,9 @@ from pathlib import Path
 
 from cluster.storage import files
 from cluster.storage.uri import Uri
-from mgc.bundle import Bundle, Start, load_bundle, load_start
+from mgc.bundle import Bundle, load_bundle
 from mgc.bundle_files import FILES, TRAINED_ON
+from mgc.bundle_start import Start, load_start
 from mgc.errors import BundleError
 from mgc.shipped_bundle import ShippedBundle
 
@@ -31,7 +32,7 @@ def open_bundle(place: Uri | ShippedBundle) -> Bundle:
 
 
 def open_start(place: Uri | ShippedBundle, network: int | None) -> Start:
-    """Load the weights of one network of a bundle, to train on from there; see `mgc.bundle.load_start`."""
+    """Load the weights of one network of a bundle, to train on from there; see `mgc.bundle_start.load_start`."""
     if isinstance(place, ShippedBundle):
         return load_start(place.value, network)
     return load_start(place.path, network, place.filesystem)

@@ -20,14 +20,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pyarrow import fs
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from mgc.audio.decode import listen
-from mgc.audio.recording import record, record_file
-from mgc.audio.source import Held
+from mgc.audio.decode import Listened
 from mgc.bundle_files import (
     CALIBRATION,
     DEFAULT,
@@ -45,8 +44,10 @@ from mgc.configuration import JsonObject, short_hash, to_json, what_differs
 from mgc.errors import BundleError, ConfigError, StorageError, shorten
 from mgc.evaluation.leakage import TrainedGroups
 from mgc.experiment import Experiment
+from mgc.features.clips import Clips
 from mgc.features.front_end import FrontEnd, build_front_end, features_id
 from mgc.features.normalization import Normalization
+from mgc.hearing.one_file import Audio, hear
 from mgc.hearing.request import Hearing
 from mgc.labeling.adjust import PriorAdjustment
 from mgc.labeling.config import LabelingConfig
@@ -56,7 +57,6 @@ from mgc.labeling.predict import Predict
 from mgc.metrics import EvaluationFacts, TrainingFacts, metrics_from_json, metrics_to_json
 from mgc.models.architecture import build_model
 from mgc.models.blocks import Classifier
-from mgc.models.ensemble import Ensemble
 from mgc.taxonomy import Taxonomy
 
 
@@ -194,36 +194,45 @@ class Bundle:
             adjustment=self.adjustment,
         )
 
-    def label(self, audio: str | Path | bytes, top_k: int = 3) -> FileLabel:
+    def label(self, audio: Audio, top_k: int = 3, sample_rate_hz: int | None = None) -> FileLabel:
         """Label one file, in this process.
 
         Args:
-            audio: path of the file, or its bytes.
+            audio: path of the file, its bytes, or samples: floats of shape (samples,) or (channels, samples).
             top_k: largest number of genres to list.
+            sample_rate_hz: samples per second, for an array.
 
         Raises:
-            AudioError: the file has no usable audio; the message says why.
+            AudioError: there is no usable audio; the message says why.
+            ValueError: the samples are not as described, or their rate is missing.
         """
-        plan = self.experiment.listening
-        recording = record(Held(audio), plan) if isinstance(audio, bytes) else record_file(Path(audio), plan)
-        heard = listen(
-            recording,
-            plan,
-            lambda window: self._front_end(window.without_offset()),
-            min_seconds=self.experiment.labeling.min_seconds,
-        )
+        heard = self._hear(audio, sample_rate_hz)
         logits_CG = np.concatenate([self._predict.logits(clips.features) for clips in heard.windows])
-        decision = decide(logits_CG, self.taxonomy.names, top_k)
-        return FileLabel(
-            decision.genre_top,
-            decision.confidence,
-            decision.top_k,
-            heard.duration_seconds,
-            heard.seconds,
-            heard.decoder,
-            heard.damage,
-            heard.bandwidth_hz,
-        )
+        return FileLabel.of(heard, decide(logits_CG, self.taxonomy.names, top_k))
+
+    def embed(self, audio: Audio, sample_rate_hz: int | None = None) -> NDArray[np.float32]:
+        """Return the embedding of one file: what the network's last layers see of it, for similarity and small models.
+
+        Args:
+            audio: as for `label`.
+            sample_rate_hz: as for `label`.
+
+        Returns:
+            float32 of shape (numbers,): the mean over all clips. It depends on the bundle; compare embeddings of one
+            bundle only.
+
+        Raises:
+            AudioError: as for `label`.
+            ValueError: as for `label`.
+        """
+        clips_NFT = np.concatenate([clips.features for clips in self._hear(audio, sample_rate_hz).windows])
+        parts = [embedding_ND.cpu().numpy() for _, embedding_ND, _ in self._predict.parts(clips_NFT)]
+        mean_D: NDArray[np.float32] = np.concatenate(parts).mean(axis=0, dtype=np.float64).astype(np.float32)
+        return mean_D
+
+    def _hear(self, audio: Audio, sample_rate_hz: int | None) -> Listened[Clips]:
+        experiment = self.experiment
+        return hear(audio, sample_rate_hz, experiment.listening, self._front_end, experiment.labeling.min_seconds)
 
     def save(self, directory: str | Path) -> str:
         """Write the bundle's files to a local directory, replacing existing ones. Returns the bundle's id.
@@ -302,7 +311,7 @@ def load_bundle(uri: str | Path = DEFAULT, filesystem: fs.FileSystem | None = No
     metrics = files.parse_object(contents[METRICS], METRICS)
     training, evaluation = files.make(lambda: metrics_from_json(metrics), METRICS)
     shape = build_front_end(experiment.front_end).shape
-    model = files.make(lambda: _load_model(experiment, shape, len(taxonomy), contents[WEIGHTS]), WEIGHTS)
+    model = files.make(lambda: load_model(experiment, shape, len(taxonomy), contents[WEIGHTS]), WEIGHTS)
     adjustment = _read_adjustment(files)
     hashes = files.read_if_there(TRAINED_ON)
     trained_on = None if hashes is None else files.make(lambda: TrainedGroups.from_bytes(hashes), TRAINED_ON)
@@ -316,66 +325,24 @@ def load_bundle(uri: str | Path = DEFAULT, filesystem: fs.FileSystem | None = No
     return bundle
 
 
-@dataclass(frozen=True, eq=False)
-class Start:
-    """What another training starts from.
-
-    Attributes:
-        name: id of the bundle, and the number of the network if it is one of several: `070695bd5426`, `070695bd5426 2`.
-        weights: tensors of one network by their names.
-        trained_on: tracks and artists that they were trained on; None if they were not recorded.
-    """
-
-    name: str
-    weights: dict[str, torch.Tensor]
-    trained_on: TrainedGroups | None
-
-
-def load_start(uri: str | Path = DEFAULT, network: int | None = None, filesystem: fs.FileSystem | None = None) -> Start:
-    """Load the weights of one network of a bundle, to train on from there.
-
-    The weights are a beginning, so the front end may be one that this mgc computes no more.
-
-    Args:
-        uri: as for `load_bundle`.
-        network: number of the network, counted from 1, if the bundle is an ensemble; else None.
-        filesystem: filesystem in which `uri` is a path.
-
-    Raises:
-        BundleError: a file is missing or corrupt, or the bundle has no such network.
-    """
-    files = BundleFiles(uri, filesystem)
-    fields = files.parse_object(files.read(EXPERIMENT), EXPERIMENT)
-    name = str(fields.pop("bundle_id", None))
-    fields.pop("features_id", None)
-    experiment = files.make(lambda: Experiment.from_json(fields), EXPERIMENT)
-    genres = len(files.parse_list(files.read(TAXONOMY), TAXONOMY))
-    scaling = files.parse_object(files.read(NORMALIZATION), NORMALIZATION)
-    bins = len(files.make(lambda: Normalization.from_json(scaling), NORMALIZATION).offset_F)
-    contents = files.read(WEIGHTS)
-    hashes = files.read_if_there(TRAINED_ON)
-    trained_on = None if hashes is None else files.make(lambda: TrainedGroups.from_bytes(hashes), TRAINED_ON)
-    shape = build_front_end(experiment.front_end).shape
-    # A front end of an earlier mgc may have kept another number of bins.
-    shape = (bins, *shape[1:]) if len(shape) < 3 else (*shape[:2], bins)
-    model = files.make(lambda: _load_model(experiment, shape, genres, contents), WEIGHTS)
-    if not isinstance(model, Ensemble):
-        if network is not None:
-            raise BundleError(f"{files.where}: this is a single network; leave --init-network out.")
-        return Start(name, dict(model.state_dict()), trained_on)
-    count = len(model.members)
-    if network is None or not 1 <= network <= count:
-        raise BundleError(f"{files.where}: this is an ensemble; say which of its {count} networks with --init-network.")
-    return Start(f"{name} {network}", model.network(network - 1), trained_on)
-
-
 def _read_adjustment(files: BundleFiles) -> PriorAdjustment | None:
     data = files.read_if_there(CALIBRATION)
     value = None if data is None else files.parse_object(data, CALIBRATION).get("adjustment")
     return None if value is None else files.make(lambda: PriorAdjustment.from_json(value), CALIBRATION)
 
 
-def _load_model(experiment: Experiment, shape: tuple[int, ...], genres: int, weights: bytes) -> Classifier:
+def load_model(experiment: Experiment, shape: tuple[int, ...], genres: int, weights: bytes) -> Classifier:
+    """Return the network of an experiment with these weights, in evaluation mode.
+
+    Args:
+        experiment: says which network.
+        shape: shape of one clip's features.
+        genres: number of logits.
+        weights: bytes of a safetensors file.
+
+    Raises:
+        ValueError: the weights are those of another network, or no safetensors.
+    """
     model = build_model(experiment.model, shape, genres)
     try:
         model.load_state_dict(load_tensors(weights))

@@ -11,9 +11,9 @@ from typing import Final
 from pydantic import Field
 
 from mgc.configuration import JsonObject
+from mgc.evaluation.facts import Facts
 from mgc.evaluation.leakage import Overlap
 from mgc.evaluation.scores import Scores
-from mgc.facts import Facts
 
 EpochFacts = dict[str, int | float]
 """One row of a training's history: `epoch`, counted from 1, and its figures by name."""

@@ -12,7 +12,7 @@ import torch
 
 from cluster.session.profiles import Profile
 from cluster.tables.features import columns_of, read_batches
-from mgc.bundle import Start
+from mgc.bundle_start import Start
 from mgc.datasets.roster import on_side
 from mgc.datasets.splits import TRAIN
 from mgc.errors import ConfigError

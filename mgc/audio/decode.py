@@ -19,6 +19,7 @@ from mgc.audio.bandwidth import measure_bandwidth_hz
 from mgc.audio.cuts import Cuts
 from mgc.audio.decoders import ffmpeg, libsndfile
 from mgc.audio.decoders.counted import CountedMp3
+from mgc.audio.decoders.samples import SamplesStream
 from mgc.audio.decoders.stream import Decoder, DecoderName, Fault, Stream
 from mgc.audio.excerpts import ListeningPlan
 from mgc.audio.parts.divide import Division, Part, divide, head_flac
@@ -60,7 +61,7 @@ class Listened(Generic[Use]):
 
 
 def listen(
-    recording: Recording,
+    recording: Recording | Waveform,
     plan: ListeningPlan,
     use: Callable[[Waveform], Use],
     track_id: str = "",
@@ -83,7 +84,7 @@ def listen(
 
     Args:
         recording: whole file (MP3, Ogg with Vorbis or Opus, FLAC, WAV, AIFF, and through FFmpeg M4A/AAC, WMA, WebM and
-            others), as bytes or as a source that is read by ranges, or the cuts that hold the plan's windows.
+            others), as bytes or as a source that is read by ranges, the cuts that hold the plan's windows, or samples.
         plan: windows to listen to.
         use: function of a window, which is mono at the file's own sample rate; computes its features, for example. The
             next window is decoded when it returns. It is called again from the first window on if another decoder
@@ -102,6 +103,8 @@ def listen(
         best = hearing.listen_to_streams([CutsStream(recording)])
         faults = [] if recording.damage is None else [Fault(ErrorKind.TRUNCATED, recording.damage)]
         return _finish(best, faults, Held(b""), plan, min_seconds)
+    if isinstance(recording, Waveform):
+        return _finish(hearing.listen_to_streams([SamplesStream(recording)]), [], Held(b""), plan, min_seconds)
     source = Held(recording) if isinstance(recording, bytes) else recording
     if source.size_bytes == 0:
         raise AudioError(ErrorKind.EMPTY, "the file is empty (0 bytes)")

@@ -23,7 +23,7 @@ from mgc.datasets.protocols import SIDES, Leak, Unit, artist_group, track_group
 from mgc.datasets.roster import Roster
 from mgc.datasets.splits import TRAIN
 from mgc.errors import LeakageError
-from mgc.facts import Facts
+from mgc.evaluation.facts import Facts
 
 GroupKind = Literal["track", "artist"]
 

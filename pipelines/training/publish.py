@@ -15,7 +15,8 @@ from cluster.bundles import save_bundle
 from cluster.storage.uri import Uri
 from cluster.streams.scoring import ScoreRequest, answer_clips
 from cluster.training.job import TrainingJob
-from mgc.bundle import Bundle, Start
+from mgc.bundle import Bundle
+from mgc.bundle_start import Start
 from mgc.configuration import to_json
 from mgc.datasets.protocols import SIDES, ProtocolConfig, name_of
 from mgc.datasets.roster import Roster

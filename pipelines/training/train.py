@@ -18,7 +18,8 @@ from cluster.training.job import TrainingJob, check_batch, plan_training
 from cluster.training.journal import JournalPlan
 from cluster.training.journal_writer import JournalHandle, collect_settings
 from cluster.training.trainer import TrainingRun, check_room, train
-from mgc.bundle import Bundle, Start
+from mgc.bundle import Bundle
+from mgc.bundle_start import Start
 from mgc.configuration import short_hash
 from mgc.datasets.splits import TRAIN, VALIDATION
 from mgc.errors import BundleError

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import pickle
 from dataclasses import replace
@@ -9,17 +10,21 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.torch
+import soundfile
 import torch
 
 import mgc
 from mgc.audio.excerpts import ListeningPlan
-from mgc.bundle import load_bundle, load_start
+from mgc.bundle import load_bundle
 from mgc.bundle_facts import describe_model
 from mgc.bundle_files import FILES, TRAINED_ON
+from mgc.bundle_start import load_start
 from mgc.errors import AudioError, BundleError, ErrorKind
 from mgc.evaluation.leakage import TrainedGroups
+from mgc.features.front_end import build_front_end
 from mgc.features.normalization import Normalization
 from mgc.hearing.extract import Extract
+from mgc.hearing.one_file import hear
 from mgc.labeling.adjust import PriorAdjustment
 from mgc.labeling.config import LabelingConfig
 from mgc.metrics import TrainingFacts
@@ -211,6 +216,63 @@ def test_one_file_is_labelled_as_the_stages_label_it(tmp_path: Path) -> None:
     assert len(answer.top_k) == 2
     assert (answer.duration_seconds, answer.seconds_listened, answer.decoder) == (7.0, 4.0, "soundfile")
     assert answer.damage is None
+
+
+def test_samples_are_labelled_as_their_file_is() -> None:
+    """The file holds 16 bits; its samples are the same numbers as floats."""
+    made, data = bundle(), sound(7.0)
+    samples_T, rate_hz = soundfile.read(io.BytesIO(data), dtype="float32")
+    of_file, of_samples = made.label(data), made.label(samples_T, sample_rate_hz=rate_hz)
+    assert of_samples == replace(of_file, decoder="samples")
+    for same in (samples_T[None], np.stack([samples_T, samples_T]), samples_T.astype(np.float64)):
+        assert made.label(same, sample_rate_hz=rate_hz) == of_samples
+    # Channels that cancel are heard as in a file, and the caller's samples stay as they are.
+    before_T = samples_T.copy()
+    assert made.label(np.stack([samples_T, -samples_T]), sample_rate_hz=rate_hz).genre_top == of_file.genre_top
+    np.testing.assert_array_equal(samples_T, before_T)
+    with pytest.raises(AudioError) as raised:
+        made.label(np.zeros(90_000), sample_rate_hz=rate_hz)
+    assert raised.value.kind is ErrorKind.SILENT
+    with pytest.raises(AudioError) as raised:
+        made.label(samples_T[:100], sample_rate_hz=rate_hz)
+    assert raised.value.kind is ErrorKind.TOO_SHORT
+
+
+def test_unusable_samples_are_said_and_not_changed_in_the_callers_array() -> None:
+    samples_T, rate_hz = soundfile.read(io.BytesIO(sound(7.0)), dtype="float32")
+    samples_T[20_000] = np.nan
+    assert bundle().label(samples_T, sample_rate_hz=rate_hz).damage == "1 unusable sample(s)"
+    assert np.isnan(samples_T[20_000])
+
+
+@pytest.mark.parametrize(
+    ("samples", "rate_hz", "named"),
+    [
+        (np.zeros(9000), None, "sample_rate_hz"),
+        (np.zeros(9000), 0, "sample_rate_hz"),
+        (np.zeros(9000, np.int16), 8000, "int16"),
+        (np.zeros((9000, 2)), 8000, "channels"),
+        (np.zeros((1, 2, 3)), 8000, "channels"),
+        (b"RIFF", 8000, "arrays"),
+    ],
+)
+def test_samples_that_are_not_as_described_are_refused(samples: Any, rate_hz: int | None, named: str) -> None:
+    for use in (bundle().label, bundle().embed):
+        with pytest.raises(ValueError, match=named):
+            use(samples, sample_rate_hz=rate_hz)
+
+
+def test_an_embedding_is_the_mean_of_those_of_the_clips() -> None:
+    made, data = load_bundle(), sound(7.0)
+    heard = hear(data, None, made.experiment.listening, build_front_end(made.experiment.front_end), 0.5)
+    clips_NFT = np.concatenate([clips.features for clips in heard.windows])
+    parts = [embedding_ND.numpy() for _, embedding_ND, _ in made.predictor().parts(clips_NFT)]
+    embedding_D = made.embed(data)
+    assert (embedding_D.dtype, embedding_D.ndim) == (np.float32, 1)
+    np.testing.assert_allclose(embedding_D, np.concatenate(parts).mean(0), rtol=1e-5)
+    samples_T, rate_hz = soundfile.read(io.BytesIO(data), dtype="float32")
+    np.testing.assert_allclose(made.embed(samples_T, rate_hz), embedding_D, rtol=1e-6)
+    assert not np.allclose(made.embed(sound(4.0)), embedding_D)
 
 
 def test_a_predictor_and_label_do_not_disturb_each_other() -> None:

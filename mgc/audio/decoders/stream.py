@@ -19,7 +19,7 @@ SLACK_SECONDS: Final = 0.2
 RATES_HZ: Final = range(1_000, 768_001)
 """Other sample rates come from damaged headers. At such a rate one window could fill the memory."""
 
-DecoderName = Literal["soundfile", "pyav"]
+DecoderName = Literal["soundfile", "pyav", "samples"]
 
 
 @dataclass(frozen=True)

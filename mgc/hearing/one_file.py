@@ -1,0 +1,51 @@
+"""Hear one file or array in this process, for a program that asks for its label or embedding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mgc.audio.decode import Listened, listen
+from mgc.audio.decoders.samples import mix_samples
+from mgc.audio.excerpts import ListeningPlan
+from mgc.audio.recording import Recording, record, record_file
+from mgc.audio.source import Held
+from mgc.audio.waveform import Waveform
+from mgc.features.clips import Clips
+from mgc.features.front_end import FrontEnd
+
+Audio = str | Path | bytes | NDArray[np.floating[Any]]
+"""Path of a file, its bytes, or samples: floats of shape (samples,) or (channels, samples), full scale ±1."""
+
+
+def hear(
+    audio: Audio, sample_rate_hz: int | None, plan: ListeningPlan, front_end: FrontEnd, min_seconds: float
+) -> Listened[Clips]:
+    """Return the features of the windows of a plan.
+
+    Args:
+        audio: file, bytes or samples.
+        sample_rate_hz: samples per second of an array; None for a file.
+        plan: windows to listen to.
+        front_end: computes the features.
+        min_seconds: length of the shortest recording to hear.
+
+    Raises:
+        AudioError: there is no usable audio; the message says why.
+        ValueError: the samples are not as described, or an array has no rate or a file has one.
+    """
+    recording = _record(audio, sample_rate_hz, plan)
+    return listen(recording, plan, lambda window: front_end(window.without_offset()), min_seconds=min_seconds)
+
+
+def _record(audio: Audio, sample_rate_hz: int | None, plan: ListeningPlan) -> Recording | Waveform:
+    if isinstance(audio, np.ndarray):
+        if sample_rate_hz is None:
+            raise ValueError("an array of samples needs sample_rate_hz.")
+        return mix_samples(audio, sample_rate_hz)
+    if sample_rate_hz is not None:
+        raise ValueError("sample_rate_hz is for arrays; a file states its own.")
+    return record(Held(audio), plan) if isinstance(audio, bytes) else record_file(Path(audio), plan)
