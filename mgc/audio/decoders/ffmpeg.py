@@ -16,7 +16,7 @@ import soxr
 from numpy.typing import NDArray
 
 from mgc.audio.decoders.mixing import Mixer
-from mgc.audio.decoders.stream import RATES_HZ, SLACK_SECONDS, DecoderName, Fault, Stretch
+from mgc.audio.decoders.stream import EXACT_SECONDS, RATES_HZ, SLACK_SECONDS, DecoderName, Fault, Stretch
 from mgc.audio.excerpts import Excerpt
 from mgc.audio.source import HeldFile, Source, SourceFile, open_source
 from mgc.errors import AudioError, ErrorKind
@@ -69,6 +69,7 @@ def open_stream(source: Source) -> FFmpegStream:
                 announced_seconds = container.duration / av.time_base
             duration_seconds, cut = _walk(container, stream)
             found = FFmpegStream(source, stream.index, stream.codec_context.sample_rate or 0)
+            padding_seconds = 2 * stream.codec_context.frame_size / (found.sample_rate_hz or 1)
     except av.FFmpegError as error:
         if data.failure is None:
             kind = ErrorKind.CORRUPT_STREAM if opened else ErrorKind.NOT_AUDIO
@@ -76,6 +77,8 @@ def open_stream(source: Source) -> FFmpegStream:
     if data.failure is not None:
         raise data.failure
     found.duration_seconds, found.announced_seconds, found.cut = duration_seconds, announced_seconds, cut
+    # Some containers do not say how much of the first and last frame is padding. That matters where frames are long.
+    found.tolerance_seconds = padding_seconds if padding_seconds > EXACT_SECONDS else 0.0
     return found
 
 
@@ -83,11 +86,10 @@ class FFmpegStream:
     """A stream that FFmpeg decodes. See `mgc.audio.decoders.stream.Stream`. It skips packets that cannot be decoded."""
 
     decoder: Final[DecoderName] = "pyav"
-    tolerance_seconds = 0.0
 
     def __init__(self, source: Source, index: int, sample_rate_hz: int) -> None:
         self.sample_rate_hz = sample_rate_hz
-        self.duration_seconds = 0.0
+        self.duration_seconds, self.tolerance_seconds = 0.0, 0.0
         self.announced_seconds: float | None = None
         self.fault: Fault | None = None
         self.cut: Fault | None = None

@@ -16,6 +16,9 @@ from mgc.errors import ErrorKind
 SLACK_SECONDS: Final = 0.2
 """A file may be this much shorter than announced: encoder delay, padding, or a last frame that was not written."""
 
+EXACT_SECONDS: Final = 0.1
+"""A length or a place that is off by no more counts as exact."""
+
 RATES_HZ: Final = range(1_000, 768_001)
 """Other sample rates come from damaged headers. At such a rate one window could fill the memory."""
 
