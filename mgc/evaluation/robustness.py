@@ -32,6 +32,8 @@ ZERO: Final[Mapping[str, str]] = {
     "mfcc": "a coefficient of 0",
     "mel_mfcc": "0 dB re power 1, a loud bin, and a coefficient of 0",
     "lpcc": "a coefficient of 0",
+    "kaldi_mel": "a mel power of 0.011",
+    "compressed_mel": "silence",
     "handcrafted": "a feature of 0, whatever its unit",
     "mfcc_statistics": "a statistic of 0",
 }

@@ -29,7 +29,7 @@ EXPERIMENT = Experiment(
     deviations=("one, with a comma", "two"),
 )
 
-KINDS = "'house_cnn', 'convolutional', 'dense', 'recurrent', 'statistics', 'guess', 'ensemble'"
+KINDS = "'house_cnn', 'convolutional', 'dense', 'recurrent', 'statistics', 'guess', 'mobilenet', 'musicnn', 'ensemble'"
 
 
 def test_json_and_back() -> None:
@@ -154,7 +154,8 @@ def test_no_assignment_changes_nothing() -> None:
             "front_end.kind",
             "thumbnial",
             "option front_end.kind: input should be one of 'log_mel', 'thumbnail', 'mfcc', 'mfcc_statistics', "
-            "'mel_mfcc', 'mel_image', 'mel_means', 'handcrafted', 'lpcc' (got 'thumbnial')",
+            "'mel_mfcc', 'mel_image', 'mel_means', 'handcrafted', 'lpcc', 'kaldi_mel', "
+            "'compressed_mel' (got 'thumbnial')",
         ),
         (
             "model.kind",

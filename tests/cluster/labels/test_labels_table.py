@@ -195,10 +195,11 @@ class TestWhatIsPlanned:
         pq.write_table(catalog(tracks).take(np.random.default_rng(0).permutation(300)), tmp_path / "c.parquet")
         script = (
             "import sys, pyarrow.parquet as pq; from cluster.labels.table import LabelsTable\n"
+            "from cluster.storage.uri import Uri\n"
             "from cluster.labels.plan import PlanRequest\n"
             "t = pq.read_table(sys.argv[1] + '/c.parquet', partitioning=None)\n"
             f"asked = PlanRequest({MODEL!r}, {FEATURES!r}, options={{'b': [2], 'a': 1}})\n"
-            "print(LabelsTable(sys.argv[1]).plan(t, asked).key)"
+            "print(LabelsTable(Uri.parse(sys.argv[1])).plan(t, asked).key)"
         )
         command = [sys.executable, "-c", script, str(tmp_path)]
         environment = {**os.environ, "PYTHONHASHSEED": "7"}
