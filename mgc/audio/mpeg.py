@@ -114,18 +114,6 @@ def frames(data: bytes, start: int = 0, like: FrameHeader | None = None) -> Iter
         start += header.size_bytes
 
 
-def frame_ends(data: bytes, at: int) -> bool:
-    """Return whether a frame ends at an offset at which another one of its stream begins."""
-    like = parse_header(data[at : at + 4])
-    place = data.rfind(b"\xff", 0, at)
-    while like is not None and place >= 0:
-        header = parse_header(data[place : place + 4])
-        if header is not None and header.stream == like.stream and place + header.size_bytes == at:
-            return True
-        place = data.rfind(b"\xff", 0, place)
-    return False
-
-
 def synchronize(data: bytes, start: int = 0, like: FrameHeader | None = None, in_a_row: int = 3) -> int | None:
     """Return the first offset from `start` on at which frames follow one another, or None.
 

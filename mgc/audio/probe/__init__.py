@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from typing import Final, NamedTuple
 
-from mgc.audio.mpeg import frame_ends
-from mgc.audio.probe.adts import adts_frame_ends, parse_adts
+from mgc.audio.mpeg import parse_header
+from mgc.audio.probe.adts import parse_adts, parse_frame
 from mgc.audio.probe.aiff import parse_aiff, parse_caf
 from mgc.audio.probe.asf import HEADER, parse_asf
 from mgc.audio.probe.facts import Probe
@@ -129,8 +129,32 @@ def _is_preceded(reader: BoundedReader, facts: Probe) -> bool:
     begin = max(0, facts.audio.start - _OVERLAP_BYTES)
     at = facts.audio.start - begin
     data = reader.upto(begin, at + _FRAME_HEAD_BYTES)
-    ends = adts_frame_ends if facts.container == "aac" else frame_ends
-    return ends(data, at)
+    read = _read_adts if facts.container == "aac" else _read_mpeg
+    first = read(data, at)
+    place = data.rfind(b"\xff", 0, at)
+    while first is not None and place >= 0:
+        frame = read(data, place)
+        if frame is not None and frame.stream == first.stream and place + frame.size_bytes == at:
+            return True
+        place = data.rfind(b"\xff", 0, place)
+    return False
+
+
+class _Frame(NamedTuple):
+    """What two frames of one stream share, and the length of one."""
+
+    stream: object
+    size_bytes: int
+
+
+def _read_mpeg(data: bytes, at: int) -> _Frame | None:
+    header = parse_header(data[at : at + 4])
+    return None if header is None else _Frame(header.stream, header.size_bytes)
+
+
+def _read_adts(data: bytes, at: int) -> _Frame | None:
+    frame = parse_frame(data, at)
+    return None if frame is None else _Frame(frame.kind, frame.frame_bytes)
 
 
 def _search_frames(

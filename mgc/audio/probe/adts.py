@@ -60,18 +60,6 @@ def parse_frame(data: bytes, at: int) -> AdtsFrame | None:
     return AdtsFrame(bits >> 40 << 10 | bits >> 30 & 0x3F7, rate, channels, size, ((bits & 3) + 1) * _BLOCK_SAMPLES)
 
 
-def adts_frame_ends(data: bytes, at: int) -> bool:
-    """Return whether a frame ends at an offset at which another one of its stream begins."""
-    like = parse_frame(data, at)
-    place = data.rfind(b"\xff", 0, at)
-    while like is not None and place >= 0:
-        frame = parse_frame(data, place)
-        if frame is not None and frame.kind == like.kind and place + frame.frame_bytes == at:
-            return True
-        place = data.rfind(b"\xff", 0, place)
-    return False
-
-
 def _is_stream(data: bytes, at: int, first: AdtsFrame, whole: bool) -> bool:
     for number in range(SURE_FRAMES):
         if whole and number and at == len(data):
