@@ -192,7 +192,7 @@ def rollback(uri: Uri, version: int, log: Sequence[Commit], dry_run: bool = Fals
     lost = find_lost(uri, data_files(table.delta))
     if lost:
         notice(
-            f"{uri}: the rows of {len(lost)} files of version {table.version} are lost. The next run may enter again "
+            f"{uri}: the rows of {len(lost)} file(s) of version {table.version} are lost. The next run may enter again "
             "what these files held."
         )
     undone = find_undone(table.dataset(data_files(table.delta) - lost), restored.dataset(), whole=not lost)
