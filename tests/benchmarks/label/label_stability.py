@@ -112,7 +112,12 @@ def _seconds(path: Path) -> float:
 def main(data: Path, bundle: str) -> None:
     """Print how many excerpts keep their genre, by kind. The last line is JSON."""
     torch.set_num_threads(1)
-    hand_over(measure(load_bundle(bundle), excerpts(data)))
+    tracks = excerpts(data)
+    if not tracks:
+        raise click.BadParameter(
+            f"{data}: there is no recording of 30 s in its folders music and fma.", param_hint="--data"
+        )
+    hand_over(measure(load_bundle(bundle), tracks))
 
 
 if __name__ == "__main__":
