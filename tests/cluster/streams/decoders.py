@@ -25,5 +25,5 @@ def treacherous(source: Source) -> Stream:
     if data.endswith(EATS):
         held = []
         while True:
-            held.append(b"x" * 2**26)
+            held.append(bytes(2**28))  # never written to: the limit is reached before a busy machine's patience ends
     return libsndfile.open_stream(source)

@@ -52,7 +52,7 @@ def test_each_treacherous_file_is_quarantined_alone(ray_session: Profile, tmp_pa
             plan.todo.num_rows,
             PLAN,
             replace(bundle.experiment.hearing, decoders=[treacherous]),
-            patience_seconds=4.0,
+            patience_seconds=10.0,
         )
         stage_labels(request, bundle, lineage, table.run(plan).staged_uri, ray_session, progress)
     table.commit(plan, plan.key, datetime.now(UTC))
