@@ -15,6 +15,7 @@ from mgc.models.guess import Guess, GuessConfig
 from mgc.models.house import HouseCnn, HouseCnnConfig
 from mgc.models.mobilenet import MobileNet, MobileNetConfig
 from mgc.models.musicnn import Musicnn, MusicnnConfig
+from mgc.models.probe import Probe, ProbeConfig
 from mgc.models.recurrent import Recurrent, RecurrentConfig, smallest_frames
 from mgc.models.statistics import Statistics, StatisticsConfig
 
@@ -27,6 +28,7 @@ AnyModelConfig = (
     | GuessConfig
     | MobileNetConfig
     | MusicnnConfig
+    | ProbeConfig
     | EnsembleConfig
 )
 
@@ -65,6 +67,9 @@ def build_model(config: AnyModelConfig, input_shape: tuple[int, ...], genres: in
             return MobileNet(config, genres)
         case MusicnnConfig():
             return Musicnn(config, input_shape[0], genres)
+        case ProbeConfig():
+            # What the removed head had for outputs does not matter.
+            return Probe(config, build_model(config.body, input_shape, 1), genres)
         case EnsembleConfig():
             return Ensemble([build_model(member, input_shape, genres) for member in config.members])
         case _:
@@ -75,6 +80,8 @@ def takes_any_frames(config: AnyModelConfig) -> bool:
     """Return whether a network takes clips of more or fewer frames than it was built for."""
     if isinstance(config, EnsembleConfig):
         return all(takes_any_frames(member) for member in config.members)
+    if isinstance(config, ProbeConfig):
+        return takes_any_frames(config.body)
     return isinstance(config, HouseCnnConfig | StatisticsConfig | MobileNetConfig | MusicnnConfig)
 
 
@@ -97,6 +104,9 @@ def check_input(config: AnyModelConfig, input_shape: tuple[int, ...]) -> None:
         case EnsembleConfig():
             for member in config.members:
                 check_input(member, input_shape)
+            return
+        case ProbeConfig():
+            check_input(config.body, input_shape)
             return
         case HouseCnnConfig() | MobileNetConfig() | MusicnnConfig():
             axes, smallest = (2,), (1, 1)

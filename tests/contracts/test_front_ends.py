@@ -104,6 +104,7 @@ AXES = {
     "statistics": {2},
     "mobilenet": {2},
     "musicnn": {2},
+    "probe": {2},
     "guess": {1, 2, 3},
     "ensemble": {2},
 }

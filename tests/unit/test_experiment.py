@@ -29,7 +29,10 @@ EXPERIMENT = Experiment(
     deviations=("one, with a comma", "two"),
 )
 
-KINDS = "'house_cnn', 'convolutional', 'dense', 'recurrent', 'statistics', 'guess', 'mobilenet', 'musicnn', 'ensemble'"
+KINDS = (
+    "'house_cnn', 'convolutional', 'dense', 'recurrent', 'statistics', 'guess', 'mobilenet', 'musicnn', 'probe', "
+    "'ensemble'"
+)
 
 
 def test_json_and_back() -> None:

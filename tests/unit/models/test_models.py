@@ -19,6 +19,7 @@ from mgc.models.guess import Guess, GuessConfig
 from mgc.models.house import HouseCnn, HouseCnnConfig
 from mgc.models.mobilenet import MobileNetConfig
 from mgc.models.musicnn import MusicnnConfig
+from mgc.models.probe import ProbeConfig
 from mgc.models.recurrent import RecurrentConfig
 from mgc.models.statistics import StatisticsConfig
 
@@ -35,6 +36,7 @@ SMALL: dict[str, tuple[AnyModelConfig, tuple[tuple[int, ...], ...]]] = {
     "statistics": (StatisticsConfig(coefficients=6, covariances=3, hidden=(9,)), (PICTURE,)),
     "mobilenet": (MobileNetConfig(width=0.2, hidden=9), (PICTURE,)),
     "musicnn": (MusicnnConfig(timbres=4, rhythms=3, middle=5, hidden=9), (PICTURE,)),
+    "probe": (ProbeConfig(body=MobileNetConfig(width=0.1, hidden=9), embedding=96, hidden=7), (PICTURE,)),
     "guess": (GuessConfig(), (VECTOR, PICTURE, COLOURS)),
     "ensemble": (
         EnsembleConfig(members=(HouseCnnConfig(channels=(4, 6), keep_bins=True), DenseConfig(hidden=(9,)))),
@@ -104,8 +106,9 @@ def test_a_shape_of_other_axes_is_refused_in_one_line(kind: str) -> None:
             check_input(config, shape)
         else:
             side = " x ".join(map(str, shape))
-            # Of an ensemble it is the first member that does not take them.
-            member = config.members[0].kind if isinstance(config, EnsembleConfig) else kind
+            # Of an ensemble it is the first member that does not take them, of a probe its body.
+            inner = config.members[0] if isinstance(config, EnsembleConfig) else config
+            member = (inner.body if isinstance(inner, ProbeConfig) else inner).kind
             with pytest.raises(
                 ConfigError,
                 match=f"model {member} takes features of bins x frames.*, but the front end gives {side} numbers",
@@ -258,7 +261,7 @@ def test_weights_of_another_network_are_refused() -> None:
 )
 def test_networks_that_take_any_number_of_frames_do(config: AnyModelConfig) -> None:
     members = config.members if isinstance(config, EnsembleConfig) else (config,)
-    pooled = {"house_cnn", "statistics", "mobilenet", "musicnn"}
+    pooled = {"house_cnn", "statistics", "mobilenet", "musicnn", "probe"}
     assert takes_any_frames(config) == ({member.kind for member in members} <= pooled)
     if takes_any_frames(config):
         model = build_model(config, PICTURE, 3).eval()

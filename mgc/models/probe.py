@@ -1,0 +1,84 @@
+"""A probe: a small head on the embedding of a trained network that does not change.
+
+Axes: B batch, F mel bins, T frames, D embedding, G genres.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import nn
+
+from mgc.configuration import STRICT
+from mgc.models.blocks import Classifier
+from mgc.models.convolutional import ConvolutionalConfig
+from mgc.models.dense import DenseConfig
+from mgc.models.ensemble import EnsembleConfig
+from mgc.models.house import HouseCnnConfig
+from mgc.models.mobilenet import MobileNetConfig
+from mgc.models.musicnn import MusicnnConfig
+from mgc.models.recurrent import RecurrentConfig
+from mgc.models.statistics import StatisticsConfig
+
+BodyConfig = Annotated[
+    HouseCnnConfig
+    | ConvolutionalConfig
+    | DenseConfig
+    | RecurrentConfig
+    | StatisticsConfig
+    | MobileNetConfig
+    | MusicnnConfig
+    | EnsembleConfig,
+    Field(discriminator="kind"),
+]
+
+
+@dataclass(frozen=True, config=STRICT)
+class ProbeConfig:
+    """Configuration of `Probe`.
+
+    Attributes:
+        body: network whose embedding the head takes.
+        embedding: numbers of that embedding.
+        hidden: units of a layer between embedding and output; 0 for a linear head.
+    """
+
+    kind: Literal["probe"] = "probe"
+    body: BodyConfig = MobileNetConfig()
+    embedding: Annotated[int, Field(ge=1, le=1_000_000)] = 384
+    hidden: Annotated[int, Field(ge=0, le=65_536)] = 0
+
+
+class Probe(Classifier):
+    """A network without its own head, under a small head that was trained on its embeddings.
+
+    Args:
+        config: size of the head.
+        body: the network, which is taken over. Its head is removed.
+        genres: number of logits.
+    """
+
+    def __init__(self, config: ProbeConfig, body: Classifier, genres: int) -> None:
+        super().__init__()
+        body.head = nn.Identity()
+        self.body = body
+        self.head = build_head(config.embedding, config.hidden, genres)
+
+    def embed(self, features_BFT: torch.Tensor) -> torch.Tensor:
+        """Return the embedding of the body, (B, D)."""
+        return self.body.embed(features_BFT)
+
+    def classify(self, embedding_BD: torch.Tensor) -> torch.Tensor:
+        """Return logits (B, G)."""
+        logits_BG: torch.Tensor = self.head(embedding_BD)
+        return logits_BG
+
+
+def build_head(embedding: int, hidden: int, genres: int) -> nn.Module:
+    """Return an untrained head: one linear layer, or two with a ReLU between them."""
+    if not hidden:
+        return nn.Linear(embedding, genres)
+    return nn.Sequential(nn.Linear(embedding, hidden), nn.ReLU(), nn.Linear(hidden, genres))

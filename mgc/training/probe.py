@@ -1,0 +1,285 @@
+"""Train a head on embeddings of tracks: class-balanced, with a chosen regularisation and a calibrated confidence.
+
+Both choices come from cross-fitting over artists: each track is answered by a head that was trained on the tracks of
+other artists. The strength of the regularisation and the temperature of the softmax (Guo, Pleiss, Sun and Weinberger,
+ICML 2017) are those with the least loss over these answers.
+
+Axes: N tracks, D numbers of an embedding, G genres, L strengths.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from mgc.errors import TrainingError
+from mgc.models.probe import build_head
+
+STRENGTHS: Final = (1e-3, 1e-2, 1e-1, 1.0)
+"""Inverse strengths of the regularisation that are tried: the C of scikit-learn, the strongest regularisation first."""
+
+TEMPERATURES: Final = tuple(np.geomspace(0.05, 20.0, 61).tolist())
+
+MOST_FOLDS: Final = 5
+FEWEST_TRACKS: Final = 2
+"""A genre of fewer tracks cannot be scored: it is missing wherever it is asked for."""
+
+ABSENT: Final = -30.0
+"""Logit of a genre that no training track of a fold has."""
+
+_MOST_STEPS: Final = 100
+_TOLERANCE: Final = 1e-3
+"""Of the linear head, for each strength."""
+
+_STEPS: Final = 200
+_LEARNING_RATE: Final = 3e-3
+
+Numbers = NDArray[np.float64]
+Fitted = Callable[[NDArray[np.float32]], Numbers]
+
+
+@dataclass(frozen=True, eq=False)
+class CrossFit:
+    """The answers of heads for tracks of artists that they were not trained on.
+
+    Attributes:
+        logits_NG: calibrated logits, one row a track. A track's own fold had no part in choosing its strength and
+            temperature.
+        fold_N: fold of each track.
+        strength: strength with the least loss over all tracks.
+        temperature: temperature with the least loss at that strength; logits are divided by it.
+    """
+
+    logits_NG: Numbers  # noqa: N815  (axes in capitals)
+    fold_N: NDArray[np.int64]  # noqa: N815
+    strength: float
+    temperature: float
+
+
+def divide(genre_N: NDArray[np.int64], group_N: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Return a fold for each track: genres spread evenly, no group in two folds.
+
+    Args:
+        genre_N: genre of each track.
+        group_N: group (artist) of each track.
+        seed: seed of the division.
+
+    Raises:
+        TrainingError: there are fewer than two groups, or no genre has two tracks.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    groups, tracks = len(np.unique(group_N)), int(np.bincount(genre_N).max())
+    folds = min(MOST_FOLDS, groups, tracks)
+    if groups < 2:
+        raise TrainingError("probe: all tracks are by one artist, so no score can be honest; add tracks of others.")
+    if tracks < 2:
+        raise TrainingError("probe: no genre has two tracks, so nothing can be scored; add tracks.")
+    fold_N = np.zeros(len(genre_N), np.int64)
+    with warnings.catch_warnings():
+        # It warns of genres with fewer tracks than folds; the caller says so in its own words.
+        warnings.simplefilter("ignore", UserWarning)
+        splits = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(genre_N, genre_N, group_N)
+        for fold, (_, held) in enumerate(splits):
+            fold_N[held] = fold
+    return fold_N
+
+
+def cross_fit(
+    embedding_ND: NDArray[np.float32],
+    genre_N: NDArray[np.int64],
+    group_N: NDArray[np.int64],
+    genres: int,
+    hidden: int = 0,
+    seed: int = 0,
+) -> CrossFit:
+    """Answer each track by a head that was trained on other artists' tracks.
+
+    Args:
+        embedding_ND: embeddings.
+        genre_N: true genres, 0 to G-1.
+        group_N: groups (artists).
+        genres: number of genres.
+        hidden: units of a hidden layer; 0 for a linear head.
+        seed: seed of the division, and of a hidden layer's weights.
+
+    Raises:
+        TrainingError: there are fewer than two genres or groups, or no genre has two tracks.
+    """
+    if genres < 2:
+        raise TrainingError(
+            "probe: there is only one genre, so there is nothing to tell apart; label tracks of others."
+        )
+    fold_N = divide(genre_N, group_N, seed)
+    logits_LNG = np.empty((len(STRENGTHS), len(genre_N), genres))
+    for fold in range(int(fold_N.max()) + 1):
+        inside_N = fold_N != fold
+        for place, fitted in enumerate(_fit_path(embedding_ND[inside_N], genre_N[inside_N], genres, hidden, seed)):
+            logits_LNG[place, ~inside_N] = fitted(embedding_ND[~inside_N])
+    calibrated_NG = np.empty((len(genre_N), genres))
+    for fold in range(int(fold_N.max()) + 1):
+        others_N = fold_N != fold
+        place, temperature = _choose(logits_LNG[:, others_N], genre_N[others_N])
+        calibrated_NG[~others_N] = logits_LNG[place, ~others_N] / temperature
+    place, temperature = _choose(logits_LNG, genre_N)
+    return CrossFit(calibrated_NG, fold_N, STRENGTHS[place], temperature)
+
+
+def train_head(
+    embedding_ND: NDArray[np.float32],
+    genre_N: NDArray[np.int64],
+    genres: int,
+    chosen: CrossFit,
+    hidden: int = 0,
+    seed: int = 0,
+) -> nn.Module:
+    """Return a head of `build_head`, trained on all tracks, with calibrated logits.
+
+    Args:
+        embedding_ND: embeddings.
+        genre_N: true genres; each of 0 to G-1 occurs.
+        genres: number of genres.
+        chosen: strength and temperature.
+        hidden: as for `cross_fit`.
+        seed: as for `cross_fit`.
+    """
+    scaled_ND, offset_D, scale_D = _standardize(embedding_ND)
+    if hidden:
+        head = _fit_hidden(scaled_ND, genre_N, genres, hidden, chosen.strength, seed)
+        first, last = head[0], head[2]
+    else:
+        *_, (weights_GD, bias_G) = _fit_linear(scaled_ND, genre_N, genres, _path_to(chosen.strength))
+        first = last = head = nn.utils.skip_init(nn.Linear, embedding_ND.shape[1], genres)
+        with torch.no_grad():
+            first.weight.copy_(torch.from_numpy(weights_GD))
+            first.bias.copy_(torch.from_numpy(bias_G))
+    with torch.no_grad():
+        # The embedding's offset and scale become part of the first layer, the temperature of the last.
+        first.weight.div_(torch.from_numpy(scale_D))
+        first.bias.sub_(first.weight @ torch.from_numpy(offset_D))
+        last.weight.div_(chosen.temperature)
+        last.bias.div_(chosen.temperature)
+    return head.eval().requires_grad_(False)
+
+
+def _path_to(strength: float) -> Sequence[float]:
+    """Return the strengths up to this one: the same steps as in cross-fitting."""
+    return [each for each in STRENGTHS if each <= strength]
+
+
+def _fit_path(
+    embedding_ND: NDArray[np.float32], genre_N: NDArray[np.int64], genres: int, hidden: int, seed: int
+) -> list[Fitted]:
+    """Return heads of all strengths, as functions from embeddings to logits of all genres."""
+    scaled_ND, offset_D, scale_D = _standardize(embedding_ND)
+    # A fold may lack a genre. Its head then has fewer outputs.
+    present, index_N = np.unique(genre_N, return_inverse=True)
+
+    def complete(logits_NP: Numbers) -> Numbers:
+        logits_NG = np.full((len(logits_NP), genres), ABSENT)
+        logits_NG[:, present] = logits_NP
+        return logits_NG
+
+    def linear(weights_PD: NDArray[np.float32], bias_P: NDArray[np.float32]) -> Fitted:
+        return lambda other_ND: complete(((other_ND - offset_D) / scale_D) @ weights_PD.T.astype(np.float64) + bias_P)
+
+    def layers(head: nn.Module) -> Fitted:
+        @torch.inference_mode()
+        def answer(other_ND: NDArray[np.float32]) -> Numbers:
+            return complete(head(torch.from_numpy((other_ND - offset_D) / scale_D)).double().numpy())
+
+        return answer
+
+    if len(present) == 1:
+        # All that such a fold can teach is to answer that genre.
+        return [lambda other_ND: complete(np.zeros((len(other_ND), 1)))] * len(STRENGTHS)
+    if hidden:
+        return [layers(_fit_hidden(scaled_ND, index_N, len(present), hidden, strength, seed)) for strength in STRENGTHS]
+    path = _fit_linear(scaled_ND, index_N, len(present), STRENGTHS)
+    return [linear(weights_PD, bias_P) for weights_PD, bias_P in path]
+
+
+def _standardize(
+    embedding_ND: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Return numbers with mean 0 and deviation 1, and the offset and scale of each; a constant number becomes 0."""
+    offset_D = embedding_ND.mean(axis=0, dtype=np.float64).astype(np.float32)
+    scale_D = embedding_ND.std(axis=0, dtype=np.float64).astype(np.float32)
+    scale_D[scale_D == 0] = 1.0
+    return (embedding_ND - offset_D) / scale_D, offset_D, scale_D
+
+
+def _fit_linear(
+    scaled_ND: NDArray[np.float32], genre_N: NDArray[np.int64], genres: int, strengths: Sequence[float]
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Yield weights (G, D) and biases (G,) of logistic regressions with balanced classes, each begun at the last."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(class_weight="balanced", max_iter=_MOST_STEPS, tol=_TOLERANCE, warm_start=True)
+    for strength in strengths:
+        model.set_params(C=strength)
+        with warnings.catch_warnings():
+            # Where genres can be separated, the weakest regularisation takes long, and more steps change no answer.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(scaled_ND, genre_N)
+        weights_GD, bias_G = model.coef_.astype(np.float32), model.intercept_.astype(np.float32)
+        if genres == 2:
+            # For two classes, scikit-learn keeps the difference of their logits only.
+            weights_GD, bias_G = np.concatenate([-weights_GD, weights_GD]) / 2, np.concatenate([-bias_G, bias_G]) / 2
+        yield weights_GD, bias_G
+
+
+def _fit_hidden(
+    scaled_ND: NDArray[np.float32], genre_N: NDArray[np.int64], genres: int, hidden: int, strength: float, seed: int
+) -> nn.Sequential:
+    """Return a head with a hidden layer, trained on all tracks at once by AdamW with balanced classes."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        head = build_head(scaled_ND.shape[1], hidden, genres)
+    assert isinstance(head, nn.Sequential)
+    counts_G = np.bincount(genre_N, minlength=genres)
+    weights_G = torch.from_numpy((len(genre_N) / (genres * counts_G)).astype(np.float32))
+    features_ND, truth_N = torch.from_numpy(scaled_ND), torch.from_numpy(genre_N)
+    # The same objective as that of the linear head: a mean loss, and a penalty of 1 / (C N) for the squared weights.
+    optimizer = torch.optim.AdamW(head.parameters(), _LEARNING_RATE, weight_decay=1 / (strength * len(genre_N)))
+    for _ in range(_STEPS):
+        loss = nn.functional.cross_entropy(head(features_ND), truth_N, weights_G)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return head.eval()
+
+
+def _choose(logits_LNG: Numbers, genre_N: NDArray[np.int64]) -> tuple[int, float]:
+    """Return the place of the best strength, and its temperature.
+
+    The temperature has the least mean loss over tracks, because confidence is about tracks. The strength has the least
+    loss over genres of equal weight.
+    """
+    counts_G = np.bincount(genre_N, minlength=logits_LNG.shape[2])
+    balanced_N = 1 / counts_G[genre_N]
+    best: tuple[float, int, float] | None = None
+    for place, logits_NG in enumerate(logits_LNG):
+        losses = [float(_losses(logits_NG / temperature, genre_N).mean()) for temperature in TEMPERATURES]
+        temperature = TEMPERATURES[int(np.argmin(losses))]
+        loss = float(np.average(_losses(logits_NG / temperature, genre_N), weights=balanced_N))
+        if best is None or loss < best[0]:
+            best = loss, place, temperature
+    assert best is not None
+    return best[1:]
+
+
+def _losses(logits_NG: Numbers, genre_N: NDArray[np.int64]) -> Numbers:
+    """Return the cross-entropy of each track."""
+    highest_N1 = logits_NG.max(axis=1, keepdims=True)
+    totals_N = np.log(np.exp(logits_NG - highest_N1).sum(axis=1)) + highest_N1[:, 0]
+    losses_N: Numbers = totals_N - logits_NG[np.arange(len(genre_N)), genre_N]
+    return losses_N
