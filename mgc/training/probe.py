@@ -31,6 +31,9 @@ MOST_FOLDS: Final = 5
 FEWEST_TRACKS: Final = 2
 """A genre of fewer tracks cannot be scored: it is missing wherever it is asked for."""
 
+CURVE_SHARES: Final = (0.25, 0.5, 1.0)
+"""Shares of the training tracks of a learning curve."""
+
 ABSENT: Final = -30.0
 """Logit of a genre that no training track of a fold has."""
 
@@ -150,23 +153,81 @@ def train_head(
         hidden: as for `cross_fit`.
         seed: as for `cross_fit`.
     """
-    scaled_ND, offset_D, scale_D = _standardize(embedding_ND)
+    scaled_ND, offset_D, scale_D = (torch.from_numpy(numbers) for numbers in _standardize(embedding_ND))
     if hidden:
-        head = _fit_hidden(scaled_ND, genre_N, genres, hidden, chosen.strength, seed)
-        first, last = head[0], head[2]
+        head: nn.Module = _fit_hidden(scaled_ND.numpy(), genre_N, genres, hidden, chosen.strength, seed)
     else:
-        *_, (weights_GD, bias_G) = _fit_linear(scaled_ND, genre_N, genres, _path_to(chosen.strength))
-        first = last = head = nn.utils.skip_init(nn.Linear, embedding_ND.shape[1], genres)
-        with torch.no_grad():
-            first.weight.copy_(torch.from_numpy(weights_GD))
-            first.bias.copy_(torch.from_numpy(bias_G))
+        *_, (weights_GD, bias_G) = _fit_linear(scaled_ND.numpy(), genre_N, genres, _path_to(chosen.strength))
+        head = nn.utils.skip_init(nn.Linear, embedding_ND.shape[1], genres)
+        head.load_state_dict({"weight": torch.from_numpy(weights_GD), "bias": torch.from_numpy(bias_G)})
+    first, last = _ends(head)
     with torch.no_grad():
         # The embedding's offset and scale become part of the first layer, the temperature of the last.
-        first.weight.div_(torch.from_numpy(scale_D))
-        first.bias.sub_(first.weight @ torch.from_numpy(offset_D))
+        first.weight.div_(scale_D)
+        first.bias.sub_(first.weight @ offset_D)
         last.weight.div_(chosen.temperature)
         last.bias.div_(chosen.temperature)
     return head.eval().requires_grad_(False)
+
+
+def _ends(head: nn.Module) -> tuple[nn.Linear, nn.Linear]:
+    """Return the first and the last layer of a head."""
+    layers = [layer for layer in head.modules() if isinstance(layer, nn.Linear)]
+    return layers[0], layers[-1]
+
+
+@dataclass(frozen=True, eq=False)
+class CurvePoint:
+    """Answers of heads that were trained on a part of the tracks.
+
+    Attributes:
+        labels_G: training tracks of each genre, on average over the folds.
+        logits_NG: logits, one row a track, of heads that were trained on other artists' tracks.
+    """
+
+    labels_G: Numbers  # noqa: N815
+    logits_NG: Numbers  # noqa: N815
+
+
+def learning_curve(
+    embedding_ND: NDArray[np.float32],
+    genre_N: NDArray[np.int64],
+    chosen: CrossFit,
+    genres: int,
+    hidden: int = 0,
+    seed: int = 0,
+) -> tuple[CurvePoint, ...]:
+    """Answer each track by heads that were trained on a quarter, a half, and all of the other folds' tracks.
+
+    Args:
+        embedding_ND: embeddings.
+        genre_N: true genres.
+        chosen: folds and strength.
+        genres: number of genres.
+        hidden: as for `cross_fit`.
+        seed: seed of the parts.
+    """
+    order_N = np.random.default_rng(seed).permutation(len(genre_N))
+    points = []
+    for share in CURVE_SHARES:
+        logits_NG, labels_FG = np.empty((len(genre_N), genres)), []
+        for fold in range(int(chosen.fold_N.max()) + 1):
+            inside_N = chosen.fold_N != fold
+            kept = _part(order_N[inside_N[order_N]], genre_N, genres, share)
+            labels_FG.append(np.bincount(genre_N[kept], minlength=genres))
+            path = _fit_path(embedding_ND[kept], genre_N[kept], genres, hidden, seed, _path_to(chosen.strength))
+            logits_NG[~inside_N] = path[-1](embedding_ND[~inside_N])
+        points.append(CurvePoint(np.mean(labels_FG, axis=0), logits_NG))
+    return tuple(points)
+
+
+def _part(places: NDArray[np.int64], genre_N: NDArray[np.int64], genres: int, share: float) -> NDArray[np.int64]:
+    """Return a share of the tracks of each genre, at least one."""
+    found = []
+    for genre in range(genres):
+        own = places[genre_N[places] == genre]
+        found.append(own[: max(1, round(share * len(own)))])
+    return np.concatenate(found)
 
 
 def _path_to(strength: float) -> Sequence[float]:
@@ -175,14 +236,19 @@ def _path_to(strength: float) -> Sequence[float]:
 
 
 def _fit_path(
-    embedding_ND: NDArray[np.float32], genre_N: NDArray[np.int64], genres: int, hidden: int, seed: int
+    embedding_ND: NDArray[np.float32],
+    genre_N: NDArray[np.int64],
+    genres: int,
+    hidden: int,
+    seed: int,
+    strengths: Sequence[float] = STRENGTHS,
 ) -> list[Fitted]:
-    """Return heads of all strengths, as functions from embeddings to logits of all genres."""
+    """Return a head for each strength, as a function from embeddings to logits of all genres."""
     scaled_ND, offset_D, scale_D = _standardize(embedding_ND)
     # A fold may lack a genre. Its head then has fewer outputs.
     present, index_N = np.unique(genre_N, return_inverse=True)
 
-    def complete(logits_NP: Numbers) -> Numbers:
+    def complete(logits_NP: NDArray[np.floating]) -> Numbers:
         logits_NG = np.full((len(logits_NP), genres), ABSENT)
         logits_NG[:, present] = logits_NP
         return logits_NG
@@ -199,10 +265,10 @@ def _fit_path(
 
     if len(present) == 1:
         # All that such a fold can teach is to answer that genre.
-        return [lambda other_ND: complete(np.zeros((len(other_ND), 1)))] * len(STRENGTHS)
+        return [lambda other_ND: complete(np.zeros((len(other_ND), 1)))] * len(strengths)
     if hidden:
-        return [layers(_fit_hidden(scaled_ND, index_N, len(present), hidden, strength, seed)) for strength in STRENGTHS]
-    path = _fit_linear(scaled_ND, index_N, len(present), STRENGTHS)
+        return [layers(_fit_hidden(scaled_ND, index_N, len(present), hidden, strength, seed)) for strength in strengths]
+    path = _fit_linear(scaled_ND, index_N, len(present), strengths)
     return [linear(weights_PD, bias_P) for weights_PD, bias_P in path]
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mgc.errors import TrainingError
 from mgc.evaluation.calibration import calibration
 from mgc.labeling.decide import track_probabilities
-from mgc.training.probe import STRENGTHS, CrossFit, cross_fit, divide, train_head
+from mgc.training.probe import STRENGTHS, CrossFit, cross_fit, divide, learning_curve, train_head
 
 D = 24
 
@@ -131,3 +131,13 @@ def test_the_temperature_is_part_of_the_head() -> None:
     one = train_head(embedding_ND, genre_N, 2, found)(torch.from_numpy(embedding_ND))
     other = train_head(embedding_ND, genre_N, 2, warm)(torch.from_numpy(embedding_ND))
     torch.testing.assert_close(one, 2 * other, rtol=1e-4, atol=1e-4)
+
+
+def test_more_labels_answer_better() -> None:
+    embedding_ND, genre_N, artist_N = tracks((200, 150, 100), 4.0)
+    found = cross_fit(embedding_ND, genre_N, artist_N, 3)
+    points = learning_curve(embedding_ND, genre_N, found, 3)
+    right = [(point.logits_NG.argmax(axis=1) == genre_N).mean() for point in points]
+    assert right[0] < right[-1]
+    assert points[-1].labels_G.tolist() == pytest.approx([160.0, 120.0, 80.0], rel=0.1)
+    assert points[0].labels_G.tolist() == pytest.approx([40.0, 30.0, 20.0], rel=0.15)
