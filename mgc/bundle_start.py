@@ -1,21 +1,27 @@
-"""What a training starts from if it does not start from untrained weights: one network of a bundle."""
+"""What another training takes of a bundle: the weights of one of its networks, or all of it but the head."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from pyarrow import fs
+from torch import nn
 
-from mgc.bundle import load_model, read_tags
+from mgc.bundle import Bundle, load_model, read_tags
 from mgc.bundle_files import DEFAULT, EXPERIMENT, NORMALIZATION, TAXONOMY, TRAINED_ON, WEIGHTS, BundleFiles
 from mgc.errors import BundleError
 from mgc.evaluation.leakage import TrainedGroups
 from mgc.experiment import Experiment
 from mgc.features.front_end import build_front_end
 from mgc.features.normalization import Normalization
+from mgc.metrics import TrainingFacts
 from mgc.models.ensemble import Ensemble
+from mgc.models.guess import GuessConfig
+from mgc.models.probe import Probe, ProbeConfig
 from mgc.taxonomy import Taxonomy
 
 
@@ -72,3 +78,30 @@ def load_start(uri: str | Path = DEFAULT, network: int | None = None, filesystem
     if network is None or not 1 <= network <= count:
         raise BundleError(f"{files.where}: this is an ensemble; say which of its {count} networks with --init-network.")
     return Start(f"{name} {network}", model.network(network - 1), trained_on)
+
+
+def put_head(base: Bundle, head: nn.Module, genres: Sequence[str], recipe: str) -> Bundle:
+    """Return a bundle with a bundle's ears and another head, without facts about its training.
+
+    Args:
+        base: the bundle whose embeddings the head takes. If it is a probe itself, its head is replaced.
+        head: head of `mgc.models.probe.build_head`.
+        genres: names of the genres, in the order of the head's outputs.
+        recipe: name of the recipe that made the head.
+
+    Raises:
+        BundleError: the bundle's network is a guess, which has no embedding.
+    """
+    layers = [layer for layer in head.modules() if isinstance(layer, nn.Linear)]
+    hidden = layers[0].out_features if len(layers) > 1 else 0
+    network, body = base.experiment.model, copy.deepcopy(base.model)
+    if isinstance(body, Probe) and isinstance(network, ProbeConfig):
+        network, body = network.body, body.body
+    if isinstance(network, GuessConfig | ProbeConfig):
+        raise BundleError("bundle: a guess has no embedding; choose a bundle of a trained network.")
+    config = ProbeConfig(body=network, embedding=layers[0].in_features, hidden=hidden)
+    model = Probe(config, body, len(genres))
+    model.head.load_state_dict(head.state_dict())
+    experiment = replace(base.experiment, recipe=recipe, model=config, deviations=())
+    notices = TrainingFacts(notices=base.training.notices)
+    return Bundle(experiment, Taxonomy.flat(genres), base.normalization, model.eval(), notices)
