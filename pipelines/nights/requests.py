@@ -16,7 +16,7 @@ import click
 
 from cluster.labels.policy import GONE, Gone
 from cluster.storage.selection import ALL, Selection
-from mgc.shipped_bundle import ShippedBundle
+from mgc.bundle_names import BundleName
 from mgc.units import MAX_FILE_GIB
 from pipelines.command.job import ALLOW_ROOTS, BUNDLE, URI, Summary
 from pipelines.command.selecting import choosing_files
@@ -51,7 +51,7 @@ class NightRequest:
 
     source: Uri
     labels: Uri
-    bundle: Uri | ShippedBundle = ShippedBundle.DEFAULT
+    bundle: Uri | BundleName = BundleName.DEFAULT
     limit: int | None = None
     gone: Gone = "mark"
     retry_all: bool = False
@@ -103,7 +103,7 @@ class PlanRequest:
 
     night: NightRequest | None
     labels: Uri | None
-    bundle: Uri | ShippedBundle
+    bundle: Uri | BundleName
     simulate: str | None
     nodes: tuple[int, ...]
     cores: int
@@ -264,7 +264,7 @@ def _with_options(command: Callable[..., Summary], needed: bool) -> Callable[...
     def call(
         source: Uri | None,
         labels: Uri | None,
-        bundle: Uri | ShippedBundle,
+        bundle: Uri | BundleName,
         limit: int | None,
         gone: Gone,
         retry_all: bool,
@@ -290,7 +290,7 @@ def _with_options(command: Callable[..., Summary], needed: bool) -> Callable[...
             click.option(
                 "--bundle",
                 type=BUNDLE,
-                default=ShippedBundle.DEFAULT.value,
+                default=BundleName.DEFAULT.value,
                 show_default=True,
                 help="Folder of the bundle; `default` is the one shipped with mgc.",
             ),

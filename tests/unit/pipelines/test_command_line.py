@@ -16,8 +16,8 @@ from cluster.bundles import open_bundle
 from cluster.session import ray_internals
 from cluster.storage.uri import Uri
 from mgc.bundle import load_bundle
+from mgc.bundle_names import BundleName
 from mgc.errors import BundleError
-from mgc.shipped_bundle import ShippedBundle
 from pipelines.cli import JOBS, find
 from pipelines.command.job import BUNDLE, URI, Summary, run
 
@@ -113,17 +113,17 @@ def test_a_submitted_job_refuses_relative_paths(
 
 
 def test_the_word_for_the_shipped_bundle_is_known_to_bundle_options_alone(tmp_path: Path) -> None:
-    assert BUNDLE.convert("default", None, None) is ShippedBundle.DEFAULT
-    assert BUNDLE.convert(ShippedBundle.DEFAULT, None, None) is ShippedBundle.DEFAULT
+    assert BUNDLE.convert("default", None, None) is BundleName.DEFAULT
+    assert BUNDLE.convert(BundleName.DEFAULT, None, None) is BundleName.DEFAULT
     assert BUNDLE.convert("./default", None, None) == URI.convert("default", None, None) == Uri.parse("default")
-    assert open_bundle(ShippedBundle.DEFAULT).id == load_bundle().id
+    assert open_bundle(BundleName.DEFAULT).id == load_bundle().id
     with pytest.raises(BundleError):
         open_bundle(Uri.of_path(tmp_path / "default"))
 
 
 def test_a_submitted_job_takes_the_shipped_bundle_but_no_relative_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ray_internals.JOB_MARK, "{}")
-    assert BUNDLE.convert("default", None, None) is ShippedBundle.DEFAULT
+    assert BUNDLE.convert("default", None, None) is BundleName.DEFAULT
     with pytest.raises(click.BadParameter):
         BUNDLE.convert("bundle", None, None)
 
