@@ -26,7 +26,7 @@ from pipelines.nights.requests import LARGE_CATALOGS, NODES, THIS_PLAN, NightReq
 def command(
     night: NightRequest | None,
     labels: Uri | None,
-    bundle: Uri | BundleName,
+    bundle: Uri | BundleName | None,
     simulate: str | None,
     nodes: str,
     cores: int,

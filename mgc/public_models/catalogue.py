@@ -127,7 +127,6 @@ MODELS: Final[Mapping[BundleName, PublishedModel]] = {
             "musicnn==0.1.0",
             29_292_476,
             "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa",
-            None,
             _ISC.format(holder="2019 Music Technology Group, Universitat Pompeu Fabra. Code developed by Jordi Pons."),
             "The weights of this bundle are those of MSD_musicnn in the package musicnn 0.1.0: J. Pons and X. Serra, "
             "musicnn: Pre-trained convolutional neural networks for music audio tagging, ISMIR 2019 late-breaking "

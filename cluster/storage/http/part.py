@@ -108,7 +108,13 @@ def open_part(path: Path) -> Iterator[Part]:
             if not _is_at(path, file):
                 continue
             part.load()
-            yield part
+            try:
+                yield part
+            except BaseException:
+                # Without a validator the server cannot say whether the rest belongs to these bytes.
+                if not (part.size_bytes and part.validator):
+                    part.delete()
+                raise
             return
     own = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     with explain(own, "write"):
