@@ -75,6 +75,9 @@ _TEXTS: Final = frozenset(name.value for name in BundleName)
 
 def cache_folder() -> Path | None:
     """Return mgc's folder in the user's cache, which may not be there yet; None if the user has no home directory."""
-    folder = platformdirs.user_cache_path("mgc")
-    # Without a home, platformdirs leaves the tilde as it is.
+    try:
+        folder = platformdirs.user_cache_path("mgc")
+    except RuntimeError:
+        return None
+    # Older versions leave the tilde as it is.
     return folder if folder.is_absolute() else None

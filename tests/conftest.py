@@ -33,7 +33,7 @@ _OWN_CACHE: Final = "mgc-test-cache-"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the run independent of the terminal's width and of pulled bundles, and let each process compute in one thread.
+    """Make the run independent of the terminal and of pulled bundles, and let each process compute in one thread.
 
     xdist passes the width on to its processes. They share the cores with Ray's workers, where more threads only wait
     for each other.

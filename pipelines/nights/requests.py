@@ -290,9 +290,9 @@ def _with_options(command: Callable[..., Summary], needed: bool) -> Callable[...
             click.option(
                 "--bundle",
                 type=BUNDLE,
-                help="Folder of the bundle, or its name: shipped, a model that `mgc pull` fetched, or default, the best "
-                "of these that is there. Without this option a table stays with the bundle that labelled it, and a new "
-                "table takes the default one.",
+                help="Folder of the bundle, or its name: shipped, a model that `mgc pull` fetched, or default, the "
+                "best of these that is there. Without this option a table stays with the bundle that labelled it, and "
+                "a new table takes the default one.",
             ),
             click.option(
                 "--limit",

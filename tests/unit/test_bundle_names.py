@@ -63,7 +63,7 @@ def test_messages_say_which_bundle_the_default_is(cache: Path) -> None:
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody without a home")
 def test_without_a_home_there_is_the_shipped_bundle() -> None:
     program = (
-        "import os; from mgc.bundle_names import BundleName as B; os.setuid(54321);"
+        "import os; from mgc.bundle_names import BundleName as B; B.MN04.directory; os.setuid(54321);"
         "print(B.DEFAULT.resolved, B.MN04.directory, B.MN04.is_there)"
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "HOME"))}

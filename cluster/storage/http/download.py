@@ -200,7 +200,7 @@ class _Download:
         while True:
             self.report(part.size_bytes, part.total_bytes or self.wanted.size_bytes)
             try:
-                data = answer.read(_CHUNK_BYTES, decode_content=False)
+                data = answer.read1(_CHUNK_BYTES, decode_content=False)
             except ReadTimeoutError:
                 raise BrokenError(f"nothing came for {self.patience.stall_seconds:g} s {self._so_far()}") from None
             except (HTTPError, OSError):
