@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from dataclasses import replace
 from typing import Final
 
 from cluster.storage import files
+from cluster.storage.failures import explain
 from cluster.storage.redaction import redact
 from cluster.storage.uri import Uri
 from mgc.bundle_names import LAST_FILE
@@ -96,6 +98,13 @@ def _target(request: PullRequest) -> Uri:
         raise StorageError(
             "there is no home directory to keep bundles in; name a folder with --out, or set XDG_CACHE_HOME."
         )
+    try:
+        with explain(directory, "write"):
+            directory.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=directory.parent):
+                pass
+    except StorageError as error:
+        raise StorageError(f"{error} Or name a folder with --out, or set XDG_CACHE_HOME.") from None
     return Uri.of_path(directory)
 
 
