@@ -36,26 +36,27 @@ def pull(request: PullRequest) -> Summary:
     if request.try_seconds is None:
         return _pull(request, None)
     until = time.monotonic() + request.try_seconds
+    names = [name for name in (request.name, request.otherwise) if name is not None]
     reasons = []
-    for name in (request.name, request.otherwise):
-        if name is not None:
-            try:
-                return _pull(replace(request, name=name), until)
-            except MgcError as error:
-                reasons.append(str(error).removesuffix("."))
+    for number, name in enumerate(names):
+        # A model that cannot be had quickly leaves its time to the next one.
+        seconds = max(0.1, until - time.monotonic()) / (len(names) - number)
+        try:
+            return _pull(replace(request, name=name), seconds)
+        except MgcError as error:
+            reasons.append(str(error).removesuffix("."))
     say(f"no public model: {'; '.join(reasons)}; `mgc pull {request.name}` tries again")
     return Summary("not_pulled")
 
 
-def _pull(request: PullRequest, until: float | None) -> Summary:
+def _pull(request: PullRequest, answer_seconds: float | None) -> Summary:
     model, target = MODELS[request.name], _target(request)
     outputs = {"bundle": str(target)}
     there = files.exists(target / LAST_FILE)
     if there and request.file is None and _is_pulled(target, model, request.sha256):
         say(f"{model.name} is there: {target}")
         return Summary("up_to_date", {}, outputs)
-    left = None if until is None else max(0.1, until - time.monotonic())
-    published = fetch(model, request.file, request.sha256, left)
+    published = fetch(model, request.file, request.sha256, answer_seconds)
     if request.sha256 is None and model.sha256 is None:
         say(
             f"{model.name}: mgc does not know the SHA-256 of {model.file_name}, and checks only the tensors in it. The "

@@ -153,5 +153,5 @@ def _pool(address: str) -> urllib3.PoolManager:
 def _short(error: BaseException) -> str:
     """Return the reason in what urllib3 says: its texts begin with objects."""
     text = redact(str(error))
-    known = re.search(r"\[Errno -?\d+\] ([^')]+)", text)
+    known = re.search(r"\[Errno -?\d+\] ([^'\")]+)", text)
     return known[1] if known else re.split(r"\): |>: ", text)[-1][:200].rstrip(".")
