@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import multiprocessing
 import os
@@ -334,3 +335,21 @@ def test_the_word_for_working_offline(monkeypatch: pytest.MonkeyPatch, value: st
     if value is not None:
         monkeypatch.setenv(OFFLINE, value)
     assert is_offline() is offline
+
+
+def test_a_part_that_another_process_finished_just_now_is_left_alone(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gave the file its name after we had opened it, and before we locked it."""
+    finished, lock = place.folder / "finished", fcntl.flock
+
+    def rename_first(file: Any, operation: int) -> None:
+        if not finished.exists():
+            place.part.write_bytes(OTHER)
+            place.part.rename(finished)
+        lock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", rename_first)
+    with running(Serving(DATA)) as server:
+        assert place.fetch(server) == SHA256
+    assert finished.read_bytes() == OTHER
