@@ -20,7 +20,9 @@ from typing import Any
 import pytest
 import torch
 
-from cluster.bundles import install_bundle
+from cluster.bundles import install_bundle, open_bundle
+from cluster.storage import files
+from cluster.storage.uri import Uri
 from mgc.bundle import load_bundle
 from mgc.bundle_names import BundleName
 from mgc.errors import StorageError
@@ -171,6 +173,18 @@ def test_another_file_replaces_the_bundle_in_the_cache_alone(
     assert json.loads((out / "pulled.json").read_text())["sha256"] == hashlib.sha256(OTHER_FILE).hexdigest()
 
 
+@pytest.mark.cluster
+def test_a_bucket(bucket_uri: str, server: FileServer, capsys: pytest.CaptureFixture[str]) -> None:
+    out = Uri.parse(f"{bucket_uri}/models/mn01")
+    code, summary, _ = pull(capsys, "mn01", "--out", out)
+    assert (code, summary["status"]) == (0, "done")
+    assert open_bundle(out).id == summary["outputs"]["bundle_id"]
+    assert files.read_bytes(out / "LICENSE").startswith(b"MIT")
+    assert not BundleName.MN01.is_there
+    assert pull(capsys, "mn01", "--out", out)[1]["status"] == "up_to_date"
+    assert len(server.requests) == 1
+
+
 class Attack:
     """What runs a command where it is unpickled."""
 
@@ -229,13 +243,13 @@ def wheel(folder: Path) -> Path:
     """A wheel with the published one's name, and nothing in it."""
     folder.mkdir()
     path = folder / MODELS[BundleName.MUSICNN].file_name
-    with zipfile.ZipFile(path, "w") as files:
+    with zipfile.ZipFile(path, "w") as archive:
         facts = "musicnn-0.1.0.dist-info"
-        files.writestr(f"{facts}/METADATA", "Metadata-Version: 2.1\nName: musicnn\nVersion: 0.1.0\n")
-        files.writestr(
+        archive.writestr(f"{facts}/METADATA", "Metadata-Version: 2.1\nName: musicnn\nVersion: 0.1.0\n")
+        archive.writestr(
             f"{facts}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
         )
-        files.writestr(f"{facts}/RECORD", "")
+        archive.writestr(f"{facts}/RECORD", "")
     return path
 
 
