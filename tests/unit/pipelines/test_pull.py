@@ -331,3 +331,13 @@ def test_a_dry_run_fetches_nothing(server: FileServer, cache: Path, capsys: pyte
     assert server.address in printed
     assert not server.requests
     assert not BundleName.MN01.is_there
+
+
+def test_a_download_that_breaks_where_there_is_no_cache(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Parts then lie in a temporary folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nohome")
+    assert pull(capsys, "mn01", "--out", tmp_path / "out")[:2][1]["status"] == "done"
+    server.servings = [Serving(status=404)]
+    assert "404" in pull(capsys, "mn01", "--out", tmp_path / "another")[1]["error"]
