@@ -17,7 +17,7 @@ import pytest
 from cluster.storage.http.answer import Patience
 from cluster.storage.http.download import OFFLINE, Wanted, download, is_offline
 from mgc.errors import StorageError
-from tests.support.file_server import FileServer, Serving, running
+from tests.support.web.file_server import FileServer, Serving, running
 
 DATA = random.Random(0).randbytes(700_000)
 OTHER = random.Random(1).randbytes(700_000)

@@ -33,7 +33,7 @@ from mgc.public_models.efficientat import CLASSES
 from pipelines.command.job import run
 from pipelines.models.registry import fetch_wheel
 from pipelines.pull import command
-from tests.support.file_server import FileServer, Serving, running
+from tests.support.web.file_server import FileServer, Serving, running
 from tests.unit.small_bundle import bundle
 
 
