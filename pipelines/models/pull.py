@@ -10,7 +10,6 @@ from typing import Final
 
 from cluster.storage import files
 from cluster.storage.failures import explain
-from cluster.storage.redaction import redact
 from cluster.storage.uri import Uri
 from mgc.bundle_names import LAST_FILE
 from mgc.errors import BundleError, MgcError, StorageError
@@ -134,7 +133,6 @@ def _beside(model: PublishedModel, published: Published) -> dict[str, bytes]:
         "file": model.file_name,
         "size_bytes": len(published.data),
         "sha256": published.sha256,
-        "from": redact(published.where),
     }
     return {
         "LICENSE": model.licence.encode(),

@@ -29,7 +29,7 @@ from mgc.version import __version__
 OFFLINE: Final = "MGC_OFFLINE"
 """Environment variable with which nothing is fetched."""
 
-MOST_BYTES: Final = 4 * GIB
+MOST_BYTES: Final = GIB
 """Largest file, where its size is not known beforehand."""
 
 _CHUNK_BYTES: Final = 256 * 1024
