@@ -341,3 +341,21 @@ def test_a_download_that_breaks_where_there_is_no_cache(
     assert pull(capsys, "mn01", "--out", tmp_path / "out")[:2][1]["status"] == "done"
     server.servings = [Serving(status=404)]
     assert "404" in pull(capsys, "mn01", "--out", tmp_path / "another")[1]["error"]
+
+
+@pytest.mark.parametrize(("name", "setting"), [("mn04", "MGC_TEST_MODELS"), ("musicnn", "MGC_TEST_MUSICNN")])
+def test_the_published_file_itself(name: str, setting: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = os.environ.get(setting)
+    if place is None:
+        pytest.skip(f"no published file: set {setting}")
+    model = MODELS[BundleName(name)]
+    file = Path(place) / model.file_name if Path(place).is_dir() else Path(place)
+    code, _, lines = pull(capsys, name, "--from", file)
+    assert code == 0
+    assert not any("does not know" in line for line in lines)
+    assert load_bundle().id == load_bundle(name).id
+    part = tmp_path / model.file_name
+    part.write_bytes(file.read_bytes()[:-1])
+    assert f"{part.stat().st_size:,}" in pull(capsys, name, "--from", part)[1]["error"]
+    part.write_bytes(file.read_bytes()[:-1] + b"x")
+    assert str(model.sha256) in pull(capsys, name, "--from", part)[1]["error"]
