@@ -48,8 +48,8 @@ class Summary:
     """Result of a job.
 
     Attributes:
-        status: `done`, `up_to_date`, `partial` (stopped on request before the end) or `dry_run`. With `refused` lines
-            the summary says `refused` instead.
+        status: `done`, `up_to_date`, `partial` (stopped on request before the end), `not_pulled` (`mgc pull --try`
+            without success) or `dry_run`. With `refused` lines the summary says `refused` instead.
         counts: numbers by name, and other facts.
         outputs: URIs by name, without credentials.
         alarms: sentences about things that a person should check, although the job is done.
