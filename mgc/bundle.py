@@ -307,13 +307,15 @@ def load_bundle(uri: str | Path = DEFAULT, filesystem: fs.FileSystem | None = No
     """Load a bundle.
 
     Args:
-        uri: local directory, any URI that pyarrow can open (`s3://bucket/bundle`, with the usual AWS variables), or
-            "default" for the bundle shipped with mgc.
+        uri: local directory, any URI that pyarrow can open (`s3://bucket/bundle`, with the usual AWS variables), or a
+            name: "shipped" for the bundle shipped with mgc, "mn04", "musicnn" and so on for what `mgc pull` has
+            fetched, "default" for the best of these that is there. A folder of such a name is "./mn04".
         filesystem: filesystem in which `uri` is a path, for callers that bring their own.
 
     Raises:
-        BundleError: the directory or one of its files is missing or corrupt, the bundle was changed by hand, its front
-            end computes other numbers in this mgc, or a newer mgc wrote it. One line, without credentials.
+        BundleError: the directory or one of its files is missing or corrupt, the bundle was changed by hand or is not
+            pulled yet, its front end computes other numbers in this mgc, or a newer mgc wrote it. One line, without
+            credentials.
     """
     files = BundleFiles(uri, filesystem)
     where = files.where

@@ -10,20 +10,20 @@ from typing import Final, TypeVar
 from pyarrow import fs
 from pydantic import JsonValue
 
+from mgc.bundle_names import LAST_FILE, BundleName
 from mgc.configuration import JsonObject
 from mgc.credentials import without_credentials
 from mgc.errors import BundleError, ConfigError, shorten
-from mgc.shipped_bundle import ShippedBundle
 
-DEFAULT: Final = ShippedBundle.DEFAULT.value
-"""Name of the bundle that is shipped with mgc."""
+DEFAULT: Final = BundleName.DEFAULT.value
+"""Name of the best bundle that is there."""
 
 WEIGHTS: Final = "model.safetensors"
 TAXONOMY: Final = "taxonomy.json"
 NORMALIZATION: Final = "normalization.json"
 CALIBRATION: Final = "calibration.json"
 METRICS: Final = "metrics.json"
-EXPERIMENT: Final = "experiment.json"
+EXPERIMENT: Final = LAST_FILE
 FILES: Final = (WEIGHTS, TAXONOMY, NORMALIZATION, CALIBRATION, METRICS, EXPERIMENT)
 """Files of every bundle, in writing order: experiment.json comes last, so a bundle that has it is complete."""
 
@@ -41,26 +41,29 @@ class BundleFiles:
     """A reader of one bundle's files.
 
     Args:
-        uri: local directory, URI that pyarrow can open, or "default".
+        uri: name of a bundle (`mgc.bundle_names`), local directory, or URI that pyarrow can open.
         filesystem: filesystem in which `uri` is a path, or None.
 
     Attributes:
         where: name of the bundle for messages, without credentials.
 
     Raises:
-        BundleError: there is no such directory, or it cannot be opened.
+        BundleError: there is no such directory, it cannot be opened, or the bundle of that name is not pulled yet.
     """
 
     def __init__(self, uri: str | Path, filesystem: fs.FileSystem | None = None) -> None:
-        self.where = f"bundle {without_credentials(str(uri))}"
+        # A path is never a name, and neither is a text with a slash.
+        name = BundleName.of(uri) if isinstance(uri, str) and filesystem is None else None
+        if name is not None:
+            uri = _find(name)
+        self.where = f"bundle {without_credentials(str(uri)) if name is None else name.resolved}"
         try:
             if filesystem is not None:
                 path = str(uri)
             elif "://" in str(uri):
                 filesystem, path = fs.FileSystem.from_uri(str(uri))
             else:
-                directory = ShippedBundle.DEFAULT.directory if str(uri) == DEFAULT else Path(uri)
-                filesystem, path = fs.LocalFileSystem(), str(directory.expanduser().absolute())
+                filesystem, path = fs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
             self._filesystem, self._path = filesystem, path.rstrip("/")
             found = filesystem.get_file_info(self._path).type
         except (OSError, ValueError, RuntimeError) as error:
@@ -136,3 +139,18 @@ class BundleFiles:
             raise BundleError(f"{self.where}: {str(error).removeprefix('bundle: ')}") from None
         except (ConfigError, ValueError) as error:
             raise BundleError(f"{self.where}: {name} is corrupt: {shorten(error)}. {WAY_OUT}") from None
+
+
+def _find(name: BundleName) -> Path:
+    """Return the folder of a bundle that has a name.
+
+    Raises:
+        BundleError: it is not pulled yet.
+    """
+    directory = name.directory
+    if directory is None or not name.is_there:
+        raise BundleError(
+            f"bundle {name}: it is not pulled on this machine; `mgc pull {name}` fetches it. For a folder of that name "
+            f"write ./{name}."
+        )
+    return directory

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from cluster.storage.uri import Uri
-from mgc.shipped_bundle import ShippedBundle
+from mgc.bundle_names import BundleName
 from pipelines.command.job import BUNDLE, OVERRIDES, URI, Summary, main, overrides
 from pipelines.evaluation.requests import CompareRequest
 
@@ -25,8 +25,8 @@ from pipelines.evaluation.requests import CompareRequest
 @click.option("--dry-run", is_flag=True, help="Print what would be done.")
 @click.argument("fields", nargs=-1, type=click.UNPROCESSED)
 def command(
-    first: Uri | ShippedBundle,
-    second: Uri | ShippedBundle,
+    first: Uri | BundleName,
+    second: Uri | BundleName,
     features: tuple[Uri, ...],
     split: str,
     out: Uri | None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from cluster.storage.uri import Uri
-from mgc.shipped_bundle import ShippedBundle
+from mgc.bundle_names import BundleName
 from pipelines.command.job import BUNDLE, URI, Summary, main
 from pipelines.evaluation.requests import EnsembleRequest
 
@@ -15,7 +15,7 @@ from pipelines.evaluation.requests import EnsembleRequest
 @click.option("--out", type=URI, required=True, help="Folder of the bundle.")
 @click.option("--overwrite", is_flag=True, help="Replace another bundle at --out.")
 @click.option("--dry-run", is_flag=True, help="Only check that the bundles fit together.")
-def command(bundles: tuple[Uri | ShippedBundle, ...], out: Uri, overwrite: bool, dry_run: bool) -> Summary:
+def command(bundles: tuple[Uri | BundleName, ...], out: Uri, overwrite: bool, dry_run: bool) -> Summary:
     """Join bundles into one whose logits are the mean of theirs.
 
     The bundles must be trained on the same features and tracks, for example with several values of --training.seed.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from cluster.storage.uri import Uri
-from mgc.shipped_bundle import ShippedBundle
+from mgc.bundle_names import BundleName
 from pipelines.command.job import BUNDLE, OVERRIDES, PROFILE, URI, Summary, main, overrides
 from pipelines.evaluation.requests import MAP_TRACKS, EvaluateRequest
 
@@ -33,7 +33,7 @@ from pipelines.evaluation.requests import MAP_TRACKS, EvaluateRequest
 @click.option("--dry-run", is_flag=True, help="Print what would be done.")
 @click.argument("fields", nargs=-1, type=click.UNPROCESSED)
 def command(
-    bundle: Uri | ShippedBundle,
+    bundle: Uri | BundleName,
     features: Uri,
     split: str,
     out: Uri | None,

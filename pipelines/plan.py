@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from cluster.storage.uri import Uri
-from mgc.shipped_bundle import ShippedBundle
+from mgc.bundle_names import BundleName
 from pipelines.command.job import Summary, main
 from pipelines.nights.requests import LARGE_CATALOGS, NODES, THIS_PLAN, NightRequest, PlanRequest, night_options
 
@@ -26,7 +26,7 @@ from pipelines.nights.requests import LARGE_CATALOGS, NODES, THIS_PLAN, NightReq
 def command(
     night: NightRequest | None,
     labels: Uri | None,
-    bundle: Uri | ShippedBundle,
+    bundle: Uri | BundleName | None,
     simulate: str | None,
     nodes: str,
     cores: int,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from cluster.storage.uri import Uri
-from mgc.shipped_bundle import ShippedBundle
+from mgc.bundle_names import BundleName
 from pipelines.command.job import ALLOW_ROOTS, BUNDLE, OVERRIDES, PROFILE, URI, Summary, main, overrides
 from pipelines.training.requests import TrainRequest
 
@@ -71,7 +71,7 @@ def command(
     limit: int | None,
     tensorboard: Uri | None,
     mlflow: str | None,
-    init: Uri | ShippedBundle | None,
+    init: Uri | BundleName | None,
     init_network: int | None,
     overwrite: bool,
     dry_run: bool,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import platformdirs
 import pytest
 from hypothesis import settings
 
@@ -26,14 +28,31 @@ settings.register_profile("mgc", deadline=None)
 settings.load_profile("mgc")
 
 
-def pytest_configure() -> None:
-    """Make the run independent of the terminal's width, and let each process compute in one thread.
+_CACHE_SETTING: Final = "XDG_CACHE_HOME"
+_OWN_CACHE: Final = "mgc-test-cache-"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the run independent of the terminal and of pulled bundles, and let each process compute in one thread.
 
     xdist passes the width on to its processes. They share the cores with Ray's workers, where more threads only wait
     for each other.
     """
     os.environ.pop("COLUMNS", None)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # The processes of xdist, and all others, inherit the variable.
+    if _OWN_CACHE not in os.environ.get(_CACHE_SETTING, ""):
+        cache = Path(tempfile.mkdtemp(prefix=_OWN_CACHE))
+        config.add_cleanup(lambda: shutil.rmtree(cache))
+        _share_caches(cache)
+        os.environ[_CACHE_SETTING] = str(cache)
+
+
+def _share_caches(cache: Path) -> None:
+    """Show the user's caches in another folder, but for the one of mgc: matplotlib's takes seconds to make."""
+    for real in platformdirs.user_cache_path().glob("*"):
+        if real.name != "mgc":
+            (cache / real.name).symlink_to(real)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -67,6 +68,7 @@ class Commit:
         counts: tracks by what a label run did with them; `held` tracks of a rollback; `files` and `bytes` of a vacuum.
         model_id: id of a label run's bundle; "" where it is not recorded.
         features_id: id of its front end; "" where it is not recorded.
+        bundle: name or URI by which the bundle was opened; "" where it is not recorded.
         target: version that a rollback went back to, or the oldest that a vacuum kept.
     """
 
@@ -79,6 +81,7 @@ class Commit:
     counts: dict[str, int] = field(default_factory=dict)
     model_id: str = ""
     features_id: str = ""
+    bundle: str = ""
     target: int | None = None
 
 
@@ -91,6 +94,44 @@ def commits(table: LabelsTable) -> list[Commit]:
     """
     with explain(table.uri, "read the history of"):
         return [_commit(entry) for entry in table.delta.history()]
+
+
+@dataclass(frozen=True)
+class LabeledBy:
+    """The bundle that labelled a table.
+
+    Attributes:
+        model_id: its id.
+        place: name or URI by which it was opened; "" where it is not recorded.
+    """
+
+    model_id: str
+    place: str = ""
+
+
+def find_labeler(table: LabelsTable) -> LabeledBy | None:
+    """Return the bundle of the last run whose rows the table has; None if there is no table or no labelled row.
+
+    Raises:
+        StorageError: the log or the rows cannot be read.
+    """
+    if not table.exists:
+        return None
+    version = table.version
+    with explain(table.uri, "read the history of"):
+        for commit in map(_commit, table.delta.history()):
+            # A rollback undid the runs after the version that it went back to.
+            if commit.version <= version:
+                if commit.what == ROLLBACK and commit.target is not None:
+                    version = commit.target
+                elif commit.what == RUN and commit.model_id:
+                    return LabeledBy(commit.model_id, commit.bundle)
+        # The log is from an older mgc, or Delta has cleaned it up.
+        counts: Counter[str] = Counter()
+        for batch in table.dataset().to_batches(columns=["model_id"]):
+            for found in pc.value_counts(batch.column("model_id").drop_null()):
+                counts[found["values"].as_py()] += found["counts"].as_py()
+    return LabeledBy(counts.most_common(1)[0][0]) if counts else None
 
 
 def changes(log: Sequence[Commit]) -> list[Commit]:
@@ -253,6 +294,7 @@ def _commit(entry: Mapping[str, object]) -> Commit:
         counts=counts or plain.counts,
         model_id=str(run.get("model_id") or ""),
         features_id=str(run.get("features_id") or ""),
+        bundle=str(run.get("bundle") or ""),
     )
 
 

@@ -19,6 +19,9 @@ from mgc.models.mobilenet import MobileNet, MobileNetConfig
 CLASSES: Final = 527
 """Classes of AudioSet, in the order of the logits."""
 
+_ARCHIVE: Final = b"PK\x03\x04"
+"""First bytes of a file that `torch.save` writes."""
+
 
 def read_efficientat(data: bytes, width: float, where: str) -> dict[str, torch.Tensor]:
     """Return the weights of a published MobileNet under the names of `MobileNet`.
@@ -32,8 +35,13 @@ def read_efficientat(data: bytes, width: float, where: str) -> dict[str, torch.T
         BundleError: the file does not hold the tensors of such a network.
     """
     try:
+        # Older files of PyTorch are bare pickles; the published ones are archives.
+        if not data.startswith(_ARCHIVE):
+            raise ValueError("it is no archive")
         published = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except pickle.UnpicklingError:
+        raise BundleError(f"{where}: this file holds more than tensors, and is not read; fetch it anew.") from None
+    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)[:80].rstrip(".")
         raise BundleError(f"{where}: this is no file of PyTorch tensors ({reason}); fetch it anew.") from None
     with torch.device("meta"):

@@ -25,8 +25,8 @@ from cluster.session.lifetime import end_with_job
 from cluster.session.profiles import PROFILES
 from cluster.storage.redaction import redact
 from cluster.storage.uri import Uri
+from mgc.bundle_names import BundleName
 from mgc.errors import cause
-from mgc.shipped_bundle import ShippedBundle
 from mgc.units import MAX_FILE_GIB
 from pipelines.command.parent import work_apart
 from pipelines.command.signals import Interrupts
@@ -48,8 +48,8 @@ class Summary:
     """Result of a job.
 
     Attributes:
-        status: `done`, `up_to_date`, `partial` (stopped on request before the end) or `dry_run`. With `refused` lines
-            the summary says `refused` instead.
+        status: `done`, `up_to_date`, `partial` (stopped on request before the end), `not_pulled` (`mgc pull --try`
+            without success) or `dry_run`. With `refused` lines the summary says `refused` instead.
         counts: numbers by name, and other facts.
         outputs: URIs by name, without credentials.
         alarms: sentences about things that a person should check, although the job is done.
@@ -98,24 +98,24 @@ class UriType(click.ParamType[Uri]):
 URI: Final = UriType()
 
 
-class BundleType(click.ParamType[Uri | ShippedBundle]):
-    """The folder of a bundle, or the word for the bundle that is shipped with mgc.
+class BundleType(click.ParamType[Uri | BundleName]):
+    """The folder of a bundle, or the name of a bundle (`mgc.bundle_names`).
 
-    Only this type knows the word. Options for a plain URI read it as the name of a folder.
+    Only this type knows the names. Options for a plain URI read them as names of folders.
     """
 
     name = "URI"
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Uri | ShippedBundle:
-        """Parse a path, a URI or the word. A default value may be parsed already.
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Uri | BundleName:
+        """Parse a path, a URI or a name. A default value may be parsed already.
 
         Raises:
             StorageError: see `Uri.parse`.
         """
-        if isinstance(value, ShippedBundle):
+        if isinstance(value, BundleName):
             return value
-        shipped = ShippedBundle.DEFAULT
-        return shipped if value == shipped.value else URI.convert(value, param, ctx)
+        name = BundleName.of(str(value))
+        return URI.convert(value, param, ctx) if name is None else name
 
 
 BUNDLE: Final = BundleType()

@@ -20,6 +20,7 @@ from cluster.tables.features import read_features, read_roster
 from mgc import schema
 from mgc.bundle import Bundle
 from mgc.bundle_facts import describe_model, list_history, list_leaks, override_protocol
+from mgc.bundle_names import BundleName
 from mgc.datasets.protocols import name_of
 from mgc.datasets.roster import Roster
 from mgc.errors import FeaturesError
@@ -33,7 +34,6 @@ from mgc.evaluation.scores import Scores
 from mgc.evaluation.shots import shot_scores, shots_to_json
 from mgc.experiment import Experiment
 from mgc.metrics import EvaluationFacts, EvaluationLeakage
-from mgc.shipped_bundle import ShippedBundle
 from pipelines.command.job import Summary, describe, say
 from pipelines.evaluation.requests import MAP_TRACKS, EvaluateRequest
 
@@ -89,7 +89,7 @@ def evaluate_bundle(request: EvaluateRequest) -> Summary:
 
     Raises:
         BundleError: the bundle does not fit the features.
-        FeaturesError: there is nothing to score, or no place for the report of the default bundle.
+        FeaturesError: there is nothing to score, or no place for the report of a bundle that has a name.
         LeakageError: the bundle was trained on tracks of the split.
     """
     task = _open_task(request)
@@ -148,8 +148,8 @@ def _choose_target(request: EvaluateRequest) -> Uri:
     """Return the folder of the report."""
     if request.out is not None:
         return request.out
-    if isinstance(request.bundle, ShippedBundle):
-        raise FeaturesError("the default bundle is part of the program; give --out for its report.")
+    if isinstance(request.bundle, BundleName):
+        raise FeaturesError(f"the bundle {request.bundle.resolved} is mgc's own; give --out for its report.")
     return request.bundle
 
 

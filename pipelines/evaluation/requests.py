@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from cluster.session.profiles import Profile
     from cluster.storage.uri import Uri
-    from mgc.shipped_bundle import ShippedBundle
+    from mgc.bundle_names import BundleName
 
 MAP_TRACKS: Final = 1000
 """Most tracks on the map of an evaluation."""
@@ -20,7 +20,7 @@ class EvaluateRequest:
     """Score a bundle on a split of prepared features and write its report.
 
     Attributes:
-        bundle: folder of the bundle, or the one that is shipped with mgc.
+        bundle: folder of the bundle, or its name.
         features: prepared features.
         split: split to score.
         out: folder of the report; None for the bundle's own.
@@ -32,7 +32,7 @@ class EvaluateRequest:
         dry_run: whether only to print what would be done.
     """
 
-    bundle: Uri | ShippedBundle
+    bundle: Uri | BundleName
     features: Uri
     split: str = "test"
     out: Uri | None = None
@@ -49,7 +49,7 @@ class CompareRequest:
     """Compare two bundles on the same tracks.
 
     Attributes:
-        bundles: folders of both bundles; either may be the one that is shipped with mgc.
+        bundles: folders of both bundles, or their names.
         features: prepared features of both bundles: one folder, or one for each if their front ends differ.
         split: split whose tracks are compared, by the protocol of the first bundle.
         out: JSON file to write; None for none.
@@ -58,7 +58,7 @@ class CompareRequest:
         dry_run: whether only to print what would be done.
     """
 
-    bundles: tuple[Uri | ShippedBundle, Uri | ShippedBundle]
+    bundles: tuple[Uri | BundleName, Uri | BundleName]
     features: tuple[Uri, Uri]
     split: str = "test"
     out: Uri | None = None
@@ -78,7 +78,7 @@ class EnsembleRequest:
         dry_run: whether only to check that the members fit together.
     """
 
-    bundles: Sequence[Uri | ShippedBundle]
+    bundles: Sequence[Uri | BundleName]
     out: Uri
     overwrite: bool = False
     dry_run: bool = False

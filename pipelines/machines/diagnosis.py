@@ -19,6 +19,7 @@ from cluster.session.profiles import PROFILES, Resources, choose, this_machine
 from cluster.storage.redaction import redact
 from cluster.storage.uri import Uri
 from cluster.training.batches import SHUFFLE_BYTES, SHUFFLE_CLIPS
+from mgc.bundle_names import BEST_FIRST, BundleName
 from mgc.errors import ConfigError, MgcError
 from mgc.features.front_end import build_front_end
 from mgc.recipes.catalogue import RECIPES, Recipe
@@ -69,7 +70,7 @@ def diagnose(request: DiagnosisRequest) -> Summary:
 def _look(request: DiagnosisRequest, address: str | None) -> list[Finding]:
     findings = guard(inventory.look_at_machine, "this machine")
     look_at_stores = partial(inventory.check_places, request.uris)
-    findings += [inventory.find_browser(), *guard(look_at_stores, "object store")]
+    findings += [inventory.find_browser(), _look_at_models(), *guard(look_at_stores, "object store")]
     have: Resources | None = None
     memory = inventory.memory_bytes()[1]
     if address is None:
@@ -85,6 +86,14 @@ def _look(request: DiagnosisRequest, address: str | None) -> list[Finding]:
     if have is not None:
         findings += [_try_profile(name, have, request.workers, name == request.profile) for name in PROFILES]
     return findings + _try_recipes(request.recipe, request.workers, memory)
+
+
+def _look_at_models() -> Finding:
+    """Name the public models that are pulled on this machine, and the bundle that is the default."""
+    pulled = [name for name in BundleName if name.is_public and name.is_there]
+    if not pulled:
+        return lacks("models", "the shipped bundle alone", f"`mgc pull {BEST_FIRST[0]}` fetches a better one")
+    return Finding("models", f"pulled: {', '.join(pulled)}; --bundle default is {BundleName.DEFAULT.resolved}")
 
 
 def _print(findings: Sequence[Finding]) -> None:

@@ -9,7 +9,6 @@ import click
 from pydantic import JsonValue
 from rich.table import Table
 
-from cluster.bundles import open_bundle
 from cluster.labels.rates import past_runs
 from cluster.labels.simulation import FMA_FULL, TEN_MILLION, Forecast, Machine, Rates, Workload, simulate
 from cluster.labels.table import LabelsTable
@@ -18,6 +17,7 @@ from mgc.errors import ConfigError
 from mgc.labeling.throughput import Throughput
 from pipelines.command.console import show
 from pipelines.command.job import Summary
+from pipelines.nights.model import choose_model
 from pipelines.nights.plan import describe_night, open_night
 from pipelines.nights.requests import LARGE_CATALOGS, NightRequest, PlanRequest
 
@@ -31,8 +31,9 @@ def plan(request: PlanRequest) -> Summary:
         ConfigError: there is not enough information to forecast this plan.
     """
     if request.simulate is not None and request.simulate in WORKLOADS:
-        bundle = open_bundle(request.bundle)
-        past = past_runs(LabelsTable(request.labels), bundle.features_id, bundle.id) if request.labels else []
+        table = LabelsTable(request.labels) if request.labels else None
+        bundle = choose_model(request.bundle, table).bundle
+        past = [] if table is None else past_runs(table, bundle.features_id, bundle.id)
         return Summary("dry_run", _forecast(WORKLOADS[request.simulate], request, bundle, past))
     if request.night is None:
         raise ConfigError("a plan needs CATALOG-or-SOURCE and --labels.")

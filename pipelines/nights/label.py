@@ -30,6 +30,7 @@ from mgc.labeling.throughput import Throughput
 from mgc.units import GIB
 from pipelines.command.job import Summary, describe, say
 from pipelines.nights.guard import Guard, describe_refusal
+from pipelines.nights.model import advise_pull
 from pipelines.nights.plan import Night, describe_night, open_night
 from pipelines.nights.report import RunFacts, report_uri, summarize_refused, summarize_run, write_report
 from pipelines.nights.requests import LabelRequest
@@ -62,6 +63,7 @@ def _label(request: LabelRequest, limits: Thresholds, guard: Guard) -> Summary:
             night.table.forget_holds()
         return _up_to_date(night)
     require_conditional_put(labels)
+    advise_pull(night.model)
     say(_describe_plan(plan))
     for left in reversed(range(_MOST_PASSES)):
         try:
@@ -107,7 +109,7 @@ def _stage_and_commit(
         return _refuse(night, facts, breaches, outputs)
     status = "partial" if plan.counts.pending else "done"
     about = {"status": status, "measured": measured.to_json(), "model_id": plan.model_id}
-    about |= {"features_id": plan.features_id}
+    about |= {"features_id": plan.features_id, "bundle": str(night.model.place)}
     committed = night.table.commit(plan, plan.key, datetime.now(UTC), about)
     counts = committed.counts
     kept = f", {counts.kept} failed and keep their label" if counts.kept else ""

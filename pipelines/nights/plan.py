@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 from pydantic import JsonValue
 
-from cluster.bundles import open_bundle
 from cluster.labels import plan
 from cluster.labels.overrides import read_overrides
 from cluster.labels.policy import Policy
@@ -26,6 +25,7 @@ from mgc.units import format_bytes, format_duration
 from pipelines.catalogs.sources import open_catalog
 from pipelines.catalogs.surveys import count_survey
 from pipelines.command.job import describe, say
+from pipelines.nights.model import Model, choose_model
 from pipelines.nights.requests import NightRequest
 
 COUNT_LABELS: Final = {
@@ -49,7 +49,7 @@ class Night:
     """A night that is planned but not begun.
 
     Attributes:
-        bundle: the model.
+        model: the bundle, and where it was opened.
         table: the labels table that the plan is based on.
         plan: the plan.
         notices: the catalog's notices.
@@ -57,12 +57,17 @@ class Night:
         survey: what the catalog's listing saw besides the tracks; None if the catalog does not say.
     """
 
-    bundle: Bundle
+    model: Model
     table: LabelsTable
     plan: plan.Plan
     notices: tuple[str, ...]
     tracks: pads.Dataset | pa.Table
     survey: Survey | None = None
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle that labels."""
+        return self.model.bundle
 
     @property
     def counts(self) -> dict[str, JsonValue]:
@@ -72,11 +77,12 @@ class Night:
 
 def open_night(request: NightRequest) -> Night:
     """Compare the catalog with the labels table. Writes nothing."""
-    bundle = open_bundle(request.bundle)
+    table = LabelsTable(request.labels)
+    model = choose_model(request.bundle, table)
+    bundle = model.bundle
     corrections = None
     if request.overrides is not None:
         corrections = read_overrides(request.overrides, bundle.taxonomy.names)
-    table = LabelsTable(request.labels)
     # An empty listing of a known catalog is for the guard: it would remove every track.
     catalog = open_catalog(request.source, request.allow_roots, may_be_empty=table.exists, selection=request.selection)
     planned = table.plan(
@@ -104,7 +110,7 @@ def open_night(request: NightRequest) -> Night:
             f"{request.overrides}: {unknown} corrections name tracks that neither the catalog nor the table has; "
             "give the file again once those tracks are there."
         )
-    return Night(bundle, table, planned, catalog.notices, catalog.tracks, catalog.survey)
+    return Night(model, table, planned, catalog.notices, catalog.tracks, catalog.survey)
 
 
 def describe_night(night: Night) -> tuple[dict[str, JsonValue], int]:
@@ -126,7 +132,7 @@ def describe_night(night: Night) -> tuple[dict[str, JsonValue], int]:
             "to label": f"{todo.num_rows:,} tracks, {format_bytes(size)}",
             **_describe_estimate(found, profile),
             "table": f"{night.table.uri}, version {night.table.version}" if night.table.exists else "none yet",
-            "model": f"{night.bundle.id}, features {night.bundle.features_id}",
+            "model": f"{night.bundle.id} ({night.model.place}), features {night.bundle.features_id}",
             "run": night.plan.key,
         }
     )

@@ -16,7 +16,7 @@ import click
 
 from cluster.labels.policy import GONE, Gone
 from cluster.storage.selection import ALL, Selection
-from mgc.shipped_bundle import ShippedBundle
+from mgc.bundle_names import BundleName
 from mgc.units import MAX_FILE_GIB
 from pipelines.command.job import ALLOW_ROOTS, BUNDLE, URI, Summary
 from pipelines.command.selecting import choosing_files
@@ -39,7 +39,7 @@ class NightRequest:
     Attributes:
         source: catalog, or a source of tracks that is listed now.
         labels: folder of the labels table.
-        bundle: folder of the model, or the name of the shipped one.
+        bundle: folder of the bundle, or its name; None for the one that labelled the table, or else the default one.
         limit: number of tracks of the catalog to look at, from its beginning; None for all.
         gone: treatment of rows whose track is no longer in the catalog.
         retry_all: whether to retry every quarantined track.
@@ -51,7 +51,7 @@ class NightRequest:
 
     source: Uri
     labels: Uri
-    bundle: Uri | ShippedBundle = ShippedBundle.DEFAULT
+    bundle: Uri | BundleName | None = None
     limit: int | None = None
     gone: Gone = "mark"
     retry_all: bool = False
@@ -93,7 +93,7 @@ class PlanRequest:
     Attributes:
         night: the night to plan; None for a workload that needs no catalog.
         labels: folder of the labels table whose past runs give the rates; None without one.
-        bundle: folder of the model, or the name of the shipped one.
+        bundle: folder of the bundle, or its name; None as for a night.
         simulate: workload to simulate: `THIS_PLAN`, one of `LARGE_CATALOGS`, or None for no simulation.
         nodes: numbers of nodes to simulate.
         cores: cores of a simulated node.
@@ -103,7 +103,7 @@ class PlanRequest:
 
     night: NightRequest | None
     labels: Uri | None
-    bundle: Uri | ShippedBundle
+    bundle: Uri | BundleName | None
     simulate: str | None
     nodes: tuple[int, ...]
     cores: int
@@ -264,7 +264,7 @@ def _with_options(command: Callable[..., Summary], needed: bool) -> Callable[...
     def call(
         source: Uri | None,
         labels: Uri | None,
-        bundle: Uri | ShippedBundle,
+        bundle: Uri | BundleName | None,
         limit: int | None,
         gone: Gone,
         retry_all: bool,
@@ -290,9 +290,9 @@ def _with_options(command: Callable[..., Summary], needed: bool) -> Callable[...
             click.option(
                 "--bundle",
                 type=BUNDLE,
-                default=ShippedBundle.DEFAULT.value,
-                show_default=True,
-                help="Folder of the bundle; `default` is the one shipped with mgc.",
+                help="Folder of the bundle, or its name: shipped, a model that `mgc pull` fetched, or default, the "
+                "best of these that is there. Without this option a table stays with the bundle that labelled it, and "
+                "a new table takes the default one.",
             ),
             click.option(
                 "--limit",

@@ -12,9 +12,9 @@ from mgc.units import MAX_FILE_GIB
 if TYPE_CHECKING:
     from cluster.session.profiles import Profile
     from cluster.storage.uri import Uri
+    from mgc.bundle_names import BundleName
     from mgc.experiment import Experiment
     from mgc.recipes.space import Space
-    from mgc.shipped_bundle import ShippedBundle
     from tune.config import SearchConfig
 
 
@@ -110,7 +110,7 @@ class TrainRequest:
     overwrite: bool = False
     dry_run: bool = False
     allow_roots: tuple[Uri, ...] = ()
-    init: Uri | ShippedBundle | None = None
+    init: Uri | BundleName | None = None
     init_network: int | None = None
 
 

@@ -12,10 +12,10 @@ import click
 from cluster.session.connect import connect
 from cluster.session.profiles import Profile
 from cluster.storage.uri import Uri
+from mgc.bundle_names import BundleName
 from mgc.datasets.synthetic import SYNTHETIC_NOTICE, SyntheticConfig, plan_corpus
 from mgc.experiment import Experiment
 from mgc.recipes.house import house
-from mgc.shipped_bundle import ShippedBundle
 from pipelines.catalogs.index import index_source
 from pipelines.catalogs.requests import CatalogRequest, MetadataRequest
 from pipelines.catalogs.synthesis import make_corpus
@@ -71,7 +71,7 @@ def run_demo(request: DemoRequest) -> Summary:
     say("")
     show(ShowRequest(labels, _SHOWN_GENRES, rows=False))
     click.echo("\nThis corpus is synthetic: its figures say nothing about real music.")
-    click.echo(f"Label your own with the model that comes with mgc (`--bundle {ShippedBundle.DEFAULT}`):")
+    click.echo(f"Label your own with the best model that is here (`--bundle {BundleName.DEFAULT}`):")
     click.echo("  mgc label ~/Music --labels ./outputs/labels")
     click.echo(f"labels table  {labels}\nHTML report   {labels / '_reports' / 'latest.html'}")
     if summary.status == "up_to_date":

@@ -21,13 +21,13 @@ from cluster.storage.uri import Uri
 from mgc import schema
 from mgc.audio.recording import SMALL_BYTES
 from mgc.bundle import Bundle
+from mgc.bundle_names import BundleName
 from mgc.features.front_end import build_front_end
 from mgc.features.normalization import Normalization
 from mgc.labeling.canary import CANARIES
 from mgc.models.architecture import build_model
 from mgc.models.house import HouseCnnConfig
 from mgc.recipes.house import house
-from mgc.shipped_bundle import ShippedBundle
 from mgc.taxonomy import Taxonomy
 from pipelines import catalog
 from pipelines.command.job import Summary, run
@@ -75,7 +75,7 @@ class Nights:
     def make_catalog(self) -> None:
         assert run(catalog.command, [f"{self.uri}/audio", "--out", f"{self.uri}/catalog.parquet"]) == 0
 
-    def label(self, days: float = 0, bundle: Uri | ShippedBundle = ShippedBundle.DEFAULT) -> Counter[str]:
+    def label(self, days: float = 0, bundle: Uri | BundleName = BundleName.DEFAULT) -> Counter[str]:
         """One night, so many days from now; how often each track was asked for."""
         self.proxy.forget()
         with self.patch.context() as patch:

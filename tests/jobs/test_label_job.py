@@ -13,16 +13,20 @@ import click
 import pytest
 import ray
 
+from cluster.labels.history import LabeledBy, find_labeler
 from cluster.labels.table import LabelsTable
 from cluster.session.profiles import Profile
 from cluster.storage.uri import Uri
 from mgc import schema
+from mgc.bundle import load_bundle
+from mgc.bundle_names import BundleName
 from pipelines import label as label_job
 from pipelines import plan
 from pipelines.command.job import run
 from pipelines.nights.label import label
 from pipelines.nights.requests import LabelRequest, NightRequest, TimeOfDay
 from tests.support.good_files import good_files
+from tests.unit.small_bundle import bundle
 
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]
 
@@ -85,6 +89,19 @@ def test_an_estimate_rests_on_the_runs_before(labelled: str, music: Path, capsys
     assert run(label_job.command, [str(music), "--labels", labelled, "--retry-all", "--dry-run"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["counts"] == counts
     assert sorted(Path(labelled).rglob("*")) == before
+
+
+def test_the_table_stays_with_the_bundle_that_labelled_it(
+    labelled: str, music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert find_labeler(LabelsTable(Uri.parse(labelled))) == LabeledBy(load_bundle("shipped").id, "shipped")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    bundle().save(tmp_path / "mgc" / "bundles" / "mn04")
+    assert BundleName.DEFAULT.resolved is BundleName.MN04
+    for words, counted in ((), "up_to_date"), (("--bundle", "mn04"), "stale"):
+        assert run(plan.command, [str(music), "--labels", labelled, *words]) == 0
+        counts = json.loads(capsys.readouterr().out.splitlines()[-1])["counts"]
+        assert counts[counted] == TRACKS
 
 
 def test_a_first_plan_has_nothing_to_go_by(music: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

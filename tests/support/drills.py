@@ -138,7 +138,7 @@ class Job:
     """The label job as a process of its own."""
 
     def __init__(self, cluster: LocalCluster, music: Music, labels: str, log: Path) -> None:
-        command = [sys.executable, "-m", "pipelines.label", music.catalog, "--bundle", "default", "--labels", labels]
+        command = [sys.executable, "-m", "pipelines.label", music.catalog, "--bundle", "shipped", "--labels", labels]
         self._log = log
         with log.open("wb") as output:
             self.process = subprocess.Popen(

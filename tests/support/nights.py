@@ -90,13 +90,16 @@ def stage(
 def night(
     uri: Uri, tracks: dict[str, str], outcomes: dict[str, str] | None = None, at: datetime = NOW, **options: Any
 ) -> Plan:
-    """A whole run, labelled and finished at one time; planned at `planned_at`, by default when no track waits."""
-    table = LabelsTable(uri)
+    """A whole run, labelled and finished at one time; planned at `planned_at`, by default when no track waits.
+
+    `about` is what the table's history says of it.
+    """
+    table, about = LabelsTable(uri), options.pop("about", None)
     plan = planned(table, tracks, at=options.pop("planned_at", None), **options)
     if not plan.empty:
         table.run(plan).freeze()
         stage(table, plan, outcomes, at=at)
-        table.commit(plan, plan.key, at)
+        table.commit(plan, plan.key, at, about)
     return plan
 
 

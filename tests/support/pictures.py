@@ -79,7 +79,7 @@ def evaluation_page() -> str:
     from mgc.bundle import load_bundle
     from mgc.bundle_facts import describe_model, read_scores
 
-    bundle = load_bundle()
+    bundle = load_bundle("shipped")
     scores, split, description = read_scores(bundle)
     return render_report(
         ReportContent(

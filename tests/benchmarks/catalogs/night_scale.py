@@ -131,7 +131,7 @@ def make(folder: Path, rows: int) -> dict[str, Any]:
     """A catalog of so many rows, and a labels table that is up to date with it."""
     where = {"start": 0, "stop": rows, "night": ""}
     _write_catalog(folder, _batches(_TRACKS, schema.CATALOG, **where))
-    bundle = load_bundle()
+    bundle = load_bundle("shipped")
     lineage = {"model": bundle.id, "features": bundle.features_id, "run": RUN_ID}
     write_deltalake(_labels(folder), _batches(_LABELS, schema.LABELS, **where, **lineage), name="mgc labels")
     files = [path.stat().st_size for path in Path(_labels(folder)).rglob("*.parquet")]

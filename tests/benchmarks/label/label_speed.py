@@ -31,7 +31,7 @@ from cluster.labels.table import LabelsTable
 from cluster.storage import files
 from cluster.storage.uri import Uri
 from cluster.tables.catalog import write_catalog
-from mgc.bundle_files import DEFAULT
+from mgc.bundle_names import BundleName
 from pipelines.catalogs.sources import list_source
 from tests.benchmarks import music
 from tests.benchmarks.apart import ALL_CORES, facts_of
@@ -321,7 +321,7 @@ _SIZES: Final = {"short": (150, 1500), "long": (16, 160), "store": (60, 600)}
     show_default=True,
     help="Of the catalogs, to try this out.",
 )
-@click.option("--bundle", default=DEFAULT, show_default=True, help="The model; one on thumbnails.")
+@click.option("--bundle", default=BundleName.SHIPPED.value, show_default=True, help="The model; one on thumbnails.")
 @click.option(
     "--daft",
     type=click.Path(path_type=Path),

@@ -21,7 +21,7 @@ import click
 import torch
 
 from mgc.bundle import Bundle, load_bundle
-from mgc.bundle_files import DEFAULT
+from mgc.bundle_names import BundleName
 from mgc.errors import AudioError
 from tests.benchmarks.label.changes import CHANGES, FLAC, TOTAL
 from tests.benchmarks.result import Result, hand_over, say
@@ -108,7 +108,7 @@ def _seconds(path: Path) -> float:
     required=True,
     help="Folder with music/*.ogg and fma/**/*.mp3 [default: MGC_TEST_DATA].",
 )
-@click.option("--bundle", default=DEFAULT, show_default=True, help="Bundle that labels.")
+@click.option("--bundle", default=BundleName.SHIPPED.value, show_default=True, help="Bundle that labels.")
 def main(data: Path, bundle: str) -> None:
     """Print how many excerpts keep their genre, by kind. The last line is JSON."""
     torch.set_num_threads(1)

@@ -16,8 +16,8 @@ from cluster.bundles import open_bundle
 from cluster.session import ray_internals
 from cluster.storage.uri import Uri
 from mgc.bundle import load_bundle
+from mgc.bundle_names import BundleName
 from mgc.errors import BundleError
-from mgc.shipped_bundle import ShippedBundle
 from pipelines.cli import JOBS, find
 from pipelines.command.job import BUNDLE, URI, Summary, run
 
@@ -29,14 +29,8 @@ def test_every_job_explains_itself(word: str, capsys: pytest.CaptureFixture[str]
     assert run(command, ["--help"]) == 0
     printed = capsys.readouterr().out
     assert "Usage" in printed
-    # These are of whole models, or of all tracks of a split; the others look at a machine, or make one.
-    assert ("--limit" in printed) == (word not in ("ensemble", "compare", "doctor", "cluster"))
-
-
-@pytest.mark.parametrize("word", ["label", "plan"])
-def test_the_default_bundle_is_shown_as_it_is_typed(word: str, capsys: pytest.CaptureFixture[str]) -> None:
-    run(find(word), ["--help"])
-    assert "[default: default]" in " ".join(capsys.readouterr().out.split())
+    # These are of whole models, or of all tracks of a split; the others look at a machine, make one, or fetch one.
+    assert ("--limit" in printed) == (word not in ("ensemble", "compare", "doctor", "cluster", "pull"))
 
 
 HEAVY = (
@@ -112,18 +106,20 @@ def test_a_submitted_job_refuses_relative_paths(
     assert "relative" in capsys.readouterr().err
 
 
-def test_the_word_for_the_shipped_bundle_is_known_to_bundle_options_alone(tmp_path: Path) -> None:
-    assert BUNDLE.convert("default", None, None) is ShippedBundle.DEFAULT
-    assert BUNDLE.convert(ShippedBundle.DEFAULT, None, None) is ShippedBundle.DEFAULT
+def test_names_of_bundles_are_known_to_bundle_options_alone(tmp_path: Path) -> None:
+    assert [BUNDLE.convert(name.value, None, None) for name in BundleName] == list(BundleName)
+    assert BUNDLE.convert("./mn04", None, None) == URI.convert("mn04", None, None) == Uri.parse("mn04")
+    assert BUNDLE.convert("default", None, None) is BundleName.DEFAULT
+    assert BUNDLE.convert(BundleName.DEFAULT, None, None) is BundleName.DEFAULT
     assert BUNDLE.convert("./default", None, None) == URI.convert("default", None, None) == Uri.parse("default")
-    assert open_bundle(ShippedBundle.DEFAULT).id == load_bundle().id
+    assert open_bundle(BundleName.DEFAULT).id == load_bundle().id
     with pytest.raises(BundleError):
         open_bundle(Uri.of_path(tmp_path / "default"))
 
 
-def test_a_submitted_job_takes_the_shipped_bundle_but_no_relative_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_submitted_job_takes_a_bundle_by_its_name_but_no_relative_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ray_internals.JOB_MARK, "{}")
-    assert BUNDLE.convert("default", None, None) is ShippedBundle.DEFAULT
+    assert BUNDLE.convert("default", None, None) is BundleName.DEFAULT
     with pytest.raises(click.BadParameter):
         BUNDLE.convert("bundle", None, None)
 
@@ -133,7 +129,7 @@ def test_a_submitted_job_takes_the_shipped_bundle_but_no_relative_one(monkeypatc
     [("compare", ["first", "second"]), ("ensemble", ["bundles"])]
     + [(job, ["bundle"]) for job in ("evaluate", "label", "plan")],
 )
-def test_every_job_that_reads_a_bundle_knows_the_word(job: str, names: list[str]) -> None:
+def test_every_job_that_reads_a_bundle_knows_the_names(job: str, names: list[str]) -> None:
     types = {parameter.name: parameter.type for parameter in find(job).params}
     assert [types[name] for name in names] == [BUNDLE] * len(names)
 

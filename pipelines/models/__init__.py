@@ -1,0 +1,1 @@
+"""From what others published to a bundle at hand."""
