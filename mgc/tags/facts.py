@@ -45,7 +45,9 @@ def facts_of(tags: Tags) -> dict[str, str | int | None]:
     artist_id = artist_key(who) if who else None
     facts: dict[str, str | int | None] = {
         "artist_id": artist_id,
-        "album_id": f"{artist_key(album_artist or who or '')} / {artist_key(album)}"[:MOST_CHARACTERS] if album else None,
+        "album_id": f"{artist_key(album_artist or who or '')} / {artist_key(album)}"[:MOST_CHARACTERS]
+        if album
+        else None,
         "artist_name": who,
         "album": album,
         "title": _joined(tags.of("title")),

@@ -279,7 +279,9 @@ def _pairs(data: bytes, header: tuple[str, str], where: str) -> Iterator[tuple[i
             if not any(cells) or cells[0].startswith("#"):
                 continue
             if first and tuple(cell.lower() for cell in cells) != header:
-                raise ConfigError(f"{where}: its first line is {', '.join(cells)!r:.80}; it must be {','.join(header)}.")
+                raise ConfigError(
+                    f"{where}: its first line is {', '.join(cells)!r:.80}; it must be {','.join(header)}."
+                )
             if len(cells) != 2 or not cells[0]:
                 raise ConfigError(
                     f"{where}, line {lines.line_num}: {', '.join(cells)!r:.80} is not {header[0]} and {header[1]}; "

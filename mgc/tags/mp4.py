@@ -26,7 +26,7 @@ def read_mp4(source: Source, fields: Fields) -> None:
     items.children = [
         each for each in items.children or () if each.name != b"covr" and each.datalength <= MOST_VALUE_BYTES
     ]
-    for key, values in (MP4Tags(atoms, stream).items()):
+    for key, values in MP4Tags(atoms, stream).items():
         # A key of other programs is `----:com.apple.iTunes:MusicBrainz Album Id`.
         texts = [value.decode("utf-8", "replace") if isinstance(value, bytes) else value for value in _many(values)]
         fields.put(field_of(key.rpartition(":")[2]), texts)
