@@ -72,7 +72,8 @@ class GenreNames:
     Args:
         aliases: genres by other spellings; an empty genre says that the spelling says nothing (`Other`).
         whitelist: the only genres to keep; None keeps every known one.
-        parents: the parent of each genre of a tree. A genre that the whitelist lacks becomes its nearest ancestor there.
+        parents: the parent of each genre of a tree. A genre that the whitelist lacks becomes its nearest ancestor that
+            it has.
 
     Raises:
         ConfigError: the tree has a circle, or the whitelist is empty.
@@ -219,8 +220,8 @@ def read_aliases(data: bytes, where: str) -> dict[str, str]:
         before = found.setdefault(key_of(spelling), (spelling, genre))
         if before[1] != genre:
             raise ConfigError(
-                f"{where}, line {line}: {spelling!r} means {genre!r}, and {before[0]!r} above means {before[1]!r}; they "
-                "are one spelling. Keep one of the lines."
+                f"{where}, line {line}: {spelling!r} means {genre!r}, and {before[0]!r} above means {before[1]!r}; "
+                "they are one spelling. Keep one of the lines."
             )
     return dict(found.values())
 
@@ -246,8 +247,8 @@ def read_tree(data: bytes, where: str) -> dict[str, str]:
         before = found.setdefault(key_of(genre), (genre, parent))
         if key_of(before[1]) != key_of(parent):
             raise ConfigError(
-                f"{where}, line {line}: {genre!r} is below {parent!r}, and above it is below {before[1]!r}; a genre has "
-                "one parent. Keep one of the lines."
+                f"{where}, line {line}: {genre!r} is below {parent!r}, and above it is below {before[1]!r}; a genre "
+                "has one parent. Keep one of the lines."
             )
     return {genre: parent for genre, parent in found.values() if parent}
 

@@ -21,10 +21,13 @@ V1_BYTES: Final = 128
 _UNSYNCHRONISED: Final = 0x80
 _EXTENDED: Final = 0x40
 
-_NEWER: Final = {
-    **{"TCO": "TCON", "TP1": "TPE1", "TP2": "TPE2", "TAL": "TALB", "TT2": "TIT2", "TYE": "TYER", "UFI": "UFID"},
-    "TXX": "TXXX",
-}
+_NEWER: Final = dict(
+    zip(
+        ("TCO", "TP1", "TP2", "TAL", "TT2", "TYE", "UFI", "TXX"),
+        ("TCON", "TPE1", "TPE2", "TALB", "TIT2", "TYER", "UFID", "TXXX"),
+        strict=True,
+    )
+)
 """Frames of ID3v2.2, by their later names."""
 
 _WANTED: Final = frozenset({*_NEWER, *_NEWER.values(), "TDRC"})

@@ -60,9 +60,12 @@ def read_names(request: TagsRequest) -> GenreNames:
     aliases = shipped_aliases()
     if request.aliases is not None:
         aliases = merge_aliases(aliases, read_aliases(files.read_bytes(request.aliases), str(request.aliases)))
-    whitelist = request.whitelist and read_whitelist(files.read_bytes(request.whitelist), str(request.whitelist))
-    tree = request.tree and read_tree(files.read_bytes(request.tree), str(request.tree))
-    return GenreNames(aliases, whitelist, tree)
+    wanted, tree = request.whitelist, request.tree
+    return GenreNames(
+        aliases,
+        None if wanted is None else read_whitelist(files.read_bytes(wanted), str(wanted)),
+        None if tree is None else read_tree(files.read_bytes(tree), str(tree)),
+    )
 
 
 class Tagging:
@@ -110,7 +113,7 @@ class Tagging:
             yield self._add(table)
 
     def count(self) -> dict[str, JsonValue]:
-        """Return counts for a summary. Every track is in one of the three counts of a genre, or in one of the others."""
+        """Return counts for a summary. The four of a genre and `tags_unreadable` add up to all tracks."""
         unknown: dict[str, JsonValue] = dict(most_frequent(self._unknown, _COUNTED))
         return {**self._counts, "genre_unknown_by": unknown}
 
