@@ -25,6 +25,8 @@ def read_asf(source: Source, start: int, fields: Fields) -> None:
 
 
 def _read_objects(source: Source, start: int, end: int, fields: Fields) -> None:
+    # A field's first value is in a description, the others in the library of an extension, which may come before it.
+    extensions: list[tuple[int, int]] = []
     while start + 24 <= end:
         name, size = at(source, start, 16), number_at(source, start + 16, 8)
         if size < 24:
@@ -37,8 +39,10 @@ def _read_objects(source: Source, start: int, end: int, fields: Fields) -> None:
         elif name in (_METADATA, _METADATA_LIBRARY):
             _read_library(source, content, fields)
         elif name == _HEADER_EXTENSION:
-            _read_objects(source, content + 22, stop, fields)
+            extensions.append((content + 22, stop))
         start += size
+    for content, stop in extensions:
+        _read_objects(source, content, stop, fields)
 
 
 def _read_description(source: Source, start: int, fields: Fields) -> None:

@@ -146,7 +146,7 @@ class GenreNames:
             rest = piece.strip()
             while found := _REFERENCES.match(rest):
                 rest = rest[found.end() :].strip()
-                if name := ID3V1.get(found["number"].lstrip("0") or "0"):
+                if name := ID3V1.get(_number(found["number"])):
                     yield name
             # ID3v2.3 writes a word that begins with a parenthesis with two.
             rest = rest[1:] if rest.startswith("((") else rest
@@ -165,7 +165,7 @@ class GenreNames:
                 until -= 1
             word = text[starts[place] : stops[until]].strip()
             if word:
-                yield ID3V1.get(word.lstrip("0") or "0", word) if word.isascii() and word.isdigit() else word
+                yield ID3V1.get(_number(word), word)
             place = until + 1
 
     def _means(self, name: str) -> bool:
@@ -182,6 +182,11 @@ class GenreNames:
 
 _MOST_PARTS: Final = 4
 """Most parts between separators that one genre's name may have."""
+
+
+def _number(word: str) -> str:
+    """Return a word as `ID3V1` has it if it is a number: 017 is 17."""
+    return word.lstrip("0") or "0" if word.isascii() and word.isdigit() else word
 
 
 def _refuse_circle(tree: Mapping[str, str], parents: Mapping[str, str]) -> None:
