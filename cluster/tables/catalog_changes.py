@@ -145,7 +145,7 @@ def earlier_tags(catalog: Uri, source: Uri) -> Beside | None:
 
 
 def _earlier(catalog: Uri, source: Uri, columns: pa.Schema) -> Iterator[pa.Table] | None:
-    """Return columns of a catalog in pieces; None if it is no listing of the source, or lacks one of them."""
+    """Return columns of a catalog in pieces; None if it is no listing of the source, or lacks one."""
     if not files.exists(catalog):
         return None
     path, filesystem = catalog.path, catalog.filesystem
@@ -153,7 +153,7 @@ def _earlier(catalog: Uri, source: Uri, columns: pa.Schema) -> Iterator[pa.Table
         found = pq.read_schema(path, filesystem=filesystem)
     if (found.metadata or {}).get(SOURCE_KEY) != source.text.encode():
         return None
-    if any(found.names.count(each.name) != 1 for each in columns):
+    if any(found.names.count(each.name) != 1 or found.field(each.name).type != each.type for each in columns):
         return None
     inspect_table(catalog, question_of(catalog, columns), "", CatalogError)
 

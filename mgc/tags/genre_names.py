@@ -34,7 +34,7 @@ _ALWAYS: Final = re.compile(r"[\0;\n]+")
 _SOMETIMES: Final = re.compile(r"\s*[/,\\|]\s*")
 """Separators that also occur in names, such as `Hip-Hop/Rap`."""
 
-_AND: Final = re.compile(r"[&+]|\bn\b|\bund\b|\bet\b")
+_AND: Final = re.compile(r"[&+]|(?<=\s)(?:n|und|et|y)(?=\s)")
 
 
 @lru_cache(maxsize=1 << 14)
