@@ -58,7 +58,8 @@ def index_source(request: CatalogRequest) -> Summary:
         if metadata is not None:
             tables = join_metadata(tables, metadata, counts)
         if names is not None:
-            tagging = stack.enter_context(Tagging(names, target, source if limit is None else None))
+            whole = source if limit is None else None
+            tagging = stack.enter_context(Tagging(names, target, whole, whole is not None and source.is_remote))
             tables = tagging.add(tables)
         tables = count_rows(tables, counts, earlier, target)
         if request.split_by:

@@ -77,10 +77,11 @@ class Tagging:
         names: the genres that a tag may name.
         target: the catalog that will be written; the one that is there now is the earlier one.
         source: the source that is listed; None if only a part of it is, which takes nothing from an earlier catalog.
+        is_listed: whether the listing is over. One that goes on meanwhile shows the progress itself.
     """
 
-    def __init__(self, names: GenreNames, target: Uri, source: Uri | None) -> None:
-        self._names, self._target = names, target
+    def __init__(self, names: GenreNames, target: Uri, source: Uri | None, is_listed: bool) -> None:
+        self._names, self._target, self._is_listed = names, target, is_listed
         self._earlier = None if source is None else self._open(source)
         self._unknown: Counter[str] = Counter()
         self._counts: Counter[str] = Counter(
@@ -97,7 +98,7 @@ class Tagging:
 
     def __enter__(self) -> Self:
         self._reader = self._stack.enter_context(TagReader())
-        self._draw = self._stack.enter_context(show_progress("tags", "files", None))
+        self._draw = self._stack.enter_context(show_progress("tags", "files", None)) if self._is_listed else None
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -158,8 +159,14 @@ class Tagging:
                 if tags.fault is not None and len(self._faults) < _NAMED:
                     self._faults.append(f"{quote(table['track_id'][place].as_py())}: {tags.fault}")
             self._counts["tags_read"] += len(places)
-            self._draw({"files": self._counts["tags_read"] + self._counts["tags_kept"]}, {})
+            self._show()
+        self._show()
         return self._columns(table, [row for row in rows if row is not None])
+
+    def _show(self) -> None:
+        if self._draw is not None:
+            kept = {"files": self._counts["tags_kept"]}
+            self._draw({"files": self._counts["tags_read"] + kept["files"]}, {}, kept)
 
     def _kept(self, table: pa.Table) -> list[_Row | None]:
         """Return for each row what an earlier catalog says of the same file, or None."""

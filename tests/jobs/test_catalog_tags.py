@@ -21,7 +21,7 @@ from pipelines.catalog import command
 from pipelines.command.job import run
 from tests.damage.junk import id3_tag
 from tests.support.fault_proxy import Fault, Faults, Proxy
-from tests.support.tagged_files import WRITERS, Texts, id3_tags, plain_file
+from tests.unit.tags.tagged_files import WRITERS, Texts, id3_tags, plain_file
 
 ROCK: Texts = {
     "genre": ["hiphop; Zamrock"],

@@ -26,7 +26,7 @@ from mgc.tags.tags import Tags, read_tags
 from tests.damage.junk import id3_tag
 from tests.support.damage import DAMAGES, damaged_file
 from tests.support.good_files import good_files
-from tests.support.tagged_files import WRITERS, Texts, id3_tags, plain_file, with_ape, with_id3, with_id3v1
+from tests.unit.tags.tagged_files import WRITERS, Texts, id3_tags, plain_file, with_ape, with_id3, with_id3v1
 
 SAID: Texts = {
     "genre": ["Hip-Hop/Rap", "Zamrock"],
