@@ -8,7 +8,7 @@ from typing import Final
 
 from mgc.audio.source import ByteRange, Source
 from mgc.tags import ape, asf, chunks, id3, mp4, vorbis
-from mgc.tags.reader import Fields, Reader
+from mgc.tags.reader import Fields, Reader, clean
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,15 @@ def read_tags(source: Source) -> Tags:
         except Exception as error:  # noqa: BLE001 - mutagen raises what its own code happens to raise
             if reader.failure is not None:
                 raise reader.failure from None
-            faults.append(f"{parse.__name__.removeprefix('read_')}: {error}"[:200])
+            faults.append(clean(f"{parse.__name__.lstrip('_').removeprefix('read_')}: {error}")[:200])
         finally:
             found.behind(fields)
         return None
 
     start = _behind_id3(reader, read)
-    head = reader.at(start, 16)
+    told = {"genre", "artist"}
+    # What lies behind a tag, or at the end of the file, costs a request of its own.
+    head = b"" if start and told <= found.keys() else reader.at(start, 16)
     if head.startswith(b"fLaC"):
         read(vorbis.read_flac, reader, start)
     elif head.startswith(b"OggS"):
@@ -75,10 +77,11 @@ def read_tags(source: Source) -> Tags:
         read(chunks.read_chunks, reader, start)
     elif head.startswith(b"DSD "):
         read(chunks.read_dsf, reader)
-    elif not {"genre", "artist"} <= found.keys():
-        # The end of the file costs a request of its own.
+    elif not told <= found.keys():
         read(ape.read_ape, reader)
-        read(_read_last, reader)
+        read(_read_id3v1, reader)
+    if reader.failure is not None:
+        raise reader.failure
     return Tags(dict(found), "; ".join(faults) or None, reader.read_bytes)
 
 
@@ -97,6 +100,6 @@ _MOST_TAGS: Final = 4
 """Most ID3v2 tags of one file, one behind the other."""
 
 
-def _read_last(reader: Reader, fields: Fields) -> None:
+def _read_id3v1(reader: Reader, fields: Fields) -> None:
     start = max(reader.size_bytes - id3.V1_BYTES, 0)
     id3.read_id3v1(reader.read([ByteRange(start, reader.size_bytes)])[0], fields)

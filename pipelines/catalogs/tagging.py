@@ -44,6 +44,9 @@ _COUNTED: Final = 50
 _MOST_WORDS: Final = 100_000
 """Unknown spellings that are counted one by one."""
 
+_MOST_SHOWN: Final = 80
+"""Characters of an unknown spelling to count and show."""
+
 _Row = dict[str, Any]
 """Columns of one track: `artist_id`, `album_id` and those of `schema.CATALOG_TAGS`."""
 
@@ -213,7 +216,7 @@ class Tagging:
             self._counts["genre_missing" if row["tag_error"] is None else "tags_unreadable"] += 1
             return ()
         reading = self._names.read(text)
-        for word in reading.unknown:
+        for word in {each[:_MOST_SHOWN] for each in reading.unknown}:
             if word in self._unknown or len(self._unknown) < _MOST_WORDS:
                 self._unknown[word] += 1
         if reading.genres:
