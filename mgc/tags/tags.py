@@ -49,13 +49,11 @@ def read_tags(source: Source) -> Tags:
     found, faults = Fields(), list[str]()
 
     def read(parse: Callable[..., int | None], *where: object) -> int | None:
-        """Run a parser. Whatever a stranger's bytes make it raise is a fault of the file."""
+        """Run a parser. Whatever a stranger's bytes make it raise is a fault of the file, unless the source failed."""
         fields = Fields()
         try:
             return parse(*where, fields)
         except Exception as error:  # noqa: BLE001 - mutagen raises what its own code happens to raise
-            if reader.failure is not None:
-                raise reader.failure from None
             faults.append(clean(f"{parse.__name__.lstrip('_').removeprefix('read_')}: {error}")[:200])
         finally:
             found.behind(fields)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -24,6 +25,7 @@ from mgc.tags.asf import HEADER
 from mgc.tags.reader import BLOCK_BYTES, MOST_READ_BYTES, MOST_VALUES, SourceStream, clean
 from mgc.tags.tags import Tags, read_tags
 from tests.damage.junk import id3_tag
+from tests.damage.kinds import generate
 from tests.support.damage import DAMAGES, damaged_file
 from tests.support.good_files import good_files
 from tests.unit.tags.tagged_files import WRITERS, Texts, id3_tags, plain_file, with_ape, with_id3, with_id3v1
@@ -376,3 +378,36 @@ def test_what_was_read_is_not_read_again() -> None:
     source = Counted(WRITERS["ID3v2.4"](SAID))
     assert isinstance(read_tags(source), Tags)
     assert source.asked == 1
+
+
+@pytest.mark.parametrize("kind", ["lying ID3 before MP3", "ID3 that claims sound", "junk behind MP3"])
+@pytest.mark.parametrize("seed", range(3))
+def test_tags_that_lie(kind: str, seed: int) -> None:
+    tags = read_tags(Held(generate(kind, seed).data))
+    assert tags.read_bytes <= 16 * BLOCK_BYTES
+
+
+SWARMS = {
+    "frames of ID3": id3_tag(b"TXXX\0\0\0\1\0\0\0" * 100_000),
+    "blocks of FLAC": b"fLaC" + b"\1\0\0\0" * 300_000,
+    "comments of FLAC": b"fLaC\x84\xff\xff\xff" + struct.pack("<II", 0, 2**32 - 1) + bytes(2**24),
+    "pages of Ogg": b"".join(b"OggS\0\0" + bytes(21) for _ in range(50_000)),
+    "boxes of MP4": b"\0\0\0\x08ftyp" + struct.pack(">I", 800_008) + b"moov" + b"\0\0\0\x08free" * 100_000,
+    "boxes in boxes": b"\0\0\0\x08ftyp"
+    + b"".join(struct.pack(">I", 80_000 - 8 * depth) + b"moov" for depth in range(10_000)),
+    "objects of ASF": HEADER + struct.pack("<Q", 2**40) + bytes(6) + (bytes(16) + struct.pack("<Q", 24)) * 50_000,
+    "chunks of RIFF": b"RIFF\0\0\0\0WAVE" + b"LIST\4\0\0\0INFO" * 50_000,
+    "items of APE": (b"\0\0\0\0\0\0\0\0k\0" * 50_000)
+    + b"APETAGEX"
+    + struct.pack("<IIII", 2000, 500_032, 2**32 - 1, 0)
+    + bytes(8),
+}
+
+
+@pytest.mark.parametrize("kind", SWARMS)
+def test_a_swarm_of_nothing_takes_no_time(kind: str) -> None:
+    started = time.process_time()
+    tags = read_tags(Held(SWARMS[kind]))
+    assert tags.read_bytes <= MOST_READ_BYTES
+    assert not tags.fields
+    assert time.process_time() - started < 5
