@@ -17,10 +17,28 @@ from mutagen.oggopus import OggOpus
 from mutagen.oggvorbis import OggVorbis
 from mutagen.wave import WAVE
 
+from mgc.audio.source import ByteRange, Held
+from mgc.tags.reader import MOST_READ_BYTES
+from mgc.tags.tags import read_tags
 from tests.support.good_files import good_files
 
 Texts = Mapping[str, Sequence[str]]
 """Values by field, the keys of `mgc.tags.reader.FIELDS`."""
+
+SAID: Texts = {
+    "genre": ["Hip-Hop/Rap", "Zamrock"],
+    "artist": ["Björk", "椎名林檎"],
+    "album_artist": ["Various Artists"],
+    "album": ["Ágætis byrjun"],
+    "title": ["Song; Pt. 2"],
+    "date": ["1999"],
+    "musicbrainz_recording_id": ["b1a9c0e9-d987-4042-ae91-78d6a3267d69"],
+    "musicbrainz_artist_id": ["87c5dedd-371d-4a53-9f7f-80522fb7f3cb"],
+    "musicbrainz_album_artist_id": ["89ad4ac3-39f7-470e-963a-56509c546377"],
+    "musicbrainz_release_id": ["2c053984-4645-4699-9474-d2c35c227028"],
+    "musicbrainz_release_group_id": ["1b022e01-4da6-387b-8658-8678046e4cef"],
+}
+"""Some texts for each field."""
 
 _ID3: Final = {
     "genre": id3.TCON,
@@ -178,3 +196,30 @@ WRITERS: Final[Mapping[str, Callable[[Texts], bytes]]] = {
     "WMA": _with_asf,
 }
 """Functions from texts to a file that has them, by the kind of tag. ID3v1, which cuts them, is not among them."""
+
+
+class Counted:
+    """A file that counts its reads."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.asked = data, 0
+        self.read_bytes = 0
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.data)
+
+    def read(self, ranges: Sequence[ByteRange]) -> list[bytes]:
+        found = Held(self.data).read(ranges)
+        self.asked += 1
+        self.read_bytes += sum(map(len, found))
+        return found
+
+
+def said(data: bytes, most_bytes: int = MOST_READ_BYTES) -> dict[str, list[str]]:
+    """What the tags of a sound file say, after a look at how many bytes were read."""
+    source = Counted(data)
+    tags = read_tags(source)
+    assert tags.fault is None
+    assert tags.read_bytes == source.read_bytes <= most_bytes
+    return tags.fields

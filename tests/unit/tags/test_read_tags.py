@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import time
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -19,30 +17,24 @@ from mutagen.flac import FLAC, Picture
 from mutagen.mp4 import MP4, MP4Cover
 from mutagen.oggvorbis import OggVorbis
 
-from mgc.audio.source import ByteRange, Held
-from mgc.errors import AudioError, ErrorKind
-from mgc.tags.asf import HEADER
+from mgc.audio.source import Held
 from mgc.tags.reader import BLOCK_BYTES, MOST_READ_BYTES, MOST_VALUES, SourceStream, clean
 from mgc.tags.tags import Tags, read_tags
 from tests.damage.junk import id3_tag
-from tests.damage.kinds import generate
 from tests.support.damage import DAMAGES, damaged_file
 from tests.support.good_files import good_files
-from tests.unit.tags.tagged_files import WRITERS, Texts, id3_tags, plain_file, with_ape, with_id3, with_id3v1
-
-SAID: Texts = {
-    "genre": ["Hip-Hop/Rap", "Zamrock"],
-    "artist": ["Björk", "椎名林檎"],
-    "album_artist": ["Various Artists"],
-    "album": ["Ágætis byrjun"],
-    "title": ["Song; Pt. 2"],
-    "date": ["1999"],
-    "musicbrainz_recording_id": ["b1a9c0e9-d987-4042-ae91-78d6a3267d69"],
-    "musicbrainz_artist_id": ["87c5dedd-371d-4a53-9f7f-80522fb7f3cb"],
-    "musicbrainz_album_artist_id": ["89ad4ac3-39f7-470e-963a-56509c546377"],
-    "musicbrainz_release_id": ["2c053984-4645-4699-9474-d2c35c227028"],
-    "musicbrainz_release_group_id": ["1b022e01-4da6-387b-8658-8678046e4cef"],
-}
+from tests.unit.tags.tagged_files import (
+    SAID,
+    WRITERS,
+    Counted,
+    Texts,
+    id3_tags,
+    plain_file,
+    said,
+    with_ape,
+    with_id3,
+    with_id3v1,
+)
 
 PICTURE_BYTES = 10_000_000
 
@@ -57,32 +49,6 @@ EXTENSIONS = {
     "WMA": ".wma",
 }
 """Extensions of files by the kind of tag; all others are MP3."""
-
-
-class Counted:
-    """A file that counts its reads."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data, self.asked = data, 0
-        self.read_bytes = 0
-
-    @property
-    def size_bytes(self) -> int:
-        return len(self.data)
-
-    def read(self, ranges: Sequence[ByteRange]) -> list[bytes]:
-        found = Held(self.data).read(ranges)
-        self.asked += 1
-        self.read_bytes += sum(map(len, found))
-        return found
-
-
-def said(data: bytes, most_bytes: int = MOST_READ_BYTES) -> dict[str, list[str]]:
-    source = Counted(data)
-    tags = read_tags(source)
-    assert tags.fault is None
-    assert tags.read_bytes == source.read_bytes <= most_bytes
-    return tags.fields
 
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=30).filter(clean)
@@ -313,52 +279,6 @@ def test_dsf() -> None:
     assert said(data + id3_tag(_frames(SAID)), 4 * BLOCK_BYTES) == SAID
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"ID3", b"fLaC", b"OggS", b"RIFF", b"\0" * 500, b"\xff" * 9000, b"ID3\x04" * 4000]
-)
-def test_no_tags(data: bytes) -> None:
-    assert read_tags(Held(data)).fields == {}
-
-
-_APE = b"APETAGEX\xd0\x07\0\0"
-
-HEADS = [b"", b"ID3\x03\0", b"ID3\x04\0", b"fLaC", b"OggS\0\2", b"RIFF", b"FORM", b"DSD ", b"\0\0\0\x20ftyp", HEADER]
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    data=st.binary(max_size=400),
-    head=st.sampled_from(HEADS),
-    tail=st.sampled_from([b"", b"TAG" + bytes(125), _APE + bytes(20), _APE + b"\xff\0\0\0\xff\xff" + bytes(14)]),
-)
-def test_any_bytes(data: bytes, head: bytes, tail: bytes) -> None:
-    tags = read_tags(Held(head + data + tail))
-    assert all(clean(value) == value for values in tags.fields.values() for value in values)
-
-
-@pytest.mark.parametrize("kind", WRITERS)
-@pytest.mark.parametrize("reads", [0, 1])
-def test_an_error_of_the_source_is_none_of_the_file(kind: str, reads: int) -> None:
-    class Failing(Counted):
-        def read(self, ranges: Sequence[ByteRange]) -> list[bytes]:
-            if self.asked >= reads:
-                raise AudioError(ErrorKind.FETCH_FAILED, "gone")
-            return super().read(ranges)
-
-    source = Failing(WRITERS[kind]({"genre": ["Rock"], "artist": ["A"]}))
-    if reads >= _reads(source.data):
-        assert read_tags(source).fields["genre"] == ["Rock"]
-        return
-    with pytest.raises(AudioError, match="gone"):
-        read_tags(source)
-
-
-def _reads(data: bytes) -> int:
-    source = Counted(data)
-    read_tags(source)
-    return source.asked
-
-
 def test_a_reader_of_files_seeks_as_files_do() -> None:
     stream = SourceStream(Held(b"0123456789"))
     assert (stream.readable(), stream.seekable()) == (True, True)
@@ -378,36 +298,3 @@ def test_what_was_read_is_not_read_again() -> None:
     source = Counted(WRITERS["ID3v2.4"](SAID))
     assert isinstance(read_tags(source), Tags)
     assert source.asked == 1
-
-
-@pytest.mark.parametrize("kind", ["lying ID3 before MP3", "ID3 that claims sound", "junk behind MP3"])
-@pytest.mark.parametrize("seed", range(3))
-def test_tags_that_lie(kind: str, seed: int) -> None:
-    tags = read_tags(Held(generate(kind, seed).data))
-    assert tags.read_bytes <= 16 * BLOCK_BYTES
-
-
-SWARMS = {
-    "frames of ID3": id3_tag(b"TXXX\0\0\0\1\0\0\0" * 100_000),
-    "blocks of FLAC": b"fLaC" + b"\1\0\0\0" * 300_000,
-    "comments of FLAC": b"fLaC\x84\xff\xff\xff" + struct.pack("<II", 0, 2**32 - 1) + bytes(2**24),
-    "pages of Ogg": b"".join(b"OggS\0\0" + bytes(21) for _ in range(50_000)),
-    "boxes of MP4": b"\0\0\0\x08ftyp" + struct.pack(">I", 800_008) + b"moov" + b"\0\0\0\x08free" * 100_000,
-    "boxes in boxes": b"\0\0\0\x08ftyp"
-    + b"".join(struct.pack(">I", 80_000 - 8 * depth) + b"moov" for depth in range(10_000)),
-    "objects of ASF": HEADER + struct.pack("<Q", 2**40) + bytes(6) + (bytes(16) + struct.pack("<Q", 24)) * 50_000,
-    "chunks of RIFF": b"RIFF\0\0\0\0WAVE" + b"LIST\4\0\0\0INFO" * 50_000,
-    "items of APE": (b"\0\0\0\0\0\0\0\0k\0" * 50_000)
-    + b"APETAGEX"
-    + struct.pack("<IIII", 2000, 500_032, 2**32 - 1, 0)
-    + bytes(8),
-}
-
-
-@pytest.mark.parametrize("kind", SWARMS)
-def test_a_swarm_of_nothing_takes_no_time(kind: str) -> None:
-    started = time.process_time()
-    tags = read_tags(Held(SWARMS[kind]))
-    assert tags.read_bytes <= MOST_READ_BYTES
-    assert not tags.fields
-    assert time.process_time() - started < 5
