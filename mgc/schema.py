@@ -47,6 +47,27 @@ CATALOG: Final = pa.schema(
 )
 """One row per track. `content_tag` changes when the bytes change: an ETag, or size and modification time."""
 
+CATALOG_TAGS: Final = pa.schema(
+    [
+        pa.field("artist_name", pa.string()),
+        pa.field("album", pa.string()),
+        pa.field("title", pa.string()),
+        pa.field("year", pa.int32()),
+        pa.field("musicbrainz_recording_id", pa.string()),
+        pa.field("musicbrainz_artist_id", pa.string()),
+        pa.field("musicbrainz_album_artist_id", pa.string()),
+        pa.field("musicbrainz_release_id", pa.string()),
+        pa.field("musicbrainz_release_group_id", pa.string()),
+        pa.field("genre_tag", pa.string()),
+        pa.field("tag_error", pa.string()),
+    ]
+)
+"""Further columns of a catalog whose files' own tags were read. Only `mgc catalog` and people read them.
+
+`genre_tag` is the text of the genre tag as it is in the file, its values joined by `; `. `tag_error` is null if the
+tags could be read.
+"""
+
 CATALOG_REQUIRED: Final = ("track_id", "uri", "size_bytes", "content_tag")
 
 TRACK_FACTS: Final = ("genre_top", "genres", "artist_id", "album_id", "split", "subset")

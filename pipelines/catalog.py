@@ -7,7 +7,7 @@ import click
 from cluster.storage.selection import Selection
 from cluster.storage.uri import Uri
 from mgc.datasets.fma_subsets import SUBSETS, Subset
-from pipelines.catalogs.requests import CORPORA, FROM_PATHS, CatalogRequest, MetadataRequest
+from pipelines.catalogs.requests import CORPORA, FROM_PATHS, CatalogRequest, MetadataRequest, TagsRequest
 from pipelines.command.job import URI, Summary, main
 from pipelines.command.selecting import choosing_files
 
@@ -36,6 +36,21 @@ def _metadata(
     return MetadataRequest(uris, corpus, genres=genres, subset=subset)
 
 
+def _tags(
+    wanted: bool, aliases: Uri | None, whitelist: Uri | None, tree: Uri | None, other: MetadataRequest | None
+) -> TagsRequest | None:
+    """Return how to read the files' tags, or None if they are not wanted."""
+    if not wanted:
+        if aliases or whitelist or tree:
+            raise click.UsageError("--aliases, --whitelist and --tree go with --tags.")
+        return None
+    if other is not None:
+        raise click.UsageError("--tags takes genre and artist from the files; leave out --metadata and --corpus.")
+    if tree and not whitelist:
+        raise click.UsageError("--tree leads from a genre to one of --whitelist; give both.")
+    return TagsRequest(aliases, whitelist, tree)
+
+
 @click.command("catalog")
 @click.argument("source", type=URI)
 @click.option("--out", type=URI, required=True, help="Catalog to write: a .parquet file, or a folder.")
@@ -61,6 +76,14 @@ def _metadata(
     "several.",
 )
 @click.option(
+    "--tags",
+    is_flag=True,
+    help="Read genre, artist, album, title and year from the files' own tags, a few KiB of each.",
+)
+@click.option("--aliases", type=URI, help="CSV of spelling,genre that adds to mgc's own, or replaces its lines.")
+@click.option("--whitelist", type=URI, help="Text file of the only genres to keep, one a line.")
+@click.option("--tree", type=URI, help="CSV of genre,parent. A genre becomes its nearest ancestor on the whitelist.")
+@click.option(
     "--split-by",
     type=click.Choice(["artist_id", "album_id", "track_id"]),
     help="Divide tracks without a split into train, validation and test. Tracks that share this id stay on one side.",
@@ -78,6 +101,10 @@ def command(
     genres: Uri | None,
     subset: Subset | None,
     columns: tuple[str, ...],
+    tags: bool,
+    aliases: Uri | None,
+    whitelist: Uri | None,
+    tree: Uri | None,
     split_by: str | None,
     seed: int,
     notices: tuple[str, ...],
@@ -91,7 +118,8 @@ def command(
     files without an extension that begin like audio. Other files are passed over and counted.
     """
     known = _metadata(corpus, metadata, columns, genres, subset)
-    request = CatalogRequest(source, out, known, split_by, seed, notices, limit, dry_run, selection)
+    wanted = _tags(tags, aliases, whitelist, tree, known)
+    request = CatalogRequest(source, out, known, split_by, seed, notices, limit, dry_run, selection, wanted)
     from pipelines.catalogs.index import index_source
 
     return index_source(request)

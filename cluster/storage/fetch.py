@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
@@ -206,7 +206,10 @@ class Fetch:
         self._readable.update(
             Uri.parse(uri).bucket for uri, outcome in zip(uris, outcomes, strict=True) if outcome.recording is not None
         )
-        self._settle_doubts(uris, outcomes)
+        settle_doubts(
+            ((uri, outcome.doubt) for uri, outcome in zip(uris, outcomes, strict=True) if outcome.doubt is not None),
+            self._readable,
+        )
         return {
             **batch,
             "recording": _objects([outcome.recording for outcome in outcomes]),
@@ -246,13 +249,7 @@ class Fetch:
 
     def _fetch_local(self, uri: Uri, wanted: _Wanted, reserve: Reserve) -> _Outcome:
         try:
-            with explain(uri, "read"), closing(LocalFile(uri.path, _open_at_once(uri.path))) as file:
-                if not stat.S_ISREG(file.status.st_mode):
-                    folder = stat.S_ISDIR(file.status.st_mode)
-                    return _Outcome(None, "it is a folder" if folder else "it is not a file")
-                refusal = tag_refusal(content_tag(file.status), wanted.tag)
-                if refusal:
-                    return _Outcome(None, refusal)
+            with explain(uri, "read"), closing(open_file(uri.path, wanted.tag)) as file:
                 return self._record(file, file, wanted.track_id, reserve)
         except StorageError as error:
             return _Outcome(None, str(error))
@@ -265,33 +262,37 @@ class Fetch:
             source = S3Object(uri, wanted.tag, size_bytes, partly, ranges, reserve)
             return self._record(source, S3File(uri, source.tag, source.size_bytes), wanted.track_id, reserve_nothing)
         except (BaseError, BotoCoreError, ClientError, FileNotFoundError) as error:
-            return _judge(error)
+            message, doubt = judge(error)
+            return _Outcome(None, message, doubt)
 
-    def _settle_doubts(self, uris: list[str], outcomes: list[_Outcome]) -> None:
-        """Ask the bucket whether a denial, silence or failure of the store concerns one object or all.
 
-        A store also answers AccessDenied for a missing object if the credentials may not list the bucket.
+def settle_doubts(doubts: Iterable[tuple[str, Exception]], readable: Collection[str] = ()) -> None:
+    """Ask the bucket whether a denial, silence or failure of the store concerns one object or all.
 
-        Raises:
-            StorageError: it concerns all.
-        """
-        settled: set[str] = set()
-        for text, outcome in zip(uris, outcomes, strict=True):
-            if outcome.doubt is None:
-                continue
-            uri = Uri.parse(text)
-            bucket = uri.bucket
-            if bucket in settled:
-                continue
-            settled.add(bucket)
-            if error_code(outcome.doubt) in _DENIED and bucket in self._readable:
-                continue
-            with explain(uri, "fetch"):
-                try:
-                    s3.client(uri).list_objects_v2(Bucket=bucket, MaxKeys=1)
-                except ClientError as error:
-                    if error_code(error) not in _BUSY:
-                        raise
+    A store also answers AccessDenied for a missing object if the credentials may not list the bucket.
+
+    Args:
+        doubts: URIs, and the error of each.
+        readable: buckets from which an object was read. If they deny access, the denial concerns a single object.
+
+    Raises:
+        StorageError: it concerns all.
+    """
+    settled: set[str] = set()
+    for text, doubt in doubts:
+        uri = Uri.parse(text)
+        bucket = uri.bucket
+        if bucket in settled:
+            continue
+        settled.add(bucket)
+        if error_code(doubt) in _DENIED and bucket in readable:
+            continue
+        with explain(uri, "fetch"):
+            try:
+                s3.client(uri).list_objects_v2(Bucket=bucket, MaxKeys=1)
+            except ClientError as error:
+                if error_code(error) not in _BUSY:
+                    raise
 
 
 class _Bounded:
@@ -313,29 +314,45 @@ class _Bounded:
         return self._source.read(ranges)
 
 
-def _judge(error: Exception) -> _Outcome:
-    """Return what an S3 error means for its row, and whether it may concern the whole bucket."""
+def judge(error: Exception) -> tuple[str, Exception | None]:
+    """Return what an S3 error means for its track, and the error itself if it may concern the whole bucket."""
     code = error_code(error)
     if code in _GONE:
-        return _Outcome(None, f"it is not there any more ({code})")
+        return f"it is not there any more ({code})", None
     if code == "InvalidRange":
-        return _Outcome(None, "it is shorter than the catalog says (InvalidRange); make the catalog anew")
+        return "it is shorter than the catalog says (InvalidRange); make the catalog anew", None
     if code:
         words = f"the store answers {code}"
     elif isinstance(error, BaseError) and (kind := _OBSTORE_KIND.search(str(error))):
         words = f"no complete answer from the store ({kind[1]})"
     else:
         words = redact(one_line(str(error)))[:300]
-    return _Outcome(None, words, doubt=None if code in _BUSY or code == "InvalidObjectState" else error)
+    return words, None if code in _BUSY or code == "InvalidObjectState" else error
 
 
 _OBSTORE_KIND: Final = re.compile(r"HttpError \{\s*kind: (\w+)")
 """The word in obstore's text that says how a connection failed: Connect, Interrupted, Timeout."""
 
 
-def _open_at_once(path: str) -> int:
-    """Open without waiting: a pipe under the name of an audio file would wait for a writer forever."""
-    return os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+def open_file(path: str, tag: str) -> LocalFile:
+    """Open a local file of a catalog. Does not wait: a pipe under such a name would wait for a writer forever.
+
+    Args:
+        path: its path.
+        tag: the content tag that it must have; an empty one is not compared.
+
+    Raises:
+        AudioError: `fetch_failed`, it is no file, or was replaced.
+        OSError: it cannot be opened.
+    """
+    file = LocalFile(path, os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+    refusal = tag_refusal(content_tag(file.status), tag)
+    if not stat.S_ISREG(file.status.st_mode):
+        refusal = f"it is {'a folder' if stat.S_ISDIR(file.status.st_mode) else 'not a file'}"
+    if refusal:
+        file.close()
+        raise AudioError(ErrorKind.FETCH_FAILED, refusal)
+    return file
 
 
 def _objects(values: Sequence[object]) -> np.ndarray:

@@ -49,6 +49,8 @@ class S3Object:
         partly: bool,
         threads: ThreadPoolExecutor,
         reserve: Callable[[int], object],
+        first_bytes: int = FIRST_BYTES,
+        coalesced_bytes: int = COALESCED_BYTES,
     ) -> None:
         """Read the beginning, or all of a small object.
 
@@ -59,23 +61,26 @@ class S3Object:
             partly: whether some of its bytes may not be needed.
             threads: the threads that read ranges.
             reserve: function that is called with a number of bytes before they are read; it may raise to stop.
+            first_bytes: size of the first request, if some bytes may not be needed.
+            coalesced_bytes: ranges closer together than this become one request.
 
         Raises:
             AudioError: the object has a different tag.
         """
         self._uri = uri
         self.tag, self._threads, self._reserve = tag, threads, reserve
+        self._coalesced_bytes = coalesced_bytes
         self._plain = _PLAIN_KEY.fullmatch(uri.key) is not None
         self.size_bytes = -1
         # An empty object has no first byte to ask for, so a small one is requested whole.
-        most = FIRST_BYTES if partly else PIECE_BYTES
+        most = first_bytes if partly else PIECE_BYTES
         self._begin = bytes(self._get(ByteRange(0, most) if (expected_bytes or 0) > most else None))
 
     def read(self, ranges: Sequence[ByteRange]) -> list[bytes]:
         """Read the bytes of each range."""
         here = len(self._begin)
         wanted = [(max(start, here), min(stop, self.size_bytes)) for start, stop in ranges]
-        spans = _spans([ByteRange(start, stop) for start, stop in wanted if start < stop])
+        spans = _spans([ByteRange(start, stop) for start, stop in wanted if start < stop], self._coalesced_bytes)
         self._reserve(sum(span.size_bytes for span in spans))
         parts = self._threads.map(self._get, spans) if len(spans) > 1 else map(self._get, spans)
         held: list[tuple[int, bytes | memoryview]] = [(0, self._begin)]
@@ -184,11 +189,11 @@ _PLAIN_KEY: Final = re.compile(r"(?:(?!\.{1,2}(?:/|$))[^/\x00-\x1f\x7f]+(?:/(?!$
 """Keys that obstore reads as they are. It refuses others (`a//b`) or reads a different object (`a` for `/a`)."""
 
 
-def _spans(pieces: list[ByteRange]) -> list[ByteRange]:
+def _spans(pieces: list[ByteRange], coalesced_bytes: int) -> list[ByteRange]:
     """Return the requests for pieces, in order. Joins nearby pieces and cuts large ones."""
     joined: list[ByteRange] = []
     for piece in sorted(pieces):
-        if joined and piece.start - joined[-1].stop <= COALESCED_BYTES:
+        if joined and piece.start - joined[-1].stop <= coalesced_bytes:
             joined[-1] = ByteRange(joined[-1].start, max(joined[-1].stop, piece.stop))
         else:
             joined.append(piece)

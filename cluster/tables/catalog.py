@@ -35,6 +35,7 @@ def write_catalog(
     source: Uri | None = None,
     roots: Sequence[Uri] = (),
     survey: Survey | None = None,
+    extra: pa.Schema | None = None,
 ) -> int:
     """Write a catalog as one sealed Parquet file, a row group at a time, and return the number of rows.
 
@@ -42,15 +43,18 @@ def write_catalog(
 
     Args:
         uri: a file ending in .parquet, or a folder that will hold `catalog.parquet`.
-        tables: rows with the schema `schema.CATALOG`.
+        tables: rows with the schema `schema.CATALOG`, and behind it the columns of `extra`.
         notices: sentences to show with every figure made from this catalog.
         source: the listed source, for `cluster.tables.catalog_changes`; the rows must then be in order of track id.
         roots: places below which the URIs lie; by default the source. Without either, a reader allows only the folder
             of the catalog.
         survey: what the listing saw besides the rows. It is complete when the last of `tables` is taken.
+        extra: further columns, such as `schema.CATALOG_TAGS`.
     """
     target = uri if is_parquet(uri) else uri / "catalog.parquet"
     columns = schema.with_notices(schema.CATALOG, notices)
+    for field in extra or ():
+        columns = columns.append(field)
     if source is not None:
         roots = roots or (source,)
         columns = columns.with_metadata({**columns.metadata, SOURCE_KEY: source.text.encode()})

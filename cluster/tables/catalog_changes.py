@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -119,20 +120,46 @@ def earlier_listing(catalog: Uri, source: Uri, survey: Survey | None = None) -> 
         CatalogError: at once or while it is read: it is not Parquet, or not in order.
         StorageError: it cannot be read.
     """
+    columns = pa.schema([schema.CATALOG.field(name) for name in ("track_id", "content_tag")])
+    tables = _earlier(catalog, source, columns)
+    return None if tables is None else Changes(tables, survey)
+
+
+TAGGED: Final = pa.schema(
+    [
+        *(schema.CATALOG.field(name) for name in ("track_id", "content_tag", "artist_id", "album_id")),
+        *schema.CATALOG_TAGS,
+    ]
+)
+"""Columns of a catalog that the tags of its files gave, with those that tell whether a file is the same."""
+
+
+def earlier_tags(catalog: Uri, source: Uri) -> Beside | None:
+    """Open a catalog to take from it the tags of files that are the same. Hands out the columns of `TAGGED`.
+
+    Returns None if it is not a complete listing of the same source, or no tags were read for it. See `earlier_listing`
+    for arguments and errors.
+    """
+    tables = _earlier(catalog, source, TAGGED)
+    return None if tables is None else Beside(tables)
+
+
+def _earlier(catalog: Uri, source: Uri, columns: pa.Schema) -> Iterator[pa.Table] | None:
+    """Return columns of a catalog in pieces; None if it is no listing of the source, or lacks one."""
     if not files.exists(catalog):
         return None
     path, filesystem = catalog.path, catalog.filesystem
     with reading(catalog, "", CatalogError):
-        stated = (pq.read_schema(path, filesystem=filesystem).metadata or {}).get(SOURCE_KEY)
-    if stated != source.text.encode():
+        found = pq.read_schema(path, filesystem=filesystem)
+    if (found.metadata or {}).get(SOURCE_KEY) != source.text.encode():
         return None
-    compared = ["track_id", "content_tag"]
-    question = question_of(catalog, pa.schema([schema.CATALOG.field(name) for name in compared]))
-    inspect_table(catalog, question, "", CatalogError)
+    if any(found.names.count(each.name) != 1 or found.field(each.name).type != each.type for each in columns):
+        return None
+    inspect_table(catalog, question_of(catalog, columns), "", CatalogError)
 
     def tables() -> Iterator[pa.Table]:
         with reading(catalog, "", CatalogError), filesystem.open_input_file(path) as file:
-            for batch in pq.ParquetFile(file).iter_batches(ROW_GROUP, columns=compared):
-                yield pa.Table.from_batches([batch])
+            for batch in pq.ParquetFile(file).iter_batches(ROW_GROUP, columns=columns.names):
+                yield pa.Table.from_batches([batch]).select(columns.names)
 
-    return Changes(tables(), survey)
+    return tables()

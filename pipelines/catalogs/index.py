@@ -31,6 +31,7 @@ from pipelines.catalogs.metadata import Metadata, describe_join, join_metadata, 
 from pipelines.catalogs.requests import CatalogRequest
 from pipelines.catalogs.sources import refuse_empty, stream
 from pipelines.catalogs.surveys import count_survey, describe_survey
+from pipelines.catalogs.tagging import Tagging, read_names
 from pipelines.command.job import Summary, describe, say
 
 
@@ -38,6 +39,7 @@ def index_source(request: CatalogRequest) -> Summary:
     """Index a source and write its catalog."""
     source, limit = request.source, request.limit
     metadata = read_request(request.metadata) if request.metadata is not None else None
+    names = read_names(request.tags) if request.tags is not None else None
     target = request.out if is_parquet(request.out) else request.out / "catalog.parquet"
     counts: dict[str, int] = {}
     selection = request.selection
@@ -47,12 +49,18 @@ def index_source(request: CatalogRequest) -> Summary:
     if request.out.is_remote:
         # Without credentials the message names what was asked for, not a file in it.
         s3.client(request.out)
-    with _parts_folder(request, target) as parts:
+    tagging: Tagging | None = None
+    with contextlib.ExitStack() as stack:
+        parts = stack.enter_context(_parts_folder(request, target))
         tables, survey = stream(source, parts, limit, selection)
         earlier = _open_earlier(target, source, survey) if limit is None else None
         tables = refuse_empty(tables, survey, source)
         if metadata is not None:
             tables = join_metadata(tables, metadata, counts)
+        if names is not None:
+            whole = source if limit is None else None
+            tagging = stack.enter_context(Tagging(names, target, whole, whole is not None and source.is_remote))
+            tables = tagging.add(tables)
         tables = count_rows(tables, counts, earlier, target)
         if request.split_by:
             tables = (add_splits(table, request.split_by, request.seed) for table in tables)
@@ -60,12 +68,17 @@ def index_source(request: CatalogRequest) -> Summary:
             for _ in tables:
                 pass
         else:
-            write_catalog(target, tables, notices, source if limit is None else None, (source,), survey)
+            extra = None if names is None else schema.CATALOG_TAGS
+            write_catalog(target, tables, notices, source if limit is None else None, (source,), survey, extra)
             _delete_parts(parts)
     if metadata is not None and metadata.tracks is not None and limit is None:
         counts["missing"] = metadata.tracks - counts["known"]
     _print_counts(counts, metadata, survey)
     seen = count_survey(survey)
+    if tagging is not None:
+        for line in tagging.describe():
+            say(line)
+        seen |= tagging.count()
     if request.dry_run:
         describe({**counts, **seen, "would write": str(target)})
         return Summary("dry_run", {**counts, **seen})

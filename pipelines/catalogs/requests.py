@@ -39,6 +39,21 @@ class MetadataRequest:
 
 
 @dataclass(frozen=True)
+class TagsRequest:
+    """Read the files' own tags.
+
+    Attributes:
+        aliases: CSV of spelling,genre, beside the one that comes with mgc.
+        whitelist: text file of the genres to keep, one a line; None keeps every known one.
+        tree: CSV of genre,parent; None for none.
+    """
+
+    aliases: Uri | None = None
+    whitelist: Uri | None = None
+    tree: Uri | None = None
+
+
+@dataclass(frozen=True)
 class CatalogRequest:
     """Index the audio files of a source.
 
@@ -52,6 +67,7 @@ class CatalogRequest:
         limit: number of files to take from the beginning; None for all.
         dry_run: whether only to print what would be done.
         selection: which of the files are wanted.
+        tags: how to read the files' own tags; None reads none.
     """
 
     source: Uri
@@ -63,3 +79,4 @@ class CatalogRequest:
     limit: int | None = None
     dry_run: bool = False
     selection: Selection = ALL
+    tags: TagsRequest | None = None
