@@ -43,6 +43,7 @@ class Predict:
         clips_at_once: number of clips that go through the network together; by default what suits the device.
         dtype: dtype of the stored features.
         adjustment: adjustment of the logits, or None.
+        embed: whether to add each track's embedding to its row.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Predict:
         clips_at_once: int | None = None,
         dtype: str = "uint8",
         adjustment: PriorAdjustment | None = None,
+        embed: bool = False,
     ) -> None:
         self._device = device or torch.device("cpu")
         # mypy: torch's stubs lack memory_format.
@@ -67,6 +69,7 @@ class Predict:
         self.dtype = np.dtype(dtype)
         self._top_k = top_k
         self._adjustment = adjustment
+        self._embed = embed
         self._clips_at_once = clips_at_once or (CLIPS_AT_ONCE_CPU if self._device.type == "cpu" else CLIPS_AT_ONCE_GPU)
 
     def logits(self, clips_NFT: np.ndarray) -> np.ndarray:
@@ -75,9 +78,15 @@ class Predict:
         Args:
             clips_NFT: features as stored, (clips, *shape).
         """
+        return self._logits(clips_NFT)
+
+    def _logits(self, clips_NFT: np.ndarray, means: _Means | None = None) -> np.ndarray:
+        """Return the logits of clips, and add their embeddings to `means`."""
         logits_NG = np.empty((len(clips_NFT), len(self._genres)), np.float32)
-        for rows, _, part_NG in self.parts(clips_NFT):
+        for rows, embedding_ND, part_NG in self.parts(clips_NFT):
             logits_NG[rows] = part_NG
+            if means is not None:
+                means.add(rows, embedding_ND.cpu().numpy())
         return logits_NG
 
     @torch.inference_mode()
@@ -112,7 +121,8 @@ class Predict:
 
         Returns:
             The batch without `clips`, with `genre_top` (str or None), `confidence` (float64, NaN where none) and
-            `top_k` (pairs of genre and probability, or None).
+            `top_k` (pairs of genre and probability, or None). With `embed`, also with `embedding` (float32 (numbers,):
+            the mean over the track's clips, or None) and `windows` (the number of those clips).
 
         Raises:
             FeaturesError: a track's clips do not have the shape that the network was trained with.
@@ -127,8 +137,10 @@ class Predict:
                     f"take {count * clip_bytes}. Compute features with the bundle's front end."
                 )
         joined = b"".join(clips for clips in batch["clips"] if clips is not None)
-        logits_NG = self.logits(np.frombuffer(joined, self.dtype).reshape(-1, *self._shape))
+        clips_NFT = np.frombuffer(joined, self.dtype).reshape(-1, *self._shape)
         tracks = len(counts)
+        means = _Means(counts) if self._embed else None
+        logits_NG = self._logits(clips_NFT, means)
         genre_top = np.full(tracks, None, dtype=object)
         confidence = np.full(tracks, np.nan)
         top_k = np.full(tracks, None, dtype=object)
@@ -139,10 +151,36 @@ class Predict:
                 genre_top[row], confidence[row] = decision.genre_top, decision.confidence
                 top_k[row] = decision.top_k
         kept = {name: values for name, values in batch.items() if name != "clips"}
-        return {**kept, "genre_top": genre_top, "confidence": confidence, "top_k": top_k}
+        answers = {"genre_top": genre_top, "confidence": confidence, "top_k": top_k}
+        return {**kept, **answers} if means is None else {**kept, **answers, **means.columns()}
 
     def _side(self) -> str:
         """Return the size of a clip, for people."""
         if len(self._shape) == 2:
             return f"{self._shape[0]} bins and {self._shape[1]} frames ({self.dtype})"
         return f"{' x '.join(map(str, self._shape))} numbers ({self.dtype})"
+
+
+class _Means:
+    """Means of the embeddings of each track's clips. Only sums are in memory, since an embedding can be large.
+
+    Args:
+        counts: number of clips of each track; the clips come in the order of the tracks.
+    """
+
+    def __init__(self, counts: np.ndarray) -> None:
+        self._counts = counts
+        self._track_N = np.repeat(np.arange(len(counts)), counts)
+        self._sums: dict[int, np.ndarray] = {}
+
+    def add(self, rows: slice, embedding_ND: np.ndarray) -> None:
+        """Add the embeddings of the clips at these places."""
+        for track, clip_D in zip(self._track_N[rows].tolist(), embedding_ND.astype(np.float64), strict=True):
+            self._sums[track] = self._sums[track] + clip_D if track in self._sums else clip_D
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Return the columns `embedding` and `windows`."""
+        embedding = np.full(len(self._counts), None, dtype=object)
+        for track, sum_D in self._sums.items():
+            embedding[track] = (sum_D / self._counts[track]).astype(np.float32)
+        return {"embedding": embedding, "windows": self._counts.astype(np.int32)}
