@@ -16,7 +16,7 @@ from mgc.errors import LabelsError
 FORMAT_KEY: Final = "mgc_format_version"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Format:
     """A kind of table with one row for each track.
 
