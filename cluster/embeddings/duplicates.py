@@ -30,8 +30,11 @@ from cluster.tables.duckdb import bounded_duckdb, query
 from cluster.tables.parquet import reading
 from mgc.errors import LabelsError
 
+_BLOCK: Final = 8_192
+"""Tracks of a block. Two blocks are in memory: 150 MB of the shipped bundle's embeddings."""
+
 _TILE: Final = 1_024
-"""Rows of a block to compare at once with another block, which gives a matrix of 32 MB."""
+"""Tracks of a block to compare at once with another block, which gives a matrix of 32 MB."""
 
 _FACTS: Final = ("track_id", "uri", "content_tag", "duration_seconds")
 
@@ -136,7 +139,7 @@ def _write_ordered(table: EmbeddingsTable, model: Model, seconds: float, folder:
     vectors, facts = folder / "vectors", folder / "facts.parquet"
     lows, highs = [np.empty(0)], [np.empty(0)]
     columns = pa.schema([table.form.columns.field(name) for name in _FACTS])
-    numbers = 0
+    numbers: int | None = None
     with (
         reading(table.uri, REMEDY, LabelsError),
         bounded_duckdb() as connection,
@@ -145,27 +148,25 @@ def _write_ordered(table: EmbeddingsTable, model: Model, seconds: float, folder:
     ):
         connection.register("tracks", table.dataset().filter(present(model)))
         for batch in connection.sql(sorted_rows).to_arrow_reader(VECTORS_AT_ONCE):
-            units_ND = unit_vectors(batch["embedding"], table.uri)
-            if numbers and units_ND.shape[1] != numbers:
-                raise LabelsError(f"{table.uri}: embeddings of one model differ in length. {REMEDY}")
+            units_ND = unit_vectors(batch["embedding"], table.uri, numbers)
             numbers = units_ND.shape[1]
             units_ND.tofile(file)
             lows.append(batch["low"].to_numpy())
             highs.append(batch["high"].to_numpy())
             writer.write_batch(batch.select(list(_FACTS)).cast(columns))
     low_N, high_N = np.concatenate(lows), np.concatenate(highs)
-    return _Ordered(low_N, high_N, np.memmap(vectors, np.float32, "r", shape=(len(low_N), numbers)), facts)
+    return _Ordered(low_N, high_N, np.memmap(vectors, np.float32, "r", shape=(len(low_N), numbers or 0)), facts)
 
 
 def _find_pairs(tracks: _Ordered, threshold: float) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Yield pairs of one recording: the places of both tracks, and their cosines."""
     low_N, high_N, units_ND = tracks.lows, tracks.highs, tracks.units
-    for first in range(0, len(low_N), VECTORS_AT_ONCE):
-        block_ND = np.array(units_ND[first : first + VECTORS_AT_ONCE])
+    for first in range(0, len(low_N), _BLOCK):
+        block_ND = np.array(units_ND[first : first + _BLOCK])
         # No track from here on can be as short as the longest of the block.
-        end = int(np.searchsorted(low_N, high_N[first : first + VECTORS_AT_ONCE].max(), side="right"))
-        for second in range(first, end, VECTORS_AT_ONCE):
-            other_MD = np.array(units_ND[second : min(second + VECTORS_AT_ONCE, end)])
+        end = int(np.searchsorted(low_N, high_N[first : first + _BLOCK].max(), side="right"))
+        for second in range(first, end, _BLOCK):
+            other_MD = np.array(units_ND[second : min(second + _BLOCK, end)])
             for tile in range(0, len(block_ND), _TILE):
                 cosine_NM = block_ND[tile : tile + _TILE] @ other_MD.T
                 ones, others = np.nonzero(cosine_NM >= threshold)

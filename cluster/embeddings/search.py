@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.embeddings.table import EmbeddingsTable
-from cluster.embeddings.vectors import REMEDY, Model, stream, unit_vectors
+from cluster.embeddings.vectors import REMEDY, VECTORS_AT_ONCE, Model, present, unit_vectors
 from cluster.tables.parquet import reading
 from mgc.errors import LabelsError
 
@@ -50,25 +50,37 @@ def find_similar(table: EmbeddingsTable, track_id: str, top: int) -> list[Neighb
     """
     model, unit_D = _of_track(table, track_id)
     best: list[Neighbour] = []
-    for batch, units_ND in stream(table, model, "track_id", "uri", "duration_seconds"):
-        # float64, so that a rounding error does not take equal ones apart.
-        similarity_N = np.clip(units_ND.astype(np.float64) @ unit_D, -1.0, 1.0)
-        similarity_N[pc.equal(batch["track_id"], track_id).to_numpy(zero_copy_only=False)] = -np.inf
-        count = min(top, len(similarity_N))
-        least = np.partition(similarity_N, -count)[-count]
-        # With all that are as good as the last one, so that the order of the files does not decide.
-        chosen = np.flatnonzero((similarity_N >= least) & np.isfinite(similarity_N))
-        rows = batch.select(["track_id", "uri", "duration_seconds"]).take(pa.array(chosen)).to_pylist()
-        found = [
-            Neighbour(row["track_id"], row["uri"], float(similarity), row["duration_seconds"])
-            for row, similarity in zip(rows, similarity_N[chosen], strict=True)
-        ]
-        best = sorted([*best, *found], key=lambda each: (-each.similarity, each.track_id))[:top]
+    columns = ["track_id", "uri", "duration_seconds"]
+    with reading(table.uri, REMEDY, LabelsError):
+        # Readahead is for many small files; with large ones it only takes memory.
+        batches = table.dataset().to_batches(
+            columns=[*columns, "embedding"],
+            filter=present(model),
+            batch_size=VECTORS_AT_ONCE,
+            batch_readahead=1,
+            fragment_readahead=1,
+        )
+        for batch in batches:
+            if not batch.num_rows:
+                continue
+            units_ND = unit_vectors(batch["embedding"], table.uri, len(unit_D))
+            similarity_N = np.clip(units_ND @ unit_D, -1.0, 1.0)
+            similarity_N[pc.equal(batch["track_id"], track_id).to_numpy(zero_copy_only=False)] = -np.inf
+            count = min(top, len(similarity_N))
+            least = np.partition(similarity_N, -count)[-count]
+            # With all that are as good as the last one, so that the order of the files does not decide.
+            chosen = np.flatnonzero((similarity_N >= least) & np.isfinite(similarity_N))
+            rows = batch.select(columns).take(pa.array(chosen)).to_pylist()
+            found = [
+                Neighbour(row["track_id"], row["uri"], float(similarity), row["duration_seconds"])
+                for row, similarity in zip(rows, similarity_N[chosen], strict=True)
+            ]
+            best = sorted([*best, *found], key=lambda each: (-each.similarity, each.track_id))[:top]
     return best
 
 
 def _of_track(table: EmbeddingsTable, track_id: str) -> tuple[Model, np.ndarray]:
-    """Return the model of a track's embedding, and its unit vector: float64 (numbers,)."""
+    """Return the model of a track's embedding, and its unit vector: float32 (numbers,)."""
     columns = ["embedding", "error_kind", "error_message", "model_id", "features_id"]
     with reading(table.uri, REMEDY, LabelsError):
         wanted = pc.field("track_id").cast(pa.string()) == track_id
@@ -83,5 +95,5 @@ def _of_track(table: EmbeddingsTable, track_id: str) -> tuple[Model, np.ndarray]
         raise LabelsError(
             f"{table.uri}: the track {track_id!r} has no embedding ({row['error_kind']}: {row['error_message']})."
         )
-    unit_D = unit_vectors(rows["embedding"].combine_chunks(), table.uri)[0].astype(np.float64)
+    unit_D = unit_vectors(rows["embedding"].combine_chunks(), table.uri)[0]
     return Model(row["model_id"], row["features_id"]), unit_D
