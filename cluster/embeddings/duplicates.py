@@ -36,6 +36,9 @@ _BLOCK: Final = 8_192
 _TILE: Final = 1_024
 """Tracks of a block to compare at once with another block, which gives a matrix of 32 MB."""
 
+_ROUNDING: Final = 1e-6
+"""Largest error of a cosine in float32, so that equal embeddings reach a threshold of 1."""
+
 _FACTS: Final = ("track_id", "uri", "content_tag", "duration_seconds")
 
 
@@ -169,7 +172,7 @@ def _find_pairs(tracks: _Ordered, threshold: float) -> Iterator[tuple[np.ndarray
             other_MD = np.array(units_ND[second : min(second + _BLOCK, end)])
             for tile in range(0, len(block_ND), _TILE):
                 cosine_NM = block_ND[tile : tile + _TILE] @ other_MD.T
-                ones, others = np.nonzero(cosine_NM >= threshold)
+                ones, others = np.nonzero(cosine_NM >= threshold - _ROUNDING)
                 similarity = cosine_NM[ones, others]
                 ones, others = ones + first + tile, others + second
                 # Of two in this order, the second is not shorter than the first: its range begins later.

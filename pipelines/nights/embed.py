@@ -75,6 +75,8 @@ def embed(request: EmbedRequest) -> Summary:
         click.echo()
         counts, _ = describe_work(share.plan, table, bundle)
         return Summary("dry_run", {**counts, **seen})
+    if not share.plan.empty:
+        say(f"embeddings: {describe_plan(share.plan)}")
     entered = enter_embeddings(share, bundle, request.profile, Pace(request.until, request.max_file_gib))
     return Summary(entered.status, {**entered.counts(), **seen}, {"embeddings": str(request.out)})
 
@@ -114,7 +116,6 @@ def enter_embeddings(share: Share, bundle: Bundle, profile: Profile | str | None
         say(f"{uri}: {share.plan.counts.up_to_date} tracks are up to date; nothing to embed.")
         return Entered(share.plan, None)
     require_conditional_put(uri)
-    say(f"embeddings: {describe_plan(share.plan)}")
     for _ in range(MOST_PASSES):
         try:
             return _stage_and_commit(share, bundle, profile, pace)

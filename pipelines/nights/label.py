@@ -51,6 +51,8 @@ def _label(request: LabelRequest, limits: Thresholds, guard: Guard) -> Summary:
         policy = Policy(request.night.gone, request.night.retry_all)
         table = EmbeddingsTable(request.embeddings)
         also = plan_embeddings(table, night.tracks, night.bundle, night.survey, request.night.limit, policy)
+        if not also.plan.empty:
+            say(f"embeddings: {describe_plan(also.plan)}")
     if plan.empty:
         if request.night.resume:
             night.table.forget_holds()

@@ -197,6 +197,11 @@ class TestDuplicates:
         embedding_night(uri, {"a": "1"}, {"a": ErrorKind.NOT_AUDIO})
         assert find_duplicates(EmbeddingsTable(uri), 0.99, 2.0) == Duplicates((), 0, 0)
 
+    def test_equal_embeddings_reach_the_highest_threshold(self, uri: Uri) -> None:
+        drawn_ND = np.random.default_rng(0).normal(size=(6, 50)).astype(np.float32)
+        table = table_of(uri, np.concatenate([drawn_ND, drawn_ND * 3]))
+        assert [len(group) for group in find_duplicates(table, 1.0, 0.0).groups] == [2] * 6
+
     def test_a_crowd_is_one_group(self, uri: Uri) -> None:
         found = find_duplicates(table_of(uri, np.ones((40, 3), np.float32)), 0.99, 2.0)
         assert [len(group) for group in found.groups] == [40]
