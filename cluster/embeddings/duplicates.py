@@ -164,17 +164,23 @@ def _write_ordered(table: EmbeddingsTable, model: Model, seconds: float, folder:
 def _find_pairs(tracks: _Ordered, threshold: float) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Yield pairs of one recording: the places of both tracks, and their cosines."""
     low_N, high_N, units_ND = tracks.lows, tracks.highs, tracks.units
+
+    def end_of(first: int, size: int) -> int:
+        """Return the place from which on no track can be as short as the longest of these."""
+        return int(np.searchsorted(low_N, high_N[first : first + size].max(), side="right"))
+
     for first in range(0, len(low_N), _BLOCK):
         block_ND = np.array(units_ND[first : first + _BLOCK])
-        # No track from here on can be as short as the longest of the block.
-        end = int(np.searchsorted(low_N, high_N[first : first + _BLOCK].max(), side="right"))
+        end = end_of(first, _BLOCK)
         for second in range(first, end, _BLOCK):
             other_MD = np.array(units_ND[second : min(second + _BLOCK, end)])
             for tile in range(0, len(block_ND), _TILE):
-                cosine_NM = block_ND[tile : tile + _TILE] @ other_MD.T
+                # The pairs with tracks before these are those of an earlier tile.
+                start = max(first + tile - second, 0)
+                cosine_NM = block_ND[tile : tile + _TILE] @ other_MD[start : end_of(first + tile, _TILE) - second].T
                 ones, others = np.nonzero(cosine_NM >= threshold - _ROUNDING)
                 similarity = cosine_NM[ones, others]
-                ones, others = ones + first + tile, others + second
+                ones, others = ones + first + tile, others + second + start
                 # Of two in this order, the second is not shorter than the first: its range begins later.
                 agree = (ones < others) & (low_N[others] <= high_N[ones])
                 if agree.any():

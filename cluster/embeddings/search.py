@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.embeddings.table import EmbeddingsTable
-from cluster.embeddings.vectors import REMEDY, VECTORS_AT_ONCE, Model, present, unit_vectors
+from cluster.embeddings.vectors import ONE_AT_A_TIME, REMEDY, VECTORS_AT_ONCE, Model, present, unit_vectors
+from cluster.labels.log import files_that_may_hold
 from cluster.tables.parquet import reading
 from mgc.errors import LabelsError
 
@@ -52,13 +53,11 @@ def find_similar(table: EmbeddingsTable, track_id: str, top: int) -> list[Neighb
     best: list[Neighbour] = []
     columns = ["track_id", "uri", "duration_seconds"]
     with reading(table.uri, REMEDY, LabelsError):
-        # Readahead is for many small files; with large ones it only takes memory.
         batches = table.dataset().to_batches(
             columns=[*columns, "embedding"],
             filter=present(model),
             batch_size=VECTORS_AT_ONCE,
-            batch_readahead=1,
-            fragment_readahead=1,
+            **ONE_AT_A_TIME,
         )
         for batch in batches:
             if not batch.num_rows:
@@ -83,8 +82,17 @@ def _of_track(table: EmbeddingsTable, track_id: str) -> tuple[Model, np.ndarray]
     """Return the model of a track's embedding, and its unit vector: float32 (numbers,)."""
     columns = ["embedding", "error_kind", "error_message", "model_id", "features_id"]
     with reading(table.uri, REMEDY, LabelsError):
-        wanted = pc.field("track_id").cast(pa.string()) == track_id
-        rows = table.dataset().to_table(columns=columns, filter=wanted)
+        # The embeddings are read only of files that may have the track.
+        names = files_that_may_hold(table.delta, [pa.chunked_array([[track_id]])])
+        rows = pa.Table.from_batches(
+            table.dataset(names).to_batches(
+                columns=columns,
+                filter=pc.field("track_id").cast(pa.string()) == track_id,
+                batch_size=VECTORS_AT_ONCE,
+                **ONE_AT_A_TIME,
+            ),
+            pa.schema([table.form.columns.field(name) for name in columns]),
+        )
     if not rows.num_rows:
         raise LabelsError(
             f"{table.uri}: there is no track {track_id!r}; a track id is the path of the file below SOURCE, as in the "

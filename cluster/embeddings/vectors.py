@@ -18,6 +18,9 @@ from mgc.errors import LabelsError
 VECTORS_AT_ONCE: Final = 4_096
 """Embeddings to read at a time: 38 MB of those of the shipped bundle, which have 2,304 numbers."""
 
+ONE_AT_A_TIME: Final = {"batch_readahead": 1, "fragment_readahead": 1}
+"""Options of a scan. Readahead is for many small files; with embeddings it only takes memory."""
+
 REMEDY: Final = "Restore an earlier version, or embed the tracks again into another folder."
 
 

@@ -23,12 +23,12 @@ import uuid
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import duckdb
 import pyarrow as pa
 import pyarrow.dataset as pads
-from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from cluster.labels import log
@@ -346,21 +346,21 @@ class RunTable:
             max_commit_retries=0 if self._table is None else None,
         )
         self._add_columns()
+        size = self.form.row_group_rows
+        writing = None if size is None else WriterProperties(max_row_group_size=size)
+        ways: dict[str, Any] = {"commit_properties": properties, "writer_properties": writing}
         if self._table is None:
-            options = self.uri.storage_options
-            name = f"mgc {self.form.name}"
-            write_deltalake(
-                log.delta_uri(self.uri), rows, name=name, storage_options=options, commit_properties=properties
-            )
+            place, options = log.delta_uri(self.uri), self.uri.storage_options
+            write_deltalake(place, rows, name=f"mgc {self.form.name}", storage_options=options, **ways)
         elif blind:
-            write_deltalake(self._table, rows, mode="append", commit_properties=properties)
+            write_deltalake(self._table, rows, mode="append", **ways)
         else:
             merger = self._table.merge(
                 rows,
                 "new.track_id = old.track_id",
                 source_alias="new",
                 target_alias="old",
-                commit_properties=properties,
+                **ways,
             )
             if plan.policy.gone == "prune":
                 # The row of a corrected track stays, marked as removed: the correction returns with the track. A row

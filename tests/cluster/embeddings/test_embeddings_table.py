@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from cluster.embeddings.table import EmbeddingsTable
@@ -201,12 +202,23 @@ class TestTwoTables:
         assert {track: row["embedding"] for track, row in rows(uri).items()} == VECTORS
 
 
+def test_readers_have_a_few_thousand_embeddings_in_memory(uri: Uri) -> None:
+    """Of a file that an append wrote, and of one that a merge wrote."""
+    tracks = {f"{number:05}": "1" for number in range(5000)}
+    embedding_night(uri, tracks)
+    embedding_night(uri, dict.fromkeys(tracks, "2"))
+    [name] = EmbeddingsTable(uri).delta.file_uris()
+    footer = pq.read_metadata(name)
+    assert footer.num_rows == 5000
+    assert max(footer.row_group(number).num_rows for number in range(footer.num_row_groups)) <= 4096
+
+
 def test_damage_does_not_spread(uri: Uri) -> None:
     embedding_night(uri, TRACKS)
     [name] = [file for file in files.list_uris(uri) if file.name.endswith(".parquet") and "/_" not in file.path]
-    files.write_bytes(name, flip_bit(files.read_bytes(name), 0, 100))
     table = EmbeddingsTable(uri)
     plan = planned(table, TRACKS | {"d": "1"})
+    files.write_bytes(name, flip_bit(files.read_bytes(name), 0, 100))
     write_part(table.run(plan).staged_uri, embedded(heard(plan.todo, plan), plan.key))
     assert name.name in refusal(table.commit, plan, plan.key, NOW)
 
