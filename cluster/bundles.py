@@ -8,7 +8,7 @@ from pathlib import Path
 from cluster.storage import files
 from cluster.storage.uri import Uri
 from mgc.bundle import Bundle, load_bundle
-from mgc.bundle_files import FILES, TRAINED_ON
+from mgc.bundle_files import FILES, OPTIONAL
 from mgc.bundle_start import Start, load_start
 from mgc.errors import BundleError
 from mgc.shipped_bundle import ShippedBundle
@@ -43,8 +43,10 @@ def save_bundle(bundle: Bundle, uri: Uri) -> str:
     with tempfile.TemporaryDirectory() as folder:
         bundle_id = bundle.save(folder)
         # The experiment comes last in FILES: a bundle that has one is whole.
-        for name in (TRAINED_ON, *FILES) if bundle.trained_on else FILES:
-            files.write_bytes(uri / name, Path(folder, name).read_bytes())
-    if bundle.trained_on is None:
-        files.delete(uri / TRAINED_ON)
+        for name in (*OPTIONAL, *FILES):
+            written = Path(folder, name)
+            if written.exists():
+                files.write_bytes(uri / name, written.read_bytes())
+            else:
+                files.delete(uri / name)
     return bundle_id

@@ -2,7 +2,8 @@
 
 - `model.safetensors`: weights
 - `experiment.json`: the Experiment, the bundle's id and the front end's
-- `taxonomy.json`: genres in the order of the logits
+- `taxonomy.json`: genres in the order of the logits, or of the answers if there are tags
+- `tags.json`: what the network's outputs mean and which of them speak for which genre; only if they are not genres
 - `normalization.json`: for each bin, a number to subtract and a number to divide by
 - `calibration.json`: adjustment of the logits to balanced priors, null if there is none; older bundles lack it
 - `metrics.json`: scores, training history, facts about the data
@@ -13,7 +14,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,6 +34,8 @@ from mgc.bundle_files import (
     FILES,
     METRICS,
     NORMALIZATION,
+    OPTIONAL,
+    TAGS,
     TAXONOMY,
     TRAINED_ON,
     WAY_OUT,
@@ -41,7 +43,7 @@ from mgc.bundle_files import (
     BundleFiles,
 )
 from mgc.configuration import JsonObject, short_hash, to_json, what_differs
-from mgc.errors import BundleError, ConfigError, StorageError, shorten
+from mgc.errors import AudioError, BundleError, ConfigError, StorageError, shorten
 from mgc.evaluation.leakage import TrainedGroups
 from mgc.experiment import Experiment
 from mgc.features.clips import Clips
@@ -51,12 +53,12 @@ from mgc.hearing.one_file import Audio, hear
 from mgc.hearing.request import Hearing
 from mgc.labeling.adjust import PriorAdjustment
 from mgc.labeling.config import LabelingConfig
-from mgc.labeling.decide import decide
 from mgc.labeling.file_label import FileLabel
 from mgc.labeling.predict import Predict
+from mgc.labeling.tags import TagMap, Verdict, Vocabulary
 from mgc.metrics import EvaluationFacts, TrainingFacts, metrics_from_json, metrics_to_json
 from mgc.models.architecture import build_model
-from mgc.models.blocks import Classifier
+from mgc.models.blocks import Classifier, digest_weights
 from mgc.taxonomy import Taxonomy
 
 
@@ -73,10 +75,11 @@ class Bundle:
         evaluation: its last evaluation; None if it was never scored.
         adjustment: adjustment of the logits after training; None if there is none.
         trained_on: tracks and artists that it was trained on; None if they were not recorded.
+        tags: which outputs of the network speak for which genre; None if the outputs are the genres.
 
     Raises:
-        BundleError: the normalization has the wrong number of bins, the adjustment has the wrong number of genres, or a
-            weight is not finite because training went wrong.
+        BundleError: the normalization has the wrong number of bins, the adjustment has the wrong number of genres, the
+            tags are for other genres, or a weight is not finite because training went wrong.
     """
 
     experiment: Experiment
@@ -87,6 +90,7 @@ class Bundle:
     evaluation: EvaluationFacts | None = None
     adjustment: PriorAdjustment | None = None
     trained_on: TrainedGroups | None = None
+    tags: TagMap | None = None
 
     def __post_init__(self) -> None:
         shape = self._front_end.shape
@@ -96,11 +100,12 @@ class Bundle:
             raise BundleError(
                 f"bundle: the normalization is for {found} bins, but the front end gives {bins}. {WAY_OUT}"
             )
-        if self.adjustment is not None and len(self.adjustment.priors_G) != len(self.taxonomy):
+        outputs = len(self.vocabulary.tags)
+        if self.adjustment is not None and len(self.adjustment.priors_G) != outputs:
             found = len(self.adjustment.priors_G)
-            raise BundleError(
-                f"bundle: the adjustment has {found} genres, the taxonomy has {len(self.taxonomy)}. {WAY_OUT}"
-            )
+            raise BundleError(f"bundle: the adjustment has {found} genres, the network has {outputs}. {WAY_OUT}")
+        if self.tags is not None and self.tags.genres != self.taxonomy.names:
+            raise BundleError(f"bundle: its tags speak for other genres than those of its taxonomy. {WAY_OUT}")
         for name, tensor in self._weights().items():
             if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
                 raise BundleError(
@@ -116,16 +121,30 @@ class Bundle:
     def _predict(self) -> Predict:
         return self.predictor()
 
+    @functools.cached_property
+    def vocabulary(self) -> Vocabulary:
+        """What the outputs of the network mean: if there are no tags, they are the genres, one of which is right."""
+        return Vocabulary("genres", self.taxonomy.names, "softmax") if self.tags is None else self.tags.vocabulary
+
+    def answering(self, taxonomy: Taxonomy, tags: TagMap) -> Bundle:
+        """Return the bundle with answers in other genres, and so with another id. It has no evaluation.
+
+        Args:
+            taxonomy: the genres.
+            tags: map from this bundle's `vocabulary` to the genres.
+        """
+        return replace(self, taxonomy=taxonomy, tags=tags, evaluation=None)
+
     @property
     def id(self) -> str:
         """Twelve hexadecimal digits of a hash of everything that determines the answers.
 
-        That is weights, network, front end, listening plan, normalization, taxonomy, adjustment, and which recordings
-        it labels. Training configuration, training data, metrics and report do not change it.
+        That is weights, network, front end, listening plan, normalization, taxonomy, tags, adjustment, and which
+        recordings it labels. Training configuration, training data, metrics and report do not change it.
         """
         experiment = self.experiment
         facts = {
-            "weights": _digest(self._weights()),
+            "weights": digest_weights(self._weights()),
             "front_end": self.features_id,
             "listening": to_json(experiment.listening),
             "model": what_differs(experiment.model),
@@ -135,6 +154,8 @@ class Bundle:
         if self.adjustment is not None:
             # Added only if present, so that bundles from before adjustments existed keep their ids.
             facts["adjustment"] = self.adjustment.to_json()
+        if self.tags is not None:
+            facts["tags"] = self.tags.to_json()
         if experiment.labeling != LabelingConfig():
             # Likewise: bundles from before this configuration answer as its defaults say.
             facts["labeling"] = what_differs(experiment.labeling)
@@ -193,6 +214,7 @@ class Bundle:
             top_k,
             dtype=self._front_end.dtype,
             adjustment=self.adjustment,
+            tags=self.tags,
             embed=embed,
         )
 
@@ -205,12 +227,15 @@ class Bundle:
             sample_rate_hz: samples per second, for an array.
 
         Raises:
-            AudioError: there is no usable audio; the message says why.
+            AudioError: there is no usable audio or no music; the message says why.
             ValueError: the samples are not as described, or their rate is missing.
         """
         heard = self._hear(audio, sample_rate_hz)
-        logits_CG = np.concatenate([self._predict.logits(clips.features) for clips in heard.windows])
-        return FileLabel.of(heard, decide(logits_CG, self.taxonomy.names, top_k))
+        outputs_CO = np.concatenate([self._predict.outputs(clips.features) for clips in heard.windows])
+        answer = self._predict.answer(outputs_CO, top_k)
+        if isinstance(answer, Verdict):
+            raise AudioError(answer.kind, answer.message)
+        return FileLabel.of(heard, answer)
 
     def embed(self, audio: Audio, sample_rate_hz: int | None = None) -> NDArray[np.float32]:
         """Return the embedding of one file: what the network's last layers see of it, for similarity and small models.
@@ -254,14 +279,17 @@ class Bundle:
         }
         contents = {name: (json.dumps(value, indent=2) + "\n").encode() for name, value in texts.items()}
         contents[WEIGHTS] = save_tensors(self._weights())
+        if self.tags is not None:
+            contents[TAGS] = (json.dumps(self.tags.to_json(), ensure_ascii=False, indent=1) + "\n").encode()
+        if self.trained_on is not None:
+            contents[TRAINED_ON] = self.trained_on.to_bytes()
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            if self.trained_on is None:
-                (directory / TRAINED_ON).unlink(missing_ok=True)
-            else:
-                (directory / TRAINED_ON).write_bytes(self.trained_on.to_bytes())
-            for name in FILES:
-                (directory / name).write_bytes(contents[name])
+            for name in (*OPTIONAL, *FILES):
+                if name in contents:
+                    (directory / name).write_bytes(contents[name])
+                else:
+                    (directory / name).unlink(missing_ok=True)
         except OSError as error:
             raise StorageError(
                 f"bundle {directory} cannot be written: {error.strerror or error}; choose another folder."
@@ -313,11 +341,13 @@ def load_bundle(uri: str | Path = DEFAULT, filesystem: fs.FileSystem | None = No
     metrics = files.parse_object(contents[METRICS], METRICS)
     training, evaluation = files.make(lambda: metrics_from_json(metrics), METRICS)
     shape = build_front_end(experiment.front_end).shape
-    model = files.make(lambda: load_model(experiment, shape, len(taxonomy), contents[WEIGHTS]), WEIGHTS)
+    tags = read_tags(files, taxonomy)
+    outputs = len(taxonomy) if tags is None else len(tags.vocabulary.tags)
+    model = files.make(lambda: load_model(experiment, shape, outputs, contents[WEIGHTS]), WEIGHTS)
     adjustment = _read_adjustment(files)
     hashes = files.read_if_there(TRAINED_ON)
     trained_on = None if hashes is None else files.make(lambda: TrainedGroups.from_bytes(hashes), TRAINED_ON)
-    parts = (experiment, taxonomy, normalization, model, training, evaluation, adjustment, trained_on)
+    parts = (experiment, taxonomy, normalization, model, training, evaluation, adjustment, trained_on, tags)
     bundle = files.make(lambda: Bundle(*parts), "its contents")
     if stated["bundle_id"] != bundle.id:
         raise BundleError(
@@ -333,32 +363,35 @@ def _read_adjustment(files: BundleFiles) -> PriorAdjustment | None:
     return None if value is None else files.make(lambda: PriorAdjustment.from_json(value), CALIBRATION)
 
 
-def load_model(experiment: Experiment, shape: tuple[int, ...], genres: int, weights: bytes) -> Classifier:
+def read_tags(files: BundleFiles, taxonomy: Taxonomy) -> TagMap | None:
+    """Return a bundle's map from tags to genres; None if its outputs are the genres.
+
+    Raises:
+        BundleError: the file is corrupt.
+    """
+    data = files.read_if_there(TAGS)
+    return (
+        None if data is None else files.make(lambda: TagMap.from_json(files.parse_object(data, TAGS), taxonomy), TAGS)
+    )
+
+
+def load_model(experiment: Experiment, shape: tuple[int, ...], outputs: int, weights: bytes) -> Classifier:
     """Return the network of an experiment with these weights, in evaluation mode.
 
     Args:
         experiment: says which network.
         shape: shape of one clip's features.
-        genres: number of logits.
+        outputs: number of logits.
         weights: bytes of a safetensors file.
 
     Raises:
         ValueError: the weights are those of another network, or no safetensors.
     """
-    model = build_model(experiment.model, shape, genres)
+    model = build_model(experiment.model, shape, outputs)
     try:
         model.load_state_dict(load_tensors(weights))
     except SafetensorError as error:
         raise ValueError(f"no safetensors ({shorten(error)})") from None
     except RuntimeError:
-        raise ValueError(f"not the weights of this {experiment.model.kind} with {genres} genres") from None
+        raise ValueError(f"not the weights of this {experiment.model.kind} with {outputs} outputs") from None
     return model.eval()
-
-
-def _digest(weights: dict[str, torch.Tensor]) -> str:
-    """Return a SHA-256 of names, types, shapes and numbers: of the weights, not of how a library writes them."""
-    digest = hashlib.sha256()
-    for name, tensor in weights.items():
-        digest.update(f"{name}:{tensor.dtype}:{list(tensor.shape)}:".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

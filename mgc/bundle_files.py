@@ -28,7 +28,9 @@ FILES: Final = (WEIGHTS, TAXONOMY, NORMALIZATION, CALIBRATION, METRICS, EXPERIME
 """Files of every bundle, in writing order: experiment.json comes last, so a bundle that has it is complete."""
 
 TRAINED_ON: Final = "trained_on.safetensors"
-"""File written with these if its content is known. It and the calibration may be missing from a bundle."""
+TAGS: Final = "tags.json"
+OPTIONAL: Final = (TAGS, TRAINED_ON)
+"""Files that are written before these if a bundle has them. They and the calibration may be missing."""
 
 WAY_OUT: Final = "Copy it again, or train it again."
 

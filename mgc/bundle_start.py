@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from pyarrow import fs
 
-from mgc.bundle import load_model
+from mgc.bundle import load_model, read_tags
 from mgc.bundle_files import DEFAULT, EXPERIMENT, NORMALIZATION, TAXONOMY, TRAINED_ON, WEIGHTS, BundleFiles
 from mgc.errors import BundleError
 from mgc.evaluation.leakage import TrainedGroups
@@ -16,6 +16,7 @@ from mgc.experiment import Experiment
 from mgc.features.front_end import build_front_end
 from mgc.features.normalization import Normalization
 from mgc.models.ensemble import Ensemble
+from mgc.taxonomy import Taxonomy
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +52,9 @@ def load_start(uri: str | Path = DEFAULT, network: int | None = None, filesystem
     name = str(fields.pop("bundle_id", None))
     fields.pop("features_id", None)
     experiment = files.make(lambda: Experiment.from_json(fields), EXPERIMENT)
-    genres = len(files.parse_list(files.read(TAXONOMY), TAXONOMY))
+    taxonomy = files.make(lambda: Taxonomy.from_json(files.parse_list(files.read(TAXONOMY), TAXONOMY)), TAXONOMY)
+    tags = read_tags(files, taxonomy)
+    outputs = len(taxonomy) if tags is None else len(tags.vocabulary.tags)
     scaling = files.parse_object(files.read(NORMALIZATION), NORMALIZATION)
     bins = len(files.make(lambda: Normalization.from_json(scaling), NORMALIZATION).offset_F)
     contents = files.read(WEIGHTS)
@@ -60,7 +63,7 @@ def load_start(uri: str | Path = DEFAULT, network: int | None = None, filesystem
     shape = build_front_end(experiment.front_end).shape
     # A front end of an earlier mgc may have kept another number of bins.
     shape = (bins, *shape[1:]) if len(shape) < 3 else (*shape[:2], bins)
-    model = files.make(lambda: load_model(experiment, shape, genres, contents), WEIGHTS)
+    model = files.make(lambda: load_model(experiment, shape, outputs, contents), WEIGHTS)
     if not isinstance(model, Ensemble):
         if network is not None:
             raise BundleError(f"{files.where}: this is a single network; leave --init-network out.")

@@ -64,6 +64,7 @@ class ErrorKind(StrEnum):
     CORRUPT_STREAM = "corrupt_stream"
     TOO_SHORT = "too_short"
     SILENT = "silent"
+    NOT_MUSIC = "not_music"
     TOO_LARGE = "too_large"
     FETCH_FAILED = "fetch_failed"
     TIMEOUT = "timeout"

@@ -78,8 +78,8 @@ class Score:
         wanted = [track in self._embedded for track in batch["track_id"].to_pylist()]
         logits_NG = np.empty((len(clips_NFT), self._genres), np.float32)
         embeddings: list[bytes | None] = [None] * len(clips_NFT)
-        for rows, embedding_ND, part_NG in self._predict.parts(clips_NFT):
-            logits_NG[rows] = part_NG
+        for rows, embedding_ND, part_NO in self._predict.parts(clips_NFT):
+            logits_NG[rows] = self._predict.to_genres(part_NO)
             if any(wanted[rows]):
                 for row, numbers_S in enumerate(sketch(embedding_ND.cpu().numpy()), rows.start):
                     embeddings[row] = numbers_S.tobytes() if wanted[row] else None

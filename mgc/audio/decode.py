@@ -27,6 +27,7 @@ from mgc.audio.parts.search import find_audio, find_bare_flac
 from mgc.audio.probe import Probe, probe
 from mgc.audio.recording import CutsStream, Recording
 from mgc.audio.source import ByteRange, Held, Source, take
+from mgc.audio.steadiness import is_steady
 from mgc.audio.waveform import Waveform
 from mgc.errors import AudioError, ErrorKind
 
@@ -49,6 +50,7 @@ class Listened(Generic[Use]):
         bandwidth_hz: frequency above which there is nothing in any of the windows.
         decoder: name of the decoder that gave the first samples.
         damage: faults of the file in a few words, or None.
+        steady: whether nothing changes in any of the windows, as in a test tone (`mgc.audio.steadiness`).
     """
 
     windows: tuple[Use, ...]
@@ -58,6 +60,17 @@ class Listened(Generic[Use]):
     bandwidth_hz: float
     decoder: DecoderName
     damage: str | None = None
+    steady: bool = False
+
+    def require_change(self) -> None:
+        """Refuse a recording in which nothing changes.
+
+        Raises:
+            AudioError: `not_music`.
+        """
+        if self.steady:
+            text = f"nothing changes in {self.seconds:.1f} s, spread over the recording: a tone, a hum or noise"
+            raise AudioError(ErrorKind.NOT_MUSIC, text)
 
 
 def listen(
@@ -119,10 +132,11 @@ def listen(
 
 @dataclass(frozen=True)
 class _Heard(Generic[Use]):
-    """Result of a window, and its bandwidth."""
+    """Result of a window, its bandwidth, and whether nothing changes in it."""
 
     result: Use
     bandwidth_hz: float
+    steady: bool
 
 
 class _Hearing(Generic[Use]):
@@ -134,9 +148,10 @@ class _Hearing(Generic[Use]):
         self._plan, self._use, self._track_id, self._decoders = plan, use, track_id, decoders
 
     def hear(self, window: Waveform) -> _Heard[Use]:
-        """Use a window. Its bandwidth is measured first, because its samples may be overwritten."""
+        """Use a window. It is measured first, because its samples may be overwritten."""
         bandwidth_hz = measure_bandwidth_hz(window.samples, window.sample_rate_hz)
-        return _Heard(self._use(window), bandwidth_hz)
+        steady = is_steady(window.samples, window.sample_rate_hz)
+        return _Heard(self._use(window), bandwidth_hz, steady)
 
     def listen_to_streams(self, streams: Sequence[Stream]) -> Attempt[_Heard[Use]]:
         """Listen to streams, and close them."""
@@ -291,6 +306,7 @@ def _finish(
         max(heard.bandwidth_hz for _, heard in attempt.heard),
         attempt.decoder,
         "; ".join(words) or None,
+        all(heard.steady for _, heard in attempt.heard),
     )
 
 

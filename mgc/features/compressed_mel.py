@@ -21,9 +21,10 @@ from mgc.features.mel_power import MelPower
 class CompressedMelConfig(FramedConfig):
     """log10(1 + compression · mel power) as float32, shape (n_mels, frames).
 
-    The window is resampled and cut as `ClipConfig` says. The defaults are those of musicnn (Pons and Serra, 2019): the
-    mel power of librosa.feature.melspectrogram, rounded to float16, in clips of 187 frames. The clips are cut out of
-    the spectrogram of the whole window, so a clip's outer frames hear the sound beyond its ends.
+    The window is resampled and cut as `ClipConfig` says, but a last clip that would be padded begins earlier. The
+    defaults are those of musicnn (Pons and Serra, 2019): the mel power of librosa.feature.melspectrogram, rounded to
+    float16, in clips of 187 frames. The clips are cut out of the spectrogram of the whole window, so a clip's outer
+    frames hear the sound beyond its ends.
 
     Attributes:
         n_fft: length of a frame in samples.
@@ -54,7 +55,7 @@ class CompressedMel(ClipFrontEnd):
     dtype: ClassVar[Dtype] = "float32"
 
     def __init__(self, config: CompressedMelConfig) -> None:
-        super().__init__(Cutter.of_frames(config, config.n_fft, across=True))
+        super().__init__(Cutter.of_frames(config, config.n_fft, across=True, overlap=True))
         self.config = config
         self._mel_power = MelPower(
             config.sample_rate_hz, config.n_fft, config.hop_length, config.n_mels, f_min_hz=0.0, f_max_hz=None

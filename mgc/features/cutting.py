@@ -85,7 +85,9 @@ def resample(window: Waveform, sample_rate_hz: int) -> NDArray[np.float32]:
 class Cutter:
     """Cuts a window into clips, and out of each clip the stretch that its features need."""
 
-    def __init__(self, config: ClipConfig, first_sample: int, samples: int, *, across: bool = False) -> None:
+    def __init__(
+        self, config: ClipConfig, first_sample: int, samples: int, *, across: bool = False, overlap: bool = False
+    ) -> None:
         """Cut `samples` samples from `first_sample` on out of each clip; they may reach beyond the clip.
 
         Args:
@@ -94,22 +96,25 @@ class Cutter:
             samples: length of the stretch.
             across: whether the samples beyond the clip are those of its neighbours in the window. Otherwise, and beyond
                 the window, they are zeros.
+            overlap: whether a last clip that would be padded begins earlier instead, so that it ends with the window.
         """
         self._config, self._first_sample, self._samples = config, first_sample, samples
-        self._across = across
+        self._across, self._overlap = across, overlap
 
     @classmethod
-    def of_clips(cls, config: ClipConfig) -> Cutter:
+    def of_clips(cls, config: ClipConfig, *, overlap: bool = False) -> Cutter:
         """Return a cutter of whole clips."""
-        return cls(config, 0, config.clip_samples)
+        return cls(config, 0, config.clip_samples, overlap=overlap)
 
     @classmethod
-    def of_frames(cls, config: FramedConfig, frame_length: int, *, across: bool = False) -> Cutter:
+    def of_frames(
+        cls, config: FramedConfig, frame_length: int, *, across: bool = False, overlap: bool = False
+    ) -> Cutter:
         """Return a cutter of what the kept frames need: frame x begins at sample x · hop_length of the stretch."""
         first_frame = (config.all_frames - config.frames) // 2
         first_sample = first_frame * config.hop_length - frame_length // 2
         samples = (config.frames - 1) * config.hop_length + frame_length
-        return cls(config, first_sample, samples, across=across)
+        return cls(config, first_sample, samples, across=across, overlap=overlap)
 
     def __call__(self, window: Waveform) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """Return samples of shape (clips, samples) and the start of each clip in seconds."""
@@ -118,14 +123,17 @@ class Cutter:
         size = config.clip_samples
         whole, rest = divmod(len(mono_T), size)
         clips = max(1, whole + (2 * rest >= size))
-        starts_C = window.start_seconds + (size / config.sample_rate_hz) * np.arange(clips, dtype=np.float64)
+        begins_C = size * np.arange(clips)
+        if self._overlap and len(mono_T) >= size:
+            begins_C[-1] = min(begins_C[-1], len(mono_T) - size)
         wave_CT = np.zeros((clips, self._samples), np.float32)
-        for clip in range(clips):
-            begin, end = (0, len(mono_T)) if self._across else (clip * size, min((clip + 1) * size, len(mono_T)))
-            first = clip * size + self._first_sample
+        for clip, clip_begin in enumerate(begins_C.tolist()):
+            begin, end = (0, len(mono_T)) if self._across else (clip_begin, min(clip_begin + size, len(mono_T)))
+            first = clip_begin + self._first_sample
             inside_T = mono_T[max(begin, first) : max(begin, min(end, first + self._samples))]
             place = max(begin, first) - first
             wave_CT[clip, place : place + len(inside_T)] = inside_T
+        starts_C = window.start_seconds + begins_C / config.sample_rate_hz
         return wave_CT, starts_C
 
 

@@ -34,9 +34,10 @@ _NO_WARP: Final = 1.0
 class KaldiMelConfig(ClipConfig):
     """Logarithms of Kaldi's mel filterbank, float32, shape (n_mels, clip length / hop).
 
-    The window is resampled and cut as `ClipConfig` says. Then, with the defaults as F. Schmid, K. Koutini and G. Widmer
-    (ICASSP 2023) feed their networks: x[t] - 0.97 x[t - 1], a Fourier transform of centred frames (reflected at the
-    ends of the clip, Hann window), power, triangular filters on Kaldi's mel scale, and (ln(power + 1e-5) + 4.5) / 5.
+    The window is resampled and cut as `ClipConfig` says, but a last clip that would be padded begins earlier. Then,
+    with the defaults as F. Schmid, K. Koutini and G. Widmer (ICASSP 2023) feed their networks: x[t] - 0.97 x[t - 1], a
+    Fourier transform of centred frames (reflected at the ends of the clip, Hann window), power, triangular filters on
+    Kaldi's mel scale, and (ln(power + 1e-5) + 4.5) / 5.
 
     Attributes:
         window_length: length of the Hann window in samples, in the middle of a frame.
@@ -84,7 +85,7 @@ class KaldiMel(ClipFrontEnd):
     dtype: ClassVar[Dtype] = "float32"
 
     def __init__(self, config: KaldiMelConfig) -> None:
-        super().__init__(Cutter.of_clips(config))
+        super().__init__(Cutter.of_clips(config, overlap=True))
         self.config = config
         filters_MF, _ = get_mel_banks(
             config.n_mels,

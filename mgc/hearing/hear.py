@@ -29,6 +29,7 @@ class Hear:
         """Return the values of the columns of `Extract` for one track."""
         try:
             heard = listen(recording, self._plan, self._compute, track_id, self._decoders, self._min_seconds)
+            heard.require_change()
         except AudioError as error:
             return describe_failure(error)
         except MemoryError:

@@ -38,7 +38,9 @@ def hear(
         ValueError: the samples are not as described, or an array has no rate or a file has one.
     """
     recording = _record(audio, sample_rate_hz, plan)
-    return listen(recording, plan, lambda window: front_end(window.without_offset()), min_seconds=min_seconds)
+    heard = listen(recording, plan, lambda window: front_end(window.without_offset()), min_seconds=min_seconds)
+    heard.require_change()
+    return heard
 
 
 def _record(audio: Audio, sample_rate_hz: int | None, plan: ListeningPlan) -> Recording | Waveform:

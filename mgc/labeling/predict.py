@@ -1,6 +1,7 @@
 """Stage: clips of features → one decision per track.
 
-Axes: N clips of a batch, F mel bins, T frames (a clip may have other axes), D numbers of an embedding, G genres.
+Axes: N clips of a batch, F mel bins, T frames (a clip may have other axes), D numbers of an embedding, O outputs of the
+network, G genres.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import torch
 from mgc.errors import FeaturesError
 from mgc.features.normalization import Normalization
 from mgc.labeling.adjust import PriorAdjustment
-from mgc.labeling.decide import decide
+from mgc.labeling.decide import Decision, decide
+from mgc.labeling.tags import TagMap, Verdict
 from mgc.models.blocks import Classifier
 from mgc.taxonomy import Taxonomy
 
@@ -36,13 +38,14 @@ class Predict:
     Args:
         model: network from normalised features to logits; it is copied.
         normalization: normalisation of the stored features.
-        taxonomy: genres in the order of the logits.
+        taxonomy: genres in the order of the answers.
         shape: shape of one clip's features.
         device: device to compute on; the CPU by default.
         top_k: largest number of genres to list for a track; at least 1.
         clips_at_once: number of clips that go through the network together; by default what suits the device.
         dtype: dtype of the stored features.
         adjustment: adjustment of the logits, or None.
+        tags: which outputs speak for which genre; None if they are the genres.
         embed: whether to add each track's embedding to its row.
     """
 
@@ -57,6 +60,7 @@ class Predict:
         clips_at_once: int | None = None,
         dtype: str = "uint8",
         adjustment: PriorAdjustment | None = None,
+        tags: TagMap | None = None,
         embed: bool = False,
     ) -> None:
         self._device = device or torch.device("cpu")
@@ -69,36 +73,57 @@ class Predict:
         self.dtype = np.dtype(dtype)
         self._top_k = top_k
         self._adjustment = adjustment
+        self._tags = tags
         self._embed = embed
+        self._outputs = len(self._genres if tags is None else tags.vocabulary.tags)
         self._clips_at_once = clips_at_once or (CLIPS_AT_ONCE_CPU if self._device.type == "cpu" else CLIPS_AT_ONCE_GPU)
 
     def logits(self, clips_NFT: np.ndarray) -> np.ndarray:
-        """Return the logits of clips, adjusted if the bundle says so: float32 (clips, genres).
+        """Return the logits of genres of clips: float32 (clips, genres).
 
         Args:
             clips_NFT: features as stored, (clips, *shape).
         """
-        return self._logits(clips_NFT)
+        return self.to_genres(self.outputs(clips_NFT))
 
-    def _logits(self, clips_NFT: np.ndarray, means: _Means | None = None) -> np.ndarray:
-        """Return the logits of clips, and add their embeddings to `means`."""
-        logits_NG = np.empty((len(clips_NFT), len(self._genres)), np.float32)
-        for rows, embedding_ND, part_NG in self.parts(clips_NFT):
-            logits_NG[rows] = part_NG
+    def outputs(self, clips_NFT: np.ndarray, means: Means | None = None) -> np.ndarray:
+        """Return the outputs of the network for clips, adjusted if the bundle says so: float32 (clips, outputs).
+
+        Args:
+            clips_NFT: features as stored, (clips, *shape).
+            means: gets the clips' embeddings.
+        """
+        outputs_NO = np.empty((len(clips_NFT), self._outputs), np.float32)
+        for rows, embedding_ND, part_NO in self.parts(clips_NFT):
+            outputs_NO[rows] = part_NO
             if means is not None:
                 means.add(rows, embedding_ND.cpu().numpy())
-        return logits_NG
+        return outputs_NO
+
+    def to_genres(self, outputs_NO: np.ndarray) -> np.ndarray:
+        """Return the logits of genres for outputs of the network: float32 (clips, genres)."""
+        return outputs_NO if self._tags is None else self._tags.apply(outputs_NO)
+
+    def answer(self, outputs_CO: np.ndarray, top_k: int) -> Decision | Verdict:
+        """Return the answer for a track, or why it has none.
+
+        Args:
+            outputs_CO: outputs of the network for the track's clips, at least one.
+            top_k: largest number of genres to list.
+        """
+        verdict = None if self._tags is None else self._tags.judge(outputs_CO)
+        return verdict or decide(self.to_genres(outputs_CO), self._genres, top_k)
 
     @torch.inference_mode()
     def parts(self, clips_NFT: np.ndarray) -> Iterator[tuple[slice, torch.Tensor, np.ndarray]]:
-        """Yield the embeddings and logits of clips, a few clips at a time, since an embedding can be large.
+        """Yield the embeddings and outputs of clips, a few clips at a time, since an embedding can be large.
 
         Args:
             clips_NFT: features as stored, (clips, *shape).
 
         Yields:
-            The places of the clips; their embeddings, float32 (clips, numbers) on the device; and their logits, float32
-            (clips, genres).
+            The places of the clips; their embeddings, float32 (clips, numbers) on the device; and the network's
+            outputs, float32 (clips, outputs).
         """
         for start in range(0, len(clips_NFT), self._clips_at_once):
             part_NFT = clips_NFT[start : start + self._clips_at_once]
@@ -107,22 +132,24 @@ class Predict:
             filled_NFT[:count] = part_NFT
             features_NFT = self._normalization.apply(torch.from_numpy(filled_NFT).to(self._device))
             embedding_ND = self._model.embed(features_NFT)
-            logits_NG = self._model.classify(embedding_ND).float().cpu().numpy()[:count]
+            outputs_NO = self._model.classify(embedding_ND).float().cpu().numpy()[:count]
             if self._adjustment is not None:
-                logits_NG = self._adjustment.apply(logits_NG)
-            yield slice(start, start + count), embedding_ND[:count].float(), logits_NG
+                outputs_NO = self._adjustment.apply(outputs_NO)
+            yield slice(start, start + count), embedding_ND[:count].float(), outputs_NO
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Answer a batch with one row per track. `clips` is dropped and the answer is added.
 
+        A track without music gets an error kind and a message in place of an answer.
+
         Args:
             batch: columns with `clips` (bytes: C-ordered (clips, *shape), None for a track with an error) and
-                `clip_count` (int32, 0 for a track with an error).
+                `clip_count` (int32, 0 for a track with an error), `error_kind` and `error_message`.
 
         Returns:
-            The batch without `clips`, with `genre_top` (str or None), `confidence` (float64, NaN where none) and
-            `top_k` (pairs of genre and probability, or None). With `embed`, also with `embedding` (float32 (numbers,):
-            the mean over the track's clips, or None) and `windows` (the number of those clips).
+            The batch without `clips`, with new errors, and with `genre_top` (str or None), `confidence` (float64, NaN
+            where none) and `top_k` (pairs of genre and probability, or None). With `embed`, also with the columns of
+            `Means`.
 
         Raises:
             FeaturesError: a track's clips do not have the shape that the network was trained with.
@@ -137,22 +164,27 @@ class Predict:
                     f"take {count * clip_bytes}. Compute features with the bundle's front end."
                 )
         joined = b"".join(clips for clips in batch["clips"] if clips is not None)
-        clips_NFT = np.frombuffer(joined, self.dtype).reshape(-1, *self._shape)
+        means = Means(counts) if self._embed else None
+        outputs_NO = self.outputs(np.frombuffer(joined, self.dtype).reshape(-1, *self._shape), means)
         tracks = len(counts)
-        means = _Means(counts) if self._embed else None
-        logits_NG = self._logits(clips_NFT, means)
         genre_top = np.full(tracks, None, dtype=object)
         confidence = np.full(tracks, np.nan)
         top_k = np.full(tracks, None, dtype=object)
+        error_kind, error_message = batch["error_kind"].copy(), batch["error_message"].copy()
         ends = np.cumsum(counts)
         for row, (count, end) in enumerate(zip(counts, ends, strict=True)):
-            if count:
-                decision = decide(logits_NG[end - count : end], self._genres, self._top_k)
-                genre_top[row], confidence[row] = decision.genre_top, decision.confidence
-                top_k[row] = decision.top_k
+            if not count:
+                continue
+            answer = self.answer(outputs_NO[end - count : end], self._top_k)
+            if isinstance(answer, Verdict):
+                error_kind[row], error_message[row] = answer.kind.value, answer.message
+            else:
+                genre_top[row], confidence[row] = answer.genre_top, answer.confidence
+                top_k[row] = answer.top_k
         kept = {name: values for name, values in batch.items() if name != "clips"}
+        errors = {"error_kind": error_kind, "error_message": error_message}
         answers = {"genre_top": genre_top, "confidence": confidence, "top_k": top_k}
-        return {**kept, **answers} if means is None else {**kept, **answers, **means.columns()}
+        return {**kept, **errors, **answers, **({} if means is None else means.columns())}
 
     def _side(self) -> str:
         """Return the size of a clip, for people."""
@@ -161,7 +193,7 @@ class Predict:
         return f"{' x '.join(map(str, self._shape))} numbers ({self.dtype})"
 
 
-class _Means:
+class Means:
     """Means of the embeddings of each track's clips. Only sums are in memory, since an embedding can be large.
 
     Args:
@@ -179,7 +211,7 @@ class _Means:
             self._sums[track] = self._sums[track] + clip_D if track in self._sums else clip_D
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Return the columns `embedding` and `windows`."""
+        """Return `embedding` (float32 (numbers,): the mean over a track's clips, or None) and `windows` (their number)."""
         embedding = np.full(len(self._counts), None, dtype=object)
         for track, sum_D in self._sums.items():
             embedding[track] = (sum_D / self._counts[track]).astype(np.float32)

@@ -6,6 +6,7 @@ Axes: B batch, C channels, F mel bins, T frames, D embedding, G genres.
 from __future__ import annotations
 
 import abc
+import hashlib
 import math
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal, Self
@@ -174,3 +175,12 @@ def initialise(model: nn.Module, init: Init) -> None:
 def parameter_count(model: nn.Module) -> int:
     """Return the number of trainable parameters."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def digest_weights(weights: dict[str, torch.Tensor]) -> str:
+    """Return a SHA-256 of names, types, shapes and numbers: of the weights, not of how a library writes them."""
+    digest = hashlib.sha256()
+    for name, tensor in weights.items():
+        digest.update(f"{name}:{tensor.dtype}:{list(tensor.shape)}:".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

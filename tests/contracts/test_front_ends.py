@@ -273,7 +273,8 @@ def test_a_network_labels_what_is_stored(name: str) -> None:
     normalization = Normalization.measure(features)
     predict = Predict(model, normalization, taxonomy, front_end.shape, dtype=front_end.dtype)
     clips = np.array([features.tobytes(), None], dtype=object)
-    made = predict({"clips": clips, "clip_count": np.array([len(features), 0], np.int32)})
+    errors = {name: np.array([None, "empty"], dtype=object) for name in ("error_kind", "error_message")}
+    made = predict({"clips": clips, "clip_count": np.array([len(features), 0], np.int32), **errors})
     expected = decide(predict.logits(features), taxonomy.names, 3)
     assert np.isfinite(predict.logits(features)).all()
     assert made["genre_top"].tolist() == [expected.genre_top, None]

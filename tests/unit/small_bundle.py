@@ -56,8 +56,9 @@ def clips(count: int = 11) -> np.ndarray:
 
 
 def sound(seconds: float) -> bytes:
-    """Return a WAV file of noise."""
+    """Return a WAV file of noise that swells and fades, since steady noise is no music."""
     stream = io.BytesIO()
-    noise = np.random.default_rng(0).normal(0, 0.1, round(seconds * 16000)).astype(np.float32)
+    swell_T = 1 + np.sin(np.arange(round(seconds * 16000)) / 2000)
+    noise = (swell_T * np.random.default_rng(0).normal(0, 0.1, len(swell_T))).astype(np.float32)
     soundfile.write(stream, noise, 16000, format="WAV")
     return stream.getvalue()

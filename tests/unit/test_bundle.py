@@ -165,7 +165,7 @@ def test_saving_over_an_adjusted_bundle_leaves_nothing_of_it(tmp_path: Path) -> 
 
 
 def test_an_adjustment_of_other_genres_is_refused() -> None:
-    with pytest.raises(BundleError, match="the adjustment has 2 genres, the taxonomy has 3"):
+    with pytest.raises(BundleError, match="the adjustment has 2 genres, the network has 3"):
         bundle(adjustment=PriorAdjustment.from_counts(1.0, (1, 1)))
 
 

@@ -72,7 +72,7 @@ BY_HAND = " is corrupt or was changed by hand: it states id "
     [
         ("taxonomy.json", lambda value: value.reverse(), BY_HAND),
         ("taxonomy.json", lambda value: value[2].update(name="jazz"), BY_HAND),
-        ("taxonomy.json", lambda value: value[:2], "not the weights of this house_cnn with 2 genres"),
+        ("taxonomy.json", lambda value: value[:2], "not the weights of this house_cnn with 2 outputs"),
         (
             "taxonomy.json",
             lambda value: value[2].update(name="rock"),

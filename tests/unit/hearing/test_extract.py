@@ -29,7 +29,8 @@ def hearing(front_end: AnyFrontEndConfig, *decoders: Decoder) -> Hearing:
 
 def sound(seconds: float, container: str = "WAV") -> bytes:
     stream = io.BytesIO()
-    samples = 0.3 * np.sin(np.arange(round(seconds * 16000)) * 0.1)
+    time_T = np.arange(round(seconds * 16000))
+    samples = 0.3 * np.sin(time_T * 0.1) * (1 + np.sin(time_T / 2000)) / 2
     soundfile.write(stream, samples.astype(np.float32), 16000, format=container)
     return stream.getvalue()
 

@@ -52,6 +52,8 @@ def batch(*tracks: np.ndarray | None) -> dict[str, np.ndarray]:
         "track_id": np.array([f"track {row}" for row in range(len(tracks))], dtype=object),
         "clips": data,
         "clip_count": np.array([0 if track is None else len(track) for track in tracks], np.int32),
+        "error_kind": np.array([None if track is not None else "not_audio" for track in tracks], dtype=object),
+        "error_message": np.array([None if track is not None else "no audio" for track in tracks], dtype=object),
     }
 
 
@@ -108,7 +110,8 @@ def test_rows_stay_in_order_and_one_without_clips_has_no_answer() -> None:
     tracks = [clips(3, 1), None, clips(1, 2), clips(12, 3), None]
     predict = predictor(top_k=2)
     made = predict(batch(*tracks))
-    assert made.keys() == {"track_id", "clip_count", "genre_top", "confidence", "top_k"}
+    errors = {"error_kind", "error_message"}
+    assert made.keys() == {"track_id", "clip_count", "genre_top", "confidence", "top_k", *errors}
     assert made["track_id"].tolist() == [f"track {row}" for row in range(5)]
     assert made["confidence"].dtype == np.float64
     for row, track in enumerate(tracks):
