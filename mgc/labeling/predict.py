@@ -211,7 +211,7 @@ class Means:
             self._sums[track] = self._sums[track] + clip_D if track in self._sums else clip_D
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Return `embedding` (float32 (numbers,): the mean over a track's clips, or None) and `windows` (their number)."""
+        """Return the means as `embedding`, float32 (numbers,) or None, and as `windows` the number of clips, int32."""
         embedding = np.full(len(self._counts), None, dtype=object)
         for track, sum_D in self._sums.items():
             embedding[track] = (sum_D / self._counts[track]).astype(np.float32)

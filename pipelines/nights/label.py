@@ -37,6 +37,7 @@ def label(request: LabelRequest) -> Summary:
         night = open_night(request.night)
         describe(night.bundle.experiment.dotted())
         click.echo()
+        _plan_also(night, request)
         return Summary("dry_run", describe_night(night)[0])
     return _label(request, limits, guard)
 
@@ -45,14 +46,7 @@ def _label(request: LabelRequest, limits: Thresholds, guard: Guard) -> Summary:
     started = datetime.now(UTC)
     night = open_night(request.night)
     plan, labels = night.plan, night.table.uri
-    also = None
-    if request.embeddings is not None:
-        refuse_same_folder(labels, request.embeddings)
-        policy = Policy(request.night.gone, request.night.retry_all)
-        table = EmbeddingsTable(request.embeddings)
-        also = plan_embeddings(table, night.tracks, night.bundle, night.survey, request.night.limit, policy)
-        if not also.plan.empty:
-            say(f"embeddings: {describe_plan(also.plan)}")
+    also = _plan_also(night, request)
     if plan.empty:
         if request.night.resume:
             night.table.forget_holds()
@@ -136,6 +130,19 @@ def _refuse(night: Night, facts: RunFacts, breaches: Sequence[Breach], outputs: 
     seen = {f"refused_{breach.name}": breach.tracks for breach in breaches}
     line = describe_refusal(breaches, labels, report)
     return Summary("refused", {**counts.to_json(), **night.counts, **seen}, outputs, refused=[line])
+
+
+def _plan_also(night: Night, request: LabelRequest) -> Share | None:
+    """Plan the embeddings of a night; None if none are wanted."""
+    if request.embeddings is None:
+        return None
+    refuse_same_folder(night.table.uri, request.embeddings)
+    policy = Policy(request.night.gone, request.night.retry_all)
+    table = EmbeddingsTable(request.embeddings)
+    also = plan_embeddings(table, night.tracks, night.bundle, night.survey, request.night.limit, policy)
+    if not also.plan.empty:
+        say(f"embeddings: {describe_plan(also.plan)}")
+    return also
 
 
 def _enter_also(night: Night, also: Share, request: LabelRequest, outputs: dict[str, str]) -> Entered:
