@@ -197,12 +197,13 @@ class Bundle:
                 f"({', '.join(self.taxonomy.names)}); leave their tracks out, or train a bundle on these genres."
             )
 
-    def predictor(self, device: torch.device | None = None, top_k: int = 3) -> Predict:
+    def predictor(self, device: torch.device | None = None, top_k: int = 3, embed: bool = False) -> Predict:
         """Return the stage that labels batches of clips, with a copy of the model on its device.
 
         Args:
             device: device to compute on; the CPU by default.
             top_k: largest number of genres to list for a track.
+            embed: whether it also gives the tracks' embeddings.
         """
         return Predict(
             self.model,
@@ -214,6 +215,7 @@ class Bundle:
             dtype=self._front_end.dtype,
             adjustment=self.adjustment,
             tags=self.tags,
+            embed=embed,
         )
 
     def label(self, audio: Audio, top_k: int = 3, sample_rate_hz: int | None = None) -> FileLabel:

@@ -43,7 +43,7 @@ class TrainingError(MgcError):
 
 
 class LabelsError(MgcError):
-    """The labels table cannot be read or committed, or the run would break its invariant."""
+    """The table of labels or of embeddings cannot be read or committed, or the run would break its invariant."""
 
 
 class LeakageError(MgcError):

@@ -1,4 +1,4 @@
-"""Arrow schemas of the tables: catalog, features, rejects and labels. Each has a format version in its metadata.
+"""Arrow schemas of all tables, catalog to embeddings. Each has a format version in its metadata.
 
 Other programs may write catalogs and features; these schemas are the whole contract. A table without a version counts
 as version 1.
@@ -162,6 +162,37 @@ LABELS: Final = pa.schema(
 """Exactly one row per catalog row. `status` is `labeled` or `quarantined`.
 
 A failed try never takes a label away: the row stays `labeled`, and `stale_since` says since when it is stale.
+"""
+
+EMBEDDINGS: Final = pa.schema(
+    [
+        pa.field("track_id", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("content_tag", pa.string(), nullable=False),
+        pa.field("embedding", pa.list_(pa.float32())),
+        pa.field("windows", pa.int32()),
+        pa.field("duration_seconds", pa.float64()),
+        _TOLERANCE,
+        pa.field("error_kind", pa.string()),
+        pa.field("error_message", pa.string()),
+        pa.field("error_offset", pa.int64()),
+        pa.field("damage", pa.string()),
+        pa.field("tries", pa.int32(), nullable=False),
+        pa.field("next_try_at", _UTC),
+        *_STALE,
+        pa.field("removed_at", _UTC),
+        pa.field("model_id", pa.string(), nullable=False),
+        pa.field("features_id", pa.string(), nullable=False),
+        pa.field("run_id", pa.string(), nullable=False),
+        pa.field("embedded_at", _UTC, nullable=False),
+    ],
+    metadata={_VERSION_KEY: str(FORMAT_VERSION).encode()},
+)
+"""Exactly one row per catalog row, with an embedding or with an error.
+
+`embedding` has the same number of values in all rows of one `model_id`. Delta Lake knows no lists of a fixed size, so
+the type does not say it. `windows` counts the clips that it is the mean of. A failed try never takes an embedding away,
+as it never takes a label away.
 """
 
 LABELED: Final = "labeled"

@@ -21,6 +21,8 @@ JOBS: Final = {
     "compare": "Compare two bundles on the same tracks, with intervals.",
     "plan": "Print what `label` would do, and how long it would take.",
     "label": "Label the tracks that are new or changed, in one commit.",
+    "embed": "Keep the embeddings of the tracks, for similarity and small models.",
+    "similar": "Find what sounds like a track, or recordings that are there twice.",
     "show": "Print a labels table.",
     "labels": "Look after a labels table: history, diff, rollback, vacuum, corrections.",
     "recipes": "List the recipes that can be trained.",

@@ -7,11 +7,12 @@ from datetime import datetime
 
 import click
 
+from cluster.storage.uri import Uri
 from mgc.errors import ConfigError
 from mgc.evaluation.alarms import THRESHOLDS, thresholds
 from mgc.labeling.guard import ACCEPTABLE, LIMITS, guard_limits
-from pipelines.command.job import MAX_FILE, PROFILE, Summary, main
-from pipelines.nights.requests import LabelRequest, NightRequest, TimeOfDay, night_options
+from pipelines.command.job import MAX_FILE, PROFILE, URI, Summary, main
+from pipelines.nights.requests import UNTIL, LabelRequest, NightRequest, night_options
 
 
 def _pairs(pairs: tuple[str, ...], option: str, read: Callable[[Mapping[str, str]], object]) -> dict[str, str]:
@@ -31,12 +32,7 @@ def _pairs(pairs: tuple[str, ...], option: str, read: Callable[[Mapping[str, str
 
 @click.command("label")
 @night_options()
-@click.option(
-    "--until",
-    type=TimeOfDay(),
-    help="At this time (06:00, or ISO 8601), start no more tracks and commit those that are done; "
-    "the rest stay pending.",
-)
+@UNTIL
 @PROFILE
 @click.option(
     "--alarm",
@@ -58,6 +54,11 @@ def _pairs(pairs: tuple[str, ...], option: str, read: Callable[[Mapping[str, str
     type=click.Choice(ACCEPTABLE),
     help="Commit although this check of the guard stopped the run. Staged tracks are not heard again.",
 )
+@click.option(
+    "--embeddings",
+    type=URI,
+    help="Also keep the embeddings of the tracks in this folder, as `mgc embed` does. No track is heard twice for it.",
+)
 @MAX_FILE
 @click.option("--dry-run", is_flag=True, help="Print the configuration, the plan and what it would take.")
 def command(
@@ -67,6 +68,7 @@ def command(
     alarms: tuple[str, ...],
     guard: tuple[str, ...],
     accept: tuple[str, ...],
+    embeddings: Uri | None,
     max_file_gib: int,
     dry_run: bool,
 ) -> Summary:
@@ -82,7 +84,7 @@ def command(
     is unchanged.
     """
     told = (_pairs(alarms, "--alarm", thresholds), _pairs(guard, "--guard", guard_limits))
-    request = LabelRequest(night, profile, until, *told, accept, dry_run, max_file_gib)
+    request = LabelRequest(night, profile, until, *told, accept, dry_run, max_file_gib, embeddings)
     from pipelines.nights.label import label
 
     return label(request)

@@ -39,6 +39,7 @@ from cluster.labels.log import (
     data_files,
     version_of,
 )
+from cluster.labels.runs.table import RunTable
 from cluster.labels.table import LabelsTable
 from cluster.storage.conditional_put import require_conditional_put
 from cluster.storage.failures import explain, redact
@@ -109,7 +110,7 @@ class LabeledBy:
     place: str = ""
 
 
-def find_labeler(table: LabelsTable) -> LabeledBy | None:
+def find_labeler(table: RunTable) -> LabeledBy | None:
     """Return the bundle of the last run whose rows the table has; None if there is no table or no labelled row.
 
     Raises:

@@ -14,7 +14,7 @@ from cluster.storage.uri import Uri
 from mgc.errors import LabelsError
 
 APPLICATION: Final = "mgc-label"
-"""Name of mgc's transactions in the table's log."""
+"""Name of mgc's transactions in a table's log."""
 
 RUN_ID: Final = "mgc.run_id"
 """Key under which a run's commit names the run."""
@@ -94,6 +94,6 @@ def delta_uri(uri: Uri) -> str:
     odd = re.search(r"[%#?\[\]\\^|\x00-\x1f\ud800-\udfff]", name)
     if odd:
         raise LabelsError(
-            f"{uri}: a Delta table cannot lie in a folder with {odd[0]!r} in its name; choose another --labels."
+            f"{uri}: a Delta table cannot lie in a folder with {odd[0]!r} in its name; choose another folder."
         )
     return name

@@ -154,10 +154,10 @@ def make_plan(
 
     Args:
         catalog: rows of `schema.CATALOG`.
-        labels: rows of `schema.LABELS`.
-        where: place of the labels table, for messages.
-        version: version of the labels table.
-        base: number of its last run or rollback, see `LabelsTable.base`.
+        labels: rows of the table that the plan is for, such as `schema.LABELS`.
+        where: place of that table, for messages.
+        version: its version.
+        base: number of its last run or rollback, see `RunTable.base`.
         request: what the plan is made for.
         held: rows of `cluster.labels.beside.holds.HELD`, which the plan leaves out; None for no rows.
 
@@ -185,7 +185,8 @@ def make_plan(
                 "CREATE TEMP VIEW held AS "
                 "SELECT *, hash(concat_ws(chr(31), uri, content_tag)) AS content FROM held_rows"
             )
-        corrected_rows = "override_by IS NOT NULL"
+        # Curators correct labels only.
+        corrected_rows = "override_by IS NOT NULL" if "override_by" in labels.schema.names else "FALSE"
         if policy.overrides is not None:
             # A new file replaces all corrections, also those that spared rows until now.
             connection.register("given", policy.overrides)
@@ -196,8 +197,8 @@ def make_plan(
         judged = _judge(connection, query, asked | times, limit is None and policy.gone != "keep", unseen)
         if judged.rows != considered:
             raise LabelsError(
-                f"{where}: the labels table holds a track more than once, which no run of mgc leaves behind. Restore "
-                "an earlier version, or choose another --labels."
+                f"{where}: the table holds a track more than once, which no run of mgc leaves behind. Restore an "
+                "earlier version, or choose another folder."
             )
         connection.register("todo", judged.todo)
         connection.register("removed", judged.removed)

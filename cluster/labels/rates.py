@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cluster.labels.log import RUN_FACTS
-from cluster.labels.table import LabelsTable
+from cluster.labels.runs.table import RunTable
 from cluster.session.profiles import Profile
 from mgc.labeling.throughput import Throughput
 
@@ -43,13 +43,13 @@ class Estimate:
     tracks: int
 
 
-def past_runs(table: LabelsTable, features_id: str, model_id: str) -> list[Throughput]:
+def past_runs(table: RunTable, features_id: str, model_id: str) -> list[Throughput]:
     """Return the measurements of the last runs of a table, newest first.
 
     Uses runs of the same model if there are any, else of the same front end, else of any model.
 
     Args:
-        table: labels table, which may have no commit yet.
+        table: the table, which may have no commit yet.
         features_id: id of the front end.
         model_id: id of the bundle.
     """

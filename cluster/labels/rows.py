@@ -1,6 +1,7 @@
-"""The rows of the labels table: its format, and the query for those that a commit writes.
+"""The rows that a commit writes into a table of runs, as a query.
 
-The query expects the tables `staged`, `todo`, `finished`, `kept`, `removed`, `corrected`, `touched` and `overriding`.
+The query expects the tables `staged`, `todo`, `finished`, `kept`, `removed`, `corrected` and `touched`, and for labels
+also `overriding`.
 """
 
 from __future__ import annotations
@@ -10,20 +11,10 @@ from typing import Final
 
 import duckdb
 import pyarrow as pa
-from deltalake import DeltaTable
 
 from cluster.labels.plan import Plan
-from cluster.storage.uri import Uri
+from cluster.labels.runs.format import LABELS, Format
 from mgc import schema
-from mgc.errors import LabelsError
-
-ROWS_AT_ONCE: Final = 50_000
-"""Rows of a commit in memory at a time, about 20 MB."""
-
-FORMAT_KEY: Final = "mgc_format_version"
-COMMITTED: Final = schema.LABELS.set(0, schema.LABELS.field(0).with_metadata({FORMAT_KEY: str(schema.FORMAT_VERSION)}))
-"""`schema.LABELS` as the table stores it. The format version is in the metadata of the first column. deltalake refuses
-table properties that it does not know and drops the metadata of the schema, but appends and merges keep a column's."""
 
 FIND_KEPT: Final = """
     CREATE TABLE kept AS SELECT track_id FROM touched SEMI JOIN (FROM finished WHERE NOT labeled) USING (track_id)
@@ -34,39 +25,37 @@ FIND_KEPT: Final = """
 USABLE: Final = "staged SEMI JOIN todo USING (track_id, uri, content_tag)"
 """Staged rows of planned tracks whose content is the planned one."""
 
-_COLUMNS: Final = ", ".join(schema.LABELS.names)
-# Ray may run a task twice, which stages its rows twice. Only these few rows are sorted; all others stream.
-STAGED: Final = f"""
-    SELECT {_COLUMNS} FROM {USABLE} ANTI JOIN (FROM finished WHERE times > 1) USING (track_id)
-    UNION ALL
-    (SELECT DISTINCT ON (track_id) {_COLUMNS} FROM {USABLE} SEMI JOIN (FROM finished WHERE times > 1) USING (track_id)
-     ORDER BY track_id, status = '{schema.LABELED}' DESC, labeled_at DESC)
-"""
-"""Query of the run's rows, one for each finished track."""
 
-_RENEWED: Final = f"SELECT {_COLUMNS} FROM ({STAGED}) ANTI JOIN kept USING (track_id)"
-# The label stays as it is. The failure stands beside it, with what was tried, so that it is not tried again in vain.
+def staged_rows(form: Format) -> str:
+    """Return the query of the run's rows, one for each finished track.
+
+    Ray may run a task twice, which stages its rows twice. Only these few rows are sorted; all others stream.
+    """
+    columns = ", ".join(form.columns.names)
+    return f"""
+        SELECT {columns} FROM {USABLE} ANTI JOIN (FROM finished WHERE times > 1) USING (track_id)
+        UNION ALL
+        (SELECT DISTINCT ON (track_id) {columns} FROM {USABLE} SEMI JOIN (FROM finished WHERE times > 1)
+         USING (track_id) ORDER BY track_id, {form.answered} DESC, {form.at} DESC)
+    """
+
+
+STAGED: Final = staged_rows(LABELS)
+"""Query of the label rows of a run."""
+
+# The answer stays as it is. The failure stands beside it, with what was tried, so that it is not tried again in vain.
 _FAILURE: Final = {
     "tries": "f.tries",
     "next_try_at": "f.next_try_at",
     "last_error_kind": "f.error_kind",
     "last_error_message": "f.error_message",
-    "stale_since": "coalesce(l.stale_since, f.labeled_at)",
+    "stale_since": "coalesce(l.stale_since, f.{at})",
     "tried_uri": "f.uri",
     "tried_content_tag": "f.content_tag",
     "tried_model_id": "f.model_id",
     "tried_features_id": "f.features_id",
     "removed_at": "CAST(NULL AS TIMESTAMPTZ)",
 }
-_KEPT: Final = f"""
-    SELECT {", ".join(f"{_FAILURE.get(name, 'l.' + name)} AS {name}" for name in schema.LABELS.names)}
-    FROM touched l JOIN (SELECT * FROM ({STAGED}) SEMI JOIN kept USING (track_id)) f ON l.track_id = f.track_id
-"""
-_REMOVED: Final = f"""
-    SELECT {_COLUMNS.replace("removed_at", "CAST($at AS TIMESTAMPTZ) AS removed_at")}
-    FROM touched SEMI JOIN removed USING (track_id)
-"""
-_CORRECTED: Final = f"SELECT {_COLUMNS} FROM touched SEMI JOIN corrected USING (track_id)"
 # The model's answer stays in `top_k` and its failure in `error_kind`, so that a correction can be withdrawn.
 _OVERRIDDEN: Final = {
     "genre_top": "coalesce(o.genre, CASE WHEN m.override_by IS NULL THEN m.genre_top ELSE m.top_k[1].genre END)",
@@ -75,59 +64,64 @@ _OVERRIDDEN: Final = {
     "override_by": 'o."by"',
     "override_reason": "o.reason",
 }
-_FINAL: Final = ", ".join(f"{_OVERRIDDEN.get(name, 'm.' + name)} AS {name}" for name in schema.LABELS.names)
 
 
-def rows_of(plan: Plan, kept: int) -> str:
+def rows_of(plan: Plan, kept: int, form: Format = LABELS) -> str:
     """Return the query of a commit's rows. It scans the table only where the plan needs rows from it.
 
     Args:
         plan: the run's plan.
         kept: number of tracks in `kept`.
+        form: format of the table.
     """
-    parts = [_RENEWED, _KEPT] if kept else [STAGED]
-    parts += [_REMOVED] if plan.removed.num_rows else []
-    parts += [_CORRECTED] if plan.corrected.num_rows else []
-    return f"SELECT {_FINAL} FROM ({' UNION ALL '.join(parts)}) m LEFT JOIN overriding o USING (track_id)"
-
-
-def check_format(uri: Uri, table: DeltaTable) -> None:
-    """Raise LabelsError unless this mgc can read a table."""
-    fields = {field.name: field for field in table.schema().fields}
-    added = {field.name for field in schema.LABELS_ADDED}
-    missing = [name for name in schema.LABELS.names if name not in fields and name not in added]
-    first = fields.get(COMMITTED.names[0])
-    version = int(first.metadata.get(FORMAT_KEY, 1)) if first else 1
-    if version > schema.FORMAT_VERSION:
-        raise LabelsError(
-            f"{uri}: format version {version}, this mgc reads up to {schema.FORMAT_VERSION}; upgrade mgc."
-        )
-    if missing:
-        raise LabelsError(
-            f"{uri} is a Delta table, but not a labels table of mgc: it lacks {', '.join(missing[:5])}. "
-            "Choose another --labels."
-        )
+    names, staged = form.columns.names, staged_rows(form)
+    columns = ", ".join(names)
+    parts = [staged]
+    if kept:
+        beside = ", ".join(f"{_FAILURE.get(name, 'l.' + name).format(at=form.at)} AS {name}" for name in names)
+        failed = f"SELECT * FROM ({staged}) SEMI JOIN kept USING (track_id)"
+        parts = [
+            f"SELECT {columns} FROM ({staged}) ANTI JOIN kept USING (track_id)",
+            f"SELECT {beside} FROM touched l JOIN ({failed}) f ON l.track_id = f.track_id",
+        ]
+    if plan.removed.num_rows:
+        marked = columns.replace("removed_at", "CAST($at AS TIMESTAMPTZ) AS removed_at")
+        parts.append(f"SELECT {marked} FROM touched SEMI JOIN removed USING (track_id)")
+    if plan.corrected.num_rows:
+        parts.append(f"SELECT {columns} FROM touched SEMI JOIN corrected USING (track_id)")
+    rows = " UNION ALL ".join(parts)
+    if not form.corrected:
+        return f"SELECT {columns} FROM ({rows})"
+    final = ", ".join(f"{_OVERRIDDEN.get(name, 'm.' + name)} AS {name}" for name in names)
+    return f"SELECT {final} FROM ({rows}) m LEFT JOIN overriding o USING (track_id)"
 
 
 class Rows:
-    """A stream of a query's rows as labels.
+    """A stream of a query's rows.
+
+    Args:
+        relation: the query.
+        form: format of the table that the rows are for.
 
     Attributes:
         fault: error raised while reading the rows, if any. delta-rs passes on only its text.
     """
 
-    def __init__(self, relation: duckdb.DuckDBPyRelation) -> None:
+    def __init__(self, relation: duckdb.DuckDBPyRelation, form: Format) -> None:
         self._relation = relation
+        self._at_once = form.rows_at_once
+        self._columns = form.committed
         self.fault: Exception | None = None
 
     def reader(self) -> pa.RecordBatchReader:
-        """Return a reader of the rows as `COMMITTED`. It can be read once."""
-        return pa.RecordBatchReader.from_batches(COMMITTED, self._batches())
+        """Return a reader of the rows as the table stores them. It can be read once."""
+        return pa.RecordBatchReader.from_batches(self._columns, self._batches())
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         try:
-            for batch in self._relation.to_arrow_reader(ROWS_AT_ONCE):
-                yield pa.record_batch([batch[field.name].cast(field.type) for field in COMMITTED], schema=COMMITTED)
+            for batch in self._relation.to_arrow_reader(self._at_once):
+                arrays = [batch[field.name].cast(field.type) for field in self._columns]
+                yield pa.record_batch(arrays, schema=self._columns)
         except (pa.ArrowException, duckdb.Error, OSError) as fault:
             self.fault = fault
             raise

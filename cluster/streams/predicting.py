@@ -1,4 +1,4 @@
-"""The label job's stream: tracks of a plan, listened to, predicted, and staged as rows of the labels table."""
+"""The stream of `label` and `embed`: tracks of a plan, listened to, predicted, and staged as rows of their tables."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ from cluster.session.counts import ProgressHandle
 from cluster.session.meter import Meter
 from cluster.session.profiles import KEEPS_MEMORY, Profile
 from cluster.session.software import require_same
-from cluster.storage.uri import Uri
 from cluster.streams.listening import ListenRequest, listen_to_plan, write_stream
-from cluster.streams.sinks import LabelsSink
+from cluster.streams.sinks import AnswersSink, Staging
 from mgc import schema
 from mgc.bundle import Bundle
-from mgc.labeling.rows import Lineage, labels_rows
+from mgc.labeling.rows import EMBEDDED, Lineage, labels_rows, with_embeddings
 from mgc.software import Software
 
 STAGED_FILES: Final = 64
@@ -46,6 +45,7 @@ class Label:
         software: software of the driver.
         gpu: whether to compute on a GPU.
         progress: counters of the job; None counts nothing.
+        embed: whether to add the tracks' embeddings to the rows.
 
     Raises:
         ConfigError: this process runs other software than the driver.
@@ -58,49 +58,54 @@ class Label:
         software: Software,
         gpu: bool,
         progress: ProgressHandle | None = None,
+        embed: bool = False,
     ) -> None:
         require_same(software)
         if not gpu:
             torch.set_num_threads(1)
         loaded: Bundle = ray.get(bundle)
-        self._predict = loaded.predictor(torch.device("cuda" if gpu else "cpu"))
+        self._predict = loaded.predictor(torch.device("cuda" if gpu else "cpu"), embed=embed)
+        self._schema = pa.schema([*schema.LABELS, *EMBEDDED]) if embed else schema.LABELS
         self._lineage = lineage
         self._meter = None if progress is None else Meter(progress)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Return one row per track."""
         if not batch.num_rows:
-            return schema.LABELS.empty_table()
+            return self._schema.empty_table()
         started = time.monotonic()
         columns = {name: _objects(batch[name]) for name in batch.column_names}
-        rows = labels_rows(self._predict(columns), self._lineage, datetime.now(UTC))
+        answers = self._predict(columns)
+        rows = labels_rows(answers, self._lineage, datetime.now(UTC))
+        if self._schema is not schema.LABELS:
+            rows = with_embeddings(rows, answers)
         if self._meter is not None:
             self._meter.count_labelled(rows, time.monotonic() - started)
         return rows
 
 
-def stage_labels(
+def stage_answers(
     request: ListenRequest,
     bundle: Bundle,
     lineage: Lineage,
-    staged_uri: Uri,
+    staging: Staging,
     profile: Profile,
     progress: ProgressHandle | None,
 ) -> None:
-    """Stage the label rows of a plan's tracks.
+    """Stage the rows of a plan's tracks.
 
     Args:
         request: what to listen to.
         bundle: the model.
         lineage: what the rows say of their origin.
-        staged_uri: folder of the staged files.
+        staging: folders of the staged files.
         profile: how many tracks at once.
         progress: counters of the job; None counts nothing.
     """
     gpu = profile.gpus > 0
     # The pool has a fixed size. One that may grow also shrinks, and imports PyTorch each time it grows again.
     predictors = min(profile.predict_actors, max(1, request.rows // _TRACKS_PER_PREDICTOR))
-    labels = listen_to_plan(request, profile, progress).map_batches(
+    answers = listen_to_plan(request, profile, progress).map_batches(
         Label,
         fn_constructor_kwargs={
             "bundle": ray.put(bundle),
@@ -108,6 +113,7 @@ def stage_labels(
             "software": request.software,
             "gpu": gpu,
             "progress": progress,
+            "embed": staging.embeddings is not None,
         },
         batch_size=_LABEL_BATCH,
         batch_format="pyarrow",
@@ -116,8 +122,8 @@ def stage_labels(
         num_gpus=profile.gpus / profile.predict_actors if gpu else None,
         runtime_env={} if gpu else {"env_vars": KEEPS_MEMORY},
     )
-    sink = LabelsSink(staged_uri, int(np.clip(request.rows // STAGED_FILES, *STAGED_ROWS)))
-    write_stream(labels, sink, profile)
+    sink = AnswersSink(staging, int(np.clip(request.rows // STAGED_FILES, *STAGED_ROWS)))
+    write_stream(answers, sink, profile)
 
 
 def _objects(column: pa.ChunkedArray) -> np.ndarray:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -23,6 +24,7 @@ from cluster.tables.features import FeaturesWriter
 from cluster.tables.parquet import open_parquet, reading, write_part
 from mgc import schema
 from mgc.errors import LabelsError
+from mgc.labeling.rows import embeddings_rows
 from mgc.software import Software
 
 _READ_AGAIN: Final = "Submit the job again: it writes the plan anew."
@@ -70,16 +72,31 @@ def _plan_rows(uri: Uri, order: EpochOrder | None, path: str) -> list[pa.Table]:
     return [rows if order is None else rows.take(order.of(rows["track_id"].to_pylist()))]
 
 
-class LabelsSink(Datasink[int]):
-    """Stages label rows as Parquet files, each complete or absent.
+@dataclass(frozen=True)
+class Staging:
+    """Where a run of one or both tables stages its rows.
+
+    Attributes:
+        labels: folder of label rows; None stages none.
+        embeddings: folder of embeddings; None stages none.
+        embeddings_run_id: id of the run that enters the embeddings.
+    """
+
+    labels: Uri | None = None
+    embeddings: Uri | None = None
+    embeddings_run_id: str = ""
+
+
+class AnswersSink(Datasink[int]):
+    """Stages answers as Parquet files, each complete or absent.
 
     Args:
-        uri: folder of the files.
+        staging: folders of the files.
         rows: fewest rows of a file, except the last. A killed run repeats what it has not written.
     """
 
-    def __init__(self, uri: Uri, rows: int) -> None:
-        self._uri = uri
+    def __init__(self, staging: Staging, rows: int) -> None:
+        self._staging = staging
         self._rows = rows
         self._software = Software.here()
 
@@ -89,15 +106,19 @@ class LabelsSink(Datasink[int]):
         return self._rows
 
     def write(self, blocks: Iterable[pa.Table], ctx: object) -> int:
-        """Write the blocks of a task as one file. Return its number of rows.
+        """Write the blocks of a task as one file in each folder. Return the number of tracks.
 
         Raises:
             ConfigError: this process runs other software than the driver.
         """
         require_same(self._software)
-        tables = [block.cast(schema.LABELS) for block in blocks if block.num_rows]
+        tables = [block for block in blocks if block.num_rows]
         if tables:
-            write_part(self._uri, pa.concat_tables(tables))
+            rows, staging = pa.concat_tables(tables), self._staging
+            if staging.labels is not None:
+                write_part(staging.labels, rows.select(schema.LABELS.names).cast(schema.LABELS))
+            if staging.embeddings is not None:
+                write_part(staging.embeddings, embeddings_rows(rows, staging.embeddings_run_id))
         return sum(table.num_rows for table in tables)
 
 

@@ -46,6 +46,7 @@ class Predict:
         dtype: dtype of the stored features.
         adjustment: adjustment of the logits, or None.
         tags: which outputs speak for which genre; None if they are the genres.
+        embed: whether to add each track's embedding to its row.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Predict:
         dtype: str = "uint8",
         adjustment: PriorAdjustment | None = None,
         tags: TagMap | None = None,
+        embed: bool = False,
     ) -> None:
         self._device = device or torch.device("cpu")
         # mypy: torch's stubs lack memory_format.
@@ -72,6 +74,7 @@ class Predict:
         self._top_k = top_k
         self._adjustment = adjustment
         self._tags = tags
+        self._embed = embed
         self._outputs = len(self._genres if tags is None else tags.vocabulary.tags)
         self._clips_at_once = clips_at_once or (CLIPS_AT_ONCE_CPU if self._device.type == "cpu" else CLIPS_AT_ONCE_GPU)
 
@@ -83,15 +86,18 @@ class Predict:
         """
         return self.to_genres(self.outputs(clips_NFT))
 
-    def outputs(self, clips_NFT: np.ndarray) -> np.ndarray:
+    def outputs(self, clips_NFT: np.ndarray, means: Means | None = None) -> np.ndarray:
         """Return the outputs of the network for clips, adjusted if the bundle says so: float32 (clips, outputs).
 
         Args:
             clips_NFT: features as stored, (clips, *shape).
+            means: gets the clips' embeddings.
         """
         outputs_NO = np.empty((len(clips_NFT), self._outputs), np.float32)
-        for rows, _, part_NO in self.parts(clips_NFT):
+        for rows, embedding_ND, part_NO in self.parts(clips_NFT):
             outputs_NO[rows] = part_NO
+            if means is not None:
+                means.add(rows, embedding_ND.cpu().numpy())
         return outputs_NO
 
     def to_genres(self, outputs_NO: np.ndarray) -> np.ndarray:
@@ -142,7 +148,8 @@ class Predict:
 
         Returns:
             The batch without `clips`, with new errors, and with `genre_top` (str or None), `confidence` (float64, NaN
-            where none) and `top_k` (pairs of genre and probability, or None).
+            where none) and `top_k` (pairs of genre and probability, or None). With `embed`, also with the columns of
+            `Means`.
 
         Raises:
             FeaturesError: a track's clips do not have the shape that the network was trained with.
@@ -157,7 +164,8 @@ class Predict:
                     f"take {count * clip_bytes}. Compute features with the bundle's front end."
                 )
         joined = b"".join(clips for clips in batch["clips"] if clips is not None)
-        outputs_NO = self.outputs(np.frombuffer(joined, self.dtype).reshape(-1, *self._shape))
+        means = Means(counts) if self._embed else None
+        outputs_NO = self.outputs(np.frombuffer(joined, self.dtype).reshape(-1, *self._shape), means)
         tracks = len(counts)
         genre_top = np.full(tracks, None, dtype=object)
         confidence = np.full(tracks, np.nan)
@@ -175,10 +183,36 @@ class Predict:
                 top_k[row] = answer.top_k
         kept = {name: values for name, values in batch.items() if name != "clips"}
         errors = {"error_kind": error_kind, "error_message": error_message}
-        return {**kept, **errors, "genre_top": genre_top, "confidence": confidence, "top_k": top_k}
+        answers = {"genre_top": genre_top, "confidence": confidence, "top_k": top_k}
+        return {**kept, **errors, **answers, **({} if means is None else means.columns())}
 
     def _side(self) -> str:
         """Return the size of a clip, for people."""
         if len(self._shape) == 2:
             return f"{self._shape[0]} bins and {self._shape[1]} frames ({self.dtype})"
         return f"{' x '.join(map(str, self._shape))} numbers ({self.dtype})"
+
+
+class Means:
+    """Means of the embeddings of each track's clips. Only sums are in memory, since an embedding can be large.
+
+    Args:
+        counts: number of clips of each track; the clips come in the order of the tracks.
+    """
+
+    def __init__(self, counts: np.ndarray) -> None:
+        self._counts = counts
+        self._track_N = np.repeat(np.arange(len(counts)), counts)
+        self._sums: dict[int, np.ndarray] = {}
+
+    def add(self, rows: slice, embedding_ND: np.ndarray) -> None:
+        """Add the embeddings of the clips at these places."""
+        for track, clip_D in zip(self._track_N[rows].tolist(), embedding_ND.astype(np.float64), strict=True):
+            self._sums[track] = self._sums[track] + clip_D if track in self._sums else clip_D
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Return the means as `embedding`, float32 (numbers,) or None, and as `windows` the number of clips, int32."""
+        embedding = np.full(len(self._counts), None, dtype=object)
+        for track, sum_D in self._sums.items():
+            embedding[track] = (sum_D / self._counts[track]).astype(np.float32)
+        return {"embedding": embedding, "windows": self._counts.astype(np.int32)}

@@ -1,9 +1,10 @@
-"""Rows of the labels table, from the batches of the label job."""
+"""Rows of the tables of labels and of embeddings, from the batches of the jobs that hear tracks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -89,3 +90,42 @@ def _top_k(ranked: Ranked | None) -> list[dict[str, str | float]] | None:
     if ranked is None:
         return None
     return [{"genre": genre, "probability": probability} for genre, probability in ranked]
+
+
+EMBEDDED: Final = (pa.field("embedding", pa.list_(pa.float32())), pa.field("windows", pa.int32()))
+"""Columns that `with_embeddings` adds."""
+
+
+def with_embeddings(rows: pa.Table, batch: dict[str, np.ndarray]) -> pa.Table:
+    """Return label rows with `EMBEDDED`. A quarantined track has none, even if some of it could be heard.
+
+    Args:
+        rows: rows of `schema.LABELS`, from `labels_rows`.
+        batch: output of a `Predict` that embeds, of the same tracks.
+
+    Raises:
+        LabelsError: a labelled track has no embedding, or one that is not finite.
+    """
+    labeled = [status == schema.LABELED for status in rows["status"].to_pylist()]
+    for track, heard, embedding in zip(batch["track_id"], labeled, batch["embedding"], strict=True):
+        if heard and (embedding is None or not np.isfinite(embedding).all()):
+            raise LabelsError(f"track {track} has no embedding of finite numbers; train the bundle again.")
+    columns = (
+        [value if heard else None for heard, value in zip(labeled, batch[field.name], strict=True)]
+        for field in EMBEDDED
+    )
+    for field, values in zip(EMBEDDED, columns, strict=True):
+        rows = rows.append_column(field, pa.array(values, field.type))
+    return rows
+
+
+def embeddings_rows(rows: pa.Table, run_id: str) -> pa.Table:
+    """Return rows of `schema.EMBEDDINGS`, from label rows with `EMBEDDED`.
+
+    Args:
+        rows: output of `with_embeddings`.
+        run_id: id of the run that enters the embeddings.
+    """
+    arrays = {name: rows[name] for name in rows.column_names}
+    arrays |= {"embedded_at": rows["labeled_at"], "run_id": pa.repeat(pa.scalar(run_id), rows.num_rows)}
+    return pa.table([arrays[name] for name in schema.EMBEDDINGS.names], schema=schema.EMBEDDINGS)

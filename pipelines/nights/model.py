@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cluster.bundles import open_bundle
 from cluster.labels.history import LabeledBy, find_labeler
-from cluster.labels.table import LabelsTable
+from cluster.labels.runs.table import RunTable
 from cluster.storage.http.download import is_offline
 from cluster.storage.uri import Uri
 from mgc.bundle import Bundle
@@ -32,12 +32,12 @@ class Model:
     asked: bool
 
 
-def choose_model(asked: Uri | BundleName | None, table: LabelsTable | None) -> Model:
+def choose_model(asked: Uri | BundleName | None, table: RunTable | None) -> Model:
     """Open the bundle of a night: the one that is asked for, or else the table's, or else the default one.
 
     Args:
         asked: place of the bundle that a person named; None if nobody did.
-        table: the labels table; None without one.
+        table: the table; None without one.
 
     Raises:
         BundleError: the bundle cannot be opened.

@@ -15,6 +15,8 @@ from cluster.labels import plan
 from cluster.labels.overrides import read_overrides
 from cluster.labels.policy import Policy
 from cluster.labels.rates import Estimate, estimate, past_runs
+from cluster.labels.runs.format import LABELS
+from cluster.labels.runs.table import RunTable
 from cluster.labels.table import LabelsTable
 from cluster.session.connect import connect
 from cluster.session.profiles import Profile, laptop
@@ -113,27 +115,47 @@ def open_night(request: NightRequest) -> Night:
     return Night(model, table, planned, catalog.notices, catalog.tracks, catalog.survey)
 
 
+def describe_plan(planned: plan.Plan) -> str:
+    """Return one line that counts the tracks of a plan."""
+    counts = planned.counts
+    return (
+        f"{planned.todo.num_rows} tracks to hear ({counts.new} new, {counts.changed} changed, {counts.stale} by "
+        f"another model, {counts.retry} to try again), {counts.up_to_date} up to date, {counts.waiting} waiting, "
+        f"{counts.held} held, {counts.removed} gone" + (f", {counts.corrected} corrections" if counts.corrected else "")
+    )
+
+
 def describe_night(night: Night) -> tuple[dict[str, JsonValue], int]:
     """Print what a night would do, and what it would take on the available machines.
 
     Returns:
         The same as counts, and the size of the files to label in bytes.
     """
-    todo = night.plan.todo
+    counts, size = describe_work(night.plan, night.table, night.model)
+    return {**counts, **night.counts}, size
+
+
+def describe_work(planned: plan.Plan, table: RunTable, model: Model) -> tuple[dict[str, JsonValue], int]:
+    """Print what a run of a plan would do, and what it would take on the available machines.
+
+    Returns:
+        The same as counts, and the size of the files to hear in bytes.
+    """
+    todo = planned.todo
     size = total_bytes(todo)
-    past = past_runs(night.table, night.bundle.features_id, night.bundle.id)
+    past = past_runs(table, model.bundle.features_id, model.bundle.id)
     profile = _find_profile() if past and todo.num_rows else laptop()
     found = estimate(todo.num_rows, size, past, profile)
-    counts: dict[str, JsonValue] = {**night.plan.counts.to_json(), **night.counts}
+    counts: dict[str, JsonValue] = {**planned.counts.to_json()}
     describe({text: f"{counts[name]:,}" for name, text in COUNT_LABELS.items()})
     click.echo()
     describe(
         {
-            "to label": f"{todo.num_rows:,} tracks, {format_bytes(size)}",
+            f"to {'label' if table.form is LABELS else 'embed'}": f"{todo.num_rows:,} tracks, {format_bytes(size)}",
             **_describe_estimate(found, profile),
-            "table": f"{night.table.uri}, version {night.table.version}" if night.table.exists else "none yet",
-            "model": f"{night.bundle.id} ({night.model.place}), features {night.bundle.features_id}",
-            "run": night.plan.key,
+            "table": f"{table.uri}, version {table.version}" if table.exists else "none yet",
+            "model": f"{model.bundle.id} ({model.place}), features {model.bundle.features_id}",
+            "run": planned.key,
         }
     )
     counts |= {"to_label": todo.num_rows, "size_bytes": size}

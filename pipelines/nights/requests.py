@@ -74,6 +74,7 @@ class LabelRequest:
         accept: names of the guard's checks that a person has accepted.
         dry_run: whether only to print the plan.
         max_file_gib: size of the largest file to hear.
+        embeddings: folder of a table of embeddings to keep in the same pass; None for none.
     """
 
     night: NightRequest
@@ -84,6 +85,61 @@ class LabelRequest:
     accept: tuple[str, ...] = ()
     dry_run: bool = False
     max_file_gib: int = MAX_FILE_GIB
+    embeddings: Uri | None = None
+
+
+@dataclass(frozen=True)
+class EmbedRequest:
+    """Keep a table of embeddings.
+
+    Attributes:
+        source: catalog, or a source of tracks that is listed now.
+        out: folder of the table.
+        bundle: folder of the bundle, or its name; None for the one that made the table, or else the default one.
+        limit: number of tracks of the catalog to look at, from its beginning; None for all.
+        gone: treatment of rows whose track is no longer in the catalog.
+        retry_all: whether to retry every track that failed.
+        allow_roots: places below which the tracks of a catalog may lie; without any, those of its own SOURCE.
+        selection: which files of a source are wanted.
+        profile: profile of an open Ray session, or the name of a profile; None uses all there is.
+        until: aware time at which to stop starting tracks and commit those that are done.
+        max_file_gib: size of the largest file to hear.
+        dry_run: whether only to print the plan.
+    """
+
+    source: Uri
+    out: Uri
+    bundle: Uri | BundleName | None = None
+    limit: int | None = None
+    gone: Gone = "mark"
+    retry_all: bool = False
+    allow_roots: tuple[Uri, ...] = ()
+    selection: Selection = ALL
+    profile: Profile | str | None = None
+    until: datetime | None = None
+    max_file_gib: int = MAX_FILE_GIB
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class SimilarRequest:
+    """Search a table of embeddings.
+
+    Attributes:
+        embeddings: folder of the table.
+        track: id of the track whose neighbours to find; None to find recordings that are there several times.
+        top: largest number of neighbours, or of groups to print.
+        threshold: smallest cosine similarity of duplicates.
+        seconds: largest difference of their durations.
+        as_json: whether to print all that was found as JSON instead of a table.
+    """
+
+    embeddings: Uri
+    track: str | None
+    top: int
+    threshold: float
+    seconds: float
+    as_json: bool = False
 
 
 @dataclass(frozen=True)
@@ -249,6 +305,38 @@ class TimeOfDay(click.ParamType[datetime]):
         return time
 
 
+OF_BUNDLE: Final = click.option(
+    "--bundle",
+    type=BUNDLE,
+    help="Folder of the bundle, or its name: shipped, a model that `mgc pull` fetched, or default, the best of these "
+    "that is there. Without this option a table stays with the bundle that made it, and a new table takes the default "
+    "one.",
+)
+
+LIMIT: Final = click.option(
+    "--limit",
+    type=click.IntRange(1),
+    help="Take only the first N tracks of the catalog; the others stay pending.",
+)
+
+OF_GONE: Final = click.option(
+    "--gone",
+    type=click.Choice(GONE),
+    default="mark",
+    show_default=True,
+    help="Rows of tracks that left the catalog: keep them, mark them with removed_at, or prune them.",
+)
+
+RETRY_ALL: Final = click.option("--retry-all", is_flag=True, help="Retry every track that failed, whatever its error.")
+
+UNTIL: Final = click.option(
+    "--until",
+    type=TimeOfDay(),
+    help="At this time (06:00, or ISO 8601), start no more tracks and commit those that are done; "
+    "the rest stay pending.",
+)
+
+
 def night_options(needed: bool = True) -> Callable[[Callable[..., Summary]], Callable[..., Summary]]:
     """Return a decorator that adds the options of a night to a command.
 
@@ -287,26 +375,10 @@ def _with_options(command: Callable[..., Summary], needed: bool) -> Callable[...
         (
             click.argument("source", metavar="CATALOG-or-SOURCE", type=URI, required=needed),
             click.option("--labels", type=URI, required=needed, help="Folder of the labels table."),
-            click.option(
-                "--bundle",
-                type=BUNDLE,
-                help="Folder of the bundle, or its name: shipped, a model that `mgc pull` fetched, or default, the "
-                "best of these that is there. Without this option a table stays with the bundle that labelled it, and "
-                "a new table takes the default one.",
-            ),
-            click.option(
-                "--limit",
-                type=click.IntRange(1),
-                help="Take only the first N tracks of the catalog; the others stay pending.",
-            ),
-            click.option(
-                "--gone",
-                type=click.Choice(GONE),
-                default="mark",
-                show_default=True,
-                help="Rows of tracks that left the catalog: keep them, mark them with removed_at, or prune them.",
-            ),
-            click.option("--retry-all", is_flag=True, help="Retry every track that failed, whatever its error."),
+            OF_BUNDLE,
+            LIMIT,
+            OF_GONE,
+            RETRY_ALL,
             click.option("--resume", is_flag=True, help="Also label the tracks that are held after a rollback."),
             click.option(
                 "--overrides",

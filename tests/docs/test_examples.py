@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,9 +14,9 @@ import soundfile
 from cluster.storage.uri import Uri
 from mgc.errors import ErrorKind
 from tests.docs.doc_examples import PAGES, Example, examples
-from tests.support.nights import LABEL, NOW, night
+from tests.support.nights import LABEL, NOW, embedding_night, night
 
-FOLDERS = ("empty", "song", "labels")
+FOLDERS = ("empty", "song", "labels", "embeddings")
 ON_RAY = ("music", "bucket", "corpus")
 
 
@@ -34,12 +35,22 @@ def labels(folder: Path) -> None:
     night(Uri.parse(uri), {"a.mp3": "1", "b.mp3": "2", "c.mp3": "2"}, outcomes, NOW + timedelta(days=1))
 
 
+def embeddings(folder: Path) -> None:
+    """A table of a recording in two formats, another one, and a file that is none."""
+    vectors = {"a.mp3": [1.0, 2.0, 2.0], "a.flac": [1.0, 2.0, 2.05], "b.mp3": [2.0, -1.0, 0.5]}
+    uri = Uri.parse(str(folder / "outputs" / "embeddings"))
+    embedding_night(uri, dict.fromkeys([*vectors, "c.mp3"], "1"), {"c.mp3": ErrorKind.NOT_AUDIO}, vectors=vectors)
+
+
+PREPARE: dict[str, Callable[[Path], None]] = {"song": song, "labels": labels, "embeddings": embeddings}
+
+
 @pytest.mark.parametrize("example", examples(FOLDERS), ids=str)
 def test_an_example_runs(
     example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if example.folder != "empty":
-        {"song": song, "labels": labels}[example.folder](tmp_path)
+        PREPARE[example.folder](tmp_path)
     monkeypatch.chdir(tmp_path)
     example.run()
     printed = capsys.readouterr().out

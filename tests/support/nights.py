@@ -10,14 +10,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from cluster.embeddings.table import EmbeddingsTable
 from cluster.labels.plan import Plan, PlanRequest
 from cluster.labels.policy import Policy
+from cluster.labels.runs.table import RunTable
 from cluster.labels.table import LabelsTable
 from cluster.storage.uri import Uri
 from cluster.tables.parquet import write_part
 from mgc import schema
 from mgc.errors import LabelsError, MgcError
-from mgc.labeling.rows import Lineage, labels_rows
+from mgc.labeling.rows import Lineage, embeddings_rows, labels_rows, with_embeddings
 
 MODEL, FEATURES = "model-1", "features-1"
 NOW = datetime(2026, 3, 1, 2, 30, tzinfo=UTC)
@@ -34,7 +36,7 @@ def catalog(tracks: dict[str, str], folder: str = "s3://music") -> pa.Table:
     return pa.Table.from_pylist(rows, schema=schema.CATALOG)
 
 
-def planned(table: LabelsTable, tracks: dict[str, str], model: str = MODEL, **options: Any) -> Plan:
+def planned(table: RunTable, tracks: dict[str, str], model: str = MODEL, **options: Any) -> Plan:
     """A plan; `limit`, `features`, `at`, `policy` and `unreadable` are those of `PlanRequest`.
 
     Other options go into its key.
@@ -78,6 +80,36 @@ def heard(rows: pa.Table, plan: Plan, outcomes: dict[str, str] | None = None, at
     return labels_rows(batch, Lineage(plan.model_id, plan.features_id, plan.key), at)
 
 
+def embedded(labels: pa.Table, run_id: str, vectors: dict[str, list[float]] | None = None) -> pa.Table:
+    """Rows of embeddings beside label rows, as the sink makes them; `vectors` are those of some tracks."""
+    tracks = labels["track_id"].to_pylist()
+    values = [(vectors or {}).get(track, [1.0, float(place)]) for place, track in enumerate(tracks)]
+    batch = {"track_id": np.array(tracks, object), "embedding": np.empty(len(tracks), object)}
+    batch["embedding"][:] = [np.array(value, np.float32) for value in values]
+    batch["windows"] = np.full(len(tracks), 3, np.int32)
+    return embeddings_rows(with_embeddings(labels, batch), run_id)
+
+
+def embedding_night(
+    uri: Uri,
+    tracks: dict[str, str],
+    outcomes: dict[str, str] | None = None,
+    at: datetime = NOW,
+    vectors: dict[str, list[float]] | None = None,
+    **options: Any,
+) -> Plan:
+    """A whole run of a table of embeddings; see `night`."""
+    table = EmbeddingsTable(uri)
+    plan = planned(table, tracks, at=options.pop("planned_at", None), **options)
+    if not plan.empty:
+        run = table.run(plan)
+        run.freeze()
+        if plan.todo.num_rows:
+            write_part(run.staged_uri, embedded(heard(run.missing(), plan, outcomes, at), plan.key, vectors))
+        table.commit(plan, plan.key, at)
+    return plan
+
+
 def stage(
     table: LabelsTable, plan: Plan, outcomes: dict[str, str] | None = None, files: int = 2, at: datetime = NOW
 ) -> None:
@@ -103,9 +135,9 @@ def night(
     return plan
 
 
-def held(uri: Uri) -> dict[str, dict[str, Any]]:
+def held(uri: Uri, kind: type[RunTable] = LabelsTable) -> dict[str, dict[str, Any]]:
     """The table's rows by track; each track stands there once."""
-    rows = LabelsTable(uri).dataset().to_table().to_pylist()
+    rows = kind(uri).dataset().to_table().to_pylist()
     by_track = {row["track_id"]: row for row in rows}
     assert len(by_track) == len(rows)
     return by_track

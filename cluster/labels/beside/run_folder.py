@@ -1,7 +1,7 @@
-"""The folder of a run of the label job: its frozen plan and its finished rows, until they are committed.
+"""The folder of a run: its frozen plan and its finished rows, until they are committed.
 
-The folder is inside the labels table, under a key that is a hash of what the run depends on. A killed run that is
-submitted again finds both there, and labels only the missing tracks.
+The folder is inside the table that the run is for, under a key that is a hash of what the run depends on. A killed run
+that is submitted again finds both there, and hears only the missing tracks.
 
 All files are sealed (`cluster.storage.sealed`). A damaged one is moved to a folder beside them, for a person to look
 at, and the run goes on without it: a plan is written anew, and the tracks of staged rows are labelled again.
@@ -22,6 +22,7 @@ import pyarrow.dataset as pads
 
 from cluster.labels.plan import PLAN, Plan, plan_rows
 from cluster.labels.rows import USABLE
+from cluster.labels.runs.format import Format
 from cluster.storage import files
 from cluster.storage.notice import notice
 from cluster.storage.sealed import DamageError
@@ -48,8 +49,9 @@ class RunFolder:
     """Files that the run of a plan keeps until it is committed.
 
     Args:
-        table_uri: folder of the labels table.
+        table_uri: folder of the table.
         plan: plan of the run.
+        form: format of the table.
 
     Attributes:
         uri: the run's folder. Readers of Delta tables, and their vacuum, ignore names that begin with `_`.
@@ -57,7 +59,8 @@ class RunFolder:
         set_aside_uri: folder of damaged files.
     """
 
-    def __init__(self, table_uri: Uri, plan: Plan) -> None:
+    def __init__(self, table_uri: Uri, plan: Plan, form: Format) -> None:
+        self._form = form
         self._plan = plan
         self._table_uri = table_uri
         self._runs = table_uri / "_runs"
@@ -126,15 +129,13 @@ class RunFolder:
         """
         if not any(map(is_parquet, files.list_uris(self.staged_uri))):
             return None
-        labeled = (pc.field("status") == schema.LABELED) & pc.field("genre_top").is_valid()
-        if self._plan.genres:
-            labeled &= pc.field("genre_top").isin(self._plan.genres)
-        quarantined = (pc.field("status") == schema.QUARANTINED) & pc.field("error_kind").is_valid()
         complete = (pc.field("model_id") == self._plan.model_id) & (pc.field("features_id") == self._plan.features_id)
-        for field in schema.LABELS:
+        for field in self._form.columns:
             complete = complete if field.nullable else complete & pc.field(field.name).is_valid()
-        staged = open_parquet(self.staged_uri, _AGAIN, LabelsError, schema.LABELS)
-        return staged.filter((labeled | quarantined) & complete)
+        if self._plan.genres:
+            complete &= pc.field("genre_top").isin(self._plan.genres) | (pc.field("status") == schema.QUARANTINED)
+        staged = open_parquet(self.staged_uri, _AGAIN, LabelsError, self._form.columns)
+        return staged.filter(self._form.complete & complete)
 
     def missing(self) -> pa.Table:
         """Check the staged files, set damaged ones aside, and return the planned rows that have no staged row.
@@ -168,10 +169,10 @@ class RunFolder:
             opened = open_duckdb(AS_WRITTEN)
             with reading(self._table_uri, _AGAIN, _UnreadableError), opened as connection:
                 connection.register("todo", self._plan.todo)
-                connection.register("staged", schema.LABELS.empty_table() if staged is None else staged)
+                connection.register("staged", self._form.columns.empty_table() if staged is None else staged)
                 connection.execute(
                     "CREATE TABLE finished AS SELECT track_id, count(*) AS times, "
-                    f"bool_or(status = '{schema.LABELED}') AS labeled FROM {USABLE} GROUP BY track_id"
+                    f"bool_or({self._form.answered}) AS labeled FROM {USABLE} GROUP BY track_id"
                 )
                 yield connection
         except _UnreadableError:
@@ -222,7 +223,7 @@ class RunFolder:
             DamageError: it is damaged, lacks columns, or holds a genre outside the taxonomy.
         """
         rows = files.read_table(uri)
-        _check_columns(rows, schema.LABELS)
+        _check_columns(rows, self._form.columns)
         if self._plan.genres:
             answers = pc.struct_field(pc.list_flatten(rows["top_k"]), "genre")
             for genres in (rows["genre_top"], answers):

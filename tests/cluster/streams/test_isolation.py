@@ -14,7 +14,8 @@ from cluster.session.profiles import Profile
 from cluster.session.progress import watch_progress
 from cluster.storage.uri import Uri
 from cluster.streams.listening import ListenRequest
-from cluster.streams.predicting import stage_labels
+from cluster.streams.predicting import stage_answers
+from cluster.streams.sinks import Staging
 from mgc.bundle import load_bundle
 from mgc.labeling.rows import Lineage
 from pipelines.catalogs.sources import list_source
@@ -54,7 +55,7 @@ def test_each_treacherous_file_is_quarantined_alone(ray_session: Profile, tmp_pa
             replace(bundle.experiment.hearing, decoders=[treacherous]),
             patience_seconds=10.0,
         )
-        stage_labels(request, bundle, lineage, table.run(plan).staged_uri, ray_session, progress)
+        stage_answers(request, bundle, lineage, Staging(table.run(plan).staged_uri), ray_session, progress)
     table.commit(plan, plan.key, datetime.now(UTC))
     rows = {row["track_id"]: row for row in table.dataset().to_table().to_pylist()}
     assert {name: row["error_kind"] for name, row in rows.items()} == wanted

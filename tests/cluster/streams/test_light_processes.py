@@ -10,7 +10,7 @@ import pytest
 from cluster.streams.catalog_feed import ClipsOfSide
 from cluster.streams.feed import ClipRows, Side
 from cluster.streams.listening import FeaturesSink, Listen, PlanRows
-from cluster.streams.predicting import LabelsSink
+from cluster.streams.predicting import AnswersSink
 
 COUNTERS = (
     "cluster.session.counts", "cluster.session.epoch_counter", "cluster.streams.failed_tracks",
@@ -18,7 +18,7 @@ COUNTERS = (
 )  # fmt: skip
 """Modules of the actors of the driver's node."""
 
-TASKS = tuple(sorted({kind.__module__ for kind in (ClipRows, ClipsOfSide, FeaturesSink, LabelsSink, PlanRows, Side)}))
+TASKS = tuple(sorted({kind.__module__ for kind in (AnswersSink, ClipRows, ClipsOfSide, FeaturesSink, PlanRows, Side)}))
 """Modules of the stages that streams hand to tasks. A task imports the module of the class that it gets."""
 
 

@@ -17,7 +17,7 @@ from cluster.streams.feed_rows import Side
 from cluster.streams.listening import Listen, ListenRequest
 from cluster.streams.predicting import Label
 from cluster.streams.scoring import Score, ScoreRequest
-from cluster.streams.sinks import FeaturesSink, LabelsSink
+from cluster.streams.sinks import AnswersSink, FeaturesSink, Staging
 from mgc import schema
 from mgc.datasets.protocols import GivenSplits
 from mgc.errors import ConfigError
@@ -46,7 +46,7 @@ def feed(software: Software) -> None:
 
 
 def stage_labels(software: Software) -> None:
-    sink = LabelsSink(Uri.parse("/proc/nowhere"), 1)
+    sink = AnswersSink(Staging(Uri.parse("/proc/nowhere")), 1)
     sink._software = software
     sink.write([schema.LABELS.empty_table()], None)
 

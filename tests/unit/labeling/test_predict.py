@@ -126,6 +126,23 @@ def test_rows_stay_in_order_and_one_without_clips_has_no_answer() -> None:
             assert made["top_k"][row] == wanted.top_k
 
 
+@pytest.mark.parametrize("config", MODELS)
+def test_an_embedding_is_the_mean_over_the_clips_whatever_the_company(config: AnyModelConfig) -> None:
+    tracks = [clips(3, 1), None, clips(1, 2), clips(2 * CLIPS_AT_ONCE_CPU + 3, 3), None]
+    predict = Predict(network(config), NORMALIZATION, TAXONOMY, SHAPE, embed=True)
+    made, plain = predict(batch(*tracks)), Predict(network(config), NORMALIZATION, TAXONOMY, SHAPE)(batch(*tracks))
+    assert made.keys() - plain.keys() == {"embedding", "windows"}
+    assert made["top_k"].tolist() == plain["top_k"].tolist()
+    assert made["windows"].tolist() == [3, 0, 1, 2 * CLIPS_AT_ONCE_CPU + 3, 0]
+    for track, embedding in zip(tracks, made["embedding"], strict=True):
+        if track is None:
+            assert embedding is None
+            continue
+        wanted_ND = np.concatenate([part_ND.numpy() for _, part_ND, _ in predict.parts(track)])
+        assert embedding.dtype == np.float32
+        np.testing.assert_allclose(embedding, wanted_ND.mean(axis=0), rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("tracks", [(), (None, None)])
 def test_a_batch_without_clips(tracks: tuple[None, ...]) -> None:
     made = predictor()(batch(*tracks))

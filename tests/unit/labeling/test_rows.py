@@ -8,7 +8,7 @@ import pytest
 
 from mgc import schema
 from mgc.errors import LabelsError
-from mgc.labeling.rows import Lineage, labels_rows
+from mgc.labeling.rows import Lineage, embeddings_rows, labels_rows, with_embeddings
 
 LINEAGE = Lineage("0123456789ab", "ba9876543210", "run-1")
 AT = datetime(2025, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
@@ -99,3 +99,38 @@ def test_a_row_with_neither_answer_nor_error_or_with_both_is_refused(name: str, 
 def test_a_time_without_zone_is_refused() -> None:
     with pytest.raises(ValueError, match="no time zone"):
         labels_rows(batch(), LINEAGE, AT.replace(tzinfo=None))
+
+
+def embeddings(*vectors: list[float] | None) -> dict[str, np.ndarray]:
+    values = column(*(None if vector is None else np.array(vector, np.float32) for vector in vectors))
+    return batch() | {"embedding": values, "windows": np.array([2, 0], np.int32)}
+
+
+def test_embeddings_beside_labels() -> None:
+    given = embeddings([1.5, -2.0], None)
+    both = with_embeddings(labels_rows(given, LINEAGE, AT), given)
+    assert both.select(schema.LABELS.names).equals(labels_rows(batch(), LINEAGE, AT))
+    table = embeddings_rows(both, "run-2")
+    assert table.schema.equals(schema.EMBEDDINGS, check_metadata=True)
+    first, second = table.to_pylist()
+    assert (first["embedding"], first["windows"], first["error_kind"]) == ([1.5, -2.0], 2, None)
+    assert (second["embedding"], second["windows"], second["error_kind"]) == (None, None, "not_audio")
+    for row, label in zip((first, second), labels_rows(batch(), LINEAGE, AT).to_pylist(), strict=True):
+        assert (row.pop("run_id"), row.pop("embedded_at")) == ("run-2", AT)
+        assert {name: label[name] for name in row if name in label} == {
+            name: row[name] for name in row if name in label
+        }
+
+
+def test_a_track_that_was_heard_and_found_to_be_no_music_has_no_embedding() -> None:
+    given = embeddings([1.5, -2.0], [3.0, 4.0]) | {"windows": np.array([2, 5], np.int32)}
+    table = embeddings_rows(with_embeddings(labels_rows(given, LINEAGE, AT), given), "run-2")
+    assert table["embedding"].to_pylist() == [[1.5, -2.0], None]
+    assert table["windows"].to_pylist() == [2, None]
+
+
+@pytest.mark.parametrize("vector", [None, [1.0, float("nan")], [float("inf")]])
+def test_a_label_without_a_sound_embedding_is_a_bug(vector: list[float] | None) -> None:
+    given = embeddings(vector, None)
+    with pytest.raises(LabelsError, match="track a "):
+        with_embeddings(labels_rows(given, LINEAGE, AT), given)

@@ -1,0 +1,68 @@
+"""Embeddings of a table as unit vectors.
+
+Axes: N tracks of a batch, D numbers of an embedding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cluster.storage.uri import Uri
+from mgc.errors import LabelsError
+
+VECTORS_AT_ONCE: Final = 4_096
+"""Embeddings to read at a time: 38 MB of those of the shipped bundle, which have 2,304 numbers."""
+
+ONE_AT_A_TIME: Final = {"batch_readahead": 1, "fragment_readahead": 1}
+"""Options of a scan. Readahead is for many small files; with embeddings it only takes memory."""
+
+REMEDY: Final = "Restore an earlier version, or embed the tracks again into another folder."
+
+
+@dataclass(frozen=True)
+class Model:
+    """What made an embedding. Those of different models cannot be compared.
+
+    Attributes:
+        model_id: id of the bundle.
+        features_id: id of its front end.
+    """
+
+    model_id: str
+    features_id: str
+
+
+def present(model: Model) -> pc.Expression:
+    """Return the condition for a track that the catalog has and that has an embedding of a model."""
+    # The casts are for Delta's statistics, which pyarrow cannot compare with a `string_view`.
+    same = (pc.field("model_id").cast(pa.string()) == model.model_id) & (
+        pc.field("features_id").cast(pa.string()) == model.features_id
+    )
+    return same & pc.field("windows").is_valid() & pc.field("removed_at").is_null()
+
+
+def unit_vectors(embeddings: pa.Array, uri: Uri, numbers: int | None = None) -> np.ndarray:
+    """Return embeddings divided by their lengths: float32 (tracks, numbers). One of zeros stays as it is.
+
+    Args:
+        embeddings: lists of numbers, at least one, none of them null.
+        uri: the table, for the message.
+        numbers: how many numbers each must have; None for any, but all the same.
+
+    Raises:
+        LabelsError: they differ in length.
+    """
+    lengths = pc.list_value_length(embeddings).to_numpy()
+    if (lengths != (lengths[0] if numbers is None else numbers)).any():
+        raise LabelsError(
+            f"{uri}: embeddings of one model differ in length, which no run of mgc leaves behind. {REMEDY}"
+        )
+    values_ND = pc.list_flatten(embeddings).to_numpy(zero_copy_only=False).reshape(len(lengths), -1)
+    norms_N = np.sqrt(np.einsum("nd,nd->n", values_ND, values_ND, dtype=np.float64))
+    units_ND: np.ndarray = (values_ND / np.where(norms_N > 0, norms_N, 1.0)[:, None]).astype(np.float32)
+    return units_ND

@@ -1,0 +1,145 @@
+"""`mgc embed` and `mgc label --embeddings` on a real Ray: what is heard, how often, and what is kept of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cluster.embeddings.table import EmbeddingsTable
+from cluster.labels.log import RUN_FACTS
+from cluster.labels.runs.table import RunTable
+from cluster.labels.table import LabelsTable
+from cluster.session.profiles import Profile
+from cluster.storage.uri import Uri
+from mgc import load_bundle
+from mgc.errors import LabelsError
+from pipelines.nights.embed import embed
+from pipelines.nights.label import label
+from pipelines.nights.requests import EmbedRequest, LabelRequest, NightRequest
+from tests.support.good_files import good_files
+from tests.support.nights import held, refusal
+
+pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]
+
+
+@pytest.fixture
+def music(tmp_path: Path) -> Path:
+    """A file of each format, and one that is none."""
+    folder = tmp_path / "music"
+    folder.mkdir()
+    for file in good_files():
+        (folder / file.name).write_bytes(file.data)
+    (folder / "none.mp3").write_bytes(b"no music at all" * 100)
+    return folder
+
+
+def runs(table: RunTable) -> list[dict[str, Any]]:
+    """What the commits of a table say of their runs, newest first."""
+    return [json.loads(entry[RUN_FACTS]) for entry in table.delta.history()]
+
+
+def sizes(music: Path, *names: str) -> int:
+    return sum((music / name).stat().st_size for name in names)
+
+
+def replace(path: Path, by: Path) -> None:
+    """Give a file other bytes, and so another content tag."""
+    path.unlink()
+    path.write_bytes(by.read_bytes() + b"\0" * 100)
+
+
+def test_a_second_run_hears_only_what_changed(ray_session: Profile, music: Path, tmp_path: Path) -> None:
+    names = sorted(path.name for path in music.iterdir())
+    out = Uri.of_path(tmp_path / "embeddings")
+    request = EmbedRequest(Uri.of_path(music), out, profile=ray_session)
+    first = embed(request)
+    assert (first.status, first.counts["embedded"], first.counts["failed"]) == ("done", len(names) - 1, 1)
+    rows, bundle = held(out, EmbeddingsTable), load_bundle()
+    assert sorted(rows) == names
+    assert rows["none.mp3"]["error_kind"] == "not_audio"
+    assert rows["none.mp3"]["embedding"] is None
+    for name in names:
+        if name != "none.mp3":
+            wanted_D = bundle.embed(music / name)
+            np.testing.assert_allclose(rows[name]["embedding"], wanted_D, rtol=1e-6, atol=1e-6)
+            assert rows[name]["windows"] >= 1
+            assert rows[name]["model_id"] == bundle.id
+    [run] = runs(EmbeddingsTable(out))
+    assert run["measured"]["bytes_read"] == sizes(music, *names)
+
+    second = embed(request)
+    assert (second.status, second.counts["up_to_date"], second.counts["embedded"]) == ("up_to_date", len(names), 0)
+    assert EmbeddingsTable(out).version == 0
+
+    changed = next(name for name in names if name.endswith(".wav"))
+    replace(music / changed, music / names[0])
+    third = embed(request)
+    assert (third.counts["changed"], third.counts["up_to_date"]) == (1, len(names) - 1)
+    assert runs(EmbeddingsTable(out))[0]["measured"]["tracks"] == 1
+    assert runs(EmbeddingsTable(out))[0]["measured"]["bytes_read"] == sizes(music, changed)
+    after = held(out, EmbeddingsTable)
+    assert {name for name in names if after[name] != rows[name]} == {changed}
+
+
+def test_label_keeps_embeddings_of_what_it_hears_once(ray_session: Profile, music: Path, tmp_path: Path) -> None:
+    names = sorted(path.name for path in music.iterdir())
+    labels, out = Uri.of_path(tmp_path / "labels"), Uri.of_path(tmp_path / "embeddings")
+    request = LabelRequest(NightRequest(Uri.of_path(music), labels), ray_session, embeddings=out)
+    first = label(request)
+    assert first.status == "done"
+    assert (first.counts["labeled"], first.counts["embeddings_embedded"]) == (len(names) - 1, len(names) - 1)
+    assert first.outputs["embeddings"] == str(out)
+    rows, bundle = held(out, EmbeddingsTable), load_bundle()
+    answers = held(labels)
+    assert sorted(rows) == sorted(answers) == names
+    for name in names:
+        assert rows[name]["error_kind"] == answers[name]["error_kind"]
+        assert rows[name]["duration_seconds"] == answers[name]["duration_seconds"]
+        if name == "none.mp3":
+            assert rows[name]["embedding"] is None
+            continue
+        wanted_D = bundle.embed(music / name)
+        np.testing.assert_allclose(rows[name]["embedding"], wanted_D, rtol=1e-6, atol=1e-6)
+        assert answers[name]["genre_top"] == bundle.label(music / name).genre_top
+    # The pass of the labels has heard everything, and the embeddings needed none of their own.
+    [of_labels], [of_embeddings] = runs(LabelsTable(labels)), runs(EmbeddingsTable(out))
+    assert of_labels["measured"]["tracks"] == len(names)
+    assert of_labels["measured"]["bytes_read"] == sizes(music, *names)
+    assert of_embeddings["measured"]["tracks"] == 0
+
+    # Tracks that only the embeddings lack are heard for them alone.
+    elsewhere = Uri.of_path(tmp_path / "elsewhere")
+    again = label(LabelRequest(request.night, ray_session, embeddings=elsewhere))
+    assert (again.status, again.counts["up_to_date"]) == ("done", len(names))
+    assert LabelsTable(labels).version == 0
+    assert {name: row["embedding"] for name, row in held(elsewhere, EmbeddingsTable).items()} == {
+        name: row["embedding"] for name, row in rows.items()
+    }
+
+
+def test_the_guard_stops_both_tables(ray_session: Profile, music: Path, tmp_path: Path) -> None:
+    labels, out = Uri.of_path(tmp_path / "labels"), Uri.of_path(tmp_path / "embeddings")
+    request = LabelRequest(NightRequest(Uri.of_path(music), labels), ray_session, embeddings=out)
+    label(request)
+    names = sorted(path.name for path in music.iterdir())
+    for name in names[1:]:
+        (music / name).unlink()
+    refused = label(LabelRequest(request.night, ray_session, guard={"removed": "0.5"}, embeddings=out))
+    assert refused.refused
+    assert (LabelsTable(labels).version, EmbeddingsTable(out).version) == (0, 0)
+    accepted = label(
+        LabelRequest(request.night, ray_session, guard={"removed": "0.5"}, accept=("removed",), embeddings=out)
+    )
+    assert (accepted.counts["removed"], accepted.counts["embeddings_removed"]) == (len(names) - 1, len(names) - 1)
+    assert all(row["removed_at"] is not None for name, row in held(out, EmbeddingsTable).items() if name != names[0])
+
+
+def test_both_tables_in_one_folder_are_refused(tmp_path: Path, music: Path) -> None:
+    folder = Uri.of_path(tmp_path / "both")
+    request = LabelRequest(NightRequest(Uri.of_path(music), folder), embeddings=folder)
+    assert str(folder) in refusal(label, request, error=LabelsError)
+    assert not Path(folder.path).exists()
