@@ -16,7 +16,7 @@ from cluster.storage.uri import Uri
 from mgc.bundle import Bundle
 from mgc.bundle_names import BundleName
 from mgc.labeling.config import LabelingConfig
-from pipelines.nights.model import Model, advise_pull, choose_model
+from pipelines.models.choice import Model, advise_pull, choose_model
 from tests.support.nights import night, planned, refusal
 from tests.unit.small_bundle import EXPERIMENT, bundle
 
