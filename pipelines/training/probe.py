@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import platform
 from dataclasses import replace
@@ -9,6 +10,7 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from rich import box
 from rich.table import Table
@@ -38,10 +40,14 @@ from pipelines.catalogs.sources import open_catalog
 from pipelines.command.console import plain, show
 from pipelines.command.job import Summary, describe, say
 from pipelines.models.choice import choose_model
+from pipelines.training.answers import answers_of
 from pipelines.training.labelled_embeddings import LabelledEmbeddings, read_labelled
 from pipelines.training.requests import ProbeRequest
 
 SPLIT: Final = "cross-validation"
+
+HONEST: Final = "answers.parquet"
+"""File beside a probe: the answer for each track by a head that was not trained on its artist."""
 
 
 def train_probe(request: ProbeRequest) -> Summary:
@@ -88,8 +94,8 @@ def _train(
     genre_N = np.array([genres.index(name) for name in found.rows["genre_top"].to_pylist()])
     groups = _group(found.rows)
     say(
-        f"{len(genre_N)} tracks of {len(genres)} genres by {groups.count} "
-        f"{'artists' if groups.kind == 'artists' else 'unknown artists'}, embeddings of bundle {base.id}"
+        f"{len(genre_N)} tracks of {len(genres)} genres, "
+        f"{f'{groups.count} artists' if groups.kind == 'artists' else 'artists unknown'}, embedded by bundle {base.id}"
     )
     warnings = _warn(found, genres, genre_N, groups)
     chosen = cross_fit(found.embedding_ND, genre_N, groups.index_N, len(genres), request.hidden, request.seed)
@@ -139,6 +145,7 @@ def _train(
     )
     report = {
         "report.html": render_report(content).encode(),
+        HONEST: _honest(found.rows, chosen, tuple(genres)),
         "report.json": (json.dumps(report_json(content), indent=2, allow_nan=False) + "\n").encode(),
     }
     bundle_id = save_bundle(bundle, request.out, report)
@@ -157,6 +164,16 @@ def _train(
     }
     outputs |= {"bundle_id": bundle_id, "report": str(request.out / "report.html")}
     return Summary("done", {**counts, **figures}, outputs)
+
+
+def _honest(rows: pa.Table, chosen: CrossFit, genres: tuple[str, ...]) -> bytes:
+    """Return the answers of cross-validation as Parquet."""
+    answers = answers_of(rows["track_id"].to_pylist(), chosen.logits_NG, genres)
+    sink = io.BytesIO()
+    pq.write_table(
+        answers.append_column("genre_top", rows["genre_top"]).append_column("fold", pa.array(chosen.fold_N)), sink
+    )
+    return sink.getvalue()
 
 
 def _key(request: ProbeRequest, found: LabelledEmbeddings, base: Bundle) -> str:
@@ -241,7 +258,14 @@ def _show(scores: Scores, needs: list[Need]) -> None:
     for each, need in zip(scores.per_genre, needs, strict=True):
         more = "-" if need.more == 0 else "unclear" if need.more is None else f"about {need.more}"
         sure = "" if each.f1_interval is None else f"{each.f1_interval.low:.2f} to {each.f1_interval.high:.2f}"
-        table.add_row(plain(each.genre), str(each.support), str(each.groups), f"{each.f1 or 0:.2f}", sure, more)
+        table.add_row(
+            plain(each.genre),
+            str(each.support),
+            str(each.groups) if scores.group_kind == "artists" else "?",
+            f"{each.f1 or 0:.2f}",
+            sure,
+            more,
+        )
     show(table)
 
 
