@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 FRAME_SECONDS: Final = 0.1
 
-FEWEST_FRAMES: Final = 20
-"""A window of less than 2 s is too short to say that nothing changes in it."""
+FEWEST_FRAMES: Final = 50
+"""A window of less than 5 s is too short to say that nothing changes in it: it may be one held chord."""
 
 TOLERANCE: Final = 2.5
 """A band may vary by this factor more than noise does. In 3 to 30 s, noise of three colours at six rates came to 1.9 at
@@ -46,8 +46,8 @@ def is_steady(mono_T: NDArray[np.float32], sample_rate_hz: int) -> bool:
     if frames < FEWEST_FRAMES:
         return False
     frames_BN = mono_T[: frames * size].reshape(frames, size)
-    # Music changes in its first seconds, so most windows need no more.
-    return _varies_little(frames_BN[: 2 * FEWEST_FRAMES], sample_rate_hz) and _varies_little(frames_BN, sample_rate_hz)
+    # Most music changes in its first seconds, so most windows need no more.
+    return _varies_little(frames_BN[:FEWEST_FRAMES], sample_rate_hz) and _varies_little(frames_BN, sample_rate_hz)
 
 
 def _varies_little(frames_BN: NDArray[np.float32], sample_rate_hz: int) -> bool:
