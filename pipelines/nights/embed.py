@@ -97,7 +97,12 @@ def plan_embeddings(
     """
     unreadable = () if survey is None else tuple(survey.unreadable)
     asked = PlanRequest(
-        bundle.id, bundle.features_id, limit, options={"limit": limit}, policy=policy, unreadable=unreadable
+        bundle.embedding_id,
+        bundle.features_id,
+        limit,
+        options={"limit": limit},
+        policy=policy,
+        unreadable=unreadable,
     )
     return Share(table, table.plan(tracks, asked))
 

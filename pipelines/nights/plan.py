@@ -143,7 +143,7 @@ def describe_work(planned: plan.Plan, table: RunTable, model: Model) -> tuple[di
     """
     todo = planned.todo
     size = total_bytes(todo)
-    past = past_runs(table, model.bundle.features_id, model.bundle.id)
+    past = past_runs(table, planned.features_id, planned.model_id)
     profile = _find_profile() if past and todo.num_rows else laptop()
     found = estimate(todo.num_rows, size, past, profile)
     counts: dict[str, JsonValue] = {**planned.counts.to_json()}
