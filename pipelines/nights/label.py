@@ -103,7 +103,7 @@ def _stage_and_commit(
         return _refuse(night, facts, breaches, outputs)
     status = "partial" if plan.counts.pending else "done"
     about = {"status": status, "measured": measured.to_json(), "model_id": plan.model_id}
-    about |= {"features_id": plan.features_id, "bundle": str(night.model.place)}
+    about |= {"features_id": plan.features_id, **night.model.to_json()}
     committed = night.table.commit(plan, plan.key, datetime.now(UTC), about)
     counts = committed.counts
     kept = f", {counts.kept} failed and keep their label" if counts.kept else ""

@@ -108,14 +108,14 @@ def embedding_night(
     **options: Any,
 ) -> Plan:
     """A whole run of a table of embeddings; see `night`."""
-    table = EmbeddingsTable(uri)
+    table, about = EmbeddingsTable(uri), options.pop("about", None)
     plan = planned(table, tracks, at=options.pop("planned_at", None), **options)
     if not plan.empty:
         run = table.run(plan)
         run.freeze()
         if plan.todo.num_rows:
             write_part(run.staged_uri, embedded(heard(run.missing(), plan, outcomes, at), plan, vectors))
-        table.commit(plan, plan.key, at)
+        table.commit(plan, plan.key, at, about)
     return plan
 
 
