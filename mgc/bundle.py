@@ -53,7 +53,7 @@ from mgc.labeling.adjust import PriorAdjustment
 from mgc.labeling.config import LabelingConfig
 from mgc.labeling.file_label import FileLabel
 from mgc.labeling.predict import Predict
-from mgc.labeling.tags import TagMap, Verdict, Vocabulary
+from mgc.labeling.tags import GENRES, TagMap, Verdict, Vocabulary
 from mgc.metrics import EvaluationFacts, TrainingFacts, metrics_from_json, metrics_to_json
 from mgc.models.architecture import load_model
 from mgc.models.blocks import Classifier, digest_weights
@@ -123,7 +123,7 @@ class Bundle:
     @functools.cached_property
     def vocabulary(self) -> Vocabulary:
         """What the outputs of the network mean: if there are no tags, they are the genres, one of which is right."""
-        return Vocabulary("genres", self.taxonomy.names, "softmax") if self.tags is None else self.tags.vocabulary
+        return Vocabulary(GENRES, self.taxonomy.names, "softmax") if self.tags is None else self.tags.vocabulary
 
     def answering(self, taxonomy: Taxonomy, tags: TagMap) -> Bundle:
         """Return the bundle with answers in other genres, and so with another id. It has no evaluation.

@@ -125,7 +125,7 @@ def _refuse(night: Night, facts: RunFacts, breaches: Sequence[Breach], outputs: 
     report = None
     try:
         run = summarize_refused(night.table, bundle, facts, [breach.message for breach in breaches])
-        report = write_report(labels, run, bundle, [*bundle.training.notices, *night.notices])
+        report = write_report(labels, run, night.model, [*bundle.training.notices, *night.notices])
         outputs["report"] = str(report)
     except MgcError as error:
         say(f"the report of the refused run could not be written: {error}")
@@ -181,7 +181,7 @@ def _report(night: Night, committed: CommittedRun, facts: RunFacts, outputs: dic
     try:
         # Read the version that the run made, because other commits may have come since.
         run = summarize_run(LabelsTable(labels, committed.version), bundle, facts)
-        write_report(labels, run, bundle, [*bundle.training.notices, *night.notices])
+        write_report(labels, run, night.model, [*bundle.training.notices, *night.notices])
     except MgcError as error:
         return [f"The labels are committed, but their report could not be written: {error}"]
     outputs["report"] = str(report_uri(labels, "latest", "html"))
