@@ -22,6 +22,7 @@ JOBS: Final = {
     "plan": "Print what `label` would do, and how long it would take.",
     "label": "Label the tracks that are new or changed, in one commit.",
     "embed": "Keep the embeddings of the tracks, for similarity and small models.",
+    "learn": "Learn genres from the files' own tags, and label the untagged files.",
     "similar": "Find what sounds like a track, or recordings that are there twice.",
     "show": "Print a labels table.",
     "labels": "Look after a labels table: history, diff, rollback, vacuum, corrections.",

@@ -21,7 +21,7 @@ from pipelines.nights.requests import SimilarRequest
 @click.option(
     "--threshold",
     type=click.FloatRange(0.5, 1.0),
-    default=0.99,
+    default=0.98,
     show_default=True,
     help="Smallest cosine of the embeddings of duplicates.",
 )

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 import click
 
 from cluster.storage.uri import Uri
 from mgc.bundle_names import BundleName
 from pipelines.command.job import ALLOW_ROOTS, BUNDLE, OVERRIDES, PROFILE, URI, Summary, main, overrides
-from pipelines.training.requests import TrainRequest
+from pipelines.training.requests import ProbeRequest, TrainRequest
+
+PROBE: Final = "probe"
+PROBE_FIELDS: Final = ("model.hidden", "training.seed")
+LARGEST_FIELD: Final = 65_536
 
 
 @click.command("train", context_settings=OVERRIDES)
-@click.option("--recipe", default="house", show_default=True, help="Recipe to train; `mgc recipes` lists them.")
-@click.option("--features", type=URI, help="Folder that `mgc prepare` wrote.")
-@click.option("--catalog", type=URI, help="Instead of features: a catalog whose tracks are decoded in every epoch.")
+@click.option(
+    "--recipe",
+    default="house",
+    show_default=True,
+    help="Recipe to train; `mgc recipes` lists them, and `probe` is a head on embeddings.",
+)
+@click.option("--features", type=URI, help="Folder that `mgc prepare` wrote, or embeddings for a probe.")
+@click.option(
+    "--catalog",
+    type=URI,
+    help="Instead of features: a catalog whose tracks are decoded in every epoch. For a probe, one with genres.",
+)
 @ALLOW_ROOTS
 @click.option("--out", type=URI, required=True, help="Folder of the bundle.")
 @click.option(
@@ -79,6 +95,9 @@ def command(
 ) -> Summary:
     """Train a recipe on prepared features, or on a catalog, and save the best model as a bundle.
 
+    The recipe `probe` trains a small head on embeddings in seconds: give --features EMBEDDINGS, which `mgc embed`
+    wrote, and a --catalog with genres and artists. Its score comes from cross-validation over artists.
+
     The best model has the highest validation macro-F1, or the lowest validation loss if the recipe says so
     (--training.select).
 
@@ -87,6 +106,10 @@ def command(
     if init_network is not None and init is None:
         raise click.UsageError("--init-network says which network of --init; give --init too.")
     changes = overrides(fields)
+    if recipe == PROBE:
+        from pipelines.training.probe import train_probe
+
+        return train_probe(_read_probe(features, catalog, out, init, overwrite, dry_run, allow_roots, changes))
 
     from mgc.recipes.catalogue import find
     from pipelines.training.train import train_bundle
@@ -115,6 +138,32 @@ def command(
             init_network=init_network,
         )
     )
+
+
+def _read_probe(
+    embeddings: Uri | None,
+    catalog: Uri | None,
+    out: Uri,
+    init: Uri | BundleName | None,
+    overwrite: bool,
+    dry_run: bool,
+    allow_roots: tuple[Uri, ...],
+    changes: Mapping[str, str],
+) -> ProbeRequest:
+    """Return the request for a probe, which has only two fields to set."""
+    if embeddings is None or catalog is None:
+        raise click.UsageError("a probe learns from embeddings and genres; give --features EMBEDDINGS and --catalog.")
+    strange = sorted(set(changes) - set(PROBE_FIELDS))
+    if strange:
+        raise click.UsageError(f"a probe has no field {strange[0]}; its fields are {', '.join(PROBE_FIELDS)}.")
+    numbers = {}
+    for name in PROBE_FIELDS:
+        text = changes.get(name, "0")
+        if not text.isdecimal() or int(text) > LARGEST_FIELD:
+            raise click.UsageError(f"--{name} {text}: it is a whole number from 0 to {LARGEST_FIELD}.")
+        numbers[name] = int(text)
+    hidden, seed = (numbers[name] for name in PROBE_FIELDS)
+    return ProbeRequest(embeddings, catalog, out, init, hidden, seed, overwrite, dry_run, allow_roots)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from mgc.taxonomy import Genre, Taxonomy
 COLUMNS: Final = ("genre", "parent", "tag", "weight")
 _REQUIRED: Final = ("genre", "tag")
 _MOST_SHOWN: Final = 100
+"""Most characters of a genre, and of any other text of the file in a message."""
 _FOLDER: Final = Path(__file__).parent / "maps"
 
 
@@ -77,9 +78,12 @@ def read_tag_map(text: str, vocabulary: Vocabulary, where: str) -> tuple[Taxonom
         genre, parent = row["genre"], row.get("parent") or None
         if not genre or not row.get("tag"):
             raise ConfigError(f"{place}: a line needs a genre and a tag.")
-        if parents.setdefault(genre, parent) != parent:
-            found = f"{_shown(parents[genre] or 'none')} and {_shown(parent or 'none')}"
-            raise ConfigError(f"{place}: {_shown(genre)} has two parents, {found}; keep one.")
+        strange = next((name for name in (genre, parent or "") if name != _shown(name)), None)
+        if strange is not None:
+            raise ConfigError(f"{place}: {_shown(strange)!r} is no name of a genre; use up to {_MOST_SHOWN} letters.")
+        known = parents.setdefault(genre, parent)
+        if known != parent:
+            raise ConfigError(f"{place}: {genre} has two parents, {known} and {parent}; keep one.")
         evidence.append(Evidence(genre, _find_tag(row["tag"], by_case, place), _weight(row.get("weight"), place)))
     if not parents:
         raise ConfigError(f"{where}: the file has no genres; it needs the columns {', '.join(COLUMNS)}.")
@@ -120,7 +124,9 @@ def _find_tag(written: str, by_case: dict[str, str], place: str) -> str:
 
 
 def _weight(written: str | None, place: str) -> float:
+    if not written:
+        return 1.0
     try:
-        return float(written) if written else 1.0
+        return float(written)
     except ValueError:
         raise ConfigError(f"{place}: the weight '{_shown(written)}' is not a number.") from None

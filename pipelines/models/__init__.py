@@ -1,1 +1,1 @@
-"""From what others published to a bundle at hand."""
+"""Which bundle a job takes, and from what others published to a bundle at hand."""

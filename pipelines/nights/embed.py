@@ -26,7 +26,7 @@ from mgc.labeling.throughput import Throughput
 from pipelines.catalogs.sources import open_catalog
 from pipelines.catalogs.surveys import count_survey
 from pipelines.command.job import Summary, describe, say
-from pipelines.nights.model import Model, choose_model
+from pipelines.models.choice import Model, choose_model
 from pipelines.nights.plan import describe_plan, describe_work
 from pipelines.nights.requests import EmbedRequest
 from pipelines.nights.staging import MOST_PASSES, Pace, Share, stage_all

@@ -17,7 +17,7 @@ from mgc.errors import ConfigError
 from mgc.labeling.throughput import Throughput
 from pipelines.command.console import show
 from pipelines.command.job import Summary
-from pipelines.nights.model import choose_model
+from pipelines.models.choice import choose_model
 from pipelines.nights.plan import describe_night, open_night
 from pipelines.nights.requests import LARGE_CATALOGS, NightRequest, PlanRequest
 

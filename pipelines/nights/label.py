@@ -21,9 +21,9 @@ from mgc.evaluation.alarms import Thresholds, thresholds
 from mgc.labeling.guard import Breach, guard_limits
 from mgc.labeling.throughput import Throughput
 from pipelines.command.job import Summary, describe, say
+from pipelines.models.choice import advise_pull
 from pipelines.nights.embed import Entered, enter_embeddings, plan_embeddings, refuse_same_folder
 from pipelines.nights.guard import Guard, describe_refusal
-from pipelines.nights.model import advise_pull
 from pipelines.nights.plan import Night, describe_night, describe_plan, open_night
 from pipelines.nights.report import RunFacts, report_uri, summarize_refused, summarize_run, write_report
 from pipelines.nights.requests import LabelRequest

@@ -27,7 +27,7 @@ from mgc.units import format_bytes, format_duration
 from pipelines.catalogs.sources import open_catalog
 from pipelines.catalogs.surveys import count_survey
 from pipelines.command.job import describe, say
-from pipelines.nights.model import Model, choose_model
+from pipelines.models.choice import Model, choose_model
 from pipelines.nights.requests import NightRequest
 
 COUNT_LABELS: Final = {

@@ -37,6 +37,7 @@ from mgc.evaluation.night import (
 )
 from mgc.evaluation.report import ReportContent, render_report, report_json
 from mgc.labeling.throughput import Throughput
+from pipelines.models.choice import Model
 from pipelines.nights.counting import (
     EXAMPLES,
     QUARANTINE_SHOWN,
@@ -47,7 +48,6 @@ from pipelines.nights.counting import (
     quarantine_rows,
     ranked,
 )
-from pipelines.nights.model import Model
 
 
 @dataclass(frozen=True)

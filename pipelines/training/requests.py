@@ -115,6 +115,33 @@ class TrainRequest:
 
 
 @dataclass(frozen=True)
+class ProbeRequest:
+    """Train a head on embeddings and save it, with the network that made them, as a bundle.
+
+    Attributes:
+        embeddings: table of embeddings.
+        catalog: catalog that knows genres.
+        out: folder of the bundle.
+        init: bundle that made the embeddings; None for the one that the table names.
+        hidden: units of a hidden layer; 0 for a linear head.
+        seed: seed of the division into folds.
+        overwrite: whether to replace another bundle at `out`.
+        dry_run: whether only to print what would be done.
+        allow_roots: places below which the tracks of the catalog may lie; without any, those of its own SOURCE.
+    """
+
+    embeddings: Uri
+    catalog: Uri
+    out: Uri
+    init: Uri | BundleName | None = None
+    hidden: int = 0
+    seed: int = 0
+    overwrite: bool = False
+    dry_run: bool = False
+    allow_roots: tuple[Uri, ...] = ()
+
+
+@dataclass(frozen=True)
 class SearchRequest:
     """Search the fields of a recipe and save the best trial as a bundle.
 

@@ -217,3 +217,14 @@ def test_embeddings_of_one_model_that_differ_in_length_are_refused(uri: Uri) -> 
 @pytest.mark.parametrize("words", [[], ["a.mp3", "--duplicates"]])
 def test_the_command_wants_a_track_or_duplicates(uri: Uri, words: list[str]) -> None:
     assert run(command, [uri.text, *words]) == 2
+
+
+@pytest.mark.cluster
+def test_a_table_in_a_bucket(bucket_uri: str) -> None:
+    uri = Uri.parse(bucket_uri) / "embeddings"
+    alike = {"a": [1.0, 2.0], "b": [2.0, -1.0], "c": [1.0, 2.01]}
+    embedding_night(uri, dict.fromkeys(alike, "1"), vectors=alike)
+    embedding_night(uri, dict.fromkeys(alike, "1") | {"d": "1"}, vectors={"d": [2.0, -1.01]})
+    table = EmbeddingsTable(uri)
+    assert [each.track_id for each in find_similar(table, "d", 2)] == ["b", "a"]
+    assert groups(find_duplicates(table, 0.99, 2.0)) == [["a", "c"], ["b", "d"]]

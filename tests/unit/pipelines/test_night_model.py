@@ -20,8 +20,8 @@ from mgc.bundle_names import BundleName
 from mgc.bundle_start import put_head
 from mgc.labeling.config import LabelingConfig
 from mgc.models.probe import build_head
+from pipelines.models.choice import Model, advise_pull, choose_model
 from pipelines.nights.embed import plan_embeddings
-from pipelines.nights.model import Model, advise_pull, choose_model
 from tests.support.nights import catalog, embedding_night, night, planned, refusal
 from tests.unit.small_bundle import EXPERIMENT, bundle
 

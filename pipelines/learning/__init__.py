@@ -1,0 +1,1 @@
+"""The whole way from tagged files to labels for the untagged, through jobs of other rooms."""

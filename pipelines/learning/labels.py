@@ -1,0 +1,114 @@
+"""Labels of a whole catalog: of the tags where there are some, else of the ears; and where the two disagree.
+
+Axes: N tracks, G genres.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+import torch
+
+from cluster.embeddings.table import EmbeddingsTable
+from cluster.embeddings.vectors import ONE_AT_A_TIME, REMEDY, VECTORS_AT_ONCE, Model, present
+from cluster.tables.parquet import reading
+from mgc import schema
+from mgc.bundle import Bundle
+from mgc.errors import LabelsError
+from pipelines.training.answers import ANSWERS, answers_of
+
+BY_TAG: Final = "tag"
+BY_EARS: Final = "ears"
+
+LABELS: Final = pa.schema(
+    [
+        pa.field("track_id", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("genre_top", pa.string()),
+        pa.field("labelled_by", pa.string()),
+        pa.field("tag_genre", pa.string()),
+        pa.field("ears_genre", pa.string()),
+        pa.field("confidence", pa.float64()),
+        pa.field("top_k", schema.TOP_K),
+        pa.field("error_kind", pa.string()),
+        pa.field("error_message", pa.string()),
+    ]
+)
+"""One row per track of the catalog. `genre_top` is `tag_genre` where there is one, else `ears_genre`.
+
+`confidence` and `top_k` are the ears'. For a tagged track they come from a head that was not trained on its artist.
+"""
+
+
+def answer_embeddings(table: EmbeddingsTable, model: Model, bundle: Bundle) -> pa.Table:
+    """Return the answers of a probe for all embedded tracks, rows of `ANSWERS`."""
+    with reading(table.uri, REMEDY, LabelsError):
+        parts = list(_answer(table, model, bundle))
+    return pa.concat_tables(parts) if parts else ANSWERS.empty_table()
+
+
+def _answer(table: EmbeddingsTable, model: Model, bundle: Bundle) -> Iterator[pa.Table]:
+    scan = table.dataset().to_batches(
+        columns=["track_id", "embedding"], filter=present(model), batch_size=VECTORS_AT_ONCE, **ONE_AT_A_TIME
+    )
+    for batch in scan:
+        if not batch.num_rows:
+            continue
+        numbers = pc.list_flatten(batch["embedding"]).to_numpy(zero_copy_only=False)
+        embedding_ND = torch.tensor(numbers.reshape(batch.num_rows, -1))
+        with torch.inference_mode():
+            logits_NG = bundle.model.classify(embedding_ND).numpy()
+        yield answers_of(batch["track_id"].to_pylist(), logits_NG, bundle.taxonomy.names)
+
+
+def label_catalog(tracks: pads.Dataset, table: EmbeddingsTable, answers: pa.Table, honest: pa.Table) -> pa.Table:
+    """Return rows of `LABELS` for the tracks of a catalog.
+
+    Args:
+        tracks: rows of a catalog.
+        table: table of embeddings, for the reasons of those that have none.
+        answers: answers for all embedded tracks.
+        honest: answers for tagged tracks by heads that were not trained on their artists; they come before `answers`.
+    """
+    rows = tracks.to_table(columns=["track_id", "uri", "genre_top"])
+    ids = rows["track_id"].cast(pa.string()).combine_chunks()
+    others = answers.filter(pc.invert(pc.is_in(answers["track_id"], value_set=honest["track_id"].combine_chunks())))
+    heard = pa.concat_tables([honest, others]).combine_chunks()
+    place = pc.index_in(ids, value_set=heard["track_id"].combine_chunks())
+    found = {name: heard[name].take(place) for name in ("ears_genre", "confidence", "top_k")}
+    errors = _read_errors(table, ids.filter(pc.is_null(place)))
+    where = pc.index_in(ids, value_set=errors["track_id"].combine_chunks())
+    tag = rows["genre_top"].cast(pa.string())
+    tag = pc.if_else(pc.equal(tag, ""), None, tag)
+    by_tag, by_ears = pc.is_valid(tag), pc.is_valid(found["ears_genre"])
+    return pa.table(
+        {
+            "track_id": ids,
+            "uri": rows["uri"].cast(pa.string()),
+            "genre_top": pc.coalesce(tag, found["ears_genre"]),
+            "labelled_by": pc.if_else(by_tag, BY_TAG, pc.if_else(by_ears, BY_EARS, None)),
+            "tag_genre": tag,
+            **found,
+            "error_kind": errors["error_kind"].take(where),
+            "error_message": errors["error_message"].take(where),
+        },
+        schema=LABELS,
+    )
+
+
+def _read_errors(table: EmbeddingsTable, ids: pa.Array) -> pa.Table:
+    names = ["track_id", "error_kind", "error_message"]
+    with reading(table.uri, REMEDY, LabelsError):
+        rows = table.dataset().to_table(columns=names, filter=pc.is_valid(pc.field("error_kind")))
+    rows = pa.table({name: rows[name].cast(pa.string()) for name in names})
+    return rows.filter(pc.is_in(rows["track_id"], value_set=ids)).combine_chunks()
+
+
+def disagreements(labels: pa.Table) -> pa.Table:
+    """Return the rows of `LABELS` in which tag and ears differ, the most certain first."""
+    differ = labels.filter(pc.fill_null(pc.not_equal(labels["tag_genre"], labels["ears_genre"]), False))
+    return differ.sort_by([("confidence", "descending"), ("track_id", "ascending")])

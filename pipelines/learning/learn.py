@@ -1,0 +1,121 @@
+"""`mgc learn`: tags → embeddings → probe → labels for the untagged, and a report of tags against ears."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+from pydantic import JsonValue
+
+from cluster.bundles import open_bundle
+from cluster.embeddings.table import EmbeddingsTable
+from cluster.embeddings.vectors import Model
+from cluster.storage import files
+from cluster.storage.uri import Uri
+from mgc.errors import TrainingError
+from pipelines.catalogs.index import index_source
+from pipelines.catalogs.requests import CatalogRequest
+from pipelines.catalogs.sources import Catalog, open_catalog
+from pipelines.command.job import Summary, say
+from pipelines.learning.labels import BY_EARS, BY_TAG, answer_embeddings, disagreements, label_catalog
+from pipelines.learning.report import Findings, render
+from pipelines.learning.requests import LearnRequest
+from pipelines.nights.embed import embed
+from pipelines.nights.requests import EmbedRequest
+from pipelines.training.answers import ANSWERS
+from pipelines.training.probe import HONEST, train_probe
+from pipelines.training.requests import ProbeRequest
+
+CATALOG: Final = "catalog"
+EMBEDDINGS: Final = "embeddings"
+BUNDLE: Final = "bundle"
+LABELS: Final = "labels.parquet"
+AGAINST: Final = "tags_against_ears.csv"
+REPORT: Final = "report.html"
+
+FEWEST_GENRES: Final = 2
+
+
+def learn(request: LearnRequest) -> Summary:
+    """Learn from the tags of a source's files, and label those without a genre.
+
+    Each step does only what is new, so the same command goes on where it was stopped.
+
+    Raises:
+        TrainingError: fewer than two genres have tracks, so there is nothing to learn.
+    """
+    out, place = request.out, request.out / CATALOG
+    say("[1/4] the files' own tags")
+    listed = index_source(
+        CatalogRequest(request.source, place, tags=request.tags, selection=request.selection, dry_run=request.dry_run)
+    )
+    if request.dry_run:
+        return listed
+    catalog = open_catalog(place)
+    _require_genres(catalog, request.source)
+    say("[2/4] embeddings")
+    embedded = embed(EmbedRequest(place, out / EMBEDDINGS, request.bundle, profile=request.profile))
+    say("[3/4] probe")
+    trained = train_probe(
+        ProbeRequest(out / EMBEDDINGS, place, out / BUNDLE, request.bundle, request.hidden, overwrite=True)
+    )
+    say("[4/4] labels")
+    counts, outputs = _write(request, catalog, trained)
+    statuses = {embedded.status, trained.status}
+    counts = {**counts, **{name: trained.counts[name] for name in ("accuracy", "macro_f1") if name in trained.counts}}
+    status = "partial" if "partial" in statuses else "up_to_date" if statuses == {"up_to_date"} else "done"
+    return Summary(status, counts, outputs)
+
+
+def _require_genres(catalog: Catalog, source: Uri) -> None:
+    """Refuse a catalog that teaches nothing, before anything is heard."""
+    genres = pc.value_counts(catalog.tracks.to_table(columns=["genre_top"])["genre_top"].cast(pa.string()))
+    found = {row["values"]: row["counts"] for row in genres.to_pylist() if row["values"]}
+    if len(found) < FEWEST_GENRES:
+        what = ", ".join(f"{count} tracks of {genre}" for genre, count in found.items()) or "none"
+        raise TrainingError(
+            f"{source}: the tags name fewer than two genres that mgc knows ({what}), so there is nothing to learn. "
+            "Tag a few tracks of each genre, or say with --aliases what the tags mean."
+        )
+
+
+def _write(request: LearnRequest, catalog: Catalog, trained: Summary) -> tuple[dict[str, JsonValue], dict[str, str]]:
+    """Write labels, disagreements and report."""
+    out, table = request.out, EmbeddingsTable(request.out / EMBEDDINGS)
+    bundle = open_bundle(out / BUNDLE)
+    ears = Model(bundle.embedding_id, bundle.features_id)
+    answers = answer_embeddings(table, ears, bundle)
+    honest = pq.read_table(io.BytesIO(files.read_bytes(out / BUNDLE / HONEST))).select(ANSWERS.names)
+    labels = label_catalog(catalog.tracks, table, answers, honest)
+    differ = disagreements(labels)
+    by = Counter(labels["labelled_by"].to_pylist())
+    counts: dict[str, JsonValue] = {
+        "tracks": labels.num_rows,
+        "by_tag": by[BY_TAG],
+        "by_ears": by[BY_EARS],
+        "without_label": by[None],
+        "disagree": differ.num_rows,
+    }
+    places = {name: out / name for name in (LABELS, AGAINST, REPORT)}
+    sink = io.BytesIO()
+    pq.write_table(labels, sink)
+    files.write_bytes(places[LABELS], sink.getvalue())
+    sink = io.BytesIO()
+    pacsv.write_csv(differ.select(["track_id", "tag_genre", "ears_genre", "confidence", "uri"]), sink)
+    files.write_bytes(places[AGAINST], sink.getvalue())
+    findings = Findings(str(request.source), bundle, labels, differ, counts)
+    files.write_bytes(places[REPORT], render(findings).encode())
+    say(
+        f"{by[BY_TAG]} tracks keep their tag's genre, {by[BY_EARS]} get one by ear, {by[None]} have none -> "
+        f"{places[LABELS]}"
+    )
+    say(f"{differ.num_rows} tags disagree with the ears, the most certain first -> {places[REPORT]}")
+    say(f"new files get the same genres by `mgc label {request.source} --bundle {out / BUNDLE} --labels LABELS`")
+    names = {LABELS: "labels", AGAINST: "tags_against_ears", REPORT: "report"}
+    outputs = {name: str(places[file]) for file, name in names.items()}
+    return counts, outputs | {"bundle": str(out / BUNDLE), "bundle_id": bundle.id}

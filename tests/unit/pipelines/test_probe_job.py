@@ -1,0 +1,234 @@
+"""Probes on a table of embeddings, and the labels that `mgc learn` makes of them, without Ray."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from click import UsageError
+
+from cluster.bundles import open_bundle
+from cluster.embeddings.table import EmbeddingsTable
+from cluster.embeddings.vectors import Model
+from cluster.storage.uri import Uri
+from cluster.tables.catalog import write_catalog
+from mgc import schema
+from mgc.errors import BundleError, CatalogError, ErrorKind, LabelsError, TrainingError
+from mgc.features.normalization import Normalization
+from mgc.labeling.decide import track_probabilities
+from pipelines.catalogs.sources import open_catalog
+from pipelines.learning.labels import answer_embeddings, disagreements, label_catalog
+from pipelines.learning.report import Findings, render
+from pipelines.train import command
+from pipelines.training.answers import ANSWERS
+from pipelines.training.probe import HONEST, train_probe
+from pipelines.training.requests import ProbeRequest
+from tests.support.nights import embedding_night
+from tests.unit.small_bundle import bundle
+
+GENRES = ("blues", "ska")
+
+
+class Place:
+    """A bundle, its embeddings and a catalog in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.base = bundle()
+        self.width = len(self.base.embed(np.sin(np.arange(32000) ** 1.3), 16000))
+        self.base.save(folder / "base")
+        self.embeddings, self.catalog, self.out = (
+            Uri.of_path(folder / name) for name in ("embeddings", "catalog", "bundle")
+        )
+
+    def fill(self, genres: list[str | None], artists: list[str | None], failing: tuple[int, ...] = ()) -> None:
+        random = np.random.default_rng(0)
+        names = [f"{number:03}" for number in range(len(genres))]
+        centres = {genre: 3 * random.normal(size=self.width) for genre in dict.fromkeys(genres)}
+        vectors = {
+            name: (centres[genre] + random.normal(size=self.width)).tolist()
+            for name, genre in zip(names, genres, strict=True)
+        }
+        outcomes = {names[number]: ErrorKind.NOT_AUDIO.value for number in failing}
+        embedding_night(
+            self.embeddings,
+            dict.fromkeys(names, "1"),
+            outcomes,
+            vectors=vectors,
+            model=self.base.embedding_id,
+            features=self.base.features_id,
+        )
+        self.list(names, genres, artists)
+
+    def list(
+        self, names: list[str], genres: list[str | None], artists: list[str | None], split: str | None = None
+    ) -> None:
+        columns: dict[str, Any] = {name: [None] * len(names) for name in schema.CATALOG.names}
+        columns |= {"track_id": names, "genre_top": genres, "artist_id": artists, "content_tag": ["1"] * len(names)}
+        columns |= {
+            "uri": [str(self.catalog.parent / "music" / name) for name in names],
+            "size_bytes": [1] * len(names),
+        }
+        columns["split"] = [split] * len(names)
+        table = pa.table(columns, schema=schema.CATALOG)
+        write_catalog(self.catalog / "catalog.parquet", iter([table]), (), self.catalog.parent, (self.catalog.parent,))
+
+    def request(self, **change: Any) -> ProbeRequest:
+        fields = {
+            "embeddings": self.embeddings,
+            "catalog": self.catalog,
+            "out": self.out,
+            "init": Uri.of_path(self.folder / "base"),
+        }
+        return ProbeRequest(**(fields | change))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def test_a_probe_is_a_bundle_with_an_honest_score(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    place.fill([*GENRES] * 12, [f"artist {number // 4}" for number in range(24)])
+    made = train_probe(place.request())
+    assert made.status == "done"
+    assert (made.counts["tracks"], made.counts["genres"], made.counts["without_artist"]) == (24, 2, 0)
+    assert made.counts["accuracy"] > 0.9
+    probe = open_bundle(place.out)
+    assert probe.id == made.outputs["bundle_id"]
+    assert probe.taxonomy.names == GENRES
+    assert probe.features_id == place.base.features_id
+    assert probe.evaluation is not None
+    assert probe.evaluation.split == "cross-validation"
+    assert "other artists" in probe.evaluation.description
+    assert probe.training.data.genre_counts == {"blues": 12, "ska": 12}
+    assert probe.trained_on is not None
+    rows = pa.table({"track_id": ["000", "999"], "artist_id": ["x", "artist 1"]})
+    assert probe.trained_on.hold(rows, "track").tolist() == [True, False]
+    assert probe.trained_on.hold(rows, "artist").tolist() == [False, True]
+    honest = pq.read_table(io.BytesIO((place.folder / "bundle" / HONEST).read_bytes()))
+    assert honest.num_rows == 24
+    assert (place.folder / "bundle" / "report.html").read_text().startswith("<!DOCTYPE html>")
+    printed = capsys.readouterr()
+    assert "24 tracks of 2 genres, 6 artists" in printed.err
+    assert "blues" in printed.out
+    again = train_probe(place.request())
+    assert again.status == "up_to_date"
+    with pytest.raises(BundleError, match="another bundle lies here"):
+        train_probe(place.request(seed=1))
+    assert train_probe(place.request(seed=1, overwrite=True)).status == "done"
+
+
+@pytest.mark.parametrize(
+    ("genres", "artists", "warning"),
+    [
+        ([*GENRES] * 6, [None] * 12, "No artist is known"),
+        ([*GENRES] * 6, ["a", "b", "c"] * 3 + [None] * 3, "3 tracks of unknown artists"),
+        ([*GENRES] * 6 + ["polka"], [str(number) for number in range(13)], "With one track only, polka"),
+        ([*GENRES] * 6 + ["polka"] * 3, [str(number) for number in range(12)] + ["x"] * 3, "polka are by one artist"),
+    ],
+)
+def test_what_the_score_is_worth_is_said(
+    place: Place, genres: list[str | None], artists: list[str | None], warning: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place.fill(genres, artists)
+    made = train_probe(place.request())
+    assert made.status == "done"
+    assert warning in capsys.readouterr().err
+    assert any(warning in notice for notice in open_bundle(place.out).training.notices)
+
+
+def test_tracks_of_the_test_side_are_not_learned_from(place: Place) -> None:
+    place.fill([*GENRES] * 6, [str(number) for number in range(12)])
+    names = [f"{number:03}" for number in range(12)]
+    place.list(names, [*GENRES] * 6, names, split="test")
+    with pytest.raises(LabelsError):
+        train_probe(place.request())
+
+
+@pytest.mark.parametrize(
+    ("genres", "artists", "error", "fault"),
+    [
+        ([None] * 4, ["a"] * 4, CatalogError, "no track has a genre"),
+        (["ska"] * 4, ["a", "b", "c", "d"], TrainingError, "only one genre"),
+        (["ska", "blues"], ["a", "b"], TrainingError, "no genre has two tracks"),
+        (["ska", "blues"] * 2, ["a"] * 4, TrainingError, "by one artist"),
+    ],
+)
+def test_what_cannot_be_learned(
+    place: Place, genres: list[str | None], artists: list[str | None], error: type[Exception], fault: str
+) -> None:
+    place.fill(genres, artists)
+    with pytest.raises(error, match=fault):
+        train_probe(place.request())
+
+
+def test_embeddings_of_another_bundle_are_refused(place: Place, tmp_path: Path) -> None:
+    with pytest.raises(LabelsError, match="there are no embeddings here"):
+        train_probe(place.request())
+    place.fill([*GENRES] * 4, [str(number) for number in range(8)])
+    bundle(normalization=Normalization((100.0,) * 16, (50.25,) * 16)).save(tmp_path / "other")
+    with pytest.raises(LabelsError, match="none of the 8 labelled tracks"):
+        train_probe(place.request(init=Uri.of_path(tmp_path / "other")))
+    # With other genres, the ears are the same.
+    bundle(taxonomy=bundle().taxonomy.flat(["a", "b", "c"])).save(tmp_path / "other")
+    assert train_probe(place.request(init=Uri.of_path(tmp_path / "other"))).counts["tracks"] == 8
+
+
+def test_fields_of_a_probe(place: Place) -> None:
+    arguments = ["--recipe", "probe", "--features", str(place.embeddings), "--out", str(place.out)]
+    with pytest.raises(UsageError, match="--catalog"):
+        command.main(arguments, standalone_mode=False)
+    arguments += ["--catalog", str(place.catalog)]
+    with pytest.raises(UsageError, match=r"no field training\.epochs; its fields are model\.hidden, training\.seed"):
+        command.main([*arguments, "--training.epochs", "3"], standalone_mode=False)
+    with pytest.raises(UsageError, match=r"--model\.hidden many"):
+        command.main([*arguments, "--model.hidden", "many"], standalone_mode=False)
+
+
+def test_the_untagged_are_labelled_and_nothing_is_lost(place: Place) -> None:
+    genres: list[str | None] = [*GENRES] * 10 + [None] * 4
+    # Tracks 20 to 23 have no tag; 22 is no audio. Track 0 sounds like the other genre.
+    place.fill([*GENRES] * 12, [str(number) for number in range(24)], failing=(22,))
+    names = [f"{number:03}" for number in range(24)]
+    place.list(names, ["ska", *genres[1:]], names)
+    train_probe(place.request())
+    table, probe, catalog = EmbeddingsTable(place.embeddings), open_bundle(place.out), open_catalog(place.catalog)
+    answers = answer_embeddings(table, Model(place.base.embedding_id, place.base.features_id), probe)
+    assert answers.num_rows == 23
+    honest = pq.read_table(io.BytesIO((place.folder / "bundle" / HONEST).read_bytes())).select(ANSWERS.names)
+    assert honest.num_rows == 20
+    labels = label_catalog(catalog.tracks, table, answers, honest)
+    rows = {row["track_id"]: row for row in labels.to_pylist()}
+    assert sorted(rows) == names
+    assert (rows["000"]["genre_top"], rows["000"]["labelled_by"], rows["000"]["ears_genre"]) == ("ska", "tag", "blues")
+    assert [rows[name]["labelled_by"] for name in names[20:]] == ["ears", "ears", None, "ears"]
+    assert [rows[name]["genre_top"] for name in names[20:]] == ["blues", "ska", None, "ska"]
+    assert rows["022"]["error_kind"] == "not_audio"
+    assert rows["021"]["error_kind"] is None
+    differ = disagreements(labels)
+    assert differ["track_id"].to_pylist()[0] == "000"
+    assert None not in differ["tag_genre"].to_pylist()
+    page = render(
+        Findings(
+            "s3://music",
+            probe,
+            labels,
+            differ,
+            {"tracks": 24, "by_tag": 20, "by_ears": 3, "without_label": 1, "disagree": differ.num_rows},
+        )
+    )
+    assert "000" in page
+    assert "not_audio" in page
+    # An embedding's answer is the one that the bundle gives.
+    vector = next(row for row in table.dataset().to_table().to_pylist() if row["track_id"] == "021")["embedding"]
+
+    with torch.inference_mode():
+        logits = probe.model.classify(torch.tensor([vector])).numpy()
+    assert rows["021"]["confidence"] == pytest.approx(float(track_probabilities(logits).max()))
