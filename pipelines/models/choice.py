@@ -143,9 +143,8 @@ def _words_again(labeler: LabeledBy, model: Model, table: RunTable) -> Model:
             f"{way_out}"
         ) from None
     if again.bundle.id != labeler.model_id:
-        raise LabelsError(
-            f"{table.uri}: it was labelled with the taxonomy {labeler.taxonomy}, which has changed since. {way_out}"
-        )
+        what = "has changed since" if isinstance(chosen, Uri) else "is another one in this mgc"
+        raise LabelsError(f"{table.uri}: it was labelled with the taxonomy {labeler.taxonomy}, which {what}. {way_out}")
     return again
 
 

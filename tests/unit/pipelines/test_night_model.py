@@ -18,6 +18,7 @@ from cluster.storage.uri import Uri
 from mgc.bundle import Bundle
 from mgc.bundle_names import BundleName
 from mgc.bundle_start import put_head
+from mgc.labeling import tag_maps
 from mgc.labeling.config import LabelingConfig
 from mgc.models.probe import build_head
 from pipelines.models.choice import Model, advise_pull, choose_model
@@ -224,6 +225,21 @@ def test_words_that_are_not_as_they_were_are_named(
         words.local.write_text(text)
     line = refusal(choose_model, None, LabelsTable(uri))
     for part in (str(uri), str(words), fault, "--taxonomy", "--bundle mn04"):
+        assert part in line
+
+
+def test_a_map_that_is_another_one_in_this_mgc_is_named(
+    cache: Path, uri: Uri, words: Uri, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    another().save(cache / "mn04")
+    maps = words.local.parent
+    monkeypatch.setattr(tag_maps, "_FOLDER", maps)
+    (maps / "plain.genres.csv").write_text(LOUD)
+    label_with(uri, choose_model(None, LabelsTable(uri), "plain"))
+    assert choose_model(None, LabelsTable(uri)).taxonomy == "plain"
+    (maps / "plain.genres.csv").write_text(LOUD.replace("soft", "quiet"))
+    line = refusal(choose_model, None, LabelsTable(uri))
+    for part in (str(uri), "taxonomy plain", "in this mgc", "--taxonomy"):
         assert part in line
 
 
