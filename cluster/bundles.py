@@ -1,4 +1,4 @@
-"""Load and save bundles under any URI, and load those that have a name."""
+"""Load and save bundles under any URI, load those that have a name, and let them answer in other genres."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from pyarrow.fs import FileType
+
 from cluster.storage import files
 from cluster.storage.failures import explain
 from cluster.storage.uri import Uri
@@ -16,7 +18,11 @@ from mgc.bundle import Bundle, load_bundle
 from mgc.bundle_files import FILES, OPTIONAL
 from mgc.bundle_names import BundleName
 from mgc.bundle_start import Start, load_start
-from mgc.errors import BundleError
+from mgc.errors import BundleError, StorageError
+from mgc.labeling.tag_maps import COLUMNS, read_tag_map, shipped_map
+
+_MOST_BYTES: Final = 16 * 1024 * 1024
+"""Size of the largest taxonomy."""
 
 _MOST_SWAPS: Final = 10
 """Most attempts to put a folder where other processes put theirs at the same time."""
@@ -37,6 +43,36 @@ def open_bundle(place: Uri | BundleName) -> Bundle:
     if place.is_remote and not files.exists(place):
         raise BundleError(f"{place}: there is no bundle here. Train one with `mgc train --out BUNDLE`.")
     return load_bundle(place.path, place.filesystem)
+
+
+def answer_in(bundle: Bundle, taxonomy: Uri | str) -> Bundle:
+    """Return a bundle with answers in other genres.
+
+    Args:
+        bundle: the bundle.
+        taxonomy: a CSV file, or the name of a map that comes with mgc for the tags of this bundle.
+
+    Raises:
+        ConfigError: the file is no map from the bundle's tags to genres, or there is no map of that name.
+        StorageError: the file cannot be read.
+    """
+    if isinstance(taxonomy, Uri):
+        return bundle.answering(*read_tag_map(_read_small(taxonomy), bundle.vocabulary, f"taxonomy {taxonomy}"))
+    return bundle.answering(*shipped_map(taxonomy, bundle.vocabulary))
+
+
+def _read_small(uri: Uri) -> str:
+    """Read a text file that a person wrote, and no pipe, device or film.
+
+    Raises:
+        StorageError: it cannot be read, or it is no such file.
+    """
+    with explain(uri, "read"):
+        found = uri.filesystem.get_file_info(uri.path)
+    if found.type in (FileType.Directory, FileType.Unknown) or (found.size or 0) > _MOST_BYTES:
+        what = "a folder" if found.type is FileType.Directory else "no text file of a few lines"
+        raise StorageError(f"taxonomy {uri}: this is {what}; name a CSV file with the columns {', '.join(COLUMNS)}.")
+    return files.read_text(uri)
 
 
 def open_start(place: Uri | BundleName, network: int | None) -> Start:

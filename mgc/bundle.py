@@ -22,8 +22,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pyarrow import fs
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from mgc.audio.decode import Listened
@@ -43,7 +41,7 @@ from mgc.bundle_files import (
     BundleFiles,
 )
 from mgc.configuration import JsonObject, short_hash, to_json, what_differs
-from mgc.errors import AudioError, BundleError, ConfigError, StorageError, shorten
+from mgc.errors import AudioError, BundleError, ConfigError, StorageError
 from mgc.evaluation.leakage import TrainedGroups
 from mgc.experiment import Experiment
 from mgc.features.clips import Clips
@@ -55,10 +53,11 @@ from mgc.labeling.adjust import PriorAdjustment
 from mgc.labeling.config import LabelingConfig
 from mgc.labeling.file_label import FileLabel
 from mgc.labeling.predict import Predict
-from mgc.labeling.tags import TagMap, Verdict, Vocabulary
+from mgc.labeling.tags import GENRES, TagMap, Verdict, Vocabulary
 from mgc.metrics import EvaluationFacts, TrainingFacts, metrics_from_json, metrics_to_json
-from mgc.models.architecture import build_model
+from mgc.models.architecture import load_model
 from mgc.models.blocks import Classifier, digest_weights
+from mgc.models.probe import ProbeConfig
 from mgc.taxonomy import Taxonomy
 
 
@@ -124,7 +123,7 @@ class Bundle:
     @functools.cached_property
     def vocabulary(self) -> Vocabulary:
         """What the outputs of the network mean: if there are no tags, they are the genres, one of which is right."""
-        return Vocabulary("genres", self.taxonomy.names, "softmax") if self.tags is None else self.tags.vocabulary
+        return Vocabulary(GENRES, self.taxonomy.names, "softmax") if self.tags is None else self.tags.vocabulary
 
     def answering(self, taxonomy: Taxonomy, tags: TagMap) -> Bundle:
         """Return the bundle with answers in other genres, and so with another id. It has no evaluation.
@@ -160,6 +159,27 @@ class Bundle:
             # Likewise: bundles from before this configuration answer as its defaults say.
             facts["labeling"] = what_differs(experiment.labeling)
         return short_hash(facts)
+
+    @property
+    def embedding_id(self) -> str:
+        """Twelve hexadecimal digits of a hash of everything that determines the embeddings.
+
+        That is what `id` is made of, without head, genres, tags and adjustment. Bundles that differ only in these have
+        the same ears, and so the same embeddings.
+        """
+        experiment = self.experiment
+        network = experiment.model.body if isinstance(experiment.model, ProbeConfig) else experiment.model
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(self.model.ears().items())}
+        return short_hash(
+            {
+                "ears": digest_weights(weights),
+                "front_end": self.features_id,
+                "listening": to_json(experiment.listening),
+                "model": what_differs(network),
+                "normalization": self.normalization.to_json(),
+                "labeling": what_differs(experiment.labeling),
+            }
+        )
 
     @property
     def features_id(self) -> str:
@@ -345,7 +365,7 @@ def load_bundle(uri: str | Path = DEFAULT, filesystem: fs.FileSystem | None = No
     shape = build_front_end(experiment.front_end).shape
     tags = read_tags(files, taxonomy)
     outputs = len(taxonomy) if tags is None else len(tags.vocabulary.tags)
-    model = files.make(lambda: load_model(experiment, shape, outputs, contents[WEIGHTS]), WEIGHTS)
+    model = files.make(lambda: load_model(experiment.model, shape, outputs, contents[WEIGHTS]), WEIGHTS)
     adjustment = _read_adjustment(files)
     hashes = files.read_if_there(TRAINED_ON)
     trained_on = None if hashes is None else files.make(lambda: TrainedGroups.from_bytes(hashes), TRAINED_ON)
@@ -375,25 +395,3 @@ def read_tags(files: BundleFiles, taxonomy: Taxonomy) -> TagMap | None:
     return (
         None if data is None else files.make(lambda: TagMap.from_json(files.parse_object(data, TAGS), taxonomy), TAGS)
     )
-
-
-def load_model(experiment: Experiment, shape: tuple[int, ...], outputs: int, weights: bytes) -> Classifier:
-    """Return the network of an experiment with these weights, in evaluation mode.
-
-    Args:
-        experiment: says which network.
-        shape: shape of one clip's features.
-        outputs: number of logits.
-        weights: bytes of a safetensors file.
-
-    Raises:
-        ValueError: the weights are those of another network, or no safetensors.
-    """
-    model = build_model(experiment.model, shape, outputs)
-    try:
-        model.load_state_dict(load_tensors(weights))
-    except SafetensorError as error:
-        raise ValueError(f"no safetensors ({shorten(error)})") from None
-    except RuntimeError:
-        raise ValueError(f"not the weights of this {experiment.model.kind} with {outputs} outputs") from None
-    return model.eval()

@@ -12,30 +12,50 @@ from mgc.errors import ConfigError
 from mgc.evaluation.report import EpochRow
 from mgc.evaluation.scores import Scores
 from mgc.experiment import Experiment
+from mgc.labeling.tags import GENRES
 from mgc.models.blocks import parameter_count
 
 
-def describe_model(bundle: Bundle) -> dict[str, str]:
-    """Return facts about a bundle, name → text, in the order in which a report shows them."""
+def describe_model(bundle: Bundle, taxonomy: str = "") -> dict[str, str]:
+    """Return facts about a bundle, name → text, in the order in which a report shows them.
+
+    Args:
+        bundle: the bundle.
+        taxonomy: name or file of the genres that a person chose for it; "" for its own.
+    """
     training = bundle.training
     if training.members:
         # An ensemble itself was not trained.
         seeds = ", ".join(str(member.seed) for member in training.members)
         course = {"members": str(len(training.members)), "seeds": seeds}
-    else:
+    elif training.history:
         course = {"epochs": str(len(training.history)), "seed": str(bundle.experiment.training.seed)}
-    return {
+    else:
+        # Others trained it.
+        course = {}
+    facts = {
         "bundle": bundle.id,
         "recipe": bundle.experiment.recipe,
         "features": f"{bundle.features_id} ({bundle.experiment.front_end.kind})",
         "parameters": f"{parameter_count(bundle.model):,}",
         "shortest recording": f"{bundle.experiment.labeling.min_seconds:g} s",
+        **_describe_words(bundle, taxonomy),
         "genres": ", ".join(bundle.taxonomy.names),
         "trained on": json.dumps(training.data.totals).strip("{}").replace('"', ""),
         **course,
         "protocol": name_of(bundle.experiment.protocol),
         "made with": ", ".join(f"{name} {value}" for name, value in training.made_with.to_json().items()),
     }
+    return {name: value for name, value in facts.items() if value}
+
+
+def _describe_words(bundle: Bundle, taxonomy: str) -> dict[str, str]:
+    if bundle.tags is None:
+        return {}
+    known, used = bundle.vocabulary, {found.tag for found in bundle.tags.evidence}
+    what = "genres" if known.name == GENRES else f"tags ({known.name})"
+    said = f"{len(bundle.taxonomy)} genres, for which {len(used)} of {len(known.tags)} {what} speak"
+    return {"taxonomy": f"{taxonomy or 'its own'}: {said}", "confidence": "share of what speaks for any genre"}
 
 
 def list_history(bundle: Bundle) -> list[EpochRow]:

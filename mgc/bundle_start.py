@@ -11,7 +11,7 @@ import torch
 from pyarrow import fs
 from torch import nn
 
-from mgc.bundle import Bundle, load_model, read_tags
+from mgc.bundle import Bundle, read_tags
 from mgc.bundle_files import DEFAULT, EXPERIMENT, NORMALIZATION, TAXONOMY, TRAINED_ON, WEIGHTS, BundleFiles
 from mgc.errors import BundleError
 from mgc.evaluation.leakage import TrainedGroups
@@ -19,6 +19,7 @@ from mgc.experiment import Experiment
 from mgc.features.front_end import build_front_end
 from mgc.features.normalization import Normalization
 from mgc.metrics import TrainingFacts
+from mgc.models.architecture import load_model
 from mgc.models.ensemble import Ensemble
 from mgc.models.guess import GuessConfig
 from mgc.models.probe import Probe, ProbeConfig
@@ -69,7 +70,7 @@ def load_start(uri: str | Path = DEFAULT, network: int | None = None, filesystem
     shape = build_front_end(experiment.front_end).shape
     # A front end of an earlier mgc may have kept another number of bins.
     shape = (bins, *shape[1:]) if len(shape) < 3 else (*shape[:2], bins)
-    model = files.make(lambda: load_model(experiment, shape, outputs, contents), WEIGHTS)
+    model = files.make(lambda: load_model(experiment.model, shape, outputs, contents), WEIGHTS)
     if not isinstance(model, Ensemble):
         if network is not None:
             raise BundleError(f"{files.where}: this is a single network; leave --init-network out.")

@@ -75,6 +75,11 @@ class ErrorKind(StrEnum):
         """Whether the same bytes will fail again. Other errors may come from a busy store or machine, or low memory."""
         return self not in (ErrorKind.FETCH_FAILED, ErrorKind.TIMEOUT, ErrorKind.DECODER_CRASH)
 
+    @property
+    def is_finding(self) -> bool:
+        """Whether nothing went wrong: the track was heard, and there is no music in it."""
+        return self in (ErrorKind.SILENT, ErrorKind.NOT_MUSIC)
+
 
 class AudioError(MgcError):
     """A track's bytes have no usable audio.

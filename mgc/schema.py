@@ -190,9 +190,9 @@ EMBEDDINGS: Final = pa.schema(
 )
 """Exactly one row per catalog row, with an embedding or with an error.
 
-`embedding` has the same number of values in all rows of one `model_id`. Delta Lake knows no lists of a fixed size, so
-the type does not say it. `windows` counts the clips that it is the mean of. A failed try never takes an embedding away,
-as it never takes a label away.
+`model_id` is `Bundle.embedding_id`, and `embedding` has the same number of values in all its rows. Delta Lake knows no
+lists of a fixed size, so the type does not say it. `windows` counts the clips that it is the mean of. A failed try
+never takes an embedding away, as it never takes a label away.
 """
 
 LABELED: Final = "labeled"

@@ -12,7 +12,8 @@ from cluster.storage.uri import Uri
 from mgc.bundle_names import BundleName
 from pipelines.command.job import ALLOW_ROOTS, MAX_FILE, PROFILE, URI, Summary, main
 from pipelines.command.selecting import choosing_files
-from pipelines.nights.requests import LIMIT, OF_BUNDLE, OF_GONE, RETRY_ALL, UNTIL, EmbedRequest
+from pipelines.nights.options import LIMIT, OF_BUNDLE, OF_GONE, RETRY_ALL, UNTIL
+from pipelines.nights.requests import EmbedRequest
 
 
 @click.command("embed")

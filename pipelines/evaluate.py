@@ -6,7 +6,7 @@ import click
 
 from cluster.storage.uri import Uri
 from mgc.bundle_names import BundleName
-from pipelines.command.job import BUNDLE, OVERRIDES, PROFILE, URI, Summary, main, overrides
+from pipelines.command.job import BUNDLE, OVERRIDES, PROFILE, TAXONOMY, URI, Summary, main, overrides
 from pipelines.evaluation.requests import MAP_TRACKS, EvaluateRequest
 
 
@@ -16,6 +16,11 @@ from pipelines.evaluation.requests import MAP_TRACKS, EvaluateRequest
     type=BUNDLE,
     required=True,
     help="Folder of the bundle, in which metrics.json, report.html and report.json are replaced.",
+)
+@click.option(
+    "--taxonomy",
+    type=TAXONOMY,
+    help="Genres to score instead of the bundle's own, as for `mgc label`; needs --out.",
 )
 @click.option("--features", type=URI, required=True, help="Folder that `mgc prepare` wrote.")
 @click.option("--split", default="test", show_default=True, help="Split to score.")
@@ -34,6 +39,7 @@ from pipelines.evaluation.requests import MAP_TRACKS, EvaluateRequest
 @click.argument("fields", nargs=-1, type=click.UNPROCESSED)
 def command(
     bundle: Uri | BundleName,
+    taxonomy: Uri | str | None,
     features: Uri,
     split: str,
     out: Uri | None,
@@ -64,6 +70,7 @@ def command(
             draw_map=draw_map,
             robustness=robustness,
             dry_run=dry_run,
+            taxonomy=taxonomy,
         )
     )
 

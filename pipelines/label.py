@@ -12,7 +12,8 @@ from mgc.errors import ConfigError
 from mgc.evaluation.alarms import THRESHOLDS, thresholds
 from mgc.labeling.guard import ACCEPTABLE, LIMITS, guard_limits
 from pipelines.command.job import MAX_FILE, PROFILE, URI, Summary, main
-from pipelines.nights.requests import UNTIL, LabelRequest, NightRequest, night_options
+from pipelines.nights.options import UNTIL, night_options
+from pipelines.nights.requests import LabelRequest, NightRequest
 
 
 def _pairs(pairs: tuple[str, ...], option: str, read: Callable[[Mapping[str, str]], object]) -> dict[str, str]:

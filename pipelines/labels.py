@@ -9,7 +9,8 @@ import click
 
 from cluster.storage.uri import Uri
 from pipelines.command.job import URI, Summary, main
-from pipelines.nights.requests import Age, DiffRequest, ExportRequest, RollbackRequest, VacuumRequest
+from pipelines.nights.options import Age
+from pipelines.nights.requests import DiffRequest, ExportRequest, RollbackRequest, VacuumRequest
 
 _LIMIT = click.IntRange(1)
 

@@ -7,7 +7,8 @@ import click
 from cluster.storage.uri import Uri
 from mgc.bundle_names import BundleName
 from pipelines.command.job import Summary, main
-from pipelines.nights.requests import LARGE_CATALOGS, NODES, THIS_PLAN, NightRequest, PlanRequest, night_options
+from pipelines.nights.options import night_options
+from pipelines.nights.requests import LARGE_CATALOGS, NODES, THIS_PLAN, NightRequest, PlanRequest
 
 
 @click.command("plan")
@@ -27,6 +28,7 @@ def command(
     night: NightRequest | None,
     labels: Uri | None,
     bundle: Uri | BundleName | None,
+    taxonomy: Uri | str | None,
     simulate: str | None,
     nodes: str,
     cores: int,
@@ -36,7 +38,7 @@ def command(
     """Print what `mgc label` would do with the same options, and what that would take at the rates of past runs."""
     if night is None and simulate not in LARGE_CATALOGS:
         raise click.UsageError("a plan needs CATALOG-or-SOURCE and --labels.")
-    request = PlanRequest(night, labels, bundle, simulate, _numbers(nodes), cores, gpus, price)
+    request = PlanRequest(night, labels, bundle, simulate, _numbers(nodes), cores, gpus, price, taxonomy)
     from pipelines.nights.forecast import plan
 
     return plan(request)

@@ -70,6 +70,8 @@ class Commit:
         model_id: id of a label run's bundle; "" where it is not recorded.
         features_id: id of its front end; "" where it is not recorded.
         bundle: name or URI by which the bundle was opened; "" where it is not recorded.
+        taxonomy: name or URI of the genres that a person chose for it; "" for its own.
+        bundle_id: id of the bundle with its own genres, if a person chose others; else "".
         target: version that a rollback went back to, or the oldest that a vacuum kept.
     """
 
@@ -83,6 +85,8 @@ class Commit:
     model_id: str = ""
     features_id: str = ""
     bundle: str = ""
+    taxonomy: str = ""
+    bundle_id: str = ""
     target: int | None = None
 
 
@@ -104,10 +108,14 @@ class LabeledBy:
     Attributes:
         model_id: its id.
         place: name or URI by which it was opened; "" where it is not recorded.
+        taxonomy: name or URI of the genres that a person chose for it; "" for its own.
+        bundle_id: its id with its own genres, if a person chose others; else "".
     """
 
     model_id: str
     place: str = ""
+    taxonomy: str = ""
+    bundle_id: str = ""
 
 
 def find_labeler(table: RunTable) -> LabeledBy | None:
@@ -126,7 +134,7 @@ def find_labeler(table: RunTable) -> LabeledBy | None:
                 if commit.what == ROLLBACK and commit.target is not None:
                     version = commit.target
                 elif commit.what == RUN and commit.model_id:
-                    return LabeledBy(commit.model_id, commit.bundle)
+                    return LabeledBy(commit.model_id, commit.bundle, commit.taxonomy, commit.bundle_id)
         # The log is from an older mgc, or Delta has cleaned it up.
         counts: Counter[str] = Counter()
         for batch in table.dataset().to_batches(columns=["model_id"]):
@@ -296,6 +304,8 @@ def _commit(entry: Mapping[str, object]) -> Commit:
         model_id=str(run.get("model_id") or ""),
         features_id=str(run.get("features_id") or ""),
         bundle=str(run.get("bundle") or ""),
+        taxonomy=str(run.get("taxonomy") or ""),
+        bundle_id=str(run.get("bundle_id") or ""),
     )
 
 

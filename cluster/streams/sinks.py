@@ -24,7 +24,7 @@ from cluster.tables.features import FeaturesWriter
 from cluster.tables.parquet import open_parquet, reading, write_part
 from mgc import schema
 from mgc.errors import LabelsError
-from mgc.labeling.rows import embeddings_rows
+from mgc.labeling.rows import Lineage, embeddings_rows
 from mgc.software import Software
 
 _READ_AGAIN: Final = "Submit the job again: it writes the plan anew."
@@ -79,12 +79,12 @@ class Staging:
     Attributes:
         labels: folder of label rows; None stages none.
         embeddings: folder of embeddings; None stages none.
-        embeddings_run_id: id of the run that enters the embeddings.
+        embedded: what the embeddings say of their origin; None if there are none.
     """
 
     labels: Uri | None = None
     embeddings: Uri | None = None
-    embeddings_run_id: str = ""
+    embedded: Lineage | None = None
 
 
 class AnswersSink(Datasink[int]):
@@ -117,8 +117,8 @@ class AnswersSink(Datasink[int]):
             rows, staging = pa.concat_tables(tables), self._staging
             if staging.labels is not None:
                 write_part(staging.labels, rows.select(schema.LABELS.names).cast(schema.LABELS))
-            if staging.embeddings is not None:
-                write_part(staging.embeddings, embeddings_rows(rows, staging.embeddings_run_id))
+            if staging.embeddings is not None and staging.embedded is not None:
+                write_part(staging.embeddings, embeddings_rows(rows, staging.embedded))
         return sum(table.num_rows for table in tables)
 
 

@@ -39,6 +39,8 @@ class Thresholds:
             balanced by hand and catalogs never are, so only a large distance means that the model does not fit.
         quarantined: share of the tracks tried for the first time that could not be decoded. In collections that were
             never cleaned, about one file in a hundred is damaged.
+        no_music: share of the tracks tried for the first time that were heard and have no music in them. A collection
+            may hold talks and sound effects, so only a large share means that the source or the model is the wrong one.
         fetch_failed: share of the tracks tried for the first time whose bytes did not arrive. After all retries, this
             means that the store is in trouble.
         confidence_drop: difference between the mean confidence of the table before and that of the tracks that the run
@@ -55,6 +57,7 @@ class Thresholds:
     genre_mix_of_run: _Share = 0.25
     genre_mix_training: _Share = 0.4
     quarantined: _Share = 0.05
+    no_music: _Share = 0.2
     fetch_failed: _Share = 0.01
     confidence_drop: _Share = 0.05
     flips: _Share = 0.2
@@ -106,7 +109,8 @@ class Observed:
         training_genre_share: genre → share of the training tracks, 0 to 1; None where unknown.
         first_tries: number of tracks that the run tried for the first time. Retried tracks have failed before and would
             raise an alarm on every quiet night.
-        quarantined: number of these without a label.
+        quarantined: number of these without a label, for whatever reason.
+        no_music: number of these that were heard and have no music in them.
         fetch_failed: number of these whose bytes did not arrive.
         run_confidence: mean confidence of the tracks that the run labelled, 0 to 1; None where there are none.
         run_confidences: number of tracks in that mean.
@@ -122,6 +126,7 @@ class Observed:
     training_genre_share: Mapping[str, float] | None = None
     first_tries: int = 0
     quarantined: int = 0
+    no_music: int = 0
     fetch_failed: int = 0
     run_confidence: float | None = None
     run_confidences: int = 0
@@ -157,6 +162,8 @@ def watched(observed: Observed, limits: Thresholds) -> dict[str, float | None]:
         # A run in which everything fails is no success, however small it is.
         return 1.0 if 0 < part == whole else share(part, whole)
 
+    # What has no music in it has not failed, unless nothing at all got a label.
+    found = 0 if observed.quarantined == observed.first_tries else observed.no_music
     drop = None
     enough = min(observed.run_confidences, observed.previous_confidences) >= limits.mix_tracks
     if enough and observed.run_confidence is not None and observed.previous_confidence is not None:
@@ -169,7 +176,8 @@ def watched(observed: Observed, limits: Thresholds) -> dict[str, float | None]:
         if before is not None and mix(observed.run_genre_counts, before)
         else None,
         "genre_mix_training": total_variation(table, training) if training and mix(observed.genre_counts) else None,
-        "quarantined": failed(observed.quarantined, observed.first_tries),
+        "quarantined": failed(observed.quarantined - found, observed.first_tries),
+        "no_music": share(observed.no_music, observed.first_tries),
         "fetch_failed": failed(observed.fetch_failed, observed.first_tries),
         "confidence_drop": drop,
         "flips": share(observed.flips, observed.relabeled),
@@ -203,8 +211,13 @@ def _sentence(name: str, value: float, threshold: float, seen: Observed) -> str:
             moved = _movers(seen.training_genre_share or {}, table)
             return f"The table's genre mix is {_percent(value)} away from the training set's{against}: {moved}."
         case "quarantined":
-            of = f"{seen.quarantined:,} of {seen.first_tries:,}"
+            if seen.quarantined == seen.first_tries:
+                return f"None of the {seen.first_tries:,} tracks tried for the first time got a label{against}."
+            of = f"{seen.quarantined - seen.no_music:,} of {seen.first_tries:,}"
             return f"{of} tracks ({_percent(value)}) tried for the first time could not be decoded{against}."
+        case "no_music":
+            of = f"{seen.no_music:,} of {seen.first_tries:,}"
+            return f"{of} tracks ({_percent(value)}) tried for the first time have no music in them{against}."
         case "fetch_failed":
             of = f"{seen.fetch_failed:,} of {seen.first_tries:,}"
             return f"The bytes of {of} tracks ({_percent(value)}) did not arrive{against}: look at the store."

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from mgc.errors import ErrorKind
 from mgc.evaluation.alarms import Alarm, Observed, Thresholds, alarms, watched
 from mgc.labeling.throughput import Throughput
 
@@ -241,6 +242,7 @@ class LabelsRun:
             training_genre_share=self.training_genre_share,
             first_tries=sum(self.first_tries.values()),
             quarantined=sum(tracks for kind, tracks in self.first_tries.items() if kind),
+            no_music=sum(self.first_tries.get(kind, 0) for kind in ErrorKind if kind.is_finding),
             fetch_failed=self.first_tries.get("fetch_failed", 0),
             run_confidence=mine.mean if mine else None,
             run_confidences=mine.tracks if mine else 0,

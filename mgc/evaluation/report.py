@@ -76,6 +76,7 @@ class ReportContent:
         embedding_map: map of the embeddings of the same split's tracks.
         shots: accuracy of the genres by amount of training data, on the same split.
         kept_epoch: epoch of `history` whose weights the model has; None if it was not recorded.
+        of_tags: whether the model answers with tags that speak for genres. Then its confidence is a share of them.
     """
 
     title: str
@@ -92,6 +93,7 @@ class ReportContent:
     embedding_map: EmbeddingMap | None = None
     shots: Sequence[ShotScore] = ()
     kept_epoch: int | None = None
+    of_tags: bool = False
 
 
 def page_environment(*packages: str) -> Environment:

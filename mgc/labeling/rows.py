@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mgc import schema
 from mgc.errors import LabelsError
@@ -20,7 +21,7 @@ class Lineage:
     """The origin of a run's rows.
 
     Attributes:
-        model_id: id of the bundle.
+        model_id: id of the bundle, or of its embeddings.
         features_id: id of its front end.
         run_id: id of the run.
     """
@@ -97,7 +98,7 @@ EMBEDDED: Final = (pa.field("embedding", pa.list_(pa.float32())), pa.field("wind
 
 
 def with_embeddings(rows: pa.Table, batch: dict[str, np.ndarray]) -> pa.Table:
-    """Return label rows with `EMBEDDED`. A quarantined track has none, even if some of it could be heard.
+    """Return label rows with `EMBEDDED`: for each track that could be heard, also if the network hears no music in it.
 
     Args:
         rows: rows of `schema.LABELS`, from `labels_rows`.
@@ -107,25 +108,34 @@ def with_embeddings(rows: pa.Table, batch: dict[str, np.ndarray]) -> pa.Table:
         LabelsError: a labelled track has no embedding, or one that is not finite.
     """
     labeled = [status == schema.LABELED for status in rows["status"].to_pylist()]
-    for track, heard, embedding in zip(batch["track_id"], labeled, batch["embedding"], strict=True):
-        if heard and (embedding is None or not np.isfinite(embedding).all()):
+    heard = [embedding is not None for embedding in batch["embedding"]]
+    for track, needed, embedding in zip(batch["track_id"], labeled, batch["embedding"], strict=True):
+        missing = needed if embedding is None else not np.isfinite(embedding).all()
+        if missing:
             raise LabelsError(f"track {track} has no embedding of finite numbers; train the bundle again.")
     columns = (
-        [value if heard else None for heard, value in zip(labeled, batch[field.name], strict=True)]
-        for field in EMBEDDED
+        [value if has else None for has, value in zip(heard, batch[field.name], strict=True)] for field in EMBEDDED
     )
     for field, values in zip(EMBEDDED, columns, strict=True):
         rows = rows.append_column(field, pa.array(values, field.type))
     return rows
 
 
-def embeddings_rows(rows: pa.Table, run_id: str) -> pa.Table:
+def embeddings_rows(rows: pa.Table, lineage: Lineage) -> pa.Table:
     """Return rows of `schema.EMBEDDINGS`, from label rows with `EMBEDDED`.
+
+    What the network hears does not count: a track that it finds to be no music has an embedding like any other. So the
+    words in which a bundle answers never change an embedding.
 
     Args:
         rows: output of `with_embeddings`.
-        run_id: id of the run that enters the embeddings.
+        lineage: lineage to write into every row; its `model_id` is that of the embeddings.
     """
     arrays = {name: rows[name] for name in rows.column_names}
-    arrays |= {"embedded_at": rows["labeled_at"], "run_id": pa.repeat(pa.scalar(run_id), rows.num_rows)}
+    heard = pc.is_valid(rows["windows"])
+    for name in ("error_kind", "error_message", "error_offset", "next_try_at"):
+        arrays[name] = pc.if_else(heard, pa.scalar(None, rows.schema.field(name).type), rows[name])
+    origin = {"model_id": lineage.model_id, "features_id": lineage.features_id, "run_id": lineage.run_id}
+    arrays |= {name: pa.repeat(pa.scalar(value), rows.num_rows) for name, value in origin.items()}
+    arrays["embedded_at"] = rows["labeled_at"]
     return pa.table([arrays[name] for name in schema.EMBEDDINGS.names], schema=schema.EMBEDDINGS)

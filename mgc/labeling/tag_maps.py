@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,8 @@ from mgc.taxonomy import Genre, Taxonomy
 
 COLUMNS: Final = ("genre", "parent", "tag", "weight")
 _REQUIRED: Final = ("genre", "tag")
+_MOST_SHOWN: Final = 100
+"""Most characters of a genre, and of any other text of the file in a message."""
 _FOLDER: Final = Path(__file__).parent / "maps"
 
 
@@ -60,7 +63,7 @@ def read_tag_map(text: str, vocabulary: Vocabulary, where: str) -> tuple[Taxonom
     parents: dict[str, str | None] = {}
     evidence: list[Evidence] = []
     by_case = {tag.casefold(): tag for tag in vocabulary.tags}
-    for cells in reader:
+    for cells in _cells(reader, where):
         fields = [cell.strip() for cell in cells]
         if not any(fields):
             continue
@@ -75,8 +78,12 @@ def read_tag_map(text: str, vocabulary: Vocabulary, where: str) -> tuple[Taxonom
         genre, parent = row["genre"], row.get("parent") or None
         if not genre or not row.get("tag"):
             raise ConfigError(f"{place}: a line needs a genre and a tag.")
-        if parents.setdefault(genre, parent) != parent:
-            raise ConfigError(f"{place}: {genre} has two parents, {parents[genre]} and {parent}; keep one.")
+        strange = next((name for name in (genre, parent or "") if name != _shown(name)), None)
+        if strange is not None:
+            raise ConfigError(f"{place}: {_shown(strange)!r} is no name of a genre; use up to {_MOST_SHOWN} letters.")
+        known = parents.setdefault(genre, parent)
+        if known != parent:
+            raise ConfigError(f"{place}: {genre} has two parents, {known} and {parent}; keep one.")
         evidence.append(Evidence(genre, _find_tag(row["tag"], by_case, place), _weight(row.get("weight"), place)))
     if not parents:
         raise ConfigError(f"{where}: the file has no genres; it needs the columns {', '.join(COLUMNS)}.")
@@ -87,11 +94,24 @@ def read_tag_map(text: str, vocabulary: Vocabulary, where: str) -> tuple[Taxonom
         raise ConfigError(f"{where}: {error}") from None
 
 
+def _cells(reader: Iterator[list[str]], where: str) -> Iterator[list[str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise ConfigError(f"{where}: this is no CSV file with the columns {', '.join(COLUMNS)} ({error}).") from None
+
+
+def _shown(text: str) -> str:
+    """Return a text of the file for a message, which is one line that a person can read."""
+    printable = "".join(letter if letter.isprintable() else "�" for letter in text)
+    return printable if len(printable) <= _MOST_SHOWN else f"{printable[:_MOST_SHOWN]}…"
+
+
 def _check_header(header: list[str], where: str) -> None:
     missing = [name for name in _REQUIRED if name not in header]
     strange = [name for name in header if name not in COLUMNS]
     if missing or strange or len(set(header)) < len(header):
-        raise ConfigError(f"{where}: its columns are {', '.join(header)}; they should be {', '.join(COLUMNS)}.")
+        raise ConfigError(f"{where}: its columns are {_shown(', '.join(header))}; they should be {', '.join(COLUMNS)}.")
 
 
 def _find_tag(written: str, by_case: dict[str, str], place: str) -> str:
@@ -99,12 +119,14 @@ def _find_tag(written: str, by_case: dict[str, str], place: str) -> str:
     if tag is None:
         near = difflib.get_close_matches(written.casefold(), list(by_case), n=1, cutoff=0.6)
         hint = f"did you mean {by_case[near[0]]!r}?" if near else "`mgc show BUNDLE` lists them."
-        raise ConfigError(f"{place}: the model has no tag {written!r}; {hint}")
+        raise ConfigError(f"{place}: the model has no tag '{_shown(written)}'; {hint}")
     return tag
 
 
 def _weight(written: str | None, place: str) -> float:
+    if not written:
+        return 1.0
     try:
-        return float(written) if written else 1.0
+        return float(written)
     except ValueError:
-        raise ConfigError(f"{place}: the weight {written!r} is not a number.") from None
+        raise ConfigError(f"{place}: the weight '{_shown(written)}' is not a number.") from None

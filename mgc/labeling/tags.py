@@ -27,6 +27,9 @@ LEAST_PROBABILITY: Final = 1e-9
 MUSIC_AT_MOST: Final = 0.1
 """A recording can only be called no music if no tag of music is more probable than this."""
 
+GENRES: Final = "genres"
+"""Name of the vocabulary of a network whose outputs are genres."""
+
 Link = Literal["sigmoid", "softmax"]
 """How logits become probabilities: `sigmoid`, each tag by itself; `softmax`, one tag of all."""
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Annotated, assert_never
 
 from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
 
-from mgc.errors import ConfigError
+from mgc.errors import ConfigError, shorten
 from mgc.models.blocks import Classifier
 from mgc.models.convolutional import Convolutional, ConvolutionalConfig, smallest_side
 from mgc.models.dense import Dense, DenseConfig
@@ -74,6 +76,29 @@ def build_model(config: AnyModelConfig, input_shape: tuple[int, ...], genres: in
             return Ensemble([build_model(member, input_shape, genres) for member in config.members])
         case _:
             assert_never(config)
+
+
+def load_model(config: AnyModelConfig, input_shape: tuple[int, ...], outputs: int, weights: bytes) -> Classifier:
+    """Return a network with these weights, in evaluation mode.
+
+    Args:
+        config: kind and size of the network.
+        input_shape: shape of the features of one clip.
+        outputs: number of logits.
+        weights: bytes of a safetensors file.
+
+    Raises:
+        ConfigError: the network does not take features of this shape.
+        ValueError: the weights are those of another network, or no safetensors.
+    """
+    model = build_model(config, input_shape, outputs)
+    try:
+        model.load_state_dict(load_tensors(weights))
+    except SafetensorError as error:
+        raise ValueError(f"no safetensors ({shorten(error)})") from None
+    except RuntimeError:
+        raise ValueError(f"not the weights of this {config.kind} with {outputs} outputs") from None
+    return model.eval()
 
 
 def takes_any_frames(config: AnyModelConfig) -> bool:

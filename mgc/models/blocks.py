@@ -60,6 +60,10 @@ class Classifier(nn.Module, abc.ABC):
         """Return logits (B, G)."""
         return self.classify(self.embed(features_BFT))
 
+    def ears(self) -> dict[str, torch.Tensor]:
+        """Return the weights that determine the embedding: all but the head's."""
+        return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith(_HEAD)}
+
     def keep_embedding(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Load and freeze all weights but the head's, so that only the head is trained.
 

@@ -71,6 +71,10 @@ class Probe(Classifier):
         """Return the embedding of the body, (B, D)."""
         return self.body.embed(features_BFT)
 
+    def ears(self) -> dict[str, torch.Tensor]:
+        """Return the weights of the body, which are those of the network that it was."""
+        return self.body.ears()
+
     def classify(self, embedding_BD: torch.Tensor) -> torch.Tensor:
         """Return logits (B, G)."""
         logits_BG: torch.Tensor = self.head(embedding_BD)

@@ -120,6 +120,27 @@ class BundleType(click.ParamType[Uri | BundleName]):
 
 BUNDLE: Final = BundleType()
 
+
+class TaxonomyType(click.ParamType[Uri | str]):
+    """A map from tags to genres: the name of one that comes with mgc, or a CSV file.
+
+    A text with a slash or a dot is a file.
+    """
+
+    name = "FILE or NAME"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Uri | str:
+        """Parse a path, a URI or a name.
+
+        Raises:
+            StorageError: see `Uri.parse`.
+        """
+        text = str(value)
+        return URI.convert(value, param, ctx) if not text or "/" in text or "." in text else text
+
+
+TAXONOMY: Final = TaxonomyType()
+
 PROFILE: Final = click.option(
     "--profile",
     type=click.Choice(list(PROFILES)),

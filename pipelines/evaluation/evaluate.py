@@ -9,7 +9,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.dataset as pads
 
-from cluster.bundles import open_bundle
+from cluster.bundles import answer_in, open_bundle
 from cluster.session.connect import connect
 from cluster.session.profiles import Profile
 from cluster.storage import files
@@ -130,6 +130,8 @@ def _open_task(request: EvaluateRequest) -> _Task:
     """Open the bundle and its features, and divide the rows."""
     where, split = str(request.features), request.split
     bundle = open_bundle(request.bundle)
+    if request.taxonomy is not None:
+        bundle = answer_in(bundle, request.taxonomy)
     dataset, facts = read_features(request.features)
     bundle.check_features(facts.features_id, where)
     experiment = override_protocol(bundle, request.fields)
@@ -150,6 +152,8 @@ def _choose_target(request: EvaluateRequest) -> Uri:
         return request.out
     if isinstance(request.bundle, BundleName):
         raise FeaturesError(f"the bundle {request.bundle.resolved} is mgc's own; give --out for its report.")
+    if request.taxonomy is not None:
+        raise FeaturesError(f"{request.bundle}: it keeps the scores of its own genres; give --out for those of others.")
     return request.bundle
 
 
@@ -195,7 +199,7 @@ def _score(task: _Task, clips: pa.Table, request: EvaluateRequest) -> tuple[Scor
         title=f"{bundle.experiment.recipe}: score on {task.split}",
         notices=notices,
         leaks=list_leaks(bundle),
-        model=describe_model(bundle),
+        model=describe_model(bundle, "" if request.taxonomy is None else str(request.taxonomy)),
         scores=scores,
         split_name=task.split,
         split_description=description,

@@ -30,6 +30,7 @@ class EvaluateRequest:
         draw_map: whether to draw a t-SNE map of the tracks.
         robustness: whether to score again with parts of the features zeroed.
         dry_run: whether only to print what would be done.
+        taxonomy: name or file of a map to the genres to answer with; None for the bundle's own.
     """
 
     bundle: Uri | BundleName
@@ -42,6 +43,7 @@ class EvaluateRequest:
     draw_map: bool = True
     robustness: bool = False
     dry_run: bool = False
+    taxonomy: Uri | str | None = None
 
 
 @dataclass(frozen=True)

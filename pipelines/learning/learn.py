@@ -88,7 +88,7 @@ def _write(request: LearnRequest, catalog: Catalog, trained: Summary) -> tuple[d
     """Write labels, disagreements and report."""
     out, table = request.out, EmbeddingsTable(request.out / EMBEDDINGS)
     bundle = open_bundle(out / BUNDLE)
-    ears = Model(bundle.training.started_from or "", bundle.features_id)
+    ears = Model(bundle.embedding_id, bundle.features_id)
     answers = answer_embeddings(table, ears, bundle)
     honest = pq.read_table(io.BytesIO(files.read_bytes(out / BUNDLE / HONEST))).select(ANSWERS.names)
     labels = label_catalog(catalog.tracks, table, answers, honest)

@@ -1,4 +1,4 @@
-"""Request to pull a public model. A command line makes it, so this module imports nothing heavy."""
+"""Requests to pull a public model and to show a bundle. A command line makes them, so nothing heavy is imported."""
 
 from __future__ import annotations
 
@@ -33,4 +33,21 @@ class PullRequest:
     overwrite: bool = False
     try_seconds: float | None = None
     otherwise: BundleName | None = None
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class ShowBundleRequest:
+    """Print what a bundle is and knows.
+
+    Attributes:
+        place: folder of the bundle, or its name.
+        limit: largest number of tags to print; None for all.
+        genre: genre whose tags to print; None for all.
+        dry_run: whether only to count.
+    """
+
+    place: Uri | BundleName
+    limit: int | None = None
+    genre: str | None = None
     dry_run: bool = False

@@ -97,7 +97,12 @@ def plan_embeddings(
     """
     unreadable = () if survey is None else tuple(survey.unreadable)
     asked = PlanRequest(
-        bundle.id, bundle.features_id, limit, options={"limit": limit}, policy=policy, unreadable=unreadable
+        bundle.embedding_id,
+        bundle.features_id,
+        limit,
+        options={"limit": limit},
+        policy=policy,
+        unreadable=unreadable,
     )
     return Share(table, table.plan(tracks, asked))
 
@@ -137,6 +142,7 @@ def _stage_and_commit(share: Share, model: Model, profile: Profile | str | None,
         say(f"{share.table.uri}: the time was up before the first track; nothing was committed.")
         return Entered(plan, None)
     about = {"status": "partial" if plan.counts.pending else "done", "measured": measured.to_json()}
+    # Embeddings do not depend on the words in which the bundle answers.
     about |= {"model_id": plan.model_id, "features_id": plan.features_id, "bundle": str(model.place)}
     committed = share.table.commit(plan, plan.key, datetime.now(UTC), about)
     counts, uri = committed.counts, share.table.uri

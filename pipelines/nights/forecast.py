@@ -32,7 +32,7 @@ def plan(request: PlanRequest) -> Summary:
     """
     if request.simulate is not None and request.simulate in WORKLOADS:
         table = LabelsTable(request.labels) if request.labels else None
-        bundle = choose_model(request.bundle, table).bundle
+        bundle = choose_model(request.bundle, table, request.taxonomy).bundle
         past = [] if table is None else past_runs(table, bundle.features_id, bundle.id)
         return Summary("dry_run", _forecast(WORKLOADS[request.simulate], request, bundle, past))
     if request.night is None:

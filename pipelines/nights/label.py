@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import click
@@ -103,17 +103,20 @@ def _stage_and_commit(
         return _refuse(night, facts, breaches, outputs)
     status = "partial" if plan.counts.pending else "done"
     about = {"status": status, "measured": measured.to_json(), "model_id": plan.model_id}
-    about |= {"features_id": plan.features_id, "bundle": str(night.model.place)}
+    about |= {"features_id": plan.features_id, **night.model.to_json()}
     committed = night.table.commit(plan, plan.key, datetime.now(UTC), about)
     counts = committed.counts
     kept = f", {counts.kept} failed and keep their label" if counts.kept else ""
     say(f"{counts.labeled} labelled, {counts.quarantined} quarantined{kept} -> {labels} (version {committed.version})")
     if counts.pending:
         say(f"{counts.pending} tracks are left for the next run")
-    alarms = _report(night, committed, facts, outputs)
+    alarms, reasons = _report(night, committed, facts, outputs)
+    if reasons:
+        say("quarantined: " + ", ".join(f"{tracks} {kind}" for kind, tracks in reasons.items()))
     for alarm in alarms:
         say(f"alarm: {alarm}")
     facts_of_run: dict[str, JsonValue] = {**counts.to_json(), **night.counts, "table_version": committed.version}
+    facts_of_run["quarantined_by"] = {**reasons}
     if also is not None:
         facts_of_run |= _enter_also(night, also, request, outputs).counts("embeddings_")
     return Summary(status, facts_of_run, outputs, alarms)
@@ -125,7 +128,7 @@ def _refuse(night: Night, facts: RunFacts, breaches: Sequence[Breach], outputs: 
     report = None
     try:
         run = summarize_refused(night.table, bundle, facts, [breach.message for breach in breaches])
-        report = write_report(labels, run, bundle, [*bundle.training.notices, *night.notices])
+        report = write_report(labels, run, night.model, [*bundle.training.notices, *night.notices])
         outputs["report"] = str(report)
     except MgcError as error:
         say(f"the report of the refused run could not be written: {error}")
@@ -171,8 +174,10 @@ def _up_to_date(night: Night, request: LabelRequest, also: Share | None) -> Summ
     return Summary(status, facts, outputs)
 
 
-def _report(night: Night, committed: CommittedRun, facts: RunFacts, outputs: dict[str, str]) -> list[str]:
-    """Write the report of a committed run. Returns its alarms.
+def _report(
+    night: Night, committed: CommittedRun, facts: RunFacts, outputs: dict[str, str]
+) -> tuple[list[str], Mapping[str, int]]:
+    """Write the report of a committed run. Returns its alarms, and error kind → tracks that it quarantined.
 
     The labels are valid even without a report, and running the job again would find nothing to do. So a report that
     cannot be written is only one more alarm.
@@ -181,8 +186,8 @@ def _report(night: Night, committed: CommittedRun, facts: RunFacts, outputs: dic
     try:
         # Read the version that the run made, because other commits may have come since.
         run = summarize_run(LabelsTable(labels, committed.version), bundle, facts)
-        write_report(labels, run, bundle, [*bundle.training.notices, *night.notices])
+        write_report(labels, run, night.model, [*bundle.training.notices, *night.notices])
     except MgcError as error:
-        return [f"The labels are committed, but their report could not be written: {error}"]
+        return [f"The labels are committed, but their report could not be written: {error}"], {}
     outputs["report"] = str(report_uri(labels, "latest", "html"))
-    return [alarm.message for alarm in run.alarms]
+    return [alarm.message for alarm in run.alarms], run.run_quarantine_by_kind

@@ -80,7 +80,7 @@ class Night:
 def open_night(request: NightRequest) -> Night:
     """Compare the catalog with the labels table. Writes nothing."""
     table = LabelsTable(request.labels)
-    model = choose_model(request.bundle, table)
+    model = choose_model(request.bundle, table, request.taxonomy)
     bundle = model.bundle
     corrections = None
     if request.overrides is not None:
@@ -143,7 +143,7 @@ def describe_work(planned: plan.Plan, table: RunTable, model: Model) -> tuple[di
     """
     todo = planned.todo
     size = total_bytes(todo)
-    past = past_runs(table, model.bundle.features_id, model.bundle.id)
+    past = past_runs(table, planned.features_id, planned.model_id)
     profile = _find_profile() if past and todo.num_rows else laptop()
     found = estimate(todo.num_rows, size, past, profile)
     counts: dict[str, JsonValue] = {**planned.counts.to_json()}
@@ -154,7 +154,7 @@ def describe_work(planned: plan.Plan, table: RunTable, model: Model) -> tuple[di
             f"to {'label' if table.form is LABELS else 'embed'}": f"{todo.num_rows:,} tracks, {format_bytes(size)}",
             **_describe_estimate(found, profile),
             "table": f"{table.uri}, version {table.version}" if table.exists else "none yet",
-            "model": f"{model.bundle.id} ({model.place}), features {model.bundle.features_id}",
+            "model": f"{planned.model_id} ({model.described}), features {planned.features_id}",
             "run": planned.key,
         }
     )

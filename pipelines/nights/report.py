@@ -37,6 +37,7 @@ from mgc.evaluation.night import (
 )
 from mgc.evaluation.report import ReportContent, render_report, report_json
 from mgc.labeling.throughput import Throughput
+from pipelines.models.choice import Model
 from pipelines.nights.counting import (
     EXAMPLES,
     QUARANTINE_SHOWN,
@@ -181,7 +182,7 @@ def report_uri(labels: Uri, name: str, ending: str) -> Uri:
     return labels / "_reports" / f"{name}.{ending}"
 
 
-def write_report(labels: Uri, run: LabelsRun, bundle: Bundle, notices: Sequence[str]) -> Uri:
+def write_report(labels: Uri, run: LabelsRun, model: Model, notices: Sequence[str]) -> Uri:
     """Write the run's page and its JSON into the table's folder, under the run's id and as `latest`.
 
     Adds `-refused` to both names for a run that the guard stopped. Returns the URI of the page.
@@ -189,17 +190,18 @@ def write_report(labels: Uri, run: LabelsRun, bundle: Bundle, notices: Sequence[
     Args:
         labels: folder of the labels table.
         run: the run to report.
-        bundle: the model.
+        model: the bundle, and the genres that a person chose for it.
         notices: notices at the top of the page; repeated ones are left out.
 
     Raises:
         StorageError: a file cannot be written.
     """
+    bundle = model.bundle
     scores, split, description = read_scores(bundle)
     content = ReportContent(
         title=f"Labels of {run.catalog_uri}",
         notices=list(dict.fromkeys(notices)),
-        model=describe_model(bundle),
+        model=describe_model(bundle, "" if model.taxonomy is None else str(model.taxonomy)),
         scores=scores,
         split_name=split,
         split_description=description,
@@ -207,6 +209,7 @@ def write_report(labels: Uri, run: LabelsRun, bundle: Bundle, notices: Sequence[
         labels_run=run,
         leaks=list_leaks(bundle),
         kept_epoch=bundle.training.kept_epoch,
+        of_tags=bundle.tags is not None,
     )
     reports = {
         "html": render_report(content),

@@ -1,25 +1,19 @@
-"""Requests to the jobs around the labels table, and the options of a night.
+"""Requests to the jobs around the tables of labels and of embeddings.
 
 A command line makes these, so this module imports nothing heavy.
 """
 
 from __future__ import annotations
 
-import functools
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
-import click
-
-from cluster.labels.policy import GONE, Gone
+from cluster.labels.policy import Gone
 from cluster.storage.selection import ALL, Selection
 from mgc.bundle_names import BundleName
 from mgc.units import MAX_FILE_GIB
-from pipelines.command.job import ALLOW_ROOTS, BUNDLE, URI, Summary
-from pipelines.command.selecting import choosing_files
 
 if TYPE_CHECKING:
     from cluster.session.profiles import Profile
@@ -47,6 +41,8 @@ class NightRequest:
         allow_roots: places below which the tracks of a catalog may lie; without any, those of its own SOURCE.
         resume: whether to enter again what rollbacks undid.
         selection: which files of a source are wanted.
+        taxonomy: file or name of a map from tags to the genres of the answers; None for the bundle's own genres if a
+            bundle is named, and else for those of the table.
     """
 
     source: Uri
@@ -59,6 +55,7 @@ class NightRequest:
     allow_roots: tuple[Uri, ...] = ()
     resume: bool = False
     selection: Selection = ALL
+    taxonomy: Uri | str | None = None
 
 
 @dataclass(frozen=True)
@@ -155,6 +152,7 @@ class PlanRequest:
         cores: cores of a simulated node.
         gpus: GPUs of a simulated node.
         price_per_hour: price of a simulated node.
+        taxonomy: as for a night.
     """
 
     night: NightRequest | None
@@ -165,6 +163,7 @@ class PlanRequest:
     cores: int
     gpus: int
     price_per_hour: float
+    taxonomy: Uri | str | None = None
 
 
 @dataclass(frozen=True)
@@ -262,133 +261,3 @@ class ExportRequest:
     version: str
     limit: int | None
     overwrite: bool
-
-
-class Age(click.ParamType[timedelta]):
-    """An age in days or hours, such as 7d or 36h; 0 for none."""
-
-    name = "AGE"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        """Parse an age."""
-        if isinstance(value, timedelta):
-            return value
-        found = re.fullmatch(r"0|(\d{1,5})([dh])", str(value))
-        if found is None:
-            self.fail(f"{value!r} is not an age; write 7d for days, 36h for hours, or 0.", param, ctx)
-        if found[1] is None:
-            return timedelta()
-        return timedelta(days=int(found[1])) if found[2] == "d" else timedelta(hours=int(found[1]))
-
-
-class TimeOfDay(click.ParamType[datetime]):
-    """A time to stop at: HH:MM for the next such time on this machine's clock, or ISO 8601."""
-
-    name = "TIME"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """Parse a time. Returns an aware one."""
-        if isinstance(value, datetime):
-            return value
-        now = datetime.now().astimezone()
-        clock = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", str(value))
-        if clock:
-            time = now.replace(hour=int(clock[1]), minute=int(clock[2]), second=0, microsecond=0)
-            return time if time > now else time + timedelta(days=1)
-        try:
-            # A time without a zone is in this machine's zone.
-            time = datetime.fromisoformat(str(value)).astimezone()
-        except ValueError:
-            self.fail(f"{value!r} is not a time; write 06:00, or 2026-03-01T06:00.", param, ctx)
-        if time <= now:
-            self.fail(f"{value} is in the past.", param, ctx)
-        return time
-
-
-OF_BUNDLE: Final = click.option(
-    "--bundle",
-    type=BUNDLE,
-    help="Folder of the bundle, or its name: shipped, a model that `mgc pull` fetched, or default, the best of these "
-    "that is there. Without this option a table stays with the bundle that made it, and a new table takes the default "
-    "one.",
-)
-
-LIMIT: Final = click.option(
-    "--limit",
-    type=click.IntRange(1),
-    help="Take only the first N tracks of the catalog; the others stay pending.",
-)
-
-OF_GONE: Final = click.option(
-    "--gone",
-    type=click.Choice(GONE),
-    default="mark",
-    show_default=True,
-    help="Rows of tracks that left the catalog: keep them, mark them with removed_at, or prune them.",
-)
-
-RETRY_ALL: Final = click.option("--retry-all", is_flag=True, help="Retry every track that failed, whatever its error.")
-
-UNTIL: Final = click.option(
-    "--until",
-    type=TimeOfDay(),
-    help="At this time (06:00, or ISO 8601), start no more tracks and commit those that are done; "
-    "the rest stay pending.",
-)
-
-
-def night_options(needed: bool = True) -> Callable[[Callable[..., Summary]], Callable[..., Summary]]:
-    """Return a decorator that adds the options of a night to a command.
-
-    Args:
-        needed: whether the command needs a night. If so, it gets one as `night`. Otherwise `night` is None if
-            CATALOG-or-SOURCE or --labels is missing, and the command also gets `labels` and `bundle`.
-    """
-    return functools.partial(_with_options, needed=needed)
-
-
-def _with_options(command: Callable[..., Summary], needed: bool) -> Callable[..., Summary]:
-    @functools.wraps(command)
-    def call(
-        source: Uri | None,
-        labels: Uri | None,
-        bundle: Uri | BundleName | None,
-        limit: int | None,
-        gone: Gone,
-        retry_all: bool,
-        overrides: Uri | None,
-        allow_roots: tuple[Uri, ...],
-        resume: bool,
-        selection: Selection,
-        **others: Any,
-    ) -> Summary:
-        night = None
-        if source is not None and labels is not None:
-            night = NightRequest(
-                source, labels, bundle, limit, gone, retry_all, overrides, allow_roots, resume, selection
-            )
-        if needed:
-            return command(night=night, **others)
-        return command(night=night, labels=labels, bundle=bundle, **others)
-
-    for option in reversed(
-        (
-            click.argument("source", metavar="CATALOG-or-SOURCE", type=URI, required=needed),
-            click.option("--labels", type=URI, required=needed, help="Folder of the labels table."),
-            OF_BUNDLE,
-            LIMIT,
-            OF_GONE,
-            RETRY_ALL,
-            click.option("--resume", is_flag=True, help="Also label the tracks that are held after a rollback."),
-            click.option(
-                "--overrides",
-                type=URI,
-                help="CSV or Parquet file of corrections (track_id, genre, by, reason). They win over the model and "
-                "replace the corrections in the table; without this option those stay.",
-            ),
-            choosing_files,
-            ALLOW_ROOTS,
-        )
-    ):
-        call = option(call)
-    return call

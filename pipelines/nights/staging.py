@@ -123,21 +123,24 @@ def _pass(shares: Sequence[Share], rows: pa.Table, bundle: Bundle, profile: Prof
     staging = Staging(
         None if labels is None else labels.run.staged_uri,
         None if embeddings is None else embeddings.run.staged_uri,
-        "" if embeddings is None else embeddings.plan.key,
+        None if embeddings is None else _lineage(embeddings.plan),
     )
     hearing = replace(bundle.hearing, max_file_bytes=pace.max_file_gib * GIB)
     began = datetime.now(UTC)
     title = "labeling" if labels is not None else "embedding"
     with watch_progress(title, "tracks", rows.num_rows) as progress:
         request = ListenRequest(uri, rows.num_rows, PLAN, hearing, until=pace.until)
-        lineage = Lineage(bundle.id, bundle.features_id, first.plan.key)
         try:
-            stage_answers(request, bundle, lineage, staging, profile, progress)
+            stage_answers(request, bundle, _lineage(first.plan), staging, profile, progress)
         except (RayError, MgcError):
             # A stream cannot read a damaged portion. The next pass gets another one.
             if not first.run.set_aside_portion(uri):
                 raise
         return _measure(progress, began, profile)
+
+
+def _lineage(plan: Plan) -> Lineage:
+    return Lineage(plan.model_id, plan.features_id, plan.key)
 
 
 def _union(missing: Sequence[pa.Table]) -> pa.Table:

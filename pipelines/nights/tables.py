@@ -48,7 +48,8 @@ def history_table(log: Sequence[Commit], labels: Uri, limit: int) -> Group:
             version, merged = f"{below.version}-{commit.version}", below
             place += 1
         what = _what(merged) + (" (vacuumed)" if commit.changes_rows and commit.version < kept else "")
-        table.add_row(version, _time(commit.at), plain(what), plain(_tracks(merged)), plain(merged.model_id))
+        model = f"{merged.model_id} {merged.taxonomy.rpartition('/')[2]}".strip()
+        table.add_row(version, _time(commit.at), plain(what), plain(_tracks(merged)), plain(model))
         shown += 1
         place += 1
     return Group(

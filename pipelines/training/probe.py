@@ -67,7 +67,7 @@ def train_probe(request: ProbeRequest) -> Summary:
     base = choose_model(request.init, table).bundle
     catalog = open_catalog(request.catalog, request.allow_roots)
     where = str(request.catalog)
-    found = read_labelled(table, Model(base.id, base.features_id), catalog.tracks, where, request.seed)
+    found = read_labelled(table, Model(base.embedding_id, base.features_id), catalog.tracks, where, request.seed)
     genres = sorted(set(found.rows["genre_top"].to_pylist()))
     key = _key(request, found, base)
     counts = {**found.counts, "tracks": found.rows.num_rows, "genres": len(genres)}
@@ -180,7 +180,7 @@ def _key(request: ProbeRequest, found: LabelledEmbeddings, base: Bundle) -> str:
     """Return a name for the training. The same labels and embeddings always have the same name."""
     labels = found.rows.to_pydict()
     numbers = found.embedding_ND.sum(axis=1, dtype=np.float64).round(3).tolist()
-    return short_hash([labels, numbers, base.id, request.hidden, request.seed])
+    return short_hash([labels, numbers, base.embedding_id, request.hidden, request.seed])
 
 
 def _is_trained(request: ProbeRequest, key: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cluster.bundles import answer_in
 from cluster.embeddings.table import EmbeddingsTable
 from cluster.labels.log import RUN_FACTS
 from cluster.labels.runs.table import RunTable
@@ -58,7 +60,7 @@ def check(rows: dict[str, dict[str, Any]], music: Path) -> int:
     assert sorted(rows) == sorted(path.name for path in music.iterdir())
     for name, row in rows.items():
         assert (row["embedding"] is None) == (row["windows"] is None) == (row["error_kind"] is not None)
-        assert row["model_id"] == bundle.id
+        assert row["model_id"] == bundle.embedding_id
         if row["error_kind"] is not None:
             with pytest.raises(AudioError) as refused:
                 bundle.embed(music / name)
@@ -118,11 +120,29 @@ def test_label_keeps_embeddings_of_what_it_hears_once(ray_session: Profile, musi
     assert of_labels["measured"]["bytes_read"] == sizes(music, *names)
     assert of_embeddings["measured"]["tracks"] == 0
 
+    # Other words are a matter of the labels. The next night keeps them, and so does the one after it.
+    words = Uri.of_path(tmp_path / "words.csv")
+    genres = bundle.taxonomy.names
+    words.local.write_text("genre,tag\n" + "".join(f"{'AB'[genre > genres[3]]},{genre}\n" for genre in genres))
+    spoken = label(LabelRequest(dataclasses.replace(request.night, taxonomy=words), ray_session, embeddings=out))
+    assert (spoken.counts["stale"], spoken.counts["labeled"]) == (len(names), embedded)
+    assert (spoken.counts["embeddings_stale"], spoken.counts["embeddings_embedded"]) == (0, 0)
+    assert held(out, EmbeddingsTable) == rows
+    [run, _] = runs(LabelsTable(labels))
+    chosen = answer_in(bundle, words)
+    assert (run["taxonomy"], run["bundle_id"], run["model_id"]) == (str(words), bundle.id, chosen.id)
+    for name, row in held(labels).items():
+        assert row["model_id"] == chosen.id
+        if row["error_kind"] is None:
+            assert row["genre_top"] == chosen.label(music / name).genre_top
+    assert str(words) in Path(spoken.outputs["report"]).read_text()
+    assert label(request).status == "up_to_date"
+
     # Tracks that only the embeddings lack are heard for them alone.
     elsewhere = Uri.of_path(tmp_path / "elsewhere")
     again = label(LabelRequest(request.night, ray_session, embeddings=elsewhere))
     assert (again.status, again.counts["up_to_date"]) == ("done", len(names))
-    assert LabelsTable(labels).version == 0
+    assert LabelsTable(labels).version == 1
     assert {name: row["embedding"] for name, row in held(elsewhere, EmbeddingsTable).items()} == {
         name: row["embedding"] for name, row in rows.items()
     }

@@ -24,7 +24,8 @@ from pipelines import label as label_job
 from pipelines import plan
 from pipelines.command.job import run
 from pipelines.nights.label import label
-from pipelines.nights.requests import LabelRequest, NightRequest, TimeOfDay
+from pipelines.nights.options import TimeOfDay
+from pipelines.nights.requests import LabelRequest, NightRequest
 from tests.support.good_files import good_files
 from tests.unit.small_bundle import bundle
 

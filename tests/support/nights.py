@@ -77,17 +77,26 @@ def heard(rows: pa.Table, plan: Plan, outcomes: dict[str, str] | None = None, at
         "error_message": objects(None if ok else "no good" for ok in labeled),
         "error_offset": objects(None if ok else 4 for ok in labeled),
     }
-    return labels_rows(batch, Lineage(plan.model_id, plan.features_id, plan.key), at)
+    return labels_rows(batch, lineage_of(plan), at)
 
 
-def embedded(labels: pa.Table, run_id: str, vectors: dict[str, list[float]] | None = None) -> pa.Table:
-    """Rows of embeddings beside label rows, as the sink makes them; `vectors` are those of some tracks."""
+def embedded(labels: pa.Table, plan: Plan, vectors: dict[str, list[float]] | None = None) -> pa.Table:
+    """Rows of embeddings beside label rows, as the sink makes them; `vectors` are those of some tracks.
+
+    A track that failed could not be heard.
+    """
     tracks = labels["track_id"].to_pylist()
-    values = [(vectors or {}).get(track, [1.0, float(place)]) for place, track in enumerate(tracks)]
     batch = {"track_id": np.array(tracks, object), "embedding": np.empty(len(tracks), object)}
-    batch["embedding"][:] = [np.array(value, np.float32) for value in values]
+    for place, (track, kind) in enumerate(zip(tracks, labels["error_kind"].to_pylist(), strict=True)):
+        if kind is None:
+            batch["embedding"][place] = np.array((vectors or {}).get(track, [1.0, float(place)]), np.float32)
     batch["windows"] = np.full(len(tracks), 3, np.int32)
-    return embeddings_rows(with_embeddings(labels, batch), run_id)
+    return embeddings_rows(with_embeddings(labels, batch), lineage_of(plan))
+
+
+def lineage_of(plan: Plan) -> Lineage:
+    """What the rows of a plan say of their origin."""
+    return Lineage(plan.model_id, plan.features_id, plan.key)
 
 
 def embedding_night(
@@ -99,14 +108,14 @@ def embedding_night(
     **options: Any,
 ) -> Plan:
     """A whole run of a table of embeddings; see `night`."""
-    table = EmbeddingsTable(uri)
+    table, about = EmbeddingsTable(uri), options.pop("about", None)
     plan = planned(table, tracks, at=options.pop("planned_at", None), **options)
     if not plan.empty:
         run = table.run(plan)
         run.freeze()
         if plan.todo.num_rows:
-            write_part(run.staged_uri, embedded(heard(run.missing(), plan, outcomes, at), plan.key, vectors))
-        table.commit(plan, plan.key, at)
+            write_part(run.staged_uri, embedded(heard(run.missing(), plan, outcomes, at), plan, vectors))
+        table.commit(plan, plan.key, at, about)
     return plan
 
 

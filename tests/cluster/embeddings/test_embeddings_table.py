@@ -22,7 +22,7 @@ from cluster.tables.parquet import write_part
 from mgc import schema
 from mgc.errors import ErrorKind, LabelsError
 from mgc.labeling.retries import FIRST_WAIT
-from mgc.labeling.rows import EMBEDDED
+from mgc.labeling.rows import EMBEDDED, Lineage
 from tests.support.damage import flip_bit
 from tests.support.nights import (
     NOW,
@@ -30,6 +30,7 @@ from tests.support.nights import (
     embedding_night,
     heard,
     held,
+    lineage_of,
     night,
     planned,
     reasons,
@@ -52,7 +53,7 @@ def rows(uri: Uri) -> dict[str, dict[str, Any]]:
 def answers(plan: Any, outcomes: dict[str, str] | None = None) -> pa.Table:
     """What the stage hands to the sink: label rows with embeddings."""
     labels = heard(plan.todo, plan, outcomes)
-    both = embedded(labels, plan.key, VECTORS)
+    both = embedded(labels, plan, VECTORS)
     for field in EMBEDDED:
         labels = labels.append_column(field, both[field.name])
     return labels
@@ -132,18 +133,19 @@ class TestTwoTables:
     def test_the_sink_stages_each_tables_rows(self, uri: Uri, tmp_path: Path) -> None:
         plan = planned(EmbeddingsTable(uri), TRACKS)
         one, other = Uri.of_path(tmp_path / "one"), Uri.of_path(tmp_path / "other")
-        wide = answers(plan, {"b": ErrorKind.SILENT})
-        assert AnswersSink(Staging(one, other, "the run"), 1).write([wide, wide.slice(0, 0)], None) == 3
+        wide, origin = answers(plan, {"b": ErrorKind.SILENT}), Lineage("the ears", "the front end", "the run")
+        assert AnswersSink(Staging(one, other, origin), 1).write([wide, wide.slice(0, 0)], None) == 3
         [file] = files.list_uris(one)
         assert files.read_table(file).schema.names == schema.LABELS.names
         [file] = files.list_uris(other)
         staged = files.read_table(file)
         assert staged.schema.equals(schema.EMBEDDINGS)
-        assert staged["run_id"].to_pylist() == ["the run"] * 3
+        for name, value in (("model_id", "the ears"), ("features_id", "the front end"), ("run_id", "the run")):
+            assert staged[name].to_pylist() == [value] * 3
         assert staged["embedding"].to_pylist() == [[1, 2], None, [5, 6]]
 
         alone = Uri.of_path(tmp_path / "alone")
-        AnswersSink(Staging(embeddings=alone, embeddings_run_id="the run"), 1).write([wide], None)
+        AnswersSink(Staging(embeddings=alone, embedded=origin), 1).write([wide], None)
         assert len(files.list_uris(alone)) == 1
 
     @pytest.mark.parametrize("lost", [False, True], ids=["staged", "damaged"])
@@ -157,7 +159,7 @@ class TestTwoTables:
             run.freeze()
             assert run.missing().num_rows == 3, plan.key
         wide = answers(plans[1], {"c": ErrorKind.NOT_AUDIO})
-        staging = Staging(runs[0].staged_uri, runs[1].staged_uri, plans[1].key)
+        staging = Staging(runs[0].staged_uri, runs[1].staged_uri, lineage_of(plans[1]))
         for row in range(3):
             AnswersSink(staging, 1).write([wide.slice(row, 1)], None)
         assert [run.missing().num_rows for run in runs] == [0, 0]
@@ -192,7 +194,7 @@ class TestTwoTables:
         plans = planned(labels, TRACKS), planned(embeddings, TRACKS)
         assert [sorted(reasons(plan)) for plan in plans] == [["c"], ["b", "c"]]
         wide = answers(plans[1])
-        staging = Staging(labels.run(plans[0]).staged_uri, embeddings.run(plans[1]).staged_uri, plans[1].key)
+        staging = Staging(labels.run(plans[0]).staged_uri, embeddings.run(plans[1]).staged_uri, lineage_of(plans[1]))
         AnswersSink(staging, 1).write([wide], None)
         labels.commit(plans[0], plans[0].key, NOW)
         embeddings.commit(plans[1], plans[1].key, NOW)
@@ -219,7 +221,7 @@ def test_damage_does_not_spread(uri: Uri) -> None:
     table = EmbeddingsTable(uri)
     plan = planned(table, TRACKS | {"d": "1"})
     files.write_bytes(name, flip_bit(files.read_bytes(name), 0, 100))
-    write_part(table.run(plan).staged_uri, embedded(heard(plan.todo, plan), plan.key))
+    write_part(table.run(plan).staged_uri, embedded(heard(plan.todo, plan), plan))
     assert name.name in refusal(table.commit, plan, plan.key, NOW)
 
 

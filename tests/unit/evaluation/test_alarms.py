@@ -15,7 +15,8 @@ QUIET = Observed(
     run_genre_counts={"Rock": 700, "Jazz": 400},
     training_genre_share={"Rock": 0.5, "Jazz": 0.3, "Folk": 0.2},
     first_tries=1000,
-    quarantined=20,
+    quarantined=140,
+    no_music=120,
     fetch_failed=5,
     run_confidence=0.7,
     run_confidences=1100,
@@ -37,6 +38,7 @@ def test_the_values_of_a_quiet_night() -> None:
             "genre_mix_of_run": 7 / 11 - 0.59,
             "genre_mix_training": 0.2,
             "quarantined": 0.02,
+            "no_music": 0.12,
             "fetch_failed": 0.005,
             "confidence_drop": 0.02,
             "flips": 0.1,
@@ -56,7 +58,8 @@ def test_every_threshold_is_watched() -> None:
         ("genre_mix_last_night", {"genre_counts": {"Rock": 6500, "Jazz": 3500}}, "6.0 % away"),
         ("genre_mix_of_run", {"run_genre_counts": {"Jazz": 1000}}, "Jazz 41.0 % → 100.0 %, Rock 59.0 % → 0.0 %"),
         ("genre_mix_training", {"training_genre_share": {"Folk": 1.0}}, "100.0 % away from the training set's"),
-        ("quarantined", {"quarantined": 51}, "51 of 1,000 tracks (5.1 %)"),
+        ("quarantined", {"quarantined": 171}, "51 of 1,000 tracks (5.1 %)"),
+        ("no_music", {"quarantined": 221, "no_music": 201}, "201 of 1,000 tracks (20.1 %)"),
         ("fetch_failed", {"fetch_failed": 11}, "11 of 1,000 tracks (1.1 %) did not arrive; the threshold is 1.0 %"),
         ("confidence_drop", {"run_confidence": 0.66}, "0.660, 0.060 lower than in the table before (0.720)"),
         ("flips", {"flips": 101}, "101 of 500 tracks (20.2 %)"),
@@ -73,17 +76,18 @@ def test_each_alarm(name: str, change: dict[str, object], words: str) -> None:
 
 
 def test_a_value_at_the_threshold_is_no_alarm() -> None:
-    assert names(replace(QUIET, quarantined=50)) == []
-    assert names(replace(QUIET, quarantined=50), Thresholds(quarantined=0.0499)) == ["quarantined"]
+    assert names(replace(QUIET, quarantined=170)) == []
+    assert names(replace(QUIET, quarantined=170), Thresholds(quarantined=0.0499)) == ["quarantined"]
+    assert names(replace(QUIET, quarantined=220, no_music=200)) == []
 
 
 def test_few_tracks_raise_no_alarm() -> None:
     few = Observed(
-        {"Rock": 999}, {"Jazz": 999}, {"Folk": 999}, {"Soul": 1.0}, 99, 98, 98, 0.1, 999, 0.9, 999, 99, 99
+        {"Rock": 999}, {"Jazz": 999}, {"Folk": 999}, {"Soul": 1.0}, 99, 98, 40, 58, 0.1, 999, 0.9, 999, 99, 99
     )  # fmt: skip
     assert set(watched(few, Thresholds()).values()) == {None}
     assert names(few) == []
-    assert len(names(few, Thresholds(mix_tracks=999, share_tracks=99))) == 7
+    assert len(names(few, Thresholds(mix_tracks=999, share_tracks=99))) == 8
 
 
 @pytest.mark.parametrize("tracks", [1, 3, 99])
@@ -93,6 +97,10 @@ def test_a_run_in_which_everything_fails_is_no_success(tracks: int) -> None:
     assert names(replace(first, fetch_failed=tracks)) == ["quarantined", "fetch_failed"]
     assert names(first, thresholds({"quarantined": "1"})) == []
     assert names(replace(first, quarantined=tracks - 1)) == []
+    # Not even if there is no music in any of them, or in the few that could be decoded.
+    assert names(replace(first, no_music=tracks)) == ["quarantined", "no_music"][: 1 + (tracks >= 100)]
+    assert names(replace(first, no_music=tracks - 1)) == ["quarantined"]
+    assert "None of the" in alarms(first, Thresholds())[0].message
     # Tracks that failed before raise no alarm.
     assert names(Observed()) == []
 
@@ -101,7 +109,7 @@ def test_a_first_night_is_held_against_the_training_set_only() -> None:
     first = replace(QUIET, previous_genre_counts=None, previous_confidence=None, relabeled=0, flips=0)
     values = watched(first, Thresholds())
     assert {name for name, value in values.items() if value is not None} == {
-        "genre_mix_training", "quarantined", "fetch_failed"
+        "genre_mix_training", "quarantined", "no_music", "fetch_failed"
     }  # fmt: skip
 
 

@@ -182,6 +182,21 @@ def test_training_shares_that_nobody_gave_are_not_shown() -> None:
     assert "jazz" not in page.text
 
 
+def test_tracks_without_music_are_no_failures() -> None:
+    """They count apart from what could not be decoded, and both kinds that say so."""
+    run = replace(RUN, first_tries={"": 90, "silent": 3, "not_music": 4, "too_short": 2, "fetch_failed": 1})
+    seen = run.observed
+    assert (seen.first_tries, seen.quarantined, seen.no_music, seen.fetch_failed) == (100, 10, 7, 1)
+
+
+@pytest.mark.parametrize("of_tags", [False, True])
+def test_the_page_says_what_confidence_is(of_tags: bool) -> None:
+    page = render_report(replace(FULL, of_tags=of_tags))
+    part = page[page.index('id="confidence-title"') : page.index('id="quarantine"')]
+    assert ("share of what speaks for any genre" in part) == of_tags
+    assert ("probability of its own answer" in part) != of_tags
+
+
 def test_an_empty_quarantine_and_an_empty_table_are_said() -> None:
     run = replace(RUN, genre_counts={}, training_genre_share=None, quarantine_by_kind={}, quarantine=[])
     text = Page(render_report(ReportContent("t", labels_run=run))).text

@@ -11,6 +11,7 @@ from mgc.errors import LabelsError
 from mgc.labeling.rows import Lineage, embeddings_rows, labels_rows, with_embeddings
 
 LINEAGE = Lineage("0123456789ab", "ba9876543210", "run-1")
+EARS = Lineage("ears", "ba9876543210", "run-2")
 AT = datetime(2025, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
 
 
@@ -110,23 +111,34 @@ def test_embeddings_beside_labels() -> None:
     given = embeddings([1.5, -2.0], None)
     both = with_embeddings(labels_rows(given, LINEAGE, AT), given)
     assert both.select(schema.LABELS.names).equals(labels_rows(batch(), LINEAGE, AT))
-    table = embeddings_rows(both, "run-2")
+    table = embeddings_rows(both, EARS)
     assert table.schema.equals(schema.EMBEDDINGS, check_metadata=True)
     first, second = table.to_pylist()
     assert (first["embedding"], first["windows"], first["error_kind"]) == ([1.5, -2.0], 2, None)
     assert (second["embedding"], second["windows"], second["error_kind"]) == (None, None, "not_audio")
     for row, label in zip((first, second), labels_rows(batch(), LINEAGE, AT).to_pylist(), strict=True):
-        assert (row.pop("run_id"), row.pop("embedded_at")) == ("run-2", AT)
+        assert (row.pop("model_id"), row.pop("run_id"), row.pop("embedded_at")) == ("ears", "run-2", AT)
         assert {name: label[name] for name in row if name in label} == {
             name: row[name] for name in row if name in label
         }
 
 
-def test_a_track_that_was_heard_and_found_to_be_no_music_has_no_embedding() -> None:
+def test_a_track_that_was_heard_and_found_to_be_no_music_has_an_embedding() -> None:
+    """Whether it is music, the words of a bundle decide, and the embeddings do not depend on these."""
     given = embeddings([1.5, -2.0], [3.0, 4.0]) | {"windows": np.array([2, 5], np.int32)}
-    table = embeddings_rows(with_embeddings(labels_rows(given, LINEAGE, AT), given), "run-2")
-    assert table["embedding"].to_pylist() == [[1.5, -2.0], None]
-    assert table["windows"].to_pylist() == [2, None]
+    labels = with_embeddings(labels_rows(given, LINEAGE, AT), given)
+    assert labels["error_kind"].to_pylist() == [None, "not_audio"]
+    table = embeddings_rows(labels, EARS)
+    assert table["embedding"].to_pylist() == [[1.5, -2.0], [3.0, 4.0]]
+    assert table["windows"].to_pylist() == [2, 5]
+    for name in ("error_kind", "error_message", "error_offset", "next_try_at"):
+        assert table[name].to_pylist() == [None, None], name
+
+
+def test_an_embedding_of_what_is_no_music_is_sound_too() -> None:
+    given = embeddings([1.5, -2.0], [3.0, float("nan")])
+    with pytest.raises(LabelsError, match="track b "):
+        with_embeddings(labels_rows(given, LINEAGE, AT), given)
 
 
 @pytest.mark.parametrize("vector", [None, [1.0, float("nan")], [float("inf")]])

@@ -10,14 +10,20 @@ from typing import Any
 import pytest
 
 from cluster.bundles import open_bundle, save_bundle
+from cluster.embeddings.table import EmbeddingsTable
 from cluster.labels.history import LabeledBy, commits, find_labeler, rollback
+from cluster.labels.policy import Policy
 from cluster.labels.table import LabelsTable
 from cluster.storage.uri import Uri
 from mgc.bundle import Bundle
 from mgc.bundle_names import BundleName
+from mgc.bundle_start import put_head
+from mgc.labeling import tag_maps
 from mgc.labeling.config import LabelingConfig
+from mgc.models.probe import build_head
 from pipelines.models.choice import Model, advise_pull, choose_model
-from tests.support.nights import night, planned, refusal
+from pipelines.nights.embed import plan_embeddings
+from tests.support.nights import catalog, embedding_night, night, planned, refusal
 from tests.unit.small_bundle import EXPERIMENT, bundle
 
 
@@ -139,6 +145,150 @@ def test_a_rollback_goes_back_to_the_bundle_too(cache: Path, uri: Uri, tmp_path:
     # Back to the version of the first rollback, which is that of the first night.
     rollback(uri, 2, commits(LabelsTable(uri)))
     assert find_labeler(LabelsTable(uri)) == LabeledBy(first.id, "musicnn")
+
+
+LOUD = "genre,tag\nloud,rock\nloud,punk\nsoft,folk\n"
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> Uri:
+    """A file that says in other words what the small bundle says."""
+    (tmp_path / "words.csv").write_text(LOUD)
+    return Uri.of_path(tmp_path / "words.csv")
+
+
+def label_with(uri: Uri, model: Model, tracks: str = "ab", version: str = "1") -> None:
+    """A night by a model, recorded as the job records it."""
+    about: dict[str, Any] = {"status": "done", "model_id": model.bundle.id, "features_id": model.bundle.features_id}
+    made = dict.fromkeys(tracks, version)
+    night(uri, made, model=model.bundle.id, features=model.bundle.features_id, about=about | model.to_json())
+
+
+def test_a_person_chooses_words(cache: Path, uri: Uri, words: Uri) -> None:
+    another().save(cache / "mn04")
+    chosen = choose_model(BundleName.MN04, LabelsTable(uri), words)
+    assert chosen.bundle.taxonomy.names == ("loud", "soft")
+    assert (chosen.taxonomy, chosen.bundle_id) == (words, another().id)
+    assert chosen.bundle.id != another().id
+    assert choose_model(None, None, words).bundle.id == chosen.bundle.id
+
+
+def test_a_table_stays_with_its_words(cache: Path, uri: Uri, words: Uri) -> None:
+    another().save(cache / "mn04")
+    first = choose_model(None, LabelsTable(uri), words)
+    label_with(uri, first)
+    assert find_labeler(LabelsTable(uri)) == LabeledBy(first.bundle.id, "mn04", str(words), another().id)
+    again = choose_model(None, LabelsTable(uri))
+    assert (again.bundle.id, again.taxonomy, again.bundle_id) == (first.bundle.id, words, another().id)
+    ids = {"model": again.bundle.id, "features": again.bundle.features_id}
+    assert planned(LabelsTable(uri), {"a": "1", "b": "1"}, **ids).empty
+    # And its next night is recorded as the first one was.
+    label_with(uri, again, "abc")
+    assert choose_model(None, LabelsTable(uri)).bundle.id == first.bundle.id
+    # A bundle that a person names speaks for itself.
+    plain = choose_model(BundleName.MN04, LabelsTable(uri))
+    assert (plain.bundle.id, plain.taxonomy, plain.to_json()) == (another().id, None, {"bundle": "mn04"})
+    label_with(uri, plain, "abc")
+    assert choose_model(None, LabelsTable(uri)).bundle.id == another().id
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["there", "gone"])
+def test_other_words_go_to_the_bundle_of_the_table(
+    cache: Path, uri: Uri, words: Uri, tmp_path: Path, gone: bool
+) -> None:
+    """Whatever has become of the words before."""
+    folder = Uri.of_path(tmp_path / "mine")
+    save_bundle(another(), folder)
+    label_with(uri, choose_model(folder, LabelsTable(uri), words))
+    if gone:
+        words.local.unlink()
+    (tmp_path / "more.csv").write_text("genre,tag\nheavy,punk\nlight,folk\nlight,rock\n")
+    more = Uri.of_path(tmp_path / "more.csv")
+    chosen = choose_model(None, LabelsTable(uri), more)
+    assert (chosen.place, chosen.taxonomy, chosen.bundle_id) == (folder, more, another().id)
+    assert chosen.bundle.taxonomy.names == ("heavy", "light")
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [("genre,tag\nloud,punk\nsoft,folk\n", "has changed"), ("genre,tag\nloud,polka\n", "polka"), (None, "nothing")],
+    ids=["changed", "broken", "gone"],
+)
+def test_words_that_are_not_as_they_were_are_named(
+    cache: Path, uri: Uri, words: Uri, text: str | None, fault: str
+) -> None:
+    another().save(cache / "mn04")
+    label_with(uri, choose_model(None, LabelsTable(uri), words))
+    if text is None:
+        words.local.unlink()
+    else:
+        words.local.write_text(text)
+    line = refusal(choose_model, None, LabelsTable(uri))
+    for part in (str(uri), str(words), fault, "--taxonomy", "--bundle mn04"):
+        assert part in line
+
+
+def test_a_map_that_is_another_one_in_this_mgc_is_named(
+    cache: Path, uri: Uri, words: Uri, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    another().save(cache / "mn04")
+    maps = words.local.parent
+    monkeypatch.setattr(tag_maps, "_FOLDER", maps)
+    (maps / "plain.genres.csv").write_text(LOUD)
+    label_with(uri, choose_model(None, LabelsTable(uri), "plain"))
+    assert choose_model(None, LabelsTable(uri)).taxonomy == "plain"
+    (maps / "plain.genres.csv").write_text(LOUD.replace("soft", "quiet"))
+    line = refusal(choose_model, None, LabelsTable(uri))
+    for part in (str(uri), "taxonomy plain", "in this mgc", "--taxonomy"):
+        assert part in line
+
+
+def test_the_same_words_written_otherwise_are_the_same(cache: Path, uri: Uri, words: Uri) -> None:
+    another().save(cache / "mn04")
+    label_with(uri, choose_model(None, LabelsTable(uri), words))
+    words.local.write_text("# why\nGenre, tag , weight\n\nloud,ROCK,1\nloud,punk,1.0\nsoft,folk,\n")
+    assert choose_model(None, LabelsTable(uri)).taxonomy == words
+
+
+def test_a_bundle_that_changed_is_named_whatever_the_words(cache: Path, uri: Uri, words: Uri) -> None:
+    another(2.0).save(cache / "mn04")
+    label_with(uri, choose_model(None, LabelsTable(uri), words))
+    another(4.0).save(cache / "mn04")
+    for taxonomy in (None, words):
+        line = refusal(choose_model, None, LabelsTable(uri), taxonomy)
+        assert another(2.0).id in line
+        assert another(4.0).id in line
+
+
+def test_a_rollback_goes_back_to_the_words_too(cache: Path, uri: Uri, words: Uri) -> None:
+    another().save(cache / "mn04")
+    label_with(uri, choose_model(None, LabelsTable(uri), words))
+    label_with(uri, choose_model(BundleName.MN04, LabelsTable(uri)))
+    assert choose_model(None, LabelsTable(uri)).taxonomy is None
+    rollback(uri, 0, commits(LabelsTable(uri)))
+    assert choose_model(None, LabelsTable(uri)).taxonomy == words
+
+
+def test_embeddings_do_not_depend_on_words(cache: Path, tmp_path: Path, words: Uri) -> None:
+    """A table of embeddings finds its bundle by its ears: by the bundle itself, or by a probe in its place."""
+    base = another()
+    base.save(cache / "mn04")
+    uri, tracks = Uri.of_path(tmp_path / "embeddings"), {"a": "1", "b": "1"}
+    chosen = choose_model(None, EmbeddingsTable(uri), words)
+    share = plan_embeddings(EmbeddingsTable(uri), catalog(tracks), chosen.bundle, None, None, Policy())
+    assert share.plan.model_id == base.embedding_id
+    ids = {"model": base.embedding_id, "features": base.features_id}
+    embedding_night(uri, tracks, about={"bundle": "mn04", "model_id": base.embedding_id}, **ids)
+    probe = put_head(base, build_head(12, 0, 2), ["blues", "ska"], "probe")
+    assert choose_model(None, EmbeddingsTable(uri)).bundle.id == base.id
+    probe.save(cache / "mn04")
+    again = choose_model(None, EmbeddingsTable(uri))
+    assert again.bundle.id == probe.id
+    for model in (again.bundle, base, chosen.bundle):
+        assert plan_embeddings(EmbeddingsTable(uri), catalog(tracks), model, None, None, Policy()).plan.empty
+    deaf = another(7.0)
+    deaf.save(cache / "mn04")
+    assert deaf.embedding_id in refusal(choose_model, None, EmbeddingsTable(uri))
 
 
 @pytest.fixture

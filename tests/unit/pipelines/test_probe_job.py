@@ -20,6 +20,7 @@ from cluster.storage.uri import Uri
 from cluster.tables.catalog import write_catalog
 from mgc import schema
 from mgc.errors import BundleError, CatalogError, ErrorKind, LabelsError, TrainingError
+from mgc.features.normalization import Normalization
 from mgc.labeling.decide import track_probabilities
 from pipelines.catalogs.sources import open_catalog
 from pipelines.learning.labels import answer_embeddings, disagreements, label_catalog
@@ -60,7 +61,7 @@ class Place:
             dict.fromkeys(names, "1"),
             outcomes,
             vectors=vectors,
-            model=self.base.id,
+            model=self.base.embedding_id,
             features=self.base.features_id,
         )
         self.list(names, genres, artists)
@@ -172,9 +173,12 @@ def test_embeddings_of_another_bundle_are_refused(place: Place, tmp_path: Path) 
     with pytest.raises(LabelsError, match="there are no embeddings here"):
         train_probe(place.request())
     place.fill([*GENRES] * 4, [str(number) for number in range(8)])
-    bundle(adjustment=None, taxonomy=bundle().taxonomy.flat(["a", "b", "c"])).save(tmp_path / "other")
+    bundle(normalization=Normalization((100.0,) * 16, (50.25,) * 16)).save(tmp_path / "other")
     with pytest.raises(LabelsError, match="none of the 8 labelled tracks"):
         train_probe(place.request(init=Uri.of_path(tmp_path / "other")))
+    # With other genres, the ears are the same.
+    bundle(taxonomy=bundle().taxonomy.flat(["a", "b", "c"])).save(tmp_path / "other")
+    assert train_probe(place.request(init=Uri.of_path(tmp_path / "other"))).counts["tracks"] == 8
 
 
 def test_fields_of_a_probe(place: Place) -> None:
@@ -196,7 +200,7 @@ def test_the_untagged_are_labelled_and_nothing_is_lost(place: Place) -> None:
     place.list(names, ["ska", *genres[1:]], names)
     train_probe(place.request())
     table, probe, catalog = EmbeddingsTable(place.embeddings), open_bundle(place.out), open_catalog(place.catalog)
-    answers = answer_embeddings(table, Model(place.base.id, place.base.features_id), probe)
+    answers = answer_embeddings(table, Model(place.base.embedding_id, place.base.features_id), probe)
     assert answers.num_rows == 23
     honest = pq.read_table(io.BytesIO((place.folder / "bundle" / HONEST).read_bytes())).select(ANSWERS.names)
     assert honest.num_rows == 20
