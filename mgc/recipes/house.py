@@ -77,9 +77,7 @@ def house_finetuned() -> Experiment:
             learning_rate=2e-3,
             body_learning_rate=6e-4,
             label_smoothing=0.05,
-            augment=AugmentConfig(
-                roll_time=True, crop_time=0.625, gain=0.1, mask_bins=0.1, mask_frames=0.1, mixup=0.3
-            ),
+            augment=AugmentConfig(roll_time=True, crop_time=0.625, gain=0.1, mask_bins=0.1, mask_frames=0.1, mixup=0.3),
             average=0.995,
         ),
         labeling=LABELING,
