@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torchaudio.compliance.kaldi import get_mel_banks
 
 from mgc.audio.waveform import Waveform
 from mgc.features.front_end import build_front_end
 from mgc.features.kaldi_mel import KaldiMelConfig
+from mgc.features.mel_power import mel_filters
 from mgc.features.thumbnail import ThumbnailConfig
 from mgc.models.mobilenet import MobileNet, MobileNetConfig
 from mgc.models.thumbnail_input import ThumbnailInput, remap_rows
@@ -29,6 +31,18 @@ def test_a_tone_is_in_the_band_where_kaldi_has_it(hz: float) -> None:
     seen_1MX = ThumbnailInput(ROWS, 384, 512).eval()(thumbnail_1FT)
     assert seen_1MX.shape == (1, BANDS, 512)
     assert abs(int(seen_1MX[0, :, 256].argmax()) - int(kaldi_BF.argmax())) <= 2
+
+
+def test_centres_are_those_of_both_filterbanks() -> None:
+    fine = 16_384  # Filters of so long a frame peak where their centres are, to 3 Hz.
+    kaldi_MF, _ = get_mel_banks(BANDS, fine, 32_000.0, 0.0, 15_000.0, 100.0, -500.0, 1.0)
+    wanted_M = kaldi_MF.numpy().argmax(axis=1) * 32_000 / fine
+    rows_F = mel_filters(44_100, fine, 128, 0.0, 22_050.0).argmax(axis=0)[:ROWS] * 44_100 / fine
+    found_M = np.array(remap_rows(ROWS)) @ rows_F
+    inside_M = (wanted_M > rows_F[0]) & (wanted_M < rows_F[-1])
+    assert inside_M.sum() == 111
+    np.testing.assert_allclose(found_M[inside_M], wanted_M[inside_M], atol=3)
+    assert (found_M[wanted_M > rows_F[-1]] == rows_F[-1]).all()
 
 
 @pytest.mark.parametrize("rows", [8, ROWS, 128])
