@@ -12,13 +12,13 @@ from pyarrow import fs
 from torch import nn
 
 from mgc.bundle import Bundle, read_tags
-from mgc.bundle_files import DEFAULT, EXPERIMENT, NORMALIZATION, TAXONOMY, TRAINED_ON, WEIGHTS, BundleFiles
+from mgc.bundle_files import DEFAULT, EXPERIMENT, METRICS, NORMALIZATION, TAXONOMY, TRAINED_ON, WEIGHTS, BundleFiles
 from mgc.errors import BundleError
 from mgc.evaluation.leakage import TrainedGroups
 from mgc.experiment import Experiment
 from mgc.features.front_end import build_front_end
 from mgc.features.normalization import Normalization
-from mgc.metrics import TrainingFacts
+from mgc.metrics import TrainingFacts, metrics_from_json
 from mgc.models.architecture import load_model
 from mgc.models.ensemble import Ensemble
 from mgc.models.guess import GuessConfig
@@ -34,11 +34,13 @@ class Start:
         name: id of the bundle, and the number of the network if it is one of several: `070695bd5426`, `070695bd5426 2`.
         weights: tensors of one network by their names.
         trained_on: tracks and artists that they were trained on; None if they were not recorded.
+        notices: what a bundle that derives from them must say, such as whose they are.
     """
 
     name: str
     weights: dict[str, torch.Tensor]
     trained_on: TrainedGroups | None
+    notices: tuple[str, ...] = ()
 
 
 def load_start(uri: str | Path = DEFAULT, network: int | None = None, filesystem: fs.FileSystem | None = None) -> Start:
@@ -67,6 +69,8 @@ def load_start(uri: str | Path = DEFAULT, network: int | None = None, filesystem
     contents = files.read(WEIGHTS)
     hashes = files.read_if_there(TRAINED_ON)
     trained_on = None if hashes is None else files.make(lambda: TrainedGroups.from_bytes(hashes), TRAINED_ON)
+    metrics = files.parse_object(files.read(METRICS), METRICS)
+    training, _ = files.make(lambda: metrics_from_json(metrics), METRICS)
     shape = build_front_end(experiment.front_end).shape
     # A front end of an earlier mgc may have kept another number of bins.
     shape = (bins, *shape[1:]) if len(shape) < 3 else (*shape[:2], bins)
@@ -74,11 +78,11 @@ def load_start(uri: str | Path = DEFAULT, network: int | None = None, filesystem
     if not isinstance(model, Ensemble):
         if network is not None:
             raise BundleError(f"{files.where}: this is a single network; leave --init-network out.")
-        return Start(name, dict(model.state_dict()), trained_on)
+        return Start(name, dict(model.state_dict()), trained_on, training.notices)
     count = len(model.members)
     if network is None or not 1 <= network <= count:
         raise BundleError(f"{files.where}: this is an ensemble; say which of its {count} networks with --init-network.")
-    return Start(f"{name} {network}", model.network(network - 1), trained_on)
+    return Start(f"{name} {network}", model.network(network - 1), trained_on, training.notices)
 
 
 def put_head(base: Bundle, head: nn.Module, genres: Sequence[str], recipe: str) -> Bundle:

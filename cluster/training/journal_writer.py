@@ -83,7 +83,7 @@ class JournalWriter:
         seconds = now - self._from
         if self._since < STEPS_NOTED and seconds < SECONDS_NOTED and self._done < self._expected:
             return
-        rate = float(optimizer.param_groups[0]["lr"]) if optimizer else None
+        rate = float(optimizer.param_groups[-1]["lr"]) if optimizer else None
         speed = self._clips / max(seconds, 1e-9)
         mean = self._loss_sum / self._since
         self._journal.note(Point(self._place(), self._since, self._clips, mean, rate, speed))

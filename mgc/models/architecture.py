@@ -66,7 +66,7 @@ def build_model(config: AnyModelConfig, input_shape: tuple[int, ...], genres: in
         case GuessConfig():
             return Guess(config, genres)
         case MobileNetConfig():
-            return MobileNet(config, genres)
+            return MobileNet(config, genres, input_shape[0])
         case MusicnnConfig():
             return Musicnn(config, input_shape[0], genres)
         case ProbeConfig():

@@ -8,7 +8,7 @@ from __future__ import annotations
 import abc
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Final, Literal, Self
 
 import torch
@@ -47,6 +47,7 @@ class Classifier(nn.Module, abc.ABC):
 
     head: nn.Module
     _embedding_is_frozen: bool = False
+    _frozen: tuple[str, ...] = ()
 
     @abc.abstractmethod
     def embed(self, features_BFT: torch.Tensor) -> torch.Tensor:
@@ -80,6 +81,18 @@ class Classifier(nn.Module, abc.ABC):
         self.head.requires_grad_(True)
         self.train(self.training)
 
+    def freeze(self, layers: Iterable[str]) -> None:
+        """Leave some layers as they are while the others are trained; their running statistics do not change either.
+
+        Args:
+            layers: names of the layers, as in `nn.Module.get_submodule`.
+        """
+        # Names, because training may put another normalisation in the place of a layer.
+        self._frozen = tuple(layers)
+        for name in self._frozen:
+            self.get_submodule(name).requires_grad_(False)
+        self.train(self.training)
+
     def start_from(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Load the weights of another training, to train on from there.
 
@@ -108,8 +121,10 @@ class Classifier(nn.Module, abc.ABC):
         self.load_state_dict({**own, **fits})
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode as for any module; a frozen embedding stays in evaluation mode."""
+        """Set the mode as for any module; what is frozen stays in evaluation mode."""
         super().train(mode)
+        for name in self._frozen:
+            self.get_submodule(name).train(False)
         if self._embedding_is_frozen:
             for child in self.children():
                 child.train(mode and child is self.head)

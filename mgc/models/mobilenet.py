@@ -18,6 +18,7 @@ from torch import nn
 
 from mgc.configuration import STRICT
 from mgc.models.blocks import Classifier, Share, Width
+from mgc.models.thumbnail_input import ThumbnailInput
 
 _MULTIPLE: Final = 8
 """Numbers of channels are multiples of this."""
@@ -56,6 +57,9 @@ _STAGES: Final = (
     _Stage(5, 960, 160, True, True, 1),
     _Stage(5, 960, 160, True, True, 1),
 )
+_LAYERS: Final = len(_STAGES) + 2
+"""Layers below the head: the first convolution, the stages, the last convolution."""
+
 _LAST: Final = 6
 """The last convolution has this many times the channels of the last stage."""
 
@@ -68,12 +72,21 @@ class MobileNetConfig:
         width: factor of all numbers of channels.
         hidden: units of the dense layer between the embedding and the output.
         dropout: share zeroed after it.
+        input: `mel` takes features as they are. `thumbnail` takes thumbnails, brings them to the mel axis of
+            `kaldi_mel` and stretches them in time: a published network can then train on from its weights.
+        frames: with `thumbnail`, frames in training.
+        scored_frames: with `thumbnail`, frames when scored.
+        freeze: layers, from the input on, that are not trained: 1 is the first convolution, 17 all below the head.
     """
 
     kind: Literal["mobilenet"] = "mobilenet"
     width: Annotated[float, Field(ge=0.1, le=4.0)] = 0.4
     hidden: Width = 512
     dropout: Share = 0.2
+    input: Literal["mel", "thumbnail"] = "mel"
+    frames: Annotated[int, Field(ge=1, le=10_000)] = 384
+    scored_frames: Annotated[int, Field(ge=1, le=10_000)] = 512
+    freeze: Annotated[int, Field(ge=0, le=_LAYERS)] = 0
 
 
 class _SqueezeExcitation(nn.Module):
@@ -121,10 +134,14 @@ class MobileNet(Classifier):
     Args:
         config: width of the network.
         genres: number of logits.
+        bins: bins of the features; only matters if they are thumbnails.
     """
 
-    def __init__(self, config: MobileNetConfig, genres: int) -> None:
+    def __init__(self, config: MobileNetConfig, genres: int, bins: int = 128) -> None:
         super().__init__()
+        self.input = (
+            ThumbnailInput(bins, config.frames, config.scored_frames) if config.input == "thumbnail" else nn.Identity()
+        )
         channels = _round_channels(_STEM * config.width)
         layers: list[nn.Module] = [_convolution(1, channels, 3, 2, hard_swish=True)]
         for stage in _STAGES:
@@ -138,10 +155,11 @@ class MobileNet(Classifier):
             nn.Dropout(config.dropout),
             nn.Linear(config.hidden, genres),
         )
+        self.freeze(f"layers.{number}" for number in range(config.freeze))
 
     def embed(self, features_BFT: torch.Tensor) -> torch.Tensor:
         """Return the means of the last maps, (B, D)."""
-        maps_BCFT: torch.Tensor = self.layers(features_BFT.unsqueeze(1))
+        maps_BCFT: torch.Tensor = self.layers(self.input(features_BFT).unsqueeze(1))
         return maps_BCFT.mean((2, 3))
 
     def classify(self, embedding_BD: torch.Tensor) -> torch.Tensor:

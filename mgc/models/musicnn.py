@@ -9,9 +9,10 @@ Axes: B batch, C channels, F mel bins, T frames, D embedding, G genres.
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import torch
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import nn
 from torch.nn.functional import pad
@@ -33,6 +34,10 @@ _BATCH_NORM_MOMENTUM: Final = 0.01
 """Both are TensorFlow's defaults."""
 
 
+_STAGES: Final = (("input", "timbres", "rhythms"), *((f"middle.{n}",) for n in range(_MIDDLE_LAYERS)), ("hidden",))
+"""Names of the layers below the head, stage by stage."""
+
+
 @dataclass(frozen=True, config=STRICT)
 class MusicnnConfig:
     """Configuration of `Musicnn`.
@@ -43,6 +48,8 @@ class MusicnnConfig:
         middle: filters of each convolution over time.
         hidden: units of the dense layer whose output is the embedding.
         dropout: share zeroed before the dense and the output layer.
+        freeze: stages, from the input on, that are not trained: 1 is the filters, 2 to 4 the convolutions over time,
+            5 the dense layer too.
     """
 
     kind: Literal["musicnn"] = "musicnn"
@@ -51,6 +58,7 @@ class MusicnnConfig:
     middle: Width = 64
     hidden: Width = 200
     dropout: Share = 0.5
+    freeze: Annotated[int, Field(ge=0, le=len(_STAGES))] = 0
 
 
 class Musicnn(Classifier):
@@ -84,6 +92,7 @@ class Musicnn(Classifier):
         )
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(config.hidden, genres)
+        self.freeze(name for stage in _STAGES[: config.freeze] for name in stage)
 
     def embed(self, features_BFT: torch.Tensor) -> torch.Tensor:
         """Return activations of the dense layer, (B, D)."""

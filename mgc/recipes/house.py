@@ -10,6 +10,7 @@ from mgc.features.mel import LogMelConfig
 from mgc.features.thumbnail import ThumbnailConfig
 from mgc.labeling.config import LabelingConfig
 from mgc.models.house import HouseCnnConfig
+from mgc.models.mobilenet import MobileNetConfig
 from mgc.recipes.space import Alternatives, Choice, Integer, LogUniform, Space, Uniform
 from mgc.training.augment import AugmentConfig
 from mgc.training.loop import TrainingConfig
@@ -58,6 +59,26 @@ def house_thumbnail() -> Experiment:
                 roll_time=True, shift_bins=2, gain=0.1, mask_bins=0.1, mask_frames=0.1, limit_band=0.7
             ),
             precision="bf16",
+        ),
+        labeling=LABELING,
+    )
+
+
+def house_finetuned() -> Experiment:
+    """Return mn04 on thumbnails, to train on from its weights with `--init mn04`."""
+    return Experiment(
+        recipe="house-finetuned",
+        front_end=ThumbnailConfig(),
+        listening=LISTENING,
+        model=MobileNetConfig(input="thumbnail"),
+        training=TrainingConfig(
+            epochs=10,
+            batch_size=32,
+            learning_rate=2e-3,
+            body_learning_rate=6e-4,
+            label_smoothing=0.05,
+            augment=AugmentConfig(roll_time=True, crop_time=0.625, gain=0.1, mask_bins=0.1, mask_frames=0.1, mixup=0.3),
+            average=0.995,
         ),
         labeling=LABELING,
     )

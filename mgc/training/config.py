@@ -34,6 +34,8 @@ class TrainingConfig:
         optimizer: `adam` (weight decay as the gradient of an L2 term), `adamw` (decoupled) or `sgd`.
         momentum: momentum of `sgd`; other optimizers have their own.
         learning_rate: peak of the learning rate.
+        body_learning_rate: peak for all but the head, which a training from other weights should change less; null
+            for the same.
         schedule: `constant`, or `one_cycle`: see `learning_rate`.
         warmup: share of the training in which the rate rises, for `one_cycle`.
         weight_decay: the optimizer's.
@@ -68,6 +70,7 @@ class TrainingConfig:
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
     learning_rate: Annotated[float, Field(gt=0.0, le=10.0)] = 2e-3
+    body_learning_rate: Annotated[float | None, Field(gt=0.0, le=10.0)] = None
     schedule: Schedule = "one_cycle"
     warmup: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.15
     weight_decay: Annotated[float, Field(ge=0.0, le=10.0)] = 0.01

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -70,14 +70,29 @@ def _not_finite(value: float, epoch: int, step: int, track_ids: Sequence[str]) -
 
 
 def build_optimizer(config: TrainingConfig, model: nn.Module) -> torch.optim.Optimizer | None:
-    """Return the optimizer of a model's parameters; None if there is nothing to train, as in a guess."""
+    """Return the optimizer of a model's parameters; None if there is nothing to train, as in a guess.
+
+    With `body_learning_rate` it has two groups, the last of which is the head. Each group's `share` is its learning
+    rate as a share of the head's.
+
+    Args:
+        config: kind of optimizer and its settings.
+        model: a `Classifier` if the body has a learning rate of its own.
+    """
     parameters = list(model.parameters())
     if not parameters:
         return None
+    groups: list[dict[str, Any]] = [{"params": parameters, "share": 1.0}]
+    if config.body_learning_rate is not None:
+        head = list(model.get_submodule("head").parameters())
+        own = {id(parameter) for parameter in head}
+        body = [parameter for parameter in parameters if id(parameter) not in own]
+        share = config.body_learning_rate / config.learning_rate
+        groups = [{"params": body, "share": share}, {"params": head, "share": 1.0}]
     if config.optimizer == "sgd":
-        return torch.optim.SGD(parameters, config.learning_rate, config.momentum, weight_decay=config.weight_decay)
+        return torch.optim.SGD(groups, config.learning_rate, config.momentum, weight_decay=config.weight_decay)
     optimizer = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
-    return optimizer(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+    return optimizer(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
 
 
 class Learner:
@@ -122,7 +137,7 @@ class Learner:
         self._genres = genres
         self._loss = Loss(config.loss, class_counts, device)
         self._head_loss = Loss(LossConfig(), class_counts, device)
-        self.optimizer = build_optimizer(config, model)
+        self.optimizer = build_optimizer(config, self._bare())
         self._average = _averaged(self._bare(), config.average) if config.average and self.optimizer else None
 
     @property
@@ -178,7 +193,7 @@ class Learner:
             done = min(step / max(steps, 1), 1.0)
             rate = learning_rate(self.config, (epoch - begins + done) / lasts)
             for group in self.optimizer.param_groups if self.optimizer else ():
-                group["lr"] = rate
+                group["lr"] = rate * group["share"]
             value = self._gradients(batch, criterion, figures)
             fault = None if math.isfinite(value) else _not_finite(value, epoch, step, batch.track_ids)
             if (fault := self._agree(fault)) is not None:
@@ -292,7 +307,8 @@ class Learner:
         Raises:
             TrainingError: the tensors are of another model.
         """
-        shapes = [parameter.shape for parameter in self.model.parameters()]
+        groups = self.optimizer.param_groups if self.optimizer else []
+        shapes = [parameter.shape for group in groups for parameter in group["params"]]
         state: dict[int, dict[str, torch.Tensor]] = {}
         for name, tensor in tensors.items():
             index, _, key = name.partition(".")
@@ -303,8 +319,8 @@ class Learner:
                 )
             state.setdefault(int(index), {})[key] = tensor
         if self.optimizer:
-            groups = self.optimizer.state_dict()["param_groups"]
-            self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+            kept = self.optimizer.state_dict()["param_groups"]
+            self.optimizer.load_state_dict({"state": state, "param_groups": kept})
 
     def _bare(self) -> nn.Module:
         model: nn.Module = self.model

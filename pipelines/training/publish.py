@@ -104,7 +104,8 @@ def publish_bundle(
         key: name of the training.
         totals: totals of the data, and the number of failed tracks.
         out: folder of the bundle.
-        start: what the training started from; its tracks and artists count as trained on.
+        start: what the training started from; its tracks and artists count as trained on, and its notices are
+            kept.
 
     Returns:
         The row of the epoch that was kept, and the bundle's id.
@@ -119,7 +120,7 @@ def publish_bundle(
         history=tuple(history),
         validation=best,
         data=_describe_data(bundle.experiment.protocol, data, totals, overlap),
-        notices=tuple(data.notices),
+        notices=tuple(dict.fromkeys([*data.notices, *(() if start is None else start.notices)])),
         started_from=None if start is None else start.name,
         made_with=bundle.training.made_with.updated(
             mgc=mgc.__version__, torch=torch.__version__, machine=platform.machine()

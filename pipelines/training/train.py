@@ -20,11 +20,14 @@ from cluster.training.journal_writer import JournalHandle, collect_settings
 from cluster.training.trainer import TrainingRun, check_room, train
 from mgc.bundle import Bundle
 from mgc.bundle_start import Start
-from mgc.configuration import short_hash
+from mgc.configuration import short_hash, what_differs
 from mgc.datasets.splits import TRAIN, VALIDATION
-from mgc.errors import BundleError
+from mgc.errors import BundleError, ConfigError
 from mgc.evaluation.leakage import check_division
+from mgc.experiment import Experiment
 from mgc.models.blocks import parameter_count
+from mgc.models.mobilenet import MobileNetConfig
+from mgc.models.musicnn import MusicnnConfig
 from mgc.taxonomy import Taxonomy
 from mgc.training.course import Row, kept_row
 from pipelines.command.job import Summary, describe, say
@@ -48,6 +51,7 @@ def train_bundle(request: TrainRequest) -> Summary:
     data = open_training_data(request.features, request.catalog, experiment, request.limit, request.allow_roots)
     check_training_data(data, experiment)
     start = None if request.init is None else open_start(request.init, request.init_network)
+    _check_frozen(experiment, start)
     key = _training_key(request, data, start)
     if request.dry_run:
         sides = describe_sides(data.roster, experiment)
@@ -84,9 +88,23 @@ def train_bundle(request: TrainRequest) -> Summary:
     return Summary("done", counts, {**outputs, "bundle_id": bundle_id, "tensorboard": str(events)})
 
 
+def _check_frozen(experiment: Experiment, start: Start | None) -> None:
+    """Refuse to freeze layers that nobody has trained.
+
+    Raises:
+        ConfigError: layers are frozen, and there are no weights to start from.
+    """
+    network = experiment.model
+    if start is None and isinstance(network, MobileNetConfig | MusicnnConfig) and network.freeze:
+        raise ConfigError(
+            f"model.freeze {network.freeze}: these layers are untrained, and would stay so; name a bundle to start "
+            "from with --init, or set --model.freeze 0."
+        )
+
+
 def _training_key(request: TrainRequest, data: TrainingData, start: Start | None) -> str:
     """Return a name for the training. The same training always has the same name."""
-    parts = [request.experiment.to_json(), data.fingerprint, request.limit, request.workers]
+    parts = [what_differs(request.experiment), data.fingerprint, request.limit, request.workers]
     # Only an accumulation above 1 changes a training. Leaving out 1 keeps earlier keys valid.
     if request.accumulation > 1:
         parts.append(request.accumulation)

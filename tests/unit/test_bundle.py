@@ -333,6 +333,7 @@ def test_a_training_can_start_from_a_bundle_of_an_earlier_front_end(saved: Path)
     assert start.name == bundle().id
     assert start.trained_on is not None
     assert start.trained_on.hashes.tolist() == [1, 2]
+    assert start.notices == ("synthetic, not music",)
     expected = bundle().model.state_dict()
     assert start.weights.keys() == expected.keys()
     assert all(torch.equal(start.weights[name], expected[name]) for name in expected)

@@ -13,6 +13,7 @@ from cluster.tables.catalog import write_catalog
 from mgc import schema
 from mgc.bundle import Bundle
 from mgc.bundle_facts import describe_model
+from mgc.bundle_start import Start
 from pipelines.training.publish import publish_bundle
 from pipelines.training.source import PreparedFeatures, TrainingData, UnpreparedCatalog
 from tests.support import tiny_features
@@ -30,9 +31,9 @@ def catalog_of_features(path: Path) -> Uri:
     return Uri.of_path(path)
 
 
-def publish(data: TrainingData, out: Path) -> Bundle:
+def publish(data: TrainingData, out: Path, start: Start | None = None) -> Bundle:
     bundle = tiny_features.bundle(EXPERIMENT, None)
-    publish_bundle(bundle, HISTORY, data, "key", data.totals, Uri.of_path(out))
+    publish_bundle(bundle, HISTORY, data, "key", data.totals, Uri.of_path(out), start)
     return open_bundle(Uri.of_path(out))
 
 
@@ -54,3 +55,11 @@ def test_a_bundle_trained_on_features_counts_clips(tmp_path: Path) -> None:
     assert facts.genre_clips == {"folk": 64, "rock": 64}
     assert (facts.tracks, facts.genre_tracks) == ({}, {})
     assert facts.genre_share == pytest.approx({"folk": 0.5, "rock": 0.5})
+
+
+def test_a_bundle_repeats_the_notices_of_its_start_once(tmp_path: Path) -> None:
+    data = PreparedFeatures(Uri.parse(tiny_features.write(tmp_path / "features")), EXPERIMENT, None)
+    start = Start("070695bd5426", {}, None, ("Weights: somebody's.", *data.notices))
+    facts = publish(data, tmp_path / "bundle", start).training
+    assert facts.started_from == "070695bd5426"
+    assert facts.notices == (*data.notices, "Weights: somebody's.")

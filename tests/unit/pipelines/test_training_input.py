@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +14,10 @@ from cluster.storage.uri import Uri
 from cluster.tables.features import FeaturesWriter
 from mgc import schema
 from mgc.errors import ConfigError, FeaturesError
+from mgc.experiment import Experiment
 from mgc.features.front_end import describe_features
+from mgc.models.mobilenet import MobileNetConfig
+from mgc.models.musicnn import MusicnnConfig
 from pipelines import train
 from pipelines.command.job import MISUSED, run
 from pipelines.training.requests import TrainRequest
@@ -35,9 +39,9 @@ def of(split: str, genre: str) -> pc.Expression:
     return (pc.field("split") == split) & (pc.field("genre_top") == genre)
 
 
-def plan(features: str) -> None:
+def plan(features: str, experiment: Experiment = EXPERIMENT) -> None:
     """A dry run: what is refused is refused before Ray starts."""
-    train_bundle(TrainRequest(EXPERIMENT, Uri.parse("/nowhere"), Uri.parse(features), dry_run=True))
+    train_bundle(TrainRequest(experiment, Uri.parse("/nowhere"), Uri.parse(features), dry_run=True))
 
 
 def test_a_genre_without_training_clips_is_refused(tmp_path: Path) -> None:
@@ -74,3 +78,10 @@ def test_features_or_a_catalog_but_not_both() -> None:
     for features, catalog in ((None, None), (Uri.parse("/a"), Uri.parse("/b"))):
         with pytest.raises(ConfigError, match="--features"):
             open_training_data(features, catalog, EXPERIMENT, None)
+
+
+@pytest.mark.parametrize("network", [MobileNetConfig(freeze=2), MusicnnConfig(freeze=5)])
+def test_untrained_layers_are_not_frozen(network: MobileNetConfig | MusicnnConfig, tmp_path: Path) -> None:
+    features = tiny_features.write(tmp_path / "features")
+    with pytest.raises(ConfigError, match=rf"model\.freeze {network.freeze}: .*--init"):
+        plan(features, replace(EXPERIMENT, model=network))

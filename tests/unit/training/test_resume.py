@@ -54,6 +54,7 @@ def checkpoint(taught: Learner) -> tuple[bytes, bytes]:
         {"optimizer": "sgd"},
         {"optimizer": "sgd", "momentum": 0.0},
         {"precision": "bf16"},
+        {"body_learning_rate": 1e-3},
         {"l2": 0.01, "l2_biases": True, "gradient_clip": 0.5},
     ],
 )
