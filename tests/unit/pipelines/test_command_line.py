@@ -29,8 +29,10 @@ def test_every_job_explains_itself(word: str, capsys: pytest.CaptureFixture[str]
     assert run(command, ["--help"]) == 0
     printed = capsys.readouterr().out
     assert "Usage" in printed
-    # These are of whole models, tables, or all tracks of a split; the others look at a machine, make one, or fetch one.
-    assert ("--limit" in printed) == (word not in ("ensemble", "compare", "similar", "doctor", "cluster", "pull"))
+    # These are of whole models, tables, sources, or splits; the others look at a machine, make one, or fetch one.
+    assert ("--limit" in printed) == (
+        word not in ("ensemble", "compare", "similar", "learn", "doctor", "cluster", "pull")
+    )
 
 
 HEAVY = (
