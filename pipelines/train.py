@@ -6,14 +6,18 @@ from collections.abc import Mapping
 from typing import Final
 
 import click
+from click.core import ParameterSource
 
 from cluster.storage.uri import Uri
 from mgc.bundle_names import BundleName
 from pipelines.command.job import ALLOW_ROOTS, BUNDLE, OVERRIDES, PROFILE, URI, Summary, main, overrides
-from pipelines.training.requests import ProbeRequest, TrainRequest
+from pipelines.training.requests import PROBE, ProbeRequest, TrainRequest
 
-PROBE: Final = "probe"
 PROBE_FIELDS: Final = ("model.hidden", "training.seed")
+OF_NETWORKS: Final = (
+    *("workers", "profile", "fewest_workers", "accumulation", "float32", "compiled", "prefetch", "limit"),
+    *("checkpoints", "tensorboard", "mlflow", "init_network"),
+)
 LARGEST_FIELD: Final = 65_536
 
 
@@ -107,6 +111,7 @@ def command(
         raise click.UsageError("--init-network says which network of --init; give --init too.")
     changes = overrides(fields)
     if recipe == PROBE:
+        _refuse_options()
         from pipelines.training.probe import train_probe
 
         return train_probe(_read_probe(features, catalog, out, init, overwrite, dry_run, allow_roots, changes))
@@ -138,6 +143,15 @@ def command(
             init_network=init_network,
         )
     )
+
+
+def _refuse_options() -> None:
+    """Refuse options that say nothing about a probe."""
+    context = click.get_current_context()
+    for name in OF_NETWORKS:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = "compile" if name == "compiled" else name.replace("_", "-")
+            raise click.UsageError(f"--{option} is for networks; a probe is trained in this process, on all labels.")
 
 
 def _read_probe(

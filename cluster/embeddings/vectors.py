@@ -46,8 +46,8 @@ def present(model: Model) -> pc.Expression:
     return same & pc.field("windows").is_valid() & pc.field("removed_at").is_null()
 
 
-def unit_vectors(embeddings: pa.Array, uri: Uri, numbers: int | None = None) -> np.ndarray:
-    """Return embeddings divided by their lengths: float32 (tracks, numbers). One of zeros stays as it is.
+def read_vectors(embeddings: pa.Array, uri: Uri, numbers: int | None = None) -> np.ndarray:
+    """Return embeddings as float32 (tracks, numbers).
 
     Args:
         embeddings: lists of numbers, at least one, none of them null.
@@ -58,11 +58,26 @@ def unit_vectors(embeddings: pa.Array, uri: Uri, numbers: int | None = None) -> 
         LabelsError: they differ in length.
     """
     lengths = pc.list_value_length(embeddings).to_numpy()
-    if (lengths != (lengths[0] if numbers is None else numbers)).any():
+    if (lengths != (lengths[0] if numbers is None else numbers)).any() or not lengths[0]:
         raise LabelsError(
             f"{uri}: embeddings of one model differ in length, which no run of mgc leaves behind. {REMEDY}"
         )
-    values_ND = pc.list_flatten(embeddings).to_numpy(zero_copy_only=False).reshape(len(lengths), -1)
+    values_ND: np.ndarray = pc.list_flatten(embeddings).to_numpy(zero_copy_only=False).reshape(len(lengths), -1)
+    return values_ND.astype(np.float32)
+
+
+def unit_vectors(embeddings: pa.Array, uri: Uri, numbers: int | None = None) -> np.ndarray:
+    """Return embeddings divided by their lengths: float32 (tracks, numbers). One of zeros stays as it is.
+
+    Args:
+        embeddings: as for `read_vectors`.
+        uri: as for `read_vectors`.
+        numbers: as for `read_vectors`.
+
+    Raises:
+        LabelsError: they differ in length.
+    """
+    values_ND = read_vectors(embeddings, uri, numbers)
     norms_N = np.sqrt(np.einsum("nd,nd->n", values_ND, values_ND, dtype=np.float64))
     units_ND: np.ndarray = (values_ND / np.where(norms_N > 0, norms_N, 1.0)[:, None]).astype(np.float32)
     return units_ND

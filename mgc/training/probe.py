@@ -56,12 +56,15 @@ class CrossFit:
         logits_NG: calibrated logits, one row a track. A track's own fold had no part in choosing its strength and
             temperature.
         fold_N: fold of each track.
+        answerable_N: whether other folds have tracks of its genre. If not, no head could have answered it right, and it
+            had no part in the choices.
         strength: strength with the least loss over all tracks.
         temperature: temperature with the least loss at that strength; logits are divided by it.
     """
 
     logits_NG: Numbers  # noqa: N815  (axes in capitals)
     fold_N: NDArray[np.int64]  # noqa: N815
+    answerable_N: NDArray[np.bool_]  # noqa: N815
     strength: float
     temperature: float
 
@@ -126,13 +129,23 @@ def cross_fit(
         inside_N = fold_N != fold
         for place, fitted in enumerate(_fit_path(embedding_ND[inside_N], genre_N[inside_N], genres, hidden, seed)):
             logits_LNG[place, ~inside_N] = fitted(embedding_ND[~inside_N])
+    answerable_N = _find_answerable(genre_N, fold_N)
     calibrated_NG = np.empty((len(genre_N), genres))
     for fold in range(int(fold_N.max()) + 1):
         others_N = fold_N != fold
-        place, temperature = _choose(logits_LNG[:, others_N], genre_N[others_N])
+        known_N = others_N & answerable_N
+        place, temperature = _choose(logits_LNG[:, known_N], genre_N[known_N])
         calibrated_NG[~others_N] = logits_LNG[place, ~others_N] / temperature
-    place, temperature = _choose(logits_LNG, genre_N)
-    return CrossFit(calibrated_NG, fold_N, STRENGTHS[place], temperature)
+    place, temperature = _choose(logits_LNG[:, answerable_N], genre_N[answerable_N])
+    return CrossFit(calibrated_NG, fold_N, answerable_N, STRENGTHS[place], temperature)
+
+
+def _find_answerable(genre_N: NDArray[np.int64], fold_N: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return for each track whether another fold has tracks of its genre."""
+    counts_GF = np.zeros((genre_N.max() + 1, fold_N.max() + 1), np.int64)
+    np.add.at(counts_GF, (genre_N, fold_N), 1)
+    answerable_N: NDArray[np.bool_] = counts_GF.sum(axis=1)[genre_N] > counts_GF[genre_N, fold_N]
+    return answerable_N
 
 
 def train_head(
@@ -328,8 +341,10 @@ def _choose(logits_LNG: Numbers, genre_N: NDArray[np.int64]) -> tuple[int, float
     """Return the place of the best strength, and its temperature.
 
     The temperature has the least mean loss over tracks, because confidence is about tracks. The strength has the least
-    loss over genres of equal weight.
+    loss over genres of equal weight. Where there is no track to choose by, they are the strongest regularisation and 1.
     """
+    if not len(genre_N):
+        return 0, 1.0
     counts_G = np.bincount(genre_N, minlength=logits_LNG.shape[2])
     balanced_N = 1 / counts_G[genre_N]
     best: tuple[float, int, float] | None = None

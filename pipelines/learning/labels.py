@@ -14,7 +14,7 @@ import pyarrow.dataset as pads
 import torch
 
 from cluster.embeddings.table import EmbeddingsTable
-from cluster.embeddings.vectors import ONE_AT_A_TIME, REMEDY, VECTORS_AT_ONCE, Model, present
+from cluster.embeddings.vectors import ONE_AT_A_TIME, REMEDY, VECTORS_AT_ONCE, Model, present, read_vectors
 from cluster.tables.parquet import reading
 from mgc import schema
 from mgc.bundle import Bundle
@@ -58,8 +58,7 @@ def _answer(table: EmbeddingsTable, model: Model, bundle: Bundle) -> Iterator[pa
     for batch in scan:
         if not batch.num_rows:
             continue
-        numbers = pc.list_flatten(batch["embedding"]).to_numpy(zero_copy_only=False)
-        embedding_ND = torch.tensor(numbers.reshape(batch.num_rows, -1))
+        embedding_ND = torch.from_numpy(read_vectors(batch["embedding"], table.uri))
         with torch.inference_mode():
             logits_NG = bundle.model.classify(embedding_ND).numpy()
         yield answers_of(batch["track_id"].to_pylist(), logits_NG, bundle.taxonomy.names)
@@ -76,6 +75,7 @@ def label_catalog(tracks: pads.Dataset, table: EmbeddingsTable, answers: pa.Tabl
     """
     rows = tracks.to_table(columns=["track_id", "uri", "genre_top"])
     ids = rows["track_id"].cast(pa.string()).combine_chunks()
+    honest = honest.select(ANSWERS.names)
     others = answers.filter(pc.invert(pc.is_in(answers["track_id"], value_set=honest["track_id"].combine_chunks())))
     heard = pa.concat_tables([honest, others]).combine_chunks()
     place = pc.index_in(ids, value_set=heard["track_id"].combine_chunks())
@@ -108,7 +108,16 @@ def _read_errors(table: EmbeddingsTable, ids: pa.Array) -> pa.Table:
     return rows.filter(pc.is_in(rows["track_id"], value_set=ids)).combine_chunks()
 
 
-def disagreements(labels: pa.Table) -> pa.Table:
-    """Return the rows of `LABELS` in which tag and ears differ, the most certain first."""
+def disagreements(labels: pa.Table, honest: pa.Table) -> pa.Table:
+    """Return the rows of `LABELS` in which tag and ears differ, the most certain first.
+
+    A tag that no head could have given, since all tracks of its genre are by this artist, is left out.
+
+    Args:
+        labels: rows of `LABELS`.
+        honest: answers for tagged tracks, with a column `answerable`.
+    """
     differ = labels.filter(pc.fill_null(pc.not_equal(labels["tag_genre"], labels["ears_genre"]), False))
+    known = honest.filter(honest["answerable"])["track_id"].combine_chunks()
+    differ = differ.filter(pc.is_in(differ["track_id"], value_set=known))
     return differ.sort_by([("confidence", "descending"), ("track_id", "ascending")])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import shlex
 from collections import Counter
 from typing import Final
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from pydantic import JsonValue
@@ -17,7 +17,9 @@ from cluster.embeddings.table import EmbeddingsTable
 from cluster.embeddings.vectors import Model
 from cluster.storage import files
 from cluster.storage.uri import Uri
-from mgc.errors import TrainingError
+from mgc.bundle_names import LAST_FILE
+from mgc.errors import BundleError, ConfigError, TrainingError
+from mgc.training.probe import FEWEST_TRACKS
 from pipelines.catalogs.index import index_source
 from pipelines.catalogs.requests import CatalogRequest
 from pipelines.catalogs.sources import Catalog, open_catalog
@@ -27,9 +29,8 @@ from pipelines.learning.report import Findings, render
 from pipelines.learning.requests import LearnRequest
 from pipelines.nights.embed import embed
 from pipelines.nights.requests import EmbedRequest
-from pipelines.training.answers import ANSWERS
 from pipelines.training.probe import HONEST, train_probe
-from pipelines.training.requests import ProbeRequest
+from pipelines.training.requests import PROBE, ProbeRequest
 
 CATALOG: Final = "catalog"
 EMBEDDINGS: Final = "embeddings"
@@ -50,6 +51,7 @@ def learn(request: LearnRequest) -> Summary:
         TrainingError: fewer than two genres have tracks, so there is nothing to learn.
     """
     out, place = request.out, request.out / CATALOG
+    _refuse_other_bundle(out / BUNDLE)
     say("[1/4] the files' own tags")
     listed = index_source(
         CatalogRequest(request.source, place, tags=request.tags, selection=request.selection, dry_run=request.dry_run)
@@ -72,16 +74,31 @@ def learn(request: LearnRequest) -> Summary:
     return Summary(status, counts, outputs)
 
 
+def _refuse_other_bundle(place: Uri) -> None:
+    """Refuse to replace a bundle that is no probe. A damaged one is replaced."""
+    if not files.exists(place / LAST_FILE):
+        return
+    with contextlib.suppress(BundleError):
+        recipe = open_bundle(place).experiment.recipe
+        if recipe != PROBE:
+            raise ConfigError(f"{place}: a bundle of the recipe {recipe} lies here; choose another --out.")
+
+
 def _require_genres(catalog: Catalog, source: Uri) -> None:
     """Refuse a catalog that teaches nothing, before anything is heard."""
-    genres = pc.value_counts(catalog.tracks.to_table(columns=["genre_top"])["genre_top"].cast(pa.string()))
-    found = {row["values"]: row["counts"] for row in genres.to_pylist() if row["values"]}
+    rows = catalog.tracks.to_table(columns=["genre_top", "artist_id"]).to_pylist()
+    tagged = [(row["genre_top"], row["artist_id"]) for row in rows if row["genre_top"]]
+    found = Counter(genre for genre, _ in tagged)
     if len(found) < FEWEST_GENRES:
-        what = ", ".join(f"{count} tracks of {genre}" for genre, count in found.items()) or "none"
+        what = ", ".join(f"{genre}: {count}" for genre, count in found.items()) or "none"
         raise TrainingError(
             f"{source}: the tags name fewer than two genres that mgc knows ({what}), so there is nothing to learn. "
             "Tag a few tracks of each genre, or say with --aliases what the tags mean."
         )
+    artists = {artist for _, artist in tagged}
+    if max(found.values()) < FEWEST_TRACKS or (len(artists) == 1 and None not in artists):
+        fault = "no genre has two tracks" if max(found.values()) < FEWEST_TRACKS else "all are by one artist"
+        raise TrainingError(f"{source}: {len(tagged)} tracks have a genre, but {fault}; tag more of them.")
 
 
 def _write(request: LearnRequest, catalog: Catalog, trained: Summary) -> tuple[dict[str, JsonValue], dict[str, str]]:
@@ -90,9 +107,9 @@ def _write(request: LearnRequest, catalog: Catalog, trained: Summary) -> tuple[d
     bundle = open_bundle(out / BUNDLE)
     ears = Model(bundle.embedding_id, bundle.features_id)
     answers = answer_embeddings(table, ears, bundle)
-    honest = pq.read_table(io.BytesIO(files.read_bytes(out / BUNDLE / HONEST))).select(ANSWERS.names)
+    honest = pq.read_table(io.BytesIO(files.read_bytes(out / BUNDLE / HONEST)))
     labels = label_catalog(catalog.tracks, table, answers, honest)
-    differ = disagreements(labels)
+    differ = disagreements(labels, honest)
     by = Counter(labels["labelled_by"].to_pylist())
     counts: dict[str, JsonValue] = {
         "tracks": labels.num_rows,
@@ -115,7 +132,8 @@ def _write(request: LearnRequest, catalog: Catalog, trained: Summary) -> tuple[d
         f"{places[LABELS]}"
     )
     say(f"{differ.num_rows} tags disagree with the ears, the most certain first -> {places[REPORT]}")
-    say(f"new files get the same genres by `mgc label {request.source} --bundle {out / BUNDLE} --labels LABELS`")
+    source, bundle_place = (shlex.quote(str(place)) for place in (request.source, out / BUNDLE))
+    say(f"new files get the same genres by `mgc label {source} --bundle {bundle_place} --labels LABELS`")
     names = {LABELS: "labels", AGAINST: "tags_against_ears", REPORT: "report"}
     outputs = {name: str(places[file]) for file, name in names.items()}
     return counts, outputs | {"bundle": str(out / BUNDLE), "bundle_id": bundle.id}

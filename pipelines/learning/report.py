@@ -56,7 +56,8 @@ def render(found: Findings) -> str:
         _Genre(name, by_genre[name, BY_TAG], by_genre[name, BY_EARS], f1.get(name))
         for name in found.bundle.taxonomy.names
     ]
-    errors = Counter(kind for kind in found.labels["error_kind"].to_pylist() if kind)
+    kinds = zip(found.labels["error_kind"].to_pylist(), found.labels["labelled_by"].to_pylist(), strict=True)
+    errors = Counter(kind for kind, by in kinds if kind and by is None)
     return (
         page_environment("pipelines.learning")
         .get_template("report.html")

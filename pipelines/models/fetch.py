@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from pyarrow import fs
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
@@ -92,7 +93,10 @@ def _source(model: PublishedModel) -> str:
 
 def _read(file: Uri, wanted: Wanted) -> Published:
     with explain(file, "read"):
-        size = file.filesystem.get_file_info(file.path).size
+        about = file.filesystem.get_file_info(file.path)
+    size = about.size
+    if about.type is fs.FileType.Unknown:
+        raise StorageError(f"{file}: this is a device or a pipe; name the published file.")
     if size is not None and wanted.size_bytes is not None and size != wanted.size_bytes:
         raise StorageError(
             f"{file}: this is another file, or a part of it: it has {size:,} bytes, expected {wanted.size_bytes:,}."

@@ -15,7 +15,7 @@ import pyarrow.dataset as pads
 from numpy.typing import NDArray
 
 from cluster.embeddings.table import EmbeddingsTable
-from cluster.embeddings.vectors import ONE_AT_A_TIME, REMEDY, VECTORS_AT_ONCE, Model, present
+from cluster.embeddings.vectors import ONE_AT_A_TIME, REMEDY, VECTORS_AT_ONCE, Model, present, read_vectors
 from cluster.tables.parquet import reading
 from mgc.datasets.splits import TEST
 from mgc.errors import CatalogError, LabelsError
@@ -110,8 +110,8 @@ def _read_embeddings(table: EmbeddingsTable, model: Model, wanted: pa.Array) -> 
             found = batch.filter(pc.is_in(batch["track_id"].cast(pa.string()), value_set=wanted))
             if found.num_rows:
                 ids.append(found["track_id"].cast(pa.string()))
-                numbers = pc.list_flatten(found["embedding"]).to_numpy(zero_copy_only=False)
-                parts.append(numbers.reshape(found.num_rows, -1).astype(np.float32))
+                width = parts[0].shape[1] if parts else None
+                parts.append(read_vectors(found["embedding"], table.uri, width))
     if not ids:
         return pa.array([], pa.string()), np.empty((0, 0), np.float32)
     return pa.concat_arrays(ids), np.concatenate(parts)

@@ -97,6 +97,13 @@ def _train(
         f"{len(genre_N)} tracks of {len(genres)} genres, "
         f"{f'{groups.count} artists' if groups.kind == 'artists' else 'artists unknown'}, embedded by bundle {base.id}"
     )
+    left = {
+        "without an embedding": found.counts["without_embedding"],
+        "of the test side": found.counts["test"],
+        "more than a head needs": found.counts["left_out"],
+    }
+    if any(left.values()):
+        say("left out: " + ", ".join(f"{count} tracks {why}" for why, count in left.items() if count))
     warnings = _warn(found, genres, genre_N, groups)
     chosen = cross_fit(found.embedding_ND, genre_N, groups.index_N, len(genres), request.hidden, request.seed)
     needs = _find_needs(request, found, genres, genre_N, chosen)
@@ -169,10 +176,10 @@ def _train(
 def _honest(rows: pa.Table, chosen: CrossFit, genres: tuple[str, ...]) -> bytes:
     """Return the answers of cross-validation as Parquet."""
     answers = answers_of(rows["track_id"].to_pylist(), chosen.logits_NG, genres)
+    answers = answers.append_column("genre_top", rows["genre_top"])
+    answers = answers.append_column("answerable", pa.array(chosen.answerable_N))
     sink = io.BytesIO()
-    pq.write_table(
-        answers.append_column("genre_top", rows["genre_top"]).append_column("fold", pa.array(chosen.fold_N)), sink
-    )
+    pq.write_table(answers.append_column("fold", pa.array(chosen.fold_N)), sink)
     return sink.getvalue()
 
 
@@ -186,7 +193,12 @@ def _key(request: ProbeRequest, found: LabelledEmbeddings, base: Bundle) -> str:
 def _is_trained(request: ProbeRequest, key: str) -> bool:
     if not files.exists(request.out / "experiment.json"):
         return False
-    if open_bundle(request.out).training.training_key == key:
+    try:
+        found = open_bundle(request.out).training.training_key
+    except BundleError:
+        # A damaged bundle is replaced like any other.
+        found = None
+    if found == key and files.exists(request.out / HONEST):
         return True
     if request.overwrite:
         return False

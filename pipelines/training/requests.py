@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from cluster.storage.selection import ALL, Selection
 from mgc.units import MAX_FILE_GIB
@@ -112,6 +112,10 @@ class TrainRequest:
     allow_roots: tuple[Uri, ...] = ()
     init: Uri | BundleName | None = None
     init_network: int | None = None
+
+
+PROBE: Final = "probe"
+"""Name of the recipe of heads on embeddings."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from mgc.training.probe import CrossFit, cross_fit, train_head
 from tests.benchmarks.accuracy.clips import Clips, find_clips
 from tests.benchmarks.result import say
 
-ONE_LABEL: Final = CrossFit(np.zeros((0, 0)), np.zeros(0, np.int64), 0.01, 0.2)
+ONE_LABEL: Final = CrossFit(np.zeros((0, 0)), np.zeros(0, np.int64), np.zeros(0, bool), 0.01, 0.2)
 """What a head takes where nothing can be chosen."""
 
 STATISTICS: Final = ("log-mel", "mfcc")

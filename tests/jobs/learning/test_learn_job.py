@@ -77,5 +77,5 @@ def test_tags_that_teach_nothing_are_said_before_anything_is_heard(tmp_path: Pat
     music.mkdir()
     write(music / "one.flac", 0, BRIGHT, dark=False)
     write(music / "two.flac", 1, None, dark=True)
-    with pytest.raises(TrainingError, match=r"fewer than two genres that mgc knows \(1 tracks of Jazz\)"):
+    with pytest.raises(TrainingError, match=r"fewer than two genres that mgc knows \(Jazz: 1\)"):
         learn(LearnRequest(Uri.of_path(music), Uri.of_path(tmp_path / "out")))

@@ -26,7 +26,6 @@ from pipelines.catalogs.sources import open_catalog
 from pipelines.learning.labels import answer_embeddings, disagreements, label_catalog
 from pipelines.learning.report import Findings, render
 from pipelines.train import command
-from pipelines.training.answers import ANSWERS
 from pipelines.training.probe import HONEST, train_probe
 from pipelines.training.requests import ProbeRequest
 from tests.support.nights import embedding_night
@@ -202,7 +201,7 @@ def test_the_untagged_are_labelled_and_nothing_is_lost(place: Place) -> None:
     table, probe, catalog = EmbeddingsTable(place.embeddings), open_bundle(place.out), open_catalog(place.catalog)
     answers = answer_embeddings(table, Model(place.base.embedding_id, place.base.features_id), probe)
     assert answers.num_rows == 23
-    honest = pq.read_table(io.BytesIO((place.folder / "bundle" / HONEST).read_bytes())).select(ANSWERS.names)
+    honest = pq.read_table(io.BytesIO((place.folder / "bundle" / HONEST).read_bytes()))
     assert honest.num_rows == 20
     labels = label_catalog(catalog.tracks, table, answers, honest)
     rows = {row["track_id"]: row for row in labels.to_pylist()}
@@ -212,7 +211,7 @@ def test_the_untagged_are_labelled_and_nothing_is_lost(place: Place) -> None:
     assert [rows[name]["genre_top"] for name in names[20:]] == ["blues", "ska", None, "ska"]
     assert rows["022"]["error_kind"] == "not_audio"
     assert rows["021"]["error_kind"] is None
-    differ = disagreements(labels)
+    differ = disagreements(labels, honest)
     assert differ["track_id"].to_pylist()[0] == "000"
     assert None not in differ["tag_genre"].to_pylist()
     page = render(

@@ -127,7 +127,7 @@ def test_a_number_that_is_constant_does_no_harm() -> None:
 def test_the_temperature_is_part_of_the_head() -> None:
     embedding_ND, genre_N, artist_N = tracks((60, 60))
     found = cross_fit(embedding_ND, genre_N, artist_N, 2)
-    warm = CrossFit(found.logits_NG, found.fold_N, found.strength, 2 * found.temperature)
+    warm = CrossFit(found.logits_NG, found.fold_N, found.answerable_N, found.strength, 2 * found.temperature)
     one = train_head(embedding_ND, genre_N, 2, found)(torch.from_numpy(embedding_ND))
     other = train_head(embedding_ND, genre_N, 2, warm)(torch.from_numpy(embedding_ND))
     torch.testing.assert_close(one, 2 * other, rtol=1e-4, atol=1e-4)
@@ -141,3 +141,15 @@ def test_more_labels_answer_better() -> None:
     assert right[0] < right[-1]
     assert points[-1].labels_G.tolist() == pytest.approx([160.0, 120.0, 80.0], rel=0.1)
     assert points[0].labels_G.tolist() == pytest.approx([40.0, 30.0, 20.0], rel=0.15)
+
+
+@pytest.mark.parametrize("extra", [1, 5])
+def test_a_genre_of_one_artist_does_not_take_the_others_confidence(extra: int) -> None:
+    embedding_ND, genre_N, artist_N = tracks((20, 20, 20, extra), 12.0)
+    artist_N[genre_N == 3] = 1000
+    found = cross_fit(embedding_ND, genre_N, artist_N, 4)
+    assert found.answerable_N.tolist() == (genre_N != 3).tolist()
+    others = genre_N != 3
+    shares_NG = np.stack([track_probabilities(logits_G[None]) for logits_G in found.logits_NG[others]])
+    right = (shares_NG.argmax(axis=1) == genre_N[others]).mean()
+    assert shares_NG.max(axis=1).mean() == pytest.approx(right, abs=0.12)
