@@ -207,7 +207,8 @@ class TestJob:
         rows = tracks("a", uri=["s3://m/a"])
         write_catalog(Uri.of_path(tmp_path / "c.parquet"), [rows], roots=(Uri.parse("s3://m"),), survey=survey)
         capsys.readouterr()
-        assert run(plan.command, [f"{tmp_path}/c.parquet", "--labels", f"{tmp_path}/labels", "--bundle", "shipped"]) == 0
+        arguments = [f"{tmp_path}/c.parquet", "--labels", f"{tmp_path}/labels", "--bundle", "shipped"]
+        assert run(plan.command, arguments) == 0
         counts = json.loads(capsys.readouterr().out.splitlines()[-1])["counts"]
         expected = {"removed": 1, "unseen": 1, "passed_over": 2, "passed_over_by": {".bit": 2}, "unreadable": 1}
         assert {name: counts[name] for name in expected} == expected
