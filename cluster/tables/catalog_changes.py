@@ -153,13 +153,18 @@ def _earlier(catalog: Uri, source: Uri, columns: pa.Schema) -> Iterator[pa.Table
         found = pq.read_schema(path, filesystem=filesystem)
     if (found.metadata or {}).get(SOURCE_KEY) != source.text.encode():
         return None
-    if any(found.names.count(each.name) != 1 or found.field(each.name).type != each.type for each in columns):
+    if any(found.names.count(each.name) != 1 or _values(found.field(each.name).type) != each.type for each in columns):
         return None
     inspect_table(catalog, question_of(catalog, columns), "", CatalogError)
 
     def tables() -> Iterator[pa.Table]:
         with reading(catalog, "", CatalogError), filesystem.open_input_file(path) as file:
             for batch in pq.ParquetFile(file).iter_batches(ROW_GROUP, columns=columns.names):
-                yield pa.Table.from_batches([batch]).select(columns.names)
+                yield pa.table({each.name: batch[each.name].cast(each.type) for each in columns})
 
     return tables()
+
+
+def _values(kind: pa.DataType) -> pa.DataType:
+    """Return the type of a column's values, which a file may hold once each, as a dictionary."""
+    return kind.value_type if pa.types.is_dictionary(kind) else kind

@@ -25,11 +25,13 @@ from cluster.storage.uri import Uri
 from cluster.tables.parquet import write_part
 from mgc import schema
 from mgc.bundle import Bundle, load_bundle
+from mgc.bundle_names import BundleName
 from mgc.errors import ErrorKind, StorageError
 from mgc.evaluation.alarms import Thresholds
 from mgc.evaluation.night import LabelsRun
 from mgc.evaluation.report import report_json
 from mgc.labeling.throughput import Throughput
+from pipelines.models.choice import Model
 from pipelines.nights.counting import EXAMPLES, PAIRS_SHOWN
 from pipelines.nights.report import RunFacts, report_uri, summarize_run, write_report
 
@@ -114,8 +116,13 @@ def night(
     table.commit(plan, plan.key, at)
     facts = RunFacts(plan, SOURCE, STARTED, MEASURED, limits or Thresholds())
     run = summarize_run(table, bundle, facts)
-    write_report(table.uri, run, bundle, ["A notice.", "A notice."])
+    write_report(table.uri, run, model_of(bundle), ["A notice.", "A notice."])
     return run
+
+
+def model_of(bundle: Bundle) -> Model:
+    """The bundle of a night whose place nobody needs."""
+    return Model(bundle, BundleName.SHIPPED, asked=True)
 
 
 def plan_of(run: LabelsRun) -> Plan:
@@ -357,7 +364,7 @@ def test_a_night_with_nothing_to_hear(tmp_path: Path, bundle: Bundle) -> None:
     assert run.flips is not None
     assert run.flips.compared == 0
     assert run.alarms == []
-    write_report(table.uri, run, bundle, [])
+    write_report(table.uri, run, model_of(bundle), [])
     page = files.read_bytes(report_uri(table.uri, "latest", "html")).decode()
     assert 'id="flips"' not in page
 
