@@ -4,6 +4,7 @@
 - `experiment.json`: the Experiment, the bundle's id and the front end's
 - `taxonomy.json`: genres in the order of the logits, or of the answers if there are tags
 - `tags.json`: what the network's outputs mean and which of them speak for which genre; only if they are not genres
+- `sounds.json`: sounds that the network names besides its genres, and which of them are music; only if it names any
 - `normalization.json`: for each bin, a number to subtract and a number to divide by
 - `calibration.json`: adjustment of the logits to balanced priors, null if there is none; older bundles lack it
 - `metrics.json`: scores, training history, facts about the data
@@ -32,16 +33,16 @@ from mgc.bundle_files import (
     FILES,
     METRICS,
     NORMALIZATION,
-    OPTIONAL,
-    TAGS,
+    SOUNDS,
     TAXONOMY,
     TRAINED_ON,
     WAY_OUT,
     WEIGHTS,
     BundleFiles,
+    write_files,
 )
 from mgc.configuration import JsonObject, short_hash, to_json, what_differs
-from mgc.errors import AudioError, BundleError, ConfigError, StorageError
+from mgc.errors import AudioError, BundleError, ConfigError
 from mgc.evaluation.leakage import TrainedGroups
 from mgc.experiment import Experiment
 from mgc.features.clips import Clips
@@ -54,9 +55,11 @@ from mgc.labeling.config import LabelingConfig
 from mgc.labeling.file_label import FileLabel
 from mgc.labeling.predict import Predict
 from mgc.labeling.tags import GENRES, TagMap, Verdict, Vocabulary
+from mgc.labeling.words import read_sounds, read_tags, words_files
 from mgc.metrics import EvaluationFacts, TrainingFacts, metrics_from_json, metrics_to_json
-from mgc.models.architecture import load_model
-from mgc.models.blocks import Classifier, digest_weights
+from mgc.models.architecture import count_sounds, load_model
+from mgc.models.blocks import Classifier, digest_weights, plain_weights
+from mgc.models.guess import GuessConfig
 from mgc.models.probe import ProbeConfig
 from mgc.taxonomy import Taxonomy
 
@@ -75,10 +78,12 @@ class Bundle:
         adjustment: adjustment of the logits after training; None if there is none.
         trained_on: tracks and artists that it was trained on; None if they were not recorded.
         tags: which outputs of the network speak for which genre; None if the outputs are the genres.
+        sounds: what the head that a probe kept of its body names, and so knows music by; None if it kept none.
 
     Raises:
         BundleError: the normalization has the wrong number of bins, the adjustment has the wrong number of genres, the
-            tags are for other genres, or a weight is not finite because training went wrong.
+            tags are for other genres, the sounds are those of another network, or a weight is not finite because
+            training went wrong.
     """
 
     experiment: Experiment
@@ -90,6 +95,7 @@ class Bundle:
     adjustment: PriorAdjustment | None = None
     trained_on: TrainedGroups | None = None
     tags: TagMap | None = None
+    sounds: Vocabulary | None = None
 
     def __post_init__(self) -> None:
         shape = self._front_end.shape
@@ -105,7 +111,10 @@ class Bundle:
             raise BundleError(f"bundle: the adjustment has {found} genres, the network has {outputs}. {WAY_OUT}")
         if self.tags is not None and self.tags.genres != self.taxonomy.names:
             raise BundleError(f"bundle: its tags speak for other genres than those of its taxonomy. {WAY_OUT}")
-        for name, tensor in self._weights().items():
+        named, kept = 0 if self.sounds is None else len(self.sounds.tags), count_sounds(self.experiment.model)
+        if named != kept:
+            raise BundleError(f"bundle: {SOUNDS} names {named} sounds, the network has {kept}. {WAY_OUT}")
+        for name, tensor in self.model.state_dict().items():
             if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
                 raise BundleError(
                     f"bundle: the weights {name} are not all finite numbers: its training diverged; train again with a "
@@ -138,12 +147,12 @@ class Bundle:
     def id(self) -> str:
         """Twelve hexadecimal digits of a hash of everything that determines the answers.
 
-        That is weights, network, front end, listening plan, normalization, taxonomy, tags, adjustment, and which
-        recordings it labels. Training configuration, training data, metrics and report do not change it.
+        That is weights, network, front end, listening plan, normalization, taxonomy, tags, sounds, adjustment,
+        and which recordings it labels. Training configuration, training data, metrics and report do not change it.
         """
         experiment = self.experiment
         facts = {
-            "weights": digest_weights(self._weights()),
+            "weights": digest_weights(self.model.state_dict()),
             "front_end": self.features_id,
             "listening": to_json(experiment.listening),
             "model": what_differs(experiment.model),
@@ -155,6 +164,8 @@ class Bundle:
             facts["adjustment"] = self.adjustment.to_json()
         if self.tags is not None:
             facts["tags"] = self.tags.to_json()
+        if self.sounds is not None:
+            facts["sounds"] = self.sounds.to_json()
         if experiment.labeling != LabelingConfig():
             # Likewise: bundles from before this configuration answer as its defaults say.
             facts["labeling"] = what_differs(experiment.labeling)
@@ -164,15 +175,18 @@ class Bundle:
     def embedding_id(self) -> str:
         """Twelve hexadecimal digits of a hash of everything that determines the embeddings.
 
-        That is what `id` is made of, without head, genres, tags and adjustment. Bundles that differ only in these have
-        the same ears, and so the same embeddings.
+        That is what `id` is made of, without heads, genres, tags, sounds and adjustment. Bundles that differ only in
+        these have the same ears, and so the same embeddings.
+
+        Raises:
+            BundleError: the network is a guess, which has no embedding.
         """
         experiment = self.experiment
+        self._require_embedding()
         network = experiment.model.body if isinstance(experiment.model, ProbeConfig) else experiment.model
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(self.model.ears().items())}
         return short_hash(
             {
-                "ears": digest_weights(weights),
+                "ears": digest_weights(self.model.ears()),
                 "front_end": self.features_id,
                 "listening": to_json(experiment.listening),
                 "model": what_differs(network),
@@ -235,6 +249,7 @@ class Bundle:
             dtype=self._front_end.dtype,
             adjustment=self.adjustment,
             tags=self.tags,
+            sounds=self.sounds,
             embed=embed,
         )
 
@@ -270,12 +285,18 @@ class Bundle:
 
         Raises:
             AudioError: as for `label`.
+            BundleError: the network is a guess, which has no embedding.
             ValueError: as for `label`.
         """
+        self._require_embedding()
         clips_NFT = np.concatenate([clips.features for clips in self._hear(audio, sample_rate_hz).windows])
         parts = [embedding_ND.cpu().numpy() for _, embedding_ND, _ in self._predict.parts(clips_NFT)]
         mean_D: NDArray[np.float32] = np.concatenate(parts).mean(axis=0, dtype=np.float64).astype(np.float32)
         return mean_D
+
+    def _require_embedding(self) -> None:
+        if isinstance(self.experiment.model, GuessConfig):
+            raise BundleError(f"bundle {self.id}: a guess has no embedding; choose a bundle of a trained network.")
 
     def _hear(self, audio: Audio, sample_rate_hz: int | None) -> Listened[Clips]:
         experiment = self.experiment
@@ -298,31 +319,16 @@ class Bundle:
             EXPERIMENT: {**ids, **self.experiment.to_json()},
         }
         contents = {name: (json.dumps(value, indent=2) + "\n").encode() for name, value in texts.items()}
-        contents[WEIGHTS] = save_tensors(self._weights())
-        if self.tags is not None:
-            contents[TAGS] = (json.dumps(self.tags.to_json(), ensure_ascii=False, indent=1) + "\n").encode()
+        contents[WEIGHTS] = save_tensors(plain_weights(self.model.state_dict()))
+        contents |= words_files(self.tags, self.sounds)
         if self.trained_on is not None:
             contents[TRAINED_ON] = self.trained_on.to_bytes()
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            for name in (*OPTIONAL, *FILES):
-                if name in contents:
-                    (directory / name).write_bytes(contents[name])
-                else:
-                    (directory / name).unlink(missing_ok=True)
-        except OSError as error:
-            raise StorageError(
-                f"bundle {directory} cannot be written: {error.strerror or error}; choose another folder."
-            ) from None
+        write_files(directory, contents)
         return bundle_id
 
     def metrics_to_json(self) -> JsonObject:
         """Return the content of `metrics.json`."""
         return metrics_to_json(self.training, self.evaluation)
-
-    def _weights(self) -> dict[str, torch.Tensor]:
-        """Return contiguous copies in a fixed order, whatever their device and memory layout."""
-        return {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(self.model.state_dict().items())}
 
 
 def load_bundle(uri: str | Path = DEFAULT, filesystem: fs.FileSystem | None = None) -> Bundle:
@@ -369,7 +375,8 @@ def load_bundle(uri: str | Path = DEFAULT, filesystem: fs.FileSystem | None = No
     adjustment = _read_adjustment(files)
     hashes = files.read_if_there(TRAINED_ON)
     trained_on = None if hashes is None else files.make(lambda: TrainedGroups.from_bytes(hashes), TRAINED_ON)
-    parts = (experiment, taxonomy, normalization, model, training, evaluation, adjustment, trained_on, tags)
+    sounds = read_sounds(files, needed=count_sounds(experiment.model) > 0)
+    parts = (experiment, taxonomy, normalization, model, training, evaluation, adjustment, trained_on, tags, sounds)
     bundle = files.make(lambda: Bundle(*parts), "its contents")
     if stated["bundle_id"] != bundle.id:
         raise BundleError(
@@ -383,15 +390,3 @@ def _read_adjustment(files: BundleFiles) -> PriorAdjustment | None:
     data = files.read_if_there(CALIBRATION)
     value = None if data is None else files.parse_object(data, CALIBRATION).get("adjustment")
     return None if value is None else files.make(lambda: PriorAdjustment.from_json(value), CALIBRATION)
-
-
-def read_tags(files: BundleFiles, taxonomy: Taxonomy) -> TagMap | None:
-    """Return a bundle's map from tags to genres; None if its outputs are the genres.
-
-    Raises:
-        BundleError: the file is corrupt.
-    """
-    data = files.read_if_there(TAGS)
-    return (
-        None if data is None else files.make(lambda: TagMap.from_json(files.parse_object(data, TAGS), taxonomy), TAGS)
-    )

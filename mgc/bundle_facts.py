@@ -41,6 +41,7 @@ def describe_model(bundle: Bundle, taxonomy: str = "") -> dict[str, str]:
         "shortest recording": f"{bundle.experiment.labeling.min_seconds:g} s",
         **_describe_words(bundle, taxonomy),
         "genres": ", ".join(bundle.taxonomy.names),
+        "no music": _describe_sounds(bundle),
         "trained on": json.dumps(training.data.totals).strip("{}").replace('"', ""),
         **course,
         "protocol": name_of(bundle.experiment.protocol),
@@ -56,6 +57,16 @@ def _describe_words(bundle: Bundle, taxonomy: str) -> dict[str, str]:
     what = "genres" if known.name == GENRES else f"tags ({known.name})"
     said = f"{len(bundle.taxonomy)} genres, for which {len(used)} of {len(known.tags)} {what} speak"
     return {"taxonomy": f"{taxonomy or 'its own'}: {said}", "confidence": "share of what speaks for any genre"}
+
+
+def _describe_sounds(bundle: Bundle) -> str:
+    if bundle.sounds is not None:
+        known, music = bundle.sounds, set(bundle.sounds.music)
+    elif bundle.tags is not None and bundle.vocabulary.music:
+        known, music = bundle.vocabulary, {*bundle.vocabulary.music, *(found.tag for found in bundle.tags.evidence)}
+    else:
+        return ""
+    return f"{len(known.tags) - len(music)} of {len(known.tags)} sounds ({known.name}), which get no genre"
 
 
 def list_history(bundle: Bundle) -> list[EpochRow]:

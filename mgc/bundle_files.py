@@ -1,9 +1,9 @@
-"""Read and parse the files of a bundle from any pyarrow filesystem. Every error names the bundle and the file."""
+"""Read, parse and write the files of a bundle. Every error names the bundle, and the file where one is at fault."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from mgc.bundle_names import LAST_FILE, BundleName
 from mgc.configuration import JsonObject
 from mgc.credentials import without_credentials
-from mgc.errors import BundleError, ConfigError, shorten
+from mgc.errors import BundleError, ConfigError, StorageError, shorten
 
 DEFAULT: Final = BundleName.DEFAULT.value
 """Name of the best bundle that is there."""
@@ -29,7 +29,8 @@ FILES: Final = (WEIGHTS, TAXONOMY, NORMALIZATION, CALIBRATION, METRICS, EXPERIME
 
 TRAINED_ON: Final = "trained_on.safetensors"
 TAGS: Final = "tags.json"
-OPTIONAL: Final = (TAGS, TRAINED_ON)
+SOUNDS: Final = "sounds.json"
+OPTIONAL: Final = (TAGS, SOUNDS, TRAINED_ON)
 """Files that are written before these if a bundle has them. They and the calibration may be missing."""
 
 WAY_OUT: Final = "Copy it again, or train it again."
@@ -139,6 +140,29 @@ class BundleFiles:
             raise BundleError(f"{self.where}: {str(error).removeprefix('bundle: ')}") from None
         except (ConfigError, ValueError) as error:
             raise BundleError(f"{self.where}: {name} is corrupt: {shorten(error)}. {WAY_OUT}") from None
+
+
+def write_files(directory: Path, contents: Mapping[str, bytes]) -> None:
+    """Write the files of a bundle into a local folder, and delete those that the bundle lacks.
+
+    Args:
+        directory: the folder.
+        contents: contents of the files, by their names.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name in (*OPTIONAL, *FILES):
+            if name in contents:
+                (directory / name).write_bytes(contents[name])
+            else:
+                (directory / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"bundle {directory} cannot be written: {error.strerror or error}; choose another folder."
+        ) from None
 
 
 def _find(name: BundleName) -> Path:

@@ -1,29 +1,43 @@
-"""What another training takes of a bundle: the weights of one of its networks, or all of it but the head."""
+"""What another training takes of a bundle: the weights of one of its networks, or all of it but the head.
+
+Axes: N tracks, D numbers of an embedding, G genres.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pyarrow import fs
 from torch import nn
 
-from mgc.bundle import Bundle, read_tags
+from mgc.bundle import Bundle
 from mgc.bundle_files import DEFAULT, EXPERIMENT, METRICS, NORMALIZATION, TAXONOMY, TRAINED_ON, WEIGHTS, BundleFiles
-from mgc.errors import BundleError
+from mgc.errors import BundleError, ErrorKind
 from mgc.evaluation.leakage import TrainedGroups
 from mgc.experiment import Experiment
 from mgc.features.front_end import build_front_end
 from mgc.features.normalization import Normalization
+from mgc.labeling.tags import Vocabulary
+from mgc.labeling.words import read_tags
 from mgc.metrics import TrainingFacts, metrics_from_json
 from mgc.models.architecture import load_model
 from mgc.models.ensemble import Ensemble
 from mgc.models.guess import GuessConfig
 from mgc.models.probe import Probe, ProbeConfig
 from mgc.taxonomy import Taxonomy
+
+ENOUGH: Final = 0.5
+"""Share of a genre's tracks. If as many are heard as no music, the genre is one of such sounds."""
+
+_TRACKS_AT_ONCE: Final = 4_096
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,11 +99,20 @@ def load_start(uri: str | Path = DEFAULT, network: int | None = None, filesystem
     return Start(f"{name} {network}", model.network(network - 1), trained_on, training.notices)
 
 
+def sounds_of(base: Bundle) -> Vocabulary | None:
+    """Return the sounds by which a bundle's ears tell what is no music; None if they know nothing else."""
+    if isinstance(base.experiment.model, ProbeConfig):
+        return base.sounds
+    return base.vocabulary if base.vocabulary.music else None
+
+
 def put_head(base: Bundle, head: nn.Module, genres: Sequence[str], recipe: str) -> Bundle:
     """Return a bundle with a bundle's ears and another head, without facts about its training.
 
+    If the bundle's own head knows more than music, it stays beside the new one, and says what is no music.
+
     Args:
-        base: the bundle whose embeddings the head takes. If it is a probe itself, its head is replaced.
+        base: the bundle whose embeddings the head takes. If it is a probe itself, its small head is replaced.
         head: head of `mgc.models.probe.build_head`.
         genres: names of the genres, in the order of the head's outputs.
         recipe: name of the recipe that made the head.
@@ -104,9 +127,55 @@ def put_head(base: Bundle, head: nn.Module, genres: Sequence[str], recipe: str) 
         network, body = network.body, body.body
     if isinstance(network, GuessConfig | ProbeConfig):
         raise BundleError("bundle: a guess has no embedding; choose a bundle of a trained network.")
-    config = ProbeConfig(body=network, embedding=layers[0].in_features, hidden=hidden)
+    sounds = sounds_of(base)
+    kept = 0 if sounds is None else len(sounds.tags)
+    config = ProbeConfig(body=network, embedding=layers[0].in_features, hidden=hidden, sounds=kept)
     model = Probe(config, body, len(genres))
     model.head.load_state_dict(head.state_dict())
     experiment = replace(base.experiment, recipe=recipe, model=config, deviations=())
     notices = TrainingFacts(notices=base.training.notices)
-    return Bundle(experiment, Taxonomy.flat(genres), base.normalization, model.eval(), notices)
+    return Bundle(experiment, Taxonomy.flat(genres), base.normalization, model.eval(), notices, sounds=sounds)
+
+
+def find_taught_sounds(
+    probe: Bundle, embedding_ND: NDArray[np.float32], genre_N: NDArray[np.int64]
+) -> dict[str, tuple[str, ...]]:
+    """Return genres that are made of what the probe's ears call no music, and these sounds: the most frequent first.
+
+    Speech is no music, but for whoever labels tracks as Audiobook it is a genre.
+
+    Args:
+        probe: the bundle.
+        embedding_ND: embeddings of labelled tracks.
+        genre_N: their genres, by the place in its taxonomy.
+    """
+    if probe.sounds is None:
+        return {}
+    heard: list[Counter[str]] = [Counter() for _ in probe.taxonomy.names]
+    for start in range(0, len(genre_N), _TRACKS_AT_ONCE):
+        rows = slice(start, start + _TRACKS_AT_ONCE)
+        with torch.inference_mode():
+            logits_NS = probe.model.name_sounds(torch.from_numpy(embedding_ND[rows])).float().numpy()
+        for genre, logits_S in zip(genre_N[rows].tolist(), logits_NS, strict=True):
+            verdict = probe.sounds.judge(logits_S[None])
+            if verdict is not None and verdict.kind is ErrorKind.NOT_MUSIC:
+                heard[genre][verdict.tag] += 1
+    tracks_G = np.bincount(genre_N, minlength=len(heard))
+    return {
+        name: tuple(tag for tag, _ in sounds.most_common())
+        for name, sounds, tracks in zip(probe.taxonomy.names, heard, tracks_G.tolist(), strict=True)
+        if sounds and sounds.total() >= ENOUGH * tracks
+    }
+
+
+def count_as_music(probe: Bundle, taught: Mapping[str, Sequence[str]]) -> Bundle:
+    """Return a probe to which some sounds are music.
+
+    Args:
+        probe: the bundle.
+        taught: sounds of `find_taught_sounds`.
+    """
+    if probe.sounds is None or not taught:
+        return probe
+    music = dict.fromkeys([*probe.sounds.music, *(tag for sounds in taught.values() for tag in sounds)])
+    return replace(probe, sounds=replace(probe.sounds, music=tuple(music)))

@@ -1,7 +1,7 @@
 """Stage: clips of features → one decision per track.
 
 Axes: N clips of a batch, F mel bins, T frames (a clip may have other axes), D numbers of an embedding, O outputs of the
-network, G genres.
+network: first those for genres, then those that name sounds, if it has any; G genres.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mgc.errors import FeaturesError
 from mgc.features.normalization import Normalization
 from mgc.labeling.adjust import PriorAdjustment
 from mgc.labeling.decide import Decision, decide
-from mgc.labeling.tags import TagMap, Verdict
+from mgc.labeling.tags import TagMap, Verdict, Vocabulary
 from mgc.models.blocks import Classifier
 from mgc.taxonomy import Taxonomy
 
@@ -46,6 +46,7 @@ class Predict:
         dtype: dtype of the stored features.
         adjustment: adjustment of the logits, or None.
         tags: which outputs speak for which genre; None if they are the genres.
+        sounds: names of the sounds that the network knows besides; None if it knows none.
         embed: whether to add each track's embedding to its row.
     """
 
@@ -61,6 +62,7 @@ class Predict:
         dtype: str = "uint8",
         adjustment: PriorAdjustment | None = None,
         tags: TagMap | None = None,
+        sounds: Vocabulary | None = None,
         embed: bool = False,
     ) -> None:
         self._device = device or torch.device("cpu")
@@ -74,8 +76,10 @@ class Predict:
         self._top_k = top_k
         self._adjustment = adjustment
         self._tags = tags
+        self._sounds = sounds
         self._embed = embed
-        self._outputs = len(self._genres if tags is None else tags.vocabulary.tags)
+        self._own = len(self._genres if tags is None else tags.vocabulary.tags)
+        self._outputs = self._own + (0 if sounds is None else len(sounds.tags))
         self._clips_at_once = clips_at_once or (CLIPS_AT_ONCE_CPU if self._device.type == "cpu" else CLIPS_AT_ONCE_GPU)
 
     def logits(self, clips_NFT: np.ndarray) -> np.ndarray:
@@ -87,7 +91,7 @@ class Predict:
         return self.to_genres(self.outputs(clips_NFT))
 
     def outputs(self, clips_NFT: np.ndarray, means: Means | None = None) -> np.ndarray:
-        """Return the outputs of the network for clips, adjusted if the bundle says so: float32 (clips, outputs).
+        """Return the outputs of the network for clips: float32 (clips, outputs).
 
         Args:
             clips_NFT: features as stored, (clips, *shape).
@@ -102,7 +106,8 @@ class Predict:
 
     def to_genres(self, outputs_NO: np.ndarray) -> np.ndarray:
         """Return the logits of genres for outputs of the network: float32 (clips, genres)."""
-        return outputs_NO if self._tags is None else self._tags.apply(outputs_NO)
+        own_NO = outputs_NO[:, : self._own]
+        return own_NO if self._tags is None else self._tags.apply(own_NO)
 
     def answer(self, outputs_CO: np.ndarray, top_k: int) -> Decision | Verdict:
         """Return the answer for a track, or why it has none.
@@ -111,7 +116,9 @@ class Predict:
             outputs_CO: outputs of the network for the track's clips, at least one.
             top_k: largest number of genres to list.
         """
-        verdict = None if self._tags is None else self._tags.judge(outputs_CO)
+        verdict = None if self._tags is None else self._tags.judge(outputs_CO[:, : self._own])
+        if verdict is None and self._sounds is not None:
+            verdict = self._sounds.judge(outputs_CO[:, self._own :])
         return verdict or decide(self.to_genres(outputs_CO), self._genres, top_k)
 
     @torch.inference_mode()
@@ -132,10 +139,21 @@ class Predict:
             filled_NFT[:count] = part_NFT
             features_NFT = self._normalization.apply(torch.from_numpy(filled_NFT).to(self._device))
             embedding_ND = self._model.embed(features_NFT)
-            outputs_NO = self._model.classify(embedding_ND).float().cpu().numpy()[:count]
-            if self._adjustment is not None:
-                outputs_NO = self._adjustment.apply(outputs_NO)
-            yield slice(start, start + count), embedding_ND[:count].float(), outputs_NO
+            yield slice(start, start + count), embedding_ND[:count].float(), self.name(embedding_ND)[:count]
+
+    @torch.inference_mode()
+    def name(self, embedding_ND: torch.Tensor) -> np.ndarray:
+        """Return the outputs of the network for embeddings, adjusted if the bundle says so: float32 (N, outputs).
+
+        Args:
+            embedding_ND: embeddings of clips or of tracks, (N, numbers).
+        """
+        on_device_ND = embedding_ND.to(self._device)
+        own_NO: np.ndarray = self._model.classify(on_device_ND).float().cpu().numpy()
+        if self._adjustment is not None:
+            own_NO = self._adjustment.apply(own_NO)
+        sounds_NO = self._model.name_sounds(on_device_ND).float().cpu().numpy()
+        return np.concatenate([own_NO, sounds_NO], axis=1)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Answer a batch with one row per track. `clips` is dropped and the answer is added.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, TypeGuard
 
@@ -43,10 +43,11 @@ class Evidence(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """The reason why a recording gets no genre, and a sentence about it."""
+    """The reason why a recording gets no genre, a sentence about it, and the tag that is heard instead of music."""
 
     kind: ErrorKind
     message: str
+    tag: str
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,31 @@ class Vocabulary:
         raised_NT = np.exp(wide_NT - wide_NT.max(axis=1, keepdims=True))
         softmax_NT: NDArray[np.float64] = raised_NT / raised_NT.sum(axis=1, keepdims=True)
         return softmax_NT
+
+    def judge(self, logits_CT: NDArray[np.floating], also_music: Collection[str] = ()) -> Verdict | None:
+        """Return why a track is no music; None if it is, or if the network does not know.
+
+        A track is no music if, on average over its clips, no tag of music is more probable than 0.1 and another tag is
+        more probable than all of them.
+
+        Args:
+            logits_CT: logits of the track's clips; at least one clip.
+            also_music: tags that count as music besides those of the vocabulary.
+        """
+        if not self.music:
+            return None
+        mean_T = self.probabilities(logits_CT).mean(axis=0)
+        tags = {*self.music, *also_music}
+        music = float(mean_T[[self._places[tag] for tag in tags]].max())
+        best = self.tags[int(mean_T.argmax())]
+        if music > MUSIC_AT_MOST or best in tags:
+            return None
+        kind = ErrorKind.SILENT if best in self.silence else ErrorKind.NOT_MUSIC
+        return Verdict(kind, f"the model hears {best} ({mean_T.max():.2f}) and no music ({music:.2f})", best)
+
+    @functools.cached_property
+    def _places(self) -> dict[str, int]:
+        return {tag: place for place, tag in enumerate(self.tags)}
 
     def to_json(self) -> JsonObject:
         """Return JSON-ready values."""
@@ -153,29 +179,19 @@ class TagMap:
             weights_TG[self.vocabulary.tags.index(tag), self.genres.index(genre)] = weight
         return weights_TG
 
-    @functools.cached_property
-    def _music(self) -> frozenset[str]:
-        """Tags of music. A tag that speaks for a genre is one, such as speech for a genre Spoken."""
-        return frozenset((*self.vocabulary.music, *(found.tag for found in self.evidence)))
-
     def judge(self, logits_CT: NDArray[np.floating]) -> Verdict | None:
-        """Return why a track is no music; None if it is, or if the network does not know.
+        """Return why a track is no music; see `Vocabulary.judge`.
 
-        A track is no music if, on average over its clips, no tag of music is more probable than 0.1 and another tag is
-        more probable than all of them.
+        A tag that speaks for a genre counts as music, such as speech for a genre Spoken.
 
         Args:
             logits_CT: logits of the track's clips; at least one clip.
         """
-        if not self.vocabulary.music:
-            return None
-        mean_T, tags = self.vocabulary.probabilities(logits_CT).mean(axis=0), self.vocabulary.tags
-        music = max(float(mean_T[tags.index(tag)]) for tag in self._music)
-        best = tags[int(mean_T.argmax())]
-        if music > MUSIC_AT_MOST or best in self._music:
-            return None
-        kind = ErrorKind.SILENT if best in self.vocabulary.silence else ErrorKind.NOT_MUSIC
-        return Verdict(kind, f"the model hears {best} ({mean_T.max():.2f}) and no music ({music:.2f})")
+        return self.vocabulary.judge(logits_CT, self._speaking)
+
+    @functools.cached_property
+    def _speaking(self) -> frozenset[str]:
+        return frozenset(found.tag for found in self.evidence)
 
     def apply(self, logits_NT: NDArray[np.floating]) -> NDArray[np.float32]:
         """Return logits of genres: the logarithm of the weighted sum of the tags' probabilities.

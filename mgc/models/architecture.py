@@ -70,8 +70,8 @@ def build_model(config: AnyModelConfig, input_shape: tuple[int, ...], genres: in
         case MusicnnConfig():
             return Musicnn(config, input_shape[0], genres)
         case ProbeConfig():
-            # What the removed head had for outputs does not matter.
-            return Probe(config, build_model(config.body, input_shape, 1), genres)
+            # What a removed head had for outputs does not matter.
+            return Probe(config, build_model(config.body, input_shape, config.sounds or 1), genres)
         case EnsembleConfig():
             return Ensemble([build_model(member, input_shape, genres) for member in config.members])
         case _:
@@ -108,6 +108,11 @@ def takes_any_frames(config: AnyModelConfig) -> bool:
     if isinstance(config, ProbeConfig):
         return takes_any_frames(config.body)
     return isinstance(config, HouseCnnConfig | StatisticsConfig | MobileNetConfig | MusicnnConfig)
+
+
+def count_sounds(config: AnyModelConfig) -> int:
+    """Return how many sounds a network names besides genres."""
+    return config.sounds if isinstance(config, ProbeConfig) else 0
 
 
 def check_input(config: AnyModelConfig, input_shape: tuple[int, ...]) -> None:

@@ -1,6 +1,6 @@
 """Parts that the architectures share.
 
-Axes: B batch, C channels, F mel bins, T frames, D embedding, G genres.
+Axes: B batch, C channels, F mel bins, T frames, D embedding, G genres, S sounds.
 """
 
 from __future__ import annotations
@@ -56,6 +56,10 @@ class Classifier(nn.Module, abc.ABC):
     @abc.abstractmethod
     def classify(self, embedding_BD: torch.Tensor) -> torch.Tensor:
         """Return the logits (B, G) of an embedding."""
+
+    def name_sounds(self, embedding_BD: torch.Tensor) -> torch.Tensor:
+        """Return the logits (B, S) of sounds that the network knows besides; S is 0 for all but some probes."""
+        return embedding_BD.new_empty(len(embedding_BD), 0)
 
     def forward(self, features_BFT: torch.Tensor) -> torch.Tensor:
         """Return logits (B, G)."""
@@ -196,10 +200,15 @@ def parameter_count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def digest_weights(weights: dict[str, torch.Tensor]) -> str:
+def plain_weights(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return contiguous copies on the CPU in the order of their names, whatever their device and memory layout."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(weights.items())}
+
+
+def digest_weights(weights: Mapping[str, torch.Tensor]) -> str:
     """Return a SHA-256 of names, types, shapes and numbers: of the weights, not of how a library writes them."""
     digest = hashlib.sha256()
-    for name, tensor in weights.items():
+    for name, tensor in plain_weights(weights).items():
         digest.update(f"{name}:{tensor.dtype}:{list(tensor.shape)}:".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

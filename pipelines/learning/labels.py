@@ -1,6 +1,6 @@
 """Labels of a whole catalog: of the tags where there are some, else of the ears; and where the two disagree.
 
-Axes: N tracks, G genres.
+Axes: N tracks, D numbers of an embedding, O outputs of a network.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from cluster.tables.parquet import reading
 from mgc import schema
 from mgc.bundle import Bundle
 from mgc.errors import LabelsError
-from pipelines.training.answers import ANSWERS, answers_of
+from mgc.labeling.decide import Decision
+from mgc.labeling.predict import Predict
+from mgc.labeling.tags import Verdict
+from pipelines.training.answers import ANSWERS, TOP_K, answers_of
 
 BY_TAG: Final = "tag"
 BY_EARS: Final = "ears"
@@ -44,24 +47,51 @@ LABELS: Final = pa.schema(
 """
 
 
+HEARD: Final = pa.schema([*ANSWERS, LABELS.field("error_kind"), LABELS.field("error_message")])
+"""The answer for an embedded track, or why it has none: `mgc embed` embeds what is no music, too."""
+
+
 def answer_embeddings(table: EmbeddingsTable, model: Model, bundle: Bundle) -> pa.Table:
-    """Return the answers of a probe for all embedded tracks, rows of `ANSWERS`."""
+    """Return what a probe says of all embedded tracks, rows of `HEARD`.
+
+    The table has the mean of a track's clips. A linear head says the same of the mean as on average of the clips; that
+    there is no music, and what a head with a hidden layer answers, can differ for a track of several clips.
+    """
     with reading(table.uri, REMEDY, LabelsError):
-        parts = list(_answer(table, model, bundle))
-    return pa.concat_tables(parts) if parts else ANSWERS.empty_table()
+        parts = list(_answer(table, model, bundle.predictor()))
+    return pa.concat_tables(parts) if parts else HEARD.empty_table()
 
 
-def _answer(table: EmbeddingsTable, model: Model, bundle: Bundle) -> Iterator[pa.Table]:
+def _answer(table: EmbeddingsTable, model: Model, predict: Predict) -> Iterator[pa.Table]:
     scan = table.dataset().to_batches(
         columns=["track_id", "embedding"], filter=present(model), batch_size=VECTORS_AT_ONCE, **ONE_AT_A_TIME
     )
     for batch in scan:
         if not batch.num_rows:
             continue
-        embedding_ND = torch.from_numpy(read_vectors(batch["embedding"], table.uri))
-        with torch.inference_mode():
-            logits_NG = bundle.model.classify(embedding_ND).numpy()
-        yield answers_of(batch["track_id"].to_pylist(), logits_NG, bundle.taxonomy.names)
+        outputs_NO = predict.name(torch.from_numpy(read_vectors(batch["embedding"], table.uri)))
+        said = {
+            track: predict.answer(outputs_O[None], TOP_K)
+            for track, outputs_O in zip(batch["track_id"].to_pylist(), outputs_NO, strict=True)
+        }
+        decisions = {track: answer for track, answer in said.items() if isinstance(answer, Decision)}
+        verdicts = {track: answer for track, answer in said.items() if isinstance(answer, Verdict)}
+        yield _fill(answers_of(list(decisions), list(decisions.values())), HEARD)
+        yield _fill(
+            pa.table(
+                {
+                    "track_id": pa.array(verdicts, pa.string()),
+                    "error_kind": pa.array([verdict.kind.value for verdict in verdicts.values()], pa.string()),
+                    "error_message": pa.array([verdict.message for verdict in verdicts.values()], pa.string()),
+                }
+            ),
+            HEARD,
+        )
+
+
+def _fill(rows: pa.Table, columns: pa.Schema) -> pa.Table:
+    """Return rows with all columns; those that they lack are null."""
+    return pa.concat_tables([columns.empty_table(), rows], promote_options="default")
 
 
 def label_catalog(tracks: pads.Dataset, table: EmbeddingsTable, answers: pa.Table, honest: pa.Table) -> pa.Table:
@@ -70,16 +100,17 @@ def label_catalog(tracks: pads.Dataset, table: EmbeddingsTable, answers: pa.Tabl
     Args:
         tracks: rows of a catalog.
         table: table of embeddings, for the reasons of those that have none.
-        answers: answers for all embedded tracks.
-        honest: answers for tagged tracks by heads that were not trained on their artists; they come before `answers`.
+        answers: rows of `HEARD` for all embedded tracks.
+        honest: answers for tagged tracks by heads that were not trained on their artists; they come before other
+            answers, but not before the reason why there is none.
     """
     rows = tracks.to_table(columns=["track_id", "uri", "genre_top"])
     ids = rows["track_id"].cast(pa.string()).combine_chunks()
-    honest = honest.select(ANSWERS.names)
-    others = answers.filter(pc.invert(pc.is_in(answers["track_id"], value_set=honest["track_id"].combine_chunks())))
-    heard = pa.concat_tables([honest, others]).combine_chunks()
+    refused = answers.filter(pc.is_valid(answers["error_kind"]))
+    honest = _without(_fill(honest.select(ANSWERS.names), HEARD), refused)
+    heard = pa.concat_tables([honest, _without(answers, honest)]).combine_chunks()
     place = pc.index_in(ids, value_set=heard["track_id"].combine_chunks())
-    found = {name: heard[name].take(place) for name in ("ears_genre", "confidence", "top_k")}
+    found = {name: heard[name].take(place) for name in HEARD.names if name != "track_id"}
     errors = _read_errors(table, ids.filter(pc.is_null(place)))
     where = pc.index_in(ids, value_set=errors["track_id"].combine_chunks())
     tag = rows["genre_top"].cast(pa.string())
@@ -93,11 +124,15 @@ def label_catalog(tracks: pads.Dataset, table: EmbeddingsTable, answers: pa.Tabl
             "labelled_by": pc.if_else(by_tag, BY_TAG, pc.if_else(by_ears, BY_EARS, None)),
             "tag_genre": tag,
             **found,
-            "error_kind": errors["error_kind"].take(where),
-            "error_message": errors["error_message"].take(where),
+            **{name: pc.coalesce(found[name], errors[name].take(where)) for name in ("error_kind", "error_message")},
         },
         schema=LABELS,
     )
+
+
+def _without(rows: pa.Table, others: pa.Table) -> pa.Table:
+    """Return the rows of tracks that another table lacks."""
+    return rows.filter(pc.invert(pc.is_in(rows["track_id"], value_set=others["track_id"].combine_chunks())))
 
 
 def _read_errors(table: EmbeddingsTable, ids: pa.Array) -> pa.Table:

@@ -1,17 +1,14 @@
-"""Answers of heads for tracks, as a table.
-
-Axes: N tracks, G genres.
-"""
+"""Answers of heads for tracks, as a table."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
-import numpy as np
 import pyarrow as pa
 
 from mgc import schema
-from mgc.labeling.decide import decide
+from mgc.labeling.decide import Decision
 
 TOP_K: Final = 3
 
@@ -26,9 +23,13 @@ ANSWERS: Final = pa.schema(
 """Answers of heads."""
 
 
-def answers_of(track_ids: list[str], logits_NG: np.ndarray, genres: tuple[str, ...]) -> pa.Table:
-    """Return rows of `ANSWERS` for the logits of tracks."""
-    decisions = [decide(logits_G[None], genres, TOP_K) for logits_G in logits_NG]
+def answers_of(track_ids: Sequence[str], decisions: Sequence[Decision]) -> pa.Table:
+    """Return rows of `ANSWERS`.
+
+    Args:
+        track_ids: the tracks.
+        decisions: the answer for each.
+    """
     columns = {
         "track_id": track_ids,
         "ears_genre": [found.genre_top for found in decisions],

@@ -22,7 +22,7 @@ from cluster.embeddings.vectors import Model
 from cluster.storage import files
 from mgc.bundle import Bundle
 from mgc.bundle_facts import describe_model
-from mgc.bundle_start import put_head
+from mgc.bundle_start import count_as_music, find_taught_sounds, put_head, sounds_of
 from mgc.configuration import short_hash
 from mgc.datasets.roster import Roster
 from mgc.datasets.splits import TRAIN
@@ -32,7 +32,7 @@ from mgc.evaluation.intervals import Interval, ResamplingGroups
 from mgc.evaluation.leakage import TrainedGroups
 from mgc.evaluation.report import ReportContent, render_report, report_json
 from mgc.evaluation.scores import Scores, score
-from mgc.labeling.decide import track_probabilities
+from mgc.labeling.decide import decide, track_probabilities
 from mgc.metrics import DataFacts, EvaluationFacts
 from mgc.training.learning_curve import GOAL_F1, Need, needs_of
 from mgc.training.probe import FEWEST_TRACKS, CrossFit, cross_fit, learning_curve, train_head
@@ -40,7 +40,7 @@ from pipelines.catalogs.sources import open_catalog
 from pipelines.command.console import plain, show
 from pipelines.command.job import Summary, describe, say
 from pipelines.models.choice import choose_model
-from pipelines.training.answers import answers_of
+from pipelines.training.answers import TOP_K, answers_of
 from pipelines.training.labelled_embeddings import LabelledEmbeddings, read_labelled
 from pipelines.training.requests import ProbeRequest
 
@@ -120,6 +120,8 @@ def _train(
     if base.trained_on is not None:
         trained_on |= base.trained_on
     bundle = put_head(base, head, genres, "probe")
+    taught = find_taught_sounds(bundle, found.embedding_ND, genre_N)
+    bundle = count_as_music(bundle, taught)
     tracks = dict(zip(genres, np.bincount(genre_N, minlength=len(genres)).tolist(), strict=True))
     bundle = replace(
         bundle,
@@ -158,6 +160,8 @@ def _train(
     bundle_id = save_bundle(bundle, request.out, report)
     for warning in warnings:
         say(warning)
+    for genre, sounds in taught.items():
+        say(f"most tracks of {plain(genre)} are heard as {', '.join(sounds[:3])}, so that counts as music here")
     _show(scores, needs)
     sure = _between(scores.accuracy_interval)
     say(
@@ -175,7 +179,8 @@ def _train(
 
 def _honest(rows: pa.Table, chosen: CrossFit, genres: tuple[str, ...]) -> bytes:
     """Return the answers of cross-validation as Parquet."""
-    answers = answers_of(rows["track_id"].to_pylist(), chosen.logits_NG, genres)
+    decisions = [decide(logits_G[None], genres, TOP_K) for logits_G in chosen.logits_NG]
+    answers = answers_of(rows["track_id"].to_pylist(), decisions)
     answers = answers.append_column("genre_top", rows["genre_top"])
     answers = answers.append_column("answerable", pa.array(chosen.answerable_N))
     sink = io.BytesIO()
@@ -187,7 +192,10 @@ def _key(request: ProbeRequest, found: LabelledEmbeddings, base: Bundle) -> str:
     """Return a name for the training. The same labels and embeddings always have the same name."""
     labels = found.rows.to_pydict()
     numbers = found.embedding_ND.sum(axis=1, dtype=np.float64).round(3).tolist()
-    return short_hash([labels, numbers, base.embedding_id, request.hidden, request.seed])
+    facts = [labels, numbers, base.embedding_id, request.hidden, request.seed]
+    # Bases of the same ears may differ in whether they know what is no music.
+    sounds = sounds_of(base)
+    return short_hash(facts if sounds is None else [*facts, sounds.to_json()])
 
 
 def _is_trained(request: ProbeRequest, key: str) -> bool:
