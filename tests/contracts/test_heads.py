@@ -1,4 +1,7 @@
-"""What re-training the classifier asks of every network: its `head` is all that `classify` learns with."""
+"""What re-training the classifier asks of every network: its `head` is all that `classify` learns with.
+
+A probe on a network has a head of its own, and may keep the network's beside it.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from mgc.features.front_end import build_front_end
 from mgc.models.architecture import build_model
 from mgc.models.blocks import Classifier
 from mgc.models.guess import Guess
+from mgc.models.probe import Probe, ProbeConfig
 from mgc.recipes.catalogue import RECIPES
 
 GENRES = 5
@@ -55,3 +59,29 @@ def test_a_kept_embedding_is_the_same_and_does_not_move(model: Classifier, shape
     assert all(torch.equal(kept[name], other[name]) for name in kept if not name.startswith("head."))
     # A guess has nothing to train, its head no weights.
     assert isinstance(model, Guess) or not all(torch.equal(kept[name], other[name]) for name in kept)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_probe_leaves_the_network_as_it_is(model: Classifier, shape: tuple[int, ...], kept: bool) -> None:
+    if isinstance(model, Guess):
+        return
+    features_BFT = torch.randn(2, *shape)
+    model.eval()
+    with torch.inference_mode():
+        embedding_BD = model.embed(features_BFT)
+        logits_BG = model.classify(embedding_BD)
+    ears = {name: tensor.clone() for name, tensor in model.ears().items()}
+    # The body's configuration only matters where a network is built.
+    config = ProbeConfig(embedding=embedding_BD.shape[1], sounds=GENRES if kept else 0)
+    probe = Probe(config, model, 3).eval()
+    assert probe.ears().keys() == ears.keys()
+    assert all(torch.equal(tensor, ears[name]) for name, tensor in probe.ears().items())
+    with torch.inference_mode():
+        torch.testing.assert_close(probe.embed(features_BFT), embedding_BD, rtol=0, atol=0)
+        assert probe.classify(embedding_BD).shape == (2, 3)
+        sounds_BS = probe.name_sounds(embedding_BD)
+    torch.testing.assert_close(sounds_BS, logits_BG if kept else logits_BG[:, :0], rtol=0, atol=0)
+    # Whatever trains the probe leaves the head that was kept as it is.
+    assert not any(each.requires_grad for name, each in probe.named_parameters() if name.startswith("body.head."))
+    probe(features_BFT).square().sum().backward()
+    assert all(each.grad is not None for each in probe.parameters() if each.requires_grad)

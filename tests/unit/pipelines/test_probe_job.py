@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from cluster.embeddings.vectors import Model
 from cluster.storage.uri import Uri
 from cluster.tables.catalog import write_catalog
 from mgc import schema
+from mgc.bundle import Bundle
 from mgc.errors import BundleError, CatalogError, ErrorKind, LabelsError, TrainingError
 from mgc.features.normalization import Normalization
 from mgc.labeling.decide import track_probabilities
@@ -30,6 +32,7 @@ from pipelines.training.probe import HONEST, train_probe
 from pipelines.training.requests import ProbeRequest
 from tests.support.nights import embedding_night
 from tests.unit.small_bundle import bundle
+from tests.unit.talking_bundle import embeddings, talking_bundle
 
 GENRES = ("blues", "ska")
 
@@ -37,9 +40,9 @@ GENRES = ("blues", "ska")
 class Place:
     """A bundle, its embeddings and a catalog in a folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, base: Bundle | None = None) -> None:
         self.folder = folder
-        self.base = bundle()
+        self.base = bundle() if base is None else base
         self.width = len(self.base.embed(np.sin(np.arange(32000) ** 1.3), 16000))
         self.base.save(folder / "base")
         self.embeddings, self.catalog, self.out = (
@@ -48,12 +51,13 @@ class Place:
 
     def fill(self, genres: list[str | None], artists: list[str | None], failing: tuple[int, ...] = ()) -> None:
         random = np.random.default_rng(0)
-        names = [f"{number:03}" for number in range(len(genres))]
         centres = {genre: 3 * random.normal(size=self.width) for genre in dict.fromkeys(genres)}
-        vectors = {
-            name: (centres[genre] + random.normal(size=self.width)).tolist()
-            for name, genre in zip(names, genres, strict=True)
-        }
+        self.embed([centres[genre] + random.normal(size=self.width) for genre in genres], failing)
+        self.list([f"{number:03}" for number in range(len(genres))], genres, artists)
+
+    def embed(self, embeddings: list[np.ndarray], failing: tuple[int, ...] = ()) -> None:
+        names = [f"{number:03}" for number in range(len(embeddings))]
+        vectors = {name: embedding_D.tolist() for name, embedding_D in zip(names, embeddings, strict=True)}
         outcomes = {names[number]: ErrorKind.NOT_AUDIO.value for number in failing}
         embedding_night(
             self.embeddings,
@@ -63,7 +67,6 @@ class Place:
             model=self.base.embedding_id,
             features=self.base.features_id,
         )
-        self.list(names, genres, artists)
 
     def list(
         self, names: list[str], genres: list[str | None], artists: list[str | None], split: str | None = None
@@ -231,3 +234,61 @@ def test_the_untagged_are_labelled_and_nothing_is_lost(place: Place) -> None:
     with torch.inference_mode():
         logits = probe.model.classify(torch.tensor([vector])).numpy()
     assert rows["021"]["confidence"] == pytest.approx(float(track_probabilities(logits).max()))
+
+
+SPEECH, SONG = 0, 1
+
+
+def sounding(place: Place, sounds: list[int], genres: list[str | None]) -> list[dict[str, Any]]:
+    """Train a probe on tracks that are speech or songs. Returns the labels that `mgc learn` would write, by track."""
+    random, apart = np.random.default_rng(0), embeddings()
+    place.embed([apart[sound] * (1 + 1e-3 * random.normal(size=place.width)) for sound in sounds])
+    names = [f"{number:03}" for number in range(len(sounds))]
+    place.list(names, genres, names)
+    train_probe(place.request())
+    table, probe, catalog = EmbeddingsTable(place.embeddings), open_bundle(place.out), open_catalog(place.catalog)
+    answers = answer_embeddings(table, Model(probe.embedding_id, probe.features_id), probe)
+    assert answers.num_rows == len(sounds)
+    honest = pq.read_table(io.BytesIO((place.folder / "bundle" / HONEST).read_bytes()))
+    labels = label_catalog(catalog.tracks, table, answers, honest)
+    assert labels["track_id"].to_pylist() == names
+    assert not {row["track_id"] for row in disagreements(labels, honest).to_pylist() if row["error_kind"]}
+    rows: list[dict[str, Any]] = labels.to_pylist()
+    return rows
+
+
+def test_an_embedded_track_without_music_gets_no_genre(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = Place(tmp_path, talking_bundle())
+    # The last tagged track of ska is speech; of those without a tag, one is.
+    sounds = [SONG] * 11 + [SPEECH] + [SONG, SPEECH]
+    rows = sounding(place, sounds, [*GENRES] * 6 + [None, None])
+    assert [row["labelled_by"] for row in rows] == ["tag"] * 12 + ["ears", None]
+    assert [row["error_kind"] for row in rows] == [None] * 11 + ["not_music", None, "not_music"]
+    assert "Speech" in rows[13]["error_message"]
+    assert (rows[13]["genre_top"], rows[13]["confidence"], rows[13]["top_k"]) == (None, None, None)
+    # A tag is never overruled, but the ears have no genre to compare it with.
+    assert (rows[11]["genre_top"], rows[11]["ears_genre"], rows[11]["confidence"]) == ("ska", None, None)
+    assert "counts as music" not in capsys.readouterr().err
+
+
+def test_speech_that_has_a_genre_is_labelled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = Place(tmp_path, talking_bundle())
+    rows = sounding(place, [SPEECH, SONG] * 7, ["Audiobook", "ska"] * 6 + [None, None])
+    assert [row["error_kind"] for row in rows] == [None] * 14
+    assert [row["ears_genre"] for row in rows] == ["Audiobook", "ska"] * 7
+    assert "Audiobook are heard as Speech" in capsys.readouterr().err
+
+
+def test_a_base_that_knows_more_makes_another_probe(tmp_path: Path) -> None:
+    base = talking_bundle()
+    place = Place(tmp_path, base)
+    place.fill([*GENRES] * 6, [str(number) for number in range(12)])
+    assert base.tags is not None
+    deaf = replace(base, tags=replace(base.tags, vocabulary=replace(base.tags.vocabulary, music=(), silence=())))
+    deaf.save(tmp_path / "base")
+    assert train_probe(place.request()).status == "done"
+    assert open_bundle(place.out).sounds is None
+    base.save(tmp_path / "base")
+    assert train_probe(place.request(overwrite=True)).status == "done"
+    assert open_bundle(place.out).sounds == base.vocabulary
+    assert train_probe(place.request(overwrite=True)).status == "up_to_date"
