@@ -161,7 +161,7 @@ def _train(
     for warning in warnings:
         say(warning)
     for genre, sounds in taught.items():
-        say(f"most tracks of {plain(genre)} are heard as {', '.join(sounds[:3])}, so that counts as music here")
+        say(f"{plain(genre)}: half or more of its tracks are {', '.join(sounds[:3])} by ear; that counts as music here")
     _show(scores, needs)
     sure = _between(scores.accuracy_interval)
     say(
