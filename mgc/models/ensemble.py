@@ -9,7 +9,7 @@ Axes: B batch, F mel bins, T frames, D embedding, G genres.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, get_args
 
 import torch
 from pydantic import Field
@@ -29,6 +29,9 @@ MemberConfig = Annotated[
     HouseCnnConfig | ConvolutionalConfig | DenseConfig | RecurrentConfig | StatisticsConfig,
     Field(discriminator="kind"),
 ]
+
+
+MEMBER_KINDS: Final = tuple(member.kind for member in get_args(get_args(MemberConfig)[0]))
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -11,7 +11,7 @@ from mgc.bundle import Bundle
 from mgc.configuration import to_json
 from mgc.errors import BundleError
 from mgc.metrics import MemberFacts, TrainingFacts
-from mgc.models.ensemble import Ensemble, EnsembleConfig
+from mgc.models.ensemble import MEMBER_KINDS, Ensemble, EnsembleConfig
 from pipelines.command.job import Summary, say
 from pipelines.evaluation.requests import EnsembleRequest
 
@@ -64,8 +64,11 @@ def join_models(bundles: Sequence[Bundle], where: Sequence[str]) -> Bundle:
                 f"{name}: its logits are adjusted, and an ensemble takes raw ones; train it without "
                 "training.adjust_after."
             )
-        if bundle.experiment.model.kind in ("guess", "ensemble"):
-            raise BundleError(f"{name}: this is a {bundle.experiment.model.kind}; an ensemble takes single networks.")
+        if bundle.experiment.model.kind not in MEMBER_KINDS:
+            raise BundleError(
+                f"{name}: its network is of the kind {bundle.experiment.model.kind}; an ensemble takes those of the "
+                f"kinds {', '.join(MEMBER_KINDS)}."
+            )
     members = [
         MemberFacts(
             bundle_id=bundle.id,
@@ -100,6 +103,7 @@ def _facts(bundle: Bundle) -> dict[str, object]:
         "the labeling configurations": experiment.labeling,
         "the protocols": experiment.protocol,
         "the genres": bundle.taxonomy,
+        "the tags": bundle.tags,
         "the normalizations": to_json(bundle.normalization.to_json()),
         "the training tracks": bundle.trained_on and bundle.trained_on.to_bytes(),
     }

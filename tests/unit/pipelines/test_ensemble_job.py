@@ -13,6 +13,7 @@ import torch
 from mgc.audio.excerpts import ListeningPlan
 from mgc.bundle import Bundle, load_bundle
 from mgc.bundle_facts import describe_model
+from mgc.bundle_start import put_head
 from mgc.datasets.protocols import ByGroup
 from mgc.evaluation.leakage import TrainedGroups
 from mgc.experiment import Experiment
@@ -23,6 +24,7 @@ from mgc.labeling.config import LabelingConfig
 from mgc.metrics import DataFacts, MadeWith, TrainingFacts
 from mgc.models.architecture import build_model
 from mgc.models.house import HouseCnnConfig
+from mgc.models.probe import build_head
 from mgc.taxonomy import Taxonomy
 from mgc.training.loop import TrainingConfig
 from pipelines.command.job import run
@@ -107,6 +109,18 @@ def test_what_does_not_fit_is_refused(
     assert line in error
     assert error.count("\n") == 1
     assert not (tmp_path / "joined").exists()
+
+
+def test_probes_are_no_members(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    width = bundle(0).model.head.weight.shape[1]
+    probes = {
+        name: put_head(bundle(seed), build_head(width, 0, 2), ["a", "b"], "probe")
+        for seed, name in enumerate(("one", "two"))
+    }
+    assert run(command, [*save(tmp_path, **probes), "--out", str(tmp_path / "joined")]) == 1
+    error = capsys.readouterr().err
+    assert "one: its network is of the kind probe" in error
+    assert error.count("\n") == 1
 
 
 def test_one_is_no_ensemble(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

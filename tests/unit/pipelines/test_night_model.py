@@ -18,11 +18,15 @@ from cluster.storage.uri import Uri
 from mgc.bundle import Bundle
 from mgc.bundle_names import BundleName
 from mgc.bundle_start import put_head
+from mgc.errors import BundleError
 from mgc.labeling import tag_maps
 from mgc.labeling.config import LabelingConfig
+from mgc.models.architecture import build_model
+from mgc.models.guess import GuessConfig
 from mgc.models.probe import build_head
 from pipelines.models.choice import Model, advise_pull, choose_model
-from pipelines.nights.embed import plan_embeddings
+from pipelines.nights.embed import embed, plan_embeddings
+from pipelines.nights.requests import EmbedRequest
 from tests.support.nights import catalog, embedding_night, night, planned, refusal
 from tests.unit.small_bundle import EXPERIMENT, bundle
 
@@ -289,6 +293,18 @@ def test_embeddings_do_not_depend_on_words(cache: Path, tmp_path: Path, words: U
     deaf = another(7.0)
     deaf.save(cache / "mn04")
     assert deaf.embedding_id in refusal(choose_model, None, EmbeddingsTable(uri))
+
+
+def test_a_guess_embeds_nothing(tmp_path: Path) -> None:
+    guess = GuessConfig()
+    model = build_model(guess, (16, 32), 3).eval()
+    bundle(experiment=replace(EXPERIMENT, model=guess), model=model).save(tmp_path / "guess")
+    (tmp_path / "music").mkdir()
+    (tmp_path / "music" / "a.wav").write_bytes(b"not heard here")
+    source, out, place = (Uri.of_path(tmp_path / name) for name in ("music", "embeddings", "guess"))
+    with pytest.raises(BundleError, match="a guess has no embedding"):
+        embed(EmbedRequest(source, out, place))
+    assert not (tmp_path / "embeddings").exists()
 
 
 @pytest.fixture
