@@ -134,6 +134,11 @@ class Bundle:
         """What the outputs of the network mean: if there are no tags, they are the genres, one of which is right."""
         return Vocabulary(GENRES, self.taxonomy.names, "softmax") if self.tags is None else self.tags.vocabulary
 
+    @property
+    def known_sounds(self) -> Vocabulary | None:
+        """The sounds by which it tells what is no music, of its own network or of its base; None if it cannot tell."""
+        return self.tags.sounds if self.tags is not None and self.vocabulary.music else self.sounds
+
     def answering(self, taxonomy: Taxonomy, tags: TagMap) -> Bundle:
         """Return the bundle with answers in other genres, and so with another id. It has no evaluation.
 

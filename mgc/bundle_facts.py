@@ -60,13 +60,10 @@ def _describe_words(bundle: Bundle, taxonomy: str) -> dict[str, str]:
 
 
 def _describe_sounds(bundle: Bundle) -> str:
-    if bundle.sounds is not None:
-        known, music = bundle.sounds, set(bundle.sounds.music)
-    elif bundle.tags is not None and bundle.vocabulary.music:
-        known, music = bundle.vocabulary, {*bundle.vocabulary.music, *(found.tag for found in bundle.tags.evidence)}
-    else:
+    known = bundle.known_sounds
+    if known is None:
         return ""
-    return f"{len(known.tags) - len(music)} of {len(known.tags)} sounds ({known.name}), which get no genre"
+    return f"{len(known.tags) - len(known.music)} of {len(known.tags)} sounds ({known.name}), which get no genre"
 
 
 def list_history(bundle: Bundle) -> list[EpochRow]:

@@ -25,7 +25,6 @@ from mgc.evaluation.leakage import TrainedGroups
 from mgc.experiment import Experiment
 from mgc.features.front_end import build_front_end
 from mgc.features.normalization import Normalization
-from mgc.labeling.tags import Vocabulary
 from mgc.labeling.words import read_tags
 from mgc.metrics import TrainingFacts, metrics_from_json
 from mgc.models.architecture import load_model
@@ -99,13 +98,6 @@ def load_start(uri: str | Path = DEFAULT, network: int | None = None, filesystem
     return Start(f"{name} {network}", model.network(network - 1), trained_on, training.notices)
 
 
-def sounds_of(base: Bundle) -> Vocabulary | None:
-    """Return the sounds by which a bundle's ears tell what is no music; None if they know nothing else."""
-    if isinstance(base.experiment.model, ProbeConfig):
-        return base.sounds
-    return base.vocabulary if base.vocabulary.music else None
-
-
 def put_head(base: Bundle, head: nn.Module, genres: Sequence[str], recipe: str) -> Bundle:
     """Return a bundle with a bundle's ears and another head, without facts about its training.
 
@@ -127,7 +119,7 @@ def put_head(base: Bundle, head: nn.Module, genres: Sequence[str], recipe: str) 
         network, body = network.body, body.body
     if isinstance(network, GuessConfig | ProbeConfig):
         raise BundleError("bundle: a guess has no embedding; choose a bundle of a trained network.")
-    sounds = sounds_of(base)
+    sounds = base.known_sounds
     kept = 0 if sounds is None else len(sounds.tags)
     config = ProbeConfig(body=network, embedding=layers[0].in_features, hidden=hidden, sounds=kept)
     model = Probe(config, body, len(genres))
@@ -177,5 +169,4 @@ def count_as_music(probe: Bundle, taught: Mapping[str, Sequence[str]]) -> Bundle
     """
     if probe.sounds is None or not taught:
         return probe
-    music = dict.fromkeys([*probe.sounds.music, *(tag for sounds in taught.values() for tag in sounds)])
-    return replace(probe, sounds=replace(probe.sounds, music=tuple(music)))
+    return replace(probe, sounds=probe.sounds.with_music(tag for sounds in taught.values() for tag in sounds))

@@ -10,8 +10,8 @@ from __future__ import annotations
 import functools
 import math
 from collections import Counter
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, Literal, NamedTuple, TypeGuard
 
 import numpy as np
@@ -89,7 +89,11 @@ class Vocabulary:
         softmax_NT: NDArray[np.float64] = raised_NT / raised_NT.sum(axis=1, keepdims=True)
         return softmax_NT
 
-    def judge(self, logits_CT: NDArray[np.floating], also_music: Collection[str] = ()) -> Verdict | None:
+    def with_music(self, tags: Iterable[str]) -> Vocabulary:
+        """Return a vocabulary in which these tags are music, too. One of music only stays as it is."""
+        return replace(self, music=tuple(dict.fromkeys([*self.music, *tags]))) if self.music else self
+
+    def judge(self, logits_CT: NDArray[np.floating]) -> Verdict | None:
         """Return why a track is no music; None if it is, or if the network does not know.
 
         A track is no music if, on average over its clips, no tag of music is more probable than 0.1 and another tag is
@@ -97,22 +101,20 @@ class Vocabulary:
 
         Args:
             logits_CT: logits of the track's clips; at least one clip.
-            also_music: tags that count as music besides those of the vocabulary.
         """
         if not self.music:
             return None
         mean_T = self.probabilities(logits_CT).mean(axis=0)
-        tags = {*self.music, *also_music}
-        music = float(mean_T[[self._places[tag] for tag in tags]].max())
+        music = float(mean_T[self._music_places].max())
         best = self.tags[int(mean_T.argmax())]
-        if music > MUSIC_AT_MOST or best in tags:
+        if music > MUSIC_AT_MOST or best in self.music:
             return None
         kind = ErrorKind.SILENT if best in self.silence else ErrorKind.NOT_MUSIC
         return Verdict(kind, f"the model hears {best} ({mean_T.max():.2f}) and no music ({music:.2f})", best)
 
     @functools.cached_property
-    def _places(self) -> dict[str, int]:
-        return {tag: place for place, tag in enumerate(self.tags)}
+    def _music_places(self) -> list[int]:
+        return [self.tags.index(tag) for tag in self.music]
 
     def to_json(self) -> JsonObject:
         """Return JSON-ready values."""
@@ -182,16 +184,15 @@ class TagMap:
     def judge(self, logits_CT: NDArray[np.floating]) -> Verdict | None:
         """Return why a track is no music; see `Vocabulary.judge`.
 
-        A tag that speaks for a genre counts as music, such as speech for a genre Spoken.
-
         Args:
             logits_CT: logits of the track's clips; at least one clip.
         """
-        return self.vocabulary.judge(logits_CT, self._speaking)
+        return self.sounds.judge(logits_CT)
 
     @functools.cached_property
-    def _speaking(self) -> frozenset[str]:
-        return frozenset(found.tag for found in self.evidence)
+    def sounds(self) -> Vocabulary:
+        """The vocabulary, in which a tag that speaks for a genre is music, such as speech for a genre Spoken."""
+        return self.vocabulary.with_music(found.tag for found in self.evidence)
 
     def apply(self, logits_NT: NDArray[np.floating]) -> NDArray[np.float32]:
         """Return logits of genres: the logarithm of the weighted sum of the tags' probabilities.

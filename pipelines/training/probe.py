@@ -22,7 +22,7 @@ from cluster.embeddings.vectors import Model
 from cluster.storage import files
 from mgc.bundle import Bundle
 from mgc.bundle_facts import describe_model
-from mgc.bundle_start import count_as_music, find_taught_sounds, put_head, sounds_of
+from mgc.bundle_start import count_as_music, find_taught_sounds, put_head
 from mgc.configuration import short_hash
 from mgc.datasets.roster import Roster
 from mgc.datasets.splits import TRAIN
@@ -194,7 +194,7 @@ def _key(request: ProbeRequest, found: LabelledEmbeddings, base: Bundle) -> str:
     numbers = found.embedding_ND.sum(axis=1, dtype=np.float64).round(3).tolist()
     facts = [labels, numbers, base.embedding_id, request.hidden, request.seed]
     # Bases of the same ears may differ in whether they know what is no music.
-    sounds = sounds_of(base)
+    sounds = base.known_sounds
     return short_hash(facts if sounds is None else [*facts, sounds.to_json()])
 
 

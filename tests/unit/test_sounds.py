@@ -154,6 +154,14 @@ def test_other_words_for_the_genres_leave_the_verdict(tmp_path: Path) -> None:
     assert {genre for genre, _ in loaded.label(SONG).top_k} == {"slow", "fast"}
 
 
+def test_what_speaks_for_a_genre_of_the_base_is_music_to_the_probe_too() -> None:
+    base = talking_bundle()
+    spoken = base.answering(*read_tag_map("genre,tag\nSpoken,Speech\nrock,Rock\n", base.vocabulary, "map"))
+    assert spoken.label(SPEECH).genre_top == "Spoken"
+    assert probe_on(spoken).label(SPEECH).genre_top in GENRES
+    assert probe_on(spoken).embedding_id == probe_on(base).embedding_id
+
+
 def remove(place: Path) -> None:
     (place / SOUNDS).unlink()
 
