@@ -1,7 +1,7 @@
 """A probe on the embeddings of ten thousand tracks: cross-fitting, learning curve and head.
 
-`python -m tests.benchmarks.training.probe_speed`: clouds of numbers in place of embeddings, as wide as those of mn04 and
-as hard to tell apart as FMA's genres, rarer and rarer, three tracks an artist.
+`python -m tests.benchmarks.training.probe_speed`: clouds of numbers in place of embeddings, as wide as those of mn04,
+in genres that are rarer and rarer, three tracks an artist.
 """
 
 from __future__ import annotations
