@@ -31,8 +31,8 @@ MOST_FOLDS: Final = 5
 FEWEST_TRACKS: Final = 2
 """A genre of fewer tracks cannot be scored: it is missing wherever it is asked for."""
 
-CURVE_SHARES: Final = (0.25, 0.5, 1.0)
-"""Shares of the training tracks of a learning curve."""
+CURVE_SHARES: Final = (0.25, 0.5)
+"""Shares of the training tracks of a learning curve, before all of them."""
 
 ABSENT: Final = -30.0
 """Logit of a genre that no training track of a fold has."""
@@ -215,7 +215,7 @@ def learning_curve(
     Args:
         embedding_ND: embeddings.
         genre_N: true genres.
-        chosen: folds and strength.
+        chosen: folds and strength, and the answers of heads that had all tracks.
         genres: number of genres.
         hidden: as for `cross_fit`.
         seed: seed of the parts.
@@ -231,7 +231,9 @@ def learning_curve(
             path = _fit_path(embedding_ND[kept], genre_N[kept], genres, hidden, seed, _path_to(chosen.strength))
             logits_NG[~inside_N] = path[-1](embedding_ND[~inside_N])
         points.append(CurvePoint(np.mean(labels_FG, axis=0), logits_NG))
-    return tuple(points)
+    folds = range(int(chosen.fold_N.max()) + 1)
+    all_FG = [np.bincount(genre_N[chosen.fold_N != fold], minlength=genres) for fold in folds]
+    return (*points, CurvePoint(np.mean(all_FG, axis=0), chosen.logits_NG))
 
 
 def _part(places: NDArray[np.int64], genre_N: NDArray[np.int64], genres: int, share: float) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -35,8 +35,13 @@ from pipelines.catalogs.tagging import Tagging, read_names
 from pipelines.command.job import Summary, describe, say
 
 
-def index_source(request: CatalogRequest) -> Summary:
-    """Index a source and write its catalog."""
+def index_source(request: CatalogRequest, tally: Callable[[pa.Table], object] | None = None) -> Summary:
+    """Index a source and write its catalog.
+
+    Args:
+        request: what to list, and where to write it.
+        tally: gets all rows of the catalog, table by table, in a dry run too.
+    """
     source, limit = request.source, request.limit
     metadata = read_request(request.metadata) if request.metadata is not None else None
     names = read_names(request.tags) if request.tags is not None else None
@@ -64,6 +69,8 @@ def index_source(request: CatalogRequest) -> Summary:
         tables = count_rows(tables, counts, earlier, target)
         if request.split_by:
             tables = (add_splits(table, request.split_by, request.seed) for table in tables)
+        if tally is not None:
+            tables = _pass_by(tables, tally)
         if request.dry_run:
             for _ in tables:
                 pass
@@ -84,6 +91,12 @@ def index_source(request: CatalogRequest) -> Summary:
         return Summary("dry_run", {**counts, **seen})
     say(f"{counts['tracks']} tracks, {format_bytes(counts['bytes'])} -> {target}")
     return Summary("done", {**counts, **seen}, {"catalog": str(target)})
+
+
+def _pass_by(tables: Iterable[pa.Table], tally: Callable[[pa.Table], object]) -> Iterator[pa.Table]:
+    for table in tables:
+        tally(table)
+        yield table
 
 
 def _print_counts(counts: dict[str, int], metadata: Metadata | None, survey: Survey) -> None:

@@ -8,6 +8,7 @@ import shlex
 from collections import Counter
 from typing import Final
 
+import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from pydantic import JsonValue
@@ -53,13 +54,15 @@ def learn(request: LearnRequest) -> Summary:
     out, place = request.out, request.out / CATALOG
     _refuse_other_bundle(out / BUNDLE)
     say("[1/4] the files' own tags")
+    teaching = _Teaching()
     listed = index_source(
-        CatalogRequest(request.source, place, tags=request.tags, selection=request.selection, dry_run=request.dry_run)
+        CatalogRequest(request.source, place, tags=request.tags, selection=request.selection, dry_run=request.dry_run),
+        teaching.add,
     )
+    teaching.require(request.source)
     if request.dry_run:
         return listed
     catalog = open_catalog(place)
-    _require_genres(catalog, request.source)
     say("[2/4] embeddings")
     embedded = embed(EmbedRequest(place, out / EMBEDDINGS, request.bundle, profile=request.profile))
     say("[3/4] probe")
@@ -84,21 +87,37 @@ def _refuse_other_bundle(place: Uri) -> None:
             raise ConfigError(f"{place}: a bundle of the recipe {recipe} lies here; choose another --out.")
 
 
-def _require_genres(catalog: Catalog, source: Uri) -> None:
-    """Refuse a catalog that teaches nothing, before anything is heard."""
-    rows = catalog.tracks.to_table(columns=["genre_top", "artist_id"]).to_pylist()
-    tagged = [(row["genre_top"], row["artist_id"]) for row in rows if row["genre_top"]]
-    found = Counter(genre for genre, _ in tagged)
-    if len(found) < FEWEST_GENRES:
-        what = ", ".join(f"{genre}: {count}" for genre, count in found.items()) or "none"
-        raise TrainingError(
-            f"{source}: the tags name fewer than two genres that mgc knows ({what}), so there is nothing to learn. "
-            "Tag a few tracks of each genre, or say with --aliases what the tags mean."
-        )
-    artists = {artist for _, artist in tagged}
-    if max(found.values()) < FEWEST_TRACKS or (len(artists) == 1 and None not in artists):
-        fault = "no genre has two tracks" if max(found.values()) < FEWEST_TRACKS else "all are by one artist"
-        raise TrainingError(f"{source}: {len(tagged)} tracks have a genre, but {fault}; tag more of them.")
+class _Teaching:
+    """What a catalog teaches: its tracks by genre, and whether they are by more than one artist."""
+
+    def __init__(self) -> None:
+        self._genres: Counter[str] = Counter()
+        self._artists: set[str | None] = set()
+
+    def add(self, tracks: pa.Table) -> None:
+        """Count rows of `schema.CATALOG`."""
+        for genre, artist in zip(tracks["genre_top"].to_pylist(), tracks["artist_id"].to_pylist(), strict=True):
+            if genre:
+                self._genres[genre] += 1
+                if len(self._artists) < 2:
+                    self._artists.add(artist)
+
+    def require(self, source: Uri) -> None:
+        """Refuse a catalog that teaches nothing, before anything is heard.
+
+        Raises:
+            TrainingError: fewer than two genres have tracks, none has two, or all tracks are by one artist.
+        """
+        found, tracks = self._genres, self._genres.total()
+        if len(found) < FEWEST_GENRES:
+            what = ", ".join(f"{genre}: {count}" for genre, count in found.items()) or "none"
+            raise TrainingError(
+                f"{source}: the tags name fewer than two genres that mgc knows ({what}), so there is nothing to learn. "
+                "Tag a few tracks of each genre, or say with --aliases what the tags mean."
+            )
+        if max(found.values()) < FEWEST_TRACKS or (len(self._artists) == 1 and None not in self._artists):
+            fault = "no genre has two tracks" if max(found.values()) < FEWEST_TRACKS else "all are by one artist"
+            raise TrainingError(f"{source}: {tracks} tracks have a genre, but {fault}; tag more of them.")
 
 
 def _write(request: LearnRequest, catalog: Catalog, trained: Summary) -> tuple[dict[str, JsonValue], dict[str, str]]:

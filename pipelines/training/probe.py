@@ -16,7 +16,7 @@ from rich import box
 from rich.table import Table
 
 import mgc
-from cluster.bundles import open_bundle, save_bundle
+from cluster.bundles import save_bundle
 from cluster.embeddings.table import EmbeddingsTable
 from cluster.embeddings.vectors import Model
 from cluster.storage import files
@@ -26,7 +26,7 @@ from mgc.bundle_start import count_as_music, find_taught_sounds, put_head
 from mgc.configuration import short_hash
 from mgc.datasets.roster import Roster
 from mgc.datasets.splits import TRAIN
-from mgc.errors import BundleError, LabelsError
+from mgc.errors import LabelsError
 from mgc.evaluation.calibration import calibration
 from mgc.evaluation.intervals import Interval, ResamplingGroups
 from mgc.evaluation.leakage import TrainedGroups
@@ -43,6 +43,7 @@ from pipelines.models.choice import choose_model
 from pipelines.training.answers import TOP_K, answers_of
 from pipelines.training.labelled_embeddings import LabelledEmbeddings, read_labelled
 from pipelines.training.requests import ProbeRequest
+from pipelines.training.trained_before import find_trained
 
 SPLIT: Final = "cross-validation"
 
@@ -75,9 +76,12 @@ def train_probe(request: ProbeRequest) -> Summary:
         describe({**counts, "bundle": base.id, "run": key, "would write": str(request.out)})
         return Summary("dry_run", counts)
     outputs = {"bundle": str(request.out)}
-    if _is_trained(request, key):
+    trained = find_trained(request.out, key, request.overwrite)
+    if trained is not None and files.exists(request.out / HONEST):
         say(f"{request.out}: this probe is already trained.")
-        return Summary("up_to_date", counts, outputs)
+        scores = None if trained.evaluation is None else trained.evaluation.read_scores()
+        figures = {} if scores is None else _figures(scores)
+        return Summary("up_to_date", {**counts, **figures}, outputs | {"bundle_id": trained.id})
     return _train(request, base, found, genres, tuple(catalog.notices), key, counts, outputs)
 
 
@@ -168,11 +172,7 @@ def _train(
         f"accuracy {scores.accuracy:.3f}{sure}, macro-F1 {scores.macro_f1:.3f}{_between(scores.macro_f1_interval)}, "
         f"expected calibration error {fit.expected_error:.3f} -> {request.out}"
     )
-    figures = {
-        "accuracy": round(scores.accuracy, 4),
-        "macro_f1": round(scores.macro_f1, 4),
-        "calibration_error": round(fit.expected_error, 4),
-    }
+    figures = {**_figures(scores), "calibration_error": round(fit.expected_error, 4)}
     outputs |= {"bundle_id": bundle_id, "report": str(request.out / "report.html")}
     return Summary("done", {**counts, **figures}, outputs)
 
@@ -198,19 +198,9 @@ def _key(request: ProbeRequest, found: LabelledEmbeddings, base: Bundle) -> str:
     return short_hash(facts if sounds is None else [*facts, sounds.to_json()])
 
 
-def _is_trained(request: ProbeRequest, key: str) -> bool:
-    if not files.exists(request.out / "experiment.json"):
-        return False
-    try:
-        found = open_bundle(request.out).training.training_key
-    except BundleError:
-        # A damaged bundle is replaced like any other.
-        found = None
-    if found == key and files.exists(request.out / HONEST):
-        return True
-    if request.overwrite:
-        return False
-    raise BundleError(f"{request.out}: another bundle lies here; choose another --out, or replace it with --overwrite.")
+def _figures(scores: Scores) -> dict[str, float]:
+    """Return the scores of a summary."""
+    return {"accuracy": round(scores.accuracy, 4), "macro_f1": round(scores.macro_f1, 4)}
 
 
 def _group(rows: pa.Table) -> ResamplingGroups:

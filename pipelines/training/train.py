@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import replace
 
 import mgc
-from cluster.bundles import open_bundle, open_start
+from cluster.bundles import open_start
 from cluster.session.connect import connect
 from cluster.session.epoch_counter import EpochCounter
 from cluster.session.profiles import Profile
@@ -22,7 +22,7 @@ from mgc.bundle import Bundle
 from mgc.bundle_start import Start
 from mgc.configuration import short_hash, what_differs
 from mgc.datasets.splits import TRAIN, VALIDATION
-from mgc.errors import BundleError, ConfigError
+from mgc.errors import ConfigError
 from mgc.evaluation.leakage import check_division
 from mgc.experiment import Experiment
 from mgc.models.blocks import parameter_count
@@ -34,6 +34,7 @@ from pipelines.command.job import Summary, describe, say
 from pipelines.training.publish import adjust_logits, describe_sides, publish_bundle, validation_figures
 from pipelines.training.requests import TrainRequest
 from pipelines.training.source import TrainingData, check_training_data, open_training_data
+from pipelines.training.trained_before import find_trained
 
 
 def train_bundle(request: TrainRequest) -> Summary:
@@ -61,7 +62,7 @@ def train_bundle(request: TrainRequest) -> Summary:
     if request.dry_run:
         return Summary("dry_run", data.totals)
     outputs = {"bundle": str(out)}
-    if _is_trained(request, key):
+    if find_trained(out, key, request.overwrite) is not None:
         say(f"{out}: this model is already trained.")
         return Summary("up_to_date", data.totals, outputs)
     events = request.tensorboard or out / "tensorboard"
@@ -111,21 +112,6 @@ def _training_key(request: TrainRequest, data: TrainingData, start: Start | None
     if start is not None:
         parts.append(start.name)
     return short_hash(parts)
-
-
-def _is_trained(request: TrainRequest, key: str) -> bool:
-    """Return whether the bundle at `out` is this training's.
-
-    Raises:
-        BundleError: it is a different bundle, and the request does not overwrite it.
-    """
-    if not files.exists(request.out / "experiment.json"):
-        return False
-    if open_bundle(request.out).training.training_key == key:
-        return True
-    if request.overwrite:
-        return False
-    raise BundleError(f"{request.out}: another bundle lies here; choose another --out, or replace it with --overwrite.")
 
 
 def _adapt_profile(profile: Profile, request: TrainRequest) -> Profile:

@@ -103,6 +103,10 @@ def _train_feed(asked: Asked) -> list[Result]:
     return _apart(asked, "training.train_feed", music=False)
 
 
+def _probe(asked: Asked) -> list[Result]:
+    return _apart(asked, "training.probe_speed", music=False)
+
+
 def _night_1m(asked: Asked) -> list[Result]:
     return _apart(asked, "catalogs.night_scale", "--rows", "1000000", "--no-commits", music=False)
 
@@ -129,6 +133,7 @@ MEASUREMENTS: dict[str, Callable[[Asked], list[Result]]] = {
     "excerpts_agreement": _agreement,
     **dict.fromkeys(STABILITY, _stability),
     "train_feed_ratio": _train_feed,
+    "probe_10k_seconds": _probe,
     "plan_1m_seconds": _night_1m,
     "plan_10m_seconds": _night_10m,
     "plan_10m_gib": _night_10m,

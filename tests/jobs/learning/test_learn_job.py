@@ -64,6 +64,7 @@ def test_tags_teach_and_the_untagged_are_labelled(ray_session: Profile, tmp_path
     assert "Tags against ears" in (out / "report.html").read_text()
     again = learn(request)
     assert (again.status, again.counts["by_ears"]) == ("up_to_date", 2)
+    assert again.counts["accuracy"] == made.counts["accuracy"]
     write(music / "12.flac", 12, DARK, dark=False)
     third = learn(request)
     assert (third.status, third.counts["by_tag"], third.counts["without_label"]) == ("done", 11, 1)
@@ -72,10 +73,12 @@ def test_tags_teach_and_the_untagged_are_labelled(ray_session: Profile, tmp_path
     assert {"track_id": "12.flac", "tag_genre": "Hip-Hop", "ears_genre": "Jazz"}.items() <= differ[0].items()
 
 
-def test_tags_that_teach_nothing_are_said_before_anything_is_heard(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_tags_that_teach_nothing_are_said_before_anything_is_heard(tmp_path: Path, dry_run: bool) -> None:
     music = tmp_path / "music"
     music.mkdir()
     write(music / "one.flac", 0, BRIGHT, dark=False)
     write(music / "two.flac", 1, None, dark=True)
     with pytest.raises(TrainingError, match=r"fewer than two genres that mgc knows \(Jazz: 1\)"):
-        learn(LearnRequest(Uri.of_path(music), Uri.of_path(tmp_path / "out")))
+        learn(LearnRequest(Uri.of_path(music), Uri.of_path(tmp_path / "out"), dry_run=dry_run))
+    assert not (tmp_path / "out" / "embeddings").exists()

@@ -21,12 +21,14 @@ from cluster.storage.uri import Uri
 from cluster.tables.catalog import write_catalog
 from mgc import schema
 from mgc.bundle import Bundle
-from mgc.errors import BundleError, CatalogError, ErrorKind, LabelsError, TrainingError
+from mgc.errors import BundleError, CatalogError, ConfigError, ErrorKind, LabelsError, TrainingError
 from mgc.features.normalization import Normalization
 from mgc.labeling.decide import track_probabilities
 from pipelines.catalogs.sources import open_catalog
 from pipelines.learning.labels import answer_embeddings, disagreements, label_catalog
+from pipelines.learning.learn import learn
 from pipelines.learning.report import Findings, render
+from pipelines.learning.requests import LearnRequest
 from pipelines.train import command
 from pipelines.training.probe import HONEST, train_probe
 from pipelines.training.requests import ProbeRequest
@@ -121,7 +123,8 @@ def test_a_probe_is_a_bundle_with_an_honest_score(place: Place, capsys: pytest.C
     assert "24 tracks of 2 genres, 6 artists" in printed.err
     assert "blues" in printed.out
     again = train_probe(place.request())
-    assert again.status == "up_to_date"
+    assert (again.status, again.outputs["bundle_id"]) == ("up_to_date", probe.id)
+    assert again.counts["accuracy"] == made.counts["accuracy"]
     with pytest.raises(BundleError, match="another bundle lies here"):
         train_probe(place.request(seed=1))
     assert train_probe(place.request(seed=1, overwrite=True)).status == "done"
@@ -144,6 +147,56 @@ def test_what_the_score_is_worth_is_said(
     assert made.status == "done"
     assert warning in capsys.readouterr().err
     assert any(warning in notice for notice in open_bundle(place.out).training.notices)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "experiment.json", "taxonomy.json"])
+def test_a_damaged_probe_is_trained_again_where_it_may_be_replaced(place: Place, name: str) -> None:
+    place.fill([*GENRES] * 6, [str(number) for number in range(12)])
+    made = train_probe(place.request())
+    (place.folder / "bundle" / name).write_bytes(b"{")
+    with pytest.raises(BundleError, match=name.replace(".", r"\.")):
+        train_probe(place.request())
+    again = train_probe(place.request(overwrite=True))
+    assert (again.status, again.outputs["bundle_id"]) == ("done", made.outputs["bundle_id"])
+
+
+def test_a_probe_whose_answers_are_gone_writes_them_again(place: Place) -> None:
+    place.fill([*GENRES] * 6, [str(number) for number in range(12)])
+    train_probe(place.request())
+    honest = place.folder / "bundle" / HONEST
+    before = honest.read_bytes()
+    honest.unlink()
+    assert train_probe(place.request()).status == "done"
+    assert honest.read_bytes() == before
+
+
+def test_tags_that_no_head_could_have_given_are_not_held_against_the_ears(place: Place) -> None:
+    """All of polka is by one artist, so each head that answers for them has never heard polka."""
+    genres: list[str | None] = [*GENRES] * 6 + ["polka"] * 3
+    place.fill(genres, [str(number) for number in range(12)] + ["x"] * 3)
+    train_probe(place.request())
+    table, probe, catalog = EmbeddingsTable(place.embeddings), open_bundle(place.out), open_catalog(place.catalog)
+    answers = answer_embeddings(table, Model(place.base.embedding_id, place.base.features_id), probe)
+    honest = pq.read_table(io.BytesIO((place.folder / "bundle" / HONEST).read_bytes()))
+    labels = label_catalog(catalog.tracks, table, answers, honest)
+    wrong = {row["track_id"] for row in labels.to_pylist() if row["ears_genre"] != row["tag_genre"]}
+    assert {"012", "013", "014"} <= wrong
+    assert not {"012", "013", "014"} & set(disagreements(labels, honest)["track_id"].to_pylist())
+
+
+def test_another_bundle_is_not_replaced(place: Place) -> None:
+    """`mgc learn` writes its probe over the last one, but over nothing else."""
+    place.base.save(place.folder / "learned" / "bundle")
+    with pytest.raises(ConfigError, match="choose another --out"):
+        learn(LearnRequest(place.catalog.parent, Uri.of_path(place.folder / "learned")))
+    assert open_bundle(Uri.of_path(place.folder / "learned" / "bundle")).id == place.base.id
+
+
+def test_tracks_that_are_left_out_are_counted(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    place.fill([*GENRES] * 6, [str(number) for number in range(12)], failing=(3,))
+    made = train_probe(place.request())
+    assert (made.counts["tracks"], made.counts["without_embedding"]) == (11, 1)
+    assert "left out: 1 track" in capsys.readouterr().err
 
 
 def test_tracks_of_the_test_side_are_not_learned_from(place: Place) -> None:
