@@ -169,7 +169,7 @@ class TestWhitelist:
 
     def test_a_circle(self) -> None:
         tree = {"Top": "Any", "a": "B", "b": "C", "c": "A"}
-        with pytest.raises(ConfigError, match=r"circle: a -> B -> C -> A\."):
+        with pytest.raises(ConfigError, match=r"circle: a -> b -> c -> a\."):
             GenreNames({}, ["Rock"], tree)
         with pytest.raises(ConfigError, match="circle: a -> A"):
             GenreNames({}, ["Rock"], {"a": "A"})
@@ -198,7 +198,8 @@ class TestFiles:
             (b"spelling,genre\na,b,c\n", "line 2"),
             (b"spelling,genre\n,b\n", "line 2"),
             (b"spelling,genre\nHip Hop,Rap\nhiphop,Pop\n", "line 3"),
-            (b"spelling,genre\n\xff,b\n", "UTF-8"),
+            (b"spelling,genre\n\n\xff,b\n", "line 3: byte 16 is not UTF-8"),
+            (b"# ours\nspelling;genre\nzam-rock;Rock\n", "line 2: semicolons"),
             (b"spelling,genre\n" + b'"' + b"x" * 200_000, "CSV"),
         ],
     )
@@ -211,6 +212,11 @@ class TestFiles:
         assert read_tree(b"genre,parent\nMetal,Rock\nRock,\nmetal,rock\n", "t.csv") == {"Metal": "Rock"}
         with pytest.raises(ConfigError, match=r"t\.csv, line 3"):
             read_tree(b"genre,parent\nMetal,Rock\nmetal,Noise\n", "t.csv")
+        with pytest.raises(ConfigError, match=r"^t\.csv, line 3: .* Metal -> Rock -> Metal; correct") as caught:
+            read_tree(b"genre,parent\nPop,Metal\nMetal,rock\nRock,METAL\n", "t.csv")
+        assert str(caught.value).isprintable()
+        with pytest.raises(ConfigError, match=r"^t\.csv, line 1: semicolons"):
+            read_tree(b"genre;parent\nMetal;Rock\n", "t.csv")
 
     def test_whitelist(self) -> None:
         assert read_whitelist("# ours\nRock\n\n hip hop \nHip-Hop\nÉtude\n".encode(), "w") == (
