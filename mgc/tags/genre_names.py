@@ -59,11 +59,13 @@ class Reading:
         genres: known genres, each once, in the order of the text.
         mapped: whether the first of them is not the one that the text names: an alias, or an ancestor in the tree.
         unknown: words of the text that are no known genre.
+        left_out: words of the text that mean a known genre which the whitelist lacks.
     """
 
     genres: tuple[str, ...] = ()
     mapped: bool = False
     unknown: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 class GenreNames:
@@ -109,16 +111,17 @@ class GenreNames:
     def _read(self, text: str) -> Reading:
         genres: dict[str, bool] = {}
         unknown: dict[str, None] = {}
+        left_out: dict[str, None] = {}
         for word in self._words(text):
             alias = self._aliases.get(key_of(word))
             genre, mapped = self._resolve(word, alias)
             if alias == "" and not genre:
                 continue
             if genre is None:
-                unknown[word] = None
+                (left_out if alias or key_of(word) in self._names else unknown)[word] = None
             elif len(genres) < MOST_GENRES:
                 genres.setdefault(genre, mapped)
-        return Reading(tuple(genres), next(iter(genres.values()), False), tuple(unknown))
+        return Reading(tuple(genres), next(iter(genres.values()), False), tuple(unknown), tuple(left_out))
 
     def _resolve(self, word: str, alias: str | None) -> tuple[str | None, bool]:
         """Return the genre that a word means, or None; and whether it is another than the word names."""

@@ -59,7 +59,9 @@ def index_source(request: CatalogRequest) -> Summary:
             tables = join_metadata(tables, metadata, counts)
         if names is not None:
             whole = source if limit is None else None
-            tagging = stack.enter_context(Tagging(names, target, whole, whole is not None and source.is_remote))
+            tagging = stack.enter_context(
+                Tagging(names, target, whole, whole is not None and source.is_remote, request.split_by)
+            )
             tables = tagging.add(tables)
         tables = count_rows(tables, counts, earlier, target)
         if request.split_by:
