@@ -16,6 +16,7 @@ from cluster.storage.uri import Uri
 from cluster.tables.catalog_changes import Beside
 from cluster.tables.inspection import read_chosen
 from cluster.tables.parquet import is_parquet
+from cluster.tables.spreadsheet import read_csv
 from mgc import schema
 from mgc.datasets import fma, folder, gtzan, jamendo
 from mgc.datasets.fma_subsets import Subset
@@ -71,12 +72,11 @@ def read_metadata(uri: Uri, renamed: Mapping[str, str]) -> pa.Table:
     if is_parquet(uri):
         table = read_chosen(uri, lambda names: _columns_of(names, renamed, where).values(), "", CatalogError)
     else:
-        data = pa.BufferReader(pa.py_buffer(files.read_bytes(uri)))
         try:
-            table = pa.csv.read_csv(data, convert_options=_texts(renamed))
+            table = read_csv(files.read_bytes(uri), _texts(renamed))
         except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
             raise CatalogError(
-                f"{where}: cannot be read as CSV: {error}. Correct that line, or write the file as Parquet."
+                f"{where}: cannot be read as CSV ({error}). Correct it, or write the file as Parquet."
             ) from None
     columns = _columns_of(table.column_names, renamed, where)
     return metadata_table({wanted: table[name] for wanted, name in columns.items()}, where, [*columns][1:])

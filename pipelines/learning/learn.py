@@ -8,7 +8,6 @@ import shlex
 from collections import Counter
 from typing import Final
 
-import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from pydantic import JsonValue
 
@@ -17,6 +16,7 @@ from cluster.embeddings.table import EmbeddingsTable
 from cluster.embeddings.vectors import Model
 from cluster.storage import files
 from cluster.storage.uri import Uri
+from cluster.tables.spreadsheet import write_csv
 from mgc.bundle_names import LAST_FILE
 from mgc.errors import BundleError, ConfigError, TrainingError
 from mgc.training.probe import FEWEST_TRACKS
@@ -122,9 +122,8 @@ def _write(request: LearnRequest, catalog: Catalog, trained: Summary) -> tuple[d
     sink = io.BytesIO()
     pq.write_table(labels, sink)
     files.write_bytes(places[LABELS], sink.getvalue())
-    sink = io.BytesIO()
-    pacsv.write_csv(differ.select(["track_id", "tag_genre", "ears_genre", "confidence", "uri"]), sink)
-    files.write_bytes(places[AGAINST], sink.getvalue())
+    against = write_csv(differ.select(["track_id", "tag_genre", "ears_genre", "confidence", "uri"]))
+    files.write_bytes(places[AGAINST], against)
     findings = Findings(str(request.source), bundle, labels, differ, counts)
     files.write_bytes(places[REPORT], render(findings).encode())
     say(

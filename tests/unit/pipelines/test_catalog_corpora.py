@@ -242,6 +242,10 @@ def test_a_table_of_ones_own_is_counted_too(tmp_path: Path, capsys: pytest.Captu
         "missing": 2,
     }
     (tmp_path / "m.csv").write_text("track_id,duration_seconds\n1.mp3,long\n")
+    (tmp_path / "s.csv").write_text("track_id;genre_top\n1.mp3;Rock, hard\n")
+    assert "s.csv: cannot be read as CSV (semicolons" in refused(
+        capsys, music, "--metadata", tmp_path / "s.csv", "--out", tmp_path / "c"
+    )
     assert "duration_seconds" in refused(capsys, music, "--metadata", tmp_path / "m.csv", "--out", tmp_path / "c")
 
 
