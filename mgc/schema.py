@@ -196,7 +196,7 @@ never takes an embedding away, as it never takes a label away.
 """
 
 LARGEST_NUMBER: Final = 1e9
-"""Largest number of an embedding, positive or negative. Sums of larger ones' squares could leave the range of float32."""
+"""Largest size of a number in an embedding. Sums of larger ones' squares could leave the range of float32."""
 
 LABELED: Final = "labeled"
 QUARANTINED: Final = "quarantined"
