@@ -244,7 +244,7 @@ def test_numbers_that_are_damage_are_refused(uri: Uri, number: float) -> None:
         {"track_id": ["000.mp3", "003.mp3"], "genre_top": ["a", "b"], "artist_id": ["x", "y"], "split": [None, None]}
     )
     model = Model("m", "f")
-    assert f"{number:g}" in refusal(read_labelled, table, model, labels, "catalog", 0)
+    assert f"{number:g}" in refusal(read_labelled, table, model, labels, "catalog", 0, "")
 
 
 def test_the_largest_numbers_can_be_compared(uri: Uri) -> None:
