@@ -59,6 +59,7 @@ from mgc.models.architecture import load_model
 from mgc.models.blocks import Classifier, digest_weights
 from mgc.models.probe import ProbeConfig
 from mgc.taxonomy import Taxonomy
+from mgc.units import format_count
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +103,9 @@ class Bundle:
         outputs = len(self.vocabulary.tags)
         if self.adjustment is not None and len(self.adjustment.priors_G) != outputs:
             found = len(self.adjustment.priors_G)
-            raise BundleError(f"bundle: the adjustment has {found} genres, the network has {outputs}. {WAY_OUT}")
+            raise BundleError(
+                f"bundle: the adjustment has {format_count(found, 'genre')}, the network has {outputs}. {WAY_OUT}"
+            )
         if self.tags is not None and self.tags.genres != self.taxonomy.names:
             raise BundleError(f"bundle: its tags speak for other genres than those of its taxonomy. {WAY_OUT}")
         for name, tensor in self._weights().items():

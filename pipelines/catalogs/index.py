@@ -26,7 +26,7 @@ from cluster.tables.parquet import is_parquet
 from mgc import schema
 from mgc.datasets.splits import split_of
 from mgc.errors import CatalogError, StorageError
-from mgc.units import format_bytes
+from mgc.units import format_bytes, format_count
 from pipelines.catalogs.metadata import Metadata, describe_join, join_metadata, read_request
 from pipelines.catalogs.requests import CatalogRequest
 from pipelines.catalogs.sources import refuse_empty, stream
@@ -84,7 +84,7 @@ def index_source(request: CatalogRequest) -> Summary:
     if request.dry_run:
         describe({**counts, **seen, "would write": str(target)})
         return Summary("dry_run", {**counts, **seen})
-    say(f"{counts['tracks']} tracks, {format_bytes(counts['bytes'])} -> {target}")
+    say(f"{format_count(counts['tracks'], 'track')}, {format_bytes(counts['bytes'])} -> {target}")
     return Summary("done", {**counts, **seen}, {"catalog": str(target)})
 
 

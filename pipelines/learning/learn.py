@@ -20,6 +20,7 @@ from cluster.tables.spreadsheet import write_csv
 from mgc.bundle_names import LAST_FILE
 from mgc.errors import BundleError, ConfigError, TrainingError
 from mgc.training.probe import FEWEST_TRACKS
+from mgc.units import format_count
 from pipelines.catalogs.index import index_source
 from pipelines.catalogs.requests import CatalogRequest
 from pipelines.catalogs.sources import Catalog, open_catalog
@@ -98,7 +99,9 @@ def _require_genres(catalog: Catalog, source: Uri) -> None:
     artists = {artist for _, artist in tagged}
     if max(found.values()) < FEWEST_TRACKS or (len(artists) == 1 and None not in artists):
         fault = "no genre has two tracks" if max(found.values()) < FEWEST_TRACKS else "all are by one artist"
-        raise TrainingError(f"{source}: {len(tagged)} tracks have a genre, but {fault}; tag more of them.")
+        raise TrainingError(
+            f"{source}: {format_count(len(tagged), 'track')} with a genre, but {fault}; tag more of them."
+        )
 
 
 def _write(request: LearnRequest, catalog: Catalog, trained: Summary) -> tuple[dict[str, JsonValue], dict[str, str]]:
@@ -127,10 +130,14 @@ def _write(request: LearnRequest, catalog: Catalog, trained: Summary) -> tuple[d
     findings = Findings(str(request.source), bundle, labels, differ, counts)
     files.write_bytes(places[REPORT], render(findings).encode())
     say(
-        f"{by[BY_TAG]} tracks keep their tag's genre, {by[BY_EARS]} get one by ear, {by[None]} have none -> "
-        f"{places[LABELS]}"
+        f"{format_count(by[BY_TAG], 'track')} with the tag's genre, {by[BY_EARS]:,} with one by ear, {by[None]:,} "
+        "without "
+        f"any -> {places[LABELS]}"
     )
-    say(f"{differ.num_rows} tags disagree with the ears, the most certain first -> {places[REPORT]}")
+    say(
+        f"tags against ears: {format_count(differ.num_rows, 'disagreement')}, the most certain first -> "
+        f"{places[REPORT]}"
+    )
     source, bundle_place = (shlex.quote(str(place)) for place in (request.source, out / BUNDLE))
     say(f"new files get the same genres by `mgc label {source} --bundle {bundle_place} --labels LABELS`")
     names = {LABELS: "labels", AGAINST: "tags_against_ears", REPORT: "report"}

@@ -76,7 +76,7 @@ class TestFma:
         facts = job(capsys, music, "--corpus", "fma", "--metadata", metadata / "tracks.csv", "--out", target)
         counts = {"tracks": 5, "known": 4, "unknown": 1, "missing": 1, "faulty": 1, "passed_over": 1}
         assert {name: facts["counts"][name] for name in counts} == counts
-        for line in ("4 tracks have metadata", "1 files have none", "1 tracks with metadata", "1 files .* broken"):
+        for line in ("4 tracks with metadata", "1 file without any", "1 track with metadata", "1 file .* broken"):
             assert re.search(line, facts["stderr"])
         found = rows(target)
         assert len(found) == 5
