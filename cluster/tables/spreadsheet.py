@@ -19,7 +19,7 @@ _FORMULA: Final = r"('*[=+\-@\t\r\n\x{ff1d}\x{ff0b}\x{ff0d}\x{ff20}])"
 """How a text begins that a spreadsheet may run, also in full-width characters, with the apostrophes before it."""
 
 
-class CsvWriter(pacsv.CSVWriter):  # type: ignore[misc]
+class CsvWriter(pacsv.CSVWriter):
     """Arrow's writer, with texts that are no formulas."""
 
     def write_batch(self, batch: pa.RecordBatch) -> None:
@@ -35,7 +35,8 @@ def write_csv(rows: pa.Table) -> bytes:
     with CsvWriter(sink, rows.schema) as writer:
         for batch in rows.to_batches():
             writer.write_batch(batch)
-    return sink.getvalue().to_pybytes()
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
 
 
 def read_csv(data: bytes, options: pacsv.ConvertOptions) -> pa.Table:

@@ -114,8 +114,8 @@ def _count_gpus() -> int:
 
 
 def _describe_cluster(have: Resources, nodes: dict[str, list[Finding] | str]) -> list[Finding]:
-    nodes, gpus = format_count(len(have.nodes), "node"), format_count(have.gpus, "GPU")
-    value = f"{nodes} with {have.cpus:g} CPUs and {gpus}, including those it may still start"
+    counted = f"{format_count(len(have.nodes), 'node')} with {have.cpus:g} CPUs and {format_count(have.gpus, 'GPU')}"
+    value = f"{counted}, including those it may still start"
     findings = [Finding("cluster", value)]
     for name, found in nodes.items():
         if isinstance(found, str):

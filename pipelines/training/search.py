@@ -183,9 +183,10 @@ def _run_trials(request: SearchRequest, data: PreparedFeatures, job: TrainingJob
     profile, config, experiment = job.profile, request.config, request.experiment
     room = share_out(profile, request.workers, request.at_once)
     trial = replace(job, profile=room.profile)
+    expected = request.expected_trials
+    trials = "trials without end" if expected is None else format_count(expected, "trial")
     say(
-        f"searching {experiment.recipe}: {format_count(request.expected_trials, 'trial')} ({config.searcher}, "
-        f"{config.scheduler}), "
+        f"searching {experiment.recipe}: {trials} ({config.searcher}, {config.scheduler}), "
         f"{format_count(data.totals['train_clips'], 'clip')}, {format_count(len(job.taxonomy), 'genre')}, "
         f"{room.at_once} at a time"
     )
