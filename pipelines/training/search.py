@@ -184,9 +184,9 @@ def _run_trials(request: SearchRequest, data: PreparedFeatures, job: TrainingJob
     room = share_out(profile, request.workers, request.at_once)
     trial = replace(job, profile=room.profile)
     expected = request.expected_trials
-    trials = "trials without end" if expected is None else format_count(expected, "trial")
+    wanted = "trials without end" if expected is None else format_count(expected, "trial")
     say(
-        f"searching {experiment.recipe}: {trials} ({config.searcher}, {config.scheduler}), "
+        f"searching {experiment.recipe}: {wanted} ({config.searcher}, {config.scheduler}), "
         f"{format_count(data.totals['train_clips'], 'clip')}, {format_count(len(job.taxonomy), 'genre')}, "
         f"{room.at_once} at a time"
     )
