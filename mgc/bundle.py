@@ -62,6 +62,7 @@ from mgc.models.blocks import Classifier, digest_weights, plain_weights
 from mgc.models.guess import GuessConfig
 from mgc.models.probe import ProbeConfig
 from mgc.taxonomy import Taxonomy
+from mgc.units import format_count
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +109,9 @@ class Bundle:
         outputs = len(self.vocabulary.tags)
         if self.adjustment is not None and len(self.adjustment.priors_G) != outputs:
             found = len(self.adjustment.priors_G)
-            raise BundleError(f"bundle: the adjustment has {found} genres, the network has {outputs}. {WAY_OUT}")
+            raise BundleError(
+                f"bundle: the adjustment has {format_count(found, 'genre')}, the network has {outputs}. {WAY_OUT}"
+            )
         if self.tags is not None and self.tags.genres != self.taxonomy.names:
             raise BundleError(f"bundle: its tags speak for other genres than those of its taxonomy. {WAY_OUT}")
         named, kept = 0 if self.sounds is None else len(self.sounds.tags), count_sounds(self.experiment.model)

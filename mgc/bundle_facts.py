@@ -14,6 +14,7 @@ from mgc.evaluation.scores import Scores
 from mgc.experiment import Experiment
 from mgc.labeling.tags import GENRES
 from mgc.models.blocks import parameter_count
+from mgc.units import format_count
 
 
 def describe_model(bundle: Bundle, taxonomy: str = "") -> dict[str, str]:
@@ -55,7 +56,7 @@ def _describe_words(bundle: Bundle, taxonomy: str) -> dict[str, str]:
         return {}
     known, used = bundle.vocabulary, {found.tag for found in bundle.tags.evidence}
     what = "genres" if known.name == GENRES else f"tags ({known.name})"
-    said = f"{len(bundle.taxonomy)} genres, for which {len(used)} of {len(known.tags)} {what} speak"
+    said = f"{format_count(len(bundle.taxonomy), 'genre')}, for which {len(used)} of {len(known.tags)} {what} speak"
     return {"taxonomy": f"{taxonomy or 'its own'}: {said}", "confidence": "share of what speaks for any genre"}
 
 

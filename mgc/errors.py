@@ -82,7 +82,7 @@ class ErrorKind(StrEnum):
 
 
 class AudioError(MgcError):
-    """A track's bytes have no usable audio.
+    """A track's bytes have no usable audio. Its text does not begin with the kind, which stands before it everywhere.
 
     Attributes:
         kind: the reason, one of `ErrorKind`.
@@ -90,7 +90,7 @@ class AudioError(MgcError):
     """
 
     def __init__(self, kind: ErrorKind, message: str, offset_bytes: int | None = None) -> None:
-        super().__init__(message)
+        super().__init__(message.removeprefix(f"{kind}: "))
         self.kind = kind
         self.offset_bytes = offset_bytes
 

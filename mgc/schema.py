@@ -195,6 +195,9 @@ lists of a fixed size, so the type does not say it. `windows` counts the clips t
 never takes an embedding away, as it never takes a label away.
 """
 
+LARGEST_NUMBER: Final = 1e9
+"""Largest size of a number in an embedding. Sums of larger ones' squares could leave the range of float32."""
+
 LABELED: Final = "labeled"
 QUARANTINED: Final = "quarantined"
 

@@ -1,4 +1,4 @@
-"""Sizes and durations for people, in the same form everywhere. Sizes are in binary units: 1 MiB is 2**20 bytes."""
+"""Counts, sizes and durations for people, in one form everywhere. Sizes are in binary units: 1 MiB is 2**20 bytes."""
 
 from __future__ import annotations
 
@@ -26,6 +26,17 @@ def format_bytes(size: float) -> str:
             break
         size, unit = size / 1024, larger
     return f"{size:,.0f} {unit}" if size >= 99.95 or unit == "B" else f"{size:.3g} {unit}"
+
+
+def format_count(count: int, noun: str, plural: str | None = None) -> str:
+    """Return a number of things: `1 track`, `2 tracks`, `1,200 tracks`.
+
+    Args:
+        count: how many.
+        noun: what one of them is called.
+        plural: what several are called; by default the noun with an s.
+    """
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def format_duration(seconds: float) -> str:

@@ -7,11 +7,26 @@ import re
 import click
 
 from cluster.storage.uri import Uri
-from mgc.bundle_names import BundleName
+from mgc.bundle_names import BEST_FIRST, BundleName
 from pipelines.command.job import URI, Summary, main
 from pipelines.models.requests import PullRequest
 
-_NAMES = click.Choice([name.value for name in BundleName if name.is_public])
+
+class _Name(click.Choice[str]):
+    """Name of a public model; the two other names of bundles get an answer of their own."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name."""
+        if value == BundleName.DEFAULT:
+            self.fail(
+                f"default is the best bundle that is there; `mgc pull {BEST_FIRST[0]}` gets the best.", param, ctx
+            )
+        if value == BundleName.SHIPPED:
+            self.fail("the shipped bundle is part of mgc, so there is nothing to pull.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+_NAMES = _Name([name.value for name in BundleName if name.is_public])
 
 
 def _check_sha256(ctx: click.Context, param: click.Parameter, text: str | None) -> str | None:

@@ -21,6 +21,7 @@ from mgc.evaluation.figures import (
     percents,
 )
 from mgc.recipes.space import Alternatives, AnyDimension, Choice, LogUniform, value_text
+from mgc.units import format_count
 from tune.records import SearchRecord, TrialRecord
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ def parallel_svg(search: SearchRecord) -> str | None:
         axes.set_xlim(-0.3, len(names) + 0.8)
         for spine in axes.spines.values():
             spine.set_visible(False)
-        said = f"Parallel coordinates of {len(scored)} trials over {', '.join(map(_short, names))} and the score."
+        trials = format_count(len(scored), "trial")
+        said = f"Parallel coordinates of {trials} over {', '.join(map(_short, names))} and the score."
         return inline(figure, "parallel", said)
 
 
@@ -113,7 +115,9 @@ def learning_svg(search: SearchRecord) -> str | None:
         _scores(axes, search)
         dress(axes)
         legend(figure)
-        return inline(figure, "learning", f"{METRICS[search.metric]} over the epochs of {len(drawn)} trials.")
+        return inline(
+            figure, "learning", f"{METRICS[search.metric]} over the epochs of {format_count(len(drawn), 'trial')}."
+        )
 
 
 def cost_svg(search: SearchRecord) -> str | None:
@@ -150,7 +154,11 @@ def cost_svg(search: SearchRecord) -> str | None:
         _scores(axes, search)
         dress(axes)
         figure.legend(loc="outside upper left", ncols=2, frameon=False, labelcolor=TEXT, handlelength=1.8)
-        return inline(figure, "cost", f"{METRICS[search.metric]} of {len(scored)} trials against seconds of training.")
+        return inline(
+            figure,
+            "cost",
+            f"{METRICS[search.metric]} of {format_count(len(scored), 'trial')} against seconds of training.",
+        )
 
 
 def _front(scored: Sequence[TrialRecord], falls: bool) -> list[TrialRecord]:

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from cluster.session.progress import LINE_EVERY_SECONDS
 from mgc.recipes.space import Space, shown
+from mgc.units import format_count
 from tune.spaces import to_point
 
 REDRAW_SECONDS: Final = 0.5
@@ -106,7 +107,7 @@ class Board:
 
     def _line(self, row: Row) -> str:
         score = "no score" if row.score is None else f"{self._metric} {row.score:.3f}"
-        return f"{_WORDS[row.status]}: {score}, {row.epochs} epochs, {row.seconds:.0f} s ({row.point})"
+        return f"{_WORDS[row.status]}: {score}, {format_count(row.epochs, 'epoch')}, {row.seconds:.0f} s ({row.point})"
 
     def _worth(self, row: Row) -> float:
         if row.score is None:
@@ -119,7 +120,7 @@ class Board:
         best = min((row for row in self._rows if row.score is not None), key=self._worth, default=None)
         found = f"; best {self._metric} {best.score:.3f} (trial {best.number})" if best else ""
         of = f" of {self._total}" if self._total else ""
-        return f"{len(self._rows)}{of} trials: {counted}{found}; {time.monotonic() - self._began:.0f} s"
+        return f"{format_count(len(self._rows), 'trial')}{of}: {counted}{found}; {time.monotonic() - self._began:.0f} s"
 
     def _table(self) -> Group:
         # The table is as wide as the terminal. A wider one would hide the first column.

@@ -10,6 +10,7 @@ from pydantic import JsonValue
 
 from mgc.evaluation.report import page_environment
 from mgc.recipes.space import Alternatives, AnyDimension, Choice, value_text
+from mgc.units import format_count
 from tune.figures import METRICS, cost_svg, learning_svg, parallel_svg
 from tune.importance import FEWEST_TRIALS, LIMITS, importance
 from tune.records import SearchRecord, Status
@@ -36,7 +37,7 @@ def render_search(search: SearchRecord) -> str:
         .get_template("report.html")
         .render(
             search=search,
-            title=f"{search.recipe}: search of {len(search.trials)} trials",
+            title=f"{search.recipe}: search of {format_count(len(search.trials), 'trial')}",
             metric=METRICS[search.metric],
             counts={words: counts[status] for status, words in _STATUS.items() if counts[status]},
             status=_STATUS,

@@ -33,6 +33,7 @@ from mgc.errors import ConfigError, said
 from mgc.experiment import Experiment
 from mgc.recipes.space import Choice, Integer, Space
 from mgc.software import Software
+from mgc.units import format_count
 from tune.config import SearchConfig
 from tune.progress import WatchTrials, watch_search
 from tune.records import EpochScores, Status, TrialRecord
@@ -82,9 +83,11 @@ def share_out(profile: Profile, workers: int, at_once: int | None) -> Places:
         most = min(most, profile.gpus // workers) if profile.gpus else most
         most = max(1, most)
     if at_once is not None and at_once > most:
-        of = f"{profile.gpus} GPUs" if profile.gpus else f"{profile.cores} cores, {profile.logical_cpus:g} logical CPUs"
+        cores = f"{format_count(profile.cores, 'core')}, {profile.logical_cpus:g} logical CPUs"
+        of = format_count(profile.gpus, "GPU") if profile.gpus else cores
         raise ConfigError(
-            f"--at-once {at_once}: only {most} trials of {workers} worker(s) fit at the same time ({of})."
+            f"--at-once {at_once}: only {format_count(most, 'trial')} of {format_count(workers, 'worker')} can run at "
+            f"the same time ({of})."
         )
     parts = at_once or most
     # Ray counts in ten-thousandths. If this were rounded up, the last trial would not fit.

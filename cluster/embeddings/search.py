@@ -47,7 +47,8 @@ def find_similar(table: EmbeddingsTable, track_id: str, top: int) -> list[Neighb
         top: largest number of tracks to return.
 
     Raises:
-        LabelsError: the table has no such track, or no embedding of it, or cannot be read.
+        LabelsError: the table has no such track, or no embedding of it, the track left the catalog, or the table cannot
+            be read.
     """
     model, unit_D = _of_track(table, track_id)
     best: list[Neighbour] = []
@@ -80,7 +81,7 @@ def find_similar(table: EmbeddingsTable, track_id: str, top: int) -> list[Neighb
 
 def _of_track(table: EmbeddingsTable, track_id: str) -> tuple[Model, np.ndarray]:
     """Return the model of a track's embedding, and its unit vector: float32 (numbers,)."""
-    columns = ["embedding", "error_kind", "error_message", "model_id", "features_id"]
+    columns = ["embedding", "error_kind", "error_message", "model_id", "features_id", "removed_at"]
     with reading(table.uri, REMEDY, LabelsError):
         # The embeddings are read only of files that may have the track.
         names = files_that_may_hold(table.delta, [pa.chunked_array([[track_id]])])
@@ -99,6 +100,12 @@ def _of_track(table: EmbeddingsTable, track_id: str) -> tuple[Model, np.ndarray]
             "catalog."
         )
     row = rows.select(columns[1:]).to_pylist()[0]
+    if row["removed_at"] is not None:
+        gone_at = f"{row['removed_at']:%Y-%m-%d %H:%M}"
+        raise LabelsError(
+            f"{table.uri}: the track {track_id!r} left the catalog; a run found it gone on {gone_at} UTC. Name a track "
+            "that the catalog has."
+        )
     if rows["embedding"][0].as_py() is None:
         raise LabelsError(
             f"{table.uri}: the track {track_id!r} has no embedding ({row['error_kind']}: {row['error_message']})."

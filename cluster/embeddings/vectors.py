@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.storage.uri import Uri
+from mgc import schema
 from mgc.errors import LabelsError
 
 VECTORS_AT_ONCE: Final = 4_096
@@ -47,7 +48,7 @@ def present(model: Model) -> pc.Expression:
 
 
 def read_vectors(embeddings: pa.Array, uri: Uri, numbers: int | None = None) -> np.ndarray:
-    """Return embeddings as float32 (tracks, numbers).
+    """Return embeddings as float32 (tracks, numbers), each number up to `schema.LARGEST_NUMBER`.
 
     Args:
         embeddings: lists of numbers, at least one, none of them null.
@@ -55,7 +56,7 @@ def read_vectors(embeddings: pa.Array, uri: Uri, numbers: int | None = None) -> 
         numbers: how many numbers each must have; None for any, but all the same.
 
     Raises:
-        LabelsError: they differ in length.
+        LabelsError: they differ in length, or a number is out of range.
     """
     lengths = pc.list_value_length(embeddings).to_numpy()
     if (lengths != (lengths[0] if numbers is None else numbers)).any() or not lengths[0]:
@@ -63,6 +64,11 @@ def read_vectors(embeddings: pa.Array, uri: Uri, numbers: int | None = None) -> 
             f"{uri}: embeddings of one model differ in length, which no run of mgc leaves behind. {REMEDY}"
         )
     values_ND: np.ndarray = pc.list_flatten(embeddings).to_numpy(zero_copy_only=False).reshape(len(lengths), -1)
+    # A number that is none is in no range.
+    wrong_ND = ~(np.abs(values_ND) <= schema.LARGEST_NUMBER)
+    if wrong_ND.any():
+        number = values_ND[wrong_ND][0]
+        raise LabelsError(f"{uri}: an embedding has the number {number:g}, which no run of mgc leaves behind. {REMEDY}")
     return values_ND.astype(np.float32)
 
 
@@ -75,7 +81,7 @@ def unit_vectors(embeddings: pa.Array, uri: Uri, numbers: int | None = None) -> 
         numbers: as for `read_vectors`.
 
     Raises:
-        LabelsError: they differ in length.
+        LabelsError: as for `read_vectors`.
     """
     values_ND = read_vectors(embeddings, uri, numbers)
     norms_N = np.sqrt(np.einsum("nd,nd->n", values_ND, values_ND, dtype=np.float64))

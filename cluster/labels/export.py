@@ -8,7 +8,6 @@ from typing import Final, Literal
 
 import duckdb
 import pyarrow as pa
-import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from cluster.labels.table import LabelsTable
@@ -17,6 +16,7 @@ from cluster.storage.failures import explain
 from cluster.storage.uri import Uri
 from cluster.tables.duckdb import bounded_duckdb
 from cluster.tables.parquet import reading
+from cluster.tables.spreadsheet import CsvWriter
 from mgc import schema
 from mgc.errors import LabelsError
 
@@ -37,7 +37,7 @@ def export(table: LabelsTable, kind: FileKind, out: Uri, limit: int | None = Non
     Args:
         table: labels table, of any version.
         kind: "parquet" for the columns of `schema.LABELS`; "csv" for the same with `top_k` and `genres` as JSON text
-            and times in UTC.
+            and times in UTC, and no text that a spreadsheet would run as a formula.
         out: file to write, outside of the table's folder.
         limit: largest number of rows to write.
         overwrite: whether to replace an existing file.
@@ -78,7 +78,7 @@ def write_rows(relation: duckdb.DuckDBPyRelation, columns: pa.Schema, kind: File
     """
     rows = 0
     with files.writing(out) as path, path.open("wb") as sink:
-        writer = pacsv.CSVWriter if kind == "csv" else partial(pq.ParquetWriter, compression="zstd")
+        writer = CsvWriter if kind == "csv" else partial(pq.ParquetWriter, compression="zstd")
         with writer(sink, columns) as file:
             for batch in _batches(relation, source):
                 cast = [batch.column(field.name).cast(field.type) for field in columns]

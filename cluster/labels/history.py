@@ -46,6 +46,7 @@ from cluster.storage.failures import explain, redact
 from cluster.storage.notice import notice
 from cluster.storage.uri import Uri
 from mgc.errors import LabelsError, MgcError, StorageError
+from mgc.units import format_count
 
 RUN: Final = "label run"
 ROLLBACK: Final = "rollback"
@@ -173,7 +174,8 @@ def find_version(text: str, log: Sequence[Commit], table_uri: Uri) -> int:
         if int(number) < len(versions):
             return versions[int(number)]
         raise LabelsError(
-            f"{table_uri}: there is no {text}; the log has {len(versions)} changes of rows, so the oldest "
+            f"{table_uri}: there is no {text}; the log has {format_count(len(versions), 'change')} of rows, so the "
+            "oldest "
             f"is latest-{len(versions) - 1}."
         )
     if not text.isdecimal():

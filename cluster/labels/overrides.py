@@ -14,6 +14,7 @@ from cluster.storage import files
 from cluster.storage.uri import Uri
 from cluster.tables.inspection import read_chosen
 from cluster.tables.parquet import is_parquet
+from cluster.tables.spreadsheet import read_csv
 from mgc.errors import LabelsError
 
 OVERRIDES: Final = pa.schema(
@@ -69,8 +70,7 @@ def _read(uri: Uri) -> pa.Table:
         if is_parquet(uri):
             table = read_chosen(uri, lambda names: set(names) & set(types), _REMEDY, LabelsError)
         else:
-            data = pa.BufferReader(pa.py_buffer(files.read_bytes(uri)))
-            table = pa.csv.read_csv(data, convert_options=text)
+            table = read_csv(files.read_bytes(uri), text)
         wanted = [_ALSO.get(name, name) for name in table.column_names]
         table = table.rename_columns(
             [new if wanted.count(new) == 1 else old for new, old in zip(wanted, table.column_names, strict=True)]

@@ -17,6 +17,7 @@ from pydantic.dataclasses import dataclass
 
 from mgc.configuration import STRICT
 from mgc.errors import ConfigError
+from mgc.units import format_count
 
 FEWEST_LOGICAL_CPUS: Final = 8
 """With fewer, jobs hung because their parts waited for each other."""
@@ -218,12 +219,13 @@ def _check_workers(train_workers: int, gpus: int, have: Resources) -> None:
         raise ConfigError(f"{train_workers} training workers cannot train; ask for at least one (--workers 1).")
     if gpus and train_workers > gpus:
         raise ConfigError(
-            f"{train_workers} training workers need a GPU each, but {have.place} has {gpus}; ask for fewer (--workers "
+            f"{format_count(train_workers, 'training worker')}, each with a GPU, but {have.place} has {gpus}; ask for "
+            "fewer (--workers "
             f"{gpus}), or choose --profile laptop, which computes on CPUs."
         )
     if train_workers > have.cpus:
         raise ConfigError(
-            f"{train_workers} training workers are more than the {have.cpus:g} CPUs of {have.place}; ask for fewer."
+            f"{format_count(train_workers, 'training worker')}, but {have.place} has {have.cpus:g} CPUs; ask for fewer."
         )
 
 

@@ -21,6 +21,7 @@ from cluster.tables.parquet import ROW_GROUP, is_parquet, open_parquet, reading
 from cluster.tables.roots import SOURCE_KEY, Roots, quote, refuse_outside, roots_entry, stated_roots
 from mgc import schema
 from mgc.errors import CatalogError, StorageError
+from mgc.units import format_count
 
 SURVEY_KEY: Final = "mgc_survey"
 """Key of the entry of a catalog's footer that says what its listing saw besides the tracks."""
@@ -121,7 +122,7 @@ def read_catalog(
     question = Question(where, dataset.filesystem, files, wanted, schema.CATALOG_REQUIRED, "track_id", roots)
     found = inspect_table(uri, question, _WRITE_CATALOG, CatalogError)
     for name, count in found.nulls.items():
-        raise CatalogError(f"{where}: {count} rows have no {name}; every row of a catalog needs one.")
+        raise CatalogError(f"{where}: {format_count(count, 'row')} without {name}; every row of a catalog needs one.")
     with reading(uri, _WRITE_CATALOG, CatalogError):
         if not found.rows:
             raise CatalogError(f"{where}: this catalog holds no track. {_WRITE_CATALOG}")

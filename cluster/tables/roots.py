@@ -27,6 +27,7 @@ import pyarrow.compute as pc
 
 from cluster.storage.uri import Uri
 from mgc.errors import CatalogError, StorageError
+from mgc.units import format_count
 
 ROOTS_KEY: Final = b"mgc_roots"
 """Key of the entry of a catalog's metadata that names its roots: a JSON list of URIs."""
@@ -152,7 +153,9 @@ def refuse_outside(where: str, roots: Roots, outside: int, track_id: str, uri: s
     Raises:
         CatalogError: always.
     """
-    first = f"{where}: {outside:,} tracks lie outside the allowed roots ({roots}), the first is {quote(track_id)}"
+    first = (
+        f"{where}: {format_count(outside, 'track')} outside the allowed roots ({roots}), the first is {quote(track_id)}"
+    )
     wanted = _enclosing(uri)
     if wanted is None:
         raise CatalogError(

@@ -28,6 +28,7 @@ from mgc.training.config import TrainingConfig
 from mgc.training.ghost import sharing_workers
 from mgc.training.loop import SMALLEST_BATCH
 from mgc.training.sampling import Sampling
+from mgc.units import format_count
 
 NORMALIZATION_CLIPS: Final = 4096
 """Most training clips to measure mean and deviation from. Minimum and maximum are taken over all clips."""
@@ -123,7 +124,7 @@ def check_batch(experiment: Experiment, profile: Profile) -> None:
     training, workers, parts = experiment.training, profile.train_workers, profile.accumulation
     at_once, rest = divmod(training.batch_size, workers * parts)
     if rest:
-        among = f"{workers} workers" + (f" that take {parts} parts each" if parts > 1 else "")
+        among = format_count(workers, "worker") + (f" that take {parts} parts each" if parts > 1 else "")
         raise ConfigError(
             f"training.batch_size {training.batch_size} does not divide among {among}; choose other --workers, or set "
             "--training.batch_size."
@@ -144,7 +145,8 @@ def check_batch(experiment: Experiment, profile: Profile) -> None:
 def _check_clips(experiment: Experiment, clips: int) -> None:
     if experiment.training.batch_size > clips:
         raise ConfigError(
-            f"training.batch_size {experiment.training.batch_size} is more than the {clips} training clips; set "
+            f"training.batch_size {experiment.training.batch_size} is more than "
+            f"{format_count(clips, 'training clip')}; set "
             f"--training.batch_size."
         )
 

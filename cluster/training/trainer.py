@@ -29,6 +29,7 @@ from cluster.training.worker import WorkerTask, work
 from mgc.bundle import Bundle
 from mgc.errors import ConfigError, FeaturesError, ResourceError
 from mgc.training.course import Row, find_damage
+from mgc.units import format_count
 
 FAILURES: Final = 4
 """Number of worker failures after which a training fails. It can then be submitted again."""
@@ -213,6 +214,7 @@ def check_room(profile: Profile) -> None:
     if sum(places) < fewest:
         wants = f"{profile.train_cpus:g} CPUs" + (" and a GPU" if profile.gpus else "")
         raise ResourceError(
-            f"{fewest} training workers need {wants} each on one node, the cluster has room for {sum(places)}; "
+            f"{format_count(fewest, 'training worker')}, each with {wants} on one node, do not fit: the cluster has "
+            f"room for {sum(places)}; "
             "ask for fewer (--workers), or add nodes."
         )

@@ -37,7 +37,8 @@ def metadata_table(columns: Mapping[str, Column], where: str, names: Sequence[st
 
     Returns:
         `track_id` and the facts, with the types of a catalog, in order of `track_id`. Rows without a `track_id` are
-        left out. Blanks around texts are cut off. A text of blanks is null, and so is a genre of `NO_GENRE`.
+        left out. Texts are in Unicode's composed form, so that a name is written in one way; blanks around them are cut
+        off. A text of blanks is null, and so is a genre of `NO_GENRE`.
 
     Raises:
         CatalogError: a column cannot be converted to its type in a catalog, or a track occurs twice.
@@ -71,8 +72,8 @@ def metadata_table(columns: Mapping[str, Column], where: str, names: Sequence[st
 
 
 def _plain(texts: pa.ChunkedArray, genres: bool) -> pa.ChunkedArray:
-    """Return texts without the blanks around them; null for those that say nothing."""
-    texts = pc.utf8_trim_whitespace(texts)
+    """Return texts composed (NFC) and without the blanks around them; null for those that say nothing."""
+    texts = pc.utf8_trim_whitespace(pc.utf8_normalize(texts, "NFC"))
     empty = pc.equal(texts, "")
     if genres:
         empty = pc.or_(empty, pc.is_in(pc.utf8_lower(texts), pa.array(sorted(NO_GENRE))))

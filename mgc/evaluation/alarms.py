@@ -15,6 +15,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from mgc.configuration import STRICT, read_fields
+from mgc.units import format_count
 
 _Share = Annotated[float, Field(ge=0.0, le=1.0)]
 _Tracks = Annotated[int, Field(ge=1)]
@@ -212,23 +213,25 @@ def _sentence(name: str, value: float, threshold: float, seen: Observed) -> str:
             return f"The table's genre mix is {_percent(value)} away from the training set's{against}: {moved}."
         case "quarantined":
             if seen.quarantined == seen.first_tries:
-                return f"None of the {seen.first_tries:,} tracks tried for the first time got a label{against}."
-            of = f"{seen.quarantined - seen.no_music:,} of {seen.first_tries:,}"
-            return f"{of} tracks ({_percent(value)}) tried for the first time could not be decoded{against}."
+                return (
+                    f"Of {format_count(seen.first_tries, 'track')} tried for the first time none got a label{against}."
+                )
+            of = f"{seen.quarantined - seen.no_music:,} of {format_count(seen.first_tries, 'track')}"
+            return f"{of} ({_percent(value)}) tried for the first time could not be decoded{against}."
         case "no_music":
-            of = f"{seen.no_music:,} of {seen.first_tries:,}"
-            return f"{of} tracks ({_percent(value)}) tried for the first time have no music in them{against}."
+            of = f"{seen.no_music:,} of {format_count(seen.first_tries, 'track')}"
+            return f"{of} ({_percent(value)}) tried for the first time without any music{against}."
         case "fetch_failed":
-            of = f"{seen.fetch_failed:,} of {seen.first_tries:,}"
-            return f"The bytes of {of} tracks ({_percent(value)}) did not arrive{against}: look at the store."
+            of = f"{seen.fetch_failed:,} of {format_count(seen.first_tries, 'track')}"
+            return f"The bytes of {of} ({_percent(value)}) did not arrive{against}: look at the store."
         case "confidence_drop":
             return (
                 f"The mean confidence of the run's tracks is {seen.run_confidence or 0:.3f}, {value:.3f} lower than in "
                 f"the table before ({seen.previous_confidence or 0:.3f}); the threshold is {threshold:g}."
             )
         case _:
-            of = f"{seen.flips:,} of {seen.relabeled:,}"
-            return f"{of} tracks ({_percent(value)}) labelled again from the same bytes changed their genre{against}."
+            of = f"{seen.flips:,} of {format_count(seen.relabeled, 'track')}"
+            return f"{of} ({_percent(value)}) labelled again from the same bytes changed their genre{against}."
 
 
 def _movers(before: Mapping[str, float], after: Mapping[str, float]) -> str:

@@ -24,6 +24,7 @@ from mgc.datasets.roster import Roster
 from mgc.datasets.splits import TRAIN
 from mgc.errors import LeakageError
 from mgc.evaluation.facts import Facts
+from mgc.units import format_count
 
 GroupKind = Literal["track", "artist"]
 
@@ -208,7 +209,7 @@ def check_overlap(found: Overlap, leak: Leak, split: str, where: str) -> None:
     Raises:
         LeakageError: how many, an example, and what to do.
     """
-    of = f"of the {found.tracks} tracks of the split {split!r}"
+    of = f"of {format_count(found.tracks, 'track')} of the split {split!r}"
     if found.tracks_heard and leak != "track":
         what, kind = f"{found.tracks_heard} {of} were trained on, for example {found.example_track!r}", "track"
     elif found.artists_heard > found.tracks_heard and leak == "none":
@@ -226,7 +227,7 @@ def warn_of_overlap(found: Overlap, split: str, unit: Unit) -> str:
     """Return the warning that a report shows in red; empty if nothing scored was trained on."""
     if not found.artists_heard:
         return ""
-    of = f" of the {found.tracks} tracks of the split “{split}”"
+    of = f" of {format_count(found.tracks, 'track')} of the split “{split}”"
     parts = []
     if found.tracks_heard:
         what = "other clips of " if unit == "clips" else ""

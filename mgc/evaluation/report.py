@@ -31,7 +31,7 @@ from mgc.evaluation.robustness import Robustness
 from mgc.evaluation.score_figures import calibration_svg, map_figure, robustness_svg
 from mgc.evaluation.scores import Scores
 from mgc.evaluation.shots import ShotScore, shots_to_json
-from mgc.units import format_bytes, format_duration
+from mgc.units import format_bytes, format_count, format_duration
 
 FORMAT_VERSION: Final = 1
 """Version of a report's JSON."""
@@ -113,7 +113,7 @@ def page_environment(*packages: str) -> Environment:
     )
     environment.filters.update(
         percent=_percent, number=_number, count=_count, moment=_moment, duration=format_duration,
-        uri=without_credentials, short=_short, points=_points, bytes=format_bytes, ends=_ends,
+        things=format_count, uri=without_credentials, short=_short, points=_points, bytes=format_bytes, ends=_ends,
     )  # fmt: skip
     return environment
 

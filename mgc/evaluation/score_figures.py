@@ -13,6 +13,7 @@ from mgc.evaluation.embedding_map import EmbeddingMap
 from mgc.evaluation.figures import GRID, SERIES_COLOURS, TEXT, dress, house_figure, inline, legend, percents
 from mgc.evaluation.intervals import Interval
 from mgc.evaluation.robustness import Robustness
+from mgc.units import format_count
 
 _TALL_INCHES: Final = 3.9
 
@@ -160,9 +161,8 @@ def map_figure(shown: EmbeddingMap) -> MapFigure:
         x, y = place(point.x, point.y)
         body.append(f'<use href="#map-{kind}{mark_of.get(point.genre, "o")}" x="{x:.1f}" y="{y:.1f}"/>')
     right = sum(point.answer == point.genre for point in shown.points)
-    said = (
-        f"Map of {len(shown.points)} tracks, {right} of them answered rightly (filled marks), by what the network sees."
-    )
+    tracks = format_count(len(shown.points), "track")
+    said = f"Map of {tracks}, {right:,} answered rightly (filled marks), by what the network sees."
     svg = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_MAP_WIDTH:g} {height:.0f}" role="img" '
         f'aria-label="{escape(said, quote=True)}"><defs>{"".join(_mark(kind) for kind in kinds)}</defs>'

@@ -17,6 +17,7 @@ from mgc.configuration import JsonObject, to_json
 from mgc.datasets.protocols import Unit
 from mgc.errors import BundleError, FeaturesError
 from mgc.evaluation.intervals import GroupKind, Interval, Resampled, ResamplingGroups, interval, resample
+from mgc.units import format_count
 
 TOP_K: Final = (2, 3)
 """Values of k for top-k accuracy. A k not below the number of genres is left out, since it is always right."""
@@ -248,6 +249,7 @@ def _check(truth_N: npt.NDArray[Any], probabilities_NG: npt.NDArray[Any], genres
     broken = int((~np.isfinite(probabilities_NG)).any(axis=1).sum())
     if broken:
         raise BundleError(
-            f"scores: the model gives no finite probabilities for {broken} of {N} tracks: its training diverged; "
+            f"scores: the model gives no finite probabilities for {broken:,} of {format_count(N, 'track')}: its "
+            "training diverged; "
             "train again with a lower learning rate."
         )

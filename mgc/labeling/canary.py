@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from mgc.units import format_count
+
 CANARIES: Final = 20
 """Most tracks to hear."""
 
@@ -69,7 +71,9 @@ def refuse_canaries(canaries: Sequence[Canary], answers: Mapping[str, CanaryAnsw
     del errors[""]
     if errors.total() > MOST_FAILED * len(canaries):
         cause, _ = errors.most_common(1)[0]
-        return f"{errors.total()} of {len(canaries)} tracks with a label could not be heard again: {cause}"
+        return (
+            f"{errors.total()} of {format_count(len(canaries), 'track')} with a label could not be heard again: {cause}"
+        )
     comparable = [each for each in canaries if each.comparable and not answers.get(each.track_id, missing).error]
     different = [each for each in comparable if not _agrees(each, answers[each.track_id].probabilities)]
     if different and len(comparable) >= FEWEST_CANARIES and len(different) > MOST_DIFFERENT * len(comparable):

@@ -14,6 +14,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from mgc.configuration import STRICT, read_fields
+from mgc.units import format_count
 
 _Share = Annotated[float, Field(ge=0.0, le=1.0)]
 _Tracks = Annotated[int, Field(ge=1)]
@@ -157,20 +158,21 @@ def find_breaches(outlook: Outlook, limits: GuardLimits, accepted: Collection[st
 
 
 def _describe(name: str, tracks: int, of: int, limit: float, outlook: Outlook) -> str:
-    count = f"{tracks:,} of {of:,}"
+    noun = {"stale": "label", "removed": "label", "corrections": "correction"}.get(name, "track")
+    count = f"{tracks:,} of {format_count(of, noun)}"
     share = f"{100 * tracks / of:.1f} %, the limit is {100 * limit:g} %"
     match name:
         case "stale":
             because = f"; most frequent cause: {outlook.cause}" if outlook.cause else ""
-            return f"{count} labels would become stale ({share}){because}"
+            return f"{count} would become stale ({share}){because}"
         case "removed":
-            return f"{count} labels would be removed, because the catalog lacks their tracks ({share})"
+            return f"{count} would be removed, because the catalog lacks their tracks ({share})"
         case "flips":
-            return f"{count} tracks would change their genre under the same model ({share})"
+            return f"{count} would change their genre under the same model ({share})"
         case "flips_new_model":
-            return f"{count} tracks would change their genre under the new model ({share})"
+            return f"{count} would change their genre under the new model ({share})"
         case "corrections":
             what = "lacks them" if outlook.given else "is empty"
-            return f"{count} corrections would be withdrawn, because the given file {what} ({share})"
+            return f"{count} would be withdrawn, because the given file {what} ({share})"
         case _:
-            return f"{count} tracks failed with the same cause ({share}): {outlook.cause}"
+            return f"{count} failed with the same cause ({share}): {outlook.cause}"

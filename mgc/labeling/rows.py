@@ -105,14 +105,16 @@ def with_embeddings(rows: pa.Table, batch: dict[str, np.ndarray]) -> pa.Table:
         batch: output of a `Predict` that embeds, of the same tracks.
 
     Raises:
-        LabelsError: a labelled track has no embedding, or one that is not finite.
+        LabelsError: a labelled track has no embedding, or one with a number out of range.
     """
     labeled = [status == schema.LABELED for status in rows["status"].to_pylist()]
     heard = [embedding is not None for embedding in batch["embedding"]]
     for track, needed, embedding in zip(batch["track_id"], labeled, batch["embedding"], strict=True):
-        missing = needed if embedding is None else not np.isfinite(embedding).all()
+        missing = needed if embedding is None else not (np.abs(embedding) <= schema.LARGEST_NUMBER).all()
         if missing:
-            raise LabelsError(f"track {track} has no embedding of finite numbers; train the bundle again.")
+            raise LabelsError(
+                f"track {track} has no embedding of numbers up to {schema.LARGEST_NUMBER:g}; train the bundle again."
+            )
     columns = (
         [value if has else None for has, value in zip(heard, batch[field.name], strict=True)] for field in EMBEDDED
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Final
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from mgc.tags.tags import Tags
 
@@ -31,18 +32,26 @@ _NOBODY: Final = frozenset(
 )
 """Names, in the form of `artist_key`, that stand for no one artist."""
 
+_ALIKE: Final = str.maketrans(
+    {
+        **dict.fromkeys("\u2018\u2019\u02bc\u2032\u00b4`", "'"),
+        **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-"),
+    }
+)
+"""Apostrophes and hyphens that one program writes and another does not."""
+
 _YEAR: Final = re.compile(r"(?<!\d)[12]\d{3}(?!\d)|(?<!\d)[12]\d{3}(?=[01]\d[0-3]\d(?!\d))")
 
 
 def facts_of(tags: Tags) -> dict[str, str | int | None]:
     """Return columns of a catalog: those of `mgc.schema.CATALOG_TAGS`, `artist_id` and `album_id`; null if unknown.
 
-    The artist is that of the album, or else the track's. `Various Artists` is no artist. Ids are the names in one case
-    and with single blanks, so that one artist has one id.
+    The artist is that of the album, or else the track's. `Various Artists` is no artist. Ids are the names as
+    `artist_key` has them, so that one artist has one id.
     """
     album_artist, artist, album = (_joined(tags.of(name)) for name in ("album_artist", "artist", "album"))
     who = next((name for name in (album_artist, artist) if name and artist_key(name) not in _NOBODY), None)
-    artist_id = artist_key(who) if who else None
+    artist_id = (artist_key(who) or None) if who else None
     facts: dict[str, str | int | None] = {
         "artist_id": artist_id,
         "album_id": f"{artist_key(album_artist or who or '')} / {artist_key(album)}"[:MOST_CHARACTERS]
@@ -59,8 +68,22 @@ def facts_of(tags: Tags) -> dict[str, str | int | None]:
 
 
 def artist_key(name: str) -> str:
-    """Return a name in lower case with single blanks."""
-    return " ".join(name.casefold().split())
+    """Return what two spellings of one name have in common.
+
+    They may differ in case, in blanks and invisible characters, in the kind of apostrophes and hyphens, and in the code
+    points that Unicode has for one character (NFKC). The key of a key is the key.
+    """
+    # A folded letter may be composed of others than before.
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).casefold()
+    plain = unicodedata.normalize("NFKC", folded.translate(_ALIKE))
+    seen = "".join(letter for letter in plain if unicodedata.category(letter) != "Cf")
+    return " ".join(seen.split())[:MOST_CHARACTERS].rstrip()
+
+
+def renew_ids(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return columns that an earlier catalog has of a track, with the ids as this version of mgc writes them."""
+    artist, album = (artist_key(row[name]) if row[name] else None for name in ("artist_id", "album_id"))
+    return {**row, "artist_id": None if artist in _NOBODY else artist or None, "album_id": album}
 
 
 def _joined(values: Sequence[str]) -> str | None:

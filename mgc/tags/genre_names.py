@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import itertools
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Final
 from mutagen.id3 import TCON
 
 from mgc.errors import ConfigError
+from mgc.tags.own_tables import decode, find_circle, read_lines
 from mgc.tags.reader import clean
 
 ID3V1: Final[Mapping[str, str]] = {
@@ -59,11 +59,13 @@ class Reading:
         genres: known genres, each once, in the order of the text.
         mapped: whether the first of them is not the one that the text names: an alias, or an ancestor in the tree.
         unknown: words of the text that are no known genre.
+        left_out: words of the text that mean a known genre which the whitelist lacks.
     """
 
     genres: tuple[str, ...] = ()
     mapped: bool = False
     unknown: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 class GenreNames:
@@ -89,7 +91,8 @@ class GenreNames:
         if whitelist is not None and not whitelist:
             raise ConfigError("the whitelist names no genre; write one a line.")
         self._parents = {key_of(name): parent for name, parent in tree.items()}
-        _refuse_circle(tree, self._parents)
+        if circle := _find_circle(tree):
+            raise ConfigError(f"the tree of genres has a circle: {' -> '.join(circle)}. Correct one of these parents.")
         self._aliases = {key_of(name): genre for name, genre in aliases.items()}
         self._wanted = None if whitelist is None else {key_of(name): name for name in whitelist}
         names = [*ID3V1.values(), *tree, *tree.values(), *filter(None, aliases.values()), *(whitelist or ())]
@@ -108,16 +111,17 @@ class GenreNames:
     def _read(self, text: str) -> Reading:
         genres: dict[str, bool] = {}
         unknown: dict[str, None] = {}
+        left_out: dict[str, None] = {}
         for word in self._words(text):
             alias = self._aliases.get(key_of(word))
             genre, mapped = self._resolve(word, alias)
             if alias == "" and not genre:
                 continue
             if genre is None:
-                unknown[word] = None
+                (left_out if alias or key_of(word) in self._names else unknown)[word] = None
             elif len(genres) < MOST_GENRES:
                 genres.setdefault(genre, mapped)
-        return Reading(tuple(genres), next(iter(genres.values()), False), tuple(unknown))
+        return Reading(tuple(genres), next(iter(genres.values()), False), tuple(unknown), tuple(left_out))
 
     def _resolve(self, word: str, alias: str | None) -> tuple[str | None, bool]:
         """Return the genre that a word means, or None; and whether it is another than the word names."""
@@ -189,19 +193,11 @@ def _number(word: str) -> str:
     return word.lstrip("0") or "0" if word.isascii() and word.isdigit() else word
 
 
-def _refuse_circle(tree: Mapping[str, str], parents: Mapping[str, str]) -> None:
-    sound: set[str] = set()
-    for name in tree:
-        path: dict[str, str] = {}
-        key, shown = key_of(name), name
-        while key in parents and key not in sound:
-            if key in path:
-                round_trip = " -> ".join([*list(path.values())[list(path).index(key) :], shown])
-                raise ConfigError(f"the tree of genres has a circle: {round_trip}. Correct one of these lines.")
-            path[key] = shown
-            shown = parents[key]
-            key = key_of(shown)
-        sound.update(path)
+def _find_circle(tree: Mapping[str, str]) -> list[str]:
+    """Return the genres of a circle, the first one also at the end, as they are spelled; [] if there is none."""
+    keys = find_circle({key_of(name): key_of(parent) for name, parent in tree.items()})
+    spelled = {key_of(name): name for name in tree}
+    return [spelled[key] for key in (*keys, *keys[:1])]
 
 
 def shipped_aliases() -> dict[str, str]:
@@ -245,17 +241,25 @@ def read_tree(data: bytes, where: str) -> dict[str, str]:
         where: its place, for messages.
 
     Raises:
-        ConfigError: it is no such file, or one genre has two parents.
+        ConfigError: it is no such file, one genre has two parents, or genres are below each other in a circle.
     """
     found: dict[str, tuple[str, str]] = {}
+    lines: dict[str, int] = {}
     for line, (genre, parent) in _pairs(data, ("genre", "parent"), where):
+        lines.setdefault(genre, line)
         before = found.setdefault(key_of(genre), (genre, parent))
         if key_of(before[1]) != key_of(parent):
             raise ConfigError(
                 f"{where}, line {line}: {genre!r} is below {parent!r}, and above it is below {before[1]!r}; a genre "
                 "has one parent. Keep one of the lines."
             )
-    return {genre: parent for genre, parent in found.values() if parent}
+    tree = {genre: parent for genre, parent in found.values() if parent}
+    if circle := _find_circle(tree):
+        raise ConfigError(
+            f"{where}, line {lines[circle[0]]}: the genres are below each other in a circle, {' -> '.join(circle)}; "
+            "correct one of these parents."
+        )
+    return tree
 
 
 def read_whitelist(data: bytes, where: str) -> tuple[str, ...]:
@@ -268,7 +272,7 @@ def read_whitelist(data: bytes, where: str) -> tuple[str, ...]:
     Raises:
         ConfigError: it is not UTF-8, or names no genre.
     """
-    lines = (clean(line) for line in _text(data, where).splitlines())
+    lines = (clean(line) for line in decode(data, where).splitlines())
     named = {key_of(line): line for line in lines if line and not line.startswith("#")}
     if not named:
         raise ConfigError(f"{where}: the whitelist names no genre; write one a line.")
@@ -276,35 +280,20 @@ def read_whitelist(data: bytes, where: str) -> tuple[str, ...]:
 
 
 def _pairs(data: bytes, header: tuple[str, str], where: str) -> Iterator[tuple[int, tuple[str, str]]]:
-    """Yield the two columns of a CSV with the number of each line. Skips empty lines and those that begin with `#`."""
-    lines = csv.reader(io.StringIO(_text(data, where)))
-    first = True
-    try:
-        for row in lines:
-            cells = [clean(cell) for cell in row]
-            if not any(cells) or cells[0].startswith("#"):
-                continue
-            if first and tuple(cell.lower() for cell in cells) != header:
-                raise ConfigError(
-                    f"{where}: its first line is {', '.join(cells)!r:.80}; it must be {','.join(header)}."
-                )
-            if len(cells) != 2 or not cells[0]:
-                raise ConfigError(
-                    f"{where}, line {lines.line_num}: {', '.join(cells)!r:.80} is not {header[0]} and {header[1]}; "
-                    'write two columns, with "quotes" around a name that has a comma.'
-                )
-            if not first:
-                yield lines.line_num, (cells[0], cells[1])
-            first = False
-    except csv.Error as error:
-        raise ConfigError(f"{where}, line {lines.line_num}: this is no CSV ({error}); correct the line.") from None
-
-
-def _text(data: bytes, where: str) -> str:
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{where}: byte {error.start} is not UTF-8; save the file as UTF-8.") from None
+    """Yield the two columns of a CSV with the number of each line."""
+    lines = read_lines(decode(data, where), where)
+    for line, names in itertools.islice(lines, 1):
+        if tuple(name.lower() for name in names) != header:
+            found = clean(", ".join(names))
+            raise ConfigError(f"{where}, line {line}: the header is {found!r:.80}; it must be {','.join(header)}.")
+    for line, values in lines:
+        cells = [clean(value) for value in values]
+        if len(cells) != 2 or not cells[0]:
+            raise ConfigError(
+                f"{where}, line {line}: {', '.join(cells)!r:.80} is not {header[0]} and {header[1]}; write two "
+                'columns, with "quotes" around a name that has a comma.'
+            )
+        yield line, (cells[0], cells[1])
 
 
 def most_frequent(words: Mapping[str, int], most: int) -> Iterable[tuple[str, int]]:

@@ -279,8 +279,10 @@ def _fit_path(
         return answer
 
     if len(present) == 1:
-        # All that such a fold can teach is to answer that genre.
-        return [lambda other_ND: complete(np.zeros((len(other_ND), 1)))] * len(strengths)
+        # All that such a fold can teach is to answer that genre, with Laplace's confidence: (n + 1) / (n + 2).
+        logits_G = np.full(genres, -np.log((len(genre_N) + 1) * (genres - 1)))
+        logits_G[present] = 0.0
+        return [lambda other_ND: np.tile(logits_G, (len(other_ND), 1))] * len(strengths)
     if hidden:
         return [layers(_fit_hidden(scaled_ND, index_N, len(present), hidden, strength, seed)) for strength in strengths]
     path = _fit_linear(scaled_ND, index_N, len(present), strengths)
@@ -342,8 +344,9 @@ def _fit_hidden(
 def _choose(logits_LNG: Numbers, genre_N: NDArray[np.int64]) -> tuple[int, float]:
     """Return the place of the best strength, and its temperature.
 
-    The temperature has the least mean loss over tracks, because confidence is about tracks. The strength has the least
-    loss over genres of equal weight. Where there is no track to choose by, they are the strongest regularisation and 1.
+    The temperature has the least loss over tracks of equal weight, because confidence is about tracks. The strength has
+    the least loss over genres of equal weight. Where there is no track to choose by, they are the strongest
+    regularisation and 1.
     """
     if not len(genre_N):
         return 0, 1.0
@@ -351,13 +354,26 @@ def _choose(logits_LNG: Numbers, genre_N: NDArray[np.int64]) -> tuple[int, float
     balanced_N = 1 / counts_G[genre_N]
     best: tuple[float, int, float] | None = None
     for place, logits_NG in enumerate(logits_LNG):
-        losses = [float(_losses(logits_NG / temperature, genre_N).mean()) for temperature in TEMPERATURES]
-        temperature = TEMPERATURES[int(np.argmin(losses))]
+        # Of those that are as good, where all answers are alike, the nearest to 1.
+        losses = {each: round(_cautious_loss(logits_NG, genre_N, each), 9) for each in TEMPERATURES}
+        temperature = min(TEMPERATURES, key=lambda each: (losses[each], abs(np.log(each))))
         loss = float(np.average(_losses(logits_NG / temperature, genre_N), weights=balanced_N))
         if best is None or loss < best[0]:
             best = loss, place, temperature
     assert best is not None
     return best[1:]
+
+
+def _cautious_loss(logits_NG: Numbers, genre_N: NDArray[np.int64], temperature: float) -> float:
+    """Return the mean loss over the tracks, one more that is like them, and one whose genre is the runner-up.
+
+    Where all answers are right, confidence so stays at about (N + 1) / (N + 2), by Laplace's rule of succession: ten
+    tracks do not tell answers that are always right from those that are wrong once in twenty times.
+    """
+    others_NG = logits_NG.copy()
+    others_NG[np.arange(len(genre_N)), genre_N] = -np.inf
+    right, wrong = (_losses(logits_NG / temperature, each_N).mean() for each_N in (genre_N, others_NG.argmax(axis=1)))
+    return float(((len(genre_N) + 1) * right + wrong) / (len(genre_N) + 2))
 
 
 def _losses(logits_NG: Numbers, genre_N: NDArray[np.int64]) -> Numbers:

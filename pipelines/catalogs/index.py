@@ -26,7 +26,7 @@ from cluster.tables.parquet import is_parquet
 from mgc import schema
 from mgc.datasets.splits import split_of
 from mgc.errors import CatalogError, StorageError
-from mgc.units import format_bytes
+from mgc.units import format_bytes, format_count
 from pipelines.catalogs.metadata import Metadata, describe_join, join_metadata, read_request
 from pipelines.catalogs.requests import CatalogRequest
 from pipelines.catalogs.sources import refuse_empty, stream
@@ -64,7 +64,9 @@ def index_source(request: CatalogRequest, tally: Callable[[pa.Table], object] | 
             tables = join_metadata(tables, metadata, counts)
         if names is not None:
             whole = source if limit is None else None
-            tagging = stack.enter_context(Tagging(names, target, whole, whole is not None and source.is_remote))
+            tagging = stack.enter_context(
+                Tagging(names, target, whole, whole is not None and source.is_remote, request.split_by)
+            )
             tables = tagging.add(tables)
         tables = count_rows(tables, counts, earlier, target)
         if request.split_by:
@@ -89,7 +91,7 @@ def index_source(request: CatalogRequest, tally: Callable[[pa.Table], object] | 
     if request.dry_run:
         describe({**counts, **seen, "would write": str(target)})
         return Summary("dry_run", {**counts, **seen})
-    say(f"{counts['tracks']} tracks, {format_bytes(counts['bytes'])} -> {target}")
+    say(f"{format_count(counts['tracks'], 'track')}, {format_bytes(counts['bytes'])} -> {target}")
     return Summary("done", {**counts, **seen}, {"catalog": str(target)})
 
 

@@ -16,11 +16,13 @@ from cluster.storage.uri import Uri
 from cluster.tables.catalog_changes import Beside
 from cluster.tables.inspection import read_chosen
 from cluster.tables.parquet import is_parquet
+from cluster.tables.spreadsheet import read_csv
 from mgc import schema
 from mgc.datasets import fma, folder, gtzan, jamendo
 from mgc.datasets.fma_subsets import Subset
 from mgc.datasets.metadata import FACTS, metadata_table
 from mgc.errors import CatalogError
+from mgc.units import format_count
 from pipelines.catalogs.requests import MetadataRequest
 
 _JAMENDO_FILE: Final = re.compile(r"(?:^|/)autotagging_genre-(?:train|validation|test)\.tsv$")
@@ -71,12 +73,11 @@ def read_metadata(uri: Uri, renamed: Mapping[str, str]) -> pa.Table:
     if is_parquet(uri):
         table = read_chosen(uri, lambda names: _columns_of(names, renamed, where).values(), "", CatalogError)
     else:
-        data = pa.BufferReader(pa.py_buffer(files.read_bytes(uri)))
         try:
-            table = pa.csv.read_csv(data, convert_options=_texts(renamed))
+            table = read_csv(files.read_bytes(uri), _texts(renamed))
         except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
             raise CatalogError(
-                f"{where}: cannot be read as CSV: {error}. Correct that line, or write the file as Parquet."
+                f"{where}: cannot be read as CSV ({error}). Correct it, or write the file as Parquet."
             ) from None
     columns = _columns_of(table.column_names, renamed, where)
     return metadata_table({wanted: table[name] for wanted, name in columns.items()}, where, [*columns][1:])
@@ -220,17 +221,21 @@ def describe_join(metadata: Metadata, counts: Mapping[str, int]) -> list[str]:
         counts: counts of `join_metadata`, and `missing` where it is known.
     """
     left_out = metadata.subsets is not None
-    lines = [f"{counts['known']} tracks have metadata in {metadata.where}"]
+    lines = [f"{format_count(counts['known'], 'track')} with metadata in {metadata.where}"]
     if counts["unknown"]:
-        lines.append(f"{counts['unknown']} files have none there: {'left out' if left_out else 'kept, without genre'}")
+        lines.append(
+            f"{format_count(counts['unknown'], 'file')} without any there: "
+            f"{'left out' if left_out else 'kept, without genre'}"
+        )
     if counts.get("other_subsets"):
-        lines.append(f"{counts['other_subsets']} files belong to other subsets: left out")
+        lines.append(f"{format_count(counts['other_subsets'], 'file')} of other subsets: left out")
     if counts.get("missing"):
-        lines.append(f"{counts['missing']} tracks with metadata have no file in SOURCE")
+        lines.append(f"{format_count(counts['missing'], 'track')} with metadata and without a file in SOURCE")
     if counts.get("faulty"):
         lines.append(
-            f"{counts['faulty']} files are known to be short or broken in this corpus: kept; those that cannot be "
-            "decoded are quarantined with their reason"
+            f"{format_count(counts['faulty'], 'file')} known to be short or broken in this corpus: kept; what cannot "
+            "be "
+            "decoded is quarantined with its reason"
         )
     return lines
 

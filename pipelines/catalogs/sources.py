@@ -24,6 +24,7 @@ from cluster.tables.parquet import is_parquet
 from cluster.tables.roots import stated_roots
 from mgc import schema
 from mgc.errors import CatalogError
+from mgc.units import format_count
 from pipelines.catalogs.surveys import describe_nothing, describe_survey, is_one_other_file
 from pipelines.command.job import say
 
@@ -91,11 +92,15 @@ def stream(
         with show_progress("listing", "files", None) as draw:
             listing = list_in_parts(source, parts, lambda seen: draw({"files": seen}, {}), selection)
         if listing.expired_parts:
-            say(f"{listing.expired_parts} parts of an unfinished listing are older than a day and are listed again")
+            say(
+                "listed again, since an unfinished listing is older than a day: "
+                f"{format_count(listing.expired_parts, 'part')}"
+            )
         if listing.kept_since is not None:
             began = datetime.fromtimestamp(listing.kept_since).astimezone().strftime("%H:%M %Z")
             say(
-                f"continued a listing begun at {began}: {listing.kept_tracks} of {listing.tracks} tracks date from then"
+                f"continued a listing begun at {began}: {listing.kept_tracks:,} of "
+                f"{format_count(listing.tracks, 'track')} from then"
             )
         if listing.keys:
             return listing.tables(), listing.survey

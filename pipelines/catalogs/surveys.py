@@ -10,6 +10,7 @@ from cluster.storage.listing.extensions import extension_of
 from cluster.storage.listing.facts import Survey, most_frequent
 from cluster.storage.uri import Uri
 from cluster.tables.roots import quote
+from mgc.units import format_count
 
 _NAMED: Final = 8
 """Extensions that a line names."""
@@ -54,7 +55,7 @@ def describe_survey(survey: Survey) -> list[str]:
         shown = [quote(place) for place in survey.unreadable[:_PLACES_NAMED]]
         shown += ["…"] if len(survey.unreadable) > _PLACES_NAMED else []
         count = len(survey.unreadable)
-        places = "many places" if survey.unreadable == [""] else f"{count} place{'' if count == 1 else 's'}"
+        places = "many places" if survey.unreadable == [""] else format_count(count, "place")
         lines.append(
             f"{places} below SOURCE could not be read ({', '.join(shown)}); known tracks there keep their labels. Mend "
             "the permissions, or leave these places out with --exclude"

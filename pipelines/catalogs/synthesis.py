@@ -17,6 +17,7 @@ from cluster.session.progress import watch_progress
 from mgc.configuration import short_hash, to_json
 from mgc.datasets.synthetic import SYNTHETIC_NOTICE, SyntheticConfig, TrackPlan, encode, metadata_table, plan_corpus
 from mgc.errors import ConfigError
+from mgc.units import format_count
 from pipelines.command.job import Summary, describe, say
 
 
@@ -77,7 +78,7 @@ def synthesize(request: SynthesisRequest) -> Summary:
         return Summary("dry_run")
     with connect() as profile:
         made = make_corpus(request.folder, config, request.limit, profile)
-    say(f"{made} files made -> {request.folder}. {SYNTHETIC_NOTICE}")
+    say(f"{format_count(made, 'file')} made -> {request.folder}. {SYNTHETIC_NOTICE}")
     outputs = {"audio": str(request.folder / "audio"), "metadata": str(request.folder / "metadata.parquet")}
     return Summary("done" if made else "up_to_date", {"files_made": made}, outputs)
 
@@ -115,7 +116,7 @@ def make_corpus(folder: Path, config: SyntheticConfig, limit: int | None, profil
     marker = folder / "complete"
     key = short_hash([to_json(config), limit])
     if marker.exists() and marker.read_text() == key:
-        say(f"the synthetic corpus is there already: {len(plans)} files in {folder / 'audio'}")
+        say(f"the synthetic corpus is there already: {format_count(len(plans), 'file')} in {folder / 'audio'}")
         return 0
     folder.mkdir(parents=True, exist_ok=True)
     with watch_progress("making MP3s", "files", len(plans)) as progress:

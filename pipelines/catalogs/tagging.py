@@ -19,7 +19,7 @@ from cluster.tables.catalog_changes import TAGGED, Beside, earlier_tags
 from cluster.tables.roots import quote
 from mgc import schema
 from mgc.errors import CatalogError, StorageError
-from mgc.tags.facts import facts_of
+from mgc.tags.facts import facts_of, renew_ids
 from mgc.tags.genre_names import (
     GenreNames,
     merge_aliases,
@@ -29,6 +29,7 @@ from mgc.tags.genre_names import (
     read_whitelist,
     shipped_aliases,
 )
+from mgc.units import format_count
 from pipelines.catalogs.requests import TagsRequest
 from pipelines.command.job import say
 
@@ -36,16 +37,16 @@ _FILES_AT_ONCE: Final = 512
 """Files after which the store is asked whether it is there at all, and the progress is shown."""
 
 _NAMED: Final = 8
-"""Unknown spellings that a line names."""
+"""Spellings that a line names."""
 
 _COUNTED: Final = 50
-"""Unknown spellings that a summary counts one by one."""
+"""Spellings that a summary counts one by one."""
 
 _MOST_WORDS: Final = 100_000
-"""Unknown spellings that are counted one by one."""
+"""Spellings of a kind that are counted one by one."""
 
 _MOST_SHOWN: Final = 80
-"""Characters of an unknown spelling to count and show."""
+"""Characters of a spelling to count and show."""
 
 _Row = dict[str, Any]
 """Columns of one track: `artist_id`, `album_id` and those of `schema.CATALOG_TAGS`."""
@@ -81,17 +82,21 @@ class Tagging:
         target: the catalog that will be written; the one that is there now is the earlier one.
         source: the source that is listed; None if only a part of it is, which takes nothing from an earlier catalog.
         is_listed: whether the listing is over. One that goes on meanwhile shows the progress itself.
+        split_by: column by which the tracks are divided; None if they are not.
     """
 
-    def __init__(self, names: GenreNames, target: Uri, source: Uri | None, is_listed: bool) -> None:
-        self._names, self._target, self._is_listed = names, target, is_listed
+    def __init__(
+        self, names: GenreNames, target: Uri, source: Uri | None, is_listed: bool, split_by: str | None
+    ) -> None:
+        self._names, self._target, self._is_listed, self._split_by = names, target, is_listed, split_by
         self._earlier = None if source is None else self._open(source)
         self._unknown: Counter[str] = Counter()
+        self._left_out: Counter[str] = Counter()
         self._counts: Counter[str] = Counter(
             dict.fromkeys(
                 (
-                    *("tags_read", "tags_kept", "genre_known", "genre_mapped", "genre_unknown", "genre_missing"),
-                    *("tags_unreadable", "artist_missing"),
+                    *("tags_read", "tags_kept", "genre_known", "genre_mapped", "genre_unknown", "genre_left_out"),
+                    *("genre_missing", "tags_unreadable", "artist_missing"),
                 ),
                 0,
             )
@@ -117,29 +122,36 @@ class Tagging:
             yield self._add(table)
 
     def count(self) -> dict[str, JsonValue]:
-        """Return counts for a summary. The four of a genre and `tags_unreadable` add up to all tracks."""
+        """Return counts for a summary. The five of a genre and `tags_unreadable` add up to all tracks."""
         unknown: dict[str, JsonValue] = dict(most_frequent(self._unknown, _COUNTED))
-        return {**self._counts, "genre_unknown_by": unknown}
+        left_out: dict[str, JsonValue] = dict(most_frequent(self._left_out, _COUNTED))
+        return {**self._counts, "genre_unknown_by": unknown, "genre_left_out_by": left_out}
 
     def describe(self) -> list[str]:
         """Return what a person should know of the tags, one line each."""
         counts = self._counts
+        left_out = f", {counts['genre_left_out']} left out by the whitelist" if counts["genre_left_out"] else ""
         lines = [
-            "genre of {genre_known} tracks known, {genre_mapped} mapped, {genre_unknown} unknown; {genre_missing} "
-            "without a genre tag, {tags_unreadable} unreadable".format(**counts)
+            f"genre of {format_count(counts['genre_known'], 'track')} known, {counts['genre_mapped']} mapped, "
+            f"{counts['genre_unknown']} unknown{left_out}; {counts['genre_missing']} without a genre tag, "
+            f"{counts['tags_unreadable']} unreadable"
         ]
         if counts["tags_kept"]:
-            lines.append("tags of {tags_read} files read, {tags_kept} known from the last listing".format(**counts))
+            read = format_count(counts["tags_read"], "file")
+            lines.append(f"tags of {read} read, {counts['tags_kept']} known from the last listing")
         if self._unknown:
-            shown = [f"{count} {quote(word)}" for word, count in most_frequent(self._unknown, _NAMED)]
-            more = ["…"] if len(self._unknown) > _NAMED else []
-            lines.append(f"unknown genres: {', '.join(shown + more)}. Name them in a CSV for --aliases")
+            lines.append(f"unknown genres: {_most(self._unknown)}. Name them in a CSV for --aliases")
+        if self._left_out:
+            lines.append(
+                f"left out by the whitelist: {_most(self._left_out)}. Add them there, or below others in --tree"
+            )
         if self._names.strangers:
             shown = [quote(name) for name in self._names.strangers[:_NAMED]]
             more = ["…"] if len(self._names.strangers) > _NAMED else []
             lines.append(f"only the whitelist knows {', '.join(shown + more)}; check the spelling")
         if counts["artist_missing"]:
-            lines.append(f"{counts['artist_missing']} tracks have no artist: a split by artist_id leaves them out")
+            left = ": the split by artist_id leaves them out" if self._split_by == "artist_id" else ""
+            lines.append(f"without an artist: {format_count(counts['artist_missing'], 'track')}{left}")
         lines += [f"tags not read: {fault}" for fault in self._faults]
         return lines
 
@@ -190,7 +202,7 @@ class Tagging:
         same = pc.and_(pc.equal(table["content_tag"], beside["content_tag"]), pc.is_null(beside["tag_error"]))
         same = pc.and_(pc.fill_null(same, False), pc.not_equal(table["content_tag"], ""))
         rows = beside.select(list(_SAYS)).to_pylist()
-        kept = [row if is_same else None for row, is_same in zip(rows, same.to_pylist(), strict=True)]
+        kept = [renew_ids(row) if is_same else None for row, is_same in zip(rows, same.to_pylist(), strict=True)]
         self._counts["tags_kept"] += sum(row is not None for row in kept)
         return kept
 
@@ -216,12 +228,21 @@ class Tagging:
             self._counts["genre_missing" if row["tag_error"] is None else "tags_unreadable"] += 1
             return ()
         reading = self._names.read(text)
-        for word in {each[:_MOST_SHOWN] for each in reading.unknown}:
-            if word in self._unknown or len(self._unknown) < _MOST_WORDS:
-                self._unknown[word] += 1
+        for words, counter in ((reading.unknown, self._unknown), (reading.left_out, self._left_out)):
+            for word in {each[:_MOST_SHOWN] for each in words}:
+                if word in counter or len(counter) < _MOST_WORDS:
+                    counter[word] += 1
         if reading.genres:
             kind = "genre_mapped" if reading.mapped else "genre_known"
+        elif reading.unknown:
+            kind = "genre_unknown"
         else:
-            kind = "genre_unknown" if reading.unknown else "genre_missing"
+            kind = "genre_left_out" if reading.left_out else "genre_missing"
         self._counts[kind] += 1
         return reading.genres
+
+
+def _most(words: Counter[str]) -> str:
+    """Return the most frequent spellings with their counts, for a line."""
+    shown = [f"{count} {quote(word)}" for word, count in most_frequent(words, _NAMED)]
+    return ", ".join([*shown, "…"] if len(words) > _NAMED else shown)

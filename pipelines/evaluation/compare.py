@@ -26,6 +26,7 @@ from mgc.evaluation.comparison import Comparison, Difference, compare
 from mgc.evaluation.intervals import ResamplingGroups
 from mgc.evaluation.leakage import check_overlap, measure_overlap
 from mgc.experiment import Experiment
+from mgc.units import format_count
 from pipelines.command.job import Summary, describe, say
 from pipelines.evaluation.requests import CompareRequest
 
@@ -73,7 +74,7 @@ def compare_bundles(request: CompareRequest) -> Summary:
     found = pair_answers(given, bundles)
     missed = sum(len(each.track_ids) for each in given) - 2 * found.tracks
     if missed:
-        say(f"{missed} tracks are in only one of the features tables and are left out.")
+        say(f"left out, since only one of the features tables has them: {format_count(missed, 'track')}")
     describe({**facts, **describe_comparison(found)})
     if request.out is not None:
         files.write_bytes(request.out, (json.dumps({**facts, **found.to_json()}, indent=2) + "\n").encode())
@@ -109,7 +110,8 @@ def pair_answers(given: list[Answers], bundles: list[Bundle]) -> Comparison:
     if torn:
         first, second = (names[each[torn[0]][0]] for each in rows)
         raise FeaturesError(
-            f"comparison: {len(torn)} tracks have a different true genre in the second table ({torn[0]}: {first} and "
+            f"comparison: {format_count(len(torn), 'track')} with a different true genre in the second table "
+            f"({torn[0]}: {first} and "
             f"{second}); prepare both from one catalog."
         )
     index = given[0].groups.index_N

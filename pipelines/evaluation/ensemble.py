@@ -12,6 +12,7 @@ from mgc.configuration import to_json
 from mgc.errors import BundleError
 from mgc.metrics import MemberFacts, TrainingFacts
 from mgc.models.ensemble import MEMBER_KINDS, Ensemble, EnsembleConfig
+from mgc.units import format_count
 from pipelines.command.job import Summary, say
 from pipelines.evaluation.requests import EnsembleRequest
 
@@ -36,7 +37,7 @@ def join_bundles(request: EnsembleRequest) -> Summary:
     if request.dry_run:
         return Summary("dry_run", counts, outputs)
     bundle_id = save_bundle(joined, out)
-    say(f"{count} networks -> {out}")
+    say(f"{format_count(count, 'network')} -> {out}")
     return Summary("done", counts, {**outputs, "bundle_id": bundle_id})
 
 

@@ -34,6 +34,7 @@ from mgc.evaluation.scores import Scores
 from mgc.evaluation.shots import shot_scores, shots_to_json
 from mgc.experiment import Experiment
 from mgc.metrics import EvaluationFacts, EvaluationLeakage
+from mgc.units import format_count
 from pipelines.command.job import Summary, describe, say
 from pipelines.evaluation.requests import MAP_TRACKS, EvaluateRequest
 
@@ -179,7 +180,9 @@ def _score(task: _Task, clips: pa.Table, request: EvaluateRequest) -> tuple[Scor
     if scores.tracks != expected:
         raise FeaturesError(f"{task.where}: {scores.tracks} of {expected} {unit} were scored; run the job again.")
     tracks = task.counts["tracks"]
-    how = "clips of a track averaged" if unit == "tracks" else f"of {tracks} tracks, each clip by itself"
+    how = (
+        "clips of a track averaged" if unit == "tracks" else f"of {format_count(tracks, 'track')}, each clip by itself"
+    )
     description = f"{scores.tracks} {unit} of {task.where}, {how}; protocol {name_of(task.experiment.protocol)}"
     notices = list(dict.fromkeys([*bundle.training.notices, *schema.notices_of(task.dataset.schema)]))
     if bundle.trained_on is None:

@@ -9,7 +9,6 @@ from collections import Counter
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from pydantic import JsonValue
 
@@ -18,9 +17,11 @@ from cluster.embeddings.table import EmbeddingsTable
 from cluster.embeddings.vectors import Model
 from cluster.storage import files
 from cluster.storage.uri import Uri
+from cluster.tables.spreadsheet import write_csv
 from mgc.bundle_names import LAST_FILE
 from mgc.errors import BundleError, ConfigError, TrainingError
 from mgc.training.probe import FEWEST_TRACKS
+from mgc.units import format_count
 from pipelines.catalogs.index import index_source
 from pipelines.catalogs.requests import CatalogRequest
 from pipelines.catalogs.sources import Catalog, open_catalog
@@ -117,7 +118,9 @@ class _Teaching:
             )
         if max(found.values()) < FEWEST_TRACKS or (len(self._artists) == 1 and None not in self._artists):
             fault = "no genre has two tracks" if max(found.values()) < FEWEST_TRACKS else "all are by one artist"
-            raise TrainingError(f"{source}: {tracks} tracks have a genre, but {fault}; tag more of them.")
+            raise TrainingError(
+                f"{source}: {format_count(tracks, 'track')} with a genre, but {fault}; tag more of them."
+            )
 
 
 def _write(request: LearnRequest, catalog: Catalog, trained: Summary) -> tuple[dict[str, JsonValue], dict[str, str]]:
@@ -141,16 +144,19 @@ def _write(request: LearnRequest, catalog: Catalog, trained: Summary) -> tuple[d
     sink = io.BytesIO()
     pq.write_table(labels, sink)
     files.write_bytes(places[LABELS], sink.getvalue())
-    sink = io.BytesIO()
-    pacsv.write_csv(differ.select(["track_id", "tag_genre", "ears_genre", "confidence", "uri"]), sink)
-    files.write_bytes(places[AGAINST], sink.getvalue())
+    against = write_csv(differ.select(["track_id", "tag_genre", "ears_genre", "confidence", "uri"]))
+    files.write_bytes(places[AGAINST], against)
     findings = Findings(str(request.source), bundle, labels, differ, counts)
     files.write_bytes(places[REPORT], render(findings).encode())
     say(
-        f"{by[BY_TAG]} tracks keep their tag's genre, {by[BY_EARS]} get one by ear, {by[None]} have none -> "
-        f"{places[LABELS]}"
+        f"{format_count(by[BY_TAG], 'track')} with the tag's genre, {by[BY_EARS]:,} with one by ear, {by[None]:,} "
+        "without "
+        f"any -> {places[LABELS]}"
     )
-    say(f"{differ.num_rows} tags disagree with the ears, the most certain first -> {places[REPORT]}")
+    say(
+        f"tags against ears: {format_count(differ.num_rows, 'disagreement')}, the most certain first -> "
+        f"{places[REPORT]}"
+    )
     source, bundle_place = (shlex.quote(str(place)) for place in (request.source, out / BUNDLE))
     say(f"new files get the same genres by `mgc label {source} --bundle {bundle_place} --labels LABELS`")
     names = {LABELS: "labels", AGAINST: "tags_against_ears", REPORT: "report"}

@@ -24,7 +24,7 @@ from mgc.errors import ConfigError, MgcError
 from mgc.features.front_end import build_front_end
 from mgc.recipes.catalogue import RECIPES, Recipe
 from mgc.training.memory import step_bytes
-from mgc.units import GIB, format_bytes
+from mgc.units import GIB, format_bytes, format_count
 from pipelines.command.job import Summary
 
 _WORKER_BYTES: Final = GIB
@@ -114,7 +114,8 @@ def _count_gpus() -> int:
 
 
 def _describe_cluster(have: Resources, nodes: dict[str, list[Finding] | str]) -> list[Finding]:
-    value = f"{len(have.nodes)} nodes with {have.cpus:g} CPUs and {have.gpus} GPUs, including those it may still start"
+    counted = f"{format_count(len(have.nodes), 'node')} with {have.cpus:g} CPUs and {format_count(have.gpus, 'GPU')}"
+    value = f"{counted}, including those it may still start"
     findings = [Finding("cluster", value)]
     for name, found in nodes.items():
         if isinstance(found, str):
@@ -140,8 +141,9 @@ def _try_profile(name: str, have: Resources, workers: int, wanted: bool) -> Find
     except ConfigError as error:
         reason = str(error).removeprefix(f"profile {name} ")
         return fails(named, "would not fit", reason) if wanted else lacks(named, "would not fit", reason)
-    on = f"{fitted.gpus} GPUs train and predict" if fitted.gpus else "the CPU trains and predicts"
-    return Finding(named, f"fits: {fitted.cores} decoders, {on}, {fitted.train_workers} training worker(s)")
+    on = format_count(fitted.gpus, "GPU") if fitted.gpus else "the CPU"
+    workers_text = format_count(fitted.train_workers, "training worker")
+    return Finding(named, f"fits: {format_count(fitted.cores, 'decoder')}, {workers_text}, networks on {on}")
 
 
 def _try_recipes(wanted: str | None, workers: int, free: int) -> list[Finding]:

@@ -20,6 +20,7 @@ from cluster.session import local_cluster
 from cluster.session.interrupts import hold_back_signals
 from cluster.session.local_cluster import LocalCluster, LocalClusterSpec
 from mgc.errors import ResourceError
+from mgc.units import format_count
 from pipelines.command.job import ALARMED, REFUSED, Summary, say
 
 _ENDING_SECONDS: Final = 60.0
@@ -57,7 +58,10 @@ def keep_cluster(request: LocalClusterRequest) -> Summary:
         raise ResourceError(
             f"cannot run {request.words[0]!r}: there is no such command; check its name, or give its path."
         )
-    say(f"starting a head and {request.nodes} nodes of {request.cpus} logical CPUs (about 15 s)")
+    say(
+        f"starting a head and {format_count(request.nodes, 'node')} of {format_count(request.cpus, 'logical CPU')} "
+        "(about 15 s)"
+    )
     counts: dict[str, JsonValue] = {"nodes": request.nodes, "cpus": request.nodes * request.cpus}
     spec = LocalClusterSpec(os.environ, request.nodes, request.cpus, request.dashboard)
     with (

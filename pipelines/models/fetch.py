@@ -63,7 +63,13 @@ def fetch(model: PublishedModel, file: Uri | None, sha256: str | None, answer_se
     known = sha256 is None or sha256 == model.sha256
     wanted = Wanted(model.address, model.size_bytes if known else None, sha256 or model.sha256)
     if file is not None:
-        return _read(file, wanted)
+        try:
+            return _read(file, wanted)
+        except StorageError as error:
+            pinned = "" if known else " Or correct --sha256."
+            raise StorageError(
+                f"{error} --from takes {_source(model)}; without it, mgc fetches that itself.{pinned}"
+            ) from None
     if is_offline():
         raise StorageError(
             f"{model.name} is not fetched, because {OFFLINE} is set; fetch {_source(model)} on another machine, and "

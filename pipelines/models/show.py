@@ -13,6 +13,7 @@ from mgc.bundle import Bundle
 from mgc.bundle_facts import describe_model
 from mgc.bundle_names import BundleName
 from mgc.labeling.tag_maps import shipped_maps
+from mgc.units import format_count
 from pipelines.command.console import plain, show
 from pipelines.command.job import Summary, describe
 from pipelines.models.requests import ShowBundleRequest
@@ -48,7 +49,9 @@ def _words(bundle: Bundle, request: ShowBundleRequest) -> Table:
     tags = [tag for tag in known.tags if wanted is None or wanted in (tag, *(genre for genre, _ in speaks[tag]))]
     shown = tags[: request.limit]
     some = "" if len(shown) == len(known.tags) else f"{len(shown)} of "
-    table = Table(title=f"{some}{len(known.tags)} tags ({known.name})", title_justify="left", show_edge=False)
+    table = Table(
+        title=f"{some}{format_count(len(known.tags), 'tag')} ({known.name})", title_justify="left", show_edge=False
+    )
     table.add_column("tag", overflow="fold")
     table.add_column("is")
     table.add_column("speaks for", overflow="fold")

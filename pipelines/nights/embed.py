@@ -23,6 +23,7 @@ from cluster.storage.uri import Uri
 from mgc.bundle import Bundle
 from mgc.errors import LabelsError
 from mgc.labeling.throughput import Throughput
+from mgc.units import format_count
 from pipelines.catalogs.sources import open_catalog
 from pipelines.catalogs.surveys import count_survey
 from pipelines.command.job import Summary, describe, say
@@ -118,7 +119,7 @@ def enter_embeddings(share: Share, model: Model, profile: Profile | str | None, 
     """
     uri = share.table.uri
     if share.plan.empty:
-        say(f"{uri}: {share.plan.counts.up_to_date} tracks are up to date; nothing to embed.")
+        say(f"{uri}: {format_count(share.plan.counts.up_to_date, 'track')} up to date; nothing to embed.")
         return Entered(share.plan, None)
     require_conditional_put(uri)
     for _ in range(MOST_PASSES):
@@ -149,7 +150,7 @@ def _stage_and_commit(share: Share, model: Model, profile: Profile | str | None,
     kept = f", {counts.kept} failed and keep their embedding" if counts.kept else ""
     say(f"{counts.labeled} embedded, {counts.quarantined} failed{kept} -> {uri} (version {committed.version})")
     if counts.pending:
-        say(f"{counts.pending} tracks are left for the next run")
+        say(f"left for the next run: {format_count(counts.pending, 'track')}")
     return Entered(plan, committed)
 
 

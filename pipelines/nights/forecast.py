@@ -15,6 +15,7 @@ from cluster.labels.table import LabelsTable
 from mgc.bundle import Bundle
 from mgc.errors import ConfigError
 from mgc.labeling.throughput import Throughput
+from mgc.units import format_count
 from pipelines.command.console import show
 from pipelines.command.job import Summary
 from pipelines.models.choice import choose_model
@@ -86,11 +87,12 @@ def workload_of(tracks: int, size_bytes: int, past: Sequence[Throughput], known_
 
 
 def _table(workload: Workload, forecasts: Sequence[Forecast], machine: Machine, past: Sequence[Throughput]) -> Table:
-    gpus = f", {machine.gpus} GPUs" if machine.gpus else ""
-    source = f"{len(past)} past run{'' if len(past) == 1 else 's'}" if past else "the rates of BENCHMARKS.md"
+    gpus = f", {format_count(machine.gpus, 'GPU')}" if machine.gpus else ""
+    source = format_count(len(past), "past run") if past else "the rates of BENCHMARKS.md"
     table = Table(
-        title=f"{workload.name}: {workload.tracks:,} tracks, {workload.size_bytes * workload.tracks / 2**40:.2f} TiB, "
-        f"on nodes of {machine.cores} cores{gpus} at {machine.price_per_hour:g} an hour; by {source}",
+        title=f"{workload.name}: {format_count(workload.tracks, 'track')}, "
+        f"{workload.size_bytes * workload.tracks / 2**40:.2f} TiB, "
+        f"on nodes of {format_count(machine.cores, 'core')}{gpus} at {machine.price_per_hour:g} an hour; by {source}",
         title_justify="left",
     )
     for name in ("nodes", "hours", "cost", "tracks/s", "start", "stream", "commit"):

@@ -16,6 +16,7 @@ from mgc.errors import StorageError, cause
 from mgc.labeling.canary import refuse_canaries
 from mgc.labeling.guard import CANARY, Breach, GuardLimits, find_breaches
 from mgc.labeling.rows import Lineage
+from mgc.units import format_count
 from pipelines.command.job import say
 from pipelines.nights.plan import Night
 
@@ -47,7 +48,7 @@ class Guard:
         tracks, known = choose_canaries(night.tracks, night.table.dataset(), *ids)
         if not known:
             return []
-        say(f"hearing {len(known)} canaries first")
+        say(f"hearing {format_count(len(known), 'canary', 'canaries')} first")
         # The rows come from memory, so the request names no plan.
         request = ListenRequest(None, tracks.num_rows, PLAN, bundle.hearing)
         try:

@@ -20,6 +20,7 @@ from mgc.errors import MgcError
 from mgc.evaluation.alarms import Thresholds, thresholds
 from mgc.labeling.guard import Breach, guard_limits
 from mgc.labeling.throughput import Throughput
+from mgc.units import format_count
 from pipelines.command.job import Summary, describe, say
 from pipelines.models.choice import advise_pull
 from pipelines.nights.embed import Entered, enter_embeddings, plan_embeddings, refuse_same_folder
@@ -109,7 +110,7 @@ def _stage_and_commit(
     kept = f", {counts.kept} failed and keep their label" if counts.kept else ""
     say(f"{counts.labeled} labelled, {counts.quarantined} quarantined{kept} -> {labels} (version {committed.version})")
     if counts.pending:
-        say(f"{counts.pending} tracks are left for the next run")
+        say(f"left for the next run: {format_count(counts.pending, 'track')}")
     alarms, reasons = _report(night, committed, facts, outputs)
     if reasons:
         say("quarantined: " + ", ".join(f"{tracks} {kind}" for kind, tracks in reasons.items()))
@@ -160,8 +161,8 @@ def _enter_also(night: Night, also: Share, request: LabelRequest, outputs: dict[
 def _up_to_date(night: Night, request: LabelRequest, also: Share | None) -> Summary:
     counts, labels = night.plan.counts, night.table.uri
     outputs = {"labels": str(labels)}
-    later = f"; {counts.waiting} wait to be tried again" if counts.waiting else ""
-    say(f"{labels}: {counts.up_to_date} tracks are up to date{later}; nothing to label.")
+    later = f", {counts.waiting:,} waiting to be tried again" if counts.waiting else ""
+    say(f"{labels}: {format_count(counts.up_to_date, 'track')} up to date{later}; nothing to label.")
     report = report_uri(labels, "latest", "html")
     if files.exists(report):
         outputs["report"] = str(report)

@@ -23,7 +23,7 @@ from cluster.session.profiles import Profile, laptop
 from cluster.storage.listing.facts import Survey
 from cluster.tables.catalog import total_bytes
 from mgc.bundle import Bundle
-from mgc.units import format_bytes, format_duration
+from mgc.units import format_bytes, format_count, format_duration
 from pipelines.catalogs.sources import open_catalog
 from pipelines.catalogs.surveys import count_survey
 from pipelines.command.job import describe, say
@@ -101,16 +101,21 @@ def open_night(request: NightRequest) -> Night:
     )
     if planned.counts.held:
         say(
-            f"{planned.counts.held} tracks are held back, because a rollback undid their change; --resume lets them "
-            "in again."
+            f"{format_count(planned.counts.held, 'track')} held back, because a rollback undid the change; --resume "
+            "lets "
+            "such tracks in again."
         )
     if planned.counts.unseen:
-        say(f"{planned.counts.unseen} known tracks lie in folders that could not be read; their rows stay as they are.")
+        say(
+            f"{format_count(planned.counts.unseen, 'known track')} in folders that could not be read; such rows stay "
+            "as they are."
+        )
     unknown = planned.counts.unknown_overrides
     if unknown:
         say(
-            f"{request.overrides}: {unknown} corrections name tracks that neither the catalog nor the table has; "
-            "give the file again once those tracks are there."
+            f"{request.overrides}: {format_count(unknown, 'correction')} of tracks that neither the catalog nor the "
+            "table "
+            "has; give the file again once they are there."
         )
     return Night(model, table, planned, catalog.notices, catalog.tracks, catalog.survey)
 
@@ -119,9 +124,11 @@ def describe_plan(planned: plan.Plan) -> str:
     """Return one line that counts the tracks of a plan."""
     counts = planned.counts
     return (
-        f"{planned.todo.num_rows} tracks to hear ({counts.new} new, {counts.changed} changed, {counts.stale} by "
+        f"{format_count(planned.todo.num_rows, 'track')} to hear ({counts.new} new, {counts.changed} changed, "
+        f"{counts.stale} by "
         f"another model, {counts.retry} to try again), {counts.up_to_date} up to date, {counts.waiting} waiting, "
-        f"{counts.held} held, {counts.removed} gone" + (f", {counts.corrected} corrections" if counts.corrected else "")
+        f"{counts.held} held, {counts.removed} gone"
+        + (f", {format_count(counts.corrected, 'correction')}" if counts.corrected else "")
     )
 
 
@@ -149,9 +156,10 @@ def describe_work(planned: plan.Plan, table: RunTable, model: Model) -> tuple[di
     counts: dict[str, JsonValue] = {**planned.counts.to_json()}
     describe({text: f"{counts[name]:,}" for name, text in COUNT_LABELS.items()})
     click.echo()
+    what = "to label" if table.form is LABELS else "to embed"
     describe(
         {
-            f"to {'label' if table.form is LABELS else 'embed'}": f"{todo.num_rows:,} tracks, {format_bytes(size)}",
+            what: f"{format_count(todo.num_rows, 'track')}, {format_bytes(size)}",
             **_describe_estimate(found, profile),
             "table": f"{table.uri}, version {table.version}" if table.exists else "none yet",
             "model": f"{planned.model_id} ({model.described}), features {planned.features_id}",
@@ -174,7 +182,9 @@ def _find_profile() -> Profile:
 
 
 def _describe_estimate(found: Estimate | None, profile: Profile) -> dict[str, str]:
-    machines = f"{profile.cores} cores" + (f" and {profile.gpus} GPUs" if profile.gpus else "")
+    machines = format_count(profile.cores, "core") + (
+        f" and {format_count(profile.gpus, 'GPU')}" if profile.gpus else ""
+    )
     if found is None:
         return {"would take": "unknown: this table has no past run to go by; `mgc label --limit 200` makes one"}
     return {
@@ -182,5 +192,5 @@ def _describe_estimate(found: Estimate | None, profile: Profile) -> dict[str, st
         "CPU hours": f"{found.cpu_hours:.3g}",
         "GPU hours": f"{found.gpu_hours:.3g}",
         "would take": f"{format_duration(found.seconds)} on {machines}",
-        "estimated by": f"{found.runs} past run{'' if found.runs == 1 else 's'} over {found.tracks:,} tracks",
+        "estimated by": f"{format_count(found.runs, 'past run')} over {format_count(found.tracks, 'track')}",
     }

@@ -8,6 +8,7 @@ from rich.table import Table
 from cluster.labels.table import LabelsTable
 from cluster.storage.uri import Uri
 from cluster.tables.duckdb import open_duckdb
+from mgc.units import format_count
 from pipelines.command.console import plain
 from pipelines.command.console import show as print_tables
 from pipelines.command.job import Summary, describe
@@ -44,7 +45,7 @@ def _genres(connection: duckdb.DuckDBPyConnection, present: str, labels: Uri, ve
         "GROUP BY 1 ORDER BY n DESC, 1"
     ).fetchall()
     total = sum(count for _, count, _ in found)
-    table = Table(title=f"{labels}, version {version}: {total} tracks by genre", title_justify="left")
+    table = Table(title=f"{labels}, version {version}: {format_count(total, 'track')} by genre", title_justify="left")
     table.add_column("genre")
     table.add_column("tracks", justify="right")
     table.add_column("share", justify="right")
@@ -66,7 +67,7 @@ def _rows(connection: duckdb.DuckDBPyConnection, present: str, limit: int, genre
         params={"genre": genre} if genre else {},
     ).fetchall()
     table = Table(
-        title=(f"the first {len(found)} labelled tracks" if found else "no labelled track")
+        title=(f"the first {format_count(len(found), 'labelled track')}" if found else "no labelled track")
         + (f" of {genre}" if genre else ""),
         title_justify="left",
     )
@@ -91,7 +92,7 @@ def _stale(connection: duckdb.DuckDBPyConnection, present: str, limit: int, tota
         f"SELECT track_id, genre_top, strftime(stale_since, '%Y-%m-%d %H:%M:%S'), last_error_kind, last_error_message "
         f"{present} AND stale_since IS NOT NULL ORDER BY track_id LIMIT {limit}"
     ).fetchall()
-    table = Table(title=f"{len(found)} of {total} stale labels", title_justify="left")
+    table = Table(title=f"{len(found)} of {format_count(total, 'stale label')}", title_justify="left")
     for name in ("track", "genre", "stale since", "reason", "message"):
         table.add_column(name, overflow="fold")
     for row in found:
@@ -104,7 +105,7 @@ def _quarantine(connection: duckdb.DuckDBPyConnection, present: str, limit: int,
         f"SELECT track_id, error_kind, error_message {present} AND status = 'quarantined' ORDER BY track_id "
         f"LIMIT {limit}"
     ).fetchall()
-    table = Table(title=f"{len(found)} of {total} quarantined tracks", title_justify="left")
+    table = Table(title=f"{len(found)} of {format_count(total, 'quarantined track')}", title_justify="left")
     table.add_column("track", overflow="fold")
     table.add_column("reason")
     table.add_column("message", overflow="fold")

@@ -10,6 +10,7 @@ from rich.table import Table
 from cluster.embeddings.duplicates import Duplicates, find_duplicates
 from cluster.embeddings.search import Neighbour, find_similar
 from cluster.embeddings.table import EmbeddingsTable
+from mgc.units import format_count
 from pipelines.command.console import plain, show
 from pipelines.command.job import Summary, say
 from pipelines.nights.requests import SimilarRequest
@@ -37,13 +38,16 @@ def similar(request: SimilarRequest) -> Summary:
         }
         if found.left_out:
             say(
-                f"{found.left_out} tracks have an embedding of another model and are left out; `mgc embed` brings them "
-                "up to date."
+                f"left out, with an embedding of another model: {format_count(found.left_out, 'track')}; `mgc embed` "
+                "brings the table up to date."
             )
         if not request.as_json:
             show(_groups_table(found, request.top))
             if len(found.groups) > request.top:
-                say(f"{len(found.groups) - request.top} more groups; --json prints all, --top N more of them.")
+                say(
+                    f"{format_count(len(found.groups) - request.top, 'more group')}; --json prints all, --top N more "
+                    "of them."
+                )
     return Summary("done", counts, outputs, answer=answer if request.as_json else None)
 
 

@@ -27,7 +27,7 @@ from mgc.bundle import Bundle
 from mgc.errors import LabelsError, MgcError
 from mgc.labeling.rows import Lineage
 from mgc.labeling.throughput import Throughput
-from mgc.units import GIB, MAX_FILE_GIB
+from mgc.units import GIB, MAX_FILE_GIB, format_count
 from pipelines.command.job import say
 
 MOST_PASSES: Final = 3
@@ -97,7 +97,10 @@ def stage_all(shares: Sequence[Share], bundle: Bundle, profile: Profile, pace: P
         total, name = share.plan.todo.num_rows, share.table.form.name
         if 0 < rows.num_rows < total:
             done = total - rows.num_rows
-            say(f"{name}: an earlier run of this plan finished {done} of {total} tracks; going on from there")
+            say(
+                f"{name}: an earlier run of this plan finished {done:,} of {format_count(total, 'track')}; going on "
+                "from there"
+            )
     for _ in range(MOST_PASSES):
         if pace.over or not any(rows.num_rows for rows in missing):
             break
@@ -107,7 +110,8 @@ def stage_all(shares: Sequence[Share], bundle: Bundle, profile: Profile, pace: P
     for share, rows in zip(shares, missing, strict=True):
         if rows.num_rows and not pace.over:
             raise LabelsError(
-                f"{share.table.uri}: {rows.num_rows} tracks have no row after {MOST_PASSES} passes, for example "
+                f"{share.table.uri}: {format_count(rows.num_rows, 'track')} without a row after {MOST_PASSES} passes, "
+                "for example "
                 f"{rows['track_id'][0].as_py()!r}; nothing was committed. Submit the job again."
             )
     plan = shares[0].plan

@@ -13,7 +13,7 @@ from rich.text import Text
 from cluster.labels.diff import KINDS, Difference, Row, TrackRow
 from cluster.labels.history import ROLLBACK, RUN, VACUUM, Commit, given_up
 from cluster.storage.uri import Uri
-from mgc.units import format_bytes
+from mgc.units import format_bytes, format_count
 from pipelines.command.console import plain
 
 _DONE: Final = (
@@ -53,7 +53,11 @@ def history_table(log: Sequence[Commit], labels: Uri, limit: int) -> Group:
         shown += 1
         place += 1
     return Group(
-        _title(f"{labels}: versions, newest first" if shown < limit else f"{labels}: the newest {limit} versions"),
+        _title(
+            f"{labels}: versions, newest first"
+            if shown < limit
+            else f"{labels}: the newest {format_count(limit, 'version')}"
+        ),
         table,
     )
 
@@ -134,7 +138,7 @@ def corrections_table(rows: Sequence[Row], total: int, labels: Uri) -> Group:
             plain(row["model_genre"] or ""),
             f"left {_time(row['removed_at'])}" if row["removed_at"] else "yes",
         )
-    return Group(_title(f"{labels}: {len(rows)} of {total} corrections"), table)
+    return Group(_title(f"{labels}: {len(rows):,} of {format_count(total, 'correction')}"), table)
 
 
 def _facts(newest: TrackRow) -> list[tuple[str, str]]:
@@ -222,11 +226,20 @@ def _tracks(commit: Commit) -> str:
         return f"{commit.counts['held']} held" if commit.counts.get("held") else ""
     if commit.what == VACUUM:
         files, size = commit.counts.get("files"), commit.counts.get("bytes")
-        return f"{files} files, {format_bytes(size)} deleted" if files is not None and size is not None else ""
+        return (
+            f"{format_count(files, 'file')}, {format_bytes(size)} deleted"
+            if files is not None and size is not None
+            else ""
+        )
     names = [name for name in _DONE if commit.counts.get(name)] or [
         name for name, count in commit.counts.items() if count and name.startswith("rows ")
     ]
-    return ", ".join(f"{commit.counts[name]} {name}" for name in names)
+    # The log counts rows by names such as `rows added`.
+    counted = [(name, commit.counts[name]) for name in names]
+    return ", ".join(
+        f"{format_count(count, 'row')}{name.removeprefix('rows')}" if name.startswith("rows ") else f"{count} {name}"
+        for name, count in counted
+    )
 
 
 def _title(text: str) -> RenderableType:

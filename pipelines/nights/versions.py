@@ -12,7 +12,7 @@ from cluster.labels.history import commits, find_version, open_version, rollback
 from cluster.labels.table import LabelsTable
 from cluster.labels.vacuum import vacuum
 from cluster.storage.uri import Uri
-from mgc.units import format_bytes
+from mgc.units import format_bytes, format_count
 from pipelines.command.console import show
 from pipelines.command.job import Summary, say
 from pipelines.nights.requests import DiffRequest, ExportRequest, RollbackRequest, VacuumRequest
@@ -40,7 +40,7 @@ def show_differences(request: DiffRequest) -> Summary:
     outputs = _outputs(labels)
     if out is not None:
         outputs["differences"] = str(out.uri)
-        say(f"{found.written} differences -> {out.uri}")
+        say(f"{format_count(found.written or 0, 'difference')} -> {out.uri}")
     return Summary("done", {"before": before, "after": after, **found.counts}, outputs)
 
 
@@ -71,11 +71,12 @@ def delete_old_files(request: VacuumRequest) -> Summary:
         click.echo(f"… and {len(done.files) - request.limit} more")
     verb = "would be deleted" if request.dry_run else "deleted"
     say(
-        f"{len(done.files)} files, {format_bytes(done.size_bytes)} {verb}; versions from {done.oldest} on stay "
+        f"{format_count(len(done.files), 'file')}, {format_bytes(done.size_bytes)} {verb}; versions from "
+        f"{done.oldest} on stay "
         f"readable -> {request.labels}"
     )
     if done.spared is not None:
-        say(f"{done.spared.files} younger files are spared until {done.spared.until:%Y-%m-%d %H:%M} UTC")
+        say(f"{format_count(done.spared.files, 'younger file')} spared until {done.spared.until:%Y-%m-%d %H:%M} UTC")
     counts = {"files": len(done.files), "bytes": done.size_bytes, "oldest_version": done.oldest}
     counts["spared"] = 0 if done.spared is None else done.spared.files
     return Summary("dry_run" if request.dry_run else "done", counts, _outputs(request.labels))
@@ -86,7 +87,7 @@ def write_version(request: ExportRequest) -> Summary:
     labels, out = request.labels, request.out
     number = find_version(request.version, commits(LabelsTable(labels)), labels)
     rows = export(open_version(labels, number), request.kind, out, request.limit, request.overwrite)
-    say(f"{rows} tracks of version {number} -> {out}")
+    say(f"{format_count(rows, 'track')} of version {number} -> {out}")
     return Summary("done", {"version": number, "rows": rows}, {**_outputs(labels), "export": str(out)})
 
 

@@ -19,6 +19,7 @@ from cluster.embeddings.vectors import ONE_AT_A_TIME, REMEDY, VECTORS_AT_ONCE, M
 from cluster.tables.parquet import reading
 from mgc.datasets.splits import TEST
 from mgc.errors import CatalogError, LabelsError
+from mgc.units import format_count
 
 MOST_TRACKS: Final = 100_000
 """More labels than this teach a linear head nothing, and would have to fit into memory."""
@@ -41,7 +42,7 @@ class LabelledEmbeddings:
 
 
 def read_labelled(
-    table: EmbeddingsTable, model: Model, tracks: pads.Dataset | pa.Table, where: str, seed: int
+    table: EmbeddingsTable, model: Model, tracks: pads.Dataset | pa.Table, where: str, seed: int, remedy: str
 ) -> LabelledEmbeddings:
     """Join a catalog's genres with embeddings.
 
@@ -51,9 +52,10 @@ def read_labelled(
         tracks: rows of a catalog.
         where: the catalog, for messages.
         seed: seed of the choice among more than `MOST_TRACKS` tracks.
+        remedy: what to do if there is no embedding, for the message.
 
     Raises:
-        CatalogError: no track of the catalog has a genre.
+        CatalogError: no track of the catalog has a genre, or all that have one are of the test side.
         LabelsError: none of those that have one has an embedding of this model.
     """
     known = _read_genres(tracks)
@@ -66,6 +68,11 @@ def read_labelled(
     held = pc.fill_null(pc.equal(known["split"], TEST), False)
     counts["test"] = pc.sum(held).as_py() or 0
     known = known.filter(pc.invert(held))
+    if not known.num_rows:
+        raise CatalogError(
+            f"{where}: its {format_count(counts['test'], 'labelled track')} must not teach, being of the test side "
+            "(column split); label some of another side."
+        )
     counts["left_out"] = max(0, known.num_rows - MOST_TRACKS)
     if counts["left_out"]:
         chosen = np.sort(np.random.default_rng(seed).permutation(known.num_rows)[:MOST_TRACKS])
@@ -74,8 +81,9 @@ def read_labelled(
     counts["without_embedding"] = known.num_rows - len(ids)
     if not len(ids):
         raise LabelsError(
-            f"{table.uri}: none of the {known.num_rows} labelled tracks of {where} has an embedding of bundle "
-            f"{model.model_id}; embed that catalog with `mgc embed CATALOG --out EMBEDDINGS`."
+            f"{table.uri}: of {format_count(known.num_rows, 'labelled track')} of {where}, none has an embedding of "
+            "bundle "
+            f"{model.model_id}; {remedy}."
         )
     rows = known.take(pc.index_in(ids, value_set=known["track_id"].combine_chunks()))
     rows = rows.select(["track_id", "genre_top", "artist_id"])

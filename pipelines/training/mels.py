@@ -17,6 +17,7 @@ from mgc.datasets import fma_mels, long_tail
 from mgc.datasets.splits import TRAIN
 from mgc.errors import FeaturesError
 from mgc.features.front_end import describe_features
+from mgc.units import format_count
 from pipelines.command.job import Summary, describe, say
 from pipelines.training.requests import ImportRequest
 
@@ -47,7 +48,7 @@ def import_mels(request: ImportRequest) -> Summary:
     splits = _write_tracks(request, dataset, keep, writer)
     written = splits.total()
     why = "no split" if request.ratio is None else "no split, or thinned out"
-    say(f"{written} of {total} tracks -> {request.out} (the rest: {why})")
+    say(f"{written:,} of {format_count(total, 'track')} -> {request.out} (the rest: {why})")
     counts = {"rows": total, "tracks": written, "left_out": total - written, **splits}
     return Summary("done", counts, {"features": str(request.out)})
 

@@ -21,7 +21,7 @@ from cluster.tables.parquet import open_parquet
 from mgc import schema
 from mgc.errors import FeaturesError
 from mgc.features.front_end import describe_features, features_id
-from mgc.units import GIB
+from mgc.units import GIB, format_count
 from pipelines.catalogs.sources import open_tracks
 from pipelines.catalogs.surveys import count_survey
 from pipelines.command.job import Summary, describe, say
@@ -69,7 +69,7 @@ def prepare_features(request: PrepareRequest) -> Summary:
         describe({**experiment.dotted(), **counts, "to prepare": total, "bytes to read": size})
         return Summary("dry_run", counts)
     if not total:
-        say(f"all {tracks.num_rows} tracks are already prepared: {out}")
+        say(f"{format_count(tracks.num_rows, 'track')} already prepared: {out}")
         return Summary("up_to_date", counts, outputs)
     writer = FeaturesWriter(out, describe_features(experiment.front_end), catalog.notices)
     before = _count_rejects(out)
@@ -77,10 +77,10 @@ def prepare_features(request: PrepareRequest) -> Summary:
         _write_missing(request, tracks, missing, writer, profile)
     rejects = _count_rejects(out)
     counts |= {"prepared": total, "rejected": rejects}
-    say(f"{total} tracks prepared, {rejects} of all rejected -> {out}")
+    say(f"{format_count(total, 'track')} prepared, {rejects} of all rejected -> {out}")
     alarms = []
     if rejects - before >= total:
-        alarms.append(f"None of the {total} tracks gave features; the reasons are in {out / 'rejects'}.")
+        alarms.append(f"Of {format_count(total, 'track')} none gave features; the reasons are in {out / 'rejects'}.")
         say(alarms[0])
     return Summary("done", counts, outputs, alarms)
 
@@ -114,7 +114,7 @@ def _write_missing(
             files.delete(plan)
             return
     raise FeaturesError(
-        f"{out}: {missing.num_rows} tracks gave neither features nor a reject, for example "
+        f"{out}: {format_count(missing.num_rows, 'track')} gave neither features nor a reject, for example "
         f"{missing['track_id'][0].as_py()!r}; run the job again."
     )
 

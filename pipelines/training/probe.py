@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import platform
+import shlex
 from dataclasses import replace
 from typing import Final
 
@@ -36,6 +37,7 @@ from mgc.labeling.decide import decide, track_probabilities
 from mgc.metrics import DataFacts, EvaluationFacts
 from mgc.training.learning_curve import GOAL_F1, Need, needs_of
 from mgc.training.probe import FEWEST_TRACKS, CrossFit, cross_fit, learning_curve, train_head
+from mgc.units import format_count
 from pipelines.catalogs.sources import open_catalog
 from pipelines.command.console import plain, show
 from pipelines.command.job import Summary, describe, say
@@ -61,14 +63,17 @@ def train_probe(request: ProbeRequest) -> Summary:
         TrainingError: the labels cannot be learned from.
     """
     table = EmbeddingsTable(request.embeddings)
+    named = "" if request.init is None else f" --bundle {shlex.quote(str(request.init))}"
+    remedy = f"`mgc embed CATALOG{named} --out EMBEDDINGS` writes them"
     if not table.exists:
-        raise LabelsError(
-            f"{request.embeddings}: there are no embeddings here; write some with `mgc embed CATALOG --out EMBEDDINGS`."
-        )
+        raise LabelsError(f"{request.embeddings}: there are no embeddings here; {remedy}.")
     base = choose_model(request.init, table).bundle
     catalog = open_catalog(request.catalog, request.allow_roots)
     where = str(request.catalog)
-    found = read_labelled(table, Model(base.embedding_id, base.features_id), catalog.tracks, where, request.seed)
+    if request.init is not None:
+        remedy += ", and without --init the bundle of the table is taken"
+    ears = Model(base.embedding_id, base.features_id)
+    found = read_labelled(table, ears, catalog.tracks, where, request.seed, remedy)
     genres = sorted(set(found.rows["genre_top"].to_pylist()))
     key = _key(request, found, base)
     counts = {**found.counts, "tracks": found.rows.num_rows, "genres": len(genres)}
@@ -98,8 +103,9 @@ def _train(
     genre_N = np.array([genres.index(name) for name in found.rows["genre_top"].to_pylist()])
     groups = _group(found.rows)
     say(
-        f"{len(genre_N)} tracks of {len(genres)} genres, "
-        f"{f'{groups.count} artists' if groups.kind == 'artists' else 'artists unknown'}, embedded by bundle {base.id}"
+        f"{format_count(len(genre_N), 'track')} of {format_count(len(genres), 'genre')}, "
+        f"{format_count(groups.count, 'artist') if groups.kind == 'artists' else 'artists unknown'}, embedded by "
+        f"bundle {base.id}"
     )
     left = {
         "without an embedding": found.counts["without_embedding"],
@@ -107,7 +113,7 @@ def _train(
         "more than a head needs": found.counts["left_out"],
     }
     if any(left.values()):
-        say("left out: " + ", ".join(f"{count} tracks {why}" for why, count in left.items() if count))
+        say("left out: " + ", ".join(f"{format_count(count, 'track')} {why}" for why, count in left.items() if count))
     warnings = _warn(found, genres, genre_N, groups)
     chosen = cross_fit(found.embedding_ND, genre_N, groups.index_N, len(genres), request.hidden, request.seed)
     needs = _find_needs(request, found, genres, genre_N, chosen)
@@ -116,7 +122,8 @@ def _train(
     scores = score(genre_N, shares_NG, genres, groups)
     fit = calibration(genre_N, shares_NG, groups)
     description = (
-        f"{len(genre_N)} tracks of {request.catalog}, each answered by a head that was trained on other "
+        f"{format_count(len(genre_N), 'track')} of {request.catalog}, each answered by a head that was trained on "
+        "other "
         f"{'artists' if groups.kind == 'artists' else 'tracks'} ({int(chosen.fold_N.max()) + 1} folds)"
     )
     roster = _roster(found.rows)
@@ -227,8 +234,9 @@ def _warn(found: LabelledEmbeddings, genres: list[str], genre_N: np.ndarray, gro
         )
     elif found.counts["without_artist"]:
         warnings.append(
-            f"{found.counts['without_artist']} tracks of unknown artists count as an artist each; the score may be too "
-            "high."
+            f"{format_count(found.counts['without_artist'], 'track')} of unknown artists: each counts as an artist, "
+            "and "
+            "the score may be too high."
         )
     few = [genre for place, genre in enumerate(genres) if (genre_N == place).sum() < FEWEST_TRACKS]
     if few:

@@ -27,6 +27,7 @@ from mgc.experiment import Experiment
 from mgc.labeling.adjust import PriorAdjustment, macro_f1_by_tau
 from mgc.metrics import AdjustmentFacts, DataFacts, DivisionLeakage, SideFacts
 from mgc.training.course import Row, kept_row
+from mgc.units import format_count
 from pipelines.command.job import say
 from pipelines.training.source import TrainingData
 
@@ -73,9 +74,12 @@ def describe_sides(roster: Roster, experiment: Experiment) -> dict[str, str]:
     lines = {"protocol": name_of(experiment.protocol)}
     for split in SIDES:
         size = roster.size(split)
-        words = f"{size.tracks} tracks, {size.clips} clips, {size.artists} artists"
+        words = ", ".join(
+            format_count(count, noun)
+            for count, noun in ((size.tracks, "track"), (size.clips, "clip"), (size.artists, "artist"))
+        )
         if size.tracks_of_unknown_artist:
-            words += f" ({size.tracks_of_unknown_artist} tracks of unknown artist)"
+            words += f" ({format_count(size.tracks_of_unknown_artist, 'track')} of unknown artist)"
         if split != TRAIN:
             found = measure_overlap(roster, split, trained_on)
             words += (
@@ -83,7 +87,10 @@ def describe_sides(roster: Roster, experiment: Experiment) -> dict[str, str]:
             )
         lines[split] = words
     tracks, artists = find_crossing(roster, "track"), find_crossing(roster, "artist")
-    return {**lines, "on more than one side": f"{tracks.count} tracks, {artists.count} artists"}
+    return {
+        **lines,
+        "on more than one side": f"{format_count(tracks.count, 'track')}, {format_count(artists.count, 'artist')}",
+    }
 
 
 def publish_bundle(

@@ -31,6 +31,7 @@ from mgc.metrics import SearchFacts
 from mgc.recipes.catalogue import Recipe
 from mgc.recipes.space import Space, shown
 from mgc.training.course import kept_row
+from mgc.units import format_count
 from pipelines.command.job import Summary, describe, say
 from pipelines.evaluation.evaluate import evaluate_bundle
 from pipelines.evaluation.requests import EvaluateRequest
@@ -182,9 +183,12 @@ def _run_trials(request: SearchRequest, data: PreparedFeatures, job: TrainingJob
     profile, config, experiment = job.profile, request.config, request.experiment
     room = share_out(profile, request.workers, request.at_once)
     trial = replace(job, profile=room.profile)
+    expected = request.expected_trials
+    wanted = "trials without end" if expected is None else format_count(expected, "trial")
     say(
-        f"searching {experiment.recipe}: {request.expected_trials} trials ({config.searcher}, {config.scheduler}), "
-        f"{data.totals['train_clips']} clips, {len(job.taxonomy)} genres, {room.at_once} at a time"
+        f"searching {experiment.recipe}: {wanted} ({config.searcher}, {config.scheduler}), "
+        f"{format_count(data.totals['train_clips'], 'clip')}, {format_count(len(job.taxonomy), 'genre')}, "
+        f"{room.at_once} at a time"
     )
     clips: InMemoryData | StreamedData
     if request.workers == 1:
@@ -207,7 +211,8 @@ def _run_trials(request: SearchRequest, data: PreparedFeatures, job: TrainingJob
             "epochs, at most": str(experiment.training.epochs),
             "settings": json.dumps(to_json(config)).strip("{}").replace('"', ""),
             "trials at a time": f"{room.at_once}, each of {request.workers} worker(s) with {trial.threads} thread(s)",
-            "made with": f"mgc {mgc.__version__}, {platform.machine()}, {profile.cores} cores, {profile.gpus} GPUs",
+            "made with": f"mgc {mgc.__version__}, {platform.machine()}, {format_count(profile.cores, 'core')}, "
+            f"{format_count(profile.gpus, 'GPU')}",
         },
         notices=data.notices,
     )
@@ -228,12 +233,14 @@ def _report_trials(request: SearchRequest, record: SearchRecord) -> TrialRecord:
     if best is None:
         first = next((trial.reason for trial in record.trials if trial.reason), "no trial finished an epoch")
         raise TrainingError(
-            f"{request.out}: none of {len(record.trials)} trials gave a model (the first: {first}); see report.html "
+            f"{request.out}: of {format_count(len(record.trials), 'trial')} none gave a model (the first: {first}); "
+            "see report.html "
             "there."
         )
     say(
-        f"best of {len(record.trials)} trials: number {best.number}, validation {request.config.metric} "
-        f"{best.score:.3f} after {best.epochs} epochs ({shown(best.point)})"
+        f"best of {format_count(len(record.trials), 'trial')}: number {best.number}, validation "
+        f"{request.config.metric} "
+        f"{best.score:.3f} after {format_count(best.epochs, 'epoch')} ({shown(best.point)})"
     )
     return best
 

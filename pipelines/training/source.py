@@ -31,6 +31,7 @@ from mgc.errors import ConfigError, FeaturesError
 from mgc.experiment import Experiment
 from mgc.features.front_end import describe_features, features_id
 from mgc.schema import FeaturesFacts
+from mgc.units import format_count
 from pipelines.catalogs.sources import open_tracks
 from pipelines.command.job import say
 from pipelines.training.prepared import prepare_features
@@ -235,8 +236,9 @@ class UnpreparedCatalog(TrainingData):
         """Prepare the training tracks of a sample and all validation tracks; return their features."""
         validation, training = self.roster.size(VALIDATION).tracks, self.roster.size(TRAIN).tracks
         say(
-            f"decoding {validation} validation tracks, and {sample.size(TRAIN).tracks} of {training} training tracks "
-            f"as a sample; every epoch decodes all {training}"
+            f"decoding {format_count(validation, 'validation track')}, and {sample.size(TRAIN).tracks:,} of "
+            f"{format_count(training, 'training track')} "
+            f"as a sample; every epoch decodes all {training:,}"
         )
         catalog, features = folder / "first.parquet", folder / "first"
         tracks = self._tracks.filter(sample.only(TRAIN) | self.roster.only(VALIDATION))

@@ -30,6 +30,7 @@ from mgc.models.mobilenet import MobileNetConfig
 from mgc.models.musicnn import MusicnnConfig
 from mgc.taxonomy import Taxonomy
 from mgc.training.course import Row, kept_row
+from mgc.units import format_count
 from pipelines.command.job import Summary, describe, say
 from pipelines.training.publish import adjust_logits, describe_sides, publish_bundle, validation_figures
 from pipelines.training.requests import TrainRequest
@@ -179,7 +180,7 @@ def _train_watched(
         kinds = dict(sorted(Counter(failed.values()).items()))
         bundle = replace(bundle, training=bundle.training.updated(quarantined=kinds))
         named = ", ".join(sorted(failed)[:3]) + (", …" if len(failed) > 3 else "")
-        say(f"{len(failed)} training tracks gave no features ({named}): {json.dumps(kinds)}")
+        say(f"{format_count(len(failed), 'training track')} gave no features ({named}): {json.dumps(kinds)}")
     return bundle, history
 
 
@@ -187,8 +188,9 @@ def _say_start(job: TrainingJob, data: TrainingData, plan: JournalPlan) -> None:
     experiment = job.experiment
     say(
         f"training {experiment.recipe}: {parameter_count(job.model()):,} parameters, "
-        f"{data.totals[f'{TRAIN}_{data.unit}']} {data.unit}, {len(job.taxonomy)} genres, "
-        f"up to {experiment.training.epochs} epochs of {job.steps(0)} steps, {job.profile.train_workers} worker(s)"
+        f"{data.totals[f'{TRAIN}_{data.unit}']} {data.unit}, {format_count(len(job.taxonomy), 'genre')}, "
+        f"up to {format_count(experiment.training.epochs, 'epoch')} of {format_count(job.steps(0), 'step')}, "
+        f"{job.profile.train_workers} worker(s)"
     )
     if plan.tensorboard:
         say(f"to watch: tensorboard --logdir {plan.tensorboard}")

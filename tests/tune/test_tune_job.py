@@ -101,7 +101,7 @@ def test_every_trial_fails(
         tiny_features.EXPERIMENT, Space({"training.batch_size": Choice((1000, 2000))}),
         SearchConfig(searcher="grid", scheduler="fifo"), Uri.parse(features), Uri.of_path(out), profile=ray_session,
     )  # fmt: skip
-    with pytest.raises(TrainingError, match=r"none of 2 trials\b.*\bbatch_size (1000|2000)\b"):
+    with pytest.raises(TrainingError, match=r"of 2 trials none\b.*\bbatch_size (1000|2000)\b"):
         search_recipe(request)
     _, rows = read(str(out))
     assert [row["status"] for row in rows] == ["failed", "failed"]

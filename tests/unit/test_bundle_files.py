@@ -103,7 +103,7 @@ BY_HAND = " is corrupt or was changed by hand: it states id "
         (
             "calibration.json",
             lambda value: value.update(adjustment={"tau": 1, "priors": [1]}),
-            "adjustment has 1 genres",
+            "adjustment has 1 genre,",
         ),
         (
             "normalization.json",

@@ -30,6 +30,12 @@ def test_an_audio_error_keeps_kind_and_offset_between_processes() -> None:
     assert (str(again), again.kind, again.offset_bytes) == ("cut here", ErrorKind.TRUNCATED, 4096)
 
 
+def test_an_audio_error_says_its_kind_once() -> None:
+    """Whatever prints it writes the kind before its text."""
+    error = AudioError(ErrorKind.TRUNCATED, "truncated: the file ends inside the frame at byte 4")
+    assert str(error) == "the file ends inside the frame at byte 4"
+
+
 def test_what_a_busy_store_or_machine_may_cause_is_worth_another_try() -> None:
     passing = {ErrorKind.FETCH_FAILED, ErrorKind.TIMEOUT, ErrorKind.DECODER_CRASH}
     assert {kind for kind in ErrorKind if not kind.permanent} == passing

@@ -1,10 +1,44 @@
-"""Sizes and durations as people read them."""
+"""Counts, sizes and durations as people read them."""
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
-from mgc.units import format_bytes, format_duration
+import cluster
+import pipelines
+import tune
+from mgc.units import format_bytes, format_count, format_duration
+
+
+@pytest.mark.parametrize(
+    ("count", "nouns", "shown"),
+    [
+        (0, ("track",), "0 tracks"),
+        (1, ("track",), "1 track"),
+        (2, ("track",), "2 tracks"),
+        (1200, ("track",), "1,200 tracks"),
+        (1, ("canary", "canaries"), "1 canary"),
+        (3, ("canary", "canaries"), "3 canaries"),
+    ],
+)
+def test_one_thing_is_no_plural(count: int, nouns: tuple[str, ...], shown: str) -> None:
+    assert format_count(count, *nouns) == shown
+
+
+COUNTED = re.compile(
+    r"\{(?!(?:MAP_TRACKS|split|name|columns|counts)\b)[^{}]*\} "
+    r"(?:tracks|artists|files|labels|tags|genres|trials|epochs|corrections|networks|versions|clips)\b"
+)
+
+
+def test_jobs_count_things_by_the_one_function() -> None:
+    """A plural behind a number in a line for people is wrong where the number is 1."""
+    folders = [Path(package.__file__ or "").parent for package in (pipelines, cluster, tune)]
+    lines = [line for folder in folders for path in folder.rglob("*.py") for line in path.read_text().splitlines()]
+    assert [line.strip() for line in lines if COUNTED.search(line)] == []
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from cluster.tables.duckdb import AS_WRITTEN, open_duckdb
 from cluster.tables.parquet import is_parquet, open_parquet, reading
 from mgc import schema
 from mgc.errors import LabelsError, StorageError
+from mgc.units import format_count
 
 ROWS_OF_A_PORTION: Final = 100_000
 """Rows in one file of tracks to stream, about 15 MB in memory."""
@@ -149,7 +150,7 @@ class RunFolder:
             # The damage came after the check. Each time there is a file less.
             return self.missing()
         if aside:
-            notice(f"{_describe(aside)} The {rest.num_rows} tracks without a row are labelled again.")
+            notice(f"{_describe(aside)} Labelled again: {format_count(rest.num_rows, 'track')} without a row.")
         return rest
 
     @contextmanager

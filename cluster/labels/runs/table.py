@@ -46,6 +46,7 @@ from cluster.storage.failures import explain, redact
 from cluster.storage.uri import Uri
 from cluster.tables.parquet import reading
 from mgc.errors import LabelsError, StorageError
+from mgc.units import format_count
 
 
 class RunTable:
@@ -306,7 +307,8 @@ class RunTable:
         ).fetchall()
         if finished != plan.todo.num_rows:
             raise LabelsError(
-                f"{self.uri}: {plan.todo.num_rows} tracks were planned, but {finished} have a row; nothing was "
+                f"{self.uri}: {format_count(plan.todo.num_rows, 'track')} planned, but {finished:,} with a row; "
+                "nothing was "
                 "committed. Submit the job again to finish them."
             )
         corrections = 0

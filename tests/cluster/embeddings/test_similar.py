@@ -16,12 +16,14 @@ from cluster.embeddings import duplicates, search
 from cluster.embeddings.duplicates import Duplicates, find_duplicates
 from cluster.embeddings.search import find_similar
 from cluster.embeddings.table import EmbeddingsTable
+from cluster.embeddings.vectors import Model
 from cluster.labels.policy import Policy
 from cluster.storage.uri import Uri
 from mgc import schema
 from mgc.errors import ErrorKind
 from pipelines.command.job import run
 from pipelines.similar import command
+from pipelines.training.labelled_embeddings import read_labelled
 from tests.support.nights import NOW, embedding_night, refusal
 
 
@@ -115,6 +117,9 @@ class TestSimilar:
         assert [each.track_id for each in find_similar(table, "a", 9)] == ["b"]
         assert "not_audio: no good" in refusal(find_similar, table, "c", 9)
         assert "'e'" in refusal(find_similar, table, "e", 9)
+        assert f"'d' left the catalog; a run found it gone on {NOW:%Y-%m-%d %H:%M} UTC" in refusal(
+            find_similar, table, "d", 9
+        )
 
 
 def groups(found: Duplicates) -> list[list[str]]:
@@ -193,6 +198,13 @@ class TestDuplicates:
         assert (found.compared, found.left_out) == (3, 2)
         assert groups(found) == [["000.mp3", "002.mp3", "003.mp3"]]
 
+    def test_tracks_that_are_gone_are_no_duplicates(self, uri: Uri) -> None:
+        alike = {track: [1.0, 2.0] for track in "abcd"}
+        embedding_night(uri, dict.fromkeys(alike, "1"), vectors=alike)
+        embedding_night(uri, dict.fromkeys("abc", "1"), vectors=alike, policy=Policy(gone="mark"))
+        found = find_duplicates(EmbeddingsTable(uri), 0.99, 2.0)
+        assert (groups(found), found.compared) == ([["a", "b", "c"]], 3)
+
     def test_finds_nothing_in_nothing(self, uri: Uri) -> None:
         embedding_night(uri, {"a": "1"}, {"a": ErrorKind.NOT_AUDIO})
         assert find_duplicates(EmbeddingsTable(uri), 0.99, 2.0) == Duplicates((), 0, 0)
@@ -212,6 +224,34 @@ def test_embeddings_of_one_model_that_differ_in_length_are_refused(uri: Uri) -> 
     other = table_of(uri, np.ones((1, 3), np.float32), tags=["other"])
     assert str(uri) in refusal(find_similar, other, "001.mp3", 3)
     assert str(uri) in refusal(find_duplicates, other, 0.99, 2.0)
+
+
+@pytest.mark.parametrize("number", [1e38, -3e30, np.inf, np.nan])
+def test_numbers_that_are_damage_are_refused(uri: Uri, number: float) -> None:
+    """In one line, and without a warning of NumPy, which would be an error here."""
+    vectors_ND = np.eye(5, dtype=np.float32) + 1
+    vectors_ND[3, 2] = number
+    table = table_of(uri, vectors_ND)
+    for ask, arguments in (
+        (find_similar, ("000.mp3", 3)),
+        (find_similar, ("003.mp3", 3)),
+        (find_duplicates, (0.9, 2.0)),
+    ):
+        line = refusal(ask, table, *arguments)
+        assert f"{uri}: " in line
+        assert f"{number:g}" in line
+    labels = pa.table(
+        {"track_id": ["000.mp3", "003.mp3"], "genre_top": ["a", "b"], "artist_id": ["x", "y"], "split": [None, None]}
+    )
+    model = Model("m", "f")
+    assert f"{number:g}" in refusal(read_labelled, table, model, labels, "catalog", 0, "")
+
+
+def test_the_largest_numbers_can_be_compared(uri: Uri) -> None:
+    largest = schema.LARGEST_NUMBER
+    vectors_ND = np.float32([[largest, 0], [largest, largest], [1, 0]])
+    found = find_similar(table_of(uri, vectors_ND), "000.mp3", 2)
+    assert [round(each.similarity, 4) for each in found] == [1.0, 0.7071]
 
 
 @pytest.mark.parametrize("words", [[], ["a.mp3", "--duplicates"]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.labels.export import export
+from cluster.labels.overrides import read_overrides
 from cluster.labels.table import LabelsTable
 from cluster.storage.uri import Uri
 from mgc import schema
@@ -51,6 +53,22 @@ class TestExport:
         assert json.loads(rows["d"]["genres"]) == ["Jazz", "Soul"]
         assert rows["b"]["genre_top"] is None
         assert rows["a"]["labeled_at"] == NOW
+
+    def test_a_csv_has_no_formulas(self, uri: Uri, tmp_path: Path, mgc_labels: Run) -> None:
+        ids = ["=cmd.mp3", "-a.mp3", "@b.mp3", "'=c.mp3"]
+        write(uri, *(row(each, "+Rock", override_by="=ann") for each in ids))
+        write(uri, *(row(each, "+Jazz", override_by="=ann") for each in ids))
+        for name, arguments in (("export.csv", ("export", uri, "--format", "csv")), ("diff.csv", ("diff", uri))):
+            assert mgc_labels(*arguments, "--out", tmp_path / name)[0] == 0
+            with (tmp_path / name).open(newline="") as file:
+                found = list(csv.DictReader(file))
+            assert sorted(each["track_id"] for each in found) == sorted(f"'{each}" for each in ids)
+            assert not [cell for each in found for cell in each.values() if cell.startswith(("=", "+", "-", "@"))]
+        # What a curator keeps of it is a file of corrections.
+        (tmp_path / "c.csv").write_text("track_id,genre,by\n" + "".join(f"\"'{each}\",'+Jazz,'=ann\n" for each in ids))
+        kept = read_overrides(Uri.of_path(tmp_path / "c.csv"), ["+Jazz"])
+        assert kept["track_id"].to_pylist() == sorted(ids)
+        assert set(kept["by"].to_pylist()) == {"=ann"}
 
     def test_an_earlier_version_and_a_limit(self, uri: Uri, tmp_path: Path, mgc_labels: Run) -> None:
         nights(uri, 2)

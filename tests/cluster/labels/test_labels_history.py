@@ -82,7 +82,7 @@ class TestHistory:
     @pytest.mark.parametrize("said", [None, "", "{", "[1]", '{"counts": [2]}'])
     def test_an_older_mgc_and_whatever_stands_there(self, said: str | None, uri: Uri, mgc_labels: Run) -> None:
         write(uri, row("a"), **{"mgc.run_id": "run-7"}, **({} if said is None else {"mgc.run": said}))
-        assert "label run run-7 │ 1 rows added" in mgc_labels("history", uri)[2]
+        assert "label run run-7 │ 1 row added" in mgc_labels("history", uri)[2]
 
     def test_other_programs_and_maintenance(self, uri: Uri, mgc_labels: Run) -> None:
         write(uri, row("a"))

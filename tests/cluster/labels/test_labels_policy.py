@@ -276,6 +276,7 @@ class TestFileOfCorrections:
             ("track_id,genre,by\n,Rock,anna\n", "row 1 has no track_id"),
             ("track_id,genre,by\na,Rock\n", "cannot be read"),
             ("", "cannot be read"),
+            ("track_id;genre;by\na;Rock;anna\n", "semicolons"),
         ],
     )
     def test_what_is_wrong_is_said_in_a_line(self, tmp_path: Path, text: str, line: str) -> None:

@@ -133,7 +133,7 @@ class TestCatalog:
         assert "Write one with `mgc catalog SOURCE --out CATALOG`." in line
         column = table[name].to_pylist()
         put(uri, pa.table({**REQUIRED, name: pa.array([column[0], None], table[name].type)}))
-        assert refusal(read_catalog, uri) == f"{uri}: 1 rows have no {name}; every row of a catalog needs one."
+        assert refusal(read_catalog, uri) == f"{uri}: 1 row without {name}; every row of a catalog needs one."
 
     def test_a_track_stands_there_twice(self, tmp_path: Path) -> None:
         uri = str(tmp_path)

@@ -21,7 +21,7 @@ from cluster.storage.uri import Uri
 from cluster.tables.catalog import load_catalog, read_catalog, write_catalog
 from cluster.tables.catalog_changes import Beside, Changes, earlier_listing
 from mgc import schema
-from mgc.datasets import jamendo
+from mgc.datasets import folder, jamendo
 from mgc.datasets.splits import split_of
 from mgc.errors import CatalogError, StorageError
 from pipelines import plan
@@ -95,6 +95,16 @@ class TestMetadata:
         lists = [["Rock", "nan"], ["  "], None, [" Pop"], []]
         known = self.known(tmp_path, pa.table({"track_id": list("abcde"), "genres": lists}))
         assert known["genres"].to_pylist() == [["Rock"], None, None, ["Pop"], None]
+
+    def test_a_name_is_written_in_one_way(self, tmp_path: Path) -> None:
+        """Whether its letters are composed, as on most systems, or not, as in names of files on a Mac."""
+        names = ["Cumbia Pe\u00f1a", "Cumbia Pen\u0303a"]
+        columns = dict.fromkeys(("genre_top", "artist_id", "album_id"), names) | {"genres": [[name] for name in names]}
+        known = self.known(tmp_path, pa.table({"track_id": ["a", "b"], **columns}))
+        for name in columns:
+            assert known[name][0] == known[name][1]
+        known = folder.metadata_table([f"{name}/1.mp3" for name in names])
+        assert len(set(known["genre_top"].to_pylist())) == 1
 
     def test_a_track_twice(self, tmp_path: Path) -> None:
         with pytest.raises(CatalogError, match="track_id"):

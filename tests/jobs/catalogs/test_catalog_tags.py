@@ -74,6 +74,7 @@ def counts_of(facts: dict[str, Any]) -> dict[str, int]:
         "genre_known",
         "genre_mapped",
         "genre_unknown",
+        "genre_left_out",
         "genre_missing",
         "tags_unreadable",
     )
@@ -113,6 +114,31 @@ class TestLocal:
         found = rows(out)
         assert found["a.mp3"]["split"] == found["b.flac"]["split"]
         assert found["e.mp3"]["split"] is None
+
+    def test_a_split_is_mentioned_only_where_there_is_one(
+        self, music: Path, out: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for options, is_split in ((["--split-by", "artist_id"], True), ([], False)):
+            [line] = [
+                line
+                for line in job(capsys, music, "--tags", *options, "--out", out)["stderr"].splitlines()
+                if "4 tracks" in line
+            ]
+            assert ("artist_id" in line) == is_split
+
+    def test_ids_from_the_last_listing_are_renewed(
+        self, music: Path, out: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (music / "i.mp3").write_bytes(WRITERS["FLAC"]({"artist": ["Bj\u00f6rk"]}))
+        job(capsys, music, "--tags", "--out", out)
+        table = pq.read_table(out)
+        older = [each and each.replace("\u00f6", "o\u0308") for each in table["artist_id"].to_pylist()]
+        place = table.schema.get_field_index("artist_id")
+        pq.write_table(table.set_column(place, table.schema.field(place), [older]), out)
+        (music / "j.mp3").write_bytes((music / "i.mp3").read_bytes())
+        assert counts_of(job(capsys, music, "--tags", "--out", out))["tags_kept"] == 8
+        found = rows(out)
+        assert found["i.mp3"]["artist_id"] == found["j.mp3"]["artist_id"] == "bj\u00f6rk"
 
     def test_only_new_and_changed_files_are_read_again(
         self, music: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -162,7 +188,10 @@ class TestLocal:
         options = ("--tags", "--whitelist", tmp_path / "w.txt", "--tree", tmp_path / "t.csv", "--out", out)
         facts = job(capsys, music, *options)
         assert counts_of(facts)["genre_mapped"] == 2
-        assert facts["counts"]["genre_unknown_by"] == {"Zamrock": 2, "Rock": 1}
+        assert facts["counts"]["genre_unknown_by"] == {"Zamrock": 2}
+        assert facts["counts"]["genre_left_out_by"] == {"Rock": 1}
+        assert (counts_of(facts)["genre_left_out"], counts_of(facts)["genre_unknown"]) == (1, 1)
+        assert "1 'Rock'" in facts["stderr"]
         assert "'Rokc'" in facts["stderr"]
         assert {row["genre_top"] for row in rows(out).values()} == {None, "Urban"}
 

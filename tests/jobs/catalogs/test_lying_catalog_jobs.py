@@ -78,7 +78,7 @@ class TestRefused:
             )
             line = refusal(capsys, command, target, option, tmp_path / "out")
             assert line == (
-                f"{target}: 1 tracks lie outside the allowed roots ({music}), the first is '6.mp3' in {tmp_path}. If "
+                f"{target}: 1 track outside the allowed roots ({music}), the first is '6.mp3' in {tmp_path}. If "
                 "mgc may read there, name every root of the catalog with `--allow-root`, for example `--allow-root "
                 f"{tmp_path}`."
             )

@@ -100,7 +100,7 @@ def test_a_run_in_which_everything_fails_is_no_success(tracks: int) -> None:
     # Not even if there is no music in any of them, or in the few that could be decoded.
     assert names(replace(first, no_music=tracks)) == ["quarantined", "no_music"][: 1 + (tracks >= 100)]
     assert names(replace(first, no_music=tracks - 1)) == ["quarantined"]
-    assert "None of the" in alarms(first, Thresholds())[0].message
+    assert "none got a label" in alarms(first, Thresholds())[0].message
     # Tracks that failed before raise no alarm.
     assert names(Observed()) == []
 

@@ -141,7 +141,7 @@ def test_an_embedding_of_what_is_no_music_is_sound_too() -> None:
         with_embeddings(labels_rows(given, LINEAGE, AT), given)
 
 
-@pytest.mark.parametrize("vector", [None, [1.0, float("nan")], [float("inf")]])
+@pytest.mark.parametrize("vector", [None, [1.0, float("nan")], [float("inf")], [-1e10]])
 def test_a_label_without_a_sound_embedding_is_a_bug(vector: list[float] | None) -> None:
     given = embeddings(vector, None)
     with pytest.raises(LabelsError, match="track a "):

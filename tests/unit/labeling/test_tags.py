@@ -78,6 +78,9 @@ def test_probabilities_of_genres_are_finite_and_sum_to_one(rows: list[tuple[floa
     assert found.sum() == pytest.approx(1)
 
 
+MARKS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
@@ -88,21 +91,36 @@ def test_probabilities_of_genres_are_finite_and_sum_to_one(rows: list[tuple[floa
         ("genre,tag\nrock,Rokc\n", "line 2: the model has no tag 'Rokc'; did you mean 'Rock'?"),
         ("# why\ngenre,tag\n\nrock,xylophone\n", "line 4: the model has no tag 'xylophone'"),
         ("genre,tag\nrock,\n", "line 2: a line needs a genre and a tag"),
-        ("genre,tag,weight\nrock,Rock,heavy\n", "line 2: the weight 'heavy' is not a number"),
-        ("genre,tag,weight\nrock,Rock,-1\n", "is not a positive number"),
-        ("genre,tag,weight\nrock,Rock,nan\n", "is not a positive number"),
-        ("genre,tag\nrock,Rock\nrock,rock\n", "Rock stands twice for rock"),
-        ("genre,parent,tag\nrock,metal,Rock\nmetal,rock,Metal\n", "form a circle"),
-        ("genre,parent,tag\nrock,rock,Rock\n", "form a circle"),
-        ("genre,parent,tag\nrock,pop,Rock\n", "the parent(s) pop are not genres of it"),
-        ("genre,parent,tag\nmetal,,Metal\nmetal,rock,Rock\nrock,,Rock\n", "line 3: metal has two parents"),
+        *(
+            (f"genre,tag,weight\nrock,Rock,{each}\n", f"line 2: the weight '{each}'")
+            for each in ("heavy", "-1", "nan", "0")
+        ),
+        ("genre,tag\nrock,Rock\nmetal,Metal\nrock,rock\n", "line 4: line 2 has the tag Rock for rock"),
+        (
+            "genre,parent,tag\n# a\nrock,metal,Rock\nmetal,rock,Metal\n",
+            "line 3: the parents form a circle, rock -> metal",
+        ),
+        ("genre,parent,tag\nrock,rock,Rock\n", "line 2: the parents form a circle, rock -> rock"),
+        ("genre,parent,tag\nmetal,,Metal\nrock,pop,Rock\n", "line 3: the parent pop of rock is no genre"),
+        (
+            "genre,parent,tag\nmetal,,Metal\nrock,METAL,Rock\n",
+            "line 3: the parent METAL of rock is no genre; did you mean metal?",
+        ),
+        (
+            "genre,parent,tag\nmetal,,Metal\nmetal,rock,Rock\nrock,,Rock\n",
+            "line 3: metal is below rock, and in line 2 below nothing",
+        ),
+        ("genre,tag\nRock,Rock\nmetal,Metal\nrock,Metal\n", "line 4: rock is the Rock of line 2"),
+        ("genre,tag\nJos\u00e9,Rock\nJose\u0301,Metal\n", "line 3"),
+        *((f"genre{mark}tag\nrock{mark}Rock\n", f"line 1: {name} separate its values") for mark, name in MARKS.items()),
+        ("# mine\n\ngenre;tag;weight\nrock;Rock;0,5\n", "line 3: semicolons separate its values"),
         ("genre,tag\nrock,Rock,1\n", "line 2: 3 values for 2 columns"),
         ("genre,tag\nro\x1b[2Jck,Rock\n", "line 2: 'ro�[2Jck' is no name of a genre"),
         (f"genre,tag\n{'o' * 101},Rock\n", "line 2"),
         (f"genre,parent,tag\nrock,{'o' * 101},Rock\n", "line 2"),
         (f"genre,tag,{'o' * 9999}\nrock,Rock,1\n", "its columns are"),
-        (f"genre,tag,weight\nrock,Rock,{'o' * 9999}\n", "is not a number"),
-        (f"genre,tag\nrock,{'o' * 200_000}\n", "no CSV file"),
+        (f"genre,tag,weight\nrock,Rock,{'o' * 9999}\n", "is not a positive number"),
+        (f"genre,tag\nrock,{'o' * 200_000}\n", "line 2: this is no CSV"),
     ],
 )
 def test_a_map_with_a_fault_is_refused_in_one_line(text: str, fault: str) -> None:

@@ -76,7 +76,7 @@ class TestFma:
         facts = job(capsys, music, "--corpus", "fma", "--metadata", metadata / "tracks.csv", "--out", target)
         counts = {"tracks": 5, "known": 4, "unknown": 1, "missing": 1, "faulty": 1, "passed_over": 1}
         assert {name: facts["counts"][name] for name in counts} == counts
-        for line in ("4 tracks have metadata", "1 files have none", "1 tracks with metadata", "1 files .* broken"):
+        for line in ("4 tracks with metadata", "1 file without any", "1 track with metadata", "1 file .* broken"):
             assert re.search(line, facts["stderr"])
         found = rows(target)
         assert len(found) == 5
@@ -242,6 +242,10 @@ def test_a_table_of_ones_own_is_counted_too(tmp_path: Path, capsys: pytest.Captu
         "missing": 2,
     }
     (tmp_path / "m.csv").write_text("track_id,duration_seconds\n1.mp3,long\n")
+    (tmp_path / "s.csv").write_text("track_id;genre_top\n1.mp3;Rock, hard\n")
+    assert "s.csv: cannot be read as CSV (semicolons" in refused(
+        capsys, music, "--metadata", tmp_path / "s.csv", "--out", tmp_path / "c"
+    )
     assert "duration_seconds" in refused(capsys, music, "--metadata", tmp_path / "m.csv", "--out", tmp_path / "c")
 
 

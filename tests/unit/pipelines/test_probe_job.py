@@ -203,7 +203,7 @@ def test_tracks_of_the_test_side_are_not_learned_from(place: Place) -> None:
     place.fill([*GENRES] * 6, [str(number) for number in range(12)])
     names = [f"{number:03}" for number in range(12)]
     place.list(names, [*GENRES] * 6, names, split="test")
-    with pytest.raises(LabelsError):
+    with pytest.raises(CatalogError, match=r"12 labelled tracks .* test side"):
         train_probe(place.request())
 
 
@@ -225,12 +225,18 @@ def test_what_cannot_be_learned(
 
 
 def test_embeddings_of_another_bundle_are_refused(place: Place, tmp_path: Path) -> None:
-    with pytest.raises(LabelsError, match="there are no embeddings here"):
+    named = f"--bundle {tmp_path / 'base'}"
+    with pytest.raises(LabelsError, match=f"there are no embeddings here; .*{named} "):
         train_probe(place.request())
+    with pytest.raises(LabelsError, match="`mgc embed CATALOG --out EMBEDDINGS`"):
+        train_probe(place.request(init=None))
     place.fill([*GENRES] * 4, [str(number) for number in range(8)])
     bundle(normalization=Normalization((100.0,) * 16, (50.25,) * 16)).save(tmp_path / "other")
-    with pytest.raises(LabelsError, match="none of the 8 labelled tracks"):
+    with pytest.raises(LabelsError, match=r"of 8 labelled tracks of .*, none has") as caught:
         train_probe(place.request(init=Uri.of_path(tmp_path / "other")))
+    # Without the bundle's name, `mgc embed` would take that of the table.
+    assert f"`mgc embed CATALOG --bundle {tmp_path / 'other'} --out EMBEDDINGS`" in str(caught.value)
+    assert "without --init" in str(caught.value)
     # With other genres, the ears are the same.
     bundle(taxonomy=bundle().taxonomy.flat(["a", "b", "c"])).save(tmp_path / "other")
     assert train_probe(place.request(init=Uri.of_path(tmp_path / "other"))).counts["tracks"] == 8

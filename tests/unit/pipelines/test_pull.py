@@ -107,6 +107,35 @@ def test_a_file_at_hand(cache: Path, file: Path, capsys: pytest.CaptureFixture[s
     assert not list(folder.parent.glob(".*"))
 
 
+@pytest.mark.parametrize(
+    "made", [None, "folder", b"another", b"x" * 4_066_513], ids=["no file", "folder", "size", "hash"]
+)
+def test_a_file_at_hand_that_is_none(
+    made: bytes | str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mn04.pt"
+    if isinstance(made, bytes):
+        path.write_bytes(made)
+    elif made is not None:
+        path.mkdir()
+    for pinned in ([], ["--sha256", "0" * 64]):
+        code, summary, _ = pull(capsys, "mn04", "--from", path, *pinned)
+        assert code == 1
+        assert str(path) in summary["error"]
+        # What to name instead, and what is there to do otherwise.
+        assert f"--from takes {MODELS[BundleName.MN04].address}; without it" in summary["error"]
+        assert ("--sha256" in summary["error"]) == bool(pinned)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("default", "`mgc pull mn04`"), ("shipped", "part of mgc"), ("mn4", "mn04")]
+)
+def test_a_name_that_cannot_be_pulled(name: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, summary, _ = pull(capsys, name)
+    assert code == 2
+    assert said in summary["error"]
+
+
 def test_a_download(server: FileServer, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     server.servings = [Serving(FILE, cut=100_000), Serving(FILE)]
     code, summary, _ = pull(capsys, "mn01")

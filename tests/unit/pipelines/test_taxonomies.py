@@ -115,9 +115,9 @@ def large(path: Path) -> None:
         (b"genre,tag\nloud,rock\0\n", "no tag"),
         (b"genre,tag\nloud,rokc\n", "did you mean 'rock'"),
         (b"genre,tag\nloud,xylophone\n", "`mgc show BUNDLE`"),
-        (b"genre,parent,tag\na,b,rock\nb,c,punk\nc,a,folk\n", "circle"),
+        (b"genre,parent,tag\na,b,rock\nb,c,punk\nc,a,folk\n", "line 2: the parents form a circle"),
         (b"genre,tag\n\"loud,rock\nsoft,folk\n", "line"),
-        (b"genre,tag\nloud," + b"x" * 200_000 + b"\n", "no CSV file"),
+        (b"genre,tag\nloud," + b"x" * 200_000 + b"\n", "line 2: this is no CSV"),
         (b"genre,tag\nloud," + b"x" * 100_000 + b"\n", "line 2: the model has no tag"),
     ],
 )  # fmt: skip

@@ -162,6 +162,15 @@ class TestWhitelist:
     def test_an_alias_may_lead_into_the_tree(self) -> None:
         assert GenreNames({"DM": "Death Metal"}, ["Rock"], TREE).read("dm").genres == ("Rock",)
 
+    def test_what_the_whitelist_leaves_out_is_not_unknown(self) -> None:
+        names = GenreNames({"Hip Hop": "Hip-Hop", "Misc": ""}, ["Rock"], TREE)
+        reading = names.read("Jazz; hip hop; Hip-Hop; Zamrock; Misc; Rock")
+        assert (reading.genres, reading.left_out, reading.unknown) == (
+            ("Rock",),
+            ("Jazz", "hip hop", "Hip-Hop"),
+            ("Zamrock",),
+        )
+
     def test_words_that_nothing_else_knows(self) -> None:
         names = GenreNames(shipped_aliases(), ["Rokc", "jazz", "Zamrock"])
         assert names.strangers == ("Rokc", "Zamrock")
@@ -169,9 +178,9 @@ class TestWhitelist:
 
     def test_a_circle(self) -> None:
         tree = {"Top": "Any", "a": "B", "b": "C", "c": "A"}
-        with pytest.raises(ConfigError, match=r"circle: a -> B -> C -> A\."):
+        with pytest.raises(ConfigError, match=r"circle: a -> b -> c -> a\."):
             GenreNames({}, ["Rock"], tree)
-        with pytest.raises(ConfigError, match="circle: a -> A"):
+        with pytest.raises(ConfigError, match="circle: a -> a"):
             GenreNames({}, ["Rock"], {"a": "A"})
 
     def test_a_deep_tree(self) -> None:
@@ -198,7 +207,8 @@ class TestFiles:
             (b"spelling,genre\na,b,c\n", "line 2"),
             (b"spelling,genre\n,b\n", "line 2"),
             (b"spelling,genre\nHip Hop,Rap\nhiphop,Pop\n", "line 3"),
-            (b"spelling,genre\n\xff,b\n", "UTF-8"),
+            (b"spelling,genre\n\n\xff,b\n", "line 3: byte 16 is not UTF-8"),
+            (b"# ours\nspelling;genre\nzam-rock;Rock\n", "line 2: semicolons"),
             (b"spelling,genre\n" + b'"' + b"x" * 200_000, "CSV"),
         ],
     )
@@ -211,6 +221,11 @@ class TestFiles:
         assert read_tree(b"genre,parent\nMetal,Rock\nRock,\nmetal,rock\n", "t.csv") == {"Metal": "Rock"}
         with pytest.raises(ConfigError, match=r"t\.csv, line 3"):
             read_tree(b"genre,parent\nMetal,Rock\nmetal,Noise\n", "t.csv")
+        with pytest.raises(ConfigError, match=r"^t\.csv, line 3: .* Metal -> Rock -> Metal; correct") as caught:
+            read_tree(b"genre,parent\nPop,Metal\nMetal,rock\nRock,METAL\n", "t.csv")
+        assert str(caught.value).isprintable()
+        with pytest.raises(ConfigError, match=r"^t\.csv, line 1: semicolons"):
+            read_tree(b"genre;parent\nMetal;Rock\n", "t.csv")
 
     def test_whitelist(self) -> None:
         assert read_whitelist("# ours\nRock\n\n hip hop \nHip-Hop\nÉtude\n".encode(), "w") == (

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
+from typing import Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mgc import schema
-from mgc.tags.facts import MOST_CHARACTERS, facts_of
+from mgc.tags.facts import MOST_CHARACTERS, artist_key, facts_of, renew_ids
 from mgc.tags.reader import FIELDS
 from mgc.tags.tags import Tags
 
@@ -36,8 +38,46 @@ def test_artist(album_artist: list[str], artist: list[str], name: str | None) ->
     assert found["artist_id"] == (name.lower() if name else None)
 
 
-def test_one_artist_has_one_id() -> None:
-    assert len({facts(artist=[name])["artist_id"] for name in ("The Beatles", "THE BEATLES", "the  beatles ")}) == 1
+@pytest.mark.parametrize(
+    "spellings",
+    [
+        ("The Beatles", "THE BEATLES", "the  beatles ", "The\u00a0Beatles", "\u200eThe Bea\u00adtles"),
+        ("Bj\u00f6rk", "Bjo\u0308rk", "BJO\u0308RK"),
+        ("Perfume", "\uff30\uff45\uff52\uff46\uff55\uff4d\uff45"),
+        ("\u30d1\u30d5\u30e5\u30fc\u30e0", "\uff8a\uff9f\uff8c\uff6d\uff70\uff91"),
+        ("Guns N\u2019 Roses", "Guns N' Roses", "GUNS N` ROSES"),
+        ("Jay-Z", "Jay\u2010Z", "JAY\u2011Z"),
+        ("Stra\u00dfe", "STRASSE"),
+    ],
+)
+def test_one_artist_has_one_id(spellings: tuple[str, ...]) -> None:
+    assert len({facts(artist=[name])["artist_id"] for name in spellings}) == 1
+
+
+@given(st.text(max_size=40))
+def test_the_form_of_a_name_does_not_matter(name: str) -> None:
+    key = artist_key(name)
+    assert artist_key(key) == key
+    forms: tuple[Literal["NFC", "NFD", "NFKC", "NFKD"], ...] = ("NFC", "NFD", "NFKC", "NFKD")
+    assert {artist_key(unicodedata.normalize(form, name)) for form in forms} == {key}
+    assert artist_key(name.casefold()) == key
+
+
+def test_names_that_stand_for_nobody_do_so_in_any_form() -> None:
+    for name in ("\uff36\uff21", "unbekannter Ku\u0308nstler", "\u2013", "\u200b"):
+        assert facts(artist=[name])["artist_id"] is None
+
+
+def test_ids_of_an_earlier_catalog_are_renewed() -> None:
+    row = {
+        "artist_id": "bjo\u0308rk",
+        "album_id": "bjo\u0308rk / de\u0301but",
+        "artist_name": "Bjo\u0308rk",
+        "year": None,
+    }
+    assert renew_ids(row) == {**row, "artist_id": "bj\u00f6rk", "album_id": "bj\u00f6rk / d\u00e9but"}
+    assert renew_ids({"artist_id": None, "album_id": None}) == {"artist_id": None, "album_id": None}
+    assert renew_ids({"artist_id": "\uff36\uff21", "album_id": None})["artist_id"] is None
 
 
 def test_albums_of_two_artists_are_two() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 from mgc.errors import TrainingError
 from mgc.evaluation.calibration import calibration
 from mgc.labeling.decide import track_probabilities
-from mgc.training.probe import STRENGTHS, CrossFit, cross_fit, divide, learning_curve, train_head
+from mgc.training.probe import STRENGTHS, TEMPERATURES, CrossFit, cross_fit, divide, learning_curve, train_head
 
 D = 24
 
@@ -153,3 +155,52 @@ def test_a_genre_of_one_artist_does_not_take_the_others_confidence(extra: int) -
     shares_NG = np.stack([track_probabilities(logits_G[None]) for logits_G in found.logits_NG[others]])
     right = (shares_NG.argmax(axis=1) == genre_N[others]).mean()
     assert shares_NG.max(axis=1).mean() == pytest.approx(right, abs=0.12)
+
+
+@pytest.mark.parametrize("tracks", [4, 10, 40])
+def test_confidence_is_no_more_than_the_labels_can_tell(tracks: int) -> None:
+    """All are told apart easily. Still, a few right answers are no proof that none will be wrong."""
+    genre_N = np.arange(tracks) % 2
+    drawn_ND = np.random.default_rng(0).normal(0.0, 0.1, (tracks, 8)) + 3.0 * (2 * genre_N - 1)[:, None]
+    embedding_ND = drawn_ND.astype(np.float32)
+    found = cross_fit(embedding_ND, genre_N, np.arange(tracks), 2)
+    answers_N2 = train_head(embedding_ND, genre_N, 2, found)(torch.from_numpy(embedding_ND)).double()
+    confidence_N = torch.softmax(answers_N2, 1).max(dim=1).values
+    assert (answers_N2.argmax(dim=1).numpy() == genre_N).all()
+    assert confidence_N.min() > 0.8
+    assert confidence_N.max() < 1 - 0.4 / (tracks + 2)
+    assert TEMPERATURES[0] < found.temperature < TEMPERATURES[-1]
+
+
+ODD: Final = {
+    "no artist is like another": ([0, 1] * 5, list(range(10))),
+    "one genre dominates": ([0] * 27 + [1, 1, 2], list(range(30))),
+    "three tracks": ([0, 0, 1], [0, 1, 2]),
+    "two artists": ([0, 1] * 5, [0] * 5 + [1] * 5),
+}
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 1e8])
+@pytest.mark.parametrize(("genre", "artist"), ODD.values(), ids=ODD)
+def test_confidence_is_a_probability_whatever_the_labels(genre: list[int], artist: list[int], scale: float) -> None:
+    genre_N, count = np.array(genre), max(genre) + 1
+    drawn_ND = np.random.default_rng(1).normal(size=(len(genre), 6)) + 4.0 * genre_N[:, None]
+    embedding_ND = (scale * drawn_ND).astype(np.float32)
+    found = cross_fit(embedding_ND, genre_N, np.array(artist), count)
+    head = train_head(embedding_ND, genre_N, count, found)
+    for logits_NG in (
+        torch.from_numpy(found.logits_NG[found.answerable_N]),
+        head(torch.from_numpy(embedding_ND)).double(),
+    ):
+        confidence_N = torch.softmax(logits_NG, 1).max(dim=1).values
+        assert confidence_N.isfinite().all()
+        assert 1 / count - 1e-6 <= confidence_N.min() <= confidence_N.max() < 0.9999
+
+
+def test_what_only_one_genre_taught_is_not_certain() -> None:
+    """Each artist has a genre of his own, so a head that has not heard him knows one genre only."""
+    genre_N = np.array([0, 1] * 5)
+    drawn_ND = np.random.default_rng(1).normal(size=(10, 6)).astype(np.float32)
+    found = cross_fit(drawn_ND, genre_N, genre_N, 2)
+    assert not found.answerable_N.any()
+    assert torch.softmax(torch.from_numpy(found.logits_NG), 1).max().item() == pytest.approx(6 / 7)

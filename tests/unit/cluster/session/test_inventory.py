@@ -106,4 +106,4 @@ def test_what_is_asked_for_must_fit(capsys: pytest.CaptureFixture[str], monkeypa
     assert run(doctor.command, ["--recipe", "nguyen-prior", "--workers", "9999", "--profile", "laptop"]) == 3
     printed = capsys.readouterr().out
     assert "!!  profile laptop" in printed
-    assert "9999 training workers" in printed
+    assert "9,999 training workers" in printed
