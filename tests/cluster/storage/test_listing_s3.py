@@ -371,10 +371,10 @@ def test_a_killed_job_goes_on(
     monkeypatch.setattr(files, "PAGE_KEYS", 10)
     monkeypatch.setattr(parallel, "PART_PAGES", 2)
     facts = job(capsys, bucket_uri, out)
-    told = re.search(r"continued a listing begun at \S+ \S+: (\d+) of 1500 tracks", facts["stderr"])
+    told = re.search(r"continued a listing begun at \S+ \S+: ([\d,]+) of 1,500 tracks", facts["stderr"])
     assert told is not None
     # Lost is what was listed and not yet written, two pages a thread, and the pages under way.
-    assert int(told.group(1)) >= 10 * (before - 3 * parallel.LISTERS) / 2
+    assert int(told.group(1).replace(",", "")) >= 10 * (before - 3 * parallel.LISTERS) / 2
     assert pages() - before < 150
     assert load_catalog(read_catalog(Uri.parse(out)))["track_id"].to_pylist() == keys
     assert files.list_uris(Uri.parse(out)) == [Uri.parse(out) / "catalog.parquet"]

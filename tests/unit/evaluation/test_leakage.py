@@ -148,10 +148,10 @@ def test_scoring_what_was_trained_on_is_refused() -> None:
     tracks, artists = overlap(10, 3, 5, 0, "t1", "a1"), overlap(10, 0, 5, 0, None, "a1")
     for leak in ("none", "artist"):
         assert refusal(tracks, leak, "test", "f") == (
-            "f: 3 of the 10 tracks of the split 'test' were trained on, for example 't1'; score what the bundle has "
+            "f: 3 of 10 tracks of the split 'test' were trained on, for example 't1'; score what the bundle has "
             "not heard (another --split, --protocol or --features), or ask for the leak by name: --protocol.leak track."
         )
-    assert "5 of the 10 tracks of the split 'test' are by artists trained on, for example 'a1'" in refusal(
+    assert "5 of 10 tracks of the split 'test' are by artists trained on, for example 'a1'" in refusal(
         artists, "none", "test", "f"
     )
     check_overlap(artists, "artist", "test", "f")
@@ -162,11 +162,11 @@ def test_scoring_what_was_trained_on_is_refused() -> None:
 def test_what_is_said_in_red() -> None:
     assert warn_of_overlap(overlap(10, 0, 0, 4), "test", "tracks") == ""
     assert warn_of_overlap(overlap(40, 39, 40, 0), "test", "clips") == (
-        "LEAK, asked for: other clips of 97.5 % of the 40 tracks of the split “test” were heard in training, 100.0 % "
+        "LEAK, asked for: other clips of 97.5 % of 40 tracks of the split “test” were heard in training, 100.0 % "
         "are by artists heard in training. The score is no guide to new music."
     )
     assert warn_of_overlap(overlap(10, 10, 10, 0), "train", "tracks") == (
-        "LEAK, asked for: 100.0 % of the 10 tracks of the split “train” were heard in training. The score is no guide "
+        "LEAK, asked for: 100.0 % of 10 tracks of the split “train” were heard in training. The score is no guide "
         "to new music."
     )
     assert warn_of_overlap(overlap(10, 0, 5, 0), "test", "tracks") == (

@@ -107,7 +107,7 @@ def score(bundle: str, features: str, split: str = "test", **fields: str) -> Sum
 def test_what_was_trained_on_is_not_scored(features: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bundle = saved(tmp_path / "b", features, GivenSplits())
     assert score(bundle, features).counts == {"tracks": 8}
-    with pytest.raises(LeakageError, match=r"\b32 of the 32 tracks.*'train'"):
+    with pytest.raises(LeakageError, match=r"\b32 of 32 tracks.*'train'"):
         score(bundle, features, "train")
     capsys.readouterr()
     assert score(bundle, features, "train", leak="track").counts == {"tracks": 32}
