@@ -289,8 +289,8 @@ def drill(
             result = job.wait()
         submissions += 1
         # The cluster's workers may have written more rows before they noticed.
-        found = re.search(rf"an earlier run of this plan has finished (\d+) of {music.tracks} tracks", job.said)
-        again = int(found[1]) if found else music.tracks if finished == music.tracks else 0
+        found = re.search(rf"an earlier run .* ([\d,]+) of {music.tracks:,} tracks", job.said)
+        again = int(found[1].replace(",", "")) if found else music.tracks if finished == music.tracks else 0
         assert again >= finished, job.said
         finished = again
     assert (result["code"], result.get("status")) == (0, "done"), job.said

@@ -170,7 +170,7 @@ def test_what_is_said_in_red() -> None:
         "to new music."
     )
     assert warn_of_overlap(overlap(10, 0, 5, 0), "test", "tracks") == (
-        "LEAK, asked for: 50.0 % of the 10 tracks of the split “test” are by artists heard in training. The score is "
+        "LEAK, asked for: 50.0 % of 10 tracks of the split “test” are by artists heard in training. The score is "
         "no guide to new music."
     )
 
