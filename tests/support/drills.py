@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from cluster.labels.table import LabelsTable
 from cluster.session import ray_internals
-from cluster.session.local_cluster import LocalCluster, descendants, still_there
+from cluster.session.local_cluster import LocalCluster, Node, descendants, still_there
 from cluster.storage import files
 from cluster.storage.listing.facts import etag
 from cluster.storage.uri import Uri
@@ -310,9 +310,13 @@ def _kill(kind: str, moment: str, cluster: LocalCluster, job: Job) -> list[int]:
         return job.kill()
     # A task that is writing rows, or an actor that is hearing tracks: the title holds the method that it runs.
     name = ray_internals.WRITE_TASK if moment == "late" else ray_internals.busy_map_worker("Listen")
-    found = [(node, worker) for node in cluster.nodes for worker in node.workers(name)]
-    assert found, [title for node in cluster.nodes for title in node.titles()]
-    node, worker = found[0]
+
+    def find() -> list[tuple[Node, int]]:
+        return [(node, worker) for node in cluster.nodes for worker in node.workers(name)]
+
+    # What is held may be on the head, which is not killed. Then the next one has to go elsewhere.
+    _until(lambda: bool(find()), job)
+    node, worker = find()[0]
     if kind == "node":
         return cluster.kill(node)
     processes = descendants(worker)
