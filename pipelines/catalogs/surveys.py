@@ -50,7 +50,7 @@ def describe_survey(survey: Survey) -> list[str]:
         shown = [f"{count} {name}" for name, count in named[:_NAMED]] + (["…"] if len(named) > _NAMED else [])
         lines.append(f"{passed_over} passed over ({', '.join(shown)})")
     if survey.looked_at:
-        lines.append(f"{survey.looked_at} without an extension were looked into")
+        lines.append(f"looked into {format_count(survey.looked_at, 'file')} without an extension")
     if survey.unreadable:
         shown = [quote(place) for place in survey.unreadable[:_PLACES_NAMED]]
         shown += ["…"] if len(survey.unreadable) > _PLACES_NAMED else []
