@@ -175,8 +175,7 @@ def find_version(text: str, log: Sequence[Commit], table_uri: Uri) -> int:
             return versions[int(number)]
         raise LabelsError(
             f"{table_uri}: there is no {text}; the log has {format_count(len(versions), 'change')} of rows, so the "
-            "oldest "
-            f"is latest-{len(versions) - 1}."
+            f"oldest is latest-{len(versions) - 1}."
         )
     if not text.isdecimal():
         raise LabelsError(f"{text!r} is not a version; give a number, latest, or latest-1 for the one before.")

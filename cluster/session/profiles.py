@@ -220,8 +220,7 @@ def _check_workers(train_workers: int, gpus: int, have: Resources) -> None:
     if gpus and train_workers > gpus:
         raise ConfigError(
             f"{format_count(train_workers, 'training worker')}, each with a GPU, but {have.place} has {gpus}; ask for "
-            "fewer (--workers "
-            f"{gpus}), or choose --profile laptop, which computes on CPUs."
+            f"fewer (--workers {gpus}), or choose --profile laptop, which computes on CPUs."
         )
     if train_workers > have.cpus:
         raise ConfigError(

@@ -215,6 +215,5 @@ def check_room(profile: Profile) -> None:
         wants = f"{profile.train_cpus:g} CPUs" + (" and a GPU" if profile.gpus else "")
         raise ResourceError(
             f"{format_count(fewest, 'training worker')}, each with {wants} on one node, do not fit: the cluster has "
-            f"room for {sum(places)}; "
-            "ask for fewer (--workers), or add nodes."
+            f"room for {sum(places)}; ask for fewer (--workers), or add nodes."
         )

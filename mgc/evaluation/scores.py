@@ -250,6 +250,5 @@ def _check(truth_N: npt.NDArray[Any], probabilities_NG: npt.NDArray[Any], genres
     if broken:
         raise BundleError(
             f"scores: the model gives no finite probabilities for {broken:,} of {format_count(N, 'track')}: its "
-            "training diverged; "
-            "train again with a lower learning rate."
+            "training diverged; train again with a lower learning rate."
         )

@@ -139,10 +139,10 @@ class Predict:
             filled_NFT[:count] = part_NFT
             features_NFT = self._normalization.apply(torch.from_numpy(filled_NFT).to(self._device))
             embedding_ND = self._model.embed(features_NFT)
-            yield slice(start, start + count), embedding_ND[:count].float(), self.name(embedding_ND)[:count]
+            yield slice(start, start + count), embedding_ND[:count].float(), self.classify(embedding_ND)[:count]
 
     @torch.inference_mode()
-    def name(self, embedding_ND: torch.Tensor) -> np.ndarray:
+    def classify(self, embedding_ND: torch.Tensor) -> np.ndarray:
         """Return the outputs of the network for embeddings, adjusted if the bundle says so: float32 (N, outputs).
 
         Args:

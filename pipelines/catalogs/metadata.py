@@ -234,8 +234,7 @@ def describe_join(metadata: Metadata, counts: Mapping[str, int]) -> list[str]:
     if counts.get("faulty"):
         lines.append(
             f"{format_count(counts['faulty'], 'file')} known to be short or broken in this corpus: kept; what cannot "
-            "be "
-            "decoded is quarantined with its reason"
+            "be decoded is quarantined with its reason"
         )
     return lines
 

@@ -111,8 +111,7 @@ def pair_answers(given: list[Answers], bundles: list[Bundle]) -> Comparison:
         first, second = (names[each[torn[0]][0]] for each in rows)
         raise FeaturesError(
             f"comparison: {format_count(len(torn), 'track')} with a different true genre in the second table "
-            f"({torn[0]}: {first} and "
-            f"{second}); prepare both from one catalog."
+            f"({torn[0]}: {first} and {second}); prepare both from one catalog."
         )
     index = given[0].groups.index_N
     return compare(

@@ -69,7 +69,7 @@ def _answer(table: EmbeddingsTable, model: Model, predict: Predict) -> Iterator[
     for batch in scan:
         if not batch.num_rows:
             continue
-        outputs_NO = predict.name(torch.from_numpy(read_vectors(batch["embedding"], table.uri)))
+        outputs_NO = predict.classify(torch.from_numpy(read_vectors(batch["embedding"], table.uri)))
         said = {
             track: predict.answer(outputs_O[None], TOP_K)
             for track, outputs_O in zip(batch["track_id"].to_pylist(), outputs_NO, strict=True)

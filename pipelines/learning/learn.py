@@ -150,8 +150,7 @@ def _write(request: LearnRequest, catalog: Catalog, trained: Summary) -> tuple[d
     files.write_bytes(places[REPORT], render(findings).encode())
     say(
         f"{format_count(by[BY_TAG], 'track')} with the tag's genre, {by[BY_EARS]:,} with one by ear, {by[None]:,} "
-        "without "
-        f"any -> {places[LABELS]}"
+        f"without any -> {places[LABELS]}"
     )
     say(
         f"tags against ears: {format_count(differ.num_rows, 'disagreement')}, the most certain first -> "

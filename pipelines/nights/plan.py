@@ -102,8 +102,7 @@ def open_night(request: NightRequest) -> Night:
     if planned.counts.held:
         say(
             f"{format_count(planned.counts.held, 'track')} held back, because a rollback undid the change; --resume "
-            "lets "
-            "such tracks in again."
+            "lets such tracks in again."
         )
     if planned.counts.unseen:
         say(
@@ -114,8 +113,7 @@ def open_night(request: NightRequest) -> Night:
     if unknown:
         say(
             f"{request.overrides}: {format_count(unknown, 'correction')} of tracks that neither the catalog nor the "
-            "table "
-            "has; give the file again once they are there."
+            "table has; give the file again once they are there."
         )
     return Night(model, table, planned, catalog.notices, catalog.tracks, catalog.survey)
 
@@ -125,9 +123,8 @@ def describe_plan(planned: plan.Plan) -> str:
     counts = planned.counts
     return (
         f"{format_count(planned.todo.num_rows, 'track')} to hear ({counts.new} new, {counts.changed} changed, "
-        f"{counts.stale} by "
-        f"another model, {counts.retry} to try again), {counts.up_to_date} up to date, {counts.waiting} waiting, "
-        f"{counts.held} held, {counts.removed} gone"
+        f"{counts.stale} by another model, {counts.retry} to try again), {counts.up_to_date} up to date, "
+        f"{counts.waiting} waiting, {counts.held} held, {counts.removed} gone"
         + (f", {format_count(counts.corrected, 'correction')}" if counts.corrected else "")
     )
 

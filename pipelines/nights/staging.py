@@ -111,8 +111,7 @@ def stage_all(shares: Sequence[Share], bundle: Bundle, profile: Profile, pace: P
         if rows.num_rows and not pace.over:
             raise LabelsError(
                 f"{share.table.uri}: {format_count(rows.num_rows, 'track')} without a row after {MOST_PASSES} passes, "
-                "for example "
-                f"{rows['track_id'][0].as_py()!r}; nothing was committed. Submit the job again."
+                f"for example {rows['track_id'][0].as_py()!r}; nothing was committed. Submit the job again."
             )
     plan = shares[0].plan
     return (plan.without(missing[0]) if missing[0].num_rows else plan), measured

@@ -71,9 +71,8 @@ def delete_old_files(request: VacuumRequest) -> Summary:
         click.echo(f"… and {len(done.files) - request.limit} more")
     verb = "would be deleted" if request.dry_run else "deleted"
     say(
-        f"{format_count(len(done.files), 'file')}, {format_bytes(done.size_bytes)} {verb}; versions from "
-        f"{done.oldest} on stay "
-        f"readable -> {request.labels}"
+        f"{format_count(len(done.files), 'file')}, {format_bytes(done.size_bytes)} {verb}; versions from {done.oldest} "
+        f"on stay readable -> {request.labels}"
     )
     if done.spared is not None:
         say(f"{format_count(done.spared.files, 'younger file')} spared until {done.spared.until:%Y-%m-%d %H:%M} UTC")

@@ -70,8 +70,8 @@ def read_labelled(
     known = known.filter(pc.invert(held))
     if not known.num_rows:
         raise CatalogError(
-            f"{where}: its {format_count(counts['test'], 'labelled track')} must not teach, being of the test side "
-            "(column split); label some of another side."
+            f"{where}: every labelled track is of the test side (column split), which teaches nothing; label tracks of "
+            "another side."
         )
     counts["left_out"] = max(0, known.num_rows - MOST_TRACKS)
     if counts["left_out"]:
@@ -82,8 +82,7 @@ def read_labelled(
     if not len(ids):
         raise LabelsError(
             f"{table.uri}: of {format_count(known.num_rows, 'labelled track')} of {where}, none has an embedding of "
-            "bundle "
-            f"{model.model_id}; {remedy}."
+            f"bundle {model.model_id}; {remedy}."
         )
     rows = known.take(pc.index_in(ids, value_set=known["track_id"].combine_chunks()))
     rows = rows.select(["track_id", "genre_top", "artist_id"])

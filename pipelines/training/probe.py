@@ -123,8 +123,7 @@ def _train(
     fit = calibration(genre_N, shares_NG, groups)
     description = (
         f"{format_count(len(genre_N), 'track')} of {request.catalog}, each answered by a head that was trained on "
-        "other "
-        f"{'artists' if groups.kind == 'artists' else 'tracks'} ({int(chosen.fold_N.max()) + 1} folds)"
+        f"other {'artists' if groups.kind == 'artists' else 'tracks'} ({int(chosen.fold_N.max()) + 1} folds)"
     )
     roster = _roster(found.rows)
     trained_on = TrainedGroups.of(roster)
@@ -235,8 +234,7 @@ def _warn(found: LabelledEmbeddings, genres: list[str], genre_N: np.ndarray, gro
     elif found.counts["without_artist"]:
         warnings.append(
             f"{format_count(found.counts['without_artist'], 'track')} of unknown artists: each counts as an artist, "
-            "and "
-            "the score may be too high."
+            "and the score may be too high."
         )
     few = [genre for place, genre in enumerate(genres) if (genre_N == place).sum() < FEWEST_TRACKS]
     if few:

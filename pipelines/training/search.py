@@ -234,13 +234,11 @@ def _report_trials(request: SearchRequest, record: SearchRecord) -> TrialRecord:
         first = next((trial.reason for trial in record.trials if trial.reason), "no trial finished an epoch")
         raise TrainingError(
             f"{request.out}: of {format_count(len(record.trials), 'trial')} none gave a model (the first: {first}); "
-            "see report.html "
-            "there."
+            "see report.html there."
         )
     say(
         f"best of {format_count(len(record.trials), 'trial')}: number {best.number}, validation "
-        f"{request.config.metric} "
-        f"{best.score:.3f} after {format_count(best.epochs, 'epoch')} ({shown(best.point)})"
+        f"{request.config.metric} {best.score:.3f} after {format_count(best.epochs, 'epoch')} ({shown(best.point)})"
     )
     return best
 

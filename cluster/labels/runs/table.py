@@ -308,8 +308,7 @@ class RunTable:
         if finished != plan.todo.num_rows:
             raise LabelsError(
                 f"{self.uri}: {format_count(plan.todo.num_rows, 'track')} planned, but {finished:,} with a row; "
-                "nothing was "
-                "committed. Submit the job again to finish them."
+                "nothing was committed. Submit the job again to finish them."
             )
         corrections = 0
         if self.form.corrected:
