@@ -203,7 +203,7 @@ def test_tracks_of_the_test_side_are_not_learned_from(place: Place) -> None:
     place.fill([*GENRES] * 6, [str(number) for number in range(12)])
     names = [f"{number:03}" for number in range(12)]
     place.list(names, [*GENRES] * 6, names, split="test")
-    with pytest.raises(CatalogError, match=r"12 labelled tracks .* test side"):
+    with pytest.raises(CatalogError, match="test side"):
         train_probe(place.request())
 
 
