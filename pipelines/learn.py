@@ -34,6 +34,12 @@ from pipelines.learning.requests import LearnRequest
 )
 @choosing_files
 @PROFILE
+@click.option(
+    "--accept",
+    multiple=True,
+    type=click.Choice(["removed", "stale"]),
+    help="Let go of labels of the last run whose tracks left SOURCE (removed), or got no genre this time (stale).",
+)
 @click.option("--dry-run", is_flag=True, help="Read the tags, count them, and write nothing.")
 def command(
     source: Uri,
@@ -45,20 +51,21 @@ def command(
     hidden: int,
     selection: Selection,
     profile: str | None,
+    accept: tuple[str, ...],
     dry_run: bool,
 ) -> Summary:
     """Learn genres from the tags of the files in SOURCE, and label the files without one.
 
     Reads genre and artist from the tags, embeds every track, trains a head on the tagged ones and answers for the
     others. The report lists where a tag and a confident answer disagree. Run it again when files or tags have changed:
-    it does only what is new.
+    it does only what is new. If many labels of the last run would be lost, it stops, and they stay: see --accept.
 
     Writes into FOLDER: labels.parquet, report.html, tags_against_ears.csv, and catalog, embeddings and bundle.
     """
     if tree and not whitelist:
         raise click.UsageError("--tree leads from a genre to one of --whitelist; give both.")
     request = LearnRequest(
-        source, out, bundle, TagsRequest(aliases, whitelist, tree), hidden, profile, selection, dry_run
+        source, out, bundle, TagsRequest(aliases, whitelist, tree), hidden, profile, selection, accept, dry_run
     )
     from pipelines.learning.learn import learn
 

@@ -6,9 +6,11 @@ import contextlib
 import io
 import shlex
 from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import JsonValue
 
@@ -18,14 +20,17 @@ from cluster.embeddings.vectors import Model
 from cluster.storage import files
 from cluster.storage.uri import Uri
 from cluster.tables.spreadsheet import write_csv
+from mgc.bundle import Bundle
 from mgc.bundle_names import LAST_FILE
 from mgc.errors import BundleError, ConfigError, TrainingError
+from mgc.labeling.guard import Breach
 from mgc.training.probe import FEWEST_TRACKS
 from mgc.units import format_count
 from pipelines.catalogs.index import index_source
 from pipelines.catalogs.requests import CatalogRequest
 from pipelines.catalogs.sources import Catalog, open_catalog
 from pipelines.command.job import Summary, say
+from pipelines.learning.guard import describe_losses, find_losses
 from pipelines.learning.labels import BY_EARS, BY_TAG, answer_embeddings, disagreements, label_catalog
 from pipelines.learning.report import Findings, render
 from pipelines.learning.requests import LearnRequest
@@ -61,6 +66,9 @@ def learn(request: LearnRequest) -> Summary:
         teaching.add,
     )
     teaching.require(request.source)
+    breaches = find_losses(out / LABELS, teaching.track_ids, accepted=request.accepted)
+    if breaches:
+        return _refuse(breaches, out)
     if request.dry_run:
         return listed
     catalog = open_catalog(place)
@@ -71,7 +79,13 @@ def learn(request: LearnRequest) -> Summary:
         ProbeRequest(out / EMBEDDINGS, place, out / BUNDLE, request.bundle, request.hidden, overwrite=True)
     )
     say("[4/4] labels")
-    counts, outputs = _write(request, catalog, trained)
+    bundle = open_bundle(out / BUNDLE)
+    labels, honest = _label(out, catalog, bundle)
+    unlabelled = labels.filter(pc.is_null(labels["genre_top"]))["track_id"].combine_chunks()
+    breaches = find_losses(out / LABELS, labels["track_id"].combine_chunks(), unlabelled, request.accepted)
+    if breaches:
+        return _refuse(breaches, out)
+    counts, outputs = _write(request, bundle, labels, honest)
     statuses = {embedded.status, trained.status}
     counts = {**counts, **{name: trained.counts[name] for name in ("accuracy", "macro_f1") if name in trained.counts}}
     status = "partial" if "partial" in statuses else "up_to_date" if statuses == {"up_to_date"} else "done"
@@ -89,19 +103,26 @@ def _refuse_other_bundle(place: Uri) -> None:
 
 
 class _Teaching:
-    """What a catalog teaches: its tracks by genre, and whether they are by more than one artist."""
+    """The tracks of a catalog, and what it teaches: tracks by genre, and whether they are by more than one artist."""
 
     def __init__(self) -> None:
+        self._ids: list[pa.Array] = []
         self._genres: Counter[str] = Counter()
         self._artists: set[str | None] = set()
 
     def add(self, tracks: pa.Table) -> None:
         """Count rows of `schema.CATALOG`."""
+        self._ids += tracks["track_id"].cast(pa.string()).chunks
         for genre, artist in zip(tracks["genre_top"].to_pylist(), tracks["artist_id"].to_pylist(), strict=True):
             if genre:
                 self._genres[genre] += 1
                 if len(self._artists) < 2:
                     self._artists.add(artist)
+
+    @property
+    def track_ids(self) -> pa.Array:
+        """The ids of all tracks."""
+        return pa.concat_arrays([pa.array([], pa.string()), *self._ids])
 
     def require(self, source: Uri) -> None:
         """Refuse a catalog that teaches nothing, before anything is heard.
@@ -123,14 +144,24 @@ class _Teaching:
             )
 
 
-def _write(request: LearnRequest, catalog: Catalog, trained: Summary) -> tuple[dict[str, JsonValue], dict[str, str]]:
-    """Write labels, disagreements and report."""
-    out, table = request.out, EmbeddingsTable(request.out / EMBEDDINGS)
-    bundle = open_bundle(out / BUNDLE)
-    ears = Model(bundle.embedding_id, bundle.features_id)
-    answers = answer_embeddings(table, ears, bundle)
+def _refuse(breaches: Sequence[Breach], out: Uri) -> Summary:
+    seen: dict[str, JsonValue] = {f"refused_{breach.name}": breach.tracks for breach in breaches}
+    return Summary("refused", seen, refused=[describe_losses(breaches, out)])
+
+
+def _label(out: Uri, catalog: Catalog, bundle: Bundle) -> tuple[pa.Table, pa.Table]:
+    """Return the labels of a catalog, and the answers of cross-validation."""
+    table = EmbeddingsTable(out / EMBEDDINGS)
+    answers = answer_embeddings(table, Model(bundle.embedding_id, bundle.features_id), bundle)
     honest = pq.read_table(io.BytesIO(files.read_bytes(out / BUNDLE / HONEST)))
-    labels = label_catalog(catalog.tracks, table, answers, honest)
+    return label_catalog(catalog.tracks, table, answers, honest), honest
+
+
+def _write(
+    request: LearnRequest, bundle: Bundle, labels: pa.Table, honest: pa.Table
+) -> tuple[dict[str, JsonValue], dict[str, str]]:
+    """Write labels, disagreements and report."""
+    out = request.out
     differ = disagreements(labels, honest)
     by = Counter(labels["labelled_by"].to_pylist())
     counts: dict[str, JsonValue] = {

@@ -26,6 +26,7 @@ class LearnRequest:
         hidden: units of a hidden layer of the probe; 0 for none.
         profile: profile of an open Ray session, or the name of a profile; None uses all there is.
         selection: which of the files are wanted.
+        accepted: losses of labels that a person accepts, names of `guard.ACCEPTABLE`.
         dry_run: whether only to read the tags and to print what would be done.
     """
 
@@ -36,4 +37,5 @@ class LearnRequest:
     hidden: int = 0
     profile: Profile | str | None = None
     selection: Selection = ALL
+    accepted: tuple[str, ...] = ()
     dry_run: bool = False

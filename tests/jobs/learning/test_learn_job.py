@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
@@ -15,6 +18,7 @@ from cluster.session.profiles import Profile
 from cluster.storage.uri import Uri
 from mgc.bundle_names import BundleName
 from mgc.errors import TrainingError
+from pipelines.learning.guard import find_losses
 from pipelines.learning.learn import learn
 from pipelines.learning.requests import LearnRequest
 from tests.damage.sound import make_sound
@@ -71,6 +75,51 @@ def test_tags_teach_and_the_untagged_are_labelled(ray_session: Profile, tmp_path
     with (out / "tags_against_ears.csv").open() as file:
         differ = list(csv.DictReader(file))
     assert {"track_id": "12.flac", "tag_genre": "Hip-Hop", "ears_genre": "Jazz"}.items() <= differ[0].items()
+
+
+def test_a_short_listing_takes_no_label_away(tmp_path: Path) -> None:
+    """Ten of thirteen files are not there, as on half a mount: nothing is heard, and the labels stay."""
+    music, out = tmp_path / "music", tmp_path / "learned"
+    music.mkdir()
+    out.mkdir()
+    names = [f"{number:02}.flac" for number in range(13)]
+    for number, name in enumerate(names[:3]):
+        write(music / name, number, DARK if number == 1 else BRIGHT, number == 1)
+    pq.write_table(pa.table({"track_id": names, "genre_top": ["Jazz"] * 13}), out / "labels.parquet")
+    before = (out / "labels.parquet").read_bytes()
+    request = LearnRequest(Uri.of_path(music), Uri.of_path(out), BundleName.SHIPPED)
+    for asked in (request, replace(request, dry_run=True)):
+        made = learn(asked)
+        assert (made.counts["refused_removed"], len(made.refused)) == (10, 1)
+        assert "--accept removed" in made.refused[0]
+    assert (out / "labels.parquet").read_bytes() == before
+    assert not (out / "embeddings").exists()
+    assert learn(replace(request, dry_run=True, accepted=("removed",))).status == "dry_run"
+
+
+@pytest.mark.parametrize(
+    ("there", "unlabelled", "accepted", "found"),
+    [
+        (range(40), (), (), []),
+        (range(31), (), (), []),
+        (range(30), (), (), ["removed"]),
+        (range(30), (), ("removed",), []),
+        (range(40), range(10), (), ["stale"]),
+        (range(30), range(10), ("removed",), ["stale"]),
+        (range(100, 140), (), (), ["removed"]),
+    ],
+)
+def test_losses_of_labels(
+    tmp_path: Path, there: Sequence[int], unlabelled: Sequence[int], accepted: tuple[str, ...], found: list[str]
+) -> None:
+    """Forty tracks were labelled, and one more has no label to lose."""
+    place = tmp_path / "labels.parquet"
+    genres = ["Jazz"] * 40 + [None]
+    pq.write_table(pa.table({"track_id": [str(number) for number in range(41)], "genre_top": genres}), place)
+    now, without = (pa.array([str(number) for number in numbers], pa.string()) for numbers in (there, unlabelled))
+    assert [each.name for each in find_losses(Uri.of_path(place), now, without, accepted)] == found
+    place.write_bytes(b"damaged")
+    assert find_losses(Uri.of_path(place), now, without) == []
 
 
 @pytest.mark.parametrize("dry_run", [False, True])
