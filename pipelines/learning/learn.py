@@ -89,7 +89,7 @@ def learn(request: LearnRequest) -> Summary:
     statuses = {embedded.status, trained.status}
     counts = {**counts, **{name: trained.counts[name] for name in ("accuracy", "macro_f1") if name in trained.counts}}
     status = "partial" if "partial" in statuses else "up_to_date" if statuses == {"up_to_date"} else "done"
-    return Summary(status, counts, outputs)
+    return Summary(status, counts, outputs, embedded.alarms)
 
 
 def _refuse_other_bundle(place: Uri) -> None:

@@ -52,6 +52,18 @@ class Entered:
             return "partial"
         return "up_to_date" if self.committed is None else "done"
 
+    @property
+    def alarms(self) -> list[str]:
+        """What a person should look at: a run in which every track failed is no success.
+
+        Tracks that failed before and fail again are none.
+        """
+        counts = None if self.committed is None else self.committed.counts
+        failed = 0 if counts is None or counts.labeled else counts.kept + counts.quarantined
+        if failed <= self.plan.counts.retry:
+            return []
+        return [f"Embeddings: {failed:,} of {format_count(failed, 'track')} failed."]
+
     def counts(self, prefix: str = "") -> dict[str, JsonValue]:
         """Return what became of the tracks, by names that begin with `prefix`."""
         counts = None if self.committed is None else self.committed.counts
@@ -79,7 +91,9 @@ def embed(request: EmbedRequest) -> Summary:
     if not share.plan.empty:
         say(f"embeddings: {describe_plan(share.plan)}")
     entered = enter_embeddings(share, model, request.profile, Pace(request.until, request.max_file_gib))
-    return Summary(entered.status, {**entered.counts(), **seen}, {"embeddings": str(request.out)})
+    for alarm in entered.alarms:
+        say(f"alarm: {alarm}")
+    return Summary(entered.status, {**entered.counts(), **seen}, {"embeddings": str(request.out)}, entered.alarms)
 
 
 def plan_embeddings(

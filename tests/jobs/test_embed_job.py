@@ -18,6 +18,7 @@ from cluster.labels.table import LabelsTable
 from cluster.session.profiles import Profile
 from cluster.storage.uri import Uri
 from mgc import load_bundle
+from mgc.bundle_names import BundleName
 from mgc.errors import AudioError, LabelsError
 from pipelines.nights.embed import embed
 from pipelines.nights.label import label
@@ -97,6 +98,17 @@ def test_a_second_run_hears_only_what_changed(ray_session: Profile, music: Path,
     assert runs(EmbeddingsTable(out))[0]["measured"]["bytes_read"] == sizes(music, changed)
     after = held(out, EmbeddingsTable)
     assert {name for name in names if after[name] != rows[name]} == {changed}
+
+
+def test_a_run_in_which_everything_fails_is_no_success(ray_session: Profile, tmp_path: Path) -> None:
+    music = tmp_path / "music"
+    music.mkdir()
+    (music / "a.mp3").write_bytes(b"no music at all" * 100)
+    request = EmbedRequest(Uri.of_path(music), Uri.of_path(tmp_path / "out"), BundleName.SHIPPED, profile=ray_session)
+    made = embed(request)
+    assert (made.status, len(made.alarms), made.counts["failed"]) == ("done", 1, 1)
+    # What failed before fails again: that is known.
+    assert embed(dataclasses.replace(request, retry_all=True)).alarms == []
 
 
 def test_label_keeps_embeddings_of_what_it_hears_once(ray_session: Profile, music: Path, tmp_path: Path) -> None:
