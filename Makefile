@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Containers like to set it. Without compiled files, each of Ray's workers compiles PyTorch and pandas anew: 9 s of CPU.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test drills check docs pictures bench lock clean
+.PHONY: help setup demo test drills check docs pictures bench dist lock clean
 
 help: ## list these words
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile
@@ -51,6 +51,9 @@ pictures: $(READY) ## take the pictures in docs/images anew; needs Chromium
 
 bench: $(READY) ## speed and memory: front end, label job, excerpts, planning a night; writes bench.json (half an hour)
 	@$(BIN)/python -m tests.benchmarks.bench $(ARGS)
+
+dist: $(READY) ## build the wheel and the source distribution of the last commit into dist/, the same bytes each time
+	@$(BIN)/python -m infra.dist
 
 lock: $(VENV)/pyvenv.cfg ## pin anew, after pyproject.toml asks for something else
 	@echo 'Installing what pyproject.toml asks for into $(VENV).'
