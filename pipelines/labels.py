@@ -87,8 +87,10 @@ def rollback(labels: Uri, version: str, dry_run: bool, limit: int) -> Summary:
 @click.option(
     "--keep",
     type=click.IntRange(1),
-    required=True,
-    help="Number of versions to keep readable, counted by changes of rows; the newest is one of them.",
+    default=1,
+    show_default=True,
+    help="Number of versions to keep readable, whatever their age, counted by changes of rows; the newest is one of "
+    "them.",
 )
 @click.option(
     "--older-than",
