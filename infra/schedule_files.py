@@ -18,7 +18,7 @@ def settings(file: Path) -> list[str]:
 
 
 def logrotate(file: Path) -> list[str]:
-    """Check the rotation of logs: it names the files that cron's lines write. logrotate reads it where it is installed."""
+    """Check the rotation of logs: its files are those that cron's lines write, and logrotate can read it."""
     text = file.read_text(encoding="utf-8")
     rotated = set(re.findall(r"^(/\S+) \{$", text, re.MULTILINE))
     crontabs = "".join(each.read_text(encoding="utf-8") for each in file.parent.glob("*.cron"))

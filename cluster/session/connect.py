@@ -58,8 +58,9 @@ def connect(
         The profile that fits the cluster.
 
     Raises:
-        ConfigError: the machine or the cluster has less than the profile or the workers need.
-        ResourceError: the cluster does not answer, or does not give what the job needs in time.
+        ConfigError: there is no such profile.
+        ResourceError: the machine or the cluster has less than the profile or the workers need, does not answer, or
+            does not give what the job needs in time.
     """
     if isinstance(profile, Profile):
         yield profile

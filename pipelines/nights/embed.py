@@ -22,7 +22,7 @@ from cluster.storage.conditional_put import require_conditional_put
 from cluster.storage.listing.facts import Survey
 from cluster.storage.uri import Uri
 from mgc.bundle import Bundle
-from mgc.errors import LabelsError
+from mgc.errors import ConfigError, LabelsError
 from mgc.labeling.throughput import Throughput
 from mgc.units import format_count
 from pipelines.catalogs.sources import open_catalog
@@ -174,6 +174,6 @@ def _stage_and_commit(share: Share, model: Model, profile: Profile | str | None,
 
 
 def refuse_same_folder(labels: Uri, embeddings: Uri) -> None:
-    """Raise LabelsError if labels and embeddings are to lie in one folder."""
+    """Raise ConfigError if labels and embeddings are to lie in one folder."""
     if labels.text.rstrip("/") == embeddings.text.rstrip("/"):
-        raise LabelsError(f"{embeddings}: labels and embeddings are two tables; give each a folder of its own.")
+        raise ConfigError(f"{embeddings}: labels and embeddings are two tables; give each a folder of its own.")

@@ -13,6 +13,7 @@ from cluster.labels.rates import past_runs
 from cluster.labels.simulation import FMA_FULL, TEN_MILLION, Forecast, Machine, Rates, Workload, simulate
 from cluster.labels.table import LabelsTable
 from mgc.bundle import Bundle
+from mgc.configuration import configure
 from mgc.errors import ConfigError
 from mgc.labeling.throughput import Throughput
 from mgc.units import format_count
@@ -57,7 +58,7 @@ def _forecast(
     workload: Workload, request: PlanRequest, bundle: Bundle, past: Sequence[Throughput]
 ) -> dict[str, JsonValue]:
     """Simulate a night with the rates of past runs, or else those of BENCHMARKS.md, and print the forecast."""
-    machine = Machine(cores=request.cores, gpus=request.gpus, price_per_hour=request.price_per_hour)
+    machine = configure(Machine, "node", cores=request.cores, gpus=request.gpus, price_per_hour=request.price_per_hour)
     rates = Rates().calibrated(past)
     forecasts = simulate(workload.heard_by(bundle.experiment.listening), rates, machine, request.nodes)
     show(_table(workload, forecasts, machine, past))

@@ -35,6 +35,8 @@ from pipelines.nights.staging import MOST_PASSES, TIME_WAS_UP, Pace, Share, stag
 
 def label(request: LabelRequest) -> Summary:
     """Bring the labels table up to date, or print what that would do and take."""
+    if request.embeddings is not None:
+        refuse_same_folder(request.night.labels, request.embeddings)
     limits = thresholds(request.thresholds)
     guard = Guard(guard_limits(request.guard), request.accept)
     if request.dry_run:
@@ -165,7 +167,6 @@ def _plan_also(night: Night, request: LabelRequest) -> Share | None:
     """Plan the embeddings of a night; None if none are wanted."""
     if request.embeddings is None:
         return None
-    refuse_same_folder(night.table.uri, request.embeddings)
     policy = Policy(request.night.gone, request.night.retry_all)
     table = EmbeddingsTable(request.embeddings)
     also = plan_embeddings(table, night.tracks, night.bundle, night.survey, request.night.limit, policy)

@@ -107,8 +107,8 @@ def _is_at_work(uri: Uri, holder: _Holder, beat: int) -> bool:
     if holder.has_ended is not None:
         return not holder.has_ended
     notice(
-        f"A run on {holder.host} has not given back the lease of this table. Looking for {PATIENCE_SECONDS:g} s whether it "
-        "is still at work."
+        f"A run on {holder.host} has not given back the lease of this table. Looking for {PATIENCE_SECONDS:g} s "
+        "whether it is still at work."
     )
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
