@@ -82,7 +82,8 @@ def test_what_cannot_be_searched_is_refused(
 ) -> None:
     fields = [] if "--front_end.n_mels" in more else tiny_fields()
     code, said = refused(arguments(features, tmp_path, *more, *fields), capsys)
-    assert code == 2
+    # Features that the recipe does not fit may be the ones that are wrong.
+    assert code == (1 if line == "--front_end" else 2)
     assert line in said
 
 
@@ -107,9 +108,9 @@ def test_a_dry_run_says_what_would_be_searched(
 
 
 def test_a_population_starts_at_random_and_changes_something() -> None:
-    with pytest.raises(ConfigError, match="^search: pbt starts"):
+    with pytest.raises(ConfigError, match=r"^search: pbt starts"):
         configure(SearchConfig, "search", searcher="tpe", scheduler="pbt", trials=4)
-    with pytest.raises(ConfigError, match="^search: trials: 0 does not fit"):
+    with pytest.raises(ConfigError, match=r"^search: trials: 0 does not fit"):
         configure(SearchConfig, "search", trials=0)
     channels = Space({"model.channels": Choice(([4], [8]))})
     with pytest.raises(ConfigError, match="opulation"):
