@@ -303,8 +303,10 @@ def own_metrics() -> frozenset[str]:
                 continue
             kind = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
             name = node.args[0].value if isinstance(node.args[0], ast.Constant) else None
-            if kind in ("Counter", "Gauge", "Histogram") and isinstance(name, str) and name.startswith("mgc_"):
-                endings = {"Counter": ("_total",), "Gauge": ("",), "Histogram": ("_bucket", "_sum", "_count")}[kind]
+            if kind in ("EndingCounter", "Gauge", "Histogram") and isinstance(name, str) and name.startswith("mgc_"):
+                endings = {"EndingCounter": ("_total",), "Gauge": ("",), "Histogram": ("_bucket", "_sum", "_count")}[
+                    kind
+                ]
                 names |= {f"ray_{name}{ending}" for ending in endings}
     return frozenset(names)
 

@@ -16,7 +16,7 @@ from mgc.bundle import Bundle
 from mgc.configuration import configure
 from mgc.errors import ConfigError
 from mgc.labeling.throughput import Throughput
-from mgc.units import format_count
+from mgc.units import format_bytes, format_count
 from pipelines.command.console import show
 from pipelines.command.job import Summary
 from pipelines.models.choice import choose_model
@@ -92,7 +92,7 @@ def _table(workload: Workload, forecasts: Sequence[Forecast], machine: Machine, 
     source = format_count(len(past), "past run") if past else "the rates of BENCHMARKS.md"
     table = Table(
         title=f"{workload.name}: {format_count(workload.tracks, 'track')}, "
-        f"{workload.size_bytes * workload.tracks / 2**40:.2f} TiB, "
+        f"{format_bytes(workload.size_bytes * workload.tracks)}, "
         f"on nodes of {format_count(machine.cores, 'core')}{gpus} at {machine.price_per_hour:g} an hour; by {source}",
         title_justify="left",
     )
