@@ -26,7 +26,7 @@ from pipelines.nights.options import TimeOfDay
 from pipelines.nights.requests import LabelRequest, NightRequest
 from pipelines.nights.staging import TIME_WAS_UP
 from tests.support.good_files import good_files
-from tests.support.scraped import scrape, scraping
+from tests.support.web.scraped import scrape, scraping
 from tests.unit.small_bundle import bundle
 
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]

@@ -17,7 +17,7 @@ from pipelines import train
 from pipelines.command.job import run
 from tests.support import events, tiny_features
 from tests.support.ray_head import RayHead
-from tests.support.scraped import scraping
+from tests.support.web.scraped import scraping
 
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]
 
