@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from infra import checkers
+from infra import checkers, packaged, schedule_files
 from infra.checkers import Skip
 
 _UNCHECKED: Final = (".md", ".py", ".pyc", ".dockerignore")
@@ -34,6 +34,7 @@ def checks(folder: Path, schemas: Path | None) -> Iterator[Check]:
         yield "terraform fmt", folder / "aws", checkers.terraform_format
     for file in sorted(folder.glob("docker/Dockerfile")):
         yield "Dockerfile", file, checkers.dockerfile
+        yield "packages", file.parent, packaged.image
     for file in sorted(folder.glob("monitoring/prometheus*.yml")):
         yield "promtool", file, checkers.prometheus_config
     for file in sorted(folder.glob("monitoring/alerts.yml")):
@@ -47,6 +48,10 @@ def checks(folder: Path, schemas: Path | None) -> Iterator[Check]:
         yield "systemd", folder / "schedules", checkers.systemd
     for file in sorted(folder.glob("schedules/night")):
         yield "bash", file, checkers.shell
+    for file in sorted(folder.glob("schedules/*.env")):
+        yield "settings", file, schedule_files.settings
+    for file in sorted(folder.glob("schedules/*.logrotate")):
+        yield "logrotate", file, schedule_files.logrotate
 
 
 def run(folder: Path, schemas: Path | None) -> tuple[list[str], list[str], dict[str, int]]:

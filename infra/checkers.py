@@ -114,7 +114,9 @@ def command_line(command: str) -> list[str]:
     program = Path(words[0]).name if words else ""
     if program in ("night", "mgc-night"):
         arguments = [word for word in words[1:] if ">" not in word]
-        return [] if len(arguments) == 2 else [f"{program} takes SOURCE and LABELS, not {arguments}"]
+        if len(arguments) < 2 or any(word.startswith("-") for word in arguments[:2]):
+            return [f"{program} takes SOURCE and LABELS, not {arguments}"]
+        program, words = "mgc", ["mgc", "label", arguments[0], "--labels", *arguments[1:]]
     if program != "mgc" or len(words) < 2 or words[1] not in JOBS:
         return [f"{command!r} is no command of mgc"]
     arguments = [word for word in words[2:] if not re.match(r"^\d?>", word)]
@@ -301,8 +303,10 @@ def own_metrics() -> frozenset[str]:
                 continue
             kind = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
             name = node.args[0].value if isinstance(node.args[0], ast.Constant) else None
-            if kind in ("Counter", "Gauge", "Histogram") and isinstance(name, str) and name.startswith("mgc_"):
-                endings = {"Counter": ("_total",), "Gauge": ("",), "Histogram": ("_bucket", "_sum", "_count")}[kind]
+            if kind in ("EndingCounter", "Gauge", "Histogram") and isinstance(name, str) and name.startswith("mgc_"):
+                endings = {"EndingCounter": ("_total",), "Gauge": ("",), "Histogram": ("_bucket", "_sum", "_count")}[
+                    kind
+                ]
                 names |= {f"ray_{name}{ending}" for ending in endings}
     return frozenset(names)
 
@@ -336,22 +340,26 @@ def crontab(file: Path) -> list[str]:
             wrong.append(f"line {number}: cron takes % for a line break")
         if not re.fullmatch(r"[a-z_][a-z0-9_-]*", fields[5]):
             wrong.append(f"line {number}: {fields[5]!r} is no user")
-        wrong += [f"line {number}: {each}" for each in command_line(fields[6])]
+        wrong += [f"line {number}: {each}" for each in command_line(fields[6].rpartition(" && ")[2])]
     if not file.read_text(encoding="utf-8").endswith("\n"):
         wrong.append("the last line has no line break: cron would not read it")
     return wrong
 
 
 def systemd(folder: Path) -> list[str]:
-    """Check units with systemd itself. It looks for the programs that they start in this checkout."""
+    """Check units with systemd itself, and their commands. It looks for their programs in this checkout."""
     units = sorted([*folder.glob("*.service"), *folder.glob("*.timer")])
+    wrong: list[str] = []
     with tempfile.TemporaryDirectory() as copies:
         for unit in units:
-            text = unit.read_text(encoding="utf-8").replace("/opt/mgc/src", str(ROOT))
+            text = unit.read_text(encoding="utf-8")
+            for command in re.findall(r"^ExecStart=(.+)$", text, re.MULTILINE):
+                wrong += [f"{unit.name}: {each}" for each in command_line(command)]
+            text = text.replace("/opt/mgc/src", str(ROOT)).replace("/opt/mgc/bin", str(Path(sys.executable).parent))
             Path(copies, unit.name).write_text(text)
         done = _tool("systemd-analyze", ["verify", *(str(Path(copies, unit.name)) for unit in units)])
     lines = [line.replace(f"{copies}/", "") for line in done.stderr.splitlines()]
-    return [line for line in lines if any(unit.name in line for unit in units)]
+    return wrong + [line for line in lines if any(unit.name in line for unit in units)]
 
 
 def shell(file: Path) -> list[str]:
@@ -359,7 +367,9 @@ def shell(file: Path) -> list[str]:
     done = _tool("bash", ["-n", str(file)])
     wrong = _said(done)
     for line in re.findall(r"^(?:exec )?(mgc [^|&]+)", file.read_text(encoding="utf-8"), re.MULTILINE):
-        wrong += command_line(re.sub(r"\d?>&-", "", line))
+        # Arrays hold what the caller gives, and the time is known only when the script runs.
+        words = re.sub(r'\d?>&-|\d?>$|"\$\{\w+\[@\]\}"', "", line).replace('"$until"', "06:00")
+        wrong += command_line(words)
     return wrong
 
 

@@ -68,6 +68,26 @@ def read_fields(kind: type[T], values: Mapping[str, str], what: str) -> T:
         raise ConfigError(f"{what} {name}: {values[name]!r} does not fit: {fault}.") from None
 
 
+def configure(kind: type[T], what: str, **values: object) -> T:
+    """Return a configuration with these values.
+
+    Args:
+        kind: class of the configuration.
+        what: word for it, for messages.
+        values: values by field.
+
+    Raises:
+        ConfigError: a value is out of range, or some do not go together.
+    """
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name, fault = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+        where = f"{what}: {name}: {first['input']!r} does not fit: " if name else f"{what}: "
+        raise ConfigError(f"{where}{fault[:1].lower()}{fault[1:]}.") from None
+
+
 def short_hash(value: object) -> str:
     """Return twelve hexadecimal digits of the SHA-256 of JSON-ready values, whatever the order of their keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:12]

@@ -21,7 +21,10 @@ class MgcError(Exception):
 
 
 class ConfigError(MgcError):
-    """A field of the configuration is unknown, or its value has the wrong type or is out of range."""
+    """What was asked for is wrong: a field, a recipe or a value of an option, or a file of settings.
+
+    A job ends with the exit code of a wrong command line.
+    """
 
 
 class CatalogError(MgcError):
@@ -53,7 +56,7 @@ class LeakageError(MgcError):
 
 
 class ResourceError(MgcError):
-    """The machine or the cluster lacks a resource that the job needs."""
+    """The machine or the cluster lacks a resource that the job needs, or a node runs another mgc."""
 
 
 class ErrorKind(StrEnum):

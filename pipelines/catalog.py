@@ -24,6 +24,8 @@ def _metadata(
     if corpus is None:
         if len(uris) > 1:
             raise click.UsageError("--metadata takes one file, except with --corpus jamendo.")
+        if columns and not uris:
+            raise click.UsageError("--column goes with --metadata.")
         return MetadataRequest(uris, renamed=renamed) if uris else None
     if columns:
         raise click.UsageError("--column renames the columns of your own file; a corpus has known columns.")

@@ -19,6 +19,8 @@ def command(out: Uri, limit: int | None, dry_run: bool, fields: tuple[str, ...])
     Set any field of the recipe by its dotted name, for example --training.epochs 3.
     """
     changes = overrides(fields)
+    if out.is_remote:
+        raise click.BadParameter(f"{out} is no folder of this machine.", param_hint="--out")
 
     from pipelines.walkthrough.demo import DemoRequest, run_demo
 

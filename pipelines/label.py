@@ -16,19 +16,23 @@ from pipelines.nights.options import UNTIL, night_options
 from pipelines.nights.requests import LabelRequest, NightRequest
 
 
-def _pairs(pairs: tuple[str, ...], option: str, read: Callable[[Mapping[str, str]], object]) -> dict[str, str]:
-    """Return values by name, after `read` has accepted them."""
-    found: dict[str, str] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise click.BadParameter(f"{pair!r} has no value; write NAME=VALUE.", param_hint=option)
-        found[name] = value
-    try:
-        read(found)
-    except ConfigError as error:
-        raise click.BadParameter(str(error), param_hint=option) from None
-    return found
+def _named(read: Callable[[Mapping[str, str]], object]) -> Callable[..., dict[str, str]]:
+    """Return a callback that turns NAME=VALUE into values by name, after `read` has accepted them."""
+
+    def values(ctx: click.Context, param: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for pair in pairs:
+            name, equals, value = pair.partition("=")
+            if not equals:
+                raise click.BadParameter(f"{pair!r} has no value; write NAME=VALUE.", ctx, param)
+            found[name] = value
+        try:
+            read(found)
+        except ConfigError as error:
+            raise click.BadParameter(str(error), ctx, param) from None
+        return found
+
+    return values
 
 
 @click.command("label")
@@ -39,13 +43,16 @@ def _pairs(pairs: tuple[str, ...], option: str, read: Callable[[Mapping[str, str
     "--alarm",
     "alarms",
     multiple=True,
+    callback=_named(thresholds),
     metavar="NAME=VALUE",
-    help=f"Threshold of one of the alarms, for example quarantined=0.1. NAME is one of {', '.join(THRESHOLDS)}.",
+    help=f"Threshold of one of the alarms, for example quarantined=0.1. NAME is one of {', '.join(THRESHOLDS)}. A "
+    "threshold that you set holds however few the tracks are.",
 )
 @click.option(
     "--guard",
     "guard",
     multiple=True,
+    callback=_named(guard_limits),
     metavar="NAME=VALUE",
     help=f"Limit of one of the guard's checks, for example removed=0.2. NAME is one of {', '.join(LIMITS)}.",
 )
@@ -66,8 +73,8 @@ def command(
     night: NightRequest,
     until: datetime | None,
     profile: str | None,
-    alarms: tuple[str, ...],
-    guard: tuple[str, ...],
+    alarms: Mapping[str, str],
+    guard: Mapping[str, str],
     accept: tuple[str, ...],
     embeddings: Uri | None,
     max_file_gib: int,
@@ -84,8 +91,7 @@ def command(
     Exit code 0: done; 3: done, and the report has alarms; 4: stopped by the guard; 1: failed. After 4 and 1 the table
     is unchanged.
     """
-    told = (_pairs(alarms, "--alarm", thresholds), _pairs(guard, "--guard", guard_limits))
-    request = LabelRequest(night, profile, until, *told, accept, dry_run, max_file_gib, embeddings)
+    request = LabelRequest(night, profile, until, alarms, guard, accept, dry_run, max_file_gib, embeddings)
     from pipelines.nights.label import label
 
     return label(request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Literal
 
@@ -13,6 +14,22 @@ from pipelines.nights.options import Age
 from pipelines.nights.requests import DiffRequest, ExportRequest, RollbackRequest, VacuumRequest
 
 _LIMIT = click.IntRange(1)
+
+
+class _Version(click.ParamType[str]):
+    """A version of the table: a number, `latest`, or `latest-N`."""
+
+    name = "VERSION"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check the form of a version. Whether the table has it is seen there."""
+        text = str(value)
+        if re.fullmatch(r"\d+|latest(-\d+)?", text) is None:
+            self.fail(f"{text!r} is not a version; give a number, latest, or latest-1 for the one before.", param, ctx)
+        return text
+
+
+_VERSION = _Version()
 
 
 class _Words(click.Group):
@@ -46,8 +63,8 @@ def history(labels: Uri, limit: int) -> Summary:
 
 @command.command("diff", short_help="Print what differs between two versions.")
 @click.argument("labels", type=URI)
-@click.argument("before", metavar="[A]", default="latest-1")
-@click.argument("after", metavar="[B]", default="latest")
+@click.argument("before", metavar="[A]", type=_VERSION, default="latest-1")
+@click.argument("after", metavar="[B]", type=_VERSION, default="latest")
 @click.option("--limit", type=_LIMIT, default=10, show_default=True, help="Examples of each kind, and flips, to print.")
 @click.option("--out", type=URI, help="Write all differences to this .csv or .parquet file.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
@@ -66,7 +83,7 @@ def diff(labels: Uri, before: str, after: str, limit: int, out: Uri | None, over
 
 @command.command("rollback")
 @click.argument("labels", type=URI)
-@click.argument("version")
+@click.argument("version", type=_VERSION)
 @click.option("--dry-run", is_flag=True, help="Only print what would differ.")
 @click.option("--limit", type=_LIMIT, default=10, show_default=True, help="Examples that --dry-run prints.")
 def rollback(labels: Uri, version: str, dry_run: bool, limit: int) -> Summary:
@@ -87,8 +104,10 @@ def rollback(labels: Uri, version: str, dry_run: bool, limit: int) -> Summary:
 @click.option(
     "--keep",
     type=click.IntRange(1),
-    required=True,
-    help="Number of versions to keep readable, counted by changes of rows; the newest is one of them.",
+    default=1,
+    show_default=True,
+    help="Number of versions to keep readable, whatever their age, counted by changes of rows; the newest is one of "
+    "them.",
 )
 @click.option(
     "--older-than",
@@ -118,7 +137,7 @@ def vacuum(labels: Uri, keep: int, older_than: timedelta, dry_run: bool, limit: 
     help="Format of the file.",
 )
 @click.option("--out", type=URI, required=True, help="File to write, local or s3://.")
-@click.option("--version", default="latest", show_default=True, help="Version to write.")
+@click.option("--version", type=_VERSION, default="latest", show_default=True, help="Version to write.")
 @click.option("--limit", type=_LIMIT, help="Write only N of the rows.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 def export(

@@ -22,7 +22,11 @@ from pipelines.nights.requests import LARGE_CATALOGS, NODES, THIS_PLAN, NightReq
 @click.option("--cores", type=click.IntRange(1), default=16, show_default=True, help="Cores of a simulated node.")
 @click.option("--gpus", type=click.IntRange(0), default=0, show_default=True, help="GPUs of a simulated node.")
 @click.option(
-    "--price", type=float, default=0.70, show_default=True, help="Price of a simulated node per hour; an example."
+    "--price",
+    type=click.FloatRange(0),
+    default=0.70,
+    show_default=True,
+    help="Price of a simulated node per hour; an example.",
 )
 def command(
     night: NightRequest | None,

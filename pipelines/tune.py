@@ -116,6 +116,7 @@ def command(
     """
     changes = overrides(fields)
 
+    from mgc.configuration import configure
     from mgc.recipes.catalogue import find
     from pipelines.training.search import choose_space, count_trials, search_recipe
 
@@ -125,7 +126,9 @@ def command(
         SearchRequest(
             experiment=found.build().override(changes),
             space=searched,
-            config=SearchConfig(
+            config=configure(
+                SearchConfig,
+                "search",
                 searcher=searcher,
                 scheduler=scheduler,
                 trials=count_trials(searcher, trials, searched),

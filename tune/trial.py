@@ -83,7 +83,7 @@ def train_alone(
         software: software of the driver.
 
     Raises:
-        ConfigError: this process runs other software than the driver.
+        ResourceError: this process runs other software than the driver.
     """
     require_same(software)
     job = job.of(space.apply(job.experiment, to_point(space, config)))

@@ -51,9 +51,10 @@ SIMILAR_IDS: Final = 3
 
 _REMEDY: Final = "Choose other versions; `mgc labels history` lists them."
 
+# The confidence belongs to the model's answer, not to the curator's.
 _READ: Final = (
-    "track_id, status, genre_top, confidence, error_kind, model_id, override_by, override_reason, "
-    "removed_at IS NOT NULL AS removed, stale_since IS NOT NULL AS stale"
+    "track_id, status, genre_top, CASE WHEN override_by IS NULL THEN confidence END AS confidence, error_kind, "
+    "model_id, override_by, override_reason, removed_at IS NOT NULL AS removed, stale_since IS NOT NULL AS stale"
 )
 
 # `corrected`: the track has a correction that is new or changed. A withdrawn correction is a flip if the genre changes.
@@ -86,13 +87,14 @@ class Difference:
 
     Attributes:
         counts: tracks of each of `KINDS`, and `same`: tracks in both versions with the same answer.
-        flips: (genre before, genre after, tracks, mean confidence before, mean confidence after), most tracks first.
+        flips: (genre before, genre after, tracks, mean confidence before, mean confidence after), most tracks first; a
+            mean leaves out the answers of curators, and is None if there are no others.
         examples: rows of `DIFFERENCES` for each of `KINDS`, most confident first.
         written: number of rows in the file; None if no file was written.
     """
 
     counts: dict[str, int]
-    flips: list[tuple[str, str, int, float, float]]
+    flips: list[tuple[str, str, int, float | None, float | None]]
     examples: dict[str, list[Row]]
     written: int | None
 

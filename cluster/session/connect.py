@@ -21,8 +21,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.session import ray_internals
 from cluster.session.causes import full_disk_line
-from cluster.session.home import do_without_home
 from cluster.session.lifetime import ends_with_job
+from cluster.session.local.home import do_without_home
+from cluster.session.local.leftovers import delete_old_sessions, delete_session
 from cluster.session.profiles import NodeResources, Profile, Resources, choose, find, laptop, machine_cores
 from cluster.session.stalls import explained_stalls
 from mgc.errors import ConfigError, ResourceError
@@ -58,8 +59,9 @@ def connect(
         The profile that fits the cluster.
 
     Raises:
-        ConfigError: the machine or the cluster has less than the profile or the workers need.
-        ResourceError: the cluster does not answer, or does not give what the job needs in time.
+        ConfigError: there is no such profile.
+        ResourceError: the machine or the cluster has less than the profile or the workers need, does not answer, or
+            does not give what the job needs in time.
     """
     if isinstance(profile, Profile):
         yield profile
@@ -81,6 +83,9 @@ def connect(
         if type(error) is not Exception and not isinstance(error, (ConnectionError, RuntimeError, ValueError)):
             raise
         raise (_no_answer(address, str(error)) if address else _no_start(str(error))) from None
+    session = None if address else ray_internals.session_folder()
+    if session is not None:
+        delete_old_sessions(session.parent)
     try:
         with _profiled("the cluster" if address else "this machine", profile, train_workers) as chosen:
             yield chosen
@@ -91,6 +96,9 @@ def connect(
             ray.shutdown()
         raise
     ray.shutdown()
+    if session is not None:
+        # The logs of a job that has failed stay for a week.
+        delete_session(session)
 
 
 def _set_up(address: str | None) -> None:

@@ -7,15 +7,15 @@ from collections import Counter
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from ray.util import metrics
 
 from cluster.session.counts import ProgressHandle
+from cluster.session.ending_counter import EndingCounter
 from mgc.audio.cuts import Cuts
 from mgc.audio.recording import Recording
 
 
 class Meter:
-    """Counters of one worker process. Each node publishes the sums over its workers on Ray's metrics port.
+    """Counters of one worker process. Its node publishes them on Ray's metrics port until the process ends.
 
     `ray_mgc_tracks_total` by `status`, `ray_mgc_errors_total` by `kind`, `ray_mgc_read_bytes_total`,
     `ray_mgc_audio_seconds_total` and `ray_mgc_heard_seconds_total`.
@@ -28,11 +28,11 @@ class Meter:
             progress: counters of the job.
         """
         self._progress = progress
-        self._tracks = metrics.Counter("mgc_tracks", "Tracks labelled or quarantined.", ("status",))
-        self._errors = metrics.Counter("mgc_errors", "Quarantined tracks by kind of error.", ("kind",))
-        self._bytes = metrics.Counter("mgc_read_bytes", "Bytes of audio files read.")
-        self._audio = metrics.Counter("mgc_audio_seconds", "Length of the decoded tracks.")
-        self._heard = metrics.Counter("mgc_heard_seconds", "Seconds of them that were decoded.")
+        self._tracks = EndingCounter("mgc_tracks", "Tracks labelled or quarantined.", ("status",))
+        self._errors = EndingCounter("mgc_errors", "Quarantined tracks by kind of error.", ("kind",))
+        self._bytes = EndingCounter("mgc_read_bytes", "Bytes of audio files read.")
+        self._audio = EndingCounter("mgc_audio_seconds", "Length of the decoded tracks.")
+        self._heard = EndingCounter("mgc_heard_seconds", "Seconds of them that were decoded.")
 
     def count_listened(
         self, batch: dict[str, np.ndarray], recordings: np.ndarray, began: float, seconds: tuple[float, float]

@@ -16,7 +16,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from mgc.configuration import STRICT
-from mgc.errors import ConfigError
+from mgc.errors import ConfigError, ResourceError
 from mgc.units import format_count
 
 FEWEST_LOGICAL_CPUS: Final = 8
@@ -174,7 +174,8 @@ def choose(name: str | None, have: Resources, train_workers: int = 1) -> Profile
         train_workers: number of data-parallel workers that the job wants.
 
     Raises:
-        ConfigError: there are fewer resources than the profile needs, or no such profile.
+        ConfigError: there is no such profile.
+        ResourceError: there are fewer resources than the profile or the workers need.
     """
     wanted = None if name is None else find(name)
     if wanted is not None:
@@ -208,7 +209,7 @@ def _check(name: str, wanted: NamedProfile, have: Resources) -> None:
     )
     for most, there, what, way_out in wants:
         if most > there:
-            raise ConfigError(
+            raise ResourceError(
                 f"profile {name} needs {most:g} {what}, but {have.place} has {there:g}; choose another "
                 f"--profile, or add {way_out}."
             )
@@ -218,12 +219,12 @@ def _check_workers(train_workers: int, gpus: int, have: Resources) -> None:
     if train_workers < 1:
         raise ConfigError(f"{train_workers} training workers cannot train; ask for at least one (--workers 1).")
     if gpus and train_workers > gpus:
-        raise ConfigError(
+        raise ResourceError(
             f"{format_count(train_workers, 'training worker')}, each with a GPU, but {have.place} has {gpus}; ask for "
             f"fewer (--workers {gpus}), or choose --profile laptop, which computes on CPUs."
         )
     if train_workers > have.cpus:
-        raise ConfigError(
+        raise ResourceError(
             f"{format_count(train_workers, 'training worker')}, but {have.place} has {have.cpus:g} CPUs; ask for fewer."
         )
 

@@ -35,6 +35,9 @@ DRIVER_SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
         "RAY_USAGE_STATS_ENABLED": "0",
         # The C++ core's warnings do not concern the user. They still go to Ray's log files.
         "RAY_BACKEND_LOG_LEVEL": "fatal",
+        # A worker of a local Ray that ends would kill its children, and with them the process that deletes the
+        # semaphores of the decoder in /dev/shm. They end with their parent by themselves.
+        "RAY_kill_child_processes_on_worker_exit": "0",
         # Workers see only the GPUs they were given, even if they were given none.
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     }
@@ -212,6 +215,14 @@ def keep_off_terminal() -> None:
     for handler in logging.getLogger(_EXCEPTION_LOGGER).handlers:
         if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
             handler.setLevel(logging.CRITICAL)
+
+
+def session_folder() -> Path:
+    """Return the folder in which the local Ray of this process keeps its logs and sockets."""
+    import ray._private.worker
+
+    worker: Any = ray._private.worker
+    return Path(worker._global_node.get_session_dir_path())
 
 
 def memory_bytes() -> tuple[int, int]:

@@ -6,7 +6,7 @@ import functools
 
 import ray.util
 
-from mgc.errors import ConfigError
+from mgc.errors import ResourceError
 from mgc.software import Software
 
 
@@ -33,8 +33,8 @@ def require_same(driver: Software) -> None:
         driver: software of the driver, which travels with the request.
 
     Raises:
-        ConfigError: it does not; the message names both versions.
+        ResourceError: it does not; the message names both versions.
     """
     line = difference_from(driver)
     if line is not None:
-        raise ConfigError(line)
+        raise ResourceError(line)

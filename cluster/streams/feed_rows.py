@@ -47,7 +47,7 @@ class Side:
         """Yield the columns of a feed, in one table or several.
 
         Raises:
-            ConfigError: this process runs other software than the driver.
+            ResourceError: this process runs other software than the driver.
         """
         require_same(self.software)
         rows = table.filter(on_side(table, self.split, self.protocol))

@@ -94,7 +94,7 @@ class Listen:
         progress: counters of the job; None counts nothing.
 
     Raises:
-        ConfigError: this process runs other software than the driver.
+        ResourceError: this process runs other software than the driver.
     """
 
     def __init__(self, request: ListenRequest, progress: ProgressHandle | None = None) -> None:

@@ -48,7 +48,7 @@ class Label:
         embed: whether to add the tracks' embeddings to the rows.
 
     Raises:
-        ConfigError: this process runs other software than the driver.
+        ResourceError: this process runs other software than the driver.
     """
 
     def __init__(

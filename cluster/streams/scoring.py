@@ -53,7 +53,7 @@ class Score:
         gpu: whether to compute on a GPU.
 
     Raises:
-        ConfigError: this process runs other software than the driver.
+        ResourceError: this process runs other software than the driver.
     """
 
     def __init__(

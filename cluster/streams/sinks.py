@@ -109,7 +109,7 @@ class AnswersSink(Datasink[int]):
         """Write the blocks of a task as one file in each folder. Return the number of tracks.
 
         Raises:
-            ConfigError: this process runs other software than the driver.
+            ResourceError: this process runs other software than the driver.
         """
         require_same(self._software)
         tables = [block for block in blocks if block.num_rows]
@@ -137,7 +137,7 @@ class FeaturesSink(Datasink[tuple[int, int]]):
         """Write the blocks of a task. Return the number of clips and of rejects.
 
         Raises:
-            ConfigError: this process runs other software than the driver.
+            ResourceError: this process runs other software than the driver.
         """
         require_same(self._software)
         tracks = pa.concat_tables([block for block in blocks if block.num_rows] or [pa.table({})])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from ray.util import metrics
 
+from cluster.session.ending_counter import EndingCounter
 from cluster.storage.uri import Uri
 from cluster.training.mlflow import MlflowRun
 from mgc.errors import StorageError
@@ -202,9 +203,9 @@ class _Counters:
 
     def __init__(self, run: str) -> None:
         self._tags = {"run": run}
-        self._clips = metrics.Counter("mgc_training_clips", "Clips trained on, over all workers.", ("run",))
-        self._steps = metrics.Counter("mgc_training_steps", "Steps of the optimizer.", ("run",))
-        self._epochs = metrics.Counter("mgc_training_epochs", "Epochs done.", ("run",))
+        self._clips = EndingCounter("mgc_training_clips", "Clips trained on, over all workers.", ("run",))
+        self._steps = EndingCounter("mgc_training_steps", "Steps of the optimizer.", ("run",))
+        self._epochs = EndingCounter("mgc_training_epochs", "Epochs done.", ("run",))
         rate = "Clips a second of the last steps, over all workers."
         # The names are spelled out, because the check of the dashboards searches for them here.
         self._gauges = {

@@ -27,7 +27,7 @@ from cluster.training.journal_writer import JournalHandle
 from cluster.training.trained import load_trained
 from cluster.training.worker import WorkerTask, work
 from mgc.bundle import Bundle
-from mgc.errors import ConfigError, FeaturesError, ResourceError
+from mgc.errors import FeaturesError, ResourceError
 from mgc.training.course import Row, find_damage
 from mgc.units import format_count
 
@@ -76,9 +76,8 @@ def train(run: TrainingRun) -> tuple[Bundle, list[Row]]:
     continues at the same step, with the same clips in the same order, if the number of workers is the same.
 
     Raises:
-        ConfigError: a worker runs other software than the driver.
         FeaturesError: there was nothing to train on.
-        ResourceError: there is no room for the workers.
+        ResourceError: there is no room for the workers, or one runs other software than the driver.
         TrainingError: the loss is not finite; the message names tracks of the batch.
         KeyboardInterrupt: SIGINT aborted the run. Its checkpoints stay.
     """
@@ -99,7 +98,7 @@ def train(run: TrainingRun) -> tuple[Bundle, list[Row]]:
                     notice(line)
         refused = result.return_value  # type: ignore[attr-defined]  # mypy sees the first Ray Train's
         if refused is not None:
-            raise ConfigError(str(refused))
+            raise ResourceError(str(refused))
         if result.checkpoint is None:
             raise FeaturesError("training ended without a checkpoint, so nothing was learned; submit the job again.")
         workers = int((result.metrics or {}).get("workers", run.job.profile.train_workers))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Final
 
 from pydantic import Field
@@ -49,9 +49,9 @@ class Thresholds:
         flips: share of the tracks labelled again from the same bytes whose genre changed. If a new model changes more
             than one in five, look at its scores.
         mix_tracks: smallest number of tracks on either side for a mix or a mean. With fewer, chance alone moves them
-            this far.
-        share_tracks: smallest number of tracks for a share. With fewer, single tracks decide. If all tracks failed,
-            their number does not matter.
+            this far. It does not hold for a threshold that a person sets.
+        share_tracks: smallest number of tracks for a share. With fewer, single tracks decide. It does not hold for a
+            threshold that a person sets, nor where all tracks failed.
     """
 
     genre_mix_last_night: _Share = 0.05
@@ -137,8 +137,8 @@ class Observed:
     flips: int = 0
 
 
-def shares(counts: Mapping[str, int]) -> dict[str, float]:
-    """Return counts as shares of their sum; empty if the sum is zero."""
+def shares(counts: Mapping[str, float]) -> dict[str, float]:
+    """Return counts or shares as shares of their sum; empty if the sum is zero."""
     total = sum(counts.values())
     return {name: count / total for name, count in counts.items()} if total else {}
 
@@ -148,47 +148,114 @@ def total_variation(these: Mapping[str, float], those: Mapping[str, float]) -> f
     return 0.5 * math.fsum(abs(these.get(name, 0.0) - those.get(name, 0.0)) for name in {**these, **those})
 
 
-def watched(observed: Observed, limits: Thresholds) -> dict[str, float | None]:
-    """Return the value of every alarm, raised or not; None where there are too few tracks."""
-    before, training = observed.previous_genre_counts, observed.training_genre_share
-    table = shares(observed.genre_counts)
+@dataclasses.dataclass(frozen=True)
+class _Watch:
+    """What there is to hold against a threshold.
 
-    def mix(*counted: Mapping[str, int]) -> bool:
-        return all(sum(counts.values()) >= limits.mix_tracks for counts in counted)
+    Attributes:
+        value: observed value; None where there is nothing to compare.
+        tracks: number of tracks that it is based on, on the side with fewer.
+        lacking: what is missing where there are no such tracks.
+        floor: threshold that says how many tracks it takes.
+        certain: whether the value counts however few the tracks are.
+    """
 
-    def share(part: int, whole: int) -> float | None:
-        return part / whole if whole >= limits.share_tracks else None
+    value: float | None
+    tracks: int
+    lacking: str
+    floor: str = "share_tracks"
+    certain: bool = False
 
-    def failed(part: int, whole: int) -> float | None:
+
+def _watches(observed: Observed) -> dict[str, _Watch]:
+    """Return what there is to hold against each threshold, in the order of `Thresholds`."""
+    now, before, run = observed.genre_counts, observed.previous_genre_counts or {}, observed.run_genre_counts
+    training = observed.training_genre_share
+
+    def mix(these: Mapping[str, float], those: Mapping[str, float], tracks: int, lacking: str) -> _Watch:
+        distance = total_variation(shares(these), shares(those)) if tracks else None
+        return _Watch(distance, tracks, lacking, "mix_tracks")
+
+    def share(part: int, whole: int, lacking: str, certain: bool = False) -> _Watch:
         # A run in which everything fails is no success, however small it is.
-        return 1.0 if 0 < part == whole else share(part, whole)
+        return _Watch(part / whole if whole else None, whole, lacking, certain=certain and 0 < part == whole)
 
     # What has no music in it has not failed, unless nothing at all got a label.
     found = 0 if observed.quarantined == observed.first_tries else observed.no_music
-    drop = None
-    enough = min(observed.run_confidences, observed.previous_confidences) >= limits.mix_tracks
-    if enough and observed.run_confidence is not None and observed.previous_confidence is not None:
+    first, no_table = "no track was tried for the first time", "no track had a label before the run"
+    drop, confidences = None, min(observed.run_confidences, observed.previous_confidences)
+    if observed.run_confidence is not None and observed.previous_confidence is not None:
         drop = max(0.0, observed.previous_confidence - observed.run_confidence)
+    size, size_before, size_of_run = (sum(counts.values()) for counts in (now, before, run))
+    of_run = no_table if not size_before else "the run labelled no track"
     return {
-        "genre_mix_last_night": total_variation(table, shares(before))
-        if before is not None and mix(observed.genre_counts, before)
-        else None,
-        "genre_mix_of_run": total_variation(shares(observed.run_genre_counts), shares(before))
-        if before is not None and mix(observed.run_genre_counts, before)
-        else None,
-        "genre_mix_training": total_variation(table, training) if training and mix(observed.genre_counts) else None,
-        "quarantined": failed(observed.quarantined - found, observed.first_tries),
-        "no_music": share(observed.no_music, observed.first_tries),
-        "fetch_failed": failed(observed.fetch_failed, observed.first_tries),
-        "confidence_drop": drop,
-        "flips": share(observed.flips, observed.relabeled),
+        "genre_mix_last_night": mix(now, before, min(size, size_before), no_table),
+        "genre_mix_of_run": mix(run, before, min(size_of_run, size_before), of_run),
+        "genre_mix_training": mix(
+            now, training or {}, size if training else 0, "the bundle does not say which genres it was trained on"
+        ),
+        "quarantined": share(observed.quarantined - found, observed.first_tries, first, certain=True),
+        "no_music": share(observed.no_music, observed.first_tries, first),
+        "fetch_failed": share(observed.fetch_failed, observed.first_tries, first, certain=True),
+        "confidence_drop": _Watch(drop, confidences, of_run, "mix_tracks"),
+        "flips": share(observed.flips, observed.relabeled, "no track was labelled again from the same bytes"),
     }
 
 
-def alarms(observed: Observed, limits: Thresholds) -> list[Alarm]:
-    """Return the values above their thresholds, in the order of `Thresholds`."""
+def _fewest(name: str, floor: str, limits: Thresholds, chosen: Collection[str]) -> int:
+    """Return the fewest tracks of an alarm. A threshold that a person has set counts from the first track on."""
+    return 1 if name in chosen and floor not in chosen else int(getattr(limits, floor))
+
+
+def watched(observed: Observed, limits: Thresholds, chosen: Collection[str] = ()) -> dict[str, float | None]:
+    """Return the value of every alarm, raised or not; None where there are too few tracks.
+
+    Args:
+        observed: values of the night.
+        limits: thresholds.
+        chosen: names of the thresholds that a person has set.
+    """
+    return {
+        name: watch.value if watch.certain or watch.tracks >= _fewest(name, watch.floor, limits, chosen) else None
+        for name, watch in _watches(observed).items()
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Unwatched:
+    """An alarm that a run could not raise.
+
+    Attributes:
+        name: field of `Thresholds`.
+        reason: why, as the end of a sentence.
+        matters: whether a person has set its threshold, or its value is past it.
+    """
+
+    name: str
+    reason: str
+    matters: bool
+
+
+def unwatched(observed: Observed, limits: Thresholds, chosen: Collection[str] = ()) -> list[Unwatched]:
+    """Return the alarms that a run could not raise, in the order of `Thresholds`. See `watched` for the arguments."""
+    values, found = watched(observed, limits, chosen), []
+    for name, watch in _watches(observed).items():
+        if values[name] is not None:
+            continue
+        reason, past = watch.lacking, watch.value is not None and watch.value > getattr(limits, name)
+        if watch.tracks and watch.value is not None:
+            fewest = _fewest(name, watch.floor, limits, chosen)
+            reason = (
+                f"{watch.value:.3g} from {format_count(watch.tracks, 'track')}; it takes {fewest:,} ({watch.floor})"
+            )
+        found.append(Unwatched(name, reason, past or name in chosen))
+    return found
+
+
+def alarms(observed: Observed, limits: Thresholds, chosen: Collection[str] = ()) -> list[Alarm]:
+    """Return the values above their thresholds, in the order of `Thresholds`. See `watched` for the arguments."""
     raised = []
-    for name, value in watched(observed, limits).items():
+    for name, value in watched(observed, limits, chosen).items():
         threshold = float(getattr(limits, name))
         if value is not None and value > threshold:
             raised.append(Alarm(name, value, threshold, _sentence(name, value, threshold, observed)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mgc.errors import ErrorKind
-from mgc.evaluation.alarms import Alarm, Observed, Thresholds, alarms, watched
+from mgc.evaluation.alarms import Alarm, Observed, Thresholds, Unwatched, alarms, unwatched, watched
 from mgc.labeling.throughput import Throughput
 
 CONFIDENCE_BINS: Final = 20
@@ -186,6 +186,7 @@ class LabelsRun:
         flips: tracks that were labelled again; None where there was no table before.
         overrides: curators' corrections; None where there are none.
         limits: thresholds of the alarms.
+        chosen: names of the thresholds that a person has set.
         refused: why the guard stopped the run before its commit; empty if it did not. Then the other figures describe
             the table that the commit would have left.
         passed_over: extension, or another kind → files of the source that are no tracks, most files first; None where
@@ -220,6 +221,7 @@ class LabelsRun:
     flips: Flips | None = None
     overrides: Overrides | None = None
     limits: Thresholds = field(default_factory=Thresholds)
+    chosen: Sequence[str] = ()
     refused: Sequence[str] = ()
     passed_over: Mapping[str, int] | None = None
     unreadable: Sequence[str] = ()
@@ -255,7 +257,17 @@ class LabelsRun:
     @property
     def alarms(self) -> list[Alarm]:
         """Values past their thresholds, which a person should look at."""
-        return alarms(self.observed, self.limits)
+        return alarms(self.observed, self.limits, self.chosen)
+
+    @property
+    def watched(self) -> dict[str, float | None]:
+        """The value of every alarm, raised or not; None where it was not watched."""
+        return watched(self.observed, self.limits, self.chosen)
+
+    @property
+    def unwatched(self) -> list[Unwatched]:
+        """Alarms that this run could not raise."""
+        return unwatched(self.observed, self.limits, self.chosen)
 
     def to_json(self) -> dict[str, object]:
         """Return JSON-ready values. Numbers that are not finite are unchanged.
@@ -273,7 +285,8 @@ class LabelsRun:
               `tracks_per_second`, `cores`, `gpus`, `size_bytes` (of the files), `bytes_read`, `audio_seconds`,
               `heard_seconds`, `stages` (name → `seconds` summed over workers and `share` of all stages, 0 to 1)
             - `alarms`: those raised: `name`, `value`, `threshold`, `message`
-            - `watched`: name → the value of every alarm, raised or not; null where there were too few tracks to tell
+            - `watched`: name → the value of every alarm, raised or not; null where it was not watched
+            - `unwatched`: name → why this alarm was not watched
             - `thresholds`: name → threshold; `mix_tracks` and `share_tracks` are the fewest tracks
             - `genre_counts`: genre → labelled tracks in the table; `previous_genre_counts` (null on a first night):
               before the run; `run_genre_counts`: labelled by the run
@@ -304,7 +317,8 @@ class LabelsRun:
         values["counts"] = dataclasses.asdict(self.counts)
         values["throughput"] = self.throughput and _throughput(self.throughput)
         values["alarms"] = [dataclasses.asdict(alarm) for alarm in self.alarms]
-        values["watched"] = watched(self.observed, self.limits)
+        values["watched"] = self.watched
+        values["unwatched"] = {each.name: each.reason for each in self.unwatched}
         values["thresholds"] = dataclasses.asdict(self.limits)
         for name in ("genre_counts", "previous_genre_counts", "run_genre_counts", "training_genre_share"):
             mapping = getattr(self, name)

@@ -21,7 +21,7 @@ from pydantic import JsonValue
 
 from mgc.configuration import JsonObject, to_json
 from mgc.credentials import without_credentials
-from mgc.evaluation.alarms import shares, watched
+from mgc.evaluation.alarms import shares
 from mgc.evaluation.calibration import Calibration
 from mgc.evaluation.embedding_map import EmbeddingMap
 from mgc.evaluation.figures import Curve, curves_svg, histogram_svg
@@ -317,9 +317,9 @@ def _about(run: LabelsRun) -> dict[str, Any]:
     counts, total = run.counts, run.quarantined
     reasons = {"new": counts.new, "changed": counts.changed, "of another model": counts.stale, "again": counts.retried}
     part = len(run.quarantine) < total
-    seen = watched(run.observed, run.limits)
     return {
-        "watched": seen if any(value is not None for value in seen.values()) else {},
+        "watched": run.watched,
+        "unwatched": {each.name: each.reason for each in run.unwatched},
         "planned": ", ".join(f"{_count(tracks)} {reason}" for reason, tracks in reasons.items() if tracks),
         "examples": [row for rows in run.quarantine_examples.values() for row in rows],
         "listed": f"{_count(len(run.quarantine))} of the {_count(total)} tracks" if part else "All tracks",

@@ -16,7 +16,7 @@ from typing import Final, Literal
 import numpy as np
 
 from mgc.datasets.splits import place
-from mgc.errors import ConfigError, FeaturesError
+from mgc.errors import FeaturesError, TrainingError
 from mgc.training.seeds import derive_seed
 
 Balance = Literal["natural", "class_balanced", "square_root", "repeat_factor", "progressive"]
@@ -48,12 +48,12 @@ def repeat_rates(
         done: for `progressive`, the share of epochs that are done, e / E, 0 to 1.
 
     Raises:
-        ConfigError: a class has no rows.
+        TrainingError: a class has no rows.
     """
     empty = sorted(name for name, count in counts.items() if count <= 0)
     if empty or not counts:
         which = ", ".join(empty) or "(none at all)"
-        raise ConfigError(f"training data: no rows of the genre(s) {which}; add tracks of them, or leave them out.")
+        raise TrainingError(f"training data: no rows of the genre(s) {which}; add tracks of them, or leave them out.")
     total = sum(counts.values())
     if balance == "repeat_factor":
         return {name: max(1.0, math.sqrt(threshold * total / count)) for name, count in counts.items()}

@@ -26,7 +26,7 @@ from cluster.session.profiles import PROFILES
 from cluster.storage.redaction import redact
 from cluster.storage.uri import Uri
 from mgc.bundle_names import BundleName
-from mgc.errors import cause
+from mgc.errors import ConfigError, StorageError, cause
 from mgc.units import MAX_FILE_GIB
 from pipelines.command.parent import work_apart
 from pipelines.command.signals import Interrupts
@@ -83,7 +83,7 @@ class UriType(click.ParamType[Uri]):
         """Parse a path or a URI. A default value may be a `Uri` already.
 
         Raises:
-            StorageError: see `Uri.parse`.
+            BadParameter: see `Uri.parse`.
         """
         if isinstance(value, Uri):
             return value
@@ -92,7 +92,10 @@ class UriType(click.ParamType[Uri]):
             self.fail("a path or URI is needed here.", param, ctx)
         if "://" not in text and not text.startswith(("/", "~")) and submitted():
             self.fail(f"{text!r} is relative; a submitted job needs an absolute path or an s3:// URI.", param, ctx)
-        return Uri.parse(text)
+        try:
+            return Uri.parse(text)
+        except StorageError as error:
+            self.fail(str(error), param, ctx)
 
 
 URI: Final = UriType()
@@ -110,7 +113,7 @@ class BundleType(click.ParamType[Uri | BundleName]):
         """Parse a path, a URI or a name. A default value may be parsed already.
 
         Raises:
-            StorageError: see `Uri.parse`.
+            BadParameter: see `Uri.parse`.
         """
         if isinstance(value, BundleName):
             return value
@@ -133,7 +136,7 @@ class TaxonomyType(click.ParamType[Uri | str]):
         """Parse a path, a URI or a name.
 
         Raises:
-            StorageError: see `Uri.parse`.
+            BadParameter: see `Uri.parse`.
         """
         text = str(value)
         return URI.convert(value, param, ctx) if not text or "/" in text or "." in text else text
@@ -225,8 +228,8 @@ class _Call:
 def run(command: click.Command, arguments: Sequence[str], program: str | None = None) -> int:
     """Run a job's command line in this process and return its exit code.
 
-    The command returns a `Summary`. Exit codes: 0, done; 1, failed; 2, the command line is wrong; 3, done with alarms;
-    4, a guard stopped the job before its commit; 130, interrupted.
+    The command returns a `Summary`. Exit codes: 0, done; 1, failed; 2, the command line is wrong, or a file of settings
+    that it names; 3, done with alarms; 4, a guard stopped the job before its commit; 130, interrupted.
 
     Args:
         command: the job.
@@ -312,7 +315,7 @@ def _attempt(work: Callable[[], Found], interrupts: Interrupts) -> Found | _Outc
         # is a bug, and shows its traceback.
         found = cause(error) or explain_cause(error)
         if found is not None:
-            return _failed(FAILED, found)
+            return _failed(MISUSED if isinstance(error, ConfigError) else FAILED, found)
         traceback.print_exc(file=sys.stderr)
         return _failed(FAILED, f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}")
 

@@ -20,7 +20,7 @@ from cluster.storage.redaction import redact
 from cluster.storage.uri import Uri
 from cluster.training.batches import SHUFFLE_BYTES, SHUFFLE_CLIPS
 from mgc.bundle_names import BEST_FIRST, BundleName
-from mgc.errors import ConfigError, MgcError
+from mgc.errors import MgcError, ResourceError
 from mgc.features.front_end import build_front_end
 from mgc.recipes.catalogue import RECIPES, Recipe
 from mgc.training.memory import step_bytes
@@ -138,7 +138,7 @@ def _try_profile(name: str, have: Resources, workers: int, wanted: bool) -> Find
     named = f"profile {name}"
     try:
         fitted = choose(name, have, workers)
-    except ConfigError as error:
+    except ResourceError as error:
         reason = str(error).removeprefix(f"profile {name} ")
         return fails(named, "would not fit", reason) if wanted else lacks(named, "would not fit", reason)
     on = format_count(fitted.gpus, "GPU") if fitted.gpus else "the CPU"

@@ -19,7 +19,7 @@ from pydantic import JsonValue
 from cluster.session import local_cluster
 from cluster.session.interrupts import hold_back_signals
 from cluster.session.local_cluster import LocalCluster, LocalClusterSpec
-from mgc.errors import ResourceError
+from mgc.errors import ConfigError, ResourceError
 from mgc.units import format_count
 from pipelines.command.job import ALARMED, REFUSED, Summary, say
 
@@ -51,11 +51,12 @@ def keep_cluster(request: LocalClusterRequest) -> Summary:
     """Start a cluster, keep it until Ctrl-C or until the command has ended, and stop it.
 
     Raises:
+        ConfigError: there is no such command.
         ResourceError: a node does not start or dies, or the command fails.
     """
     # A misspelled command is noticed before anything starts.
     if request.words and shutil.which(request.words[0]) is None:
-        raise ResourceError(
+        raise ConfigError(
             f"cannot run {request.words[0]!r}: there is no such command; check its name, or give its path."
         )
     say(

@@ -11,6 +11,7 @@ import pyarrow.dataset as pads
 from pydantic import JsonValue
 
 from cluster.embeddings.table import EmbeddingsTable
+from cluster.labels.beside.lease import lease
 from cluster.labels.beside.run_folder import DamagedRowsError
 from cluster.labels.counts import CommittedRun
 from cluster.labels.plan import Plan, PlanRequest
@@ -21,7 +22,7 @@ from cluster.storage.conditional_put import require_conditional_put
 from cluster.storage.listing.facts import Survey
 from cluster.storage.uri import Uri
 from mgc.bundle import Bundle
-from mgc.errors import LabelsError
+from mgc.errors import ConfigError, LabelsError
 from mgc.labeling.throughput import Throughput
 from mgc.units import format_count
 from pipelines.catalogs.sources import open_catalog
@@ -30,7 +31,7 @@ from pipelines.command.job import Summary, describe, say
 from pipelines.models.choice import Model, choose_model
 from pipelines.nights.plan import describe_plan, describe_work
 from pipelines.nights.requests import EmbedRequest
-from pipelines.nights.staging import MOST_PASSES, Pace, Share, stage_all
+from pipelines.nights.staging import MOST_PASSES, TIME_WAS_UP, Pace, Share, stage_all
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,12 @@ class Entered:
     Attributes:
         plan: what the run did, without the tracks that it did not reach.
         committed: its commit; None if there was nothing to commit.
+        late: whether the time was up before the first track.
     """
 
     plan: Plan
     committed: CommittedRun | None
+    late: bool = False
 
     @property
     def status(self) -> str:
@@ -58,6 +61,8 @@ class Entered:
 
         Tracks that failed before and fail again are none.
         """
+        if self.late:
+            return [TIME_WAS_UP]
         counts = None if self.committed is None else self.committed.counts
         failed = 0 if counts is None or counts.labeled else counts.kept + counts.quarantined
         if failed <= self.plan.counts.retry:
@@ -90,7 +95,8 @@ def embed(request: EmbedRequest) -> Summary:
         return Summary("dry_run", {**counts, **seen})
     if not share.plan.empty:
         say(f"embeddings: {describe_plan(share.plan)}")
-    entered = enter_embeddings(share, model, request.profile, Pace(request.until, request.max_file_gib))
+    with lease(request.out):
+        entered = enter_embeddings(share, model, request.profile, Pace(request.until, request.max_file_gib))
     for alarm in entered.alarms:
         say(f"alarm: {alarm}")
     return Summary(entered.status, {**entered.counts(), **seen}, {"embeddings": str(request.out)}, entered.alarms)
@@ -154,8 +160,7 @@ def _stage_and_commit(share: Share, model: Model, profile: Profile | str | None,
     elif missing.num_rows:
         plan = plan.without(missing)
     if plan.empty:
-        say(f"{share.table.uri}: the time was up before the first track; nothing was committed.")
-        return Entered(plan, None)
+        return Entered(plan, None, late=True)
     about = {"status": "partial" if plan.counts.pending else "done", "measured": measured.to_json()}
     # Embeddings do not depend on the words in which the bundle answers.
     about |= {"model_id": plan.model_id, "features_id": plan.features_id, "bundle": str(model.place)}
@@ -169,6 +174,6 @@ def _stage_and_commit(share: Share, model: Model, profile: Profile | str | None,
 
 
 def refuse_same_folder(labels: Uri, embeddings: Uri) -> None:
-    """Raise LabelsError if labels and embeddings are to lie in one folder."""
+    """Raise ConfigError if labels and embeddings are to lie in one folder."""
     if labels.text.rstrip("/") == embeddings.text.rstrip("/"):
-        raise LabelsError(f"{embeddings}: labels and embeddings are two tables; give each a folder of its own.")
+        raise ConfigError(f"{embeddings}: labels and embeddings are two tables; give each a folder of its own.")

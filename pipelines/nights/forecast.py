@@ -13,9 +13,10 @@ from cluster.labels.rates import past_runs
 from cluster.labels.simulation import FMA_FULL, TEN_MILLION, Forecast, Machine, Rates, Workload, simulate
 from cluster.labels.table import LabelsTable
 from mgc.bundle import Bundle
+from mgc.configuration import configure
 from mgc.errors import ConfigError
 from mgc.labeling.throughput import Throughput
-from mgc.units import format_count
+from mgc.units import format_bytes, format_count
 from pipelines.command.console import show
 from pipelines.command.job import Summary
 from pipelines.models.choice import choose_model
@@ -57,7 +58,7 @@ def _forecast(
     workload: Workload, request: PlanRequest, bundle: Bundle, past: Sequence[Throughput]
 ) -> dict[str, JsonValue]:
     """Simulate a night with the rates of past runs, or else those of BENCHMARKS.md, and print the forecast."""
-    machine = Machine(cores=request.cores, gpus=request.gpus, price_per_hour=request.price_per_hour)
+    machine = configure(Machine, "node", cores=request.cores, gpus=request.gpus, price_per_hour=request.price_per_hour)
     rates = Rates().calibrated(past)
     forecasts = simulate(workload.heard_by(bundle.experiment.listening), rates, machine, request.nodes)
     show(_table(workload, forecasts, machine, past))
@@ -91,7 +92,7 @@ def _table(workload: Workload, forecasts: Sequence[Forecast], machine: Machine, 
     source = format_count(len(past), "past run") if past else "the rates of BENCHMARKS.md"
     table = Table(
         title=f"{workload.name}: {format_count(workload.tracks, 'track')}, "
-        f"{workload.size_bytes * workload.tracks / 2**40:.2f} TiB, "
+        f"{format_bytes(workload.size_bytes * workload.tracks)}, "
         f"on nodes of {format_count(machine.cores, 'core')}{gpus} at {machine.price_per_hour:g} an hour; by {source}",
         title_justify="left",
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import click
 from pydantic import JsonValue
 
 from cluster.embeddings.table import EmbeddingsTable
+from cluster.labels.beside.lease import lease
 from cluster.labels.beside.run_folder import DamagedRowsError
 from cluster.labels.counts import CommittedRun
 from cluster.labels.policy import Policy
@@ -17,7 +19,7 @@ from cluster.session.connect import connect
 from cluster.storage import files
 from cluster.storage.conditional_put import require_conditional_put
 from mgc.errors import MgcError
-from mgc.evaluation.alarms import Thresholds, thresholds
+from mgc.evaluation.alarms import Thresholds, Unwatched, thresholds
 from mgc.labeling.guard import Breach, guard_limits
 from mgc.labeling.throughput import Throughput
 from mgc.units import format_count
@@ -28,11 +30,13 @@ from pipelines.nights.guard import Guard, describe_refusal
 from pipelines.nights.plan import Night, describe_night, describe_plan, open_night
 from pipelines.nights.report import RunFacts, report_uri, summarize_refused, summarize_run, write_report
 from pipelines.nights.requests import LabelRequest
-from pipelines.nights.staging import MOST_PASSES, Pace, Share, stage_all
+from pipelines.nights.staging import MOST_PASSES, TIME_WAS_UP, Pace, Share, stage_all
 
 
 def label(request: LabelRequest) -> Summary:
     """Bring the labels table up to date, or print what that would do and take."""
+    if request.embeddings is not None:
+        refuse_same_folder(request.night.labels, request.embeddings)
     limits = thresholds(request.thresholds)
     guard = Guard(guard_limits(request.guard), request.accept)
     if request.dry_run:
@@ -52,18 +56,32 @@ def _label(request: LabelRequest, limits: Thresholds, guard: Guard) -> Summary:
     if plan.empty:
         if request.night.resume:
             night.table.forget_holds()
-        return _up_to_date(night, request, also)
+        with lease(also.table.uri) if also is not None else contextlib.nullcontext():
+            return _up_to_date(night, request, also)
     require_conditional_put(labels)
-    advise_pull(night.model)
-    say(f"labels: {describe_plan(plan)}")
-    for left in reversed(range(MOST_PASSES)):
-        try:
-            return _stage_and_commit(night, request, limits, guard, started, also)
-        except DamagedRowsError:
-            # The damaged files are set aside, so the next round labels their tracks again.
-            if not left:
-                raise
-    raise AssertionError("the last round returns or raises")
+    with _holding(night, also):
+        advise_pull(night.model)
+        say(f"labels: {describe_plan(plan)}")
+        for left in reversed(range(MOST_PASSES)):
+            try:
+                return _stage_and_commit(night, request, limits, guard, started, also)
+            except DamagedRowsError:
+                # The damaged files are set aside, so the next round labels their tracks again.
+                if not left:
+                    raise
+        raise AssertionError("the last round returns or raises")
+
+
+@contextlib.contextmanager
+def _holding(night: Night, also: Share | None) -> Iterator[None]:
+    """Hold the tables of a run, so that another one on them fails before it works."""
+    with contextlib.ExitStack() as leases:
+        leases.enter_context(lease(night.table.uri))
+        if also is not None:
+            leases.enter_context(lease(also.table.uri))
+        # Another run may have committed while this one planned.
+        night.table.refuse_overtaken(night.plan)
+        yield
 
 
 def _stage_and_commit(
@@ -83,7 +101,10 @@ def _stage_and_commit(
     run = shares[0].run
     again = run.refused and not guard.accepted
     # A run that was stopped before its commit has all its rows. Then nothing is heard, and Ray is not needed.
-    if not breaches and (again or any(share.run.missing().num_rows for share in shares)):
+    ready = not any(share.run.missing().num_rows for share in shares)
+    if ready and plan.todo.num_rows and not again:
+        say(f"an earlier run of this plan finished all of its {format_count(plan.todo.num_rows, 'track')}")
+    if not breaches and (again or not ready):
         with connect(profile=request.profile) as profile:
             breaches = guard.hear_canaries(night, profile)
             if not breaches:
@@ -92,10 +113,11 @@ def _stage_and_commit(
                     for share in shares:
                         share.run.begin_again()
                 plan, measured = stage_all(shares, night.bundle, profile, Pace(request.until, request.max_file_gib))
-    facts = RunFacts(plan, request.night.source, started, measured, limits, night.survey)
+    facts = RunFacts(plan, request.night.source, started, measured, limits, tuple(request.thresholds), night.survey)
+    late = [TIME_WAS_UP] if night.plan.todo.num_rows and not plan.todo.num_rows else []
     if plan.empty:
-        say(f"{labels}: the time was up before the first track; nothing was committed.")
-        return Summary("partial", {**plan.counts.to_json(), **night.counts}, outputs)
+        say(f"alarm: {TIME_WAS_UP}")
+        return Summary("partial", {**plan.counts.to_json(), **night.counts}, outputs, late)
     if not breaches:
         breaches = guard.foresee_commit(night, plan)
         if breaches:
@@ -111,7 +133,10 @@ def _stage_and_commit(
     say(f"{counts.labeled} labelled, {counts.quarantined} quarantined{kept} -> {labels} (version {committed.version})")
     if counts.pending:
         say(f"left for the next run: {format_count(counts.pending, 'track')}")
-    alarms, reasons = _report(night, committed, facts, outputs)
+    raised, reasons, unwatched = _report(night, committed, facts, outputs)
+    alarms = [*late, *raised]
+    for each in unwatched:
+        say(f"not watched: {each.name}: {each.reason}")
     if reasons:
         say("quarantined: " + ", ".join(f"{tracks} {kind}" for kind, tracks in reasons.items()))
     for alarm in alarms:
@@ -142,7 +167,6 @@ def _plan_also(night: Night, request: LabelRequest) -> Share | None:
     """Plan the embeddings of a night; None if none are wanted."""
     if request.embeddings is None:
         return None
-    refuse_same_folder(night.table.uri, request.embeddings)
     policy = Policy(request.night.gone, request.night.retry_all)
     table = EmbeddingsTable(request.embeddings)
     also = plan_embeddings(table, night.tracks, night.bundle, night.survey, request.night.limit, policy)
@@ -177,8 +201,10 @@ def _up_to_date(night: Night, request: LabelRequest, also: Share | None) -> Summ
 
 def _report(
     night: Night, committed: CommittedRun, facts: RunFacts, outputs: dict[str, str]
-) -> tuple[list[str], Mapping[str, int]]:
-    """Write the report of a committed run. Returns its alarms, and error kind → tracks that it quarantined.
+) -> tuple[list[str], Mapping[str, int], list[Unwatched]]:
+    """Write the report of a committed run.
+
+    Returns its alarms, error kind → tracks that it quarantined, and the alarms that it could not raise and that matter.
 
     The labels are valid even without a report, and running the job again would find nothing to do. So a report that
     cannot be written is only one more alarm.
@@ -189,6 +215,7 @@ def _report(
         run = summarize_run(LabelsTable(labels, committed.version), bundle, facts)
         write_report(labels, run, night.model, [*bundle.training.notices, *night.notices])
     except MgcError as error:
-        return [f"The labels are committed, but their report could not be written: {error}"], {}
+        return [f"The labels are committed, but their report could not be written: {error}"], {}, []
     outputs["report"] = str(report_uri(labels, "latest", "html"))
-    return [alarm.message for alarm in run.alarms], run.run_quarantine_by_kind
+    unwatched = [each for each in run.unwatched if each.matters]
+    return [alarm.message for alarm in run.alarms], run.run_quarantine_by_kind, unwatched

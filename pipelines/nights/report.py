@@ -60,6 +60,7 @@ class RunFacts:
         started: start time of the job, aware.
         measured: measurements of the run; None if nothing went through the stages.
         limits: thresholds of the alarms.
+        chosen: names of the thresholds that a person has set.
         survey: what the catalog's listing saw besides the tracks; None where it is unknown.
     """
 
@@ -68,6 +69,7 @@ class RunFacts:
     started: datetime
     measured: Throughput | None = None
     limits: Thresholds = field(default_factory=Thresholds)
+    chosen: Sequence[str] = ()
     survey: Survey | None = None
 
 
@@ -166,6 +168,7 @@ def _summarize(connection: duckdb.DuckDBPyConnection, tables: _Tables, bundle: B
         flips=flips,
         overrides=overrides,
         limits=facts.limits,
+        chosen=facts.chosen,
         passed_over=None if facts.survey is None else ranked(facts.survey.passed_over),
         unreadable=() if facts.survey is None else facts.survey.unreadable,
     )

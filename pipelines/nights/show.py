@@ -41,8 +41,8 @@ def show(request: ShowRequest) -> Summary:
 
 def _genres(connection: duckdb.DuckDBPyConnection, present: str, labels: Uri, version: int) -> Table:
     found = connection.sql(
-        f"SELECT genre_top, count(*) AS n, avg(confidence) {present} AND status = 'labeled' "
-        "GROUP BY 1 ORDER BY n DESC, 1"
+        f"SELECT genre_top, count(*) AS n, avg(confidence) FILTER (WHERE override_by IS NULL) {present} "
+        "AND status = 'labeled' GROUP BY 1 ORDER BY n DESC, 1"
     ).fetchall()
     total = sum(count for _, count, _ in found)
     table = Table(title=f"{labels}, version {version}: {format_count(total, 'track')} by genre", title_justify="left")
@@ -62,7 +62,7 @@ def _genres(connection: duckdb.DuckDBPyConnection, present: str, labels: Uri, ve
 def _rows(connection: duckdb.DuckDBPyConnection, present: str, limit: int, genre: str | None) -> Table:
     wanted = " AND genre_top = $genre" if genre else ""
     found = connection.sql(
-        f"SELECT track_id, genre_top, confidence, top_k, duration_seconds, damage {present} "
+        f"SELECT track_id, genre_top, override_by, confidence, top_k, duration_seconds, damage {present} "
         f"AND status = 'labeled'{wanted} ORDER BY track_id LIMIT {limit}",
         params={"genre": genre} if genre else {},
     ).fetchall()
@@ -74,16 +74,16 @@ def _rows(connection: duckdb.DuckDBPyConnection, present: str, limit: int, genre
     table.add_column("track", overflow="fold")
     table.add_column("genre")
     table.add_column("confidence", justify="right")
-    table.add_column("next likely")
+    table.add_column("the model's other answers")
     table.add_column("seconds", justify="right")
     table.add_column("damage")
-    for track, top, confidence, top_k, seconds, damage in found:
-        others = ", ".join(f"{item['genre']} {item['probability']:.2f}" for item in (top_k or [])[1:])
-        # A track with a curator's genre may have no prediction from the model.
-        numbers = [
-            "" if value is None else f"{value:{form}}" for value, form in ((confidence, ".2f"), (seconds, ".1f"))
-        ]
-        table.add_row(plain(track), plain(top), numbers[0], plain(others), numbers[1], plain(damage or ""))
+    for track, top, curator, confidence, top_k, seconds, damage in found:
+        # The confidence is that of the model's own answer, which is not the curator's.
+        answers = (top_k or [])[0 if curator else 1 :]
+        others = ", ".join(f"{item['genre']} {item['probability']:.2f}" for item in answers)
+        genre, sure = (f"{top} ({curator})", None) if curator else (top, confidence)
+        numbers = ["" if value is None else f"{value:{form}}" for value, form in ((sure, ".2f"), (seconds, ".1f"))]
+        table.add_row(plain(track), plain(genre), numbers[0], plain(others), numbers[1], plain(damage or ""))
     return table
 
 

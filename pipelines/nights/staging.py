@@ -33,6 +33,9 @@ from pipelines.command.job import say
 MOST_PASSES: Final = 3
 """Most passes of a run over tracks whose rows have not arrived."""
 
+TIME_WAS_UP: Final = "The time was up before the first track was heard: begin earlier, or give --until a later time."
+"""Alarm of a run that did not reach its first track. Night after night it would do nothing."""
+
 _SECONDS: Final = ("audio_seconds", "heard_seconds", "fetch_seconds", "listen_seconds", "predict_seconds")
 """Sums of the job's counters to keep in `Throughput`."""
 

@@ -28,7 +28,7 @@ from mgc.errors import BundleError, ConfigError, TrainingError
 from mgc.evaluation.leakage import check_division
 from mgc.experiment import Experiment
 from mgc.metrics import SearchFacts
-from mgc.recipes.catalogue import Recipe
+from mgc.recipes.catalogue import RECIPES, Recipe
 from mgc.recipes.space import Space, shown
 from mgc.training.course import kept_row
 from mgc.units import format_count
@@ -58,7 +58,8 @@ def choose_space(recipe: Recipe, space: Uri | None) -> Space:
     """
     chosen = read_space(space) if space else recipe.space
     if chosen is None:
-        raise ConfigError(f"recipe {recipe.name} has no space of its own; name a file with --space.")
+        those = ", ".join(name for name, each in RECIPES.items() if each.space is not None)
+        raise ConfigError(f"recipe {recipe.name} has no space of its own; name a file with --space, or search {those}.")
     return chosen
 
 

@@ -91,7 +91,7 @@ def test_wrong_credentials(
 
 def test_an_unknown_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = refused(
-        capsys, train.command, "--recipe", "huose", "--features", str(tmp_path), "--out", str(tmp_path / "b")
+        capsys, train.command, "--recipe", "huose", "--features", str(tmp_path), "--out", str(tmp_path / "b"), code=2
     )
     assert "huose" in line
     assert "house" in line
@@ -99,8 +99,8 @@ def test_an_unknown_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_a_wrong_field_or_value(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--features", str(tmp_path), "--out", str(tmp_path / "b")]
-    assert "training.epochs" in refused(capsys, train.command, *arguments, "--training.epoch", "3")
-    assert "training.epochs" in refused(capsys, train.command, *arguments, "--training.epochs", "three")
+    assert "training.epochs" in refused(capsys, train.command, *arguments, "--training.epoch", "3", code=2)
+    assert "training.epochs" in refused(capsys, train.command, *arguments, "--training.epochs", "three", code=2)
     assert "--nonsense" in refused(capsys, train.command, *arguments, "--nonsense", "3", code=2)
     assert overrides(["--a.b=1", "--c.d", "2"]) == {"a.b": "1", "c.d": "2"}
 

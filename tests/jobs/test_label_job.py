@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-import urllib.request
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
-import ray
 
 from cluster.labels.history import LabeledBy, find_labeler
 from cluster.labels.table import LabelsTable
@@ -26,7 +24,9 @@ from pipelines.command.job import run
 from pipelines.nights.label import label
 from pipelines.nights.options import TimeOfDay
 from pipelines.nights.requests import LabelRequest, NightRequest
+from pipelines.nights.staging import TIME_WAS_UP
 from tests.support.good_files import good_files
+from tests.support.web.scraped import scrape, scraping
 from tests.unit.small_bundle import bundle
 
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]
@@ -46,12 +46,20 @@ def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def labelled(ray_session: Profile, music: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+def scraped(ray_session: Profile) -> dict[str, str]:
+    """What Prometheus finds while the table is made, by series."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def labelled(
+    ray_session: Profile, music: Path, scraped: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> str:
     """A table over all of it, made in a night that was too short and one that was not."""
     uri = str(tmp_path_factory.mktemp("table") / "labels")
     night = NightRequest(Uri.of_path(music), Uri.parse(uri))
     over = label(LabelRequest(night, ray_session, datetime.now(UTC)))
-    assert over.status == "partial"
+    assert (over.status, over.alarms) == ("partial", [TIME_WAS_UP])
     assert over.counts["pending"] == TRACKS
     assert not LabelsTable(Uri.parse(uri)).exists
     # How far this comes depends on the machine; that nothing is lost does not.
@@ -59,7 +67,9 @@ def labelled(ray_session: Profile, music: Path, tmp_path_factory: pytest.TempPat
     held = LabelsTable(Uri.parse(uri)).dataset().count_rows() if LabelsTable(Uri.parse(uri)).exists else 0
     assert held + short.counts["pending"] == TRACKS
     assert short.status == ("partial" if held < TRACKS else "done")
-    last = label(LabelRequest(night, ray_session))
+    with scraping() as found:
+        last = label(LabelRequest(night, ray_session))
+    scraped.update(found)
     assert last.status == ("done" if held < TRACKS else "up_to_date")
     assert last.counts["up_to_date"] == held
     return uri
@@ -112,21 +122,17 @@ def test_a_first_plan_has_nothing_to_go_by(music: Path, tmp_path: Path, capsys: 
     assert json.loads(printed.splitlines()[-1])["counts"]["new"] == TRACKS
 
 
-def test_prometheus_finds_the_counters(labelled: str) -> None:
-    """Ray brings the counters to the metrics port of the node every few seconds."""
-    [node] = [node for node in ray.nodes() if node["Alive"]]
-    url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
-    wanted = ("mgc_tracks_total", "mgc_errors_total", "mgc_read_bytes_total", "mgc_heard_seconds_total")
+def test_prometheus_finds_the_counters_while_the_job_runs(labelled: str, scraped: dict[str, str]) -> None:
+    """Ray brings the counters to the metrics port of the node every few seconds, and drops them after the job."""
+    found = [series for series in scraped if series.startswith("ray_mgc_")]
+    for name in ("mgc_read_bytes_total", "mgc_audio_seconds_total", "mgc_heard_seconds_total"):
+        assert any(series.startswith(f"ray_{name}{{") for series in found), found
+    assert any("mgc_tracks_total" in series and 'status="quarantined"' in series for series in found), found
+    assert any("mgc_errors_total" in series and 'kind="not_audio"' in series for series in found), found
     deadline = time.monotonic() + 60
-    while True:
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            lines = [line for line in answer.read().decode().splitlines() if line.startswith("ray_mgc_")]
-        if all(any(name in line for line in lines) for name in wanted) or time.monotonic() > deadline:
-            break
+    while any(series.startswith("ray_mgc_") for series in scrape()):
+        assert time.monotonic() < deadline
         time.sleep(1)
-    assert all(any(name in line for line in lines) for name in wanted), lines
-    assert any("mgc_tracks_total" in line and 'status="quarantined"' in line for line in lines)
-    assert any("mgc_errors_total" in line and 'kind="not_audio"' in line for line in lines)
 
 
 class TestTimeOfDay:

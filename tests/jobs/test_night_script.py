@@ -6,6 +6,7 @@ import fcntl
 import os
 import subprocess
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,13 @@ def environment(ray_head: RayHead, tmp_path: Path) -> dict[str, str]:
         "MGC_BIN": str(program.parent),
         "MGC_LOCK": str(tmp_path / "lock"),
         "MGC_JOB_METRICS": str(tmp_path / "left"),
+        "MGC_UNTIL": clock(hours=1),
     }
+
+
+def clock(hours: float) -> str:
+    """The time of day in some hours."""
+    return f"{datetime.now() + timedelta(hours=hours):%H:%M}"
 
 
 def night(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -65,7 +72,59 @@ def test_two_nights_at_once(environment: dict[str, str], tmp_path: Path) -> None
     with Path(environment["MGC_LOCK"]).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert night(environment, "music", "labels").returncode == 75
-    assert night(environment, "music").returncode == 2
+
+
+def echoing(tmp_path: Path, code: int = 0) -> Path:
+    """Let `mgc` note its words, and end with a code. Returns the file of the words, a line for each call."""
+    noted = tmp_path / "noted"
+    note = f'for word in "$@"; do printf "%s|" "$word"; done >>{noted}; echo >>{noted}'
+    (tmp_path / "bin" / "mgc").write_text(f"#!/bin/sh\n{note}\nexit {code}\n")
+    return noted
+
+
+def test_options_go_to_the_job_that_they_are_for(environment: dict[str, str], tmp_path: Path) -> None:
+    noted, until = echoing(tmp_path), clock(hours=2)
+    own = ["--bundle", "a b", "--include", "*.mp3", "--alarm=flips=0.1", "--exclude=Talk/*", "--until", until]
+    assert night(environment, "music", "labels/", *own).returncode == 0
+    listed, labelled = (line.split("|")[:-1] for line in noted.read_text().splitlines())
+    assert listed == ["catalog", "music", "--out", "labels-catalog.parquet", "--include=*.mp3", "--exclude=Talk/*"]
+    end = datetime.fromisoformat(labelled.pop(labelled.index("--until") + 1))
+    assert labelled == [
+        "label", "labels-catalog.parquet", "--labels", "labels", "--allow-root", "music", "--until", "--bundle", "a b",
+        "--alarm=flips=0.1",
+    ]  # fmt: skip
+    # A point in time: listing may take until after it.
+    assert timedelta(hours=1.9) < end - datetime.now().astimezone() <= timedelta(hours=2)
+    assert f"{end:%H:%M}" == until
+
+
+@pytest.mark.parametrize(("hours", "code"), [(-2, 75), (13, 75), (11, 0)])
+def test_a_night_that_is_caught_up_by_day_does_not_begin(
+    hours: float, code: int, environment: dict[str, str], tmp_path: Path
+) -> None:
+    noted = echoing(tmp_path)
+    assert night(environment, "music", "labels", f"--until={clock(hours)}").returncode == code
+    assert noted.exists() == (code == 0)
+
+
+def test_a_listing_that_takes_all_night_is_an_alarm(environment: dict[str, str], tmp_path: Path) -> None:
+    """While `mgc catalog` lists, the clock moves by two hours."""
+    noted = echoing(tmp_path)
+    late = tmp_path / "bin" / "date"
+    late.write_text(
+        f'#!/bin/sh\nif [ "$*" = +%s ] && [ -e {noted} ]; then exec /usr/bin/date -d "2 hours" +%s; fi\n'
+        'exec /usr/bin/date "$@"\n'
+    )
+    late.chmod(0o755)
+    assert night(environment, "music", "labels").returncode == 3
+    assert [line.split("|")[0] for line in noted.read_text().splitlines()] == ["catalog"]
+
+
+@pytest.mark.parametrize("words", [["music"], ["--until", "06:00"], ["music", "labels", "--until", "late"]])
+def test_a_night_that_is_wrong(words: list[str], environment: dict[str, str], tmp_path: Path) -> None:
+    noted = echoing(tmp_path)
+    assert night(environment, *words).returncode == 2
+    assert not noted.exists()
 
 
 def test_alarms_may_be_no_failure(environment: dict[str, str], tmp_path: Path) -> None:

@@ -25,6 +25,19 @@ FileKind = Literal["parquet", "csv"]
 ROWS_AT_ONCE: Final = 100_000
 """Rows in memory at a time, and in one row group of a Parquet file: about 30 MB."""
 
+EXPORTED: Final = schema.LABELS.insert(
+    schema.LABELS.get_field_index("confidence") + 1, pa.field("model_confidence", pa.float64())
+)
+"""Columns of an export: those of the table, but `confidence` is NULL where the genre is a curator's.
+
+`model_confidence` is that of the model's own answer, the first of `top_k`, whoever gave the genre.
+"""
+
+_VALUES: Final = {
+    "confidence": "CASE WHEN override_by IS NULL THEN confidence END AS confidence",
+    "model_confidence": "confidence AS model_confidence",
+}
+
 _AS_JSON: Final = ("top_k", "genres")
 """Columns that a CSV file holds as JSON text."""
 
@@ -36,7 +49,7 @@ def export(table: LabelsTable, kind: FileKind, out: Uri, limit: int | None = Non
 
     Args:
         table: labels table, of any version.
-        kind: "parquet" for the columns of `schema.LABELS`; "csv" for the same with `top_k` and `genres` as JSON text
+        kind: "parquet" for the columns of `EXPORTED`; "csv" for the same with `top_k` and `genres` as JSON text
             and times in UTC, and no text that a spreadsheet would run as a formula.
         out: file to write, outside of the table's folder.
         limit: largest number of rows to write.
@@ -51,10 +64,10 @@ def export(table: LabelsTable, kind: FileKind, out: Uri, limit: int | None = Non
     table.check_files()
     as_json = _AS_JSON if kind == "csv" else ()
     columns = ", ".join(
-        f"to_json({name})::VARCHAR AS {name}" if name in as_json else name for name in schema.LABELS.names
+        f"to_json({name})::VARCHAR AS {name}" if name in as_json else _VALUES.get(name, name) for name in EXPORTED.names
     )
     some = "" if limit is None else f" LIMIT {limit}"
-    wanted = schema.LABELS
+    wanted = EXPORTED
     for name in as_json:
         wanted = wanted.set(wanted.get_field_index(name), pa.field(name, pa.string()))
     with bounded_duckdb() as connection:

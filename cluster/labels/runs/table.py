@@ -212,7 +212,7 @@ class RunTable:
         if plan.empty:
             return CommittedRun(self.version, RunCounts(**plan.counts.to_json()))
         require_conditional_put(self.uri)
-        self._refuse_overtaken(plan)
+        self.refuse_overtaken(plan)
         self._prepare()
         self.check_files()
         attempt = uuid.uuid4().hex
@@ -221,7 +221,7 @@ class RunTable:
             counts = self._check_and_enter(plan, facts, finished_at, about or {})
         except (LabelsError, StorageError):
             # Many errors come from another run that has committed. It may also have deleted our rows.
-            self._refuse_overtaken(plan)
+            self.refuse_overtaken(plan)
             raise
         self.run(plan).sweep()
         latest = self._open()
@@ -381,7 +381,8 @@ class RunTable:
         if added.names:
             self._table.alter.add_columns(Schema.from_arrow(added).fields)
 
-    def _refuse_overtaken(self, plan: Plan) -> None:
+    def refuse_overtaken(self, plan: Plan) -> None:
+        """Raise LabelsError if another run has committed since a plan was made."""
         latest = type(self)(self.uri)
         if plan.base != self.base or latest._last_run != self._last_run:
             raise self._overtaken(latest.version)

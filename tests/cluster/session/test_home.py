@@ -14,16 +14,18 @@ import pytest
 ROOT = Path(__file__).parents[3]
 WITHOUT_RAY = """
 import json, os
-from cluster.session.home import do_without_home
+from cluster.session.local.home import do_without_home
 do_without_home()
 print(json.dumps({name: os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "NUMBA_CACHE_DIR", "MPLCONFIGDIR")}))
 """
 WITH_RAY = """
 import json, os, ray
+from cluster.session import ray_internals
 from cluster.session.connect import connect
 with connect() as profile:
+    session = str(ray_internals.session_folder())
     found = ray.get(ray.remote(lambda: os.environ["NUMBA_CACHE_DIR"]).options(num_cpus=0).remote())
-print(json.dumps({"cores": profile.cores, "cache": found}))
+print(json.dumps({"cores": profile.cores, "cache": found, "session": session}))
 """
 
 
@@ -56,3 +58,6 @@ def test_ray_starts_without_a_home() -> None:
     assert said["cores"] >= 1
     assert said["cache"]
     assert not Path(said["cache"]).exists()
+    # Nor do the logs of Ray stay after work that was done.
+    assert "session_" in said["session"]
+    assert not Path(said["session"]).exists()

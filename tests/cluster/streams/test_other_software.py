@@ -20,7 +20,7 @@ from cluster.streams.scoring import Score, ScoreRequest
 from cluster.streams.sinks import AnswersSink, FeaturesSink, Staging
 from mgc import schema
 from mgc.datasets.protocols import GivenSplits
-from mgc.errors import ConfigError
+from mgc.errors import ResourceError
 from mgc.software import Software
 from tests.support import tiny_features
 from tune.trial import train_alone, train_together
@@ -71,7 +71,7 @@ def try_together(software: Software) -> None:
     ids=lambda f: f.__name__,
 )
 def test_it_refuses_a_driver_of_another_mgc(begin: Callable[[Software], None]) -> None:
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(ResourceError) as refused:
         begin(OTHER)
     assert str(OTHER) in str(refused.value)
     assert str(Software.here()) in str(refused.value)
@@ -85,7 +85,7 @@ def test_it_works_for_a_driver_of_the_same(begin: Callable[[Software], None]) ->
 def test_a_library_is_named_with_both_versions() -> None:
     here = Software.here()
     versions = tuple((name, "1.26.4" if name == "numpy" else version) for name, version in here.versions)
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(ResourceError) as refused:
         require_same(replace(here, versions=versions))
     assert f"numpy: {dict(here.versions)['numpy']} on the node, 1.26.4 on the driver" in str(refused.value)
 

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import threading
-import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from itertools import pairwise
 from typing import Any
 
 import pytest
-import ray
 
 from cluster.session import ray_internals
 from cluster.session.profiles import Profile
@@ -22,38 +17,12 @@ from pipelines import train
 from pipelines.command.job import run
 from tests.support import events, tiny_features
 from tests.support.ray_head import RayHead
+from tests.support.web.scraped import scraping
 
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]
 
 CLIPS = 128
 """To train on: a third of the 48 tracks of four clips each are held out."""
-
-
-@contextmanager
-def scraping() -> Iterator[dict[str, str]]:
-    """Scrape the node's metrics every second, as Prometheus does, and keep the last line of each series.
-
-    Ray drops a gauge soon after the process that set it has ended, so who asks at the end finds only the counters.
-    """
-    [node] = [node for node in ray.nodes() if node["Alive"]]
-    url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
-    scraped: dict[str, str] = {}
-    ended = threading.Event()
-
-    def scrape() -> None:
-        while not ended.wait(1.0):
-            with suppress(OSError), urllib.request.urlopen(url, timeout=10) as answer:
-                scraped.update((line.rsplit(" ", 1)[0], line) for line in answer.read().decode().splitlines())
-
-    thread = threading.Thread(target=scrape)
-    thread.start()
-    try:
-        yield scraped
-        # The last report of a process comes up to two seconds after its end.
-        time.sleep(3.0)
-    finally:
-        ended.set()
-        thread.join()
 
 
 @pytest.fixture(scope="module")

@@ -35,6 +35,7 @@ def test_all_is_good(schemas: Path | None) -> None:
     assert wrong == []
     assert any(NO_SCHEMAS in line for line in skipped) == (schemas is None)
     assert {"YAML", "KubeRay", "ray up", "HCL", "PromQL", "dashboard", "cron", "bash"} <= passed.keys()
+    assert {"packages", "settings", "logrotate"} <= passed.keys()
 
 
 BROKEN = [
@@ -80,11 +81,19 @@ def test_kuberay_refuses(name: str, good: str, bad: str, said: str, copied: Path
         ("monitoring/grafana/mgc-nights.json", "ray_mgc_tracks_total", "ray_mgc_songs_total", "ray_mgc_songs_total"),
         ("monitoring/grafana/mgc-nights.json", '"id": 2,', '"id": 1,', "panel id 1 is there twice"),
         ("monitoring/grafana/mgc-nights.json", "sum by (status)", "sum by status", "Tracks a second"),
-        ("schedules/mgc-night.cron", "5 1 * * * mgc", "5 25 * * * mgc", "line 10"),
+        ("schedules/mgc-night.cron", "5 1 * * * mgc", "5 25 * * * mgc", "line 7"),
         ("schedules/mgc-night.cron", "5 1 * * * mgc", "5 1 * * * *", "is no user"),
         ("schedules/mgc-night.cron", "vacuum s3", "vacum s3", "vacum"),
-        ("schedules/mgc-night.cron", "--keep 30", "--keep %30", "line break"),
-        ("schedules/night", "--until", "--till", "--till"),
+        ("schedules/mgc-night.cron", "--older-than 30d", "--older-than %30d", "line break"),
+        ("schedules/mgc-night.cron", "s3://mgc-labels/labels >>", "s3://mgc-labels/labels --alarm flip=1 >>", "flip"),
+        ("schedules/mgc-night.logrotate", "/night.log {", "/nights.log {", "night.log, which nothing rotates"),
+        ("schedules/night.env", "=eu-central-1", "='eu-central-1'", "line 6"),
+        ("schedules/night.env", "\nMGC_BIN", "\nexport MGC_BIN", "line 3"),
+        ("schedules/night", "--until \"$until\"", "--till \"$until\"", "--till"),
+        ("docker/Dockerfile", "COPY tune tune\n", "", "no COPY of the package tune"),
+        ("docker/Dockerfile", "'cluster', 'tune', ", "'cluster', ", "does not import the package tune"),
+        ("docker/Dockerfile.dockerignore", "!tune\n", "", "!tune is missing"),
+        ("docker/Dockerfile.dockerignore", "!tune\n", "!tune\n!tests\n", "!tests is sent"),
         ("schedules/night", "fi\n", "", "syntax error"),
     ],
 )  # fmt: skip
@@ -103,6 +112,7 @@ def test_refused(name: str, good: str, bad: str, said: str, copied: Path) -> Non
         ("hadolint", "docker/Dockerfile", "WORKDIR /src", "WORKDIR src", "DL3000"),
         ("hadolint", "docker/Dockerfile", "USER 1000", "USR 1000", "unexpected"),
         ("hadolint", "docker/Dockerfile", "COPY cluster", "COPY clusters", "there is no such file"),
+        ("systemd-analyze", "schedules/mgc-vacuum.service", "--older-than", "--older", "--older"),
         ("systemd-analyze", "schedules/mgc-night.timer", "*-*-* 01:05:00", "nightly", "calendar"),
         ("systemd-analyze", "schedules/mgc-night.service", "schedules/night", "schedules/day", "not executable"),
     ],

@@ -29,7 +29,7 @@ def test_what_would_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     ],
 )
 def test_no_such_corpus(tmp_path: Path, options: list[str], fault: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(command, ["--out", str(tmp_path), *options]) == 1
+    assert run(command, ["--out", str(tmp_path), *options]) == 2
     error = capsys.readouterr().err
     assert fault in error
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mgc.errors import ConfigError, FeaturesError
+from mgc.errors import FeaturesError, TrainingError
 from mgc.training.sampling import REPEAT_THRESHOLD, Balance, Resample, Sampling, repeat_rates
 
 COUNTS = {"rock": 90, "folk": 9, "jazz": 1}
@@ -90,7 +90,7 @@ def test_rates_follow_the_epoch_and_end_in_the_retrained_classifier() -> None:
 @pytest.mark.parametrize("balance", get_args(Balance))
 @pytest.mark.parametrize("counts", [{}, {"rock": 3, "folk": 0}])
 def test_a_genre_without_rows_is_an_error(counts: dict[str, int], balance: Balance) -> None:
-    with pytest.raises(ConfigError, match="no rows of the genre"):
+    with pytest.raises(TrainingError, match="no rows of the genre"):
         repeat_rates(counts, balance)
 
 

@@ -19,6 +19,8 @@ from cluster.labels.table import LabelsTable
 from cluster.storage.uri import Uri
 from mgc import schema
 from mgc.errors import StorageError
+from pipelines import show
+from pipelines.command.job import run
 from tests.support.nights import NOW, refusal
 from tests.support.versions import Run, nights, row, write
 
@@ -35,10 +37,10 @@ class TestExport:
         assert (code, summary["counts"]) == (0, {"version": 0, "rows": 3})
         assert re.search(rf"\b3 tracks\b.*\bversion 0\b.*{re.escape(str(out))}", said)
         found = pq.read_table(out)
-        assert found.schema.equals(schema.LABELS)
+        assert found.drop_columns("model_confidence").schema.equals(schema.LABELS)
         assert found.schema.metadata == schema.LABELS.metadata
         kept = table.dataset().to_table(filter=pc.field("removed_at").is_null())
-        assert found.sort_by("track_id").equals(kept.sort_by("track_id"))
+        assert found.drop_columns("model_confidence").sort_by("track_id").equals(kept.sort_by("track_id"))
         assert [path.name for path in out.parent.iterdir()] == ["labels.parquet"]
 
     def test_csv(self, uri: Uri, tmp_path: Path) -> None:
@@ -53,6 +55,22 @@ class TestExport:
         assert json.loads(rows["d"]["genres"]) == ["Jazz", "Soul"]
         assert rows["b"]["genre_top"] is None
         assert rows["a"]["labeled_at"] == NOW
+
+    def test_a_curators_word_has_no_confidence(
+        self, uri: Uri, tmp_path: Path, mgc_labels: Run, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write(uri, row("a", "Rock"), row("b", "Pop", 0.25, override_by="ann"))
+        assert mgc_labels("export", uri, "--out", tmp_path / "o.parquet")[0] == 0
+        rows = {each["track_id"]: each for each in pq.read_table(tmp_path / "o.parquet").to_pylist()}
+        assert (rows["a"]["confidence"], rows["a"]["model_confidence"]) == (0.75, 0.75)
+        assert (rows["b"]["genre_top"], rows["b"]["override_by"]) == ("Pop", "ann")
+        assert (rows["b"]["confidence"], rows["b"]["model_confidence"]) == (None, 0.25)
+        # In a table of ours, too: neither in its row nor in the mean of its genre.
+        assert run(show.command, [str(uri)]) == 0
+        lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+        (genre,), (track,) = ([cells for cells in lines if cells[:1] == [first]] for first in ("Pop", "b"))
+        assert genre[:4] == ["Pop", "1", "50.0%", ""]
+        assert track[:4] == ["b", "Pop (ann)", "", "Pop 0.25"]
 
     def test_a_csv_has_no_formulas(self, uri: Uri, tmp_path: Path, mgc_labels: Run) -> None:
         ids = ["=cmd.mp3", "-a.mp3", "@b.mp3", "'=c.mp3"]

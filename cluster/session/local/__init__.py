@@ -1,0 +1,1 @@
+"""What a local Ray needs on this machine, and what it leaves behind."""

@@ -1,0 +1,50 @@
+"""Check that the image gets what pyproject.toml packages: what is copied, what is imported, which files go with it."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, Final
+
+from infra.checkers import ROOT
+
+_DOCKERFILE: Final = "Dockerfile"
+
+
+def image(folder: Path) -> list[str]:
+    """Check the Dockerfile and the .dockerignore of a folder against pyproject.toml.
+
+    Returns:
+        A line for each fault, none if all is well.
+    """
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    packages = {pattern.removesuffix("*") for pattern in project["tool"]["setuptools"]["packages"]["find"]["include"]}
+    text = (folder / _DOCKERFILE).read_text(encoding="utf-8")
+    copied = {
+        source for line in re.findall(r"^COPY +(?!--from)(.+)$", text, re.MULTILINE) for source in line.split()[:-1]
+    }
+    ignore = (folder / f"{_DOCKERFILE}.dockerignore").read_text(encoding="utf-8")
+    sent = set(re.findall(r"^!(.+)$", ignore, re.MULTILINE))
+    imported = set(re.findall(r"'(\w+)'", "".join(re.findall(r"for package in \((.+?)\)", text))))
+    wrong = [f"{_DOCKERFILE}: no COPY of the package {name}" for name in sorted(packages - copied)]
+    wrong += [f"{_DOCKERFILE}: the build does not import the package {name}" for name in sorted(packages - imported)]
+    wrong += [f".dockerignore: !{name} is missing, which the Dockerfile copies" for name in sorted(copied - sent)]
+    wrong += [f".dockerignore: !{name} is sent, but copied nowhere" for name in sorted(sent - copied)]
+    return wrong + _left_behind(packages, project)
+
+
+def _left_behind(packages: set[str], project: Mapping[str, Any]) -> list[str]:
+    """Return a line for each file beside the code that `pip install` would leave out."""
+    data: Mapping[str, list[str]] = project["tool"]["setuptools"]["package-data"]
+    files = [
+        file.relative_to(ROOT / name)
+        for name in sorted(packages)
+        for file in sorted((ROOT / name).rglob("*"))
+        if file.is_file()
+        and file.suffix not in (".py", ".pyc")
+        and not any(fnmatch(str(file.relative_to(ROOT / name)), pattern) for pattern in data.get(name, ()))
+    ]
+    return [f"pyproject.toml: package-data does not name {file}" for file in files]
