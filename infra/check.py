@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from infra import checkers, packaged, schedule_files
+from infra import checkers, hardening, packaged, schedule_files
 from infra.checkers import Skip
 
 _UNCHECKED: Final = (".md", ".py", ".pyc", ".dockerignore")
@@ -27,8 +27,10 @@ def checks(folder: Path, schemas: Path | None) -> Iterator[Check]:
         yield "YAML", file, checkers.yaml_file
     for file in sorted(folder.glob("kuberay/*.yaml")):
         yield "KubeRay", file, partial(checkers.kuberay, schemas=schemas)
+        yield "hardening", file, hardening.kuberay
     for file in sorted(folder.glob("aws/*.yaml")):
         yield "ray up", file, checkers.ray_up
+        yield "hardening", file, hardening.ray_up
     if (folder / "aws").is_dir():
         yield "HCL", folder / "aws", checkers.hcl
         yield "terraform fmt", folder / "aws", checkers.terraform_format

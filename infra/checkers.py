@@ -61,7 +61,7 @@ def kuberay(file: Path, schemas: Path | None) -> list[str]:
         kind, version = str(resource.get("kind", "")), str(resource.get("apiVersion", "")).partition("/")[2]
         for command in _values(resource, "entrypoint"):
             wrong += command_line(command)
-        if schemas is None:
+        if schemas is None or str(resource.get("apiVersion", "")).partition("/")[0] != "ray.io":
             continue
         schema = schemas / f"{kind.lower()}s.{version}.json"
         if not schema.exists():

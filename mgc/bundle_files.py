@@ -14,6 +14,7 @@ from mgc.bundle_names import LAST_FILE, BundleName
 from mgc.configuration import JsonObject
 from mgc.credentials import without_credentials
 from mgc.errors import BundleError, ConfigError, StorageError, shorten
+from mgc.units import GIB, format_bytes
 
 DEFAULT: Final = BundleName.DEFAULT.value
 """Name of the best bundle that is there."""
@@ -32,6 +33,9 @@ TAGS: Final = "tags.json"
 SOUNDS: Final = "sounds.json"
 OPTIONAL: Final = (TAGS, SOUNDS, TRAINED_ON)
 """Files that are written before these if a bundle has them. They and the calibration may be missing."""
+
+_MOST_BYTES: Final = {".json": 32 << 20, ".safetensors": 4 * GIB}
+"""Size of the largest file of a kind. Python takes some ten bytes of memory for one of JSON."""
 
 WAY_OUT: Final = "Copy it again, or train it again."
 
@@ -88,13 +92,21 @@ class BundleFiles:
         """Return the bytes of a file, or None if there is no such file.
 
         Raises:
-            BundleError: the file cannot be read.
+            BundleError: the file cannot be read, is none (a pipe or a device would never end), or is too large.
         """
+        path = f"{self._path}/{name}"
         try:
-            with self._filesystem.open_input_stream(f"{self._path}/{name}") as stream:
-                data: bytes = stream.read()
-        except FileNotFoundError:
-            return None
+            info = self._filesystem.get_file_info(path)
+            if info.type == fs.FileType.NotFound:
+                return None
+            most = _MOST_BYTES[Path(name).suffix]
+            if info.type != fs.FileType.File or info.size is None:
+                raise BundleError(f"{self.where}: {name} is no file. {WAY_OUT}")
+            if info.size > most:
+                size = f"{format_bytes(info.size)}, {format_bytes(most)} are the most"
+                raise BundleError(f"{self.where}: {name} is too large ({size}). {WAY_OUT}")
+            with self._filesystem.open_input_stream(path) as stream:
+                data: bytes = stream.read(info.size)
         except OSError as error:
             raise BundleError(f"{self.where}: {name} cannot be read: {shorten(error)}. {WAY_OUT}") from None
         return data

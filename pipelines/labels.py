@@ -14,6 +14,11 @@ from pipelines.nights.options import Age
 from pipelines.nights.requests import DiffRequest, ExportRequest, RollbackRequest, VacuumRequest
 
 _LIMIT = click.IntRange(1)
+_RAW = click.option(
+    "--raw",
+    is_flag=True,
+    help="Write texts of a CSV file as they are, also those that a spreadsheet would run as formulas.",
+)
 
 
 class _Version(click.ParamType[str]):
@@ -68,14 +73,15 @@ def history(labels: Uri, limit: int) -> Summary:
 @click.option("--limit", type=_LIMIT, default=10, show_default=True, help="Examples of each kind, and flips, to print.")
 @click.option("--out", type=URI, help="Write all differences to this .csv or .parquet file.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
-def diff(labels: Uri, before: str, after: str, limit: int, out: Uri | None, overwrite: bool) -> Summary:
+@_RAW
+def diff(labels: Uri, before: str, after: str, limit: int, out: Uri | None, overwrite: bool, raw: bool) -> Summary:
     """Print what differs between versions A and B; by default what the last change of the table changed.
 
     Prints counts, flips from genre to genre, and examples with the confidence before and after.
     """
     if out is not None and not out.text.lower().endswith((".csv", ".parquet", ".pq")):
         raise click.BadParameter(f"{out} ends neither in .parquet nor in .csv.", param_hint="--out")
-    request = DiffRequest(labels, before, after, limit, out, overwrite)
+    request = DiffRequest(labels, before, after, limit, out, overwrite, raw)
     from pipelines.nights.versions import show_differences
 
     return show_differences(request)
@@ -140,14 +146,16 @@ def vacuum(labels: Uri, keep: int, older_than: timedelta, dry_run: bool, limit: 
 @click.option("--version", type=_VERSION, default="latest", show_default=True, help="Version to write.")
 @click.option("--limit", type=_LIMIT, help="Write only N of the rows.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@_RAW
 def export(
-    labels: Uri, kind: Literal["parquet", "csv"], out: Uri, version: str, limit: int | None, overwrite: bool
+    labels: Uri, kind: Literal["parquet", "csv"], out: Uri, version: str, limit: int | None, overwrite: bool, raw: bool
 ) -> Summary:
     """Write a version as one plain file, for readers without Delta. Tracks that left the catalog are not in it.
 
-    In a CSV file `top_k` and `genres` are JSON text, and times are UTC. The file is complete or absent.
+    In a CSV file `top_k` and `genres` are JSON text, times are UTC, and what a spreadsheet would run has an
+    apostrophe before it. The file is complete or absent.
     """
-    request = ExportRequest(labels, kind, out, version, limit, overwrite)
+    request = ExportRequest(labels, kind, out, version, limit, overwrite, raw)
     from pipelines.nights.versions import write_version
 
     return write_version(request)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import pyarrow.fs as fs
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import (
@@ -37,6 +38,7 @@ from mgc.units import format_count
 from tune.config import SearchConfig
 from tune.progress import WatchTrials, watch_search
 from tune.records import EpochScores, Status, TrialRecord
+from tune.signed import SignedFiles
 from tune.spaces import keep_inside, mutations, to_point, to_ray_space
 from tune.trial import InMemoryData, StreamedData, train_alone, train_together
 
@@ -204,8 +206,9 @@ class Search:
             {"CPU": self.places.cpus, **({"GPU": self.places.gpus} if self.places.gpus else {})},
         )
         root = self.folder / self.key
+        filesystem = fs.PyFileSystem(SignedFiles(root))
         if _is_begun(root):
-            return tune.Tuner.restore(root.path, trainable=trainable, storage_filesystem=root.filesystem)
+            return tune.Tuner.restore(root.path, trainable=trainable, storage_filesystem=filesystem)
         config, space = self.config, self.space
         # Population-based training uses Python's global random generator.
         random.seed(config.seed)
@@ -225,7 +228,7 @@ class Search:
             run_config=tune.RunConfig(
                 name=self.key,
                 storage_path=self.folder.path,
-                storage_filesystem=self.folder.filesystem,
+                storage_filesystem=filesystem,
                 # A trial whose worker or node died resumes from its last checkpoint; one that fails twice has failed.
                 failure_config=tune.FailureConfig(max_failures=1),
                 # Population-based training may still need earlier checkpoints.

@@ -175,8 +175,8 @@ def _knock(address: str) -> None:
 
 def _no_answer(address: str, reason: str) -> ResourceError:
     return ResourceError(
-        f"Ray at {address} does not answer: {_one_line(reason)}. Start it with `ray start --head`, or unset "
-        "RAY_ADDRESS to use a local one."
+        f"Ray at {address} does not answer: {_one_line(reason)}. Start it with `RAY_AUTH_MODE=token ray "
+        "start --head`, or unset RAY_ADDRESS to use a local one."
     )
 
 

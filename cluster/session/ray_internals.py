@@ -158,6 +158,8 @@ def is_submitted_job() -> bool:
 
 # Ray Core.
 
+_STRANGER_SECONDS: Final = 10.0
+
 
 def enable_token() -> None:
     """Let this driver use the token in ~/.ray, if there is one. A head uses it by default."""
@@ -189,6 +191,30 @@ def supply_token() -> None:
     if not usable:
         os.environ["RAY_AUTH_TOKEN"] = generate_new_authentication_token()
         loader.reset_cache()
+
+
+def answers_strangers() -> bool:
+    """Return whether the connected head answers a caller without a token, who could then run any code on its nodes.
+
+    Raises:
+        ConnectionError: the head does not answer in time.
+    """
+    import grpc
+    import ray
+    from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
+
+    # mypy does not know the names in generated modules.
+    messages: Any = gcs_service_pb2
+    services: Any = gcs_service_pb2_grpc
+    with grpc.insecure_channel(ray.get_runtime_context().gcs_address) as channel:
+        try:
+            asked = messages.GetClusterIdRequest()
+            services.NodeInfoGcsServiceStub(channel).GetClusterId(asked, timeout=_STRANGER_SECONDS)
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                return False
+            raise ConnectionError(f"the head answers {error.code().name}") from None
+    return True
 
 
 def read_settings_again() -> None:

@@ -170,12 +170,13 @@ def copy_tree(source: Uri, target: Uri) -> None:
     """Copy a file or a folder of small files, such as a bundle, between any two places, file by file.
 
     Raises:
-        StorageError: also when there is nothing to copy.
+        StorageError: also when there is nothing to copy, or a file would lie outside of `target`; nothing is written
+            then.
     """
-    files = list_uris(source)
-    for uri in files:
-        write_bytes(target / uri.path.removeprefix(source.path), read_bytes(uri))
-    if not files:
+    copies = [(uri, target / uri.path.removeprefix(source.path)) for uri in list_uris(source)]
+    for uri, copy in copies:
+        write_bytes(copy, read_bytes(uri))
+    if not copies:
         write_bytes(target, read_bytes(source))
 
 

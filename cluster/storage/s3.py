@@ -1,16 +1,18 @@
 """Connections of this process to S3.
 
 boto3 makes requests, pyarrow reads Parquet, obstore reads ranges, and deltalake gets options. boto3 finds endpoint,
-region and credentials in the usual AWS variables and profile; the others look in the same places. None of them comes
-from a URI.
+region, credentials and certificates (AWS_CA_BUNDLE) in the usual AWS variables and profile; the others get the same.
+None of them comes from a URI.
 """
 
 from __future__ import annotations
 
 import functools
 import os
+import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pyarrow.fs
@@ -18,6 +20,8 @@ from botocore.exceptions import NoCredentialsError
 
 from cluster.storage.boto_types import Credentials, S3Client
 from cluster.storage.failures import explain
+from cluster.storage.redaction import redact
+from mgc.errors import StorageError
 
 if TYPE_CHECKING:
     # Only a job that reads ranges makes this import.
@@ -45,6 +49,14 @@ _DELTA_FINDS: Final = frozenset({"env", "iam-role", "container-role", "assume-ro
 """botocore's names for the sources of credentials that deltalake also checks."""
 
 
+_NOT_FOR_ALL: Final = {
+    "AWS_SKIP_SIGNATURE": "mgc signs its requests; a copy of a public bucket, or any credentials, will do",
+    "AWS_REQUESTER_PAYS": "mgc cannot pay for requests; copy the objects to a bucket of your own",
+    "AWS_REQUEST_PAYER": "mgc cannot pay for requests; copy the objects to a bucket of your own",
+}
+"""Variables that obstore and deltalake would follow, and pyarrow would not."""
+
+
 @dataclass(frozen=True, eq=False)
 class Connection:
     """One process's way to S3.
@@ -55,6 +67,7 @@ class Connection:
         filesystem: pyarrow's filesystem.
         endpoint_url: address of a store that is not Amazon's; None for Amazon's.
         region: region of the buckets.
+        certificates: file of the authorities to trust, in PEM; None for the system's own.
     """
 
     client: S3Client
@@ -62,6 +75,7 @@ class Connection:
     filesystem: pyarrow.fs.S3FileSystem
     endpoint_url: str | None
     region: str
+    certificates: Path | None
 
 
 def connection(where: object) -> Connection:
@@ -71,8 +85,12 @@ def connection(where: object) -> Connection:
         where: the requested place, for error messages.
 
     Raises:
-        StorageError: there are no credentials, or the endpoint is no URL.
+        StorageError: there are no credentials, the endpoint is no URL, the certificates cannot be read, or a setting
+            asks for what not all of these libraries can do.
     """
+    for name, what in _NOT_FOR_ALL.items():
+        if os.environ.get(name):
+            raise StorageError(f"{redact(str(where))}: {name} is set, but {what}; unset it.")
     settings = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
     with explain(where, "reach"):
         # A client does not survive a fork, hence the process id.
@@ -108,6 +126,10 @@ def storage_options(where: object) -> dict[str, str]:
     if s3.endpoint_url:
         options["aws_endpoint"] = s3.endpoint_url
         options["aws_allow_http"] = str(s3.endpoint_url.startswith("http://")).lower()
+    if s3.certificates:
+        # deltalake has no option for it, and reads these when it connects. Other programs then trust them as well.
+        os.environ.setdefault("SSL_CERT_FILE", str(s3.certificates))
+        os.environ.setdefault("SSL_CERT_DIR", ssl.get_default_verify_paths().openssl_capath)
     if s3.credentials.method not in _DELTA_FINDS:
         known = s3.credentials.get_frozen_credentials()
         options |= {"aws_access_key_id": known.access_key, "aws_secret_access_key": known.secret_key}
@@ -141,6 +163,7 @@ def _ranges(bucket: str, connection: Connection) -> S3Store:
             "read_timeout": timedelta(seconds=TRACK_SILENCE_SECONDS),
             # This limits a whole request of at most 16 MiB, because a store may trickle without ever falling silent.
             "timeout": timedelta(minutes=5),
+            **({"root_certificate": connection.certificates.read_bytes()} if connection.certificates else {}),
         },
         # The waits grow by random amounts, so that the clients of a busy store do not all come back at once.
         retry_config={
@@ -155,9 +178,15 @@ def _ranges(bucket: str, connection: Connection) -> S3Store:
 def _connect(settings: tuple[tuple[str, str], ...], process_id: int) -> Connection:
     # This import takes half a second, so only a job that uses S3 makes it.
     import boto3
+    import botocore.session
     from botocore.config import Config
 
-    session = boto3.session.Session()
+    core = botocore.session.get_session()
+    session = boto3.session.Session(botocore_session=core)
+    named: str | None = core.get_config_variable("ca_bundle")
+    certificates = Path(named).absolute() if named else None
+    if certificates is not None:
+        certificates.stat()
     credentials: Credentials | None = session.get_credentials()
     if credentials is None:
         raise NoCredentialsError
@@ -187,5 +216,6 @@ def _connect(settings: tuple[tuple[str, str], ...], process_id: int) -> Connecti
         request_timeout=READ_TIMEOUT_SECONDS,
         retry_strategy=pyarrow.fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
         allow_bucket_creation=False,
+        tls_ca_file_path=None if certificates is None else str(certificates),
     )
-    return Connection(client, credentials, filesystem, endpoint_url, region)
+    return Connection(client, credentials, filesystem, endpoint_url, region, certificates)

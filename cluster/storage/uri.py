@@ -71,10 +71,19 @@ class Uri:
         return redact(self.text)
 
     def __truediv__(self, below: str) -> Uri:
-        """Return a place below this one: `uri / "y" / "z.json"`, or `uri / "y/z.json"`."""
+        """Return a place below this one: `uri / "y" / "z.json"`, or `uri / "y/z.json"`.
+
+        The name may come from a store or a table that others write. On a disk `..` would lead out of this folder, and
+        to whatever file its writer likes; in a bucket it is part of a key like any other.
+
+        Raises:
+            StorageError: it is not below this folder.
+        """
         below = below.strip("/")
         if not below:
             return self
+        if not self.is_remote and ".." in below.split("/"):
+            raise StorageError(f"{self}: {one_line(below)[:120]} would lie outside of this folder; rename it.")
         path = f"{self.path.rstrip('/')}/{below}"
         return Uri(f"{_S3}{path}", path, True) if self.is_remote else Uri.of_path(path)
 

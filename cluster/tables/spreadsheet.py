@@ -1,13 +1,15 @@
 """CSV files that people open in a spreadsheet, which takes a text that begins like a formula for one and runs it.
 
 mgc writes an apostrophe before such a text, so that it stays one, and takes the apostrophe away where it reads a CSV
-file. A text that has apostrophes before such a beginning gets one more. So what mgc writes, it reads as it was.
+file. A text that has apostrophes before such a beginning gets one more. The same goes for what follows a semicolon or a
+line break within a text: where the comma is the decimal mark, a spreadsheet takes these for the end of a cell. So what
+mgc writes, it reads as it was, but for control characters, which a terminal would obey: they become U+FFFD.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import BinaryIO, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,26 +17,57 @@ import pyarrow.csv as pacsv
 
 from mgc.tags.own_tables import advise_commas
 
-_FORMULA: Final = r"('*[=+\-@\t\r\n\x{ff1d}\x{ff0b}\x{ff0d}\x{ff20}])"
-"""How a text begins that a spreadsheet may run, also in full-width characters, with the apostrophes before it."""
+_SIGNS: Final = r"=+\-@\x{ff1d}\x{ff0b}\x{ff0d}\x{ff20}"
+"""Characters with which a formula begins, also in full width."""
+
+_WRITTEN: Final = ((rf"\A('*[{_SIGNS}\t\r\n])", r"'\1"), (rf"([;\r\n])('*[{_SIGNS}])", r"\1'\2"))
+"""Patterns of what a spreadsheet may run, with the apostrophes before it, and what is written instead."""
+
+_READ: Final = ((rf"\A'('*[{_SIGNS}\t\r\n])", r"\1"), (rf"([;\r\n])'('*[{_SIGNS}])", r"\1\2"))
+
+_CONTROL: Final = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x{9f}]"
 
 
 class CsvWriter(pacsv.CSVWriter):
-    """Arrow's writer, with texts that are no formulas."""
+    """Arrow's writer, with texts that are no formulas.
+
+    Args:
+        sink: file to write to.
+        schema: columns.
+        raw: whether to write texts as they are. No spreadsheet should open such a file.
+    """
+
+    def __init__(self, sink: BinaryIO | pa.NativeFile, schema: pa.Schema, raw: bool = False) -> None:
+        super().__init__(sink, schema)
+        self._raw = raw
 
     def write_batch(self, batch: pa.RecordBatch) -> None:
         """Write rows."""
-        super().write_batch(
-            _change_texts(batch, lambda texts: pc.replace_substring_regex(texts, rf"\A{_FORMULA}", r"'\1"))
-        )
+        super().write_batch(batch if self._raw else _change_texts(batch, _neutralise))
+
+    def write_table(self, table: pa.Table) -> None:
+        """Write rows. Arrow's own would not call `write_batch`."""
+        for batch in table.to_batches():
+            self.write_batch(batch)
+
+
+def _neutralise(texts: pa.Array) -> pa.Array:
+    for pattern, instead in ((_CONTROL, "\N{REPLACEMENT CHARACTER}"), *_WRITTEN):
+        texts = pc.replace_substring_regex(texts, pattern, instead)
+    return texts
+
+
+def _restore(texts: pa.Array) -> pa.Array:
+    for pattern, instead in _READ:
+        texts = pc.replace_substring_regex(texts, pattern, instead)
+    return texts
 
 
 def write_csv(rows: pa.Table) -> bytes:
     """Return rows as a CSV file."""
     sink = pa.BufferOutputStream()
     with CsvWriter(sink, rows.schema) as writer:
-        for batch in rows.to_batches():
-            writer.write_batch(batch)
+        writer.write_table(rows)
     data: bytes = sink.getvalue().to_pybytes()
     return data
 
@@ -60,15 +93,13 @@ def read_csv(data: bytes, options: pacsv.ConvertOptions) -> pa.Table:
     # An id is a path, which may have a line break.
     lines = pacsv.ParseOptions(newlines_in_values=True)
     table = pacsv.read_csv(pa.BufferReader(pa.py_buffer(data)), parse_options=lines, convert_options=options)
-    return pa.Table.from_batches(
-        [
-            _change_texts(batch, lambda texts: pc.replace_substring_regex(texts, rf"\A'{_FORMULA}", r"\1"))
-            for batch in table.to_batches()
-        ],
-        table.schema,
-    )
+    return pa.Table.from_batches([_change_texts(batch, _restore) for batch in table.to_batches()], table.schema)
 
 
 def _change_texts(batch: pa.RecordBatch, change: Callable[[pa.Array], pa.Array]) -> pa.RecordBatch:
-    columns = [change(column) if pa.types.is_string(column.type) else column for column in batch.columns]
+    columns = [change(column) if _is_text(column) else column for column in batch.columns]
     return pa.record_batch(columns, schema=batch.schema)
+
+
+def _is_text(column: pa.Array) -> bool:
+    return bool(pa.types.is_string(column.type) or pa.types.is_large_string(column.type))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, assert_never
 
+import torch
 from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
@@ -91,14 +93,22 @@ def load_model(config: AnyModelConfig, input_shape: tuple[int, ...], outputs: in
         ConfigError: the network does not take features of this shape.
         ValueError: the weights are those of another network, or no safetensors.
     """
-    model = build_model(config, input_shape, outputs)
     try:
-        model.load_state_dict(load_tensors(weights))
+        tensors = load_tensors(weights)
     except SafetensorError as error:
         raise ValueError(f"no safetensors ({shorten(error)})") from None
-    except RuntimeError:
-        raise ValueError(f"not the weights of this {config.kind} with {outputs} outputs") from None
+    # A configuration may claim a network of any size, so it is built without memory until the weights are all there.
+    with torch.device("meta"):
+        wanted = build_model(config, input_shape, outputs).state_dict()
+    if _shapes(tensors) != _shapes(wanted):
+        raise ValueError(f"not the weights of this {config.kind} with {outputs} outputs")
+    model = build_model(config, input_shape, outputs)
+    model.load_state_dict(tensors)
     return model.eval()
+
+
+def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def takes_any_frames(config: AnyModelConfig) -> bool:

@@ -12,7 +12,7 @@ import click
 import numpy as np
 from pydantic import JsonValue
 
-from cluster.session import inventory
+from cluster.session import inventory, ray_internals
 from cluster.session.connect import at_hand, connect, look_at_nodes
 from cluster.session.inventory import Finding, State, fails, guard, lacks
 from cluster.session.profiles import PROFILES, Resources, choose, this_machine
@@ -80,12 +80,20 @@ def _look(request: DiagnosisRequest, address: str | None) -> list[Finding]:
             with connect(address):
                 have = at_hand("the cluster")
                 nodes = look_at_nodes(inventory.look_at_machine)
-            findings += _describe_cluster(have, nodes)
+                findings += [*_describe_cluster(have, nodes), *guard(_look_at_token, "token")]
         except MgcError as error:
             findings.append(fails("cluster", redact(address), str(error)))
     if have is not None:
         findings += [_try_profile(name, have, request.workers, name == request.profile) for name in PROFILES]
     return findings + _try_recipes(request.recipe, request.workers, memory)
+
+
+def _look_at_token() -> list[Finding]:
+    """Find out whether the connected cluster answers only those who know its token."""
+    if ray_internals.answers_strangers():
+        advice = "whoever reaches the head can run code on all nodes; start every node with RAY_AUTH_MODE=token"
+        return [fails("token", "the cluster asks for none", f"{advice} (see the docs, Security)")]
+    return [Finding("token", "the cluster asks for it")]
 
 
 def _look_at_models() -> Finding:

@@ -196,6 +196,7 @@ class DiffRequest:
         limit: largest number of examples of each kind, and of flips.
         out: file to write all differences to, which ends in .csv or .parquet.
         overwrite: whether to replace that file.
+        raw: whether a .csv file gets all texts as they are.
     """
 
     labels: Uri
@@ -204,6 +205,7 @@ class DiffRequest:
     limit: int
     out: Uri | None
     overwrite: bool
+    raw: bool
 
 
 @dataclass(frozen=True)
@@ -253,6 +255,7 @@ class ExportRequest:
         version: name of the version.
         limit: largest number of rows; None for all.
         overwrite: whether to replace the file.
+        raw: whether a CSV file gets all texts as they are.
     """
 
     labels: Uri
@@ -261,3 +264,4 @@ class ExportRequest:
     version: str
     limit: int | None
     overwrite: bool
+    raw: bool

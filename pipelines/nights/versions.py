@@ -8,7 +8,7 @@ import click
 
 from cluster.labels.diff import DifferenceFile, diff, find_corrections, track_rows
 from cluster.labels.history import commits, find_version, open_version, rollback
-from cluster.labels.readers.export import export
+from cluster.labels.readers.export import FileKind, export
 from cluster.labels.table import LabelsTable
 from cluster.labels.vacuum import vacuum
 from cluster.storage.uri import Uri
@@ -32,7 +32,7 @@ def show_differences(request: DiffRequest) -> Summary:
     labels, out = request.labels, None
     if request.out is not None:
         as_csv = request.out.text.lower().endswith(".csv")
-        out = DifferenceFile(request.out, "csv" if as_csv else "parquet", request.overwrite)
+        out = DifferenceFile(request.out, _file_kind(as_csv, request.raw), request.overwrite)
     log = commits(LabelsTable(labels))
     before, after = (find_version(text, log, labels) for text in (request.before, request.after))
     found = diff(labels, before, after, request.limit, out)
@@ -85,7 +85,8 @@ def write_version(request: ExportRequest) -> Summary:
     """Write a version as one plain file."""
     labels, out = request.labels, request.out
     number = find_version(request.version, commits(LabelsTable(labels)), labels)
-    rows = export(open_version(labels, number), request.kind, out, request.limit, request.overwrite)
+    kind = _file_kind(request.kind == "csv", request.raw)
+    rows = export(open_version(labels, number), kind, out, request.limit, request.overwrite)
     say(f"{format_count(rows, 'track')} of version {number} -> {out}")
     return Summary("done", {"version": number, "rows": rows}, {**_outputs(labels), "export": str(out)})
 
@@ -106,6 +107,12 @@ def show_corrections(labels: Uri, limit: int | None) -> Summary:
     show(corrections_table(rows[:limit], total, labels))
     gone = sum(row["removed_at"] is not None for row in rows)
     return Summary("done", {"version": table.version, "corrections": total, "gone": gone}, _outputs(labels))
+
+
+def _file_kind(as_csv: bool, raw: bool) -> FileKind:
+    if not as_csv:
+        return "parquet"
+    return "raw_csv" if raw else "csv"
 
 
 def _outputs(labels: Uri) -> dict[str, str]:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,44 @@ def test_a_corrupt_file_is_named(saved: Path, name: str, data: bytes) -> None:
         (f": {name} is not JSON (", f": {name} holds no JSON", f": {name} is corrupt: no safetensors")
     )
     assert message.endswith(". Copy it again, or train it again.")
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("target", ["/dev/zero", "/dev/full", "pipe", "folder"])
+def test_what_is_no_file_is_not_read(saved: Path, tmp_path: Path, name: str, target: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (saved / name).unlink()
+    (saved / name).symlink_to(tmp_path / target)
+    assert refused(saved) == f": {name} is no file. Copy it again, or train it again."
+
+
+@pytest.mark.parametrize(("name", "most"), [("metrics.json", "32 MiB"), ("model.safetensors", "4 GiB")])
+def test_gigabytes_are_not_read(saved: Path, name: str, most: str) -> None:
+    with (saved / name).open("wb") as file:
+        file.truncate(30 << 30)
+    assert refused(saved).startswith(f": {name} is too large (30 GiB, {most} are the most)")
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"kind": "dense", "hidden": [4096] * 16},
+        {"kind": "house_cnn", "channels": [1024] * 6, "blocks": 8},
+        {
+            "kind": "probe",
+            "body": {"kind": "house_cnn", "channels": [4, 6], "blocks": 1},
+            "embedding": 1_000_000,
+            "hidden": 65_536,
+        },
+    ],
+)
+def test_claimed_weights_take_no_memory(saved: Path, model: dict[str, Any]) -> None:
+    """The last would take 244 GiB."""
+    edit_value(saved / "experiment.json", lambda value: value.update(model=model))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert refused(saved).startswith(f": model.safetensors is corrupt: not the weights of this {model['kind']} with 3")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
 
 
 @pytest.mark.parametrize("place", [8, 40, -1000, -1])

@@ -20,7 +20,7 @@ from cluster.tables.spreadsheet import CsvWriter
 from mgc import schema
 from mgc.errors import LabelsError
 
-FileKind = Literal["parquet", "csv"]
+FileKind = Literal["parquet", "csv", "raw_csv"]
 
 ROWS_AT_ONCE: Final = 100_000
 """Rows in memory at a time, and in one row group of a Parquet file: about 30 MB."""
@@ -41,6 +41,12 @@ _VALUES: Final = {
 _AS_JSON: Final = ("top_k", "genres")
 """Columns that a CSV file holds as JSON text."""
 
+_WRITERS: Final = {
+    "parquet": partial(pq.ParquetWriter, compression="zstd"),
+    "csv": CsvWriter,
+    "raw_csv": partial(CsvWriter, raw=True),
+}
+
 _REMEDY: Final = "Choose another version; `mgc labels history` lists them."
 
 
@@ -50,7 +56,8 @@ def export(table: LabelsTable, kind: FileKind, out: Uri, limit: int | None = Non
     Args:
         table: labels table, of any version.
         kind: "parquet" for the columns of `EXPORTED`; "csv" for the same with `top_k` and `genres` as JSON text
-            and times in UTC, and no text that a spreadsheet would run as a formula.
+            and times in UTC, and no text that a spreadsheet would run as a formula; "raw_csv" for that with all texts
+            as they are.
         out: file to write, outside of the table's folder.
         limit: largest number of rows to write.
         overwrite: whether to replace an existing file.
@@ -62,7 +69,7 @@ def export(table: LabelsTable, kind: FileKind, out: Uri, limit: int | None = Non
     """
     refuse_target(out, table.uri, overwrite)
     table.check_files()
-    as_json = _AS_JSON if kind == "csv" else ()
+    as_json = () if kind == "parquet" else _AS_JSON
     columns = ", ".join(
         f"to_json({name})::VARCHAR AS {name}" if name in as_json else _VALUES.get(name, name) for name in EXPORTED.names
     )
@@ -90,13 +97,11 @@ def write_rows(relation: duckdb.DuckDBPyRelation, columns: pa.Schema, kind: File
         source: table that the query reads, for messages.
     """
     rows = 0
-    with files.writing(out) as path, path.open("wb") as sink:
-        writer = CsvWriter if kind == "csv" else partial(pq.ParquetWriter, compression="zstd")
-        with writer(sink, columns) as file:
-            for batch in _batches(relation, source):
-                cast = [batch.column(field.name).cast(field.type) for field in columns]
-                file.write_batch(pa.record_batch(cast, schema=columns))
-                rows += batch.num_rows
+    with files.writing(out) as path, path.open("wb") as sink, _WRITERS[kind](sink, columns) as file:
+        for batch in _batches(relation, source):
+            cast = [batch.column(field.name).cast(field.type) for field in columns]
+            file.write_batch(pa.record_batch(cast, schema=columns))
+            rows += batch.num_rows
     return rows
 
 

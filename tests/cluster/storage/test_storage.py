@@ -73,6 +73,15 @@ class TestPaths:
         assert place == Uri.parse(text)
         assert place.path == Uri.parse(text).path
 
+    @pytest.mark.parametrize("below", ["..", "../x", "a/../../x", "a/..", "/../x/"])
+    def test_a_name_from_elsewhere_leads_out_of_no_folder(self, tmp_path: Path, below: str) -> None:
+        with pytest.raises(StorageError, match=rf"^{tmp_path}: .*outside of this folder"):
+            Uri.of_path(tmp_path) / below
+
+    def test_dots_that_lead_nowhere(self, tmp_path: Path) -> None:
+        assert (Uri.of_path(tmp_path) / "...and justice/..x").path == f"{tmp_path}/...and justice/..x"
+        assert (Uri.parse("s3://b/x") / "../y").key == "x/../y"
+
     @pytest.mark.parametrize(
         ("text", "shown"),
         [
@@ -155,6 +164,14 @@ class TestFiles:
         assert all((tmp_path / "down" / name).read_bytes() == name.encode() for name in ODD_NAMES)
         files.copy_tree(Uri.parse(f"{bucket_uri}/side/plain.bin"), Uri.of_path(tmp_path / "one.bin"))
         assert (tmp_path / "one.bin").read_bytes() == b"plain.bin"
+
+    @pytest.mark.cluster
+    def test_a_tree_whose_keys_lead_out_is_not_copied(self, tmp_path: Path, bucket_uri: str) -> None:
+        files.write_bytes(Uri.parse(f"{bucket_uri}/tree") / "a.bin", b"a")
+        files.write_bytes(Uri.parse(f"{bucket_uri}/tree") / "z/../../../outside.bin", b"z")
+        with pytest.raises(StorageError, match=r"z/\.\./\.\./\.\./outside\.bin would lie outside"):
+            files.copy_tree(Uri.parse(f"{bucket_uri}/tree"), Uri.of_path(tmp_path / "deep" / "down"))
+        assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.cluster
     def test_more_than_a_page_of_objects(self, bucket_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:

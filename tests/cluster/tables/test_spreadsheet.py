@@ -17,7 +17,7 @@ import cluster
 import mgc
 import pipelines
 import tune
-from cluster.tables.spreadsheet import read_csv, write_csv
+from cluster.tables.spreadsheet import CsvWriter, read_csv, write_csv
 
 FORMULAS = "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
 TEXTS = pacsv.ConvertOptions(
@@ -26,7 +26,10 @@ TEXTS = pacsv.ConvertOptions(
     quoted_strings_can_be_null=False,
 )
 
-TEXT = st.text(st.sampled_from([*FORMULAS, "'", '"', ",", ";", "a", "é", " "]), max_size=6) | st.text(max_size=9)
+CONTROL = "".join(map(chr, (*range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), *range(0x7F, 0xA0))))
+TEXT = st.text(st.sampled_from([*FORMULAS, "'", '"', ",", ";", "a", "é", " "]), max_size=6) | st.text(
+    st.characters(exclude_characters=CONTROL, exclude_categories=["Cs"]), max_size=9
+)
 
 
 def rows(*texts: str | None) -> pa.Table:
@@ -38,6 +41,8 @@ def test_what_is_written_is_no_formula_and_is_read_as_it_was(texts: list[str]) -
     written = write_csv(rows(*texts))
     cells = [row["track_id"] for row in csv.DictReader(io.StringIO(written.decode(), newline=""))]
     assert not [cell for cell in cells if cell.startswith(tuple(FORMULAS))]
+    # Nor after what ends a cell where the comma is the decimal mark.
+    assert not [cell for cell in cells if re.search(r"[;\r\n][=+\-@\uff1d\uff0b\uff0d\uff20]", cell)]
     assert read_csv(written, TEXTS)["track_id"].to_pylist() == texts
 
 
@@ -52,6 +57,21 @@ def test_only_texts_like_formulas_change() -> None:
         ",-0.5",
         '"\'-",-0.5',
     ]
+
+
+def test_no_control_character_reaches_a_terminal() -> None:
+    written = write_csv(rows("a\x1b]0;x\x07b", "c\x9bm", *CONTROL)).decode()
+    assert not set(written) & set(CONTROL)
+    assert written.splitlines()[1:3] == ['"a\ufffd]0;x\ufffdb",-0.5', '"c\ufffdm",-0.5']
+
+
+def test_raw_texts() -> None:
+    sink = pa.BufferOutputStream()
+    table = rows("=1+1", "a\x07", "b;=2")
+    with CsvWriter(sink, table.schema, raw=True) as writer:
+        writer.write_table(table)
+    written = sink.getvalue().to_pybytes().decode()
+    assert written.splitlines()[1:] == ['"=1+1",-0.5', '"a\x07",-0.5', '"b;=2",-0.5']
 
 
 def test_what_a_person_writes_is_read_as_written() -> None:

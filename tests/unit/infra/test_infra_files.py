@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from infra import check, checkers
+from infra import check, checkers, hardening
 
 INFRA = checkers.ROOT / "infra"
 
@@ -99,6 +99,50 @@ def test_kuberay_refuses(name: str, good: str, bad: str, said: str, copied: Path
 )  # fmt: skip
 def test_refused(name: str, good: str, bad: str, said: str, copied: Path) -> None:
     assert_refused(copied / name, good, bad, said, copied, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad", "said"),
+    [
+        ("kuberay/raycluster.yaml", "    mode: token", "    mode: disabled", "spec: authOptions.mode is not token"),
+        ("kuberay/rayjob-train.yaml", "    authOptions:\n      mode: token\n", "", "rayClusterSpec: authOptions.mode"),
+        ("kuberay/raycronjob-label.yaml", "      authOptions:\n        mode: token\n", "", "rayClusterSpec: authOpti"),
+        ("kuberay/rayjob-train.yaml", "  submitterPodTemplate:", "  submitter:", "lacks submitterPodTemplate"),
+        ("kuberay/raycluster.yaml", "automountServiceAccountToken: false", "x: 1", "automountServiceAccount"),
+        ("kuberay/raycluster.yaml", "runAsNonRoot: true", "runAsNonRoot: false", "runAsNonRoot is not true"),
+        ("kuberay/raycluster.yaml", "seccompProfile: {type: RuntimeDefault}", "x: 1", "seccompProfile.type"),
+        ("kuberay/raycluster.yaml", "runAsNonRoot: true", "x: 1}\n        hostPID: true\n        y: {z: 1",
+         "shares the node's network"),
+        ("kuberay/raycluster.yaml", "capabilities: {drop: [ALL]}", "privileged: true", "autoscalerOptions: security"),
+        ("kuberay/raycluster.yaml", "        labels: {app.kubernetes.io/name: mgc}", "        labels: {app: mgc}",
+         "headGroupSpec.template: no NetworkPolicy"),
+        ("aws/ray-cluster.yaml", "RAY_AUTH_MODE=token MGC", "MGC", "starts a Ray without RAY_AUTH_MODE=token"),
+        ("aws/ray-cluster.yaml", "RAY_AUTH_MODE=token ray start --address", "ray start --address", "a Ray without"),
+        ("aws/ray-cluster.yaml", "--dashboard-host=127.0.0.1", "--dashboard-host=0.0.0.0", "dashboard on 0.0.0.0"),
+        ("aws/ray-cluster.yaml", "/home/ray/.ray/auth_token:", "/home/ray/token:", "brings no .ray/auth_token"),
+        ("aws/ray-cluster.yaml", "    - --cap-drop=ALL\n", "", "lacks --cap-drop=ALL"),
+    ],
+)  # fmt: skip
+def test_open_doors_are_refused(name: str, good: str, bad: str, said: str, copied: Path) -> None:
+    assert_refused(copied / name, good, bad, said, copied, None)
+
+
+def test_a_network_policy_that_lets_everybody_in_covers_no_pod(copied: Path) -> None:
+    policy = copied / "kuberay" / "network-policy.yaml"
+    for good, bad in (
+        (" ingress:\n    - from:", " ingress:\n    - {}\n    - from:"),
+        ("[Ingress, Egress]", "[Egress]"),
+    ):
+        text = policy.read_text()
+        assert hardening.kuberay(copied / "kuberay" / "raycluster.yaml") == []
+        policy.write_text(text.replace(good, bad, 1))
+        wrong = hardening.kuberay(copied / "kuberay" / "raycluster.yaml")
+        assert [line.partition(":")[0] for line in wrong] == [
+            "spec.headGroupSpec.template",
+            "spec.workerGroupSpecs[0].template",
+            "spec.workerGroupSpecs[1].template",
+        ]
+        policy.write_text(text)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +246,7 @@ def test_service_accounts_are_roles() -> None:
     roles = set(
         re.findall(r"^    (\w+) = data.aws_iam_policy_document", (INFRA / "aws" / "roles.tf").read_text(), re.M)
     )
-    for file in (INFRA / "kuberay").glob("*.yaml"):
+    for file in (INFRA / "kuberay").glob("ray*.yaml"):
         used = set(re.findall(r"serviceAccountName: mgc-(\w+)", file.read_text()))
         assert used
         assert used <= roles

@@ -82,6 +82,10 @@ class TestExport:
                 found = list(csv.DictReader(file))
             assert sorted(each["track_id"] for each in found) == sorted(f"'{each}" for each in ids)
             assert not [cell for each in found for cell in each.values() if cell.startswith(("=", "+", "-", "@"))]
+        for name, arguments in (("export.csv", ("export", uri, "--format", "csv")), ("diff.csv", ("diff", uri))):
+            assert mgc_labels(*arguments, "--raw", "--overwrite", "--out", tmp_path / name)[0] == 0
+            with (tmp_path / name).open(newline="") as file:
+                assert sorted(each["track_id"] for each in csv.DictReader(file)) == sorted(ids)
         # What a curator keeps of it is a file of corrections.
         (tmp_path / "c.csv").write_text("track_id,genre,by\n" + "".join(f"\"'{each}\",'+Jazz,'=ann\n" for each in ids))
         kept = read_overrides(Uri.of_path(tmp_path / "c.csv"), ["+Jazz"])
