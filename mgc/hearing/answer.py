@@ -109,7 +109,7 @@ def write_answer(track: Track) -> bytes:
     return b"".join([_HEARD, head, damage, starts, track["clips"]])
 
 
-def read_answer(data: bytes, facts: ClipFacts) -> Track:
+def read_answer(data: bytes | bytearray, facts: ClipFacts) -> Track:
     """Return the values of the columns of a track, as `mgc.hearing.hear.Hear` gives them.
 
     Args:
@@ -125,7 +125,7 @@ def read_answer(data: bytes, facts: ClipFacts) -> Track:
         raise NoAnswerError("an answer that is too short") from None
 
 
-def _read_failure(data: bytes) -> Track:
+def _read_failure(data: bytes | bytearray) -> Track:
     number, offset, length = _FAILED_HEAD.unpack_from(data, 1)
     begin = 1 + _FAILED_HEAD.size
     _require(number < len(_KINDS), "an error of no known kind")
@@ -137,7 +137,7 @@ def _read_failure(data: bytes) -> Track:
     }
 
 
-def _read_heard(data: bytes, facts: ClipFacts) -> Track:
+def _read_heard(data: bytes | bytearray, facts: ClipFacts) -> Track:
     _require(data.startswith(_HEARD), "an answer of no known kind")
     count, *measured, decoder, length = _HEARD_HEAD.unpack_from(data, 1)
     starts_at = 1 + _HEARD_HEAD.size + length
@@ -147,7 +147,7 @@ def _read_heard(data: bytes, facts: ClipFacts) -> Track:
     _require(count > 0 and decoder < len(_DECODERS), "no clips, or an unknown decoder")
     starts = np.frombuffer(data, "<f8", count, starts_at)
     _require(all(0 <= value <= _MOST for value in (*measured, *starts)), "a length or a place that cannot be")
-    clips = data[clips_at:]
+    clips = bytes(memoryview(data)[clips_at:])
     if dtype.kind == "f":
         _require(bool(np.isfinite(np.frombuffer(clips, dtype)).all()), "features that are no numbers")
     return {
@@ -164,7 +164,7 @@ def _shorten(text: str) -> bytes:
     return text[:MOST_TEXT].encode(errors="backslashreplace")
 
 
-def _read_text(data: bytes) -> str:
+def _read_text(data: bytes | bytearray) -> str:
     """Return a text on one line, which does nothing to the terminal, table or page that shows it."""
     text = data.decode(errors="replace")
     _require(len(text) <= _MOST_READ_TEXT, "a text that is too long")

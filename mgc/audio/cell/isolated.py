@@ -77,7 +77,7 @@ class Isolated:
         """
         return self._at_hand(0.0).closed
 
-    def __call__(self, task: Task, timeout_seconds: float) -> bytes:
+    def __call__(self, task: Task, timeout_seconds: float) -> bytearray:
         """Return the answer to a task.
 
         Args:

@@ -84,7 +84,7 @@ class Conversation:
         (doors,) = _READY.unpack(self._receive(_READY.size, None))
         return int(doors)
 
-    def ask(self, task: Task, deadline: float) -> bytes:
+    def ask(self, task: Task, deadline: float) -> bytearray:
         """Hand over a task, read the source for the cell, and return the cell's answer.
 
         Args:
@@ -104,7 +104,7 @@ class Conversation:
             if kind == _ANSWER:
                 if length > MOST_ANSWER_BYTES:
                     raise MalformedError(f"an answer of {length} bytes")
-                return bytes(self._receive(length, deadline))
+                return self._receive(length, deadline)
             if kind != _READ or task.source is None:
                 raise MalformedError(f"a message of kind {kind!r}")
             if length % _RANGE.size or not 0 < length <= MOST_RANGES * _RANGE.size:
@@ -136,6 +136,7 @@ class Conversation:
             raise EndedError from None
 
     def _receive(self, count: int, deadline: float | None) -> bytearray:
+        # The kernel gives the memory page by page, as bytes come. So a false length costs nothing.
         received = bytearray(count)
         view = memoryview(received)
         while len(view):
