@@ -140,7 +140,7 @@ class S3Object:
 
 
 class S3File:
-    """An S3 object as a source that can be pickled: another process reads it by ranges when it needs them."""
+    """An S3 object as a source that connects when it is first read, and can be pickled until then."""
 
     def __init__(self, uri: Uri, tag: str, size_bytes: int) -> None:
         """Describe the object.
