@@ -53,7 +53,7 @@ def _loop(catalog: str, out: str, bundle_uri: str, number: int, isolated: bool) 
     finally:
         if code:
             traceback.print_exc()
-        # As Ray ends its actors: the pool of an isolated decoder would wait for its child for ever.
+        # As Ray ends its actors, which tidy nothing up.
         os._exit(code)
 
 
