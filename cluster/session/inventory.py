@@ -26,11 +26,13 @@ from cluster.session.profiles import machine_cores
 from cluster.storage import files, s3
 from cluster.storage.failures import explain, redact
 from cluster.storage.uri import Uri
+from mgc.audio.cell.doors import DOORS, Door
+from mgc.audio.cell.isolated import try_doors
 from mgc.audio.decode import CASCADE, listen
 from mgc.audio.excerpts import ListeningPlan
 from mgc.audio.waveform import Waveform
 from mgc.configuration import STRICT
-from mgc.errors import AudioError, StorageError
+from mgc.errors import AudioError, ResourceError, StorageError
 from mgc.units import GIB, format_bytes
 
 _LEAST_MEMORY: Final = 3 * GIB
@@ -49,6 +51,9 @@ _STORE_SETTINGS: Final = (
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
 )
 """Variables that show that the user has a store."""
+
+CELL: Final = "decoder's cell"
+"""Name of the finding about it."""
 
 _BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome")
 
@@ -106,6 +111,7 @@ def look_at_machine(folder: str = ".") -> list[Finding]:
         check_disk("disk for Ray", os.environ.get("RAY_TMPDIR") or "/tmp"),
         compare_gpus(),
         check_decoders(),
+        check_cell(),
     ]
 
 
@@ -233,6 +239,29 @@ def check_decoders() -> Finding:
 
 def _loudest(window: Waveform) -> float:
     return float(np.abs(window.samples).max())
+
+
+def check_cell() -> Finding:
+    """Check what keeps a decoder that was taken over from all but computing."""
+    try:
+        return describe_doors(try_doors())
+    except ResourceError as error:
+        return fails(CELL, "does not start", str(error))
+
+
+def describe_doors(closed: Door) -> Finding:
+    """Return the finding about the doors of a decoder's cell.
+
+    Args:
+        closed: the doors that the kernel and the container let it close.
+    """
+    missing = ", ".join(words for door, words in DOORS.items() if door not in closed)
+    if not missing:
+        return Finding(CELL, "closed")
+    if Door.CALLS in closed:
+        return Finding(CELL, f"closed by seccomp; not offered here: {missing}")
+    advice = "a decoder that is taken over can do what its user may; see Security in the docs for what to allow"
+    return lacks(CELL, f"not closed; not offered here: {missing}", advice)
 
 
 def find_browser() -> Finding:

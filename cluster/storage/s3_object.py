@@ -140,7 +140,7 @@ class S3Object:
 
 
 class S3File:
-    """An S3 object as a source that can be pickled: another process reads it by ranges when it needs them."""
+    """An S3 object as a source that is read by ranges while it is decoded. It connects when it is first read."""
 
     def __init__(self, uri: Uri, tag: str, size_bytes: int) -> None:
         """Describe the object.
@@ -172,10 +172,6 @@ class S3File:
         except (BaseError, BotoCoreError, ClientError, FileNotFoundError) as error:
             text = f"the store did not give all of it: {redact(one_line(str(error)))[:300]}"
             raise AudioError(ErrorKind.FETCH_FAILED, text) from None
-
-    def __reduce__(self) -> tuple[type[S3File], tuple[Uri, str, int]]:
-        """Leave the connection behind."""
-        return type(self), (self._uri, self._tag, self._size_bytes)
 
 
 _CONNECTIONS: Final = 4

@@ -3,11 +3,12 @@
 A stage of mgc takes and returns a dict of NumPy arrays. Ray's operators pass each other Arrow tables with explicit
 types, so a block has the same schema as its neighbours even if one of its columns is empty.
 
-The actors that listen import this file, and each of them decodes in a child process. So this file imports no PyTorch.
+The actors that listen import this file, and each of them decodes in a cell. So this file imports no PyTorch.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -54,6 +55,9 @@ LISTENED: Final = pa.schema(
 )
 """Columns that listening adds to a track's row."""
 
+_CELL_VARIABLES: Final = ("HOME", "LD_LIBRARY_PATH", "NUMBA_CACHE_DIR", "PYTHONHOME", "TMPDIR")
+"""Variables that Python and librosa's compiler may need to start. All others stay here, keys of stores among them."""
+
 _TRACKS_PER_LISTENER: Final = 16
 """Tracks for each actor. It takes seconds of CPU to start, so for fewer tracks another one is not worth it."""
 
@@ -87,7 +91,7 @@ class ListenRequest:
 class Listen:
     """Stage: fetch, decode and compute features in one task, so a file's bytes never enter the object store.
 
-    Decoders run in a child process. If one hangs or dies, only the file it was reading gets no label.
+    Decoders run in a cell. If one hangs, dies or is taken over, only the file it was reading gets no label.
 
     Args:
         request: how to listen.
@@ -101,7 +105,8 @@ class Listen:
         require_same(request.software)
         self._until = None if request.until is None else request.until.timestamp()
         self._fetch = Fetch(FetchConfig(max_bytes=request.hearing.max_file_bytes), request.hearing.plan)
-        self._extract = Extract(request.hearing, True, request.patience_seconds)
+        environment = {name: os.environ[name] for name in _CELL_VARIABLES if name in os.environ}
+        self._extract = Extract(request.hearing, True, request.patience_seconds, environment)
         # Where both have a column, such as the duration, the value from decoding replaces that of the catalog.
         kept = [field for field in request.columns if field.name not in LISTENED.names]
         self._schema = pa.schema([*kept, *LISTENED])

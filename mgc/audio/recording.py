@@ -24,7 +24,7 @@ SMALL_BYTES: Final = 1 << 18
 """Files up to this size are read whole: a second request would cost more than the bytes."""
 
 HELD_BYTES: Final = 1 << 26
-"""Larger files are never in memory as a whole: the process that decodes reads them by ranges."""
+"""Larger files are never in memory as a whole: what the decoder asks for is read by ranges."""
 
 Recording = bytes | Cuts | Source
 """A whole file, cuts of it, or a file that is read while it is decoded."""
@@ -39,8 +39,8 @@ def record(source: Source, plan: ListeningPlan, track_id: str = "", again: Sourc
         source: file.
         plan: windows to listen to.
         track_id: seed of a plan with random windows.
-        again: the same file as a source that can be pickled, for another process to read: all of a large file, or other
-            stretches if those of the plan are silent. Without it even a large file is read whole.
+        again: the same file as a source that can be read while it is decoded: all of a large file, or other stretches
+            if those of the plan are silent. Without it even a large file is read whole.
     """
     if source.size_bytes > SMALL_BYTES:
         remembering = Remembering(source)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Final, NamedTuple, Protocol
@@ -56,7 +56,7 @@ class Held:
 
 
 class LocalFile:
-    """A local file. A copy that another process gets reads the same file, or refuses if it was replaced meanwhile."""
+    """A local file. Once closed, it reads the same file again, or refuses if it was replaced meanwhile."""
 
     def __init__(self, path: str, descriptor: int) -> None:
         """Take over an open file.
@@ -98,18 +98,8 @@ class LocalFile:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def __reduce__(self) -> tuple[Callable[..., LocalFile], tuple[str, tuple[int, int, int, int]]]:
-        """Leave the file descriptor behind: it means nothing in another process."""
-        return _reopen, (self._path, self._identity)
-
     def __del__(self) -> None:
         self.close()
-
-
-def _reopen(path: str, identity: tuple[int, int, int, int]) -> LocalFile:
-    file = LocalFile.__new__(LocalFile)
-    file._path, file._descriptor, file._identity = path, -1, identity
-    return file
 
 
 def _identify(status: os.stat_result) -> tuple[int, int, int, int]:

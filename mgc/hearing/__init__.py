@@ -1,1 +1,1 @@
-"""Hear a recording: decode its windows and compute their features, in a child process where asked."""
+"""Hear a recording: decode its windows and compute their features, in a cell where asked."""

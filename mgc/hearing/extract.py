@@ -1,21 +1,23 @@
 """The stage between fetching and predicting: it turns a batch of recordings into features.
 
-The process of the stage hands recordings to a child that decodes and computes. Only the child imports PyTorch, which
+The process of the stage hands recordings to a cell that decodes and computes. Only the cell imports PyTorch, which
 takes seconds of CPU and 200 MB.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
 import numpy as np
 
+from mgc.audio.cell.isolated import Isolated
+from mgc.audio.cell.warden import Work
 from mgc.audio.cuts import Cuts
-from mgc.audio.isolate import Isolated
 from mgc.audio.recording import Recording
 from mgc.errors import AudioError
+from mgc.hearing.answer import ClipFacts, NoAnswerError, read_answer, write_task
 from mgc.hearing.request import Hearing, Track, describe_failure
 
 _OBJECTS = ("clips", "clip_starts", "decoder", "damage", "error_kind", "error_message", "error_offset")
@@ -28,9 +30,6 @@ PATIENCE_SECONDS: Final = 60.0
 PATIENCE_SECONDS_PER_MIB: Final = 1.0
 """Time limit of a recording: much longer than any needs on a busy core, so that only a hanging decoder is stopped."""
 
-_COMPUTES: Final = "mgc.hearing.hear"
-"""Module that the child imports."""
-
 
 class Extract:
     """Decodes each recording of a batch and computes its features. A bad recording affects only its own row.
@@ -38,17 +37,24 @@ class Extract:
     The set-up is done once. Each call takes and returns a batch: a dict of NumPy arrays with one row for each track.
     """
 
-    def __init__(self, hearing: Hearing, isolated: bool = False, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(
+        self,
+        hearing: Hearing,
+        isolated: bool = False,
+        patience_seconds: float = PATIENCE_SECONDS,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         """Set up.
 
         Args:
             hearing: what to hear, and how.
-            isolated: whether to decode in a child process, so that a decoder that hangs or crashes affects only its
-                own row.
+            isolated: whether to decode in a cell (`mgc.audio.cell`), so that a decoder that hangs, crashes or is taken
+                over affects only its own row.
             patience_seconds: time limit of an isolated decoder, to which a second for each MiB is added.
+            environment: variables that the cell's process needs to start; it starts with no others.
         """
         self._patience_seconds = patience_seconds
-        self._isolated = Isolated(partial(_set_up_child, hearing), preload=_COMPUTES) if isolated else None
+        self._isolated = Isolated(partial(_set_up_cell, hearing), environment) if isolated else None
         self._hear = None if isolated else _hear_here(hearing)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -71,35 +77,29 @@ class Extract:
         columns["clip_count"] = np.zeros(rows, np.int32)
         for name in _NUMBERS:
             columns[name] = np.full(rows, np.nan)
-        # Start all before waiting for the first, so that the child never waits for its caller.
-        tracks = {
-            row: self._begin(recording, str(batch["track_id"][row]))
-            for row, recording in enumerate(batch["recording"])
-            if columns["error_kind"][row] is None
-        }
-        for row, heard in tracks.items():
-            for name, value in heard().items():
-                columns[name][row] = value
+        for row, recording in enumerate(batch["recording"]):
+            if columns["error_kind"][row] is None:
+                for name, value in self._hear_one(recording, str(batch["track_id"][row])).items():
+                    columns[name][row] = value
         return {name: values for name, values in batch.items() if name != "recording"} | columns
 
-    def _begin(self, recording: Recording, track_id: str) -> Callable[[], Track]:
+    def _hear_one(self, recording: Recording, track_id: str) -> Track:
         if self._hear is not None:
-            return partial(self._hear, recording, track_id)
+            return self._hear(recording, track_id)
         assert self._isolated is not None
         if isinstance(recording, bytes):
             size_bytes = len(recording)
         else:
             size_bytes = len(recording.data) if isinstance(recording, Cuts) else recording.size_bytes
         patience_seconds = self._patience_seconds + PATIENCE_SECONDS_PER_MIB * size_bytes / 2**20
-        end = self._isolated.begin(recording, track_id, timeout_seconds=patience_seconds)
-
-        def heard() -> Track:
-            try:
-                return end()
-            except AudioError as error:
-                return describe_failure(error)
-
-        return heard
+        facts = ClipFacts.of_bytes(self._isolated.facts)
+        try:
+            answer = self._isolated(write_task(recording, track_id), patience_seconds)
+            return read_answer(answer, facts)
+        except NoAnswerError as error:
+            return describe_failure(self._isolated.distrust(str(error)))
+        except AudioError as error:
+            return describe_failure(error)
 
 
 def _hear_here(hearing: Hearing) -> Callable[[Recording, str], Track]:
@@ -108,9 +108,7 @@ def _hear_here(hearing: Hearing) -> Callable[[Recording, str], Track]:
     return Hear(hearing)
 
 
-def _set_up_child(hearing: Hearing) -> Callable[[Recording, str], Track]:
-    """Set up a child process, which uses one core."""
-    import torch
+def _set_up_cell(hearing: Hearing) -> Work:
+    from mgc.hearing.hear import HearInCell
 
-    torch.set_num_threads(1)
-    return _hear_here(hearing)
+    return HearInCell(hearing)

@@ -136,7 +136,8 @@ def _describe_cluster(have: Resources, nodes: dict[str, list[Finding] | str]) ->
             )
             continue
         wrong = _failures(found)
-        known = "; ".join(f"{each.name} {each.value}" for each in found if each.name in ("cores", "memory", "GPUs"))
+        told = ("cores", "memory", "GPUs", inventory.CELL)
+        known = "; ".join(f"{each.name} {each.value}" for each in found if each.name in told)
         findings.append(Finding(name, known))
         findings += [fails(f"{name} {each.name}", each.value, each.advice) for each in wrong]
     return findings

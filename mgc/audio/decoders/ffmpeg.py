@@ -183,7 +183,12 @@ class FFmpegStream:
 def _open(data: HeldFile | SourceFile) -> Any:
     options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": ""}
     # Tags need not be UTF-8.
-    return av.open(data, mode="r", options=options, metadata_errors="ignore")
+    container = av.open(data, mode="r", options=options, metadata_errors="ignore")
+    for stream in container.streams.audio:
+        if stream.codec_context is not None:
+            # FFmpeg would start threads for WavPack, which a cell may not.
+            stream.codec_context.thread_count = 1
+    return container
 
 
 def _walk(container: Any, stream: Any) -> tuple[float, Fault | None]:

@@ -3,7 +3,7 @@
     python -m tests.benchmarks.label.labelers WAY CATALOG OUT BUNDLE
 
 - `bare`: the job's own stages (Fetch, Extract, Predict, rows) in a loop, one process a core, and nothing else;
-- `isolated`: the same with decoders in child processes of their own, as the job has them;
+- `isolated`: the same with decoders in cells of their own, as the job has them;
 - `librosa_pool`: what one would write without mgc: librosa in a pool of as many processes as cores, and the network in
   PyTorch on what comes out of it. It reads whole files.
 
@@ -53,7 +53,7 @@ def _loop(catalog: str, out: str, bundle_uri: str, number: int, isolated: bool) 
     finally:
         if code:
             traceback.print_exc()
-        # As Ray ends its actors: the pool of an isolated decoder would wait for its child for ever.
+        # As Ray ends its actors, which tidy nothing up.
         os._exit(code)
 
 

@@ -10,6 +10,7 @@ import pytest
 from cluster.session import inventory
 from cluster.session.inventory import State
 from cluster.storage.uri import Uri
+from mgc.audio.cell.doors import Door
 from mgc.units import GIB
 from pipelines import doctor
 from pipelines.command.job import run
@@ -61,6 +62,17 @@ def test_a_gpu_that_torch_does_not_see(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_decoders_hear_what_is_made_for_them() -> None:
     assert inventory.check_decoders().value == "soundfile and pyav decode MP3"
+
+
+def test_the_decoders_cell_says_what_keeps_it_closed() -> None:
+    every = Door(sum(Door))
+    assert inventory.describe_doors(every).value == "closed"
+    in_docker = inventory.describe_doors(every & ~(Door.USERS | Door.PROCESSES))
+    assert in_docker.state is State.WORKS
+    assert in_docker.value.endswith("not offered here: a user namespace, a PID namespace")
+    open_cell = inventory.describe_doors(every & ~Door.CALLS)
+    assert (open_cell.state, open_cell.value) == (State.LACKS, "not closed; not offered here: seccomp")
+    assert inventory.check_cell().state in (State.WORKS, State.LACKS)
 
 
 def test_a_look_that_fails_is_a_finding() -> None:
