@@ -12,10 +12,11 @@ from cluster.bundles import open_bundle
 from cluster.storage import files
 from cluster.storage.uri import Uri
 from mgc.bundle import Bundle
-from mgc.bundle_graph import describe_graph, export_graph, output_names
 from mgc.bundle_names import BundleName
 from mgc.errors import StorageError
 from mgc.features.front_end import build_front_end
+from mgc.graphs.export import export_graph, output_names
+from mgc.graphs.facts import describe_graph
 from mgc.models.architecture import graph_takes_any_frames
 from mgc.models.graph import FEATURES
 from mgc.units import format_bytes

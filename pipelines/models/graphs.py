@@ -11,9 +11,9 @@ from cluster.session.profiles import Profile
 from cluster.storage import files
 from cluster.storage.uri import Uri
 from mgc.bundle import Bundle
-from mgc.bundle_graph import CLOSE, EXPORTER, compare_graph, export_graph, has_graph
 from mgc.bundle_names import cache_folder
 from mgc.errors import BundleError, ConfigError, StorageError
+from mgc.graphs.export import CLOSE, EXPORTER, compare_graph, export_graph, has_graph
 from mgc.models.graph import Graph
 from mgc.software import Software
 from pipelines.command.job import say

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from mgc.bundle import Bundle, load_bundle
-from mgc.bundle_graph import CLOSE, compare_graph, export_graph
 from mgc.errors import BundleError
 from mgc.features.normalization import Normalization
+from mgc.graphs.export import CLOSE, compare_graph, export_graph
 from mgc.models.architecture import build_model
 from mgc.models.graph import Graph
 from mgc.public_models.bundles import build_public_bundle

@@ -18,9 +18,9 @@ from cluster.labels.table import LabelsTable
 from cluster.session.profiles import Profile
 from cluster.storage.uri import Uri
 from mgc import load_bundle
-from mgc.bundle_graph import CLOSE
 from mgc.bundle_names import BundleName
 from mgc.errors import AudioError, LabelsError
+from mgc.graphs.export import CLOSE
 from pipelines.nights.embed import embed
 from pipelines.nights.label import label
 from pipelines.nights.requests import EmbedRequest, LabelRequest, NightRequest

@@ -20,8 +20,8 @@ from cluster.session.profiles import Profile
 from cluster.storage.uri import Uri
 from mgc import schema
 from mgc.bundle import load_bundle
-from mgc.bundle_graph import CLOSE
 from mgc.bundle_names import BundleName, cache_folder
+from mgc.graphs.export import CLOSE
 from mgc.models.graph import Graph
 from pipelines import label as label_job
 from pipelines import plan

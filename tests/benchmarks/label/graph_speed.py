@@ -23,9 +23,9 @@ def measure(rounds: int) -> list[Result]:
     import torch
 
     from mgc.bundle import load_bundle
-    from mgc.bundle_graph import export_graph
     from mgc.bundle_names import BundleName
     from mgc.features.front_end import build_front_end
+    from mgc.graphs.export import export_graph
     from mgc.models.graph import Graph
 
     torch.set_num_threads(1)

@@ -62,7 +62,7 @@ def label(catalog: str, out: str, bundle_uri: str) -> None:
             import torch
 
             from mgc.bundle import load_bundle
-            from mgc.bundle_graph import export_graph
+            from mgc.graphs.export import export_graph
             from mgc.models.graph import Graph
 
             torch.set_num_threads(1)

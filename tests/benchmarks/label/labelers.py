@@ -62,7 +62,7 @@ def _label(catalog: str, out: Path, bundle_uri: str, number: int, isolated: bool
 
     from cluster.storage.fetch import Fetch
     from mgc.bundle import load_bundle
-    from mgc.bundle_graph import export_graph
+    from mgc.graphs.export import export_graph
     from mgc.hearing.extract import Extract
     from mgc.labeling.rows import Lineage, labels_rows
     from mgc.models.graph import Graph

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from cluster.session.profiles import laptop
-from mgc.bundle_graph import CLOSE, compare_graph, export_graph
 from mgc.errors import BundleError
+from mgc.graphs.export import CLOSE, compare_graph, export_graph
 from mgc.labeling.canary import ROUNDING
 from mgc.models.architecture import build_model
 from mgc.models.graph import Graph

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from mgc.bundle import Bundle
-from mgc.bundle_graph import CLOSE, compare_graph, describe_graph, export_graph
 from mgc.bundle_start import put_head
 from mgc.errors import BundleError, ConfigError
+from mgc.graphs.export import CLOSE, compare_graph, export_graph
+from mgc.graphs.facts import describe_graph
 from mgc.labeling.predict import CLIPS_AT_ONCE_CPU
 from mgc.models.architecture import build_model
 from mgc.models.graph import Graph, write_graph
