@@ -50,7 +50,7 @@ from mgc.features.front_end import FrontEnd, build_front_end, features_id
 from mgc.features.normalization import Normalization
 from mgc.hearing.one_file import Audio, hear
 from mgc.hearing.request import Hearing
-from mgc.labeling.adjust import PriorAdjustment
+from mgc.labeling.adjust import PriorAdjustment, read_adjustment
 from mgc.labeling.config import LabelingConfig
 from mgc.labeling.file_label import FileLabel
 from mgc.labeling.predict import Predict
@@ -59,6 +59,7 @@ from mgc.labeling.words import read_sounds, read_tags, words_files
 from mgc.metrics import EvaluationFacts, TrainingFacts, metrics_from_json, metrics_to_json
 from mgc.models.architecture import count_sounds, load_model
 from mgc.models.blocks import Classifier, digest_weights, plain_weights
+from mgc.models.graph import Graph
 from mgc.models.guess import GuessConfig
 from mgc.models.probe import ProbeConfig
 from mgc.taxonomy import Taxonomy
@@ -239,13 +240,16 @@ class Bundle:
                 f"({', '.join(self.taxonomy.names)}); leave their tracks out, or train a bundle on these genres."
             )
 
-    def predictor(self, device: torch.device | None = None, top_k: int = 3, embed: bool = False) -> Predict:
+    def predictor(
+        self, device: torch.device | None = None, top_k: int = 3, embed: bool = False, graph: Graph | None = None
+    ) -> Predict:
         """Return the stage that labels batches of clips, with a copy of the model on its device.
 
         Args:
             device: device to compute on; the CPU by default.
             top_k: largest number of genres to list for a track.
             embed: whether it also gives the tracks' embeddings.
+            graph: the graph of this bundle, which then computes in place of the network; None for PyTorch.
         """
         return Predict(
             self.model,
@@ -259,6 +263,7 @@ class Bundle:
             tags=self.tags,
             sounds=self.sounds,
             embed=embed,
+            graph=graph,
         )
 
     def label(self, audio: Audio, top_k: int = 3, sample_rate_hz: int | None = None) -> FileLabel:
@@ -380,7 +385,7 @@ def load_bundle(uri: str | Path = DEFAULT, filesystem: fs.FileSystem | None = No
     tags = read_tags(files, taxonomy)
     outputs = len(taxonomy) if tags is None else len(tags.vocabulary.tags)
     model = files.make(lambda: load_model(experiment.model, shape, outputs, contents[WEIGHTS]), WEIGHTS)
-    adjustment = _read_adjustment(files)
+    adjustment = read_adjustment(files)
     hashes = files.read_if_there(TRAINED_ON)
     trained_on = None if hashes is None else files.make(lambda: TrainedGroups.from_bytes(hashes), TRAINED_ON)
     sounds = read_sounds(files, needed=count_sounds(experiment.model) > 0)
@@ -392,9 +397,3 @@ def load_bundle(uri: str | Path = DEFAULT, filesystem: fs.FileSystem | None = No
             f"{bundle.id}. {WAY_OUT}"
         )
     return bundle
-
-
-def _read_adjustment(files: BundleFiles) -> PriorAdjustment | None:
-    data = files.read_if_there(CALIBRATION)
-    value = None if data is None else files.parse_object(data, CALIBRATION).get("adjustment")
-    return None if value is None else files.make(lambda: PriorAdjustment.from_json(value), CALIBRATION)

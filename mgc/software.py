@@ -24,6 +24,7 @@ _LIBRARIES: Final = (
     "deltalake",
     "librosa",
     "numpy",
+    "onnxruntime",
     "pyarrow",
     "ray",
     "scipy",

@@ -28,6 +28,7 @@ JOBS: Final = {
     "labels": "Look after a labels table: history, diff, rollback, vacuum, corrections.",
     "recipes": "List the recipes that can be trained.",
     "doctor": "Check what this machine or cluster has and what would not work.",
+    "export": "Write the network of a bundle as an ONNX file for other programs.",
     "pull": "Fetch a public model that others trained, as a bundle.",
     "cluster": "Start a Ray cluster of several nodes on this machine.",
     "import-mels": "Turn a file of FMA-small mels into features.",

@@ -33,6 +33,7 @@ from mgc.audio.excerpts import ListeningPlan
 from mgc.audio.waveform import Waveform
 from mgc.configuration import STRICT
 from mgc.errors import AudioError, ResourceError, StorageError
+from mgc.software import Software
 from mgc.units import GIB, format_bytes
 
 _LEAST_MEMORY: Final = 3 * GIB
@@ -110,6 +111,7 @@ def look_at_machine(folder: str = ".") -> list[Finding]:
         check_disk("disk", folder),
         check_disk("disk for Ray", os.environ.get("RAY_TMPDIR") or "/tmp"),
         compare_gpus(),
+        find_runtime(),
         check_decoders(),
         check_cell(),
     ]
@@ -163,6 +165,14 @@ def check_disk(name: str, folder: str) -> Finding:
     if usage.used > _FULL * (usage.used + usage.free):
         return fails(name, value, f"Ray does not write to a disk that is more than {_FULL:.0%} full: delete something")
     return Finding(name, value)
+
+
+def find_runtime() -> Finding:
+    """Say which library computes networks on this machine's CPUs when it labels."""
+    version = dict(Software.here().versions).get("onnxruntime")
+    if version is None:
+        return lacks("networks on CPUs", "PyTorch", "onnxruntime, once installed, computes them in less time")
+    return Finding("networks on CPUs", f"ONNX Runtime {version}")
 
 
 def compare_gpus() -> Finding:

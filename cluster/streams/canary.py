@@ -15,7 +15,12 @@ from mgc.labeling.rows import Lineage
 
 
 def hear_canaries(
-    request: ListenRequest, tracks: pa.Table, bundle: Bundle, lineage: Lineage, profile: Profile
+    request: ListenRequest,
+    tracks: pa.Table,
+    bundle: Bundle,
+    lineage: Lineage,
+    profile: Profile,
+    graph: bytes | None = None,
 ) -> dict[str, CanaryAnswer]:
     """Fetch, decode and predict tracks as the stream would, in one task. Returns answers by track id.
 
@@ -25,6 +30,7 @@ def hear_canaries(
         bundle: the model.
         lineage: what the rows say of their origin.
         profile: the machine.
+        graph: graph of the bundle, as the stream uses it; None for PyTorch.
     """
     gpu = profile.gpus > 0
     task = ray.remote(_hear).options(
@@ -32,7 +38,8 @@ def hear_canaries(
         num_gpus=profile.gpus / profile.predict_actors if gpu else 0,
         runtime_env={} if gpu else {"env_vars": KEEPS_MEMORY},
     )
-    rows: pa.Table = ray.get(task.remote(request, tracks, [ray.put(bundle)], lineage, gpu))
+    graphs = [] if graph is None else [ray.put(graph)]
+    rows: pa.Table = ray.get(task.remote(request, tracks, [ray.put(bundle)], graphs, lineage, gpu))
     return {
         row["track_id"]: CanaryAnswer(
             {each["genre"]: each["probability"] for each in row["top_k"] or ()},
@@ -43,14 +50,19 @@ def hear_canaries(
 
 
 def _hear(
-    request: ListenRequest, tracks: pa.Table, bundles: list[ray.ObjectRef[Bundle]], lineage: Lineage, gpu: bool
+    request: ListenRequest,
+    tracks: pa.Table,
+    bundles: list[ray.ObjectRef[Bundle]],
+    graphs: list[ray.ObjectRef[bytes]],
+    lineage: Lineage,
+    gpu: bool,
 ) -> pa.Table:
     """Hear tracks in the process of a worker. Returns rows of `schema.LABELS`.
 
-    The reference to the bundle comes in a list, because Ray replaces a reference by its value.
+    The references to the bundle and its graph, if any, come in lists, because Ray replaces a reference by its value.
     """
-    [bundle] = bundles
-    listen, label = Listen(request), Label(bundle, lineage, request.software, gpu)
+    [bundle], graph = bundles, graphs[0] if graphs else None
+    listen, label = Listen(request), Label(bundle, lineage, request.software, gpu, graph=graph)
     batches = (tracks.slice(first, LISTEN_BATCH) for first in range(0, tracks.num_rows, LISTEN_BATCH))
     return pa.concat_tables([label(listen(_columns(batch))) for batch in batches])
 

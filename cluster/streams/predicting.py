@@ -21,6 +21,7 @@ from cluster.streams.sinks import AnswersSink, Staging
 from mgc import schema
 from mgc.bundle import Bundle
 from mgc.labeling.rows import EMBEDDED, Lineage, labels_rows, with_embeddings
+from mgc.models.graph import Graph
 from mgc.software import Software
 
 STAGED_FILES: Final = 64
@@ -46,6 +47,7 @@ class Label:
         gpu: whether to compute on a GPU.
         progress: counters of the job; None counts nothing.
         embed: whether to add the tracks' embeddings to the rows.
+        graph: graph of the bundle, in the object store, which then computes on the CPU; None for PyTorch.
 
     Raises:
         ResourceError: this process runs other software than the driver.
@@ -59,12 +61,14 @@ class Label:
         gpu: bool,
         progress: ProgressHandle | None = None,
         embed: bool = False,
+        graph: ray.ObjectRef[bytes] | None = None,
     ) -> None:
         require_same(software)
         if not gpu:
             torch.set_num_threads(1)
         loaded: Bundle = ray.get(bundle)
-        self._predict = loaded.predictor(torch.device("cuda" if gpu else "cpu"), embed=embed)
+        ready = None if graph is None else Graph(ray.get(graph))
+        self._predict = loaded.predictor(torch.device("cuda" if gpu else "cpu"), embed=embed, graph=ready)
         self._schema = pa.schema([*schema.LABELS, *EMBEDDED]) if embed else schema.LABELS
         self._lineage = lineage
         self._meter = None if progress is None else Meter(progress)
@@ -91,6 +95,7 @@ def stage_answers(
     staging: Staging,
     profile: Profile,
     progress: ProgressHandle | None,
+    graph: bytes | None = None,
 ) -> None:
     """Stage the rows of a plan's tracks.
 
@@ -101,6 +106,7 @@ def stage_answers(
         staging: folders of the staged files.
         profile: how many tracks at once.
         progress: counters of the job; None counts nothing.
+        graph: graph of the bundle, with which CPUs predict; None for PyTorch.
     """
     gpu = profile.gpus > 0
     # The pool has a fixed size. One that may grow also shrinks, and imports PyTorch each time it grows again.
@@ -114,6 +120,7 @@ def stage_answers(
             "gpu": gpu,
             "progress": progress,
             "embed": staging.embeddings is not None,
+            "graph": None if graph is None else ray.put(graph),
         },
         batch_size=_LABEL_BATCH,
         batch_format="pyarrow",

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mgc.bundle_files import CALIBRATION, BundleFiles
+
 
 @dataclass(frozen=True)
 class PriorAdjustment:
@@ -69,6 +71,17 @@ class PriorAdjustment:
         if not all(type(number) in (int, float) for number in (value["tau"], *value["priors"])):
             raise ValueError("an adjustment holds numbers")
         return cls(float(value["tau"]), tuple(map(float, value["priors"])))
+
+
+def read_adjustment(files: BundleFiles) -> PriorAdjustment | None:
+    """Read the adjustment of a bundle; None if it has none.
+
+    Raises:
+        BundleError: the file is corrupt.
+    """
+    data = files.read_if_there(CALIBRATION)
+    value = None if data is None else files.parse_object(data, CALIBRATION).get("adjustment")
+    return None if value is None else files.make(lambda: PriorAdjustment.from_json(value), CALIBRATION)
 
 
 def macro_f1_by_tau(

@@ -20,6 +20,7 @@ from mgc.labeling.adjust import PriorAdjustment
 from mgc.labeling.decide import Decision, decide
 from mgc.labeling.tags import TagMap, Verdict, Vocabulary
 from mgc.models.blocks import Classifier
+from mgc.models.graph import Graph
 from mgc.taxonomy import Taxonomy
 
 CLIPS_AT_ONCE_CPU: Final = 8
@@ -48,6 +49,7 @@ class Predict:
         tags: which outputs speak for which genre; None if they are the genres.
         sounds: names of the sounds that the network knows besides; None if it knows none.
         embed: whether to add each track's embedding to its row.
+        graph: the model, normalization and adjustment as a graph, which then computes in their place on the CPU.
     """
 
     def __init__(
@@ -64,8 +66,10 @@ class Predict:
         tags: TagMap | None = None,
         sounds: Vocabulary | None = None,
         embed: bool = False,
+        graph: Graph | None = None,
     ) -> None:
         self._device = device or torch.device("cpu")
+        self._graph = graph
         # mypy: torch's stubs lack memory_format.
         copied = copy.deepcopy(model).to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._model: Classifier = copied.eval()
@@ -137,9 +141,16 @@ class Predict:
             count = len(part_NFT)
             filled_NFT = np.zeros((self._clips_at_once, *self._shape), self.dtype)
             filled_NFT[:count] = part_NFT
-            features_NFT = self._normalization.apply(torch.from_numpy(filled_NFT).to(self._device))
-            embedding_ND = self._model.embed(features_NFT)
-            yield slice(start, start + count), embedding_ND[:count].float(), self.classify(embedding_ND)[:count]
+            embedding_ND, outputs_NO = self._pass(filled_NFT)
+            yield slice(start, start + count), embedding_ND[:count], outputs_NO[:count]
+
+    def _pass(self, clips_NFT: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
+        """Return the embeddings, on the device, and the outputs of as many clips as go through the network together."""
+        if self._graph is not None:
+            by_graph_ND, outputs_NO = self._graph(clips_NFT)
+            return torch.from_numpy(by_graph_ND), outputs_NO
+        embedding_ND = self._model.embed(self._normalization.apply(torch.from_numpy(clips_NFT).to(self._device)))
+        return embedding_ND.float(), self.classify(embedding_ND)
 
     @torch.inference_mode()
     def classify(self, embedding_ND: torch.Tensor) -> np.ndarray:

@@ -113,11 +113,20 @@ def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
 
 def takes_any_frames(config: AnyModelConfig) -> bool:
     """Return whether a network takes clips of more or fewer frames than it was built for."""
-    if isinstance(config, EnsembleConfig):
-        return all(takes_any_frames(member) for member in config.members)
+    pooled = HouseCnnConfig | StatisticsConfig | MobileNetConfig | MusicnnConfig
+    return all(isinstance(each, pooled) for each in _networks(config))
+
+
+def graph_takes_any_frames(config: AnyModelConfig) -> bool:
+    """Return whether a graph of the network does so, too. That of statistics holds a transform of so many frames."""
+    return takes_any_frames(config) and not any(isinstance(each, StatisticsConfig) for each in _networks(config))
+
+
+def _networks(config: AnyModelConfig) -> tuple[AnyModelConfig, ...]:
+    """Return the networks that see the features: the members of an ensemble, the body of a probe, or the one."""
     if isinstance(config, ProbeConfig):
-        return takes_any_frames(config.body)
-    return isinstance(config, HouseCnnConfig | StatisticsConfig | MobileNetConfig | MusicnnConfig)
+        return _networks(config.body)
+    return config.members if isinstance(config, EnsembleConfig) else (config,)
 
 
 def count_sounds(config: AnyModelConfig) -> int:

@@ -10,13 +10,13 @@ G genres.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Final, Literal
 
 import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import nn
-from torch.nn.functional import adaptive_avg_pool1d
 from torchaudio.functional import create_dct
 
 from mgc.configuration import STRICT
@@ -83,22 +83,25 @@ class Statistics(Classifier):
         """Return the statistics (B, S), float32."""
         with torch.no_grad(), torch.autocast(features_BFT.device.type, enabled=False):
             features_BFT = features_BFT.float()
-            cepstrum_BCT = self.dct.mT @ features_BFT
+            cepstrum_BCT = self.dct.T @ features_BFT
             deviation_BC, mean_BC = torch.std_mean(cepstrum_BCT, dim=2, correction=0)
             apart_BCT = cepstrum_BCT - mean_BC.unsqueeze(2)
             skewness_BC = apart_BCT.pow(3).mean(2) / (deviation_BC.pow(3) + 1e-3)
-            change_BC = cepstrum_BCT.diff(dim=2).abs().sum(2) / max(cepstrum_BCT.shape[2] - 1, 1)
+            steps_BCT = cepstrum_BCT[:, :, 1:] - cepstrum_BCT[:, :, :-1]
+            change_BC = steps_BCT.abs().sum(2) / max(steps_BCT.shape[2], 1)
             first_BCT = apart_BCT[:, : self._first]
-            covariance_BCC = first_BCT @ first_BCT.mT / first_BCT.shape[2]
+            covariance_BCC = first_BCT @ first_BCT.transpose(1, 2) / first_BCT.shape[2]
             pairs_BP = covariance_BCC[:, self.pairs[0], self.pairs[1]]
             kinds = [mean_BC, deviation_BC, skewness_BC, change_BC, pairs_BP, self._modulation(features_BFT)]
             return torch.cat(kinds, dim=1)
 
     def _modulation(self, features_BFT: torch.Tensor) -> torch.Tensor:
         """Return the logarithms of the modulation of each band at each frequency, (B, KM)."""
-        bands_BKT = adaptive_avg_pool1d(features_BFT.mT, self._bands).mT
-        spectrum_BKM = torch.fft.rfft(bands_BKT - bands_BKT.mean(2, keepdim=True), dim=2).abs()[:, :, 1:]
-        spectrum_BKM = adaptive_avg_pool1d(spectrum_BKM, self._modulations) / bands_BKT.shape[2]
+        # A traced size is no number, and a graph holds these matrices as constants.
+        bins, frames = int(features_BFT.shape[1]), int(features_BFT.shape[2])
+        bands_BKT = _averages(bins, self._bands).to(features_BFT).T @ features_BFT
+        spectrum_BKM = _magnitudes(bands_BKT - bands_BKT.mean(2, keepdim=True), frames)
+        spectrum_BKM = spectrum_BKM @ _averages(frames // 2, self._modulations).to(features_BFT) / frames
         return (spectrum_BKM + 1e-3).log().flatten(1)
 
     def embed(self, features_BFT: torch.Tensor) -> torch.Tensor:
@@ -111,3 +114,19 @@ class Statistics(Classifier):
         """Return logits (B, G)."""
         logits_BG: torch.Tensor = self.head(embedding_BD)
         return logits_BG
+
+
+def _averages(values: int, parts: int) -> torch.Tensor:
+    """Return the matrix (values, parts) that averages over parts as equal as they can be; neighbours may overlap."""
+    number_P = torch.arange(parts)
+    first_P, end_P = number_P * values // parts, -(-(number_P + 1) * values // parts)
+    value_V1 = torch.arange(values).unsqueeze(1)
+    return ((value_V1 >= first_P) & (value_V1 < end_P)) / (end_P - first_P)
+
+
+def _magnitudes(bands_BKT: torch.Tensor, frames: int) -> torch.Tensor:
+    """Return the magnitudes of the Fourier transform at the frequencies from 1 to frames / 2, (B, K, frames // 2)."""
+    # By products with matrices, because a graph has no complex numbers.
+    turns_TM = torch.outer(torch.arange(frames), torch.arange(1, frames // 2 + 1)) % frames
+    angles_TM = turns_TM.to(bands_BKT) * (2 * math.pi / frames)
+    return ((bands_BKT @ angles_TM.cos()).square() + (bands_BKT @ angles_TM.sin()).square()).sqrt()

@@ -1,4 +1,4 @@
-"""Requests to pull a public model and to show a bundle. A command line makes them, so nothing heavy is imported."""
+"""Requests to pull a model, and to show or export a bundle. A command line makes them, so nothing heavy is imported."""
 
 from __future__ import annotations
 
@@ -50,4 +50,21 @@ class ShowBundleRequest:
     place: Uri | BundleName
     limit: int | None = None
     genre: str | None = None
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """Write the network of a bundle as an ONNX file.
+
+    Attributes:
+        bundle: folder of the bundle, or its name.
+        out: the file.
+        overwrite: whether to replace another file at `out`.
+        dry_run: whether only to print what the file would take and give.
+    """
+
+    bundle: Uri | BundleName
+    out: Uri
+    overwrite: bool = False
     dry_run: bool = False

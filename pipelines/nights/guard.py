@@ -18,6 +18,7 @@ from mgc.labeling.guard import CANARY, Breach, GuardLimits, find_breaches
 from mgc.labeling.rows import Lineage
 from mgc.units import format_count
 from pipelines.command.job import say
+from pipelines.models.graphs import graph_for
 from pipelines.nights.plan import Night
 
 
@@ -52,7 +53,8 @@ class Guard:
         # The rows come from memory, so the request names no plan.
         request = ListenRequest(None, tracks.num_rows, PLAN, bundle.hearing)
         try:
-            answers = hear_canaries(request, tracks, bundle, Lineage(*ids, CANARY), profile)
+            graph = graph_for(bundle, profile)
+            answers = hear_canaries(request, tracks, bundle, Lineage(*ids, CANARY), profile, graph)
             reason = refuse_canaries(known, answers)
         except StorageError as error:
             # The store refuses everything. Ray's error for a task is also one of the task's own class.

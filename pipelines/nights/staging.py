@@ -29,6 +29,7 @@ from mgc.labeling.rows import Lineage
 from mgc.labeling.throughput import Throughput
 from mgc.units import GIB, MAX_FILE_GIB, format_count
 from pipelines.command.job import say
+from pipelines.models.graphs import graph_for
 
 MOST_PASSES: Final = 3
 """Most passes of a run over tracks whose rows have not arrived."""
@@ -133,11 +134,12 @@ def _pass(shares: Sequence[Share], rows: pa.Table, bundle: Bundle, profile: Prof
     )
     hearing = replace(bundle.hearing, max_file_bytes=pace.max_file_gib * GIB)
     began = datetime.now(UTC)
+    graph = graph_for(bundle, profile)
     title = "labeling" if labels is not None else "embedding"
     with watch_progress(title, "tracks", rows.num_rows) as progress:
         request = ListenRequest(uri, rows.num_rows, PLAN, hearing, until=pace.until)
         try:
-            stage_answers(request, bundle, _lineage(first.plan), staging, profile, progress)
+            stage_answers(request, bundle, _lineage(first.plan), staging, profile, progress, graph)
         except (RayError, MgcError):
             # A stream cannot read a damaged portion. The next pass gets another one.
             if not first.run.set_aside_portion(uri):

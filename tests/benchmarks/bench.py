@@ -57,6 +57,13 @@ def _memory(asked: Asked) -> list[Result]:
     return worker_memory.measure()
 
 
+def _graphs(asked: Asked) -> list[Result]:
+    from tests.benchmarks.label import graph_speed
+
+    asked.say(f"networks as graphs: {graph_speed.TRACKS} tracks of noise; {asked.rounds} rounds")
+    return graph_speed.measure(asked.rounds)
+
+
 def _excerpts(asked: Asked) -> list[Result]:
     from tests.benchmarks import music
     from tests.benchmarks.front_end import excerpt_speed
@@ -123,6 +130,8 @@ MEASUREMENTS: dict[str, Callable[[Asked], list[Result]]] = {
     "excerpt_speedup": _excerpts,
     "excerpt_bytes_share": _excerpts,
     "worker_rss_growth_mb": _memory,
+    "mn04_graph_speedup": _graphs,
+    "shipped_graph_speedup": _graphs,
     "label_efficiency": _short_tracks,
     "label_over_librosa_pool": _short_tracks,
     "label_over_daft": _short_tracks,

@@ -20,6 +20,7 @@ from cluster.storage.uri import Uri
 from mgc import load_bundle
 from mgc.bundle_names import BundleName
 from mgc.errors import AudioError, LabelsError
+from mgc.graphs.export import CLOSE
 from pipelines.nights.embed import embed
 from pipelines.nights.label import label
 from pipelines.nights.requests import EmbedRequest, LabelRequest, NightRequest
@@ -68,7 +69,7 @@ def check(rows: dict[str, dict[str, Any]], music: Path) -> int:
             assert row["error_kind"] == refused.value.kind
             continue
         wanted_D = bundle.embed(music / name)
-        np.testing.assert_allclose(row["embedding"], wanted_D, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(row["embedding"], wanted_D, rtol=CLOSE, atol=CLOSE)
         found += 1
     assert found > 1
     assert rows["none.mp3"]["error_kind"] == "not_audio"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import pyarrow.compute as pc
 import pytest
 
 from cluster.labels.history import LabeledBy, find_labeler
@@ -17,7 +18,9 @@ from cluster.session.profiles import Profile
 from cluster.storage.uri import Uri
 from mgc import schema
 from mgc.bundle import load_bundle
-from mgc.bundle_names import BundleName
+from mgc.bundle_names import BundleName, cache_folder
+from mgc.graphs.export import CLOSE
+from mgc.models.graph import Graph
 from pipelines import label as label_job
 from pipelines import plan
 from pipelines.command.job import run
@@ -79,6 +82,18 @@ def test_a_night_that_is_too_short_loses_nothing(labelled: str, music: Path) -> 
     rows = LabelsTable(Uri.parse(labelled)).dataset().to_table().to_pylist()
     assert sorted(row["track_id"] for row in rows) == sorted(path.name for path in music.iterdir())
     assert {row["track_id"] for row in rows if row["status"] == schema.QUARANTINED} == {"none.mp3"}
+
+
+def test_it_answers_as_the_bundle_in_pytorch(labelled: str, music: Path) -> None:
+    bundle = load_bundle("shipped")
+    cache = cache_folder()
+    assert cache is not None
+    [graph] = (cache / "graphs").glob(f"{bundle.id}-*")
+    assert Graph(graph.read_bytes())
+    wanted = bundle.label(music / "000.wav")
+    row = LabelsTable(Uri.parse(labelled)).dataset().to_table(filter=pc.field("track_id") == "000.wav").to_pylist()[0]
+    assert row["genre_top"] == wanted.genre_top
+    assert row["confidence"] == pytest.approx(wanted.confidence, abs=CLOSE)
 
 
 def test_an_estimate_rests_on_the_runs_before(labelled: str, music: Path, capsys: pytest.CaptureFixture[str]) -> None:

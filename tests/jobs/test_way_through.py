@@ -36,7 +36,9 @@ from mgc.datasets.synthetic import SYNTHETIC_NOTICE, SyntheticConfig, encode, me
 from mgc.errors import ErrorKind
 from mgc.evaluation.answers import map_of
 from mgc.evaluation.robustness import zero_pixels
+from mgc.graphs.export import export_graph
 from mgc.hearing.extract import Extract
+from mgc.models.graph import Graph
 from mgc.recipes.catalogue import find
 from pipelines import catalog, evaluate, label, prepare, recipes, show, train
 from pipelines.catalogs.sources import open_tracks
@@ -304,11 +306,8 @@ def test_a_for_loop_gives_the_same_labels(trained: str, labelled: tuple[str, dic
     location = Uri.parse(f"{trained}/bundle")
     bundle = load_bundle(location.path, location.filesystem)
     tracks, _ = open_tracks(Uri.parse(f"{trained}/catalog.parquet"))
-    fetch, extract, predict = (
-        Fetch(),
-        Extract(bundle.hearing),
-        bundle.predictor(),
-    )
+    fetch, extract = Fetch(), Extract(bundle.hearing)
+    predict = bundle.predictor(graph=Graph(export_graph(bundle)))
     for start in range(0, tracks.num_rows, 7):
         part = tracks.slice(start, 7)
         batch = {name: np.array(part[name].to_pylist(), dtype=object) for name in ("track_id", "uri", "content_tag")}

@@ -32,6 +32,9 @@ MOST_RANGES: Final = 64
 MOST_TEXT: Final = 1_000
 """Most characters of a text that crosses."""
 
+_PIECE_BYTES: Final = 1 << 24
+"""Memory that is taken for a message at a time."""
+
 _TASK: Final = struct.Struct("<QQq")
 """Bytes of the head, bytes of the data, size of the source (-1: there is none)."""
 
@@ -136,18 +139,21 @@ class Conversation:
             raise EndedError from None
 
     def _receive(self, count: int, deadline: float | None) -> bytearray:
-        # The kernel gives the memory page by page, as bytes come. So a false length costs nothing.
-        received = bytearray(count)
-        view = memoryview(received)
-        while len(view):
-            self._connection.settimeout(None if deadline is None else _left(deadline))
-            try:
-                got = self._connection.recv_into(view)
-            except ConnectionError:
-                got = 0
-            if not got:
-                raise EndedError
-            view = view[got:]
+        # The memory grows as bytes come, so a false length costs little.
+        received = bytearray()
+        while len(received) < count:
+            place = len(received)
+            received += bytes(min(count - place, _PIECE_BYTES))
+            with memoryview(received) as view:
+                while place < len(view):
+                    self._connection.settimeout(None if deadline is None else _left(deadline))
+                    try:
+                        got = self._connection.recv_into(view[place:])
+                    except ConnectionError:
+                        got = 0
+                    if not got:
+                        raise EndedError
+                    place += got
         return received
 
     def close(self) -> None:

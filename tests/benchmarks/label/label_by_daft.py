@@ -62,9 +62,12 @@ def label(catalog: str, out: str, bundle_uri: str) -> None:
             import torch
 
             from mgc.bundle import load_bundle
+            from mgc.graphs.export import export_graph
+            from mgc.models.graph import Graph
 
             torch.set_num_threads(1)
-            self.predict = load_bundle(bundle_uri).predictor()
+            bundle = load_bundle(bundle_uri)
+            self.predict = bundle.predictor(graph=Graph(export_graph(bundle)))
 
         @daft.method.batch(return_dtype=DataType.string(), batch_size=32)
         def __call__(self, heard: Any) -> pa.Array:

@@ -62,14 +62,17 @@ def _label(catalog: str, out: Path, bundle_uri: str, number: int, isolated: bool
 
     from cluster.storage.fetch import Fetch
     from mgc.bundle import load_bundle
+    from mgc.graphs.export import export_graph
     from mgc.hearing.extract import Extract
     from mgc.labeling.rows import Lineage, labels_rows
+    from mgc.models.graph import Graph
 
     torch.set_num_threads(1)
     bundle = load_bundle(bundle_uri)
     fetch = Fetch(plan=bundle.hearing.plan)
     extract = Extract(bundle.hearing, isolated=isolated)
-    predict = bundle.predictor()
+    # As the job computes it.
+    predict = bundle.predictor(graph=Graph(export_graph(bundle)))
     lineage = Lineage(bundle.id, bundle.features_id, "bare")
     tracks = pq.read_table(catalog)
     own = tracks.take(list(range(number, tracks.num_rows, CORES)))

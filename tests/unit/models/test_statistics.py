@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.fft import dct
 from scipy.stats import skew
+from torch.nn.functional import adaptive_avg_pool1d
 
 from mgc.errors import ConfigError
 from mgc.models.architecture import build_model
@@ -54,3 +55,15 @@ def test_fewer_bins_than_coefficients() -> None:
     assert Statistics(StatisticsConfig(coefficients=24, covariances=12), 8, 7)(torch.randn(3, 8, 9)).shape == (3, 7)
     with pytest.raises(ConfigError, match="needs at least 1 bins and 2 frames"):
         build_model(StatisticsConfig(), (8, 1), 7)
+
+
+@pytest.mark.parametrize(("bins", "frames"), [(32, 40), (33, 41), (13, 9)])
+def test_bands_that_do_not_divide_the_bins(bins: int, frames: int) -> None:
+    features_BFT = torch.randn(2, bins, frames, generator=torch.Generator().manual_seed(0))
+    bands, modulations = 5, 7
+    model = Statistics(StatisticsConfig(coefficients=1, covariances=0, bands=bands, modulations=modulations), bins, 7)
+    bands_BKT = adaptive_avg_pool1d(features_BFT.mT, bands).mT
+    spectrum_BKM = torch.fft.rfft(bands_BKT - bands_BKT.mean(2, keepdim=True), dim=2).abs()[:, :, 1:]
+    wanted_BKM = (adaptive_avg_pool1d(spectrum_BKM, modulations) / frames + 1e-3).log()
+    found_BS = model.statistics(features_BFT)[:, -bands * modulations :]
+    torch.testing.assert_close(found_BS, wanted_BKM.flatten(1), rtol=1e-4, atol=1e-5)

@@ -31,13 +31,13 @@ def test_every_job_explains_itself(word: str, capsys: pytest.CaptureFixture[str]
     assert "Usage" in printed
     # These are of whole models, tables, sources, or splits; the others look at a machine, make one, or fetch one.
     assert ("--limit" in printed) == (
-        word not in ("ensemble", "compare", "similar", "learn", "doctor", "cluster", "pull")
+        word not in ("ensemble", "compare", "similar", "learn", "doctor", "cluster", "export", "pull")
     )
 
 
 HEAVY = (
-    "av", "boto3", "botocore", "deltalake", "duckdb", "librosa", "matplotlib", "numpy", "optuna", "pandas", "pyarrow",
-    "ray", "scipy", "sklearn", "torch",
+    "av", "boto3", "botocore", "deltalake", "duckdb", "librosa", "matplotlib", "numpy", "onnx", "onnxruntime", "optuna",
+    "pandas", "pyarrow", "ray", "scipy", "sklearn", "torch",
 )  # fmt: skip
 """Packages that take long to import. None is needed to say what a job does, or that it has no such option."""
 
@@ -129,7 +129,7 @@ def test_a_submitted_job_takes_a_bundle_by_its_name_but_no_relative_one(monkeypa
 @pytest.mark.parametrize(
     ("job", "names"),
     [("compare", ["first", "second"]), ("ensemble", ["bundles"])]
-    + [(job, ["bundle"]) for job in ("evaluate", "label", "plan")],
+    + [(job, ["bundle"]) for job in ("evaluate", "export", "label", "plan")],
 )
 def test_every_job_that_reads_a_bundle_knows_the_names(job: str, names: list[str]) -> None:
     types = {parameter.name: parameter.type for parameter in find(job).params}

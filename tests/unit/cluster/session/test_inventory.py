@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from cluster.session import inventory
 from cluster.session.inventory import State
 from cluster.storage.uri import Uri
 from mgc.audio.cell.doors import Door
+from mgc.software import Software
 from mgc.units import GIB
 from pipelines import doctor
 from pipelines.command.job import run
@@ -58,6 +60,15 @@ def test_a_gpu_that_torch_does_not_see(tmp_path: Path, monkeypatch: pytest.Monke
     assert "driver" in found.advice
     monkeypatch.setenv("PATH", "/nowhere")
     assert inventory.compare_gpus().state is State.LACKS
+
+
+def test_what_computes_networks_on_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Software.here()
+    assert inventory.find_runtime().value == f"ONNX Runtime {dict(here.versions)['onnxruntime']}"
+    lacking = replace(here, versions=tuple(pair for pair in here.versions if pair[0] != "onnxruntime"))
+    monkeypatch.setattr(Software, "here", lambda: lacking)
+    found = inventory.find_runtime()
+    assert (found.state, found.value) == (State.LACKS, "PyTorch")
 
 
 def test_decoders_hear_what_is_made_for_them() -> None:

@@ -1,0 +1,1 @@
+"""Bundles' networks as ONNX: written, compared with PyTorch, and described for other programs."""

@@ -1,0 +1,92 @@
+"""Graphs: networks written as ONNX, which ONNX Runtime computes on a CPU without PyTorch.
+
+Axes: N clips, F mel bins, T frames (a clip may have other axes), D numbers of an embedding, O outputs.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+import torch
+from torch import nn
+
+from mgc.errors import ConfigError, shorten
+
+FEATURES: Final = "features"
+EMBEDDING: Final = "embedding"
+LOGITS: Final = "logits"
+SOUNDS: Final = "sounds"
+"""Names of a graph's input and outputs."""
+
+_OPSET: Final = 18
+"""Version of ONNX's operators. Programs of 2023 and later know it."""
+
+
+class Graph:
+    """A graph, ready to compute on one thread of a CPU.
+
+    Args:
+        data: bytes of an ONNX file that `write_graph` wrote.
+
+    Raises:
+        ConfigError: ONNX Runtime cannot compute it.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        try:
+            self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # noqa: BLE001
+            # ONNX Runtime's errors have no base class of their own.
+            raise ConfigError(f"graph: ONNX Runtime cannot compute it ({shorten(error)}); write it anew.") from None
+
+    def __call__(self, features_NFT: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return embeddings, float32 (N, D), and all outputs side by side, float32 (N, O).
+
+        Args:
+            features_NFT: clips as the graph takes them.
+        """
+        embedding_ND, *outputs = self._session.run(None, {FEATURES: features_NFT})
+        return embedding_ND, np.concatenate(outputs, axis=1)
+
+
+def write_graph(network: nn.Module, clips_NFT: torch.Tensor, outputs: Sequence[str], any_frames: bool) -> bytes:
+    """Return a network as the bytes of an ONNX file, for any number of clips.
+
+    Args:
+        network: network in evaluation mode, from clips to a tuple of tensors (N, …).
+        clips_NFT: clips for which it is traced, two or more.
+        outputs: names of the tensors.
+        any_frames: whether the graph takes clips of any number of frames, too.
+
+    Raises:
+        ConfigError: the network does something for which ONNX has no operator.
+    """
+    axes: dict[str, Mapping[int, str]] = {name: {0: "clips"} for name in (FEATURES, *outputs)}
+    if any_frames:
+        axes[FEATURES] = {0: "clips", 2: "frames"}
+    file = io.BytesIO()
+    # The exporter that follows a trace is called deprecated. Its successor takes twenty times as long, and needs two
+    # more packages. It also warns of what a trace cannot see; whoever calls this compares the numbers.
+    with warnings.catch_warnings(action="ignore"):
+        try:
+            torch.onnx.export(
+                network,
+                (clips_NFT,),
+                file,
+                dynamo=False,
+                input_names=[FEATURES],
+                output_names=list(outputs),
+                dynamic_axes=axes,
+                opset_version=_OPSET,
+            )
+        except RuntimeError as error:
+            raise ConfigError(f"graph: ONNX cannot hold this network ({shorten(error)}); use PyTorch.") from None
+    return file.getvalue()

@@ -1,0 +1,69 @@
+"""Every recipe's network can be exported, and ONNX Runtime answers as PyTorch does.
+
+`export_graph` itself compares the two, on other numbers of clips and of frames than it traced.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+import pytest
+import torch
+
+from mgc.bundle import Bundle, load_bundle
+from mgc.errors import BundleError
+from mgc.features.normalization import Normalization
+from mgc.graphs.export import CLOSE, compare_graph, export_graph
+from mgc.models.architecture import build_model
+from mgc.models.graph import Graph
+from mgc.public_models.bundles import build_public_bundle
+from mgc.recipes.catalogue import RECIPES, Recipe
+from mgc.taxonomy import Taxonomy
+
+MODELS: Final = os.environ.get("MGC_TEST_MODELS")
+
+LARGE: Final = 1_000_000
+"""Parameters of a network whose graph takes seconds to write and compare."""
+
+NETWORKS: Final = {str((recipe.build().model, recipe.input_shape)): recipe for recipe in RECIPES.values()}
+"""One recipe for each network."""
+
+
+def untrained(recipe: Recipe) -> Bundle:
+    torch.manual_seed(0)
+    experiment, shape = recipe.build(), recipe.input_shape
+    model = build_model(experiment.model, shape, recipe.genres).eval()
+    genres = Taxonomy.flat([f"genre {number:02}" for number in range(recipe.genres)])
+    bins = shape[-1] if len(shape) == 3 else shape[0]
+    return Bundle(experiment, genres, Normalization((100.0,) * bins, (50.0,) * bins), model)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        pytest.param(recipe, id=recipe.name, marks=[pytest.mark.drill] if recipe.parameters > LARGE else [])
+        for recipe in NETWORKS.values()
+    ],
+)
+def test_a_recipe(recipe: Recipe) -> None:
+    bundle = untrained(recipe)
+    if not recipe.parameters:
+        with pytest.raises(BundleError, match="guess"):
+            export_graph(bundle)
+        return
+    assert compare_graph(bundle, Graph(export_graph(bundle))) <= CLOSE
+
+
+def test_the_shipped_bundle() -> None:
+    """Three trained networks under one head, one of them on statistics."""
+    bundle = load_bundle("shipped")
+    assert compare_graph(bundle, Graph(export_graph(bundle))) <= CLOSE / 10
+
+
+@pytest.mark.skipif(MODELS is None, reason="no public models: set MGC_TEST_MODELS")
+def test_mn04() -> None:
+    path = Path(MODELS or "") / "mn04_as_mAP_432.pt"
+    bundle = build_public_bundle("mn04", path.read_bytes(), path.name)
+    assert compare_graph(bundle, Graph(export_graph(bundle))) <= CLOSE / 10
