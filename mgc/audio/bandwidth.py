@@ -12,8 +12,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mgc.audio.silence import is_silent
-
 _FRAMES: Final = 32
 """Largest number of spectra that are averaged. They lie evenly among the loud frames of the window."""
 
@@ -52,14 +50,13 @@ def measure_bandwidth_hz(mono_T: NDArray[np.float32], sample_rate_hz: int) -> fl
     counts as sound.
 
     Args:
-        mono_T: samples, float32, shape (T,), full scale ±1, all finite.
+        mono_T: samples of a window that is not silent (`mgc.audio.silence`), float32, shape (T,), full scale ±1, all
+            finite.
         sample_rate_hz: samples per second.
 
     Returns:
-        Frequency in Hz, at most half the sample rate; 0.0 for a silent window.
+        Frequency in Hz, at most half the sample rate.
     """
-    if is_silent(mono_T, sample_rate_hz):
-        return 0.0
     density_F = _density(mono_T, sample_rate_hz)
     hz_F = np.linspace(0, sample_rate_hz / 2, len(density_F))
     audible_F = density_F[hz_F >= min(_LOWEST_HZ, sample_rate_hz / 8)]
@@ -83,7 +80,8 @@ def _density(mono_T: NDArray[np.float32], sample_rate_hz: int) -> NDArray[np.flo
     taper_N = _taper(samples)
     power_BF = np.square(np.abs(np.fft.rfft(loud_BN * taper_N)))
     kept = len(power_BF) - len(power_BF) // _CLICKS
-    mean_F = np.partition(power_BF, kept - 1, axis=0)[:kept].mean(axis=0, dtype=np.float64)
+    # Along rows, because NumPy copies each column that it divides.
+    mean_F = np.partition(np.ascontiguousarray(power_BF.T), kept - 1)[:, :kept].mean(axis=1, dtype=np.float64)
     padded_F = np.pad(mean_F, _SMOOTH_BINS // 2, mode="edge")
     smooth_F = np.convolve(padded_F, np.full(_SMOOTH_BINS, 1 / _SMOOTH_BINS), mode="valid")
     return 2 * smooth_F / (sample_rate_hz * float(taper_N @ taper_N))

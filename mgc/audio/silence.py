@@ -36,7 +36,7 @@ SHORTEST_FRAMES: Final = 6
 SOUNDING_SHARE: Final = 0.25
 """Dry beats, each shorter than 0.3 s, are a sound if they fill this share of the window."""
 
-_BLOCK_FRAMES: Final = 20
+_BLOCK_FRAMES: Final = 8
 """Frames that are looked at in one go. Most music is found to sound in the first block."""
 
 

@@ -57,7 +57,7 @@ class CompressedMel(ClipFrontEnd):
     def __init__(self, config: CompressedMelConfig) -> None:
         super().__init__(Cutter.of_frames(config, config.n_fft, across=True, overlap=True))
         self.config = config
-        self._mel_power = MelPower(
+        self._mel_power = MelPower.like_librosa(
             config.sample_rate_hz, config.n_fft, config.hop_length, config.n_mels, f_min_hz=0.0, f_max_hz=None
         )
 

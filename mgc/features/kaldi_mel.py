@@ -15,7 +15,8 @@ from torchaudio.compliance.kaldi import get_mel_banks
 
 from mgc.configuration import STRICT
 from mgc.features.clips import Dtype
-from mgc.features.cutting import ClipConfig, ClipFrontEnd, Constants, Cutter
+from mgc.features.cutting import ClipConfig, ClipFrontEnd, Cutter
+from mgc.features.mel_power import MelPower
 
 _SMALLEST_POWER: Final = 1e-5
 """Added to the power before the logarithm."""
@@ -98,7 +99,11 @@ class KaldiMel(ClipFrontEnd):
             _NO_WARP,
         )
         # Kaldi has no filter at half the sample rate.
-        self._constants = Constants(torch.hann_window(config.window_length, periodic=False), pad(filters_MF, (0, 1)))
+        filters_FM = pad(filters_MF, (0, 1)).T
+        beside = config.n_fft - config.window_length
+        hann_T = torch.hann_window(config.window_length, periodic=False)
+        window_T = pad(hann_T, (beside // 2, beside - beside // 2))
+        self._mel_power = MelPower(window_T, config.hop_length, filters_FM)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -108,11 +113,7 @@ class KaldiMel(ClipFrontEnd):
     def features(self, wave_CT: torch.Tensor) -> torch.Tensor:
         """Return float32 of shape (clips, n_mels, frames); see `ClipFrontEnd.features`."""
         config = self.config
-        hann_T, filters_MF = self._constants.on(wave_CT.device)
         emphasized_CT = wave_CT[:, 1:] - config.pre_emphasis * wave_CT[:, :-1]
-        spectrum_CFX = torch.stft(
-            emphasized_CT, config.n_fft, config.hop_length, config.window_length, hann_T, return_complex=True
-        )
-        power_CFX = spectrum_CFX.real.square() + spectrum_CFX.imag.square()
-        mel_CMX = (filters_MF @ power_CFX).add_(_SMALLEST_POWER).log_()
-        return mel_CMX.add_(_OFFSET).div_(_SCALE).contiguous()
+        reflected_CT = pad(emphasized_CT, (config.n_fft // 2, config.n_fft // 2), mode="reflect")
+        mel_CXM = self._mel_power(reflected_CT).add_(_SMALLEST_POWER).log_()
+        return mel_CXM.add_(_OFFSET).div_(_SCALE).transpose(1, 2).contiguous()

@@ -98,7 +98,7 @@ class MelFrontEnd(ClipFrontEnd):
 
     def __init__(self, config: MelConfig) -> None:
         super().__init__(Cutter.of_frames(config, config.n_fft))
-        self._mel_power = MelPower(
+        self._mel_power = MelPower.like_librosa(
             config.sample_rate_hz, config.n_fft, config.hop_length, config.n_mels, config.f_min_hz, config.f_max_hz
         )
 

@@ -1,4 +1,4 @@
-"""Mel power of frames, equal to librosa's.
+"""Mel power of frames.
 
 C: clips, T: samples in time, F: frequency bins of the Fourier transform, M: mel bins, X: frames.
 """
@@ -6,7 +6,7 @@ C: clips, T: samples in time, F: frequency bins of the Fourier transform, M: mel
 from __future__ import annotations
 
 import functools
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 import torch
@@ -23,15 +23,29 @@ SILENT_POWER: Final = 1e-20
 _BANDS: Final = 4
 """A filter is zero but for a few bins: a product with a quarter of the filters needs only some of the bins."""
 
-_FRAMES_IN_CACHE: Final = 160
-"""So many frames at once leave their spectra, of 1.3 MB at 2048 samples a frame, in the processor's cache."""
+_WORTH_CUTTING: Final = 0.75
+"""Bins above the highest filter are left out if no more than this share of all is needed."""
+
+_VALUES_IN_CACHE: Final = 160 * 2048
+"""So many values of frames at once leave their spectra, of 1.3 MB, in the processor's cache."""
 
 
 class MelPower:
-    """Mel power of the frames of waves: Hann window, Fourier transform, re² + im², product with the filters."""
+    """Mel power of the frames of waves: window, Fourier transform, re² + im², product with the filters."""
 
-    def __init__(
-        self,
+    def __init__(self, window_T: torch.Tensor, hop_length: int, filters_FM: torch.Tensor) -> None:
+        """Take the window, as long as a frame, and the filters for half a frame and one bin."""
+        self._n_fft, self._hop_length, self._mels = len(window_T), hop_length, filters_FM.shape[1]
+        bands = [_band(filters_FM, mels) for mels in torch.arange(self._mels).chunk(_BANDS)]
+        self._bins = [bins for bins, _ in bands]
+        top = max(bins.stop for bins in self._bins)
+        # Squares are slower where rows do not follow one another, so leaving out a few bins would not pay.
+        self._top = top if top < _WORTH_CUTTING * len(filters_FM) else len(filters_FM)
+        self._constants = Constants(window_T, *(filters for _, filters in bands))
+
+    @classmethod
+    def like_librosa(
+        cls,
         sample_rate_hz: int,
         n_fft: int,
         hop_length: int,
@@ -39,31 +53,39 @@ class MelPower:
         f_min_hz: float,
         f_max_hz: float | None,
         bins: int | None = None,
-    ) -> None:
-        """Make the filters between two frequencies; only the lowest `bins` of them are used."""
-        self._n_fft, self._hop_length = n_fft, hop_length
+    ) -> Self:
+        """Return the mel power of `mel_filters` after a Hann window; only the lowest `bins` of the filters are used."""
         top_hz = sample_rate_hz / 2 if f_max_hz is None else f_max_hz
         filters_FM = torch.from_numpy(mel_filters(sample_rate_hz, n_fft, n_mels, f_min_hz, top_hz))[:, :bins]
-        bands = [_band(filters_FM, mels) for mels in torch.arange(filters_FM.shape[1]).chunk(_BANDS)]
-        self._bins = [bins for bins, _ in bands]
-        self._constants = Constants(torch.hann_window(n_fft), *(filters for _, filters in bands))
+        return cls(torch.hann_window(n_fft), hop_length, filters_FM)
 
     def __call__(self, wave_CT: torch.Tensor) -> torch.Tensor:
         """Power of shape (clips, frames, mels), float32, of waves already padded: frame x begins at sample x · hop."""
-        hann_T, *filters = self._constants.on(wave_CT.device)
+        window_T, *filters = self._constants.on(wave_CT.device)
         frames_CXT = wave_CT.unfold(-1, self._n_fft, self._hop_length)
         if wave_CT.device.type != "cpu":
-            return self._power(frames_CXT, hann_T, filters)
-        clips = frames_CXT if frames_CXT.dim() == 3 else frames_CXT.unsqueeze(0)
-        parts = [self._power(part_XT, hann_T, filters) for each in clips for part_XT in each.split(_FRAMES_IN_CACHE)]
-        return torch.cat(parts).reshape(*frames_CXT.shape[:-1], -1)
+            return self._power(frames_CXT, window_T, filters)
+        power_CXM = wave_CT.new_empty(*frames_CXT.shape[:-1], self._mels)
+        at_once = max(1, _VALUES_IN_CACHE // self._n_fft)
+        clips = zip(frames_CXT, power_CXM, strict=True) if wave_CT.dim() == 2 else [(frames_CXT, power_CXM)]
+        for clip_XT, clip_XM in clips:
+            for part_XT, part_XM in zip(clip_XT.split(at_once), clip_XM.split(at_once), strict=True):
+                self._power(part_XT, window_T, filters, part_XM)
+        return power_CXM
 
-    def _power(self, frames_XT: torch.Tensor, hann_T: torch.Tensor, filters: list[torch.Tensor]) -> torch.Tensor:
+    def _power(
+        self,
+        frames_XT: torch.Tensor,
+        window_T: torch.Tensor,
+        filters: list[torch.Tensor],
+        out: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        spectrum_XF2 = torch.view_as_real(torch.fft.rfft(frames_XT * window_T)[..., : self._top])
         # Squared in place: abs() would take a root first, and copies of the two parts twice the memory.
-        spectrum_XF2 = torch.view_as_real(torch.fft.rfft(frames_XT * hann_T))
         spectrum_XF2.mul_(spectrum_XF2)
         power_XF = spectrum_XF2[..., 0] + spectrum_XF2[..., 1]
-        return torch.cat([power_XF[..., bins] @ each for bins, each in zip(self._bins, filters, strict=True)], -1)
+        bands = [power_XF[..., bins] @ each for bins, each in zip(self._bins, filters, strict=True)]
+        return torch.cat(bands, -1, out=out)
 
 
 def levels_below(power: torch.Tensor, loudest: torch.Tensor, top_db: float) -> torch.Tensor:

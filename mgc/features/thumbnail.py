@@ -5,7 +5,7 @@ T: samples in time, X: frames, M: mel bins.
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -18,9 +18,6 @@ from mgc.configuration import STRICT
 from mgc.features.clips import Clips, Dtype
 from mgc.features.cutting import resample
 from mgc.features.mel_power import MelPower, levels_below
-
-_FRAMES_AT_ONCE: Final = 256
-"""Frames transformed together. Their spectra of about 2 MB fit into the processor's cache."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -75,7 +72,7 @@ class Thumbnail:
 
     def __init__(self, config: ThumbnailConfig) -> None:
         self.config = config
-        self._mel_power = MelPower(
+        self._mel_power = MelPower.like_librosa(
             config.sample_rate_hz, config.n_fft, config.hop_length, config.n_mels, 0.0, None, config.bins
         )
 
@@ -98,14 +95,7 @@ class Thumbnail:
 
     def _power(self, mono_T: NDArray[np.float32]) -> torch.Tensor:
         """Return the mel power of all frames, with zeros beyond the samples: shape (frames, bins)."""
-        config = self.config
-        frames = 1 + len(mono_T) // config.hop_length
-        padded_T = np.zeros(len(mono_T) + config.n_fft, np.float32)
-        padded_T[config.n_fft // 2 : config.n_fft // 2 + len(mono_T)] = mono_T
-        wave_T = torch.from_numpy(padded_T)
-        parts = []
-        for first in range(0, frames, _FRAMES_AT_ONCE):
-            count = min(_FRAMES_AT_ONCE, frames - first)
-            begin = first * config.hop_length
-            parts.append(self._mel_power(wave_T[begin : begin + (count - 1) * config.hop_length + config.n_fft]))
-        return torch.cat(parts)
+        n_fft = self.config.n_fft
+        padded_T = np.zeros(len(mono_T) + n_fft, np.float32)
+        padded_T[n_fft // 2 : n_fft // 2 + len(mono_T)] = mono_T
+        return self._mel_power(torch.from_numpy(padded_T))

@@ -126,6 +126,8 @@ STABILITY = (TOTAL, *(change.result for change in CHANGES))
 
 MEASUREMENTS: dict[str, Callable[[Asked], list[Result]]] = {
     "front_end_over_decode": _front_end,
+    "thumbnail_over_decode": _front_end,
+    "kaldi_mel_over_decode": _front_end,
     "habit_over_front_end": _front_end,
     "excerpt_speedup": _excerpts,
     "excerpt_bytes_share": _excerpts,

@@ -323,7 +323,10 @@ class _Part:
         self.rate_hz: int = frame.sample_rate
         self._kind = _kind(frame)
         self._mono_T: NDArray[np.float32] | None = None
-        self._mixer = Mixer(samples, frame.layout.nb_channels, [channel.name for channel in frame.layout.channels])
+        self._dtype = np.dtype(_DTYPES[frame.format.name.removesuffix("p")])
+        names = [channel.name for channel in frame.layout.channels]
+        silence = 128.0 if self._dtype.kind == "u" else 0.0
+        self._mixer = Mixer(samples, frame.layout.nb_channels, names, silence)
 
     def is_like(self, frame: Any) -> bool:
         """Return whether a frame belongs to this part."""
@@ -338,10 +341,9 @@ class _Part:
     def settle(self) -> None:
         """Keep no more memory than the samples that came need: a damaged stream may have many parts."""
         if self._mono_T is None:
-            dtype = np.dtype(_DTYPES[self._kind[2].removesuffix("p")])
-            mono_T = self._mixer.finish(silence=128.0 if dtype.kind == "u" else 0.0)
-            if dtype.kind in "iu":
-                mono_T *= np.float32(0.5 ** (8 * dtype.itemsize - 1))
+            mono_T = self._mixer.finish()
+            if self._dtype.kind in "iu":
+                mono_T *= np.float32(0.5 ** (8 * self._dtype.itemsize - 1))
             self._mono_T = mono_T if self._mixer.missing == 0 else mono_T.copy()
             del self._mixer
 

@@ -39,12 +39,15 @@ class Mixer:
         samples: length of the window in samples; fewer may come.
         channels: number of channels.
         names: FFmpeg's names of the channels, if they are known; they matter only for more than two.
+        silence: value of a silent sample; 128 for samples of 8 unsigned bits.
     """
 
-    def __init__(self, samples: int, channels: int, names: Sequence[str] = ()) -> None:
+    def __init__(self, samples: int, channels: int, names: Sequence[str] = (), silence: float = 0.0) -> None:
         self._mono_T = np.empty(samples, np.float32)
-        self._left_T = np.empty(samples if channels == 2 else 0, np.float32)
+        # Of one piece only, so that it stays in the processor's cache.
+        self._left_T = np.empty(min(samples, PIECE_SAMPLES) if channels == 2 else 0, np.float32)
         self._weights = _weigh(channels, names)
+        self._silence = np.float32(silence)
         self._filled = 0
 
     @property
@@ -54,43 +57,46 @@ class Mixer:
 
     def add(self, wave_CT: Sequence[NDArray[Any]]) -> None:
         """Add the next samples of each channel, of any numeric dtype; those beyond the window are left out."""
-        count = min(len(wave_CT[0]), self.missing)
-        part = slice(self._filled, self._filled + count)
-        mono_T = self._mono_T[part]
-        self._filled += count
+        count, first = min(len(wave_CT[0]), self.missing), 0
         # Damaged samples may overflow. `Attempt.add` finds those.
         with np.errstate(over="ignore", invalid="ignore"):
-            if len(wave_CT) == 1:
-                mono_T[:] = wave_CT[0][:count]
-            elif len(wave_CT) == 2:
-                # Columns are added, because np.mean over a short axis is 25 times slower.
-                self._left_T[part] = wave_CT[0][:count]
-                np.add(self._left_T[part], wave_CT[1][:count], out=mono_T, dtype=np.float32)
-                mono_T *= np.float32(0.5)
-            else:
-                mono_T[:] = 0
-                for channel_T, weight in zip(wave_CT, self._weights, strict=True):
-                    if weight:
-                        mono_T += channel_T[:count] * np.float32(weight)
+            while first < count:
+                last = min(count, first + PIECE_SAMPLES - self._filled % PIECE_SAMPLES)
+                self._add([channel_T[first:last] for channel_T in wave_CT], last - first)
+                first = last
 
-    def finish(self, silence: float = 0.0) -> NDArray[np.float32]:
-        """Return the samples so far: the mix, or the stronger of two channels that cancel each other.
+    def _add(self, wave_CT: Sequence[NDArray[Any]], count: int) -> None:
+        """Add samples within one piece."""
+        place = self._filled % PIECE_SAMPLES
+        mono_T = self._mono_T[self._filled : self._filled + count]
+        self._filled += count
+        if len(wave_CT) == 1:
+            mono_T[:] = wave_CT[0]
+        elif len(wave_CT) == 2:
+            # Columns are added, because np.mean over a short axis is 25 times slower.
+            left_T = self._left_T[place : place + count]
+            left_T[:] = wave_CT[0]
+            np.add(left_T, wave_CT[1], out=mono_T, dtype=np.float32)
+            mono_T *= np.float32(0.5)
+            if self._silence:
+                left_T -= self._silence
+        else:
+            mono_T[:] = 0
+            for channel_T, weight in zip(wave_CT, self._weights, strict=True):
+                if weight:
+                    mono_T += channel_T * np.float32(weight)
+        if self._silence:
+            mono_T -= self._silence
+        if len(wave_CT) == 2 and place + count == PIECE_SAMPLES:
+            _restore(self._mono_T[self._filled - PIECE_SAMPLES : self._filled], self._left_T)
 
-        Args:
-            silence: value of a silent sample; 128 for samples of 8 unsigned bits.
-        """
-        mono_T = self._mono_T[: self._filled]
-        if silence:
-            mono_T -= np.float32(silence)
-        if not len(self._left_T) or not self._filled:
-            return mono_T
-        left_T = self._left_T[: self._filled]
-        if silence:
-            left_T -= np.float32(silence)
-        for first in range(0, self._filled, PIECE_SAMPLES):
-            part = slice(first, first + PIECE_SAMPLES)
-            _restore(mono_T[part], left_T[part])
-        return mono_T
+    def finish(self) -> NDArray[np.float32]:
+        """Return the samples so far: the mix, or the stronger of two channels that cancel each other."""
+        rest = self._filled % PIECE_SAMPLES
+        if len(self._left_T) and rest:
+            with np.errstate(over="ignore", invalid="ignore"):
+                _restore(self._mono_T[self._filled - rest : self._filled], self._left_T[:rest])
+        return self._mono_T[: self._filled]
 
 
 def _weigh(channels: int, names: Sequence[str]) -> list[float]:
@@ -103,11 +109,10 @@ def _weigh(channels: int, names: Sequence[str]) -> list[float]:
 
 def _restore(mono_T: NDArray[np.float32], left_T: NDArray[np.float32]) -> None:
     """Replace the mean of two channels by the stronger channel, in place, if they cancel each other."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        mixed, left = float(np.dot(mono_T, mono_T)), float(np.dot(left_T, left_T))
-        # Power of the right channel, from that of the mean, of the left one, and of their product.
-        right = 4 * mixed + left - 4 * float(np.dot(mono_T, left_T))
-        strongest = max(left, right)
-        lost = mixed < CANCELLED_POWER * strongest or min(left, right) < EMPTY_POWER * strongest
-        if lost and np.isfinite(strongest):
-            mono_T[:] = left_T if left >= right else 2 * mono_T - left_T
+    mixed, left = float(np.dot(mono_T, mono_T)), float(np.dot(left_T, left_T))
+    # Power of the right channel, from that of the mean, of the left one, and of their product.
+    right = 4 * mixed + left - 4 * float(np.dot(mono_T, left_T))
+    strongest = max(left, right)
+    lost = mixed < CANCELLED_POWER * strongest or min(left, right) < EMPTY_POWER * strongest
+    if lost and np.isfinite(strongest):
+        mono_T[:] = left_T if left >= right else 2 * mono_T - left_T

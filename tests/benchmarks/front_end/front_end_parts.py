@@ -40,7 +40,7 @@ def main(folder: Path) -> None:
     rates = window.sample_rate_hz, config.sample_rate_hz
     resampled = Waveform(soxr.resample(window.samples, *rates, quality="HQ"), config.sample_rate_hz)
     wave_CT = torch.from_numpy(log_mel.cut(resampled)[0])
-    power = MelPower(config.sample_rate_hz, config.n_fft, config.hop_length, config.n_mels, 0.0, None)
+    power = MelPower.like_librosa(config.sample_rate_hz, config.n_fft, config.hop_length, config.n_mels, 0.0, None)
     hann_T = torch.hann_window(config.n_fft)
 
     @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""CPU of bytes to log-mel, against bare decoding and against what people write with librosa."""
+"""CPU of bytes to features, against bare decoding and against what people write with librosa."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ import torch
 
 from mgc.audio.decode import decode
 from mgc.audio.excerpts import ListeningPlan
+from mgc.audio.waveform import Waveform
+from mgc.features.clips import Clips
+from mgc.features.kaldi_mel import KaldiMel, KaldiMelConfig
 from mgc.features.mel import LogMel, LogMelConfig
+from mgc.features.thumbnail import Thumbnail, ThumbnailConfig
 from tests.benchmarks.front_end.one_core import cpu_seconds, median_ratio
 from tests.benchmarks.result import Result
 
@@ -21,13 +25,16 @@ PLAN = ListeningPlan(window_seconds=30.0, windows=1)
 
 
 def measure(files: Sequence[bytes], rounds: int) -> list[Result]:
-    """`front_end_over_decode` and `habit_over_front_end`, each the median over the rounds; a round hears all files."""
+    """Ratios of CPU, each the median over the rounds; a round hears all files."""
     torch.set_num_threads(1)
-    log_mel = LogMel(LogMelConfig())
+    log_mel, thumbnail, kaldi_mel = LogMel(LogMelConfig()), Thumbnail(ThumbnailConfig()), KaldiMel(KaldiMelConfig())
 
-    def front_end(data: bytes) -> None:
-        for window in decode(data, PLAN).windows:
-            log_mel(window)
+    def hear(front_end: Callable[[Waveform], Clips]) -> Callable[[bytes], None]:
+        def run(data: bytes) -> None:
+            for window in decode(data, PLAN).windows:
+                front_end(window)
+
+        return run
 
     def every(work: Callable[[bytes], object]) -> Callable[[], None]:
         def run() -> None:
@@ -36,23 +43,26 @@ def measure(files: Sequence[bytes], rounds: int) -> list[Result]:
 
         return run
 
-    variants = {"decode": every(bare_decode), "front end": every(front_end), "habit": every(habit)}
+    variants = {
+        "decode": every(bare_decode),
+        "front end": every(hear(log_mel)),
+        "thumbnail": every(hear(thumbnail)),
+        "kaldi mel": every(hear(kaldi_mel)),
+        "habit": every(habit),
+    }
     seconds = cpu_seconds(variants, rounds)
-    ms = {name: 1000 * statistics.median(values) / len(files) for name, values in seconds.items()}
-    spread = np.percentile(np.divide(seconds["front end"], seconds["decode"]), [10, 90])
+
+    def compare(name: str, upper: str, lower: str, aim: str) -> Result:
+        ms = {each: 1000 * statistics.median(seconds[each]) / len(files) for each in (upper, lower)}
+        spread = np.percentile(np.divide(seconds[upper], seconds[lower]), [10, 90])
+        seen = f"{ms[upper]:.1f} over {ms[lower]:.1f} ms a file; 10 to 90 %: {spread[0]:.3f} to {spread[1]:.3f}"
+        return Result(name, median_ratio(seconds[upper], seconds[lower]), aim, seen)
+
     return [
-        Result(
-            "front_end_over_decode",
-            median_ratio(seconds["front end"], seconds["decode"]),
-            "at most 1.5, better 1.4",
-            f"{ms['front end']:.1f} over {ms['decode']:.1f} ms a file; 10 to 90 %: {spread[0]:.3f} to {spread[1]:.3f}",
-        ),
-        Result(
-            "habit_over_front_end",
-            median_ratio(seconds["habit"], seconds["front end"]),
-            "at least 1.8",
-            f"{ms['habit']:.1f} over {ms['front end']:.1f} ms a file",
-        ),
+        compare("front_end_over_decode", "front end", "decode", "at most 1.3"),
+        compare("thumbnail_over_decode", "thumbnail", "decode", "at most 0.8"),
+        compare("kaldi_mel_over_decode", "kaldi mel", "decode", "none"),
+        compare("habit_over_front_end", "habit", "front end", "at least 1.8"),
     ]
 
 

@@ -35,6 +35,8 @@ def test_only_the_part_that_cancels_is_replaced() -> None:
     right_T = TONE_T.copy()
     half = len(right_T) // 2
     right_T[half:] *= -1
+    for block in (1152, 50_000, len(TONE_T)):
+        np.testing.assert_array_equal(mixed(TONE_T, right_T, block=block), mixed(TONE_T, right_T))
     power = np.mean(mixed(TONE_T, right_T)[half + RATE_HZ :] ** 2)
     assert power == pytest.approx(np.mean(TONE_T**2), rel=0.01)
 
@@ -71,9 +73,9 @@ def test_channels_without_names_count_alike() -> None:
 
 
 def test_integers_and_silence_at_128() -> None:
-    mixer = Mixer(4, 2)
+    mixer = Mixer(4, 2, silence=128.0)
     mixer.add([np.array([128, 129, 255, 0], np.uint8), np.array([128, 131, 255, 0], np.uint8)])
-    np.testing.assert_array_equal(mixer.finish(silence=128.0), [0, 2, 127, -128])
+    np.testing.assert_array_equal(mixer.finish(), [0, 2, 127, -128])
 
 
 def test_more_samples_than_the_window_are_left_out() -> None:
