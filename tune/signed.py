@@ -70,7 +70,7 @@ def _own_key(user: int) -> bytes:
 
 
 @dataclass(frozen=True)
-class SignedFiles(fs.FileSystemHandler):  # type: ignore[misc]  # pyarrow has no types
+class SignedFiles(fs.FileSystemHandler):
     """A filesystem for Ray Tune that signs Tune's state when it is written, and checks the signature when it is read.
 
     It can be pickled, and holds no key: only processes of the user can sign.

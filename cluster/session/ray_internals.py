@@ -1,7 +1,8 @@
 """Every private or undocumented name of Ray 2.60 that this project touches.
 
 Nothing else imports a private module of Ray or names its private settings, process titles and files. After an upgrade
-of Ray, fix what the contract test of this module reports. Only the functions that need Ray import it.
+of Ray, fix what the contract test of this module reports. Only the functions that need Ray import it. Its compiled and
+generated modules are Any, because mypy does not know their names.
 """
 
 from __future__ import annotations
@@ -92,16 +93,12 @@ QUIET_LOGGERS: Final = (
 ADVICE_ON_BLOCKS: Final = "The maximum number of concurrent tasks for '"
 """Start of a warning of Ray Data to those who write pipelines. A small catalog has fewer blocks than writers."""
 
-_EXCEPTION_LOGGER: Final = "ray.data"
-"""Logger to which Ray Data also writes the stack of an exception that it raises."""
-
 TRAIN_RUNS_PATH: Final = "/api/train/v2/runs/v1"
 """Path at which the dashboard answers with its trainings, as JSON."""
 
 # Processes: their titles and what they print.
 
 _TITLE: Final = "ray::"
-_STARTED: Final = b"Ray runtime started"
 
 TRAIN_WORKER: Final = "RayTrainWorker"
 """Part of the title of a worker of Ray Train."""
@@ -143,7 +140,7 @@ def busy_map_worker(stage: str) -> str:
 
 def has_started(output: bytes) -> bool:
     """Return whether `ray start` has printed that its node is up."""
-    return _STARTED in output
+    return b"Ray runtime started" in output
 
 
 def prometheus_targets(ray_folder: Path) -> Path:
@@ -157,8 +154,6 @@ def is_submitted_job() -> bool:
 
 
 # Ray Core.
-
-_STRANGER_SECONDS: Final = 10.0
 
 
 def enable_token() -> None:
@@ -182,12 +177,11 @@ def supply_token() -> None:
     loader = raylet.AuthenticationTokenLoader.instance()
     if loader.has_token(ignore_auth_mode=True):
         return
-    try:
+    usable = False
+    with contextlib.suppress(OSError, RuntimeError):
         folder = Path.home() / ".ray"
         folder.mkdir(parents=True, exist_ok=True)
         usable = os.access(folder, os.W_OK | os.X_OK)
-    except (OSError, RuntimeError):
-        usable = False
     if not usable:
         os.environ["RAY_AUTH_TOKEN"] = generate_new_authentication_token()
         loader.reset_cache()
@@ -203,13 +197,11 @@ def answers_strangers() -> bool:
     import ray
     from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
 
-    # mypy does not know the names in generated modules.
     messages: Any = gcs_service_pb2
     services: Any = gcs_service_pb2_grpc
     with grpc.insecure_channel(ray.get_runtime_context().gcs_address) as channel:
         try:
-            asked = messages.GetClusterIdRequest()
-            services.NodeInfoGcsServiceStub(channel).GetClusterId(asked, timeout=_STRANGER_SECONDS)
+            services.NodeInfoGcsServiceStub(channel).GetClusterId(messages.GetClusterIdRequest(), timeout=10.0)
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.UNAUTHENTICATED:
                 return False
@@ -238,7 +230,8 @@ def keep_off_terminal() -> None:
 
     worker: Any = ray._private.worker
     worker._worker_logs_enabled = False
-    for handler in logging.getLogger(_EXCEPTION_LOGGER).handlers:
+    # Ray Data also logs the stack of an exception that it raises.
+    for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
             handler.setLevel(logging.CRITICAL)
 
@@ -282,18 +275,17 @@ def killed_workers(since: float) -> Sequence[KilledWorker]:
     from ray._private.state import state
     from ray.core.generated import common_pb2, gcs_pb2
 
-    # mypy does not know the names in generated modules.
     common: Any = common_pb2
     messages: Any = gcs_pb2
     job = bytes.fromhex(ray.get_runtime_context().get_job_id())
     table = [messages.WorkerTableData.FromString(row) for row in state._connect_and_get_accessor().get_worker_table()]
+    killed = (common.NODE_OUT_OF_MEMORY, common.SYSTEM_ERROR)
     return [
         KilledWorker(worker.worker_address.ip_address, worker.exit_type == common.NODE_OUT_OF_MEMORY)
         for worker in table
-        if worker.job_id == job
-        and not worker.is_alive
+        if (worker.job_id, worker.is_alive) == (job, False)
         and worker.end_time_ms >= since * 1000
-        and worker.exit_type in (common.NODE_OUT_OF_MEMORY, common.SYSTEM_ERROR)
+        and worker.exit_type in killed
     ]
 
 
@@ -318,7 +310,7 @@ def node_groups() -> Sequence[NodeGroup]:
 
     config = state.get_cluster_config()
     groups = config.node_group_configs if config else ()
-    return [NodeGroup(group.name, dict(group.resources), int(group.max_count)) for group in groups]
+    return [NodeGroup(each.name, dict(each.resources), int(each.max_count)) for each in groups]
 
 
 @contextlib.contextmanager
@@ -328,17 +320,12 @@ def announced_node_groups(groups: Sequence[NodeGroup]) -> Iterator[None]:
     from ray.core.generated import autoscaler_pb2
     from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_put
 
-    # mypy does not know the names in compiled and generated modules.
     raylet: Any = _raylet
     messages: Any = autoscaler_pb2
     key = raylet.GCS_AUTOSCALER_CLUSTER_CONFIG_KEY.encode()
     namespace = raylet.GCS_AUTOSCALER_STATE_NAMESPACE.encode()
-    config = messages.ClusterConfig(
-        node_group_configs=[
-            messages.NodeGroupConfig(name=group.name, resources=dict(group.resources), max_count=group.most)
-            for group in groups
-        ]
-    )
+    kinds = [messages.NodeGroupConfig(name=each.name, resources=each.resources, max_count=each.most) for each in groups]
+    config = messages.ClusterConfig(node_group_configs=kinds)
     _internal_kv_put(key, config.SerializeToString(), overwrite=True, namespace=namespace)
     try:
         yield
@@ -381,8 +368,7 @@ def checkpoints_in_snapshot(data: bytes) -> list[str]:
     from ray.train.v2._internal.execution.checkpoint.checkpoint_manager import _CheckpointManagerState
 
     state = _CheckpointManagerState.model_validate_json(data)
-    names = [each.checkpoint_dir_name for each in state.checkpoint_results]
-    latest = state.latest_checkpoint_result
+    names, latest = [each.checkpoint_dir_name for each in state.checkpoint_results], state.latest_checkpoint_result
     if latest is not None and latest.checkpoint_dir_name not in names:
         raise ValueError("the latest checkpoint is not in the list")
     return names

@@ -80,7 +80,7 @@ def write_graph(network: nn.Module, clips_NFT: torch.Tensor, outputs: Sequence[s
             torch.onnx.export(
                 network,
                 (clips_NFT,),
-                file,
+                file,  # type: ignore[arg-type]  # its annotation forgets files
                 dynamo=False,
                 input_names=[FEATURES],
                 output_names=list(outputs),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Final, Literal
+from typing import Any, BinaryIO, Final, Literal
 
 import duckdb
 import pyarrow as pa
@@ -41,7 +41,7 @@ _VALUES: Final = {
 _AS_JSON: Final = ("top_k", "genres")
 """Columns that a CSV file holds as JSON text."""
 
-_WRITERS: Final = {
+_WRITERS: Final[Mapping[FileKind, Callable[[BinaryIO, pa.Schema], Any]]] = {
     "parquet": partial(pq.ParquetWriter, compression="zstd"),
     "csv": CsvWriter,
     "raw_csv": partial(CsvWriter, raw=True),

@@ -45,4 +45,5 @@ def read_labels(
     wanted = None if removed else pads.field("removed_at").is_null()
     with reading(table.uri, "Choose another version; `mgc labels history` lists them.", LabelsError):
         found = rows.to_table(columns=None if columns is None else list(columns), filter=wanted)
-    return found.to_pandas()
+    frame: pd.DataFrame = found.to_pandas()
+    return frame
