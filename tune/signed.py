@@ -13,6 +13,7 @@ import hmac
 import os
 import secrets
 import stat
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -56,10 +57,12 @@ def _own_key(user: int) -> bytes:
     try:
         path = platformdirs.user_data_path("mgc") / "search.key"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(made, "wb") as file:
+        if not path.exists():
+            # Of several threads and processes at once one is first, and nobody sees half a key.
+            with tempfile.NamedTemporaryFile(dir=path.parent) as file, contextlib.suppress(FileExistsError):
                 file.write(secrets.token_hex(_FEWEST_CHARACTERS).encode())
+                file.flush()
+                os.link(file.name, path)
         found, key = path.stat(), path.read_bytes()
     except (OSError, RuntimeError):
         notice(f"no folder for the key of searches: a killed search cannot continue unless {KEY_VARIABLE} is set.")
@@ -128,7 +131,9 @@ class SignedFiles(fs.FileSystemHandler):
         return self.open_input_file(path)
 
     def open_output_stream(self, path: str, metadata: Mapping[str, str] | None) -> pa.NativeFile:
-        """Open a file that is written as a whole when it is closed."""
+        """Open a file. One of Tune's state is written as a whole."""
+        if not self._is_signed(path):
+            return self._below.open_output_stream(path, metadata=metadata)
         return pa.PythonFile(_Pending(self, path), mode="w")
 
     def open_append_stream(self, path: str, metadata: Mapping[str, str] | None) -> pa.NativeFile:
@@ -189,21 +194,29 @@ class SignedFiles(fs.FileSystemHandler):
 
 
 class _Pending:
-    """The file object of a file under way. It is no `io.IOBase`, which would write half a file when it is deleted."""
+    """The file object of a file under way. It is no `io.IOBase`, which would write half a file when it is deleted.
+
+    `pyarrow.fs.copy_files` hears of an error of `write`, not of one of `close`. So each piece writes the whole file.
+    Tune's state is small; most of its files are one piece.
+    """
 
     def __init__(self, target: SignedFiles, path: str) -> None:
         self._target, self._path = target, path
         self._data = bytearray()
+        self._unwritten = True
         self.closed = False
 
     def write(self, data: bytes) -> int:
         self._data += data
+        self._target.write(self._path, bytes(self._data))
+        self._unwritten = False
         return len(data)
 
     def flush(self) -> None:
-        """Do nothing: the file is written when it is closed."""
+        """Do nothing: what there is has been written."""
 
     def close(self) -> None:
         if not self.closed:
             self.closed = True
-            self._target.write(self._path, bytes(self._data))
+            if self._unwritten:
+                self._target.write(self._path, b"")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import platformdirs
@@ -72,6 +74,26 @@ def test_what_somebody_else_wrote_is_refused(root: Path, name: str) -> None:
         (root / name).write_bytes(forged)
         with pytest.raises(StorageError, match=rf"{name}: this state of a search is not signed with this user's key"):
             read(root, name)
+
+
+def test_a_copy_whose_state_cannot_be_written_fails(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise StorageError("no room")
+
+    monkeypatch.setattr(SignedFiles, "write", fail)
+    with pytest.raises(StorageError, match="no room"):
+        fs.copy_files(str(tmp_path / "staged"), str(root), destination_filesystem=filesystem(root))
+
+
+def test_all_threads_find_one_key(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(16) as threads:
+        for _ in range(20):
+            signed._own_key.cache_clear()
+            shutil.rmtree(tmp_path / "home", ignore_errors=True)
+            keys = {key.result() for key in [threads.submit(search_key) for _ in range(16)]}
+            assert len(keys) == 1
 
 
 def test_another_key_signs_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
