@@ -2,7 +2,7 @@
 
 The lease is a file in the table's folder that its holder writes anew every few seconds. No clock is believed: a run
 that finds the lease of another machine waits and looks whether it changes. The lease of a process of this machine is
-void as soon as the process has ended, so a killed run goes on at once.
+void as soon as the process has ended or is stopped, so a killed run goes on at once.
 
 A lease saves work, nothing else. What keeps two runs from both committing is the commit itself (`cluster.labels.runs`).
 """
@@ -10,6 +10,7 @@ A lease saves work, nothing else. What keeps two runs from both committing is th
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import socket
@@ -59,7 +60,7 @@ class _Holder:
 
     @property
     def has_ended(self) -> bool | None:
-        """Whether the process has ended; None if it is on another machine."""
+        """Whether the process has ended or is stopped; None if it is on another machine."""
         return _began(self.pid) != self.began if self.place == _place() else None
 
 
@@ -163,16 +164,21 @@ def _taken(table: Uri, holder: _Holder) -> LabelsError:
     )
 
 
+@functools.cache
 def _place() -> str:
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        # Without Linux's /proc nobody knows this place, so its leases are watched as those of other machines.
+        return uuid.uuid4().hex
 
 
 def _began(pid: int) -> str | None:
-    """Return when a process of this machine began; None if it has ended."""
+    """Return when a process of this machine began; None if it has ended, or is stopped and may never go on."""
     try:
         # The name, in parentheses, may contain anything.
         state, *others = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(") ")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
+    except OSError:
         return None
-    return None if state in "XZ" else others[18]
+    return None if state in "XZTt" else others[18]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -52,6 +53,14 @@ def test_a_second_run_is_refused_while_the_first_lives(table: Uri, other: subpro
     with lease(table):
         assert json.loads((table / "_lease.json").local.read_text())["holder"]["pid"] == os.getpid()
     assert not (table / "_lease.json").local.exists()
+
+
+def test_a_stopped_run_holds_nothing_up(table: Uri, other: subprocess.Popen[str]) -> None:
+    """A laptop sleeps, somebody pressed Ctrl-Z. What it heard is refused at its commit if it goes on."""
+    other.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, other.pid, os.WSTOPPED)
+    with lease(table):
+        assert json.loads((table / "_lease.json").local.read_text())["holder"]["pid"] == os.getpid()
 
 
 def elsewhere(table: Uri, beat: int) -> None:
