@@ -12,7 +12,8 @@ import mgc
 from infra.docs import api, cli, recipes, site
 from mgc import errors
 from mgc.errors import ErrorKind, MgcError
-from mgc.evaluation.alarms import Thresholds
+from mgc.evaluation.alarms import THRESHOLDS, Thresholds
+from mgc.labeling.guard import ACCEPTABLE
 from mgc.labeling.retries import worth_another_try
 from mgc.recipes.catalogue import RECIPES
 from pipelines.cli import JOBS, find
@@ -135,6 +136,14 @@ def test_the_page_of_nights_has_every_alarm_with_its_default() -> None:
         else:
             assert f"`{name}`" in page
             assert f"{value:,}" in page
+
+
+def test_the_page_of_troubles_has_every_alarm_and_every_check_of_the_guard() -> None:
+    page = read("docs/trouble.md")
+    alarms, checks = (page.partition(f"\n## {name}\n")[2].partition("\n## ")[0] for name in ("Alarms", "The guard"))
+    for name, section in (*((name, alarms) for name in THRESHOLDS), *((name, checks) for name in ACCEPTABLE)):
+        if not name.endswith("_tracks"):
+            assert re.search(rf"^\| `{name}` \| .+ \| .+ \|$", section, re.MULTILINE), name
 
 
 def test_links_become_links_between_pages() -> None:
