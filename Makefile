@@ -30,7 +30,7 @@ test: $(READY) ## the tests, object store included
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
 
 drills: $(READY) ## kill a worker, a node, the driver, at three moments each, and other long proofs; prints what was done twice
-	@$(BIN)/python -m pytest tests -m "drill or kill" $(ARGS)
+	@$(BIN)/python -m pytest tests -m "drill or kill or draws" $(ARGS)
 
 check: $(READY) ## style, types, import contracts, layout, pinned versions, the files in infra/, the documentation
 	@$(BIN)/ruff check .

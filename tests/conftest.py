@@ -17,7 +17,7 @@ from hypothesis import settings
 from cluster.session.connect import connect
 from cluster.session.profiles import Profile
 from tests.schedule import OneRay
-from tests.support import fault_proxy
+from tests.support import draws, fault_proxy
 from tests.support.http_messages import Keys
 from tests.support.object_store import ObjectStore, running
 from tests.support.ray_head import RayHead
@@ -38,6 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
     xdist passes the width on to its processes. They share the cores with Ray's workers, where more threads only wait
     for each other.
     """
+    draws.draw_all(draws.MARK in config.option.markexpr)
     os.environ.pop("COLUMNS", None)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # The processes of xdist, and all others, inherit the variable.

@@ -24,6 +24,7 @@ from mgc.errors import ErrorKind
 from pipelines.command.job import run
 from pipelines.similar import command
 from pipelines.training.labelled_embeddings import read_labelled
+from tests.support.draws import draws
 from tests.support.nights import NOW, embedding_night, refusal
 
 
@@ -146,7 +147,8 @@ def catalogs(draw: st.DrawFn) -> tuple[np.ndarray, list[tuple[float | None, floa
 
 
 @pytest.mark.parametrize("block", [2, 8192])
-@settings(max_examples=60)
+@pytest.mark.draws
+@settings(max_examples=draws(60))
 @given(catalogs())
 def test_groups_are_those_that_all_pairs_give(
     block: int, tmp_path_factory: pytest.TempPathFactory, catalog: tuple[np.ndarray, list[tuple[float | None, float]]]

@@ -16,6 +16,7 @@ from cluster.storage.uri import Uri
 from cluster.tables.parquet import write_part
 from mgc.errors import LabelsError
 from tests.support.damage import flip_bit
+from tests.support.draws import draws
 from tests.support.nights import NOW, heard, held, planned, refusal, stage
 
 TRACKS = {f"{number:03}": str(number) for number in range(60)}
@@ -42,10 +43,11 @@ def staged_files(run: RunFolder) -> dict[Uri, list[str]]:
 
 
 class TestStagedRows:
+    @pytest.mark.draws
     def test_a_flipped_bit_costs_the_tracks_of_its_file_and_no_others(self, table: LabelsTable, plan: Plan) -> None:
         stage(table, plan, {"003": "timeout"}, files=3)
         tracks = staged_files(table.run(plan))
-        for seed in range(120):
+        for seed in range(draws(120)):
             victim = [*tracks][seed % len(tracks)]
             good = files.read_bytes(victim)
             files.write_bytes(victim, flip_bit(good, seed))
@@ -174,10 +176,11 @@ class TestStagedRows:
 
 
 class TestPlans:
+    @pytest.mark.draws
     def test_a_flipped_bit_in_a_frozen_plan(self, table: LabelsTable, plan: Plan) -> None:
         frozen = table.run(plan).freeze()
         good = files.read_bytes(frozen)
-        for seed in range(120):
+        for seed in range(draws(120)):
             files.write_bytes(frozen, flip_bit(good, seed))
             # A dry run looks at it too, and moves nothing.
             assert planned(LabelsTable(table.uri), TRACKS).todo.equals(plan.todo)
@@ -194,9 +197,10 @@ class TestPlans:
         [line] = capsys.readouterr().err.splitlines()
         assert "plan.parquet: " in line
 
+    @pytest.mark.draws
     def test_a_flipped_bit_in_the_rest_of_a_plan(self, table: LabelsTable, plan: Plan) -> None:
         run = table.run(plan)
-        for seed in range(100):
+        for seed in range(draws(100)):
             rest = run.portion(plan.todo)
             assert not run.set_aside_portion(rest)
             [portion] = files.list_uris(rest)

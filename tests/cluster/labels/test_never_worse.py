@@ -22,7 +22,7 @@ from mgc.errors import LabelsError
 from tests.cluster.labels.night_model import GENRES, Walk, World, stated
 from tests.support.nights import heard, held, planned, reasons, stage
 
-STEPS = 120
+STEPS = 20
 
 
 def walk(uri: Uri, seed: int, steps: int) -> dict[str, int]:
@@ -140,10 +140,10 @@ def _check_nothing_is_lost(before: dict[str, Any], world: World, gone: str, corr
             assert now.correction == row.correction
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_random_nights(seed: int, tmp_path: Path) -> None:
-    taken = walk(Uri.of_path(tmp_path / "labels"), seed, STEPS // 3)
-    assert taken["night"] > STEPS // 6
+    taken = walk(Uri.of_path(tmp_path / "labels"), seed, STEPS)
+    assert taken["night"] > STEPS / 2
 
 
 @pytest.mark.drill

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,8 @@ from tests.cluster.storage.fetched import (
 from tests.support.fault_proxy import TRANSIENT, Fault, Faults, Proxy
 from tests.support.object_store import ObjectStore
 
-SEVERAL = (*TRANSIENT, Fault.SILENCE, Fault.STALL)
+SILENT = (Fault.SILENCE, Fault.STALL)
+"""Faults that take a client's whole patience."""
 
 
 BODY = {"a": b"a" * 300_000, "b": b"b" * 300_000}
@@ -53,7 +55,7 @@ class TestFaults:
         put(bucket_uri, long=long_mp3())
         return sized_batch_of(bucket_uri)
 
-    @pytest.mark.parametrize("fault", SEVERAL)
+    @pytest.mark.parametrize("fault", TRANSIENT)
     def test_what_passes_is_read_anew(self, fault: Fault, batch: dict[str, np.ndarray], store_proxy: Proxy) -> None:
         bucket = bucket_of(batch)
         with store_proxy.armed(Faults((fault,), "*.mp3", bucket, nth=(1, 2))):
@@ -61,7 +63,7 @@ class TestFaults:
         met = Counter((each.key, each.fault) for each in store_proxy.requests("GET", "*.mp3", bucket))
         assert met == {(key, kind): 2 if kind else 1 for key in BOTH for kind in (fault, None)}
 
-    @pytest.mark.parametrize("fault", SEVERAL)
+    @pytest.mark.parametrize("fault", TRANSIENT)
     def test_ranges_are_read_anew(self, fault: Fault, long: dict[str, np.ndarray], store_proxy: Proxy) -> None:
         with store_proxy.armed(Faults((fault,), bucket=bucket_of(long), nth=(1, 3, 6))):
             check_cuts(Fetch(plan=EIGHT)(long))
@@ -72,8 +74,6 @@ class TestFaults:
         (Fault.SLOW_DOWN, "the store answers SlowDown"), (Fault.ERROR, "the store answers InternalError"),
         (Fault.RESET, "no complete answer from the store (Interrupted)"),
         (Fault.HALF_BODY, "no complete answer from the store (Interrupted)"),
-        (Fault.SILENCE, "no complete answer from the store (Timeout)"),
-        (Fault.STALL, "no complete answer from the store (Timeout)"),
     ])  # fmt: skip
     def test_what_never_passes_on_one_object_is_its_row(
         self, fault: Fault, words: str, batch: dict[str, np.ndarray], store_proxy: Proxy
@@ -84,13 +84,47 @@ class TestFaults:
         assert len(store_proxy.requests("GET", "a.mp3", bucket)) == 1 + s3.TRACK_RETRIES
         assert len(store_proxy.requests("GET", "b.mp3", bucket)) == 1
 
-    @pytest.mark.parametrize("fault", [Fault.SLOW_DOWN, Fault.STALL])
-    def test_ranges_that_are_never_read_are_a_row(
-        self, fault: Fault, long: dict[str, np.ndarray], store_proxy: Proxy
-    ) -> None:
-        with store_proxy.armed(Faults((fault,), bucket=bucket_of(long), range="bytes=[1-9]")):
+    def test_ranges_that_are_never_read_are_a_row(self, long: dict[str, np.ndarray], store_proxy: Proxy) -> None:
+        with store_proxy.armed(Faults((Fault.SLOW_DOWN,), bucket=bucket_of(long), range="bytes=[1-9]")):
             fetched = Fetch(plan=EIGHT)(long)
         check({name: fetched[name] for name in CHECKED}, {"long.mp3": "the store"})
+
+    def test_silence_for_a_while_and_for_ever(self, bucket_uri: str, store_proxy: Proxy) -> None:
+        """Of whole objects and of ranges; all at the same time, since each takes seconds."""
+        bucket, words = bucket_uri[5:], "no complete answer from the store (Timeout)"
+        put(f"{bucket_uri}/short", sound=BODY["b"])
+        for fault in SILENT:
+            put(f"{bucket_uri}/short/{fault.name}", passes=BODY["a"], stays=BODY["a"])
+            put(f"{bucket_uri}/long/{fault.name}", passes=long_mp3())
+        put(f"{bucket_uri}/long/STALL", stays=long_mp3())
+        faults = [
+            each
+            for fault in SILENT
+            for each in (
+                Faults((fault,), f"short/{fault.name}/passes.mp3", bucket, nth=(1, 2)),
+                Faults((fault,), f"short/{fault.name}/stays.mp3", bucket),
+                Faults((fault,), f"long/{fault.name}/passes.mp3", bucket, nth=(1, 3, 6)),
+                Faults((fault,), f"long/{fault.name}/stays.mp3", bucket, range="bytes=[1-9]"),
+            )
+        ]
+        with store_proxy.armed(*faults), ThreadPoolExecutor(2) as stages:
+            short = stages.submit(Fetch(), batch_of(f"{bucket_uri}/short"))
+            long = stages.submit(Fetch(plan=EIGHT), sized_batch_of(f"{bucket_uri}/long"))
+        wanted: dict[str, bytes | str] = {"sound.mp3": BODY["b"]}
+        for fault in SILENT:
+            wanted |= {f"{fault.name}/passes.mp3": BODY["a"], f"{fault.name}/stays.mp3": words}
+            passes, stays, ranges = (
+                [each.fault for each in store_proxy.requests("GET", f"{key}.mp3", bucket)]
+                for key in (f"short/{fault.name}/passes", f"short/{fault.name}/stays", f"long/{fault.name}/passes")
+            )
+            assert Counter(passes) == {fault: 2, None: 1}
+            assert stays == [fault] * (1 + s3.TRACK_RETRIES)
+            assert ranges.count(fault) == 3
+            check_cuts(only(f"{fault.name}/passes.mp3", long.result()))
+        check(short.result(), wanted)
+        assert len(store_proxy.requests("GET", "short/sound.mp3", bucket)) == 1
+        fetched = only("STALL/stays.mp3", long.result())
+        check({name: fetched[name] for name in CHECKED}, {"STALL/stays.mp3": "the store"})
 
     def test_a_store_that_is_busy_for_ever_does_not_end_the_job(
         self, batch: dict[str, np.ndarray], store_proxy: Proxy

@@ -7,11 +7,13 @@ import secrets
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +22,11 @@ from cluster.storage import files
 from cluster.storage.budget import Budget, PostponedError, first_that_fit
 from cluster.storage.fetch import Fetch
 from cluster.storage.uri import Uri
+from cluster.streams import listening
+from cluster.streams.listening import Listen, ListenRequest
+from mgc import schema
 from mgc.audio.excerpts import ListeningPlan
+from mgc.recipes.house import house
 from tests.cluster.storage.fetched import batch_of
 
 MIB = 2**20
@@ -117,19 +123,34 @@ def test_a_file_larger_than_the_limit_comes_alone(base: str) -> None:
         assert len(held) <= 1 or sum(held) <= 100
 
 
+def listen_stage() -> Listen:
+    columns = pa.schema([schema.CATALOG.field(name) for name in schema.CATALOG_REQUIRED])
+    return Listen(ListenRequest(None, 6, columns, house().hearing))
+
+
+def test_the_stage_holds_few_of_six_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """12 MiB that the catalog calls bytes, where 2.5 may be held."""
+    make_sparse(tmp_path, 2 * MIB)
+    monkeypatch.setattr(listening, "HELD_BYTES", 5 * MIB // 2)
+    listen = listen_stage()
+    tracemalloc.start()
+    try:
+        heard = listen(lying_batch(str(tmp_path)))
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert heard["track_id"].to_pylist() == [f"{number}.wav" for number in range(6)]
+    assert set(heard["error_kind"].to_pylist()) == {"not_audio"}
+    assert peak_bytes < 2 * listening.HELD_BYTES + MIB
+
+
 _MEASURE = """
 import json, resource, sys
-import numpy as np
-import pyarrow as pa
 from cluster.streams import listening
-from cluster.streams.listening import Listen, ListenRequest
-from mgc import schema
-from mgc.recipes.house import house
-from tests.cluster.storage.test_fetch_memory import lying_batch
+from tests.cluster.storage.test_fetch_memory import listen_stage, lying_batch
 
 listening.HELD_BYTES = 64 * 2**20
-columns = pa.schema([schema.CATALOG.field(name) for name in schema.CATALOG_REQUIRED])
-listen = Listen(ListenRequest(None, 6, columns, house().hearing))
+listen = listen_stage()
 listen(lying_batch(sys.argv[1] + "/small"))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 heard = listen(lying_batch(sys.argv[1] + "/large"))
@@ -139,6 +160,7 @@ print(json.dumps({"grown": grown << 10, "held": listening.HELD_BYTES, "rows": ro
 """
 
 
+@pytest.mark.drill
 def test_the_stage_holds_few_of_six_large_files(tmp_path: Path) -> None:
     """300 MiB that the catalog calls bytes, where 64 may be held. A file is copied once on its way to the decoder."""
     for name, size_bytes in (("small", 1000), ("large", 50 * MIB)):

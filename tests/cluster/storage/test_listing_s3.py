@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.storage import files, s3
@@ -36,6 +36,7 @@ from mgc.errors import StorageError
 from pipelines.catalog import command
 from pipelines.command.job import run
 from tests.benchmarks.catalogs.listing_speed import enter, flat, folders, measure, ten_million
+from tests.support.draws import draws
 from tests.support.fault_proxy import Fault, Faults, Proxy
 from tests.support.object_store import ObjectStore
 
@@ -146,6 +147,8 @@ CHOICES = [((), ()), ((), ("*a*",)), ((), ("a/**", "b")), (("*.mp3",), ()), (("a
 SELECTIONS = st.sampled_from([Selection(*each) for each in CHOICES])
 
 
+@pytest.mark.draws
+@settings(max_examples=draws(100))
 @given(
     keys=BUCKETS,
     prefix=st.sampled_from(["", "a", "music/é"]),
@@ -206,6 +209,8 @@ def test_a_stretch_cut_off_just_behind_what_is_written(tmp_path: Path, monkeypat
     assert [part.keys for part in parts] == [3, 3, 2]
 
 
+@pytest.mark.draws
+@settings(max_examples=draws(100))
 @given(low=st.text(max_size=6), high=st.text(max_size=6), usual=st.sets(st.characters(codec="utf-8"), max_size=5))
 def test_between(low: str, high: str, usual: set[str]) -> None:
     middle = between(low, high, usual)

@@ -19,6 +19,7 @@ from cluster.tables.parquet import CHECKED
 from mgc import schema
 from mgc.errors import CatalogError
 from tests.support.damage import flip_bit
+from tests.support.draws import draws
 from tests.support.nights import catalog
 
 TRACKS = catalog({f"{number:04}": f"tag {number * 37}" for number in range(800)})
@@ -32,11 +33,12 @@ def written(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.draws
 def test_a_reader_notices_or_reads_what_was_written(written: Path) -> None:
     good = written.read_bytes()
     assert sealed.decode(good).num_rows == TRACKS.num_rows
     damaged = 0
-    for seed in range(1000):
+    for seed in range(draws(1000)):
         written.write_bytes(flip_bit(good, seed))
         with pytest.raises(DamageError):
             sealed.decode(written.read_bytes())
@@ -47,7 +49,7 @@ def test_a_reader_notices_or_reads_what_was_written(written: Path) -> None:
             damaged += 1
         else:
             assert rows.equals(TRACKS), seed
-    assert damaged > 500
+    assert damaged > draws(1000) / 2
 
 
 def test_a_damaged_catalog_is_refused(written: Path) -> None:
@@ -61,12 +63,13 @@ def test_a_damaged_catalog_is_refused(written: Path) -> None:
             load_catalog(read_catalog(Uri.of_path(written)))
 
 
+@pytest.mark.draws
 def test_a_damaged_part_of_a_listing_is_listed_again(tmp_path: Path) -> None:
     folder = Uri.of_path(tmp_path / "listing")
     rows = TRACKS.select(FACTS.names)
     part = write_part(folder, rows, "", None, time.time(), rows.num_rows, Sieve(""))
     assert trusted_parts(folder) == ([part], 0)
     good = files.read_bytes(part.uri)
-    for seed in range(300):
+    for seed in range(draws(300)):
         part.uri.local.write_bytes(flip_bit(good, seed))
         assert trusted_parts(folder) == ([], 0), seed

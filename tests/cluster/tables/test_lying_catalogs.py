@@ -25,6 +25,7 @@ from mgc import schema
 from mgc.errors import CatalogError, LabelsError
 from pipelines.catalogs.metadata import read_metadata
 from tests.cluster.tables.table_files import put, refusal
+from tests.support.draws import draws
 
 MIB = 2**20
 ROOT = Path(__file__).parents[3]
@@ -216,7 +217,8 @@ SHAPES: list[Callable[[pa.Table], pa.Table]] = [
 ]
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.draws
+@settings(max_examples=draws(30), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ROWS, st.sampled_from(SHAPES), st.booleans())
 def test_any_rows_are_read_or_refused(
     tmp_path: Path, rows: list[dict[str, Any]], shape: Callable[[pa.Table], pa.Table], dictionary: bool
@@ -238,7 +240,8 @@ def test_any_rows_are_read_or_refused(
         assert max(len(row[name].encode()) for name in ("track_id", "uri", "content_tag")) <= TEXT_BYTES
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.draws
+@settings(max_examples=draws(30), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=8))
 def test_any_bytes_are_read_or_refused(tmp_path: Path, flips: list[tuple[float, int]]) -> None:
     """Sizes, counts and lengths that are not true, in the footer and in the pages."""

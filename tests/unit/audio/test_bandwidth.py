@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from mgc.audio.bandwidth import measure_bandwidth_hz
+from tests.support.draws import draws
 
 STEP = 2.0**-15
 RATES_HZ = (8_000, 22_050, 44_100, 48_000, 96_000, 192_000)
@@ -41,7 +42,8 @@ def rounded(sound: NDArray[np.float32], seed: int = 1) -> NDArray[np.float32]:
     return (np.round(sound / STEP + dither) * STEP).astype(np.float32)
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.draws
+@settings(max_examples=draws(60), deadline=None)
 @given(
     rate_hz=st.sampled_from(RATES_HZ),
     share=st.floats(0.05, 0.95),

@@ -18,6 +18,7 @@ from mgc.features.mel import LogMelConfig
 from mgc.hearing.extract import Extract
 from mgc.hearing.request import Hearing
 from tests.support.damage import DAMAGES, Damaged, damaged_file, damaged_files
+from tests.support.draws import draws
 from tests.support.good_files import GoodFile, good_files
 
 PLANS = (
@@ -52,7 +53,8 @@ def test_the_same_seed_gives_the_same_files(good: tuple[GoodFile, ...]) -> None:
     assert first[:5] == list(damaged_files(5, 1, good)), "a file does not depend on how many follow"
 
 
-@settings(max_examples=250, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@pytest.mark.draws
+@settings(max_examples=draws(250), deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     damage=st.sampled_from(list(DAMAGES)),
     file=st.integers(0, 21),

@@ -19,6 +19,7 @@ from mgc.audio.excerpts import ListeningPlan
 from mgc.audio.waveform import Waveform
 from mgc.errors import AudioError, ErrorKind
 from tests.damage.pieces import make_piece
+from tests.support.draws import draws
 
 MakeFile = Callable[..., bytes]
 
@@ -200,8 +201,9 @@ def test_decoding_in_threads(make_file: MakeFile, capfd: pytest.CaptureFixture[s
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.draws
 @settings(
-    max_examples=120,
+    max_examples=draws(120),
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

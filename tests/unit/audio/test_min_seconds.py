@@ -17,6 +17,7 @@ from mgc.audio.recording import record
 from mgc.audio.source import Held
 from mgc.audio.waveform import Waveform
 from mgc.errors import AudioError, ErrorKind
+from tests.support.draws import draws
 
 MakeFile = Callable[..., bytes]
 PLAN = ListeningPlan()
@@ -33,7 +34,8 @@ def wav(seconds: float, rate_hz: int = 8_000) -> bytes:
     return stream.getvalue()
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.draws
+@settings(max_examples=draws(60), deadline=None)
 @given(
     seconds=st.floats(0.6, 12.0),
     min_seconds=st.sampled_from([0.5, 1.0, 3.0, 7.5]),

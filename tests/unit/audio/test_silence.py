@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from mgc.audio.silence import is_silent
+from tests.support.draws import draws
 
 STEP = 2.0**-15
 RATES_HZ = (8_000, 11_025, 22_050, 44_100, 48_000, 96_000, 192_000)
@@ -95,7 +96,8 @@ def test_a_slow_drift_is_silent(rate_hz: int) -> None:
         assert is_silent(rounded(drift.astype(np.float32)), rate_hz)
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.draws
+@settings(max_examples=draws(60), deadline=None)
 @given(
     rate_hz=st.sampled_from(RATES_HZ[:5]),
     places=st.lists(st.integers(0, 29), max_size=10, unique=True),
@@ -164,7 +166,8 @@ def test_half_a_second_of_sound_sounds(rate_hz: int) -> None:
     assert not is_silent(music(0.5, rate_hz, 0.01), rate_hz)
 
 
-@settings(max_examples=30, deadline=None)
+@pytest.mark.draws
+@settings(max_examples=draws(30), deadline=None)
 @given(start_seconds=st.floats(0, 29), pitch_hz=st.floats(50, 2500), level_db=st.floats(-80, 0))
 def test_one_note_of_a_second_in_half_a_minute_sounds(start_seconds: float, pitch_hz: float, level_db: float) -> None:
     rate_hz = 22_050

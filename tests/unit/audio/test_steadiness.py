@@ -19,6 +19,7 @@ from mgc.features.front_end import build_front_end
 from mgc.features.mel import LogMelConfig
 from mgc.hearing.one_file import hear
 from tests.damage.sound import make_sound
+from tests.support.draws import draws
 
 RATES_HZ = (8_000, 16_000, 22_050, 44_100, 48_000, 96_000)
 SOUNDS = ("sine", "square", "hum", "white", "pink", "brown", "chord")
@@ -46,7 +47,8 @@ def steady(sound: str, seconds: float, rate_hz: int, seed: int) -> NDArray[np.fl
     return (wave_T / np.abs(wave_T).max()).astype(np.float32)
 
 
-@settings(deadline=None, max_examples=40)
+@pytest.mark.draws
+@settings(deadline=None, max_examples=draws(40))
 @given(
     st.sampled_from(SOUNDS),
     st.floats(5.1, 12),
@@ -58,7 +60,8 @@ def test_nothing_changes(sound: str, seconds: float, rate_hz: int, seed: int, le
     assert is_steady(np.float32(level) * steady(sound, seconds, rate_hz, seed), rate_hz)
 
 
-@settings(deadline=None, max_examples=30)
+@pytest.mark.draws
+@settings(deadline=None, max_examples=draws(30))
 @given(st.integers(0, 1000), st.floats(5.1, 12), st.sampled_from(RATES_HZ), st.floats(0.0, 0.1))
 def test_music_changes_even_in_noise(seed: int, seconds: float, rate_hz: int, noise: float) -> None:
     wave_T = make_sound(seed, seconds, rate_hz).copy()

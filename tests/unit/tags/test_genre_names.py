@@ -20,6 +20,7 @@ from mgc.tags.genre_names import (
     read_whitelist,
     shipped_aliases,
 )
+from tests.support.draws import draws
 
 SHIPPED = GenreNames(shipped_aliases())
 
@@ -86,7 +87,8 @@ _NAME = st.text(st.characters(categories=["Lu", "Ll", "Lo"], max_codepoint=0x4FF
 _SPELLED = st.sampled_from([str, str.upper, lambda name: f" {name} ", lambda name: f"{name[0]}-{name[1:]}"])
 
 
-@settings(max_examples=50, deadline=None)
+@pytest.mark.draws
+@settings(max_examples=draws(50), deadline=None)
 @given(
     names=st.lists(_NAME, min_size=1, max_size=8, unique_by=key_of),
     separators=st.lists(st.sampled_from([";", " ; ", "/", " / ", "\0", ",", ", ", ";;", "|", "\\"]), min_size=8),
@@ -99,7 +101,8 @@ def test_any_separators_and_spellings(names: list[str], separators: list[str], s
     assert (reading.mapped, reading.unknown) == (False, ())
 
 
-@settings(deadline=None)
+@pytest.mark.draws
+@settings(max_examples=draws(100), deadline=None)
 @given(
     aliases=st.dictionaries(_NAME, st.tuples(_NAME, _NAME), min_size=1, max_size=5),
     separator=st.sampled_from(["/", ", ", " & ", "-", "+", " "]),
@@ -116,7 +119,8 @@ def test_any_aliases(aliases: dict[str, tuple[str, str]], separator: str) -> Non
         assert names.read(f"Rock/{spelling}; Rock").genres == ("Rock", genre)
 
 
-@settings(deadline=None)
+@pytest.mark.draws
+@settings(max_examples=draws(100), deadline=None)
 @given(text=st.text(max_size=200))
 def test_any_text(text: str) -> None:
     reading = SHIPPED.read(text)

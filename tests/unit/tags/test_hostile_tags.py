@@ -17,6 +17,7 @@ from mgc.tags.reader import BLOCK_BYTES, MOST_READ_BYTES, clean
 from mgc.tags.tags import read_tags
 from tests.damage.junk import id3_tag
 from tests.damage.kinds import generate
+from tests.support.draws import draws
 from tests.unit.tags.tagged_files import WRITERS, Counted
 
 
@@ -32,7 +33,8 @@ _APE = b"APETAGEX\xd0\x07\0\0"
 HEADS = [b"", b"ID3\x03\0", b"ID3\x04\0", b"fLaC", b"OggS\0\2", b"RIFF", b"FORM", b"DSD ", b"\0\0\0\x20ftyp", HEADER]
 
 
-@settings(max_examples=200, deadline=None)
+@pytest.mark.draws
+@settings(max_examples=draws(200), deadline=None)
 @given(
     data=st.binary(max_size=400),
     head=st.sampled_from(HEADS),

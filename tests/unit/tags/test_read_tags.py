@@ -22,6 +22,7 @@ from mgc.tags.reader import BLOCK_BYTES, MOST_READ_BYTES, MOST_VALUES, SourceStr
 from mgc.tags.tags import Tags, read_tags
 from tests.damage.junk import id3_tag
 from tests.support.damage import DAMAGES, damaged_file
+from tests.support.draws import draws
 from tests.support.good_files import good_files
 from tests.unit.tags.tagged_files import (
     SAID,
@@ -68,7 +69,8 @@ class TestRoundTrip:
     def test_all_fields(self, kind: str) -> None:
         assert said(WRITERS[kind](SAID), 8 * BLOCK_BYTES) == SAID
 
-    @settings(max_examples=25, deadline=None)
+    @pytest.mark.draws
+    @settings(max_examples=draws(25), deadline=None)
     @given(texts=_TEXTS)
     def test_any_texts(self, kind: str, texts: Texts) -> None:
         expected = {field: [clean(value) for value in values] for field, values in texts.items()}
@@ -84,7 +86,8 @@ class TestRoundTrip:
         assert tags.fields["artist"][0] == SAID["artist"][0]
         assert tags.read_bytes <= MOST_READ_BYTES
 
-    @settings(max_examples=30, deadline=None)
+    @pytest.mark.draws
+    @settings(max_examples=draws(30), deadline=None)
     @given(seed=st.integers(0, 2**32 - 1), damage=st.sampled_from(sorted(DAMAGES)))
     def test_any_damage(self, kind: str, seed: int, damage: str) -> None:
         plain = next(file for file in good_files(0.5, 1.5) if file.extension == EXTENSIONS.get(kind, ".mp3"))

@@ -17,6 +17,7 @@ from mgc.training.config import TrainingConfig
 from mgc.training.course import Course, epoch_row, find_damage, read_best
 from mgc.training.loop import Learner
 from tests.support.damage import flip_bit
+from tests.support.draws import draws
 
 CONFIG = TrainingConfig(epochs=2, batch_size=8, average=0.9)
 
@@ -45,11 +46,12 @@ def saved(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.draws
 def test_a_flipped_bit_in_any_file(saved: Path) -> None:
     paths = sorted(saved.iterdir())
     assert len(paths) == 6
     assert find_damage(saved) is None
-    for seed in range(300):
+    for seed in range(draws(300)):
         victim = paths[seed % len(paths)]
         good = victim.read_bytes()
         victim.write_bytes(flip_bit(good, seed))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mgc.errors import TrainingError
 from mgc.evaluation.calibration import calibration
 from mgc.labeling.decide import track_probabilities
+from mgc.training import probe
 from mgc.training.probe import STRENGTHS, TEMPERATURES, CrossFit, cross_fit, divide, learning_curve, train_head
 
 D = 24
@@ -71,6 +72,13 @@ def test_no_artist_is_on_both_sides() -> None:
     assert len(np.unique(fold_N)) == 5
 
 
+@pytest.fixture
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too few steps for a good head with a hidden layer, where it need not be good."""
+    monkeypatch.setattr(probe, "_STEPS", 10)
+
+
+@pytest.mark.usefixtures("few_steps")
 @pytest.mark.parametrize("counts", [(3, 2), (2, 1), (5, 1, 4), (1, 2, 2, 1)])
 @pytest.mark.parametrize("hidden", [0, 4])
 def test_very_few_tracks(counts: tuple[int, ...], hidden: int) -> None:
@@ -103,6 +111,7 @@ def test_a_genre_of_one_artist_cannot_be_found_without_him() -> None:
     assert (found.logits_NG.argmax(axis=1) != genre_N).all()
 
 
+@pytest.mark.usefixtures("few_steps")
 @pytest.mark.parametrize("hidden", [0, 8])
 def test_the_same_tracks_make_the_same_head(hidden: int) -> None:
     embedding_ND, genre_N, artist_N = tracks((8, 8))

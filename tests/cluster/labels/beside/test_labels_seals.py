@@ -23,11 +23,12 @@ from cluster.storage import files
 from cluster.storage.uri import Uri
 from mgc.errors import LabelsError
 from tests.support.damage import flip_bit
+from tests.support.draws import draws
 from tests.support.nights import NOW, held, night, planned, refusal, stage
 from tests.support.versions import AT_ONCE, row, write
 
 TRACKS = {f"{number:03}": str(number) for number in range(60)}
-FLIPS = 1000
+FLIPS = draws(1000)
 
 
 def names(uri: Uri) -> set[str]:
@@ -39,6 +40,7 @@ def sealed(uri: Uri) -> set[str]:
     return set(files.read_table(seals)["file"].to_pylist())
 
 
+@pytest.mark.draws
 def test_every_flipped_bit_is_found(uri: Uri) -> None:
     """A reader of the file alone takes some for other rows: it has no checksums. The more rows, the more."""
     night(uri, TRACKS, {"003": "timeout"})

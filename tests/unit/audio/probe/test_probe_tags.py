@@ -19,6 +19,7 @@ from mgc.audio.probe.reader import BLOCK_BYTES, MAX_READS, BoundedReader
 from mgc.audio.probe.tags import strip_tags
 from mgc.audio.source import ByteRange, Held
 from mgc.errors import AudioError, ErrorKind
+from tests.support.draws import draws
 
 AUDIO = b"\xff\xfb\x90\x64" + bytes(5000)
 
@@ -248,13 +249,15 @@ ODD_BYTES = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@pytest.mark.draws
+@settings(max_examples=draws(300), deadline=None)
 @given(data=ODD_BYTES, behind=st.sampled_from([b"", ID3V1, b"LYRICS200", b"LYRICSEND", ape(4), id3v2_behind(3)]))
 def test_arbitrary_bytes_give_facts_or_a_refusal(data: bytes, behind: bytes) -> None:
     check(data + behind)
 
 
-@settings(max_examples=1000, deadline=None)
+@pytest.mark.draws
+@settings(max_examples=draws(1000), deadline=None)
 @given(seed=st.integers(0, 1 << 32))
 def test_damaged_files_give_facts_or_a_refusal(whole_files: list[bytes], seed: int) -> None:
     chance = random.Random(seed)
