@@ -33,6 +33,8 @@ _TRIED: Final = ((1, 0), (3, 37))
 class _Network(nn.Module):
     """What of a bundle becomes its graph: normalization, network, adjustment."""
 
+    shift_O: torch.Tensor  # noqa: N815  (axes in capitals)
+
     def __init__(self, bundle: Bundle) -> None:
         super().__init__()
         self.model = copy.deepcopy(bundle.model).cpu().eval()

@@ -68,7 +68,8 @@ def _with_facts(data: bytes, facts: dict[str, str]) -> bytes:
     set_model_props(model, facts)
     model.doc_string = facts["answer"]
     onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString(deterministic=True)
+    checked: bytes = model.SerializeToString(deterministic=True)
+    return checked
 
 
 def _terms(place: Uri | BundleName) -> dict[str, str]:
