@@ -31,7 +31,9 @@ _TRIED: Final = ((1, 0), (3, 37))
 
 
 class _Network(nn.Module):
-    """What of a bundle becomes its graph: normalization, network, adjustment."""
+    """What of a bundle becomes its graph: normalisation, network, adjustment."""
+
+    shift_O: torch.Tensor  # noqa: N815  (axes in capitals)
 
     shift_O: torch.Tensor  # noqa: N815  (axes in capitals)
 

@@ -49,7 +49,7 @@ class Predict:
         tags: which outputs speak for which genre; None if they are the genres.
         sounds: names of the sounds that the network knows besides; None if it knows none.
         embed: whether to add each track's embedding to its row.
-        graph: the model, normalization and adjustment as a graph, which then computes in their place on the CPU.
+        graph: the model, normalisation and adjustment as a graph, which then computes in their place on the CPU.
     """
 
     def __init__(

@@ -5,9 +5,10 @@ Axes: N clips, F mel bins, T frames (a clip may have other axes), D numbers of a
 
 from __future__ import annotations
 
-import io
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -72,10 +73,10 @@ def write_graph(network: nn.Module, clips_NFT: torch.Tensor, outputs: Sequence[s
     axes: dict[str, Mapping[int, str]] = {name: {0: "clips"} for name in (FEATURES, *outputs)}
     if any_frames:
         axes[FEATURES] = {0: "clips", 2: "frames"}
-    file = io.BytesIO()
     # The exporter that follows a trace is called deprecated. Its successor takes twenty times as long, and needs two
     # more packages. It also warns of what a trace cannot see; whoever calls this compares the numbers.
-    with warnings.catch_warnings(action="ignore"):
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(action="ignore"):
+        file = Path(folder, "graph.onnx")
         try:
             torch.onnx.export(
                 network,
@@ -89,4 +90,4 @@ def write_graph(network: nn.Module, clips_NFT: torch.Tensor, outputs: Sequence[s
             )
         except RuntimeError as error:
             raise ConfigError(f"graph: ONNX cannot hold this network ({shorten(error)}); use PyTorch.") from None
-    return file.getvalue()
+        return file.read_bytes()

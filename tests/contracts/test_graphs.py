@@ -24,8 +24,8 @@ from mgc.taxonomy import Taxonomy
 
 MODELS: Final = os.environ.get("MGC_TEST_MODELS")
 
-LARGE: Final = 1_000_000
-"""Parameters of a network whose graph takes seconds to write and compare."""
+LARGE: Final = 300_000
+"""Parameters of a network whose graph takes long to write and compare. Smaller ones are of every family."""
 
 NETWORKS: Final = {str((recipe.build().model, recipe.input_shape)): recipe for recipe in RECIPES.values()}
 """One recipe for each network."""
