@@ -82,7 +82,7 @@ class Bundle:
         sounds: what the head that a probe kept of its body names, and so knows music by; None if it kept none.
 
     Raises:
-        BundleError: the normalization has the wrong number of bins, the adjustment has the wrong number of genres, the
+        BundleError: the normalisation has the wrong number of bins, the adjustment has the wrong number of genres, the
             tags are for other genres, the sounds are those of another network, or a weight is not finite because
             training went wrong.
     """
@@ -104,7 +104,7 @@ class Bundle:
         if len(self.normalization.offset_F) != bins:
             found = len(self.normalization.offset_F)
             raise BundleError(
-                f"bundle: the normalization is for {found} bins, but the front end gives {bins}. {WAY_OUT}"
+                f"bundle: the normalisation is for {found} bins, but the front end gives {bins}. {WAY_OUT}"
             )
         outputs = len(self.vocabulary.tags)
         if self.adjustment is not None and len(self.adjustment.priors_G) != outputs:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from enum import StrEnum
 
+from mgc.credentials import without_credentials
+
 
 class MgcError(Exception):
     """Base of every error that mgc raises on purpose.
@@ -138,5 +140,8 @@ def said(error: BaseException) -> str:
 
 
 def shorten(error: BaseException) -> str:
-    """Return the text of another library's error on one line: at most 300 characters, without the full stop."""
-    return " ".join(str(error).split())[:300].rstrip(".")
+    """Return the text of another library's error on one line, without credentials: at most 300 characters.
+
+    Libraries repeat the URI that they were given, and end with a full stop, which is left out too.
+    """
+    return without_credentials(" ".join(str(error).split()))[:300].rstrip(".")

@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
 from cluster.labels.beside.seals import check_seals
-from cluster.labels.export import FileKind, refuse_target, write_rows
 from cluster.labels.history import Commit, changes, open_version
 from cluster.labels.log import data_files
+from cluster.labels.readers.export import FileKind, refuse_target, write_rows
 from cluster.labels.table import LabelsTable
 from cluster.storage.uri import Uri
 from cluster.tables.duckdb import bounded_duckdb

@@ -161,7 +161,7 @@ def plan_training(
     """Measure the facts that a training needs before it begins.
 
     Args:
-        dataset: features, from which the normalization is measured.
+        dataset: features, from which the normalisation is measured.
         facts: facts of the features.
         counts: training clips of each genre.
         experiment: what to train.
@@ -185,7 +185,7 @@ def plan_training(
 def _sample_clips(
     dataset: pads.FileSystemDataset, facts: FeaturesFacts, clips: int, experiment: Experiment
 ) -> np.ndarray:
-    """Return training clips to measure a normalization from, (N, *shape), or the extremes of each part of them."""
+    """Return training clips to measure a normalisation from, (N, *shape), or the extremes of each part of them."""
     whole = experiment.scaling.method == "min_max"
     stride = 1 if whole else max(1, clips // NORMALIZATION_CLIPS)
     sample: list[np.ndarray] = []

@@ -58,13 +58,13 @@ class Normalization:
 
     def __post_init__(self) -> None:
         if len(self.offset_F) != len(self.scale_F) or not self.offset_F:
-            raise ValueError("a normalization has one offset and one scale for each bin")
+            raise ValueError("a normalisation has one offset and one scale for each bin")
         if not all(math.isfinite(value) for value in self.offset_F + self.scale_F) or min(self.scale_F) <= 0:
-            raise ValueError("a normalization's offsets are finite, its scales finite and greater than zero")
+            raise ValueError("a normalisation's offsets are finite, its scales finite and greater than zero")
 
     @classmethod
     def measure(cls, features_NFT: np.ndarray, scaling: ScalingConfig | None = None) -> Normalization:
-        """Measure the normalization on training clips.
+        """Measure the normalisation on training clips.
 
         For uint8 the result is exact in any order of clips, rounded to four decimals. Floats are summed in float64 and
         rounded to eight digits.
@@ -79,7 +79,7 @@ class Normalization:
         """
         scaling = scaling or ScalingConfig()
         if not features_NFT.size:
-            raise FeaturesError("training data: there is no clip to measure a normalization from; add tracks.")
+            raise FeaturesError("training data: there is no clip to measure a normalisation from; add tracks.")
         axis = _bin_axis(features_NFT.ndim)
         whole = features_NFT.dtype == np.uint8
         if scaling.method == "bytes":
@@ -134,7 +134,7 @@ class Normalization:
         """Inverse of `to_json`.
 
         Raises:
-            ValueError: this is no normalization.
+            ValueError: this is no normalisation.
         """
         if (
             not isinstance(value, dict)
@@ -142,7 +142,7 @@ class Normalization:
             or not (_are_numbers(value["offset"]) and _are_numbers(value["scale"]))
             or not isinstance(value["unit_length"], bool)
         ):
-            raise ValueError('a normalization is {"offset": numbers, "scale": numbers, "unit_length": true or false}')
+            raise ValueError('a normalisation is {"offset": numbers, "scale": numbers, "unit_length": true or false}')
         return cls(tuple(map(float, value["offset"])), tuple(map(float, value["scale"])), value["unit_length"])
 
 

@@ -105,6 +105,6 @@ def _facts(bundle: Bundle) -> dict[str, object]:
         "the protocols": experiment.protocol,
         "the genres": bundle.taxonomy,
         "the tags": bundle.tags,
-        "the normalizations": to_json(bundle.normalization.to_json()),
+        "the normalisations": to_json(bundle.normalization.to_json()),
         "the training tracks": bundle.trained_on and bundle.trained_on.to_bytes(),
     }

@@ -7,8 +7,8 @@ import collections
 import click
 
 from cluster.labels.diff import DifferenceFile, diff, find_corrections, track_rows
-from cluster.labels.export import export
 from cluster.labels.history import commits, find_version, open_version, rollback
+from cluster.labels.readers.export import export
 from cluster.labels.table import LabelsTable
 from cluster.labels.vacuum import vacuum
 from cluster.storage.uri import Uri

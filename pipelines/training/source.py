@@ -38,7 +38,7 @@ from pipelines.training.prepared import prepare_features
 from pipelines.training.requests import PrepareRequest
 
 SAMPLE_TRACKS: Final = 512
-"""Training tracks of a catalog to decode before the training, to measure normalization and clips per track."""
+"""Training tracks of a catalog to decode before the training, to measure normalisation and clips per track."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class TrainingStreams:
     """The clips of a training, in an open Ray session.
 
     Attributes:
-        sample: features from which the normalization is measured; for a catalog, those of some tracks.
+        sample: features from which the normalisation is measured; for a catalog, those of some tracks.
         facts: facts of the features, as `read_features` returns them.
         counts: training clips of each genre; for a catalog, an estimate.
         start_training: function that makes the stream of training clips from the epoch counter and the progress.

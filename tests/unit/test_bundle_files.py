@@ -92,7 +92,7 @@ BY_HAND = " is corrupt or was changed by hand: it states id "
         (
             "normalization.json",
             lambda value: value.pop("offset") and None,
-            "normalization.json is corrupt: a normalization is",
+            "normalization.json is corrupt: a normalisation is",
         ),
         ("calibration.json", lambda value: value.update(adjustment={"tau": 1.0, "priors": [0.5, 0.25, 0.25]}), BY_HAND),
         (

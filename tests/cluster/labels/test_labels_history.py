@@ -12,8 +12,8 @@ import pytest
 from deltalake import DeltaTable
 
 from cluster.labels.diff import track_rows
-from cluster.labels.export import export
 from cluster.labels.history import commits, find_version
+from cluster.labels.readers.export import export
 from cluster.labels.table import LabelsTable
 from cluster.labels.vacuum import vacuum
 from cluster.storage.uri import Uri

@@ -100,7 +100,7 @@ def test_json_and_back(unit_length: bool) -> None:
     ],
 )
 def test_numbers_that_are_none_are_refused(offset_F: tuple[float, ...], scale_F: tuple[float, ...]) -> None:
-    with pytest.raises(ValueError, match="a normalization"):
+    with pytest.raises(ValueError, match="a normalisation"):
         Normalization(offset_F, scale_F)
 
 
@@ -118,7 +118,7 @@ def test_numbers_that_are_none_are_refused(offset_F: tuple[float, ...], scale_F:
     ],
 )
 def test_json_that_is_no_normalization_is_refused(value: Any) -> None:
-    with pytest.raises(ValueError, match="a normalization is"):
+    with pytest.raises(ValueError, match="a normalisation is"):
         Normalization.from_json(value)
 
 

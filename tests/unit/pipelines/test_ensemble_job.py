@@ -91,7 +91,7 @@ def test_bundles_become_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     [
         (bundle(1, taxonomy=Taxonomy.flat(["folk", "jazz"])), "two: the genres of this bundle and of"),
         (bundle(1, trained_on=TrainedGroups(np.array([1, 2]))), "the training tracks of this bundle and of"),
-        (bundle(1, normalization=Normalization((90.0,) * 16, (50.0,) * 16)), "the normalizations of this"),
+        (bundle(1, normalization=Normalization((90.0,) * 16, (50.0,) * 16)), "the normalisations of this"),
         (bundle(1, replace(EXPERIMENT, protocol=ByGroup())), "the protocols of this bundle and of"),
         (
             bundle(1, replace(EXPERIMENT, labeling=LabelingConfig(min_seconds=3.0))),

@@ -13,10 +13,10 @@ import pytest
 
 from cluster.labels.beside.seals import check_seals
 from cluster.labels.diff import diff, track_rows
-from cluster.labels.export import export
 from cluster.labels.history import commits, rollback
 from cluster.labels.log import data_files
 from cluster.labels.policy import Policy
+from cluster.labels.readers.export import export
 from cluster.labels.table import LabelsTable
 from cluster.labels.vacuum import vacuum
 from cluster.storage import files

@@ -13,8 +13,8 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.labels.export import export
 from cluster.labels.overrides import read_overrides
+from cluster.labels.readers.export import export
 from cluster.labels.table import LabelsTable
 from cluster.storage.uri import Uri
 from mgc import schema
@@ -94,7 +94,7 @@ class TestExport:
         many = [row(f"{number:04d}") for number in range(5000)]
         write(uri, *many)
         out = tmp_path / "out" / "o.parquet"
-        monkeypatch.setattr("cluster.labels.export.ROWS_AT_ONCE", 2048)
+        monkeypatch.setattr("cluster.labels.readers.export.ROWS_AT_ONCE", 2048)
         written: list[int] = []
         real = pq.ParquetWriter.write_batch
 

@@ -1,0 +1,1 @@
+"""The labels table for programs that know no Delta: a pandas table, one Parquet or CSV file."""
