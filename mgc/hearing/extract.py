@@ -83,6 +83,11 @@ class Extract:
                     columns[name][row] = value
         return {name: values for name, values in batch.items() if name != "recording"} | columns
 
+    def close(self) -> None:
+        """End the cell, if there is one."""
+        if self._isolated is not None:
+            self._isolated.close()
+
     def _hear_one(self, recording: Recording, track_id: str) -> Track:
         if self._hear is not None:
             return self._hear(recording, track_id)

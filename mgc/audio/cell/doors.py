@@ -91,8 +91,9 @@ def close_doors(cpu_seconds: int) -> Door:
     held_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     closed = _try(Door.CAPABILITIES, kernel.drop_capabilities)
     closed |= _try(Door.PRIVILEGES, partial(kernel.prctl, kernel.PR_SET_NO_NEW_PRIVS, 1))
-    # Nobody else of the same user reads its memory, and it leaves no dump.
-    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+    with contextlib.suppress(OSError):
+        # A dump would go to a program that runs as root and reads what a decoder left.
+        kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     with contextlib.suppress(OSError):
         closed |= _restrict_files()
     closed |= _try(Door.LIMITS, partial(_limit, held_bytes + MEMORY_BYTES, cpu_seconds))

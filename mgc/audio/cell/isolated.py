@@ -126,20 +126,18 @@ class Isolated:
         if self._cell is not None and self._cell.busy_seconds + timeout_seconds > self._cell.cpu_seconds:
             self._end_cell()
         if self._cell is None:
-            cpu_seconds = max(CPU_SECONDS, math.ceil(timeout_seconds) + 1)
-            self._warden.wait_for_facts()
-            try:
-                self._cell = self._warden.spawn(cpu_seconds)
-            except EndedError:
-                # Something from outside has ended the warden since, such as the kernel for lack of memory.
-                self._warden.close()
-                self._warden = _Warden(self._make, self._environment)
-                self._warden.wait_for_facts()
-                try:
-                    self._cell = self._warden.spawn(cpu_seconds)
-                except EndedError:
-                    raise _not_started() from None
+            self._cell = self._spawn(max(CPU_SECONDS, math.ceil(timeout_seconds) + 1))
         return self._cell
+
+    def _spawn(self, cpu_seconds: int) -> _Cell:
+        for _ in range(2):
+            self._warden.wait_for_facts()
+            with contextlib.suppress(EndedError):
+                return self._warden.spawn(cpu_seconds)
+            # Something from outside has ended the warden, such as the kernel for lack of memory.
+            self._warden.close()
+            self._warden = _Warden(self._make, self._environment)
+        raise _not_started()
 
     def _end_cell(self) -> int | None:
         cell, self._cell = self._cell, None

@@ -62,9 +62,8 @@ def main(descriptor: int) -> None:
     control.sendall(LENGTH.pack(len(work.facts)) + work.facts)
     # A collection would write to pages that the cells share.
     gc.freeze()
-    if sys.platform == "linux":
-        # Keepers whose parent has ended become children of this process.
-        kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
+    # Keepers whose parent has ended become children of this process, which forgets them when they end.
+    _adopt_orphans()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
         request, descriptors, _, _ = socket.recv_fds(control, SPAWN.size, 2)
@@ -97,9 +96,7 @@ def _keep(work: Work, conversation: socket.socket, life: socket.socket, cpu_seco
     closed = enter_namespaces()
     if Door.PROCESSES in closed and os.fork():
         return
-    if sys.platform == "linux":
-        kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
-        kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+    _adopt_orphans()
     cell = os.fork()
     if cell == 0:
         life.close()
@@ -112,6 +109,13 @@ def _keep(work: Work, conversation: socket.socket, life: socket.socket, cpu_seco
     _end_all(cell)
     with contextlib.suppress(OSError):
         life.sendall(STATUS.pack(os.waitstatus_to_exitcode(status)))
+
+
+def _adopt_orphans() -> None:
+    """Become the parent of descendants whose parent has ended, where the kernel offers it."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
 
 
 def _end_all(cell: int) -> None:

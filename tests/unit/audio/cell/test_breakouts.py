@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,19 +34,43 @@ def test_no_way_out(cell: Isolated, name: str) -> None:
     assert descendants(os.getpid()) == before
 
 
-def test_nothing_of_the_caller_is_open_or_inherited(cell: Isolated, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "the caller's secret")
-    secret, tunnel = os.pipe()
-    os.set_inheritable(tunnel, True)
+def test_nothing_of_the_caller_is_open() -> None:
+    ours, theirs = os.pipe()
+    os.set_inheritable(theirs, True)
     try:
-        with Isolated(TakenOver, {"HOME": "/nowhere"}) as isolated:
+        with Isolated(TakenOver) as isolated:
             assert isolated.closed
-            for pid in descendants(os.getpid())[1:]:
-                assert b"secret" not in Path(f"/proc/{pid}/environ").read_bytes()
-                opened = {str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir()}
-                assert str(Path(f"/proc/self/fd/{tunnel}").readlink()) not in opened
+            pipe = Path(f"/proc/self/fd/{theirs}").readlink()
+            for pid in descendants(isolated._warden._process.pid):
+                opened = [each.readlink() for each in Path(f"/proc/{pid}/fd").iterdir()]
+                assert pipe not in opened
             # The cell, the last one, has nothing but its conversation.
-            assert {each.partition(":")[0] for each in opened} == {"/dev/null", "socket"}
+            assert sorted(str(each).partition(":")[0] for each in opened) == [*["/dev/null"] * 3, "socket"]
     finally:
-        os.close(secret)
-        os.close(tunnel)
+        os.close(ours)
+        os.close(theirs)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root reads the memory of other processes")
+def test_nothing_of_the_caller_is_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = secrets.token_hex(32)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
+    with Isolated(TakenOver, {"HOME": "/nowhere"}) as isolated:
+        assert isolated.closed
+        below = descendants(isolated._warden._process.pid)
+        assert holds(os.getpid(), secret.encode())
+        assert [pid for pid in below if holds(pid, secret.encode())] == []
+        assert all(holds(pid, b"/nowhere") for pid in below)
+
+
+def holds(pid: int, wanted: bytes) -> bool:
+    """Return whether the writable memory of a process, with its environment, holds some bytes."""
+    with Path(f"/proc/{pid}/mem").open("rb") as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            place, rights = line.split()[:2]
+            if rights.startswith("rw"):
+                begin, end = (int(each, 16) for each in place.split("-"))
+                memory.seek(begin)
+                if wanted in memory.read(end - begin):
+                    return True
+    return False
