@@ -35,8 +35,6 @@ class _Network(nn.Module):
 
     shift_O: torch.Tensor  # noqa: N815  (axes in capitals)
 
-    shift_O: torch.Tensor  # noqa: N815  (axes in capitals)
-
     def __init__(self, bundle: Bundle) -> None:
         super().__init__()
         self.model = copy.deepcopy(bundle.model).cpu().eval()

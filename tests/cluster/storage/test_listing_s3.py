@@ -70,6 +70,10 @@ class Bucket:
         contents: list[dict[str, Any]] = []
         folders: list[str] = []
         last = ""
+
+        def page(**more: Any) -> dict[str, Any]:
+            return {"Contents": contents, "CommonPrefixes": [{"Prefix": each} for each in folders], **more}
+
         for key in self.keys:
             if key <= after or not key.startswith(Prefix):
                 continue
@@ -77,20 +81,13 @@ class Bucket:
             if Delimiter and slash and folders[-1:] == [Prefix + below + slash]:
                 continue
             if len(contents) + len(folders) == MaxKeys:
-                return {"Contents": contents, "CommonPrefixes": [{"Prefix": each} for each in folders]} | {
-                    "IsTruncated": True,
-                    "NextContinuationToken": last,
-                }
+                return page(IsTruncated=True, NextContinuationToken=last)
             last = key
             if Delimiter and slash:
                 folders.append(Prefix + below + slash)
             else:
                 contents.append({"Key": key, "Size": len(key), "ETag": f'"{abs(hash(key)):x}"'})
-        return {
-            "Contents": contents,
-            "CommonPrefixes": [{"Prefix": each} for each in folders],
-            "IsTruncated": False,
-        }
+        return page(IsTruncated=False)
 
     def get_object(self, Bucket: str, Key: str, Range: str) -> dict[str, Any]:
         """Objects without an extension begin like audio if their key has an `a`; one with a `b` is refused."""
