@@ -81,7 +81,7 @@ def write_graph(network: nn.Module, clips_NFT: torch.Tensor, outputs: Sequence[s
             torch.onnx.export(
                 network,
                 (clips_NFT,),
-                file,  # type: ignore[arg-type]  # its annotation forgets files
+                file,
                 dynamo=False,
                 input_names=[FEATURES],
                 output_names=list(outputs),

@@ -114,9 +114,7 @@ NAMES = st.text(st.sampled_from("ab.-/0é\U0001f3b5 \x7f"), max_size=5)
 KEYS = st.builds(
     "".join, st.tuples(NAMES, st.sampled_from(["", "/"]), NAMES, st.sampled_from([".mp3", ".MP3", "/", ""]))
 )
-FLAT = st.builds(
-    lambda number, name: f"track_{number:05d}{name}.mp3", st.integers(0, 99_999), st.sampled_from(["", "é"])
-)
+FLAT = st.builds(lambda number, end: f"track_{number:05d}{end}.mp3", st.integers(0, 99_999), st.sampled_from(["", "é"]))
 HIDDEN = st.builds(
     lambda number, name: f"{name}{number:02d}.mp3", st.integers(0, 99), st.sampled_from(["b/.x/", ".y/"])
 )
