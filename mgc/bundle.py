@@ -1,21 +1,10 @@
-"""Bundle: a trained model as a directory that anyone can load. Safetensors and JSON, never pickle.
-
-- `model.safetensors`: weights
-- `experiment.json`: the Experiment, the bundle's id and the front end's
-- `taxonomy.json`: genres in the order of the logits, or of the answers if there are tags
-- `tags.json`: what the network's outputs mean and which of them speak for which genre; only if they are not genres
-- `sounds.json`: sounds that the network names besides its genres, and which of them are music; only if it names any
-- `normalization.json`: for each bin, a number to subtract and a number to divide by
-- `calibration.json`: adjustment of the logits to balanced priors, null if there is none; older bundles lack it
-- `metrics.json`: scores, training history, facts about the data
-- `trained_on.safetensors`: hashes of the tracks and artists trained on; older bundles lack it
-- `report.html`: evaluation report, if there is one; never read back
-"""
+"""Bundle: a trained model as a directory that anyone can load. `mgc.bundle_files` lists its files."""
 
 from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -285,6 +274,22 @@ class Bundle:
             raise AudioError(answer.kind, answer.message)
         return FileLabel.of(heard, answer)
 
+    def label_many(self, files: Iterable[Audio], top_k: int = 3) -> Iterator[tuple[Audio, FileLabel | AudioError]]:
+        """Label files one after the other, in this process. For a whole catalog, `mgc label` is many times faster.
+
+        Args:
+            files: paths, URIs or bytes of files.
+            top_k: largest number of genres to list for a file.
+
+        Yields:
+            Each file as it was given, with its label, or with the error that says why it has none.
+        """
+        for file in files:
+            try:
+                yield file, self.label(file, top_k)
+            except AudioError as error:
+                yield file, error
+
     def embed(self, audio: Audio, sample_rate_hz: int | None = None) -> NDArray[np.float32]:
         """Return the embedding of one file: what the network's last layers see of it, for similarity and small models.
 
@@ -312,8 +317,7 @@ class Bundle:
             raise BundleError(f"bundle {self.id}: a guess has no embedding; choose a bundle of a trained network.")
 
     def _hear(self, audio: Audio, sample_rate_hz: int | None) -> Listened[Clips]:
-        experiment = self.experiment
-        return hear(audio, sample_rate_hz, experiment.listening, self._front_end, experiment.labeling.min_seconds)
+        return hear(audio, sample_rate_hz, self.experiment.listening, self._front_end, self.hearing.min_seconds)
 
     def save(self, directory: str | Path) -> str:
         """Write the bundle's files to a local directory, replacing existing ones. Returns the bundle's id.
@@ -321,7 +325,6 @@ class Bundle:
         Raises:
             StorageError: the directory cannot be written.
         """
-        directory = Path(directory)
         bundle_id = self.id
         ids = {"bundle_id": bundle_id, "features_id": self.features_id}
         texts = {
@@ -336,7 +339,7 @@ class Bundle:
         contents |= words_files(self.tags, self.sounds)
         if self.trained_on is not None:
             contents[TRAINED_ON] = self.trained_on.to_bytes()
-        write_files(directory, contents)
+        write_files(Path(directory), contents)
         return bundle_id
 
     def metrics_to_json(self) -> JsonObject:

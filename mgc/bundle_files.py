@@ -1,4 +1,18 @@
-"""Read, parse and write the files of a bundle. Every error names the bundle, and the file where one is at fault."""
+"""Read, parse and write the files of a bundle. Every error names the bundle, and the file where one is at fault.
+
+They are safetensors and JSON, never pickle:
+
+- `model.safetensors`: weights
+- `experiment.json`: the Experiment, the bundle's id and the front end's
+- `taxonomy.json`: genres in the order of the logits, or of the answers if there are tags
+- `tags.json`: what the network's outputs mean and which of them speak for which genre; only if they are not genres
+- `sounds.json`: sounds that the network names besides its genres, and which of them are music; only if it names any
+- `normalization.json`: for each bin, a number to subtract and a number to divide by
+- `calibration.json`: adjustment of the logits to balanced priors, null if there is none; older bundles lack it
+- `metrics.json`: scores, training history, facts about the data
+- `trained_on.safetensors`: hashes of the tracks and artists trained on; older bundles lack it
+- `report.html`: evaluation report, if there is one; never read back
+"""
 
 from __future__ import annotations
 

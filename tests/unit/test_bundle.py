@@ -218,6 +218,19 @@ def test_one_file_is_labelled_as_the_stages_label_it(tmp_path: Path) -> None:
     assert answer.damage is None
 
 
+def test_each_of_many_files_has_a_label_or_an_error(tmp_path: Path) -> None:
+    (tmp_path / "song.wav").write_bytes(sound(3.0))
+    files = [tmp_path / "song.wav", str(tmp_path / "gone.mp3"), b"no music " * 99, sound(4.0)]
+    made = bundle()
+    found = list(made.label_many(iter(files), top_k=2))
+    assert [file for file, _ in found] == files
+    first, gone, garbage, last = (answer for _, answer in found)
+    assert (first, last) == (made.label(files[0], top_k=2), made.label(files[3], top_k=2))
+    assert isinstance(gone, AudioError)
+    assert isinstance(garbage, AudioError)
+    assert (gone.kind, garbage.kind) == (ErrorKind.FETCH_FAILED, ErrorKind.NOT_AUDIO)
+
+
 def test_samples_are_labelled_as_their_file_is() -> None:
     """The file holds 16 bits; its samples are the same numbers as floats."""
     made, data = bundle(), sound(7.0)
