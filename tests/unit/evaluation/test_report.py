@@ -132,7 +132,9 @@ def test_alarms_stand_above_everything_but_the_notices(full: Page, full_html: st
     assert full_html.index("Synthetic corpus.") < full_html.index("6 alarms") < full_html.index("<nav")
     assert "confidence_drop not watched 0.0500" in full.text
     assert re.search(r"Not watched: .*confidence_drop ?, ", full.text)
-    assert "alarm" not in Page(render_report(ReportContent("t", labels_run=RUN))).text
+    quiet = render_report(ReportContent("t", labels_run=RUN))
+    assert re.findall(r"<li>[^<]*<code>(\w+)</code></li>", quiet) == RUN.alarms == []
+    assert quiet.count("not watched") == len(RUN.unwatched) == len(RUN.watched)
 
 
 def test_flips_and_overrides(full: Page) -> None:
