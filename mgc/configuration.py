@@ -80,7 +80,7 @@ def configure(kind: type[T], what: str, **values: object) -> T:
         ConfigError: a value is out of range, or some do not go together.
     """
     try:
-        return kind(**values)
+        return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name, fault = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")

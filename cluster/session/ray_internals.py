@@ -96,6 +96,12 @@ ADVICE_ON_BLOCKS: Final = "The maximum number of concurrent tasks for '"
 TRAIN_RUNS_PATH: Final = "/api/train/v2/runs/v1"
 """Path at which the dashboard answers with its trainings, as JSON."""
 
+SESSIONS: Final = "session_*"
+"""Pattern of the folders of sessions."""
+
+LATEST_SESSION: Final = "session_latest"
+"""Link to the folder of the latest session, beside it."""
+
 # Processes: their titles and what they print.
 
 _TITLE: Final = "ray::"

@@ -9,13 +9,15 @@ import time
 from pathlib import Path
 from typing import Final
 
+from cluster.session import ray_internals
+
 KEEP_SECONDS: Final = 7 * 24 * 3600.0
 """Time for which the logs of a job that failed stay."""
 
 
 def delete_session(session: Path) -> None:
     """Delete the folder of a session that has ended."""
-    latest = session.parent / "session_latest"
+    latest = session.parent / ray_internals.LATEST_SESSION
     if latest.is_symlink() and latest.readlink().name == session.name:
         latest.unlink(missing_ok=True)
     # A process of it may still be writing its last line.
@@ -28,7 +30,7 @@ def delete_old_sessions(folder: Path) -> None:
     Args:
         folder: folder of Ray's sessions.
     """
-    sessions = [path for path in folder.glob("session_*") if path.is_dir() and not path.is_symlink()]
+    sessions = [path for path in folder.glob(ray_internals.SESSIONS) if path.is_dir() and not path.is_symlink()]
     before = time.time() - KEEP_SECONDS
     old = [path for path in sessions if path.stat().st_uid == os.getuid() and _written(path) < before]
     used = _commands() if old else ""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import fields, replace
 
 import pytest
@@ -7,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mgc.errors import ConfigError
-from mgc.evaluation.alarms import Observed, Thresholds, alarms, shares, thresholds, total_variation, watched
+from mgc.evaluation.alarms import (
+    Observed,
+    Thresholds,
+    alarms,
+    shares,
+    thresholds,
+    total_variation,
+    unwatched,
+    watched,
+)
 
 QUIET = Observed(
     genre_counts={"Rock": 6000, "Jazz": 4000},
@@ -88,6 +98,36 @@ def test_few_tracks_raise_no_alarm() -> None:
     assert set(watched(few, Thresholds()).values()) == {None}
     assert names(few) == []
     assert len(names(few, Thresholds(mix_tracks=999, share_tracks=99))) == 8
+
+
+RELABELED = Observed(relabeled=49, flips=49)
+"""A new bundle on few tracks."""
+
+
+def test_a_threshold_that_a_person_sets_has_no_floor() -> None:
+    limits = thresholds({"flips": "0.01"})
+    assert names(RELABELED, limits) == []
+    [alarm] = alarms(RELABELED, limits, ("flips",))
+    assert (alarm.name, alarm.value, alarm.threshold) == ("flips", 1.0, 0.01)
+    # Unless the person sets the floor as well.
+    assert alarms(RELABELED, limits, ("flips", "share_tracks")) == []
+    few = Observed({"Rock": 3}, {"Jazz": 3}, {"Rock": 3}, run_confidence=0.1, run_confidences=3)
+    few = replace(few, previous_confidence=0.9, previous_confidences=3)
+    mixes = ("genre_mix_last_night", "genre_mix_of_run", "confidence_drop")
+    assert [alarm.name for alarm in alarms(few, Thresholds(), mixes)] == list(mixes)
+
+
+def test_an_alarm_that_is_not_watched_says_why() -> None:
+    found = {each.name: each for each in unwatched(RELABELED, Thresholds())}
+    assert found.keys() == {name for name, value in watched(RELABELED, Thresholds()).items() if value is None}
+    assert re.search(r"\b49 tracks\b.*\b100\b.*share_tracks", found["flips"].reason)
+    # It matters if it is past its threshold, or if a person waits for it.
+    assert [each.name for each in found.values() if each.matters] == ["flips"]
+    asked = unwatched(Observed(), Thresholds(), ("flips",))
+    assert [each.name for each in asked if each.matters] == ["flips"]
+    assert "labelled again" in next(each.reason for each in asked if each.matters)
+    assert unwatched(QUIET, Thresholds()) == []
+    assert all(each.reason for each in unwatched(Observed(), Thresholds()))
 
 
 @pytest.mark.parametrize("tracks", [1, 3, 99])

@@ -130,8 +130,11 @@ def test_alarms_stand_above_everything_but_the_notices(full: Page, full_html: st
     ]  # fmt: skip
     assert "6 alarms" in full.text
     assert full_html.index("Synthetic corpus.") < full_html.index("6 alarms") < full_html.index("<nav")
-    assert "confidence_drop too few tracks 0.0500" in full.text
-    assert "alarm" not in Page(render_report(ReportContent("t", labels_run=RUN))).text
+    assert "confidence_drop not watched 0.0500" in full.text
+    assert re.search(r"Not watched: .*confidence_drop ?, ", full.text)
+    quiet = render_report(ReportContent("t", labels_run=RUN))
+    assert re.findall(r"<li>[^<]*<code>(\w+)</code></li>", quiet) == RUN.alarms == []
+    assert quiet.count("not watched") == len(RUN.unwatched) == len(RUN.watched)
 
 
 def test_flips_and_overrides(full: Page) -> None:

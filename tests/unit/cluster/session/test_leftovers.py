@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+from cluster.session import ray_internals
 from cluster.session.local.leftovers import KEEP_SECONDS, delete_old_sessions, delete_session
 
 
@@ -37,8 +38,8 @@ def test_old_sessions_that_nobody_uses_are_deleted(tmp_path: Path) -> None:
 
 def test_the_link_to_a_session_goes_with_it(tmp_path: Path) -> None:
     first, second = session(tmp_path, "a", 0), session(tmp_path, "b", 0)
-    (tmp_path / "session_latest").symlink_to(second)
+    (tmp_path / ray_internals.LATEST_SESSION).symlink_to(second)
     delete_session(first)
-    assert (tmp_path / "session_latest").exists()
+    assert (tmp_path / ray_internals.LATEST_SESSION).exists()
     delete_session(second)
     assert list(tmp_path.iterdir()) == []
