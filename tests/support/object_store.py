@@ -72,6 +72,7 @@ workers = 0
 user = {user}
 swift_dir = {folder}/etc
 disable_fallocate = true
+log_requests = false
 [pipeline:main]
 pipeline = {service}-server
 [app:{service}-server]
@@ -87,15 +88,15 @@ workers = 0
 user = {user}
 swift_dir = {folder}/etc
 [pipeline:main]
-pipeline = catch_errors proxy-logging s3api tempauth bulk slo dlo proxy-logging proxy-server
+pipeline = catch_errors cache s3api tempauth bulk slo dlo proxy-server
 [app:proxy-server]
 use = egg:swift#proxy
 account_autocreate = true
 allow_account_management = true
 [filter:catch_errors]
 use = egg:swift#catch_errors
-[filter:proxy-logging]
-use = egg:swift#proxy_logging
+[filter:cache]
+paste.filter_factory = tests.support.swift_cache:filter_factory
 [filter:s3api]
 use = egg:swift#s3api
 s3_acl = false
@@ -265,7 +266,8 @@ def _launch(folder: Path, service: str, tied: bool) -> subprocess.Popen[bytes]:
             stderr=log,
             start_new_session=True,
             # Warnings that a test run turns into errors are not Swift's affair.
-            env={name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"},
+            env={name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
+            | {"PYTHONPATH": str(Path(__file__).parents[2])},
         )
 
 
