@@ -5,9 +5,10 @@ Axes: N clips, F mel bins, T frames (a clip may have other axes), D numbers of a
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -42,20 +43,30 @@ class Graph:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        try:
+        with _explain():
             self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # noqa: BLE001
-            # ONNX Runtime's errors have no base class of their own.
-            raise ConfigError(f"graph: ONNX Runtime cannot compute it ({shorten(error)}); write it anew.") from None
 
     def __call__(self, features_NFT: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return embeddings, float32 (N, D), and all outputs side by side, float32 (N, O).
 
         Args:
             features_NFT: clips as the graph takes them.
+
+        Raises:
+            ConfigError: the graph takes other features.
         """
-        embedding_ND, *outputs = self._session.run(None, {FEATURES: features_NFT})
+        with _explain():
+            embedding_ND, *outputs = self._session.run(None, {FEATURES: features_NFT})
         return embedding_ND, np.concatenate(outputs, axis=1)
+
+
+@contextlib.contextmanager
+def _explain() -> Iterator[None]:
+    """Turn ONNX Runtime's errors, which have no base class of their own, into ConfigError."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001
+        raise ConfigError(f"graph: ONNX Runtime cannot compute it ({shorten(error)}); write it anew.") from None
 
 
 def write_graph(network: nn.Module, clips_NFT: torch.Tensor, outputs: Sequence[str], any_frames: bool) -> bytes:

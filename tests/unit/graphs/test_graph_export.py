@@ -13,6 +13,7 @@ import torch
 from mgc.bundle import Bundle
 from mgc.bundle_start import put_head
 from mgc.errors import BundleError, ConfigError
+from mgc.features.normalization import Normalization
 from mgc.graphs.export import CLOSE, compare_graph, export_graph
 from mgc.graphs.facts import describe_graph
 from mgc.labeling.predict import CLIPS_AT_ONCE_CPU
@@ -78,6 +79,14 @@ def test_a_graph_of_another_bundle_is_found_out() -> None:
     made = bundle()
     assert compare_graph(made, Graph(export_graph(made))) < CLOSE < compare_graph(made, Graph(export_graph(adjusted())))
     assert compare_graph(made, Graph(export_graph(tagged(NETWORK)))) == np.inf
+    bins = EXPERIMENT.front_end.n_mels + 1
+    front_end = replace(EXPERIMENT.front_end, n_mels=bins)
+    taller = bundle(
+        experiment=replace(EXPERIMENT, front_end=front_end),
+        normalization=Normalization((100.0,) * bins, (50.0,) * bins),
+    )
+    with pytest.raises(ConfigError, match="features"):
+        compare_graph(made, Graph(export_graph(taller)))
 
 
 def test_what_is_no_graph_is_refused() -> None:
