@@ -1,16 +1,19 @@
 """Mel power of frames.
 
-C: clips, T: samples in time, F: frequency bins of the Fourier transform, M: mel bins, X: frames.
+C: clips, T: samples in time, F: frequency bins of the Fourier transform, M: mel bins, X: frames, J: blocks of a
+hop in a frame, B: samples of a block.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from typing import Final, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.functional import pad
 
 from mgc.features.cutting import Constants
 
@@ -25,6 +28,12 @@ _BANDS: Final = 4
 
 _WORTH_CUTTING: Final = 0.75
 """Bins above the highest filter are left out if no more than this share of all is needed."""
+
+_LOUD_FRAMES_AT_ONCE: Final = 64
+"""Frames in which the loudest place is looked for together. Few, because each shows that others need no look."""
+
+_ROUNDING: Final = 1.001
+"""Room for rounding above what a frame can have at most."""
 
 _VALUES_IN_CACHE: Final = 160 * 2048
 """So many values of frames at once leave their spectra, of 1.3 MB, in the processor's cache."""
@@ -42,6 +51,12 @@ class MelPower:
         # Squares are slower where rows do not follow one another, so leaving out a few bins would not pay.
         self._top = top if top < _WORTH_CUTTING * len(filters_FM) else len(filters_FM)
         self._constants = Constants(window_T, *(filters for _, filters in bands))
+        blocks = math.ceil(self._n_fft / hop_length)
+        self._window_power_JB = pad(window_T.square(), (0, blocks * hop_length - self._n_fft)).view(blocks, hop_length)
+        # Half of the spectrum has half of the energy, but both of its ends have theirs once.
+        shares_F = torch.full((len(filters_FM),), self._n_fft / 2)
+        shares_F[[0, -1]] *= 2
+        self._most = _ROUNDING * float((filters_FM.amax(1) * shares_F).max())
 
     @classmethod
     def like_librosa(
@@ -72,6 +87,35 @@ class MelPower:
             for part_XT, part_XM in zip(clip_XT.split(at_once), clip_XM.split(at_once), strict=True):
                 self._power(part_XT, window_T, filters, part_XM)
         return power_CXM
+
+    def of_frames(self, wave_T: torch.Tensor, frames_X: torch.Tensor) -> torch.Tensor:
+        """Power of some frames, given by their numbers, of one wave on the CPU: shape (frames, mels)."""
+        window_T, *filters = self._constants.on(wave_T.device)
+        return self._power(wave_T.unfold(-1, self._n_fft, self._hop_length)[frames_X], window_T, filters)
+
+    def loudest(self, wave_T: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+        """Return the largest power in all frames of one wave on the CPU, given a power that occurs in it.
+
+        By Parseval's theorem the energy of a frame limits its power. In music, few frames have the energy to be louder
+        than the loudest of some others, and only these are transformed.
+        """
+        most_X = self._limits(wave_T)
+        for frames_X in most_X.argsort(descending=True).split(_LOUD_FRAMES_AT_ONCE):
+            frames_X = frames_X[most_X[frames_X] > known]
+            if not len(frames_X):
+                break
+            known = torch.maximum(known, self.of_frames(wave_T, frames_X).max())
+        return known
+
+    def _limits(self, wave_T: torch.Tensor) -> torch.Tensor:
+        """Return what no mel bin of a frame exceeds: its energy under the window times the largest weight."""
+        blocks, hop_length = self._window_power_JB.shape
+        frames = 1 + (len(wave_T) - self._n_fft) // hop_length
+        squares_T = pad(wave_T, (0, (frames - 1 + blocks) * hop_length - len(wave_T))).square()
+        # Frames overlap by whole hops, so the energy of a frame is made of its blocks'.
+        energy_XJ = squares_T.view(-1, hop_length) @ self._window_power_JB.T
+        energy_X = sum((energy_XJ[block : block + frames, block] for block in range(blocks)), torch.zeros(frames))
+        return energy_X.mul_(self._most)
 
     def _power(
         self,

@@ -85,17 +85,19 @@ class Thumbnail:
         """Return features of the window as one clip: uint8 of shape (1, bins, columns)."""
         config = self.config
         with torch.inference_mode():
-            # All frames are needed: their maximum sets the scale.
-            power_XM = self._power(resample(window, config.sample_rate_hz))
-            frames = len(power_XM)
+            wave_T = self._pad(resample(window, config.sample_rate_hz))
+            frames = 1 + (len(wave_T) - config.n_fft) // config.hop_length
             kept = ((torch.arange(config.columns, dtype=torch.float64) + 0.5) * frames / config.columns).long()
-            levels_XM = levels_below(power_XM[kept], power_XM.max(), config.top_db)
+            power_XM = self._mel_power.of_frames(wave_T, kept)
+            # The maximum of all frames sets the scale, also of those that are not kept.
+            loudest = self._mel_power.loudest(wave_T, power_XM.max())
+            levels_XM = levels_below(power_XM, loudest, config.top_db)
             features_MX = levels_XM.mul_(255 / config.top_db).round_().to(torch.uint8).T.contiguous().numpy()
         return Clips(features_MX[None], np.array([window.start_seconds]))
 
-    def _power(self, mono_T: NDArray[np.float32]) -> torch.Tensor:
-        """Return the mel power of all frames, with zeros beyond the samples: shape (frames, bins)."""
+    def _pad(self, mono_T: NDArray[np.float32]) -> torch.Tensor:
+        """Return the samples between zeros, so that frames are centred."""
         n_fft = self.config.n_fft
         padded_T = np.zeros(len(mono_T) + n_fft, np.float32)
         padded_T[n_fft // 2 : n_fft // 2 + len(mono_T)] = mono_T
-        return self._mel_power(torch.from_numpy(padded_T))
+        return torch.from_numpy(padded_T)

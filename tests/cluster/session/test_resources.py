@@ -19,7 +19,7 @@ from cluster.session.profiles import Profile, choose
 from cluster.storage.uri import Uri
 from cluster.tables.features import FeaturesWriter
 from mgc import schema
-from mgc.errors import ConfigError
+from mgc.errors import ConfigError, ResourceError
 from mgc.features.front_end import build_front_end, describe_features
 from mgc.recipes.catalogue import RECIPES
 from pipelines import label, train
@@ -123,6 +123,6 @@ def test_what_an_autoscaler_may_start_counts(ray_session: Profile) -> None:
     profile = choose("decoders-and-gpus", have, 3)
     assert profile.train_workers == 3
     assert profile.train_cpus <= 4
-    with pytest.raises(ConfigError, match=r"\b4 training workers\b.*\bGPU\b.*\b3\b"):
+    with pytest.raises(ResourceError, match=r"\b4 training workers\b.*\bGPU\b.*\b3\b"):
         choose("decoders-and-gpus", have, 4)
     assert at_hand("the cluster").gpus == 0

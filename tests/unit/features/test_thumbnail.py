@@ -3,8 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import soxr
+import torch
 
 from mgc.audio.waveform import Waveform
+from mgc.features.mel_power import MelPower
 from mgc.features.thumbnail import Thumbnail, ThumbnailConfig
 
 
@@ -78,9 +80,39 @@ def test_silence_is_zero() -> None:
     assert Thumbnail(ThumbnailConfig())(Waveform(np.zeros(44100, np.float32), 44100)).features.max() == 0
 
 
-def test_chunks_leave_no_seam(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_scale_does_not_depend_on_how_it_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     window = noise(700)
     expected = Thumbnail(ThumbnailConfig())(window).features.astype(int)
-    monkeypatch.setattr("mgc.features.mel_power._VALUES_IN_CACHE", 7 * 2048)
+    monkeypatch.setattr("mgc.features.mel_power._LOUD_FRAMES_AT_ONCE", 7)
     # Another split may round another way, by one step at most.
     assert np.abs(Thumbnail(ThumbnailConfig())(window).features.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize(("n_fft", "hop_length"), [(2048, 512), (1024, 320), (256, 300), (64, 16)])
+@pytest.mark.parametrize("sound", ["noise", "tone", "click", "offset", "zeros"])
+def test_the_loudest_of_all_frames_is_found(sound: str, n_fft: int, hop_length: int) -> None:
+    noise_T = torch.randn(44_100, generator=torch.manual_seed(0))
+    tone_T = torch.sin(torch.arange(44_100) * 0.03) * torch.linspace(0.1, 1, 44_100)
+    click_T = 1e-3 * noise_T
+    click_T[20_011] = 1.0
+    waves = {"noise": noise_T, "tone": tone_T, "click": click_T, "offset": 1 + 0 * tone_T, "zeros": 0 * tone_T}
+    wave_T = waves[sound]
+    power = MelPower.like_librosa(44_100, n_fft, hop_length, 40, 0.0, None)
+    known = power.of_frames(wave_T, torch.tensor([0, 3])).max()
+    torch.testing.assert_close(power.loudest(wave_T, known), power(wave_T).max(), rtol=1e-5, atol=0)
+
+
+def test_few_frames_of_music_are_transformed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second of a chord that fades again and again: most frames have too little energy to set the scale."""
+    place_T = np.arange(30 * 44_100) / 44_100
+    chord_T = sum(np.sin(2 * np.pi * hz * place_T) for hz in (220.0, 277.2, 329.6)) * np.exp(-4 * (place_T % 1.0))
+    transformed = []
+    of_frames = MelPower.of_frames
+
+    def count(power: MelPower, wave_T: torch.Tensor, frames_X: torch.Tensor) -> torch.Tensor:
+        transformed.append(len(frames_X))
+        return of_frames(power, wave_T, frames_X)
+
+    monkeypatch.setattr(MelPower, "of_frames", count)
+    Thumbnail(ThumbnailConfig())(Waveform(chord_T.astype(np.float32), 44_100))
+    assert sum(transformed) < 2584 / 4
