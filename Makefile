@@ -88,7 +88,7 @@ $(READY): requirements.lock pyproject.toml $(VENV)/pyvenv.cfg
 	else
 		echo "Setting up $(VENV), once: $$(grep -c == requirements.lock) packages, 6 GB, two to three minutes on a fast line."
 	fi
-	$(BIN)/python -m pip install --only-binary :all: --requirement requirements.lock \
+	$(BIN)/python -m pip install --require-hashes --only-binary :all: --requirement requirements.lock \
 		| sed -unE 's/^ +(Downloading|Using cached) (.*\([0-9.]{4,} MB\))/  \2/p; s/^Installing collected packages.*/  unpacking and compiling/p'
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@

@@ -1,44 +1,61 @@
 """Pin the packages that pyproject.toml asks for, and all that these need in turn, as they are installed here.
 
-`python infra/lock.py` writes requirements.lock. With `--check` it exits with 1 if the file is not what it would write.
+`python infra/lock.py` writes requirements.lock, with the hashes of all wheels that the registry has of each version,
+for any platform. `pip install --require-hashes` then takes only these. With `--check` it exits with 1 if the packages
+in the file are not those that it would write, or one has no hash; that asks no registry.
 """
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 import tomllib
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import Version
 
 ROOT = Path(__file__).parent.parent
 LOCK = ROOT / "requirements.lock"
 HEAD = """\
 # What mgc runs, is checked and is tested with: the dependencies in pyproject.toml and its extra `dev`, and all that
-# these need. For Python 3.11 on Linux, x86-64. Written by `make lock`; not to be edited by hand.
+# these need, with the hashes of their wheels. For Python 3.11 on Linux, x86-64. Written by `make lock`; not to be
+# edited by hand.
 """
+DEV = "# Only checks and tests need what follows; an image stops here.\n"
+_ANSWER_SECONDS = 60
+_AT_ONCE = 8
+_DEFAULT_INDEX = "https://pypi.org/simple"
 
 
 class LockError(Exception):
     """The installed packages are not those that pyproject.toml asks for."""
 
 
-def asked() -> list[Requirement]:
-    """Return the direct dependencies, including those of the extra `dev`."""
+def asked(dev: bool) -> list[Requirement]:
+    """Return the direct dependencies, those of the extra `dev` included if asked for."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return [Requirement(line) for line in project["dependencies"] + project["optional-dependencies"]["dev"]]
+    more = project["optional-dependencies"]["dev"] if dev else []
+    return [Requirement(line) for line in project["dependencies"] + more]
 
 
-def pins() -> dict[str, str]:
+def pins(dev: bool) -> dict[str, str]:
     """Return name and installed version of every package that is needed, directly or through others.
+
+    Args:
+        dev: whether to count what only checks and tests need.
 
     Raises:
         LockError: a package is missing, or its version is not one that was asked for.
     """
     found: dict[str, str] = {}
-    waiting = [(requirement, "pyproject.toml") for requirement in asked()]
+    waiting = [(requirement, "pyproject.toml") for requirement in asked(dev)]
     seen: set[tuple[str, str]] = set()
     while waiting:
         requirement, by = waiting.pop()
@@ -62,25 +79,77 @@ def pins() -> dict[str, str]:
     return found
 
 
+@cache
+def registry() -> str:
+    """Return the address of the registry that pip is set up for, without a slash at the end."""
+    command = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
+    asked = subprocess.run(command, capture_output=True, text=True, check=False)
+    return (asked.stdout.strip() or _DEFAULT_INDEX).rstrip("/")
+
+
+def hashes(name: str, version: str) -> list[str]:
+    """Return the SHA-256 hashes of all wheels that the registry has of a version.
+
+    Raises:
+        LockError: the registry does not answer, or has no wheel of it.
+    """
+    address = f"{registry()}/{name}/"
+    request = urllib.request.Request(address, headers={"Accept": "application/vnd.pypi.simple.v1+json"})
+    try:
+        with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS) as answer:
+            files = json.loads(answer.read())["files"]
+    except (OSError, ValueError, KeyError) as error:
+        raise LockError(f"the registry does not say what it has of {name} ({type(error).__name__})") from None
+    found = [file["hashes"]["sha256"] for file in files if _is_wheel(file["filename"], version) and file["hashes"]]
+    if not found:
+        raise LockError(f"the registry has no wheel of {name} {version}")
+    return sorted(found)
+
+
+def _is_wheel(file: str, version: str) -> bool:
+    try:
+        return file.endswith(".whl") and parse_wheel_filename(file)[1] == Version(version)
+    except InvalidWheelFilename:
+        # Old files have names that no pip takes any more.
+        return False
+
+
 def main() -> int:
     """Write or check the file, and return the exit code."""
     try:
-        lines = [f"{name}=={version}" for name, version in sorted(pins().items())]
+        run, every = pins(dev=False), pins(dev=True)
+        found = [*sorted(run.items()), *sorted(pin for pin in every.items() if pin[0] not in run)]
+        if sys.argv[1:] == ["--check"]:
+            return check([f"{name}=={version}" for name, version in found])
+        with ThreadPoolExecutor(_AT_ONCE) as threads:
+            entries = list(threads.map(lambda pin: entry(*pin), found))
     except LockError as error:
         print(f"requirements.lock: {error}; run `make lock`.", file=sys.stderr)
         return 1
-    if sys.argv[1:] != ["--check"]:
-        LOCK.write_text(HEAD + "\n".join(lines) + "\n", encoding="utf-8")
-        print(f"{len(lines)} packages pinned in {LOCK.name}")
-        return 0
-    stand = [line for line in LOCK.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
-    if stand == lines:
+    parts = ["".join(part) for part in (entries[: len(run)], entries[len(run) :])]
+    LOCK.write_text(HEAD + DEV.join(parts), encoding="utf-8")
+    print(f"{len(entries)} packages pinned in {LOCK.name}")
+    return 0
+
+
+def entry(name: str, version: str) -> str:
+    """Return the lines of a package."""
+    lines = [f"{name}=={version}", *(f"    --hash=sha256:{each}" for each in hashes(name, version))]
+    return " \\\n".join(lines) + "\n"
+
+
+def check(lines: list[str]) -> int:
+    """Compare the file with the packages that are needed, and return the exit code."""
+    text = LOCK.read_text(encoding="utf-8").replace("\\\n", "")
+    stand = [line.split() for line in text.splitlines() if line and not line.startswith("#")]
+    bare = [name for name, *rest in stand if not rest]
+    if [name for name, *_ in stand] == lines and not bare:
         print(f"{LOCK.name}: the {len(lines)} packages that pyproject.toml needs")
         return 0
-    lacking, extra = sorted(set(lines) - set(stand)), sorted(set(stand) - set(lines))
+    lacking, extra = sorted(set(lines) - {each[0] for each in stand}), sorted({each[0] for each in stand} - set(lines))
     print(
-        f"{LOCK.name}: lacks {', '.join(lacking) or 'nothing'}; has {', '.join(extra) or 'nothing'} in excess; "
-        "run `make lock`.",
+        f"{LOCK.name}: lacks {', '.join(lacking) or 'nothing'}; has {', '.join(extra) or 'nothing'} in excess; without "
+        f"a hash: {', '.join(bare) or 'nothing'}; run `make lock`.",
         file=sys.stderr,
     )
     return 1

@@ -240,11 +240,9 @@ class Bundle:
             embed: whether it also gives the tracks' embeddings.
             graph: the graph of this bundle, which then computes in place of the network; None for PyTorch.
         """
+        parts = (self.model, self.normalization, self.taxonomy, self._front_end.shape)
         return Predict(
-            self.model,
-            self.normalization,
-            self.taxonomy,
-            self._front_end.shape,
+            *parts,
             device,
             top_k,
             dtype=self._front_end.dtype,

@@ -97,10 +97,8 @@ TRAIN_RUNS_PATH: Final = "/api/train/v2/runs/v1"
 """Path at which the dashboard answers with its trainings, as JSON."""
 
 SESSIONS: Final = "session_*"
-"""Pattern of the folders of sessions."""
-
 LATEST_SESSION: Final = "session_latest"
-"""Link to the folder of the latest session, beside it."""
+"""Pattern of the folders of sessions, and the link to the latest one beside them."""
 
 # Processes: their titles and what they print.
 
@@ -226,8 +224,7 @@ def read_settings_again() -> None:
 def keep_off_terminal() -> None:
     """Keep off stdout and stderr the deaths of workers, and the stacks and advice of Ray Data.
 
-    Ray's log files have deaths and stacks. A job explains its end in one line, and shows the stack of what it cannot
-    explain.
+    Ray's log files have both. A job explains its end in one line, or shows the stack of what it cannot explain.
     """
     warnings.filterwarnings("ignore", message=ADVICE_ON_BLOCKS)
     # On a full disk, Python would print a stack for each line that Ray's log files cannot take.
