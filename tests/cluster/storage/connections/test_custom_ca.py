@@ -16,8 +16,8 @@ from cluster.storage import files, s3
 from cluster.storage.failures import explain
 from cluster.storage.uri import Uri
 from mgc.errors import StorageError
-from tests.support import tls_proxy
 from tests.support.object_store import ObjectStore
+from tests.support.web import tls_proxy
 
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]
 
