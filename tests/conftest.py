@@ -18,10 +18,10 @@ from cluster.session.connect import connect
 from cluster.session.profiles import Profile
 from tests.schedule import OneRay
 from tests.support import draws, fault_proxy
-from tests.support.http_messages import Keys
 from tests.support.object_store import ObjectStore, running
 from tests.support.ray_head import RayHead
 from tests.support.ray_head import running as running_ray
+from tests.support.web.http_messages import Keys
 
 # The time that an example takes depends on how busy the machine is.
 settings.register_profile("mgc", deadline=None)

@@ -30,7 +30,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
-from tests.support.http_messages import Body, Keys, body_of, read_head, sign_without, without_header
+from tests.support.web.http_messages import Body, Keys, body_of, read_head, sign_without, without_header
 
 STALL_SECONDS: Final = 60.0
 """How long a proxy that says nothing waits for the client to hang up."""

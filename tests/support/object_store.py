@@ -96,7 +96,7 @@ allow_account_management = true
 [filter:catch_errors]
 use = egg:swift#catch_errors
 [filter:cache]
-paste.filter_factory = tests.support.swift_cache:filter_factory
+paste.filter_factory = tests.support.web.swift_cache:filter_factory
 [filter:s3api]
 use = egg:swift#s3api
 s3_acl = false
