@@ -1,4 +1,4 @@
-"""Which files are tracks: extensions, first bytes, names of any bytes, patterns, folders that cannot be read."""
+"""Which files are tracks: extensions, first bytes, names, patterns, unreadable folders; keys between two others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import av
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.storage import files
@@ -31,11 +31,13 @@ from cluster.storage.listing.facts import (
     Survey,
     Unseen,
 )
+from cluster.storage.listing.key_order import between
 from cluster.storage.listing.local import shown
 from cluster.storage.selection import ALL, Selection
 from cluster.storage.uri import Uri
 from mgc.audio.decoders import ffmpeg
 from mgc.errors import StorageError
+from tests.support.draws import draws
 from tests.support.fault_proxy import Fault, Faults, Proxy
 from tests.support.good_files import GoodFile, good_files
 
@@ -325,3 +327,21 @@ class TestTrackIds:
             assert ids == sorted(ids)
             found = {os.path.basename(os.fsencode(Uri.parse(fact.uri).path)) for fact in facts}  # noqa: PTH119
             assert found == kept
+
+
+@pytest.mark.draws
+@settings(max_examples=draws(100))
+@given(low=st.text(max_size=6), high=st.text(max_size=6), usual=st.sets(st.characters(codec="utf-8"), max_size=5))
+def test_between(low: str, high: str, usual: set[str]) -> None:
+    middle = between(low, high, usual)
+    if middle is not None:
+        assert low < middle < high
+        assert low.encode() < middle.encode() < high.encode()
+
+
+def test_between_digits_there_are_digits() -> None:
+    assert between("track_0012.mp3", "track_9", {*"track_0123456789.mp3"}) == "track_5"
+    assert between("track_0012.mp3", "track_1", {*"track_0123456789.mp3"}) == "track_05"
+    assert between("", chr(0x10FFFF)) == "\x7f"
+    assert between("é", "é") is None
+    assert between("b", "a") is None

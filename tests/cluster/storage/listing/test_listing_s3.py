@@ -21,7 +21,6 @@ from cluster.storage import files, s3
 from cluster.storage.listing import list_audio, parallel
 from cluster.storage.listing import parts as stored
 from cluster.storage.listing.facts import Survey
-from cluster.storage.listing.key_order import between
 from cluster.storage.listing.parallel import Listing, list_in_parts
 from cluster.storage.listing.parts import Part, fit
 from cluster.storage.listing.sieve import Sieve
@@ -140,24 +139,6 @@ def test_a_stretch_cut_off_just_behind_what_is_written(tmp_path: Path, monkeypat
     assert not gaps
     assert len(parts) == len(lister._parts)
     assert [part.keys for part in parts] == [3, 3, 2]
-
-
-@pytest.mark.draws
-@settings(max_examples=draws(100))
-@given(low=st.text(max_size=6), high=st.text(max_size=6), usual=st.sets(st.characters(codec="utf-8"), max_size=5))
-def test_between(low: str, high: str, usual: set[str]) -> None:
-    middle = between(low, high, usual)
-    if middle is not None:
-        assert low < middle < high
-        assert low.encode() < middle.encode() < high.encode()
-
-
-def test_between_digits_there_are_digits() -> None:
-    assert between("track_0012.mp3", "track_9", {*"track_0123456789.mp3"}) == "track_5"
-    assert between("track_0012.mp3", "track_1", {*"track_0123456789.mp3"}) == "track_05"
-    assert between("", chr(0x10FFFF)) == "\x7f"
-    assert between("é", "é") is None
-    assert between("b", "a") is None
 
 
 def model(monkeypatch: pytest.MonkeyPatch, keys: list[str], page_keys: int) -> Bucket:
