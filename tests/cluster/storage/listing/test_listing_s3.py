@@ -288,7 +288,7 @@ def test_a_killed_job_goes_on(
     with store_proxy.armed(Faults(key="", bucket=bucket, nth={60}, call=kill)):
         process = subprocess.Popen(
             [sys.executable, "-c", KILLED, bucket_uri, "--out", out],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=Path(__file__).parents[3],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=Path(__file__).parents[4],
         )  # fmt: skip
         assert killed.wait(120)
     before = pages()
