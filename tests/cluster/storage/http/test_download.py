@@ -317,7 +317,7 @@ def test_a_full_disk_is_named(place: Place) -> None:
     with running(Serving(DATA)) as server:
         done = subprocess.run(
             ["unshare", "--mount", "bash", "-c", script, "-", place.folder, sys.executable, FULL_DISK, server.address],
-            capture_output=True, text=True, check=False, cwd=Path(__file__).parents[3],
+            capture_output=True, text=True, check=False, cwd=Path(__file__).parents[4],
         )  # fmt: skip
     if done.returncode == 77:
         pytest.skip("no disk can be mounted here")
