@@ -39,6 +39,9 @@ tune --out b --features f --searcher grid --trials 3
 tune --out b --features f --searcher tpe --scheduler pbt
 tune --out b --features f --trials 1000000
 ensemble shipped --out b
+export shipped
+export shipped --out g --format pickle
+export --out g
 evaluate --features f
 evaluate --bundle shipped --features f --training
 compare shipped --features f
