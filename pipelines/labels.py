@@ -110,23 +110,25 @@ def rollback(labels: Uri, version: str, dry_run: bool, limit: int) -> Summary:
 @click.option(
     "--keep",
     type=click.IntRange(1),
-    default=1,
-    show_default=True,
     help="Number of versions to keep readable, whatever their age, counted by changes of rows; the newest is one of "
-    "them.",
+    "them, and the only one by default.",
 )
 @click.option(
     "--older-than",
     type=Age(),
-    default="7d",
-    show_default=True,
-    help="Spare the files of versions that were the newest within this time: 7d, 36h, or 0 to spare none.",
+    help="Spare the files of versions that were the newest within this time: 7d (the default), 36h, 0 for none.",
 )
 @click.option("--dry-run", is_flag=True, help="Only print what would be deleted.")
 @click.option("--limit", type=_LIMIT, default=10, show_default=True, help="Files to print.")
-def vacuum(labels: Uri, keep: int, older_than: timedelta, dry_run: bool, limit: int) -> Summary:
-    """Delete the files that only older versions need. Runs in progress lose nothing."""
-    request = VacuumRequest(labels, keep, older_than, limit, dry_run)
+def vacuum(labels: Uri, keep: int | None, older_than: timedelta | None, dry_run: bool, limit: int) -> Summary:
+    """Delete the files that only older versions need. Runs in progress lose nothing.
+
+    Say with `--keep`, `--older-than` or both which versions stay readable.
+    """
+    if keep is None and older_than is None:
+        raise click.UsageError("say which versions stay readable: --older-than 30d, --keep 30, or both.")
+    spared = timedelta(days=7) if older_than is None else older_than
+    request = VacuumRequest(labels, keep or 1, spared, limit, dry_run)
     from pipelines.nights.versions import delete_old_files
 
     return delete_old_files(request)

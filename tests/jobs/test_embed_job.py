@@ -19,7 +19,7 @@ from cluster.session.profiles import Profile
 from cluster.storage.uri import Uri
 from mgc import load_bundle
 from mgc.bundle_names import BundleName
-from mgc.errors import AudioError, LabelsError
+from mgc.errors import AudioError, ConfigError
 from mgc.graphs.export import CLOSE
 from pipelines.nights.embed import embed
 from pipelines.nights.label import label
@@ -181,5 +181,5 @@ def test_the_guard_stops_both_tables(ray_session: Profile, music: Path, tmp_path
 def test_both_tables_in_one_folder_are_refused(tmp_path: Path, music: Path) -> None:
     folder = Uri.of_path(tmp_path / "both")
     request = LabelRequest(NightRequest(Uri.of_path(music), folder), embeddings=folder)
-    assert str(folder) in refusal(label, request, error=LabelsError)
+    assert str(folder) in refusal(label, request, error=ConfigError)
     assert not Path(folder.path).exists()
