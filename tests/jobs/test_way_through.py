@@ -332,7 +332,7 @@ def test_a_training_starts_from_a_bundle(trained: str, tmp_path: Path, capsys: p
     assert second.training.started_from == first.id
     for (name, one), other in zip(first.model.named_parameters(), second.model.parameters(), strict=True):
         np.testing.assert_allclose(other.numpy(force=True), one.numpy(force=True), atol=1e-6, err_msg=name)
-    job(train.command, *common, "--out", f"{out}2", "--model.channels", "4,4", code=1)
+    job(train.command, *common, "--out", f"{out}2", "--model.channels", "4,4", code=2)
     assert "another network" in summary(capsys)["error"]
 
 

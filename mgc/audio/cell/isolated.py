@@ -174,6 +174,11 @@ class _Cell:
         self.busy_seconds = 0.0
         self._life = life
 
+    def __del__(self) -> None:
+        # The keeper ends the cell of a caller that was dropped without being closed.
+        self.conversation.close()
+        self._life.close()
+
     def end(self) -> int | None:
         """End the cell and wait until it is gone. Returns its exit code, or None if its keeper is gone too."""
         self.conversation.close()

@@ -203,8 +203,8 @@ class TestLocal:
             (["--tags", "--corpus", "gtzan"], 2, "--corpus"),
             (["--tags", "--metadata", "w"], 2, "--metadata"),
             (["--tags", "--aliases", "missing.csv"], 1, "missing.csv"),
-            (["--tags", "--aliases", "w"], 1, "spelling,genre"),
-            (["--tags", "--whitelist", "w", "--tree", "circle"], 1, "circle"),
+            (["--tags", "--aliases", "w"], 2, "spelling,genre"),
+            (["--tags", "--whitelist", "w", "--tree", "circle"], 2, "circle"),
         ],
     )
     def test_wrong_options(

@@ -33,7 +33,8 @@ def test_every_end_of_the_cell_costs_one_call() -> None:
         assert isolated.facts == b"obedient"
         cell = isolated(WORK, 30)
         assert isolated(WORK, 30) == cell
-        before = descendants(os.getpid())
+        warden = isolated._warden._process.pid
+        before = descendants(warden)
         for how, kind, words in (
             ("hang", ErrorKind.TIMEOUT, "more than 1 s"),
             ("abort", ErrorKind.DECODER_CRASH, "SIGABRT"),
@@ -42,13 +43,14 @@ def test_every_end_of_the_cell_costs_one_call() -> None:
             ("raise", ErrorKind.DECODER_CRASH, "exit code 1"),
         ):
             with pytest.raises(AudioError, match=words) as caught:
-                isolated(Task(how.encode(), b""), 1)
+                # On a busy machine only what hangs may run into its limit.
+                isolated(Task(how.encode(), b""), 1 if how == "hang" else 30)
             assert caught.value.kind is kind
             other = isolated(WORK, 30)
             assert other != cell
-            assert len(descendants(os.getpid())) == len(before)
+            assert len(descendants(warden)) == len(before)
             cell = other
-    assert still_there(before[1:], 5) == []
+    assert still_there(before, 5) == []
 
 
 def test_a_recording_crosses_whole(isolated: Isolated) -> None:
