@@ -335,7 +335,8 @@ def test_every_field_is_documented(tmp_path: Path, bundle: Bundle) -> None:
     night(uri, tags, bundle, model="model-2", corrections={"t001": "Pop", "t002": "Pop"})
     said = json.loads((tmp_path / "labels" / "_reports" / "latest.json").read_text())
     data = {"genre_counts", "previous_genre_counts", "run_genre_counts", "training_genre_share", "quarantine_by_kind",
-            "run_quarantine_by_kind", "first_tries", "watched", "unwatched", "thresholds", "model", "scores", "history"}  # fmt: skip
+            "run_quarantine_by_kind", "first_tries", "watched", "unwatched", "thresholds", "model", "scores",
+            "history"}  # fmt: skip
 
     def names(value: Any) -> set[str]:
         if isinstance(value, list):
