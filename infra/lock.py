@@ -21,6 +21,9 @@ from packaging.requirements import Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
+# No address of a registry stands in this repository. pip knows its own default.
+from pip._internal.models.index import PyPI
+
 ROOT = Path(__file__).parent.parent
 LOCK = ROOT / "requirements.lock"
 HEAD = """\
@@ -31,7 +34,6 @@ HEAD = """\
 DEV = "# Only checks and tests need what follows; an image stops here.\n"
 _ANSWER_SECONDS = 60
 _AT_ONCE = 8
-_DEFAULT_INDEX = "https://pypi.org/simple"
 
 
 class LockError(Exception):
@@ -84,7 +86,7 @@ def registry() -> str:
     """Return the address of the registry that pip is set up for, without a slash at the end."""
     command = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
     asked = subprocess.run(command, capture_output=True, text=True, check=False)
-    return (asked.stdout.strip() or _DEFAULT_INDEX).rstrip("/")
+    return (asked.stdout.strip() or PyPI.simple_url).rstrip("/")
 
 
 def hashes(name: str, version: str) -> list[str]:
