@@ -66,7 +66,7 @@ def _explain() -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001
-        raise ConfigError(f"graph: ONNX Runtime cannot compute it ({shorten(error)}); write it anew.") from None
+        raise ConfigError(f"graph: ONNX Runtime cannot compute it ({shorten(error)}); export it anew.") from None
 
 
 def write_graph(network: nn.Module, clips_NFT: torch.Tensor, outputs: Sequence[str], any_frames: bool) -> bytes:
