@@ -34,6 +34,11 @@ BAD_CREDENTIALS: Final = frozenset(
 """S3 error codes after which no request with these credentials will succeed."""
 
 _DENIED: Final = ("access is denied", f"give the credentials the right to it, or {CREDENTIALS_HINT}")
+_NO_PAYER: Final = (
+    _DENIED[0],
+    "if its reader pays (AWS_REQUEST_PAYER), copy it: only music can be read from there, no tables; otherwise "
+    + _DENIED[1],
+)
 _MISSING: Final = ("nothing is there", "check the path")
 _FULL: Final = ("the disk is full", "free some space or choose another place")
 _NO_CREDENTIALS: Final = ("no credentials were found", CREDENTIALS_HINT)
@@ -119,6 +124,9 @@ def _reason(error: Exception) -> tuple[str, str] | None:
     code = error_code(error)
     if code in _BY_CODE:
         reason, remedy = _BY_CODE[code]
+        if (reason, remedy) == _DENIED and isinstance(error, OSError) and os.environ.get("AWS_REQUEST_PAYER"):
+            # pyarrow's, which never pays.
+            reason, remedy = _NO_PAYER
         return (reason if code.isdigit() else f"{reason} ({code})"), remedy
     if _NO_BUCKET.search(text):
         return _BY_CODE["NoSuchBucket"]
