@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Containers like to set it. Without compiled files, each of Ray's workers compiles PyTorch and pandas anew: 9 s of CPU.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test drills check docs pictures bench dist lock clean
+.PHONY: help setup demo test drills check docs pictures bench dist sbom audit lock clean
 
 help: ## list these words
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile
@@ -32,13 +32,14 @@ test: $(READY) ## the tests, object store included
 drills: $(READY) ## kill a worker, a node, the driver, at three moments each, and other long proofs; prints what was done twice
 	@$(BIN)/python -m pytest tests -m "drill or kill or draws" $(ARGS)
 
-check: $(READY) ## style, types, import contracts, layout, pinned versions, the files in infra/, the documentation
+check: $(READY) ## style, types, import contracts, layout, pinned versions, licences, the files in infra/, the documentation
 	@$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m infra.house --quiet
 	$(BIN)/python infra/lock.py --check
+	$(BIN)/python -m infra.licences
 	$(BIN)/python -m infra.check
 	$(MAKE) docs VENV=$(VENV)
 
@@ -54,6 +55,12 @@ bench: $(READY) ## speed and memory: front end, label job, excerpts, planning a 
 
 dist: $(READY) ## build the wheel and the source distribution of the last commit into dist/, the same bytes each time
 	@$(BIN)/python -m infra.dist
+
+sbom: $(READY) ## what an image redistributes, in build/: a CycloneDX list of packages, and the texts of their licences
+	@$(BIN)/python -m infra.sbom
+
+audit: $(READY) ## ask a database whether a package of the lock has a known weakness; needs the network
+	@$(BIN)/python -m infra.audit $(ARGS)
 
 lock: $(VENV)/pyvenv.cfg ## pin anew, after pyproject.toml asks for something else
 	@echo 'Installing what pyproject.toml asks for into $(VENV).'

@@ -43,7 +43,7 @@ def build(out: Path) -> tuple[Path, Path]:
         The source distribution and the wheel.
     """
     out.mkdir(parents=True, exist_ok=True)
-    at = int(_git("log", "-1", "--format=%ct"))
+    at = commit_time()
     with tempfile.TemporaryDirectory(prefix="mgc-dist-") as name:
         sources = Path(name)
         archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
@@ -61,6 +61,11 @@ def build(out: Path) -> tuple[Path, Path]:
     sdist, wheel = made
     sdist.write_bytes(_without_chance(sdist.read_bytes(), at))
     return sdist, wheel
+
+
+def commit_time() -> int:
+    """Return when the last commit was made, in seconds since 1970."""
+    return int(_git("log", "-1", "--format=%ct"))
 
 
 def _without_chance(sdist: bytes, at: int) -> bytes:

@@ -12,7 +12,9 @@ import subprocess
 import sys
 import tomllib
 import urllib.request
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -31,13 +33,51 @@ HEAD = """\
 # these need, with the hashes of their wheels. For Python 3.11 on Linux, x86-64. Written by `make lock`; not to be
 # edited by hand.
 """
+PROJECT = "pyproject.toml"
 DEV = "# Only checks and tests need what follows; an image stops here.\n"
 _ANSWER_SECONDS = 60
 _AT_ONCE = 8
 
 
 class LockError(Exception):
-    """The installed packages are not those that pyproject.toml asks for."""
+    """The installed packages are not those that pyproject.toml asks for, or the file cannot be read."""
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A package of the file.
+
+    Attributes:
+        name: its normalised name.
+        version: its version.
+        hashes: SHA-256 of its wheels, in hexadecimal digits.
+        dev: whether only checks and tests need it.
+    """
+
+    name: str
+    version: str
+    hashes: tuple[str, ...]
+    dev: bool
+
+
+def read(text: str) -> list[Pin]:
+    """Return the packages of a requirements.lock, in its order.
+
+    Raises:
+        LockError: a line is no package with a version and hashes.
+    """
+    found = []
+    for part, dev in zip(text.split(DEV, 1), (False, True), strict=False):
+        for line in part.replace("\\\n", "").splitlines():
+            if not line or line.startswith("#"):
+                continue
+            pinned, *options = line.split()
+            name, equals, version = pinned.partition("==")
+            hashes = tuple(option.removeprefix("--hash=sha256:") for option in options)
+            if not equals or any("-" in each for each in hashes):
+                raise LockError(f"{line[:80]!r} is not a package with its version and hashes")
+            found.append(Pin(name, version, hashes, dev))
+    return found
 
 
 def asked(dev: bool) -> list[Requirement]:
@@ -54,10 +94,22 @@ def pins(dev: bool) -> dict[str, str]:
         dev: whether to count what only checks and tests need.
 
     Raises:
+        LockError: as `needs`.
+    """
+    return {name: distribution(name).version for name in set().union(*needs(dev).values())}
+
+
+def needs(dev: bool) -> Mapping[str, set[str]]:
+    """Return which packages each package needs directly; those that pyproject.toml asks for stand under its name.
+
+    Args:
+        dev: whether to count what only checks and tests need.
+
+    Raises:
         LockError: a package is missing, or its version is not one that was asked for.
     """
-    found: dict[str, str] = {}
-    waiting = [(requirement, "pyproject.toml") for requirement in asked(dev)]
+    found: dict[str, set[str]] = {}
+    waiting = [(requirement, PROJECT) for requirement in asked(dev)]
     seen: set[tuple[str, str]] = set()
     while waiting:
         requirement, by = waiting.pop()
@@ -68,7 +120,7 @@ def pins(dev: bool) -> dict[str, str]:
             raise LockError(f"{by} needs {requirement}, which is not installed") from None
         if not requirement.specifier.contains(package.version, prereleases=True):
             raise LockError(f"{by} needs {requirement}, and {package.version} is installed")
-        found[name] = package.version
+        found.setdefault(by, set()).add(name)
         # Each extra is followed once. The empty one stands for what the package always needs.
         for extra in {"", *requirement.extras}:
             if (name, extra) in seen:
@@ -142,13 +194,13 @@ def entry(name: str, version: str) -> str:
 
 def check(lines: list[str]) -> int:
     """Compare the file with the packages that are needed, and return the exit code."""
-    text = LOCK.read_text(encoding="utf-8").replace("\\\n", "")
-    stand = [line.split() for line in text.splitlines() if line and not line.startswith("#")]
-    bare = [name for name, *rest in stand if not rest]
-    if [name for name, *_ in stand] == lines and not bare:
+    found = read(LOCK.read_text(encoding="utf-8"))
+    stand = [f"{pin.name}=={pin.version}" for pin in found]
+    bare = [f"{pin.name}=={pin.version}" for pin in found if not pin.hashes]
+    if stand == lines and not bare:
         print(f"{LOCK.name}: the {len(lines)} packages that pyproject.toml needs")
         return 0
-    lacking, extra = sorted(set(lines) - {each[0] for each in stand}), sorted({each[0] for each in stand} - set(lines))
+    lacking, extra = sorted(set(lines) - set(stand)), sorted(set(stand) - set(lines))
     print(
         f"{LOCK.name}: lacks {', '.join(lacking) or 'nothing'}; has {', '.join(extra) or 'nothing'} in excess; without "
         f"a hash: {', '.join(bare) or 'nothing'}; run `make lock`.",

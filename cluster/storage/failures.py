@@ -34,6 +34,13 @@ BAD_CREDENTIALS: Final = frozenset(
 """S3 error codes after which no request with these credentials will succeed."""
 
 _DENIED: Final = ("access is denied", f"give the credentials the right to it, or {CREDENTIALS_HINT}")
+_UNSIGNED: Final = (
+    "requests are not signed (AWS_SKIP_SIGNATURE); unset it and give credentials, or choose another place"
+)
+_NO_PAYER: Final = (
+    "if its reader pays (AWS_REQUEST_PAYER), copy it: only music can be read from there, no tables; otherwise "
+    + _DENIED[1]
+)
 _MISSING: Final = ("nothing is there", "check the path")
 _FULL: Final = ("the disk is full", "free some space or choose another place")
 _NO_CREDENTIALS: Final = ("no credentials were found", CREDENTIALS_HINT)
@@ -119,6 +126,8 @@ def _reason(error: Exception) -> tuple[str, str] | None:
     code = error_code(error)
     if code in _BY_CODE:
         reason, remedy = _BY_CODE[code]
+        if (reason, remedy) == _DENIED:
+            remedy = _remedy_of_denial(error)
         return (reason if code.isdigit() else f"{reason} ({code})"), remedy
     if _NO_BUCKET.search(text):
         return _BY_CODE["NoSuchBucket"]
@@ -135,3 +144,10 @@ def _reason(error: Exception) -> tuple[str, str] | None:
     if isinstance(error, DeltaError):
         return None
     return redact(text)[:300] or type(error).__name__, "check the place and its settings"
+
+
+def _remedy_of_denial(error: Exception) -> str:
+    if os.environ.get("AWS_SKIP_SIGNATURE"):
+        return _UNSIGNED
+    # An OSError is pyarrow's, which never pays.
+    return _NO_PAYER if os.environ.get("AWS_REQUEST_PAYER") and isinstance(error, OSError) else _DENIED[1]

@@ -2,7 +2,8 @@
 
 boto3 makes requests, pyarrow reads Parquet, obstore reads ranges, and deltalake gets options. boto3 finds endpoint,
 region, credentials and certificates (AWS_CA_BUNDLE) in the usual AWS variables and profile; the others get the same.
-None of them comes from a URI.
+None of them comes from a URI. AWS_SKIP_SIGNATURE and AWS_REQUEST_PAYER are variables of obstore and deltalake, for
+buckets that are public and for those whose reader pays.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from cluster.storage.redaction import redact
 from mgc.errors import StorageError
 
 if TYPE_CHECKING:
+    from botocore.awsrequest import AWSRequest
+
     # Only a job that reads ranges makes this import.
     from obstore.store import S3Credential, S3Store
 
@@ -49,12 +52,13 @@ _DELTA_FINDS: Final = frozenset({"env", "iam-role", "container-role", "assume-ro
 """botocore's names for the sources of credentials that deltalake also checks."""
 
 
-_NOT_FOR_ALL: Final = {
-    "AWS_SKIP_SIGNATURE": "mgc signs its requests; a copy of a public bucket, or any credentials, will do",
-    "AWS_REQUESTER_PAYS": "mgc cannot pay for requests; copy the objects to a bucket of your own",
-    "AWS_REQUEST_PAYER": "mgc cannot pay for requests; copy the objects to a bucket of your own",
+_UNSIGNED: Final = "AWS_SKIP_SIGNATURE"
+_PAYER: Final = "AWS_REQUEST_PAYER"
+_WORDS: Final = {
+    **dict.fromkeys(("1", "true", "on", "yes", "y"), True),
+    **dict.fromkeys(("", "0", "false", "off", "no", "n"), False),
 }
-"""Variables that obstore and deltalake would follow, and pyarrow would not."""
+"""What deltalake takes for yes and no; it fails at any other word."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,19 +67,21 @@ class Connection:
 
     Attributes:
         client: boto3's client, safe to share between threads.
-        credentials: credentials that sign its requests.
+        credentials: credentials that sign its requests; None if they are not signed.
         filesystem: pyarrow's filesystem.
         endpoint_url: address of a store that is not Amazon's; None for Amazon's.
         region: region of the buckets.
         certificates: file of the authorities to trust, in PEM; None for the system's own.
+        pays: whether it pays for its requests. pyarrow never does.
     """
 
     client: S3Client
-    credentials: Credentials
+    credentials: Credentials | None
     filesystem: pyarrow.fs.S3FileSystem
     endpoint_url: str | None
     region: str
     certificates: Path | None
+    pays: bool
 
 
 def connection(where: object) -> Connection:
@@ -86,11 +92,11 @@ def connection(where: object) -> Connection:
 
     Raises:
         StorageError: there are no credentials, the endpoint is no URL, the certificates cannot be read, or a setting
-            asks for what not all of these libraries can do.
+            is neither yes nor no.
     """
-    for name, what in _NOT_FOR_ALL.items():
-        if os.environ.get(name):
-            raise StorageError(f"{redact(str(where))}: {name} is set, but {what}; unset it.")
+    for name in (_UNSIGNED, _PAYER):
+        if os.environ.get(name, "").lower() not in _WORDS:
+            raise StorageError(f"{redact(str(where))}: {name} is neither true nor false; set it to true, or unset it.")
     settings = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
     with explain(where, "reach"):
         # A client does not survive a fork, hence the process id.
@@ -130,7 +136,11 @@ def storage_options(where: object) -> dict[str, str]:
         # deltalake has no option for it, and reads these when it connects. Other programs then trust them as well.
         os.environ.setdefault("SSL_CERT_FILE", str(s3.certificates))
         os.environ.setdefault("SSL_CERT_DIR", ssl.get_default_verify_paths().openssl_capath)
-    if s3.credentials.method not in _DELTA_FINDS:
+    if s3.pays:
+        options["aws_request_payer"] = "true"
+    if s3.credentials is None:
+        options["aws_skip_signature"] = "true"
+    elif s3.credentials.method not in _DELTA_FINDS:
         known = s3.credentials.get_frozen_credentials()
         options |= {"aws_access_key_id": known.access_key, "aws_secret_access_key": known.secret_key}
         options |= {"aws_session_token": known.token} if known.token else {}
@@ -141,21 +151,14 @@ def storage_options(where: object) -> dict[str, str]:
 def _ranges(bucket: str, connection: Connection) -> S3Store:
     from obstore.store import S3Store
 
-    def current() -> S3Credential:
-        frozen = connection.credentials.get_frozen_credentials()
-        return {
-            "access_key_id": frozen.access_key,
-            "secret_access_key": frozen.secret_key,
-            "token": frozen.token,
-            "expires_at": datetime.now(UTC) + timedelta(minutes=5),
-        }
-
-    endpoint = connection.endpoint_url
+    credentials, endpoint = connection.credentials, connection.endpoint_url
     return S3Store(
         bucket,
         region=connection.region,
         endpoint=endpoint,
-        credential_provider=current,
+        credential_provider=None if credentials is None else functools.partial(_current, credentials),
+        skip_signature=credentials is None,
+        request_payer=connection.pays,
         virtual_hosted_style_request=endpoint is None,
         client_options={
             "allow_http": True,
@@ -174,11 +177,23 @@ def _ranges(bucket: str, connection: Connection) -> S3Store:
     )
 
 
+def _current(credentials: Credentials) -> S3Credential:
+    """Return credentials as obstore takes them."""
+    frozen = credentials.get_frozen_credentials()
+    return {
+        "access_key_id": frozen.access_key,
+        "secret_access_key": frozen.secret_key,
+        "token": frozen.token,
+        "expires_at": datetime.now(UTC) + timedelta(minutes=5),
+    }
+
+
 @functools.lru_cache(maxsize=4)
 def _connect(settings: tuple[tuple[str, str], ...], process_id: int) -> Connection:
     # This import takes half a second, so only a job that uses S3 makes it.
     import boto3
     import botocore.session
+    from botocore import UNSIGNED
     from botocore.config import Config
 
     core = botocore.session.get_session()
@@ -187,8 +202,9 @@ def _connect(settings: tuple[tuple[str, str], ...], process_id: int) -> Connecti
     certificates = Path(named).absolute() if named else None
     if certificates is not None:
         certificates.stat()
-    credentials: Credentials | None = session.get_credentials()
-    if credentials is None:
+    unsigned, pays = (_WORDS[os.environ.get(name, "").lower()] for name in (_UNSIGNED, _PAYER))
+    credentials: Credentials | None = None if unsigned else session.get_credentials()
+    if credentials is None and not unsigned:
         raise NoCredentialsError
     region = session.region_name or "us-east-1"
     config = Config(
@@ -199,11 +215,14 @@ def _connect(settings: tuple[tuple[str, str], ...], process_id: int) -> Connecti
         # Some other stores do not know Amazon's newer checksums.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
+        **({"signature_version": UNSIGNED} if unsigned else {}),
     )
     try:
         client: S3Client = session.client("s3", region_name=region, config=config)
     except ValueError as error:
         raise OSError(f"{error} (AWS_ENDPOINT_URL)") from None
+    if pays:
+        client.meta.events.register("before-sign.s3", _pay)
     amazon: S3Client = session.client("s3", region_name=region, config=Config(ignore_configured_endpoint_urls=True))
     configured = client.meta.endpoint_url != amazon.meta.endpoint_url
     endpoint_url = client.meta.endpoint_url if configured else None
@@ -217,5 +236,11 @@ def _connect(settings: tuple[tuple[str, str], ...], process_id: int) -> Connecti
         retry_strategy=pyarrow.fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
         allow_bucket_creation=False,
         tls_ca_file_path=None if certificates is None else str(certificates),
+        anonymous=unsigned,
     )
-    return Connection(client, credentials, filesystem, endpoint_url, region, certificates)
+    return Connection(client, credentials, filesystem, endpoint_url, region, certificates, pays)
+
+
+def _pay(request: AWSRequest, **_: object) -> None:
+    """Consent to pay for a request of boto3, before it is signed."""
+    request.headers["x-amz-request-payer"] = "requester"

@@ -18,6 +18,7 @@ from cluster.storage import files
 from cluster.storage.notice import notice
 from cluster.storage.uri import Uri
 from cluster.tables.parquet import place_of
+from mgc.errors import StorageError
 from mgc.training.course import find_damage
 
 SET_ASIDE: Final = "set_aside"
@@ -37,14 +38,37 @@ def open_sound_checkpoint(rank: int, agree: Callable[[str | None], str | None]) 
         agree: function that returns the damage that any worker found, or None; all workers call it together.
     """
     for checkpoint in _newest_first():
-        with checkpoint.as_directory() as folder:
-            damage = agree(find_damage(Path(folder)))
+        with local_copy(checkpoint) as folder:
+            damage = agree(find_damage(folder))
             if damage is None:
-                yield Path(folder)
+                yield folder
                 return
             if rank == 0:
                 _set_aside(place_of(checkpoint.filesystem, checkpoint.path), damage)
     yield None
+
+
+@contextlib.contextmanager
+def local_copy(checkpoint: ray.train.Checkpoint) -> Iterator[Path]:
+    """Yield a local folder with the files of a checkpoint.
+
+    Raises:
+        StorageError: as `stay_inside`.
+    """
+    stay_inside(place_of(checkpoint.filesystem, checkpoint.path))
+    with checkpoint.as_directory() as folder:
+        yield Path(folder)
+
+
+def stay_inside(folder: Uri) -> None:
+    """Refuse a folder in a bucket from which Ray would copy a file to another place of this disk than it should.
+
+    Raises:
+        StorageError: a key has `..` in it.
+    """
+    for uri in files.list_uris(folder) if folder.is_remote else ():
+        if ".." in uri.key.split("/"):
+            raise StorageError(f"{uri}: a copy of it would lie outside of the checkpoint's folder; delete it.")
 
 
 def _newest_first() -> Iterator[ray.train.Checkpoint]:

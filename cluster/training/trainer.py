@@ -7,7 +7,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import ray
@@ -21,7 +20,7 @@ from cluster.session.epoch_counter import EpochCounter
 from cluster.session.profiles import KEEPS_MEMORY, Profile
 from cluster.storage.notice import notice
 from cluster.storage.uri import Uri
-from cluster.training.checkpoints import lines_set_aside, repair_snapshot
+from cluster.training.checkpoints import lines_set_aside, local_copy, repair_snapshot, stay_inside
 from cluster.training.job import TrainingJob
 from cluster.training.journal_writer import JournalHandle
 from cluster.training.trained import load_trained
@@ -78,6 +77,7 @@ def train(run: TrainingRun) -> tuple[Bundle, list[Row]]:
     Raises:
         FeaturesError: there was nothing to train on.
         ResourceError: there is no room for the workers, or one runs other software than the driver.
+        StorageError: a file among the checkpoints has a name that leads out of its folder.
         TrainingError: the loss is not finite; the message names tracks of the batch.
         KeyboardInterrupt: SIGINT aborted the run. Its checkpoints stay.
     """
@@ -85,6 +85,7 @@ def train(run: TrainingRun) -> tuple[Bundle, list[Row]]:
     if not run.checkpoints.is_remote:
         run.checkpoints.local.mkdir(parents=True, exist_ok=True)
     folder = run.checkpoints / run.name
+    stay_inside(folder)
     repair_snapshot(folder)
     known = lines_set_aside(folder)
     for left in reversed(range(_MOST_RUNS)):
@@ -102,10 +103,10 @@ def train(run: TrainingRun) -> tuple[Bundle, list[Row]]:
         if result.checkpoint is None:
             raise FeaturesError("training ended without a checkpoint, so nothing was learned; submit the job again.")
         workers = int((result.metrics or {}).get("workers", run.job.profile.train_workers))
-        with result.checkpoint.as_directory() as saved:
+        with local_copy(result.checkpoint) as saved:
             # Of a damaged last checkpoint another run makes a sound one, from the one before.
-            if not left or find_damage(Path(saved)) is None:
-                return load_trained(Path(saved), run.job, workers)
+            if not left or find_damage(saved) is None:
+                return load_trained(saved, run.job, workers)
     raise AssertionError("the last run returns or raises")
 
 

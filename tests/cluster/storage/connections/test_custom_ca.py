@@ -81,12 +81,3 @@ def test_certificates_that_are_not_there(secure: tls_proxy.TlsProxy, monkeypatch
     monkeypatch.setenv("AWS_CA_BUNDLE", "/nowhere.pem")
     with pytest.raises(StorageError, match=r"s3://bucket/x: .*nothing is there"):
         files.read_bytes(Uri.parse("s3://bucket/x"))
-
-
-@pytest.mark.parametrize("name", ["AWS_SKIP_SIGNATURE", "AWS_REQUESTER_PAYS", "AWS_REQUEST_PAYER"])
-def test_what_not_all_can_do_is_refused(
-    name: str, s3_environment: ObjectStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(name, "true")
-    with pytest.raises(StorageError, match=rf"s3://bucket/x: {name} is set, but mgc .*; unset it\.$"):
-        files.read_bytes(Uri.parse("s3://bucket/x"))
