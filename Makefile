@@ -62,11 +62,9 @@ sbom: $(READY) ## what an image redistributes, in build/: a CycloneDX list of pa
 audit: $(READY) ## ask a database whether a package of the lock has a known weakness; needs the network
 	@$(BIN)/python -m infra.audit $(ARGS)
 
-lock: $(VENV)/pyvenv.cfg ## pin anew, after pyproject.toml asks for something else
-	@echo 'Installing what pyproject.toml asks for into $(VENV).'
-	$(BIN)/python -m pip install --quiet --only-binary :all: --editable '.[dev]' $(ARGS)
-	$(BIN)/python infra/lock.py
-	touch $(READY)
+lock: $(VENV)/pyvenv.cfg ## pin anew, for every Python and processor, after pyproject.toml asks for something else
+	@$(BIN)/python -m pip install --quiet --only-binary :all: packaging uv
+	$(BIN)/python infra/lock.py $(ARGS)
 
 clean: ## remove what make wrote here: .venv (6 GB), the demo's files, caches
 	@rm -rf .venv demo .object-store build dist *.egg-info
@@ -75,25 +73,25 @@ clean: ## remove what make wrote here: .venv (6 GB), the demo's files, caches
 
 # One that was left half made is not kept (.DELETE_ON_ERROR), and --clear starts it afresh.
 $(VENV)/pyvenv.cfg:
-	@for python in $(PYTHON) python3.11 python3 python; do
-		if "$$python" -c 'import sys, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then break; fi
+	@for python in $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python); do
+		if "$$python" -c 'import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null; then break; fi
 		python=
 	done
 	if [ -z "$$python" ]; then
-		echo 'mgc needs Python 3.11 with venv, and there is none on the PATH: install it (Debian: python3.11-venv), or name it: make PYTHON=/path/to/python3.11' >&2
+		echo '$(or $(PYTHON),The PATH) has no Python 3.11 to 3.14 with venv, which mgc needs: install one (Debian: python3-venv), or name it: make PYTHON=/path/to/python3.13' >&2
 		exit 1
 	fi
 	"$$python" -m venv --clear $(VENV)
 
 $(READY): requirements.lock pyproject.toml $(VENV)/pyvenv.cfg
-	@if ! $(BIN)/python -c 'import sys, pip; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
-		echo '$(VENV) is no working Python 3.11: remove it (make clean), then try again.' >&2
+	@if ! $(BIN)/python -c 'import sys, pip; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null; then
+		echo '$(VENV) is no working Python 3.11 to 3.14: remove it (make clean), then try again.' >&2
 		exit 1
 	fi
 	if [ -e $@ ]; then
 		echo 'Bringing $(VENV) up to requirements.lock.'
 	else
-		echo "Setting up $(VENV), once: $$(grep -c == requirements.lock) packages, 6 GB, two to three minutes on a fast line."
+		echo "Setting up $(VENV), once: 6 GB, two to three minutes on a fast line."
 	fi
 	$(BIN)/python -m pip install --require-hashes --only-binary :all: --requirement requirements.lock \
 		| sed -unE 's/^ +(Downloading|Using cached) (.*\([0-9.]{4,} MB\))/  \2/p; s/^Installing collected packages.*/  unpacking and compiling/p'

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from infra import checkers, hardening, packaged, schedule_files
+from infra import checkers, hardening, kuberay_files, packaged, schedule_files
 from infra.checkers import Skip
 
 _UNCHECKED: Final = (".md", ".py", ".pyc", ".dockerignore")
@@ -26,7 +26,8 @@ def checks(folder: Path, schemas: Path | None) -> Iterator[Check]:
     for file in sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")]):
         yield "YAML", file, checkers.yaml_file
     for file in sorted(folder.glob("kuberay/*.yaml")):
-        yield "KubeRay", file, partial(checkers.kuberay, schemas=schemas)
+        yield "KubeRay", file, partial(kuberay_files.schema, schemas=schemas)
+        yield "placement", file, kuberay_files.placement
         yield "hardening", file, hardening.kuberay
     for file in sorted(folder.glob("aws/*.yaml")):
         yield "ray up", file, checkers.ray_up

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
-from pydantic import JsonValue
 
 ROOT: Final = Path(__file__).parents[1]
 
@@ -50,55 +49,6 @@ def yaml_file(file: Path) -> list[str]:
 
     found = linter.run(file.read_text(encoding="utf-8"), YamlLintConfig(json.dumps(_YAMLLINT)))
     return [f"line {each.line}: {each.desc}" for each in found]
-
-
-def kuberay(file: Path, schemas: Path | None) -> list[str]:
-    """Check KubeRay's resources against its schemas, with unknown fields refused, and the commands in them."""
-    import jsonschema
-
-    wrong: list[str] = []
-    for resource in yaml.safe_load_all(file.read_text(encoding="utf-8")):
-        kind, version = str(resource.get("kind", "")), str(resource.get("apiVersion", "")).partition("/")[2]
-        for command in _values(resource, "entrypoint"):
-            wrong += command_line(command)
-        if schemas is None or str(resource.get("apiVersion", "")).partition("/")[0] != "ray.io":
-            continue
-        schema = schemas / f"{kind.lower()}s.{version}.json"
-        if not schema.exists():
-            wrong.append(f"kind {kind} {version}: there is no {schema.name}")
-            continue
-        validator = jsonschema.Draft7Validator(_strict(json.loads(schema.read_text(encoding="utf-8"))))
-        wrong += [
-            f"{'.'.join(map(str, error.path))}: {error.message[:200]}" for error in validator.iter_errors(resource)
-        ]
-    return wrong
-
-
-def _strict(schema: JsonValue) -> JsonValue:
-    """Return a schema that refuses unknown fields, as an API server does when it is asked to be strict."""
-    if isinstance(schema, list):
-        return [_strict(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    strict: dict[str, JsonValue] = {name: _strict(value) for name, value in schema.items()}
-    fields = schema.get("properties")
-    if isinstance(fields, dict) and fields and schema.get("type") == "object":
-        open_ended = "additionalProperties" in schema or schema.get("x-kubernetes-preserve-unknown-fields")
-        return strict if open_ended else {**strict, "additionalProperties": False}
-    return strict
-
-
-def _values(value: JsonValue, name: str) -> Iterator[str]:
-    """Yield every text under a name, at any depth."""
-    if isinstance(value, dict):
-        for key, each in value.items():
-            if key == name and isinstance(each, str):
-                yield each
-            else:
-                yield from _values(each, name)
-    elif isinstance(value, list):
-        for each in value:
-            yield from _values(each, name)
 
 
 def command_line(command: str) -> list[str]:
@@ -320,10 +270,19 @@ def ray_metrics() -> frozenset[str]:
     return frozenset(re.findall(r"\b(ray_\w+)", text))
 
 
-def crontab(file: Path) -> list[str]:
-    """Check a file for /etc/cron.d: settings, and lines with schedule, user and command."""
+def schedule(text: str) -> list[str]:
+    """Check the five fields of time of cron: some day they must come."""
     from cronsim import CronSim, CronSimError
 
+    try:
+        next(CronSim(text, datetime.now(UTC)))
+    except (CronSimError, StopIteration) as error:
+        return [f"schedule {text!r}: {error}"]
+    return []
+
+
+def crontab(file: Path) -> list[str]:
+    """Check a file for /etc/cron.d: settings, and lines with schedule, user and command."""
     wrong: list[str] = []
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip() or line.startswith("#") or re.match(r"^[A-Z_]+=\S*$", line):
@@ -332,10 +291,7 @@ def crontab(file: Path) -> list[str]:
         if len(fields) < 7:
             wrong.append(f"line {number}: five fields of time, a user and a command are needed")
             continue
-        try:
-            next(CronSim(" ".join(fields[:5]), datetime.now(UTC)))
-        except (CronSimError, StopIteration) as error:
-            wrong.append(f"line {number}: {error}")
+        wrong += [f"line {number}: {each}" for each in schedule(" ".join(fields[:5]))]
         if "%" in fields[6].replace("\\%", ""):
             wrong.append(f"line {number}: cron takes % for a line break")
         if not re.fullmatch(r"[a-z_][a-z0-9_-]*", fields[5]):

@@ -14,6 +14,8 @@ from typing import Final
 import yaml
 from pydantic import JsonValue
 
+from infra.packaged import image_name
+
 Resource = Mapping[str, JsonValue]
 
 _TOKEN: Final = "RAY_AUTH_MODE=token"
@@ -27,20 +29,20 @@ def kuberay(file: Path) -> list[str]:
     """Check KubeRay's resources: token, rights of each pod, and a network policy for it in the same folder."""
     guarded = _guarded_labels(file.parent)
     wrong: list[str] = []
-    for resource in _resources(file):
-        for where, cluster in _mappings(resource, "headGroupSpec"):
-            if _at(cluster, "authOptions", "mode") != "token":
+    for resource in resources(file):
+        for where, cluster in mappings(resource, "headGroupSpec"):
+            if at(cluster, "authOptions", "mode") != "token":
                 wrong.append(f"{where}: authOptions.mode is not token, so whoever reaches the head can run code on it")
-        for where, job in _mappings(resource, "entrypoint"):
+        for where, job in mappings(resource, "entrypoint"):
             if job.get("submissionMode", "K8sJobMode") not in _SUBMITS_ITSELF and "submitterPodTemplate" not in job:
                 wrong.append(f"{where}: it lacks submitterPodTemplate; KubeRay's own gives the pod all rights")
-        for where, options in _mappings(resource, "idleTimeoutSeconds"):
+        for where, options in mappings(resource, "idleTimeoutSeconds"):
             wrong += [f"{where}: {each}" for each in _container(options)]
-        for where, pod in _mappings(resource, "containers"):
+        for where, pod in mappings(resource, "containers"):
             wrong += [f"{where}: {each}" for each in _pod(pod)]
-        for where, template in _mappings(resource, "spec"):
-            if isinstance(_at(template, "spec", "containers"), list):
-                labels = _at(template, "metadata", "labels")
+        for where, template in mappings(resource, "spec"):
+            if isinstance(at(template, "spec", "containers"), list):
+                labels = at(template, "metadata", "labels")
                 if not (isinstance(labels, dict) and any(chosen.items() <= labels.items() for chosen in guarded)):
                     wrong.append(f"{where}: no NetworkPolicy in {file.parent.name}/ covers this pod by its labels")
     return wrong
@@ -49,22 +51,22 @@ def kuberay(file: Path) -> list[str]:
 def _pod(pod: Resource) -> Iterator[str]:
     if pod.get("automountServiceAccountToken") is not False:
         yield "automountServiceAccountToken is not false, so Ray's containers could talk to Kubernetes"
-    if _at(pod, "securityContext", "runAsNonRoot") is not True:
+    if at(pod, "securityContext", "runAsNonRoot") is not True:
         yield "securityContext.runAsNonRoot is not true"
-    if _at(pod, "securityContext", "seccompProfile", "type") not in ("RuntimeDefault", "Localhost"):
+    if at(pod, "securityContext", "seccompProfile", "type") not in ("RuntimeDefault", "Localhost"):
         yield "securityContext.seccompProfile.type is not RuntimeDefault"
     if any(pod.get(name) for name in ("hostNetwork", "hostPID", "hostIPC")):
         yield "it shares the node's network or processes"
-    for container in _list(pod.get("containers")):
+    for container in listed(pod.get("containers")):
         yield from (f"{container.get('name')}: {each}" for each in _container(container))
 
 
 def _container(container: Resource) -> Iterator[str]:
-    if _at(container, "securityContext", "allowPrivilegeEscalation") is not False:
+    if at(container, "securityContext", "allowPrivilegeEscalation") is not False:
         yield "securityContext.allowPrivilegeEscalation is not false"
-    if _at(container, "securityContext", "capabilities", "drop") != ["ALL"]:
+    if at(container, "securityContext", "capabilities", "drop") != ["ALL"]:
         yield "securityContext.capabilities.drop is not [ALL]"
-    if _at(container, "securityContext", "privileged") is True:
+    if at(container, "securityContext", "privileged") is True:
         yield "it is privileged"
 
 
@@ -72,11 +74,11 @@ def _guarded_labels(folder: Path) -> list[Mapping[str, JsonValue]]:
     """Return the labels by which the network policies of a folder choose pods whose callers they limit."""
     chosen: list[Mapping[str, JsonValue]] = []
     for file in sorted(folder.glob("*.yaml")):
-        for resource in _resources(file):
-            labels = _at(resource, "spec", "podSelector", "matchLabels")
-            limits = _at(resource, "spec", "policyTypes")
+        for resource in resources(file):
+            labels = at(resource, "spec", "podSelector", "matchLabels")
+            limits = at(resource, "spec", "policyTypes")
             if resource.get("kind") == "NetworkPolicy" and isinstance(labels, dict) and isinstance(limits, list):
-                anyone = any(not rule.get("from") for rule in _list(_at(resource, "spec", "ingress")))
+                anyone = any(not rule.get("from") for rule in listed(at(resource, "spec", "ingress")))
                 if "Ingress" in limits and not anyone:
                     chosen.append(labels)
     return chosen
@@ -84,7 +86,7 @@ def _guarded_labels(folder: Path) -> list[Mapping[str, JsonValue]]:
 
 def ray_up(file: Path) -> list[str]:
     """Check a configuration of `ray up`: each node asks for the token and gets it, the dashboard is on loopback."""
-    config = next(_resources(file), {})
+    config = next(resources(file), {})
     wrong: list[str] = []
     mounts = config.get("file_mounts")
     if not (isinstance(mounts, dict) and any(str(target).endswith(_TOKEN_FILE) for target in mounts)):
@@ -93,7 +95,9 @@ def ray_up(file: Path) -> list[str]:
     wrong += [each for command in commands for each in ray_start(command)]
     if not any("ray start" in command for command in commands):
         wrong.append("no command starts a Ray")
-    options = _texts(_at(config, "docker", "run_options"))
+    if "docker" in config:
+        wrong += [f"docker: {each}" for each in image_name(str(at(config, "docker", "image")))]
+    options = _texts(at(config, "docker", "run_options"))
     if "docker" in config and not {"--cap-drop=ALL", "--security-opt=no-new-privileges"} <= set(options):
         wrong.append("docker.run_options lacks --cap-drop=ALL or --security-opt=no-new-privileges")
     return wrong
@@ -112,29 +116,32 @@ def ray_start(command: str) -> Iterator[str]:
             yield f"`{command}` shows the dashboard on {host[1]}, not on loopback"
 
 
-def _resources(file: Path) -> Iterator[Resource]:
+def resources(file: Path) -> Iterator[Resource]:
+    """Return the documents of a YAML file."""
     return (each for each in yaml.safe_load_all(file.read_text(encoding="utf-8")) if isinstance(each, dict))
 
 
-def _mappings(value: JsonValue | Resource, key: str, where: str = "") -> Iterator[tuple[str, Resource]]:
+def mappings(value: JsonValue | Resource, key: str, where: str = "") -> Iterator[tuple[str, Resource]]:
     """Yield every mapping that has a key, at any depth, and its place."""
     if isinstance(value, Mapping):
         if key in value:
             yield where or "the file", value
         for name, each in value.items():
-            yield from _mappings(each, key, f"{where}.{name}" if where else name)
+            yield from mappings(each, key, f"{where}.{name}" if where else name)
     elif isinstance(value, list):
         for number, each in enumerate(value):
-            yield from _mappings(each, key, f"{where}[{number}]")
+            yield from mappings(each, key, f"{where}[{number}]")
 
 
-def _at(value: JsonValue | Resource, *names: str) -> JsonValue | Resource:
+def at(value: JsonValue | Resource, *names: str) -> JsonValue | Resource:
+    """Return what lies below these names; None if one of them is missing."""
     for name in names:
         value = value.get(name) if isinstance(value, Mapping) else None
     return value
 
 
-def _list(value: JsonValue | Resource) -> list[dict[str, JsonValue]]:
+def listed(value: JsonValue | Resource) -> list[dict[str, JsonValue]]:
+    """Return the mappings of a list; none if it is no list."""
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 

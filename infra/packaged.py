@@ -1,15 +1,16 @@
-"""Check that the image gets what pyproject.toml packages: what is copied, what is imported, which files go with it."""
+"""Check that the image gets what pyproject.toml packages, and that files which run it name its version."""
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Final
 
 from infra.checkers import ROOT
+from mgc.version import __version__
 
 _DOCKERFILE: Final = "Dockerfile"
 
@@ -34,6 +35,15 @@ def image(folder: Path) -> list[str]:
     wrong += [f".dockerignore: !{name} is missing, which the Dockerfile copies" for name in sorted(copied - sent)]
     wrong += [f".dockerignore: !{name} is sent, but copied nowhere" for name in sorted(sent - copied)]
     return wrong + _left_behind(packages, project)
+
+
+def image_name(name: str) -> Iterator[str]:
+    """Yield what is wrong with the name of an image that a file runs.
+
+    A tag names this mgc. Of one that moves, a node that has an older image would keep that one.
+    """
+    if not re.search(rf":{re.escape(__version__)}-(cpu|gpu)$|@sha256:[0-9a-f]{{64}}$", name):
+        yield f"image {name} is not that of mgc {__version__}: write mgc:{__version__}-cpu or -gpu"
 
 
 def _left_behind(packages: set[str], project: Mapping[str, Any]) -> list[str]:

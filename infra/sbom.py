@@ -35,7 +35,7 @@ TEXTS: Final = "third-party-licenses.txt"
 def main() -> None:
     """Write both files, and print where they are."""
     try:
-        pins, needs = lock.read(lock.LOCK.read_text(encoding="utf-8")), lock.needs(dev=True)
+        pins, needs = lock.read(lock.LOCK.read_text(encoding="utf-8")), lock.needs(lock.DEV_EXTRA)
         lacking = [f"{pin.name} {pin.version}" for pin in pins if distribution(pin.name).version != pin.version]
     except (lock.LockError, ImportError) as error:
         sys.exit(f"sbom: requirements.lock: {error}; run `make setup`.")

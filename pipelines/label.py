@@ -69,6 +69,11 @@ def _named(read: Callable[[Mapping[str, str]], object]) -> Callable[..., dict[st
 )
 @MAX_FILE
 @click.option("--dry-run", is_flag=True, help="Print the configuration, the plan and what it would take.")
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Check the options, the bundle and the corrections, and do nothing else. The catalog need not be there yet.",
+)
 def command(
     night: NightRequest,
     until: datetime | None,
@@ -79,6 +84,7 @@ def command(
     embeddings: Uri | None,
     max_file_gib: int,
     dry_run: bool,
+    check: bool,
 ) -> Summary:
     """Label the tracks of a catalog (or of SOURCE, listed now) that are new, changed or labelled by another model.
 
@@ -91,7 +97,7 @@ def command(
     Exit code 0: done; 3: done, and the report has alarms; 4: stopped by the guard; 1: failed. After 4 and 1 the table
     is unchanged.
     """
-    request = LabelRequest(night, profile, until, alarms, guard, accept, dry_run, max_file_gib, embeddings)
+    request = LabelRequest(night, profile, until, alarms, guard, accept, dry_run, max_file_gib, embeddings, check)
     from pipelines.nights.label import label
 
     return label(request)

@@ -5,13 +5,13 @@ C: clips, T: samples in time, F: frequency bins of the Fourier transform, M: mel
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Final, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 from torch.nn.functional import pad
-from torchaudio.compliance.kaldi import get_mel_banks
 
 from mgc.configuration import STRICT
 from mgc.features.clips import Dtype
@@ -25,10 +25,9 @@ _OFFSET: Final = 4.5
 _SCALE: Final = 5.0
 """Of the natural logarithm, so that music lies around 0."""
 
-_WARP_LOW_HZ: Final = 100.0
-_WARP_HIGH_HZ: Final = -500.0
-_NO_WARP: Final = 1.0
-"""Arguments of `get_mel_banks` for vocal tract length; with factor 1 the first two do not matter."""
+_BREAK_HZ: Final = 700.0
+_MELS_PER_NEPER: Final = 1127.0
+"""Kaldi's mel scale: 1127 ln(1 + f / 700)."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -88,18 +87,7 @@ class KaldiMel(ClipFrontEnd):
     def __init__(self, config: KaldiMelConfig) -> None:
         super().__init__(Cutter.of_clips(config, overlap=True))
         self.config = config
-        filters_MF, _ = get_mel_banks(
-            config.n_mels,
-            config.n_fft,
-            config.sample_rate_hz,
-            config.f_min_hz,
-            config.f_max_hz,
-            _WARP_LOW_HZ,
-            _WARP_HIGH_HZ,
-            _NO_WARP,
-        )
-        # Kaldi has no filter at half the sample rate.
-        filters_FM = pad(filters_MF, (0, 1)).T
+        filters_FM = kaldi_filters(config.sample_rate_hz, config.n_fft, config.n_mels, config.f_min_hz, config.f_max_hz)
         beside = config.n_fft - config.window_length
         hann_T = torch.hann_window(config.window_length, periodic=False)
         window_T = pad(hann_T, (beside // 2, beside - beside // 2))
@@ -117,3 +105,20 @@ class KaldiMel(ClipFrontEnd):
         reflected_CT = pad(emphasized_CT, (config.n_fft // 2, config.n_fft // 2), mode="reflect")
         mel_CXM = self._mel_power(reflected_CT).add_(_SMALLEST_POWER).log_()
         return mel_CXM.add_(_OFFSET).div_(_SCALE).transpose(1, 2).contiguous()
+
+
+def kaldi_filters(sample_rate_hz: int, n_fft: int, n_mels: int, f_min_hz: float, f_max_hz: float) -> torch.Tensor:
+    """Return Kaldi's mel filters: float32 of shape (n_fft // 2 + 1, n_mels).
+
+    Each is a triangle on the mel scale, with height 1 where its neighbours begin and end. Kaldi has no filter at half
+    the sample rate, so the last row is 0.
+    """
+    low, high = (_MELS_PER_NEPER * math.log(1 + hz / _BREAK_HZ) for hz in (f_min_hz, f_max_hz))
+    step = (high - low) / (n_mels + 1)
+    number_M1 = torch.arange(n_mels).unsqueeze(1)
+    left_M1, centre_M1, right_M1 = (low + (number_M1 + place) * step for place in (0.0, 1.0, 2.0))
+    hz_F = sample_rate_hz / n_fft * torch.arange(n_fft // 2)
+    mel_F = _MELS_PER_NEPER * (1 + hz_F / _BREAK_HZ).log()
+    rising_MF = (mel_F - left_M1) / (centre_M1 - left_M1)
+    falling_MF = (right_M1 - mel_F) / (right_M1 - centre_M1)
+    return pad(torch.minimum(rising_MF, falling_MF).clamp(min=0), (0, 1)).T

@@ -212,3 +212,12 @@ def digest_weights(weights: Mapping[str, torch.Tensor]) -> str:
         digest.update(f"{name}:{tensor.dtype}:{list(tensor.shape)}:".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def cosine_transform(size: int, coefficients: int) -> torch.Tensor:
+    """Return the orthonormal discrete cosine transform of type II: float32 of shape (size, coefficients)."""
+    place_M1 = torch.arange(size, dtype=torch.float64).unsqueeze(1) + 0.5
+    order_K = torch.arange(coefficients, dtype=torch.float64)
+    dct_MK = torch.cos(math.pi / size * place_M1 * order_K) * math.sqrt(2 / size)
+    dct_MK[:, 0] = math.sqrt(1 / size)
+    return dct_MK.float()

@@ -18,7 +18,7 @@ from torch import nn
 
 from mgc.configuration import STRICT
 from mgc.models.blocks import Classifier, Share, Width
-from mgc.models.thumbnail_input import ThumbnailInput
+from mgc.models.thumbnail_input import MelAxis, ThumbnailInput, kaldi_centres_hz
 
 _MULTIPLE: Final = 8
 """Numbers of channels are multiples of this."""
@@ -62,6 +62,9 @@ _LAYERS: Final = len(_STAGES) + 2
 
 _LAST: Final = 6
 """The last convolution has this many times the channels of the last stage."""
+
+_AXIS: Final = MelAxis(kaldi_centres_hz(15_000.0, 128), middle=0.15, deviation=0.6)
+"""The bands of `mgc.features.kaldi_mel.KaldiMelConfig`, and what EfficientAT's networks see of music there."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -140,7 +143,9 @@ class MobileNet(Classifier):
     def __init__(self, config: MobileNetConfig, genres: int, bins: int = 128) -> None:
         super().__init__()
         self.input = (
-            ThumbnailInput(bins, config.frames, config.scored_frames) if config.input == "thumbnail" else nn.Identity()
+            ThumbnailInput(_AXIS, bins, config.frames, config.scored_frames)
+            if config.input == "thumbnail"
+            else nn.Identity()
         )
         channels = _round_channels(_STEM * config.width)
         layers: list[nn.Module] = [_convolution(1, channels, 3, 2, hard_swish=True)]

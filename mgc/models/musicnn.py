@@ -15,10 +15,11 @@ import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import nn
-from torch.nn.functional import pad
+from torch.nn.functional import conv1d, pad
 
 from mgc.configuration import STRICT
 from mgc.models.blocks import Classifier, Share, Width
+from mgc.models.thumbnail_input import MelAxis, ThumbnailInput, slaney_centres_hz
 
 _TIMBRE_FRAMES: Final = 7
 _TIMBRE_SHARES: Final = (0.4, 0.7)
@@ -33,6 +34,9 @@ _BATCH_NORM_EPSILON: Final = 1e-3
 _BATCH_NORM_MOMENTUM: Final = 0.01
 """Both are TensorFlow's defaults."""
 
+_AXIS: Final = MelAxis(slaney_centres_hz(8_000.0, 96), middle=2.2, deviation=1.26)
+"""The bands of `mgc.features.compressed_mel.CompressedMelConfig`. Mean and deviation are those that the published
+network's first normalisation kept of its training set."""
 
 _STAGES: Final = (("input", "timbres", "rhythms"), *((f"middle.{n}",) for n in range(_MIDDLE_LAYERS)), ("hidden",))
 """Names of the layers below the head, stage by stage."""
@@ -48,6 +52,10 @@ class MusicnnConfig:
         middle: filters of each convolution over time.
         hidden: units of the dense layer whose output is the embedding.
         dropout: share zeroed before the dense and the output layer.
+        input: `mel` takes features as they are. `thumbnail` takes thumbnails, brings them to the mel axis of
+            `compressed_mel` and stretches them in time: the published network can then train on from its weights.
+        frames: with `thumbnail`, frames in training.
+        scored_frames: with `thumbnail`, frames when scored.
         freeze: stages, from the input on, that are not trained: 1 is the filters, 2 to 4 the convolutions over time,
             5 the dense layer too.
     """
@@ -58,6 +66,9 @@ class MusicnnConfig:
     middle: Width = 64
     hidden: Width = 200
     dropout: Share = 0.5
+    input: Literal["mel", "thumbnail"] = "mel"
+    frames: Annotated[int, Field(ge=1, le=10_000)] = 96
+    scored_frames: Annotated[int, Field(ge=1, le=10_000)] = 128
     freeze: Annotated[int, Field(ge=0, le=len(_STAGES))] = 0
 
 
@@ -74,6 +85,10 @@ class Musicnn(Classifier):
 
     def __init__(self, config: MusicnnConfig, bins: int, genres: int) -> None:
         super().__init__()
+        self.thumbnail = None
+        if config.input == "thumbnail":
+            self.thumbnail = ThumbnailInput(_AXIS, bins, config.frames, config.scored_frames)
+            bins = len(_AXIS.centres_hz)
         self.input = _batch_norm(nn.BatchNorm2d, 1)
         heights = [max(1, int(share * bins)) for share in _TIMBRE_SHARES]
         self.timbres = nn.ModuleList(_Filters(config.timbres, _TIMBRE_FRAMES, height) for height in heights)
@@ -96,6 +111,8 @@ class Musicnn(Classifier):
 
     def embed(self, features_BFT: torch.Tensor) -> torch.Tensor:
         """Return activations of the dense layer, (B, D)."""
+        if self.thumbnail is not None:
+            features_BFT = self.thumbnail(features_BFT)
         maps_B1FT = self.input(features_BFT.unsqueeze(1))
         found_BCT = torch.cat([filters(maps_B1FT) for filters in [*self.timbres, *self.rhythms]], dim=1)
         parts = [found_BCT]
@@ -124,8 +141,23 @@ class _Filters(nn.Module):
         self.normalization = _batch_norm(nn.BatchNorm2d, channels)
 
     def forward(self, maps_B1FT: torch.Tensor) -> torch.Tensor:
-        maps_BCFT: torch.Tensor = self.normalization(self.convolution(pad(maps_B1FT, self._padding)).relu())
+        padded_B1FT = pad(maps_B1FT, self._padding)
+        found_BCFT = self._over_rows(padded_B1FT) if self.training else self.convolution(padded_B1FT)
+        maps_BCFT: torch.Tensor = self.normalization(found_BCFT.relu())
         return maps_BCFT.amax(2)
+
+    def _over_rows(self, maps_B1FT: torch.Tensor) -> torch.Tensor:
+        """Return what the convolution does, with the rows under a filter as channels of a convolution over time.
+
+        PyTorch's gradients of a high convolution of one channel take three to five times as long on a CPU.
+        """
+        weight, bias = self.convolution.weight, self.convolution.bias
+        height = weight.shape[2]
+        if height == 1:
+            return self.convolution(maps_B1FT)
+        rows_BFTH = maps_B1FT.squeeze(1).unfold(1, height, 1)
+        found_NCT = conv1d(rows_BFTH.flatten(0, 1).transpose(1, 2), weight.squeeze(1), bias)
+        return found_NCT.unflatten(0, rows_BFTH.shape[:2]).transpose(1, 2)
 
 
 class _OverTime(nn.Module):

@@ -17,10 +17,9 @@ import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import nn
-from torchaudio.functional import create_dct
 
 from mgc.configuration import STRICT
-from mgc.models.blocks import Classifier, Share, Width
+from mgc.models.blocks import Classifier, Share, Width, cosine_transform
 from mgc.models.dense import Dense, DenseConfig
 
 _FARTHEST: Final = 5.0
@@ -69,7 +68,7 @@ class Statistics(Classifier):
         first = min(config.covariances, coefficients)
         self._bands, self._modulations, self._first = config.bands, config.modulations, first
         # The configuration determines these, so they are not saved.
-        self.register_buffer("dct", create_dct(coefficients, bins, "ortho"), persistent=False)
+        self.register_buffer("dct", cosine_transform(bins, coefficients), persistent=False)
         self.register_buffer("pairs", torch.triu_indices(first, first, 1), persistent=False)
         size = 4 * coefficients + first * (first - 1) // 2 + config.bands * config.modulations
         # The scale comes from the batches; it is not learned.

@@ -71,6 +71,7 @@ def _recipes() -> tuple[Recipe, ...]:
         Recipe("house", house.house),
         Recipe("house-thumbnail", house.house_thumbnail, space=house.SPACE),
         Recipe("house-finetuned", house.house_finetuned),
+        Recipe("house-finetuned-musicnn", house.house_finetuned_musicnn),
         of(a, "obeirne-a1", "A1", a.a1),
         of(b, "gallego-b1", "B1", b.b1),
         replace(of(b, "gallego-b1-grid", "B1-grid", b.b1_grid), space=b.GRID),

@@ -11,6 +11,7 @@ from mgc.features.thumbnail import ThumbnailConfig
 from mgc.labeling.config import LabelingConfig
 from mgc.models.house import HouseCnnConfig
 from mgc.models.mobilenet import MobileNetConfig
+from mgc.models.musicnn import MusicnnConfig
 from mgc.recipes.space import Alternatives, Choice, Integer, LogUniform, Space, Uniform
 from mgc.training.augment import AugmentConfig
 from mgc.training.loop import TrainingConfig
@@ -66,11 +67,20 @@ def house_thumbnail() -> Experiment:
 
 def house_finetuned() -> Experiment:
     """Return mn04 on thumbnails, to train on from its weights with `--init mn04`."""
+    return _finetuned("house-finetuned", MobileNetConfig(input="thumbnail"))
+
+
+def house_finetuned_musicnn() -> Experiment:
+    """Return musicnn on thumbnails, to train on from its weights with `--init musicnn`."""
+    return _finetuned("house-finetuned-musicnn", MusicnnConfig(input="thumbnail"))
+
+
+def _finetuned(recipe: str, model: MobileNetConfig | MusicnnConfig) -> Experiment:
     return Experiment(
-        recipe="house-finetuned",
+        recipe=recipe,
         front_end=ThumbnailConfig(),
         listening=LISTENING,
-        model=MobileNetConfig(input="thumbnail"),
+        model=model,
         training=TrainingConfig(
             epochs=10,
             batch_size=32,

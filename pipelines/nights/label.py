@@ -27,7 +27,7 @@ from pipelines.command.job import Summary, describe, say
 from pipelines.models.choice import advise_pull
 from pipelines.nights.embed import Entered, enter_embeddings, plan_embeddings, refuse_same_folder
 from pipelines.nights.guard import Guard, describe_refusal
-from pipelines.nights.plan import Night, describe_night, describe_plan, open_night
+from pipelines.nights.plan import Night, describe_night, describe_plan, open_given, open_night
 from pipelines.nights.report import RunFacts, report_uri, summarize_refused, summarize_run, write_report
 from pipelines.nights.requests import LabelRequest
 from pipelines.nights.staging import MOST_PASSES, TIME_WAS_UP, Pace, Share, stage_all
@@ -39,6 +39,9 @@ def label(request: LabelRequest) -> Summary:
         refuse_same_folder(request.night.labels, request.embeddings)
     limits = thresholds(request.thresholds)
     guard = Guard(guard_limits(request.guard), request.accept)
+    if request.check:
+        open_given(request.night, LabelsTable(request.night.labels))
+        return Summary("dry_run")
     if request.dry_run:
         night = open_night(request.night)
         describe(night.bundle.experiment.dotted())

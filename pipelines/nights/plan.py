@@ -77,14 +77,23 @@ class Night:
         return {} if self.survey is None else count_survey(self.survey)
 
 
+def open_given(request: NightRequest, table: LabelsTable) -> tuple[Model, pa.Table | None]:
+    """Open what a night is given besides its catalog: the bundle in its words, and the corrections, if there are any.
+
+    Raises:
+        MgcError: one of them cannot be opened; see `choose_model` and `read_overrides`.
+    """
+    model = choose_model(request.bundle, table, request.taxonomy)
+    if request.overrides is None:
+        return model, None
+    return model, read_overrides(request.overrides, model.bundle.taxonomy.names)
+
+
 def open_night(request: NightRequest) -> Night:
     """Compare the catalog with the labels table. Writes nothing."""
     table = LabelsTable(request.labels)
-    model = choose_model(request.bundle, table, request.taxonomy)
+    model, corrections = open_given(request, table)
     bundle = model.bundle
-    corrections = None
-    if request.overrides is not None:
-        corrections = read_overrides(request.overrides, bundle.taxonomy.names)
     # An empty listing of a known catalog is for the guard: it would remove every track.
     catalog = open_catalog(request.source, request.allow_roots, may_be_empty=table.exists, selection=request.selection)
     planned = table.plan(

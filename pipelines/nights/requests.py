@@ -72,6 +72,7 @@ class LabelRequest:
         dry_run: whether only to print the plan.
         max_file_gib: size of the largest file to hear.
         embeddings: folder of a table of embeddings to keep in the same pass; None for none.
+        check: whether only to open what the night is given besides its catalog.
     """
 
     night: NightRequest
@@ -83,6 +84,7 @@ class LabelRequest:
     dry_run: bool = False
     max_file_gib: int = MAX_FILE_GIB
     embeddings: Uri | None = None
+    check: bool = False
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,10 @@ def _short_tracks(asked: Asked) -> list[Result]:
     return _apart(asked, "label.label_speed", "--only", "short")
 
 
+def _steady(asked: Asked) -> list[Result]:
+    return _apart(asked, "label.label_steady")
+
+
 def _long_tracks(asked: Asked) -> list[Result]:
     return _apart(asked, "label.label_speed", "--only", "long")
 
@@ -137,6 +141,9 @@ MEASUREMENTS: dict[str, Callable[[Asked], list[Result]]] = {
     "label_efficiency": _short_tracks,
     "label_over_librosa_pool": _short_tracks,
     "label_over_daft": _short_tracks,
+    "label_startup_seconds": _steady,
+    "label_cpu_over_decode": _steady,
+    "mn04_cpu_over_decode": _steady,
     "label_efficiency_store": _through_store,
     "untrimmed_over_librosa_pool": _long_tracks,
     "excerpts_throughput_ratio": _agreement,

@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from mgc.audio.waveform import Waveform
-from mgc.features.cepstra.mfcc import CepstralConfig, Mfcc, MfccConfig, cosine_transform
+from mgc.features.cepstra.mfcc import CepstralConfig, Mfcc, MfccConfig
 from mgc.features.cepstra.mfcc_statistics import MfccStatistics, MfccStatisticsConfig
 from mgc.features.stack import MelMfcc, MelMfccConfig
+from mgc.models.blocks import cosine_transform
 from tests.golden.sounds import music
 
 HALF_PRECISION = 2.0**-11

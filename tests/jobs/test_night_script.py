@@ -86,13 +86,15 @@ def test_options_go_to_the_job_that_they_are_for(environment: dict[str, str], tm
     noted, until = echoing(tmp_path), clock(hours=2)
     own = ["--bundle", "a b", "--include", "*.mp3", "--alarm=flips=0.1", "--exclude=Talk/*", "--until", until]
     assert night(environment, "music", "labels/", *own).returncode == 0
-    listed, labelled = (line.split("|")[:-1] for line in noted.read_text().splitlines())
+    checked, listed, labelled = (line.split("|")[:-1] for line in noted.read_text().splitlines())
     assert listed == ["catalog", "music", "--out", "labels-catalog.parquet", "--include=*.mp3", "--exclude=Talk/*"]
     end = datetime.fromisoformat(labelled.pop(labelled.index("--until") + 1))
     assert labelled == [
         "label", "labels-catalog.parquet", "--labels", "labels", "--allow-root", "music", "--until", "--bundle", "a b",
         "--alarm=flips=0.1",
     ]  # fmt: skip
+    own = ["--bundle", "a b", "--alarm=flips=0.1"]
+    assert checked == ["label", "labels-catalog.parquet", "--labels", "labels", "--check", *own]
     # A point in time: listing may take until after it.
     assert timedelta(hours=1.9) < end - datetime.now().astimezone() <= timedelta(hours=2)
     assert f"{end:%H:%M}" == until
@@ -112,12 +114,12 @@ def test_a_listing_that_takes_all_night_is_an_alarm(environment: dict[str, str],
     noted = echoing(tmp_path)
     late = tmp_path / "bin" / "date"
     late.write_text(
-        f'#!/bin/sh\nif [ "$*" = +%s ] && [ -e {noted} ]; then exec /usr/bin/date -d "2 hours" +%s; fi\n'
+        f'#!/bin/sh\nif [ "$*" = +%s ] && grep -q ^catalog {noted}; then exec /usr/bin/date -d "2 hours" +%s; fi\n'
         'exec /usr/bin/date "$@"\n'
     )
     late.chmod(0o755)
     assert night(environment, "music", "labels").returncode == 3
-    assert [line.split("|")[0] for line in noted.read_text().splitlines()] == ["catalog"]
+    assert [line.split("|")[0] for line in noted.read_text().splitlines()] == ["label", "catalog"]
 
 
 @pytest.mark.parametrize("words", [["music"], ["--until", "06:00"], ["music", "labels", "--until", "late"]])
@@ -127,9 +129,30 @@ def test_a_night_that_is_wrong(words: list[str], environment: dict[str, str], tm
     assert not noted.exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["--nonsense"], 2),
+        (["--alarm", "flips=many"], 2),
+        (["--bundle", "no/such/bundle"], 1),
+    ],
+)
+def test_what_a_night_is_given_is_wrong_before_anything_is_listed(
+    words: list[str], code: int, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """The source is not even there."""
+    done = night(environment, str(tmp_path / "music"), str(tmp_path / "labels"), *words)
+    assert done.returncode == code
+    (line,) = done.stderr.splitlines()
+    assert words[-1].partition("=")[0] in line
+    left = sorted(path.name for path in (tmp_path / "left").iterdir())
+    assert left == ["mgc_label.prom"]
+    assert not (tmp_path / "labels").exists()
+
+
 def test_alarms_may_be_no_failure(environment: dict[str, str], tmp_path: Path) -> None:
     program = tmp_path / "bin" / "mgc"
-    program.write_text('#!/bin/sh\n[ "$1" = catalog ] || exit 3\n')
+    program.write_text('#!/bin/sh\n[ "$1" = catalog ] || [ "$5" = --check ] || exit 3\n')
     assert night(environment, "music", "labels").returncode == 3
     assert night({**environment, "MGC_ALARMED": "0"}, "music", "labels").returncode == 0
 
@@ -138,7 +161,7 @@ def test_alarms_may_be_no_failure(environment: dict[str, str], tmp_path: Path) -
 def test_a_refusal_may_be_no_failure(word: str, environment: dict[str, str], tmp_path: Path) -> None:
     program = tmp_path / "bin" / "mgc"
     ran = tmp_path / "ran"
-    program.write_text(f'#!/bin/sh\necho "$1" >>{ran}\n[ "$1" != {word} ] || exit 4\n')
+    program.write_text(f'#!/bin/sh\n[ "$5" != --check ] || exit 0\necho "$1" >>{ran}\n[ "$1" != {word} ] || exit 4\n')
     assert night(environment, "music", "labels").returncode == 4
     assert ran.read_text().split()[-1] == word
     assert night({**environment, "MGC_REFUSED": "0"}, "music", "labels").returncode == 0

@@ -5,7 +5,6 @@ C: clips, T: samples in time, M: mel bins, K: coefficients, X: frames.
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -17,6 +16,7 @@ from mgc.features.clips import Dtype
 from mgc.features.cutting import Constants
 from mgc.features.mel import MelConfig, MelFrontEnd
 from mgc.features.mel_power import SMALLEST_POWER
+from mgc.models.blocks import cosine_transform
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -87,12 +87,3 @@ class Mfcc(CepstralFrontEnd):
     def features(self, wave_CT: torch.Tensor) -> torch.Tensor:
         """Return float16 of shape (clips, n_mfcc, frames); see `ClipFrontEnd.features`."""
         return self._cepstrum(self._decibels(wave_CT)).transpose(1, 2).to(torch.float16).contiguous()
-
-
-def cosine_transform(size: int, coefficients: int) -> torch.Tensor:
-    """Return the orthonormal discrete cosine transform of type II: float32 of shape (size, coefficients)."""
-    place_M1 = torch.arange(size, dtype=torch.float64).unsqueeze(1) + 0.5
-    order_K = torch.arange(coefficients, dtype=torch.float64)
-    dct_MK = torch.cos(math.pi / size * place_M1 * order_K) * math.sqrt(2 / size)
-    dct_MK[:, 0] = math.sqrt(1 / size)
-    return dct_MK.float()

@@ -23,8 +23,9 @@ from mgc.evaluation.calibration import calibration
 from mgc.features.clips import read_clips
 from mgc.features.normalization import Normalization
 from mgc.labeling.decide import track_probabilities
-from mgc.models.architecture import build_model
+from mgc.models.architecture import AnyModelConfig, build_model
 from mgc.models.mobilenet import MobileNetConfig
+from mgc.models.musicnn import MusicnnConfig
 from mgc.training.probe import cross_fit, train_head
 from tests.benchmarks.accuracy.few_labels import ONE_LABEL
 from tests.benchmarks.result import say
@@ -33,10 +34,15 @@ DRAWS: Final = 10
 POOL: Final = 60
 """Training tracks of each genre, of as many artists, from which labels are drawn."""
 
+NETWORKS: Final[dict[str, AnyModelConfig]] = {
+    "mn04": MobileNetConfig(input="thumbnail"),
+    "musicnn": MusicnnConfig(input="thumbnail"),
+}
+
 
 @click.command()
 @click.option("--features", required=True)
-@click.option("--init", default="mn04", show_default=True, help="Bundle whose network is frozen.")
+@click.option("--init", default="mn04", show_default=True, type=click.Choice(sorted(NETWORKS)), help="Frozen network.")
 @click.option("--labels", default="1,3,5,10,20", show_default=True)
 def main(features: str, init: str, labels: str) -> None:
     """Print accuracy and calibration error of each set of features."""
@@ -77,7 +83,7 @@ def _pool(rows: list[dict[str, str]], genres: list[str]) -> list[list[int]]:
 def _embed(
     clips_NFT: NDArray[np.uint8], shape: tuple[int, ...], normalization: Normalization, init: str
 ) -> NDArray[np.float32]:
-    model = build_model(MobileNetConfig(input="thumbnail"), shape, 2)
+    model = build_model(NETWORKS[init], shape, 2)
     model.start_from(load_start(init).weights)
     model.eval()
     parts = torch.from_numpy(clips_NFT).split(8)

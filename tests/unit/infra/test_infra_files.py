@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from infra import check, checkers, hardening
+from mgc.version import __version__
 
 INFRA = checkers.ROOT / "infra"
+
+IMAGE = f"mgc:{__version__}"
 
 NO_SCHEMAS = "KUBERAY_SCHEMAS names no folder"
 
@@ -29,6 +32,30 @@ def schemas() -> Path | None:
     return Path(named) if named and Path(named).is_dir() else None
 
 
+MOVES = [
+    ("kuberay/raycluster.yaml", f"image: {IMAGE}-gpu", "image: mgc:gpu", "image mgc:gpu is not that of mgc"),
+    ("kuberay/raycluster.yaml", f"image: {IMAGE}-cpu", "image: mgc:0.0.9-cpu", "ray-head: image mgc:0.0.9-cpu"),
+    ("kuberay/raycronjob-label.yaml", f"image: {IMAGE}-cpu", "image: mgc", "ray-job-submitter: image mgc is not"),
+    (
+        "kuberay/raycronjob-label.yaml",
+        "capacity-type: on-demand",
+        "capacity-type: spot",
+        "headGroupSpec: no node",
+    ),
+    ("kuberay/raycronjob-vacuum.yaml", 'do-not-disrupt: "true", ', "x: y, ", "no annotation karpenter.sh/do-not-dis"),
+    ("kuberay/rayjob-train.yaml", 'safe-to-evict: "false"', 'safe-to-evict: "true"', "no annotation cluster-auto"),
+    ("kuberay/rayjob-train.yaml", "imagePullSecrets: [{name: mgc-registry}]", "x: 1", "no imagePullSecrets"),
+    ("kuberay/raycluster.yaml", "memory: 24Gi, ephemeral-storage: 20Gi}\n", "memory: 24Gi}\n", "requests lacks ephem"),
+    ("kuberay/raycluster.yaml", 'limits: {cpu: "8"', 'limits: {cpu: "16"', "ray-worker: resources.limits differ"),
+]
+"""Images that may change under a running cluster, heads that may go, and nodes without what Ray counts on."""
+
+
+@pytest.mark.parametrize(("name", "good", "bad", "said"), MOVES)
+def test_pods_stay_and_run_this_mgc(name: str, good: str, bad: str, said: str, copied: Path) -> None:
+    assert_refused(copied / name, good, bad, said, copied, None)
+
+
 @pytest.mark.filterwarnings("default")
 def test_all_is_good(schemas: Path | None) -> None:
     wrong, skipped, passed = check.run(INFRA, schemas)
@@ -41,7 +68,7 @@ def test_all_is_good(schemas: Path | None) -> None:
 BROKEN = [
     ("kuberay/raycluster.yaml", "minReplicas: 0\n", "minReplicas: none\n", "minReplicas"),
     ("kuberay/raycluster.yaml", "rayVersion: 2.60.0", "rayRelease: 2.60.0", "rayRelease"),
-    ("kuberay/raycluster.yaml", "            image: mgc:cpu", "            imag: mgc:cpu", "imag"),
+    ("kuberay/raycluster.yaml", f"            image: {IMAGE}-cpu", f"            imag: {IMAGE}-cpu", "imag"),
     ("kuberay/raycronjob-label.yaml", "schedule: 0 1 * * *", "cron: 0 1 * * *", "schedule"),
     (
         "kuberay/raycronjob-label.yaml",
@@ -66,6 +93,12 @@ def test_kuberay_refuses(name: str, good: str, bad: str, said: str, copied: Path
     ("name", "good", "bad", "said"),
     [
         ("kuberay/rayjob-train.yaml", "--recipe house", "--receipt house", "--receipt"),
+        ("kuberay/rayjob-train.yaml", "--workers 2", "--workers 3", "3 training workers, each with a GPU"),
+        ("kuberay/rayjob-train.yaml", "nvidia.com/gpu: \"1\", ephemeral-storage: 40Gi}\n                  limits: "
+         "{cpu: \"4\", memory: 24Gi, nvidia.com/gpu: \"1\"", "ephemeral-storage: 40Gi}\n                  limits: "
+         "{cpu: \"4\", memory: 24Gi", "profile decoders-and-gpus needs 1 GPU(s)"),
+        ("kuberay/raycronjob-vacuum.yaml", "--older-than 30d", "--older 30d", "--older"),
+        ("kuberay/raycronjob-vacuum.yaml", "30 7 * * 0", "30 7 31 2 *", "schedule '30 7 31 2 *'"),
         ("kuberay/rayjob-train.yaml", "mgc train", "mgc drain", "no command of mgc"),
         ("kuberay/raycronjob-label.yaml", " s3://mgc-labels/labels\n", "\n", "takes SOURCE and LABELS"),
         ("kuberay/raycluster.yaml", "  rayVersion: 2.60.0\n", "  rayVersion: 2.60.0\n  rayVersion: 2.60.0\n", "dup"),
@@ -120,6 +153,7 @@ def test_refused(name: str, good: str, bad: str, said: str, copied: Path) -> Non
         ("aws/ray-cluster.yaml", "RAY_AUTH_MODE=token ray start --address", "ray start --address", "a Ray without"),
         ("aws/ray-cluster.yaml", "--dashboard-host=127.0.0.1", "--dashboard-host=0.0.0.0", "dashboard on 0.0.0.0"),
         ("aws/ray-cluster.yaml", "/home/ray/.ray/auth_token:", "/home/ray/token:", "brings no .ray/auth_token"),
+        ("aws/ray-cluster.yaml", f"image: {IMAGE}-gpu", "image: mgc:gpu", "docker: image mgc:gpu is not that of mgc"),
         ("aws/ray-cluster.yaml", "    - --cap-drop=ALL\n", "", "lacks --cap-drop=ALL"),
     ],
 )  # fmt: skip

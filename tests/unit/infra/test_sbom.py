@@ -23,7 +23,7 @@ def pins() -> list[lock.Pin]:
 
 @pytest.fixture(scope="module")
 def bill(pins: list[lock.Pin]) -> str:
-    return sbom.bill(pins, lock.needs(dev=True), AT)
+    return sbom.bill(pins, lock.needs(lock.DEV_EXTRA), AT)
 
 
 @pytest.mark.filterwarnings("default")
@@ -54,9 +54,9 @@ def test_the_bill_has_all_packages_with_hashes_and_licences(bill: str, pins: lis
 
 
 def test_the_same_packages_give_the_same_bill(bill: str, pins: list[lock.Pin]) -> None:
-    assert sbom.bill(pins, lock.needs(dev=True), AT) == bill
+    assert sbom.bill(pins, lock.needs(lock.DEV_EXTRA), AT) == bill
     fewer = [pin for pin in pins if not pin.dev]
-    other = sbom.bill(fewer, lock.needs(dev=False), AT)
+    other = sbom.bill(fewer, lock.needs(lock.RUN_EXTRA), AT)
     assert json.loads(other)["serialNumber"] != json.loads(bill)["serialNumber"]
 
 

@@ -24,6 +24,8 @@ from mgc.labeling.config import LabelingConfig
 from mgc.models.architecture import build_model
 from mgc.models.guess import GuessConfig
 from mgc.models.probe import build_head
+from pipelines import label as label_job
+from pipelines.command.job import run
 from pipelines.models.choice import Model, advise_pull, choose_model
 from pipelines.nights.embed import embed, plan_embeddings
 from pipelines.nights.requests import EmbedRequest
@@ -63,6 +65,19 @@ def test_a_new_table_takes_the_best_that_is_there(cache: Path, uri: Uri) -> None
     chosen = choose_model(None, LabelsTable(uri))
     assert (chosen.place, chosen.bundle.id, chosen.asked) == (BundleName.MN04, pulled, False)
     assert choose_model(None, None).bundle.id == pulled
+
+
+@pytest.mark.parametrize(("genre", "code"), [("Rock", 0), ("Rok", 1)])
+def test_a_check_opens_what_a_night_is_given_and_does_nothing(
+    genre: str, code: int, tmp_path: Path, uri: Uri, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The catalog is not there, so nothing but the check could end well."""
+    corrections = tmp_path / "corrections.csv"
+    corrections.write_text(f"track_id,genre,by\na.mp3,{genre},me\n")
+    words = [str(tmp_path / "catalog.parquet"), "--labels", str(uri), "--bundle", "shipped"]
+    assert run(label_job.command, [*words, "--overrides", str(corrections), "--check"]) == code
+    assert ("Rok" in capsys.readouterr().err) == (code == 1)
+    assert list(tmp_path.iterdir()) == [corrections]
 
 
 def test_a_new_default_does_not_relabel_a_table(cache: Path, uri: Uri) -> None:

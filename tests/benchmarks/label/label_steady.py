@@ -1,0 +1,234 @@
+"""CPU of the label job in the middle of a large catalog, over decoding alone; and how long it takes to start.
+
+    python -m tests.benchmarks.label.label_steady --data FOLDER
+
+The CPU is that of every process of the job: the driver, Ray's own, actors and cells, as Linux counts it. It is read
+while the job labels, when a fifth and when four fifths of the tracks are done, so neither start nor end is in it. A
+process that starts and ends between two looks is not seen; in the middle of a run none does.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import click
+import soundfile
+
+from mgc.bundle_names import BundleName
+from tests.benchmarks import music
+from tests.benchmarks.apart import ApartError
+from tests.benchmarks.label.label_speed import Catalog, make_catalog
+from tests.benchmarks.processes import descendants
+from tests.benchmarks.result import Result, hand_over, say
+
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+_LOOK_SECONDS: Final = 0.25
+_DONE: Final = re.compile(r"^[a-z]+: ([\d,]+)/[\d,]+ tracks ")
+"""A line of progress."""
+
+_MIDDLE: Final = (0.2, 0.8)
+FEW: Final = 9
+"""Tracks of the run that shows how long the start takes."""
+
+RAY_ALONE: Final = "from cluster.session.connect import connect\nwith connect():\n    pass"
+
+
+@dataclass(frozen=True)
+class Moment:
+    """How far the job was.
+
+    Attributes:
+        tracks: labelled.
+        cpu_seconds: of all its processes.
+        seconds: by the clock.
+    """
+
+    tracks: int
+    cpu_seconds: float
+    seconds: float
+
+
+def cpu_seconds(pid: int) -> float | None:
+    """Return the CPU that a process has used, without its children; None once it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # User and system time are the 14th and 15th field; the text behind the name begins with the third.
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+class CpuWatch:
+    """Sums the CPU of a process and of all below it, those included that have ended since they were looked at."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._used: dict[int, float] = {}
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def look(self) -> float:
+        """Return the sum so far."""
+        for pid in [self._pid, *descendants(self._pid)]:
+            used = cpu_seconds(pid)
+            if used is not None:
+                self._used[pid] = used
+        return sum(self._used.values())
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(_LOOK_SECONDS):
+            self.look()
+
+
+def decode_seconds(files: Sequence[bytes], rounds: int) -> float:
+    """Return the CPU of `soundfile.read` a file, the median over rounds."""
+    taken = []
+    for _ in range(rounds):
+        begun = time.process_time()
+        for data in files:
+            soundfile.read(io.BytesIO(data), dtype="float32")
+        taken.append((time.process_time() - begun) / len(files))
+    return statistics.median(taken)
+
+
+def run_label(catalog: Catalog, labels: Path, bundle: str) -> list[Moment]:
+    """Label a catalog. Returns a moment for each line of progress.
+
+    Raises:
+        ApartError: the job failed.
+    """
+    command = [sys.executable, "-m", "pipelines.label", catalog.uri, "--labels", str(labels), "--bundle", bundle]
+    found, said = [], []
+    begun = time.monotonic()
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=_environment(),
+    ) as job:
+        assert job.stderr is not None
+        watch = CpuWatch(job.pid)
+        try:
+            for line in job.stderr:
+                said.append(line)
+                if done := _DONE.match(line):
+                    tracks = int(done[1].replace(",", ""))
+                    found.append(Moment(tracks, watch.look(), time.monotonic() - begun))
+        finally:
+            watch.stop()
+    # A few recordings under many names are no catalog's mix of genres: the job ends with alarms.
+    if job.returncode not in (0, 3):
+        raise ApartError(f"pipelines.label ended with {job.returncode}: {''.join(said[-30:])[-3000:]}")
+    return found
+
+
+def _environment() -> dict[str, str]:
+    # A cluster that the person's environment names is not what is measured.
+    return {**os.environ, "RAY_ADDRESS": ""}
+
+
+def middle(moments: Sequence[Moment], tracks: int) -> tuple[Moment, Moment]:
+    """Return the first moments after a fifth and after four fifths of the tracks.
+
+    Raises:
+        ApartError: the job printed too few lines for that.
+    """
+    early, late = (next((each for each in moments if each.tracks >= share * tracks), None) for share in _MIDDLE)
+    if early is None or late is None or late.tracks <= early.tracks:
+        raise ApartError(f"{tracks} tracks were labelled in fewer than three lines of progress: take more --tracks")
+    return early, late
+
+
+def measure_cpu(name: str, folder: Path, files: Sequence[bytes], tracks: int, bundle: str, aim: str) -> Result:
+    """Return the job's CPU a track over that of decoding, which is measured before and after it."""
+    catalog = make_catalog(folder / name, files, tracks)
+    before = decode_seconds(files, 5)
+    first, last = middle(run_label(catalog, folder / f"{name}-labels", bundle), tracks)
+    decode = statistics.mean((before, decode_seconds(files, 5)))
+    count = last.tracks - first.tracks
+    each = (last.cpu_seconds - first.cpu_seconds) / count
+    return Result(
+        name,
+        each / decode,
+        aim,
+        f"{1e3 * each:.1f} over {1e3 * decode:.1f} ms of CPU a track; {count} of {tracks} tracks, "
+        f"{count / (last.seconds - first.seconds):.1f} tracks/s",
+    )
+
+
+def measure_start(folder: Path, files: Sequence[bytes], rounds: int, bundle: str) -> Result:
+    """Return the seconds of a whole run over a few files, over those of a process that only starts and ends Ray."""
+    catalog = make_catalog(folder / "few", files[:FEW], FEW)
+    jobs, alone = [], []
+    for number in range(rounds):
+        begun = time.monotonic()
+        run_label(catalog, folder / f"few-labels-{number}", bundle)
+        jobs.append(time.monotonic() - begun)
+        begun = time.monotonic()
+        subprocess.run(
+            [sys.executable, "-c", RAY_ALONE],
+            check=True,
+            stderr=subprocess.DEVNULL,
+            env=_environment(),
+        )
+        alone.append(time.monotonic() - begun)
+        say(f"{FEW} tracks {jobs[-1]:.1f} s; Ray alone {alone[-1]:.1f} s")
+    return Result(
+        "label_startup_seconds",
+        statistics.median(job / ray for job, ray in zip(jobs, alone, strict=True)),
+        "at most 1.5",
+        f"{FEW} tracks from start to end {statistics.median(jobs):.1f} s over {statistics.median(alone):.1f} s of a "
+        "process that only starts and ends Ray",
+    )
+
+
+@click.command()
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    envvar="MGC_TEST_DATA",
+    help="Folder with music/*.ogg [default: MGC_TEST_DATA]; without it, the synthetic corpus.",
+)
+@click.option(
+    "--rounds", type=click.IntRange(1), default=3, show_default=True, help="Times that the start is measured."
+)
+@click.option("--tracks", type=click.IntRange(20), default=5000, show_default=True, help="Of the large catalog.")
+def main(data: Path | None, rounds: int, tracks: int) -> None:
+    """CPU a track of the whole label job over decoding, and its start over Ray's. The last line is JSON."""
+    clips = music.thirty_seconds(data)
+    say(f"{clips.origin}, MP3, 256 kbit/s; load {os.getloadavg()[0]:.2f}")
+    with tempfile.TemporaryDirectory(prefix="mgc-label-steady-") as name:
+        folder = Path(name)
+        results = [
+            measure_start(folder, clips.files, rounds, "shipped"),
+            measure_cpu("label_cpu_over_decode", folder, clips.files, tracks, "shipped", "at most 1.6"),
+        ]
+        if BundleName.MN04.is_there:
+            fifth = max(20, tracks // 5)
+            results.append(measure_cpu("mn04_cpu_over_decode", folder, clips.files, fifth, "mn04", "at most 2.5"))
+        else:
+            results.append(Result("mn04_cpu_over_decode", None, "at most 2.5", "not measured: mgc pull mn04"))
+    hand_over(results)
+
+
+if __name__ == "__main__":
+    main()
