@@ -38,6 +38,7 @@ def checks(folder: Path, schemas: Path | None) -> Iterator[Check]:
     for file in sorted(folder.glob("docker/Dockerfile")):
         yield "Dockerfile", file, checkers.dockerfile
         yield "packages", file.parent, packaged.image
+        yield "hardening", file, hardening.image
     for file in sorted(folder.glob("monitoring/prometheus*.yml")):
         yield "promtool", file, checkers.prometheus_config
     for file in sorted(folder.glob("monitoring/alerts.yml")):

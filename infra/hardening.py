@@ -1,4 +1,4 @@
-"""Check that files which start a Ray leave no door open: token, ports, rights of the containers, credentials in them.
+"""Check that files which start a Ray leave no door open: token, ports, rights of containers, credentials, the image.
 
 Whoever reaches a head that asks for no token can run any code on its nodes, with the nodes' credentials.
 """
@@ -20,6 +20,7 @@ Resource = Mapping[str, JsonValue]
 
 _TOKEN: Final = "RAY_AUTH_MODE=token"
 _TOKEN_FILE: Final = ".ray/auth_token"
+_BASE: Final = "${BASE}"
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 _SUBMITS_ITSELF: Final = ("HTTPMode", "SidecarMode", "InteractiveMode")
 """Modes of a RayJob in which no pod of its own submits the job."""
@@ -45,6 +46,22 @@ def kuberay(file: Path) -> list[str]:
                 labels = at(template, "metadata", "labels")
                 if not (isinstance(labels, dict) and any(chosen.items() <= labels.items() for chosen in guarded)):
                     wrong.append(f"{where}: no NetworkPolicy in {file.parent.name}/ covers this pod by its labels")
+    return wrong
+
+
+def image(file: Path) -> list[str]:
+    """Check a Dockerfile: the argument BASE alone names the image below it, and each build that is shown pins it."""
+    text, readme = file.read_text(encoding="utf-8"), file.parents[1] / "README.md"
+    wrong: list[str] = []
+    stages: set[str] = set()
+    for base, stage in re.findall(r"^FROM +(\S+)(?: +AS +(\S+))?", text, re.MULTILINE):
+        if base != _BASE and base not in stages:
+            wrong.append(f"FROM {base}: it is not {_BASE}, so the digest that a build names does not pin it")
+        stages.add(stage)
+    shown = text + (readme.read_text(encoding="utf-8") if readme.exists() else "")
+    for command in re.findall(r"^#? *(docker build .+)$", shown, re.MULTILINE):
+        if "--build-arg BASE=" not in command:
+            wrong.append(f"{command[:60]}: it names no --build-arg BASE, and a tag may be another image tomorrow")
     return wrong
 
 

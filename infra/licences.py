@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import Distribution, distribution
+from pathlib import Path
 from typing import Final
 
 from license_expression import ExpressionError, Licensing, get_spdx_licensing
@@ -158,7 +159,7 @@ def faults(pins: list[lock.Pin], page: str) -> list[str]:
 def texts(name: str) -> list[tuple[str, str]]:
     """Return path and text of each file of an installed package that looks like a licence or a notice."""
     files = [file for file in distribution(name).files or () if _TEXT.match(file.name)]
-    found = [(str(file), file.locate()) for file in sorted(files)]
+    found = [(str(file), Path(file.locate())) for file in sorted(files)]
     return [(path, place.read_text(encoding="utf-8", errors="replace").strip()) for path, place in found]
 
 
@@ -170,19 +171,15 @@ def _licensing() -> Licensing:
 def _declared(package: Distribution) -> Iterator[str]:
     """Yield what the metadata says, what is most precise first."""
     metadata = package.metadata
-    classifiers = [each for each in metadata.get_all("Classifier") or () if each.startswith("License ::")]
-    said = [
-        metadata.get("License-Expression"),
-        metadata.get("License"),
-        *(each.split(" :: ")[-1] for each in classifiers),
-    ]
-    for each in said:
-        expression = _SPELLINGS.get(each or "", each or "")
+    expressions = metadata.get_all("License-Expression") or []
+    classifiers = [each for each in metadata.get_all("Classifier") or [] if each.startswith("License ::")]
+    for said in [*expressions, *(metadata.get_all("License") or []), *(each.split(" :: ")[-1] for each in classifiers)]:
+        expression = _SPELLINGS.get(said, said)
         try:
             ways = symbols(expression)
         except ValueError:
             continue
-        if all(way <= PERMISSIVE | NAMED for way in ways) or each == said[0]:
+        if said in expressions or all(way <= PERMISSIVE | NAMED for way in ways):
             yield expression
 
 

@@ -3,9 +3,9 @@
     pip install atheris
     python -m tests.fuzz.run tags --seconds 120 --corpus FOLDER
 
-FOLDER keeps the files that reached something new, for the next time; it begins with small files. An input at which a
-parser raises, or takes more than ten seconds or 1.5 GB, is written beside it and ends the run. Copy it to
-tests/fuzz/found, and let test_cut_files.py try it from then on.
+FOLDER keeps the files that reached something new, for the next time; it begins with small files and with those of
+tests/fuzz/found. An input at which a parser raises, or takes more than ten seconds or 1.5 GB, is written beside it and
+ends the run. Copy it to tests/fuzz/found; test_cut_files.py tries all that is there.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import atheris
 import numpy as np
 
 with atheris.instrument_imports(include=["mgc.audio", "mgc.tags", "mutagen"]):
-    from tests.fuzz.parsers import PARSERS
+    from tests.fuzz.parsers import FOUND, PARSERS
 
 from tests.damage.kinds import KINDS
 from tests.support.good_files import good_files
@@ -52,6 +52,7 @@ def _sow(corpus: Path) -> None:
     """Write the beginnings of sound and of odd files."""
     files = {file.name: file.data for file in good_files()}
     files |= {f"odd {name}": make(np.random.default_rng(0)).data for name, make in KINDS.items()}
+    files |= {file.name: file.read_bytes() for file in FOUND.glob("*/*")}
     for name, data in files.items():
         (corpus / name.replace("/", " ")).write_bytes(data[: _MOST_BYTES // 4])
 

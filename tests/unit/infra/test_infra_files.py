@@ -123,6 +123,8 @@ def test_kuberay_refuses(name: str, good: str, bad: str, said: str, copied: Path
         ("schedules/night.env", "=eu-central-1", "='eu-central-1'", "line 6"),
         ("schedules/night.env", "\nMGC_BIN", "\nexport MGC_BIN", "line 3"),
         ("schedules/night", "--until \"$until\"", "--till \"$until\"", "--till"),
+        ("docker/Dockerfile", "FROM ${BASE} AS cpu", "FROM python:3.11 AS cpu", "FROM python:3.11: it is not ${BASE}"),
+        ("docker/Dockerfile", "build --build-arg BASE=$base", "build", "names no --build-arg BASE"),
         ("docker/Dockerfile", "COPY tune tune\n", "", "no COPY of the package tune"),
         ("docker/Dockerfile", "'cluster', 'tune', ", "'cluster', ", "does not import the package tune"),
         ("docker/Dockerfile.dockerignore", "!tune\n", "", "!tune is missing"),
@@ -284,3 +286,11 @@ def test_service_accounts_are_roles() -> None:
         used = set(re.findall(r"serviceAccountName: mgc-(\w+)", file.read_text()))
         assert used
         assert used <= roles
+
+
+def test_a_documented_build_that_pins_no_base(copied: Path) -> None:
+    readme, file = copied / "README.md", copied / "docker" / "Dockerfile"
+    assert hardening.image(file) == []
+    readme.write_text(readme.read_text().replace("--build-arg BASE=$base ", "", 1))
+    (wrong,) = hardening.image(file)
+    assert wrong.startswith("docker build -f infra/docker/Dockerfile --target cpu")
