@@ -46,7 +46,7 @@ def image() -> Iterator[bare_root.Stage]:
 
 
 def test_the_image_has_what_the_lock_names_and_the_programs_of_its_node(image: bare_root.Stage) -> None:
-    found = image.run("id --user; pip check; pip list --format freeze; command -v ps rsync ssh wget")
+    found = image.run("id --user; pip check; pip list --format freeze; which ps rsync ssh wget")
     assert found.returncode == 0, found.stdout + found.stderr
     user, whole, *rest = found.stdout.splitlines()
     assert (user, whole) == ("1000", "No broken requirements found.")
