@@ -22,6 +22,9 @@ from typing import Any, Final
 
 import yaml
 
+from cluster.session.profiles import GROWTH, NodeResources, growth
+from infra.dockerfile import copied, steps
+
 ROOT: Final = Path(__file__).parents[1]
 
 _YAMLLINT: Final = {
@@ -102,6 +105,14 @@ def ray_up(file: Path) -> list[str]:
         return [f"{'.'.join(map(str, error.path))}: {error.message[:200]}"]
     except (ValueError, RuntimeError, KeyError, TypeError) as error:
         return [f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"]
+    kinds = [kind for name, kind in config["available_node_types"].items() if name != config["head_node_type"]]
+    may_start = {
+        NodeResources(float(kind["resources"].get("CPU", 0)), kind["resources"].get("GPU", 0)): kind["max_workers"]
+        for kind in kinds
+    }
+    told = re.search(rf"{GROWTH}=(\S+)", " ".join(config["head_start_ray_commands"]))
+    if told is None or growth(told[1]) != may_start:
+        return [f"{GROWTH} of the head's command does not say what available_node_types says"]
     return []
 
 
@@ -162,9 +173,9 @@ def dockerfile(file: Path) -> list[str]:
     except json.JSONDecodeError:
         return [" ".join((done.stdout + done.stderr).split())[:300]]
     wrong = [f"line {each['line']}: {each['code']} {' '.join(each['message'].split())}" for each in found]
-    for line in re.findall(r"^COPY +(?!--from)(.+)$", file.read_text(encoding="utf-8"), re.MULTILINE):
-        *sources, _ = line.split()
-        wrong += [f"COPY {source}: there is no such file" for source in sources if not (ROOT / source).exists()]
+    for stage, sources, _ in [copied(rest) for word, rest in steps(file) if word == "COPY"]:
+        missing = [] if stage else [source for source in sources if not (ROOT / source).exists()]
+        wrong += [f"COPY {source}: there is no such file" for source in missing]
     return wrong
 
 

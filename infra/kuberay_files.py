@@ -11,7 +11,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from cluster.session.profiles import NodeResources, Resources, choose
+from cluster.session.profiles import GROWTH, NodeResources, Resources, choose, growth
 from infra.checkers import command_line, schedule
 from infra.hardening import Resource, at, listed, mappings, resources
 from infra.packaged import image_name
@@ -77,13 +77,19 @@ def _fits(job: Resource) -> Iterator[str]:
 def _largest(job: Resource) -> Resources:
     """Return a job's cluster with as many workers as it may have."""
     nodes: list[NodeResources] = []
-    for group in listed(at(job, "rayClusterSpec", "workerGroupSpecs")):
-        container = listed(at(group, "template", "spec", "containers"))[0]
-        limits = at(container, "resources", "limits")
+    for node, most in _may_start(at(job, "rayClusterSpec")).items():
+        nodes += [node] * most
+    return Resources("its cluster", max(1, int(sum(node.cpus for node in nodes))), tuple(nodes))
+
+
+def _may_start(cluster: JsonValue | Resource) -> Mapping[NodeResources, int]:
+    found: dict[NodeResources, int] = {}
+    for group in listed(at(cluster, "workerGroupSpecs")):
+        limits = at(listed(at(group, "template", "spec", "containers"))[0], "resources", "limits")
         assert isinstance(limits, Mapping)
         node = NodeResources(float(str(limits["cpu"])), int(str(limits.get("nvidia.com/gpu", 0))))
-        nodes += [node] * int(str(group["maxReplicas"]))
-    return Resources("its cluster", max(1, int(sum(node.cpus for node in nodes))), tuple(nodes))
+        found[node] = int(str(group["maxReplicas"]))
+    return found
 
 
 def placement(file: Path) -> list[str]:
@@ -93,7 +99,8 @@ def placement(file: Path) -> list[str]:
         for where, pod in mappings(resource, "containers"):
             wrong += [f"{where}: {each}" for each in _pod(pod)]
         for where, cluster in mappings(resource, "headGroupSpec"):
-            wrong += [f"{where}.headGroupSpec: {each}" for each in _head(at(cluster, "headGroupSpec", "template"))]
+            head = at(cluster, "headGroupSpec", "template")
+            wrong += [f"{where}.headGroupSpec: {each}" for each in [*_head(head), *_told(head, _may_start(cluster))]]
     return wrong
 
 
@@ -124,3 +131,11 @@ def _head(template: JsonValue | Resource) -> Iterator[str]:
     for name, value in _STAYS.items():
         if not (isinstance(annotations, Mapping) and annotations.get(name) == value):
             yield f'no annotation {name}: "{value}", so its node may be emptied'
+
+
+def _told(template: JsonValue | Resource, may_start: Mapping[NodeResources, int]) -> Iterator[str]:
+    """Yield what is wrong where jobs on the head do not hear which nodes may still start."""
+    variables = listed(at(listed(at(template, "spec", "containers"))[0], "env"))
+    text = next((str(each.get("value")) for each in variables if each.get("name") == GROWTH), "")
+    if may_start and (not text or growth(text) != may_start):
+        yield f"{GROWTH} is {text!r}, and workerGroupSpecs say otherwise"

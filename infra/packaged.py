@@ -7,12 +7,11 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
+from infra import dockerfile
 from infra.checkers import ROOT
 from mgc.version import __version__
-
-_DOCKERFILE: Final = "Dockerfile"
 
 
 def image(folder: Path) -> list[str]:
@@ -23,15 +22,15 @@ def image(folder: Path) -> list[str]:
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     packages = {pattern.removesuffix("*") for pattern in project["tool"]["setuptools"]["packages"]["find"]["include"]}
-    text = (folder / _DOCKERFILE).read_text(encoding="utf-8")
-    copied = {
-        source for line in re.findall(r"^COPY +(?!--from)(.+)$", text, re.MULTILINE) for source in line.split()[:-1]
-    }
-    ignore = (folder / f"{_DOCKERFILE}.dockerignore").read_text(encoding="utf-8")
+    steps = dockerfile.steps(folder / dockerfile.NAME)
+    copies = [dockerfile.copied(rest) for word, rest in steps if word == "COPY"]
+    copied = {source for stage, sources, _ in copies if not stage for source in sources}
+    ignore = (folder / f"{dockerfile.NAME}.dockerignore").read_text(encoding="utf-8")
     sent = set(re.findall(r"^!(.+)$", ignore, re.MULTILINE))
-    imported = set(re.findall(r"'(\w+)'", "".join(re.findall(r"for package in \((.+?)\)", text))))
-    wrong = [f"{_DOCKERFILE}: no COPY of the package {name}" for name in sorted(packages - copied)]
-    wrong += [f"{_DOCKERFILE}: the build does not import the package {name}" for name in sorted(packages - imported)]
+    run = " ".join(rest for word, rest in steps if word == "RUN")
+    imported = set(re.findall(r"'(\w+)'", " ".join(re.findall(r"for package in \((.+?)\)", run))))
+    wrong = [f"Dockerfile: no COPY of the package {name}" for name in sorted(packages - copied)]
+    wrong += [f"Dockerfile: the build does not import the package {name}" for name in sorted(packages - imported)]
     wrong += [f".dockerignore: !{name} is missing, which the Dockerfile copies" for name in sorted(copied - sent)]
     wrong += [f".dockerignore: !{name} is sent, but copied nowhere" for name in sorted(sent - copied)]
     return wrong + _left_behind(packages, project)

@@ -31,7 +31,6 @@ _LIBRARIES: Final = (
     "soundfile",
     "soxr",
     "torch",
-    "torchaudio",
 )
 """Distributions whose version can change what a worker computes or writes."""
 

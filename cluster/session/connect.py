@@ -24,12 +24,19 @@ from cluster.session.causes import full_disk_line
 from cluster.session.lifetime import ends_with_job
 from cluster.session.local.home import do_without_home
 from cluster.session.local.leftovers import delete_old_sessions, delete_session
-from cluster.session.profiles import NodeResources, Profile, Resources, choose, find, laptop, machine_cores
+from cluster.session.profiles import (
+    GROWTH,
+    NodeResources,
+    Profile,
+    Resources,
+    choose,
+    find,
+    growth,
+    laptop,
+    machine_cores,
+)
 from cluster.session.stalls import explained_stalls
 from mgc.errors import ConfigError, ResourceError
-
-_MANY_NODES: Final = 100
-"""Number of nodes to assume if an autoscaler has no limit."""
 
 _LOOK_SECONDS: Final = 60.0
 _KNOCK_SECONDS: Final = 10.0
@@ -203,28 +210,40 @@ def data_context(profile: Profile) -> DataContext:
 
 
 def at_hand(place: str) -> Resources:
-    """Return the resources of the connected Ray, including those that its autoscaler may still start.
+    """Return the resources of the connected Ray, including those that its autoscaler may still start (`MGC_NODES`).
 
     Args:
         place: name of the cluster, for messages.
 
     Raises:
+        ConfigError: `MGC_NODES` cannot be read.
         ResourceError: there are no CPUs.
     """
     found = [_node(node["Resources"]) for node in ray.nodes() if node["Alive"]]
     alive = Counter(node for node in found if node.cpus > 0)
-    # An autoscaler starts nodes of several kinds; some of them may be up already.
-    for group in ray_internals.node_groups():
-        node = _node(group.resources)
-        if node.cpus > 0:
-            alive[node] = max(alive[node], group.most if group.most >= 0 else _MANY_NODES)
+    # Some of them may be up already.
+    for node, most in may_start().items():
+        alive[node] = max(alive[node], most)
     nodes = tuple(alive.elements())
     if not nodes:
-        raise ResourceError("the Ray cluster has no CPUs: start its head with `ray start --head --num-cpus N`.")
+        raise ResourceError(
+            "the Ray cluster has no CPUs: start its head with `ray start --head --num-cpus N`. If an autoscaler adds "
+            f"nodes, say which: {GROWTH}=20x8 for up to 20 nodes of 8 CPUs."
+        )
     logical = max(1, int(sum(node.cpus for node in nodes)))
     # A head on a small machine may have more logical CPUs than cores, as we advise.
     cores = min(logical, machine_cores()) if len(nodes) == 1 else logical
     return Resources(place, cores, nodes)
+
+
+def may_start() -> Mapping[NodeResources, int]:
+    """Return the largest number of nodes of each kind that an autoscaler may start; none without one.
+
+    Raises:
+        ConfigError: `MGC_NODES` cannot be read.
+    """
+    text = os.environ.get(GROWTH)
+    return growth(text) if text else {}
 
 
 def _node(resources: Mapping[str, float]) -> NodeResources:

@@ -8,6 +8,7 @@ fraction that leaves room for the others.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Final, Literal
@@ -21,6 +22,9 @@ from mgc.units import format_count
 
 FEWEST_LOGICAL_CPUS: Final = 8
 """With fewer, jobs hung because their parts waited for each other."""
+
+GROWTH: Final = "MGC_NODES"
+"""Environment variable that says which nodes an autoscaler may start. Ray's own do not tell a driver."""
 
 KEEPS_MEMORY: Final = {
     "MALLOC_MMAP_MAX_": "0",
@@ -251,6 +255,24 @@ def fit(name: str, cores: int, logical_cpus: float, gpus: int = 0, train_workers
         train_cpus=min(logical_cpus / 8, logical_cpus / 4 / train_workers),
         dashboard=False,
     )
+
+
+def growth(text: str) -> Mapping[NodeResources, int]:
+    """Read which nodes an autoscaler may start, such as `20x8,4x8+1`: 20 of 8 CPUs, and 4 of 8 CPUs with a GPU.
+
+    Returns:
+        The largest number of nodes of each kind.
+
+    Raises:
+        ConfigError: it says something else.
+    """
+    kinds = [re.fullmatch(r"(\d+)x(\d+)(?:\+(\d+))?", kind.strip()) for kind in text.split(",")]
+    found = {NodeResources(float(kind[2]), int(kind[3] or 0)): int(kind[1]) for kind in kinds if kind is not None}
+    if None in kinds or not all(node.cpus for node in found) or not all(found.values()):
+        raise ConfigError(
+            f"{GROWTH} is {text!r}; write NODESxCPUS or NODESxCPUS+GPUS for each kind of node, as in 20x8,4x8+1."
+        )
+    return found
 
 
 def this_machine(gpus: int = 0) -> Resources:

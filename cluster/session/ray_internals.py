@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -290,50 +290,6 @@ def killed_workers(since: float) -> Sequence[KilledWorker]:
         and worker.end_time_ms >= since * 1000
         and worker.exit_type in killed
     ]
-
-
-@dataclass(frozen=True)
-class NodeGroup:
-    """Nodes that an autoscaler may start.
-
-    Attributes:
-        name: name of the group.
-        resources: resources of one node, such as `CPU` and `GPU`.
-        most: largest number of nodes; negative for no limit.
-    """
-
-    name: str
-    resources: Mapping[str, int]
-    most: int
-
-
-def node_groups() -> Sequence[NodeGroup]:
-    """Return the nodes that the connected cluster's autoscaler may start; none without an autoscaler."""
-    from ray._private.state import state
-
-    config = state.get_cluster_config()
-    groups = config.node_group_configs if config else ()
-    return [NodeGroup(each.name, dict(each.resources), int(each.max_count)) for each in groups]
-
-
-@contextlib.contextmanager
-def announced_node_groups(groups: Sequence[NodeGroup]) -> Iterator[None]:
-    """Tell the connected head which nodes could start, as an autoscaler does. For tests."""
-    from ray import _raylet
-    from ray.core.generated import autoscaler_pb2
-    from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_put
-
-    raylet: Any = _raylet
-    messages: Any = autoscaler_pb2
-    key = raylet.GCS_AUTOSCALER_CLUSTER_CONFIG_KEY.encode()
-    namespace = raylet.GCS_AUTOSCALER_STATE_NAMESPACE.encode()
-    kinds = [messages.NodeGroupConfig(name=each.name, resources=each.resources, max_count=each.most) for each in groups]
-    config = messages.ClusterConfig(node_group_configs=kinds)
-    _internal_kv_put(key, config.SerializeToString(), overwrite=True, namespace=namespace)
-    try:
-        yield
-    finally:
-        _internal_kv_del(key, namespace=namespace)
 
 
 # Ray Train.

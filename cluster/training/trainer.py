@@ -15,6 +15,7 @@ from ray.data import Dataset, ExecutionOptions
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from cluster.session import ray_internals
+from cluster.session.connect import may_start
 from cluster.session.counts import ProgressSink
 from cluster.session.epoch_counter import EpochCounter
 from cluster.session.profiles import KEEPS_MEMORY, Profile
@@ -205,7 +206,7 @@ def check_room(profile: Profile) -> None:
         raise ResourceError(
             f"--fewest-workers {fewest} is more than the {profile.train_workers} workers asked for; lower it."
         )
-    if ray_internals.node_groups():
+    if may_start():
         return
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     places = [int(node.get("CPU", 0.0) / profile.train_cpus + 1e-9) for node in nodes]

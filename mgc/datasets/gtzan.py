@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from mgc.datasets.metadata import metadata_table as checked_table
 from mgc.datasets.splits import TEST, TRAIN, VALIDATION
-from mgc.errors import CatalogError
+from mgc.errors import CatalogError, ConfigError
 from mgc.taxonomy import Taxonomy
 
 TITLE: Final = "GTZAN Genre Collection"
@@ -71,9 +71,16 @@ def faulty(track_ids: Iterable[str]) -> list[str]:
 
 @cache
 def fault_filtered() -> dict[str, str]:
-    """Return the split of each excerpt of the fault-filtered partition: 443 train, 197 validation, 290 test."""
+    """Return the split of each excerpt of the fault-filtered partition: 443 train, 197 validation, 290 test.
+
+    Raises:
+        ConfigError: torchaudio, which has the lists, is not installed.
+    """
     # Imported here: it takes seconds, and other corpora do not need it.
-    from torchaudio.datasets.gtzan import filtered_test, filtered_train, filtered_valid
+    try:
+        from torchaudio.datasets.gtzan import filtered_test, filtered_train, filtered_valid
+    except ModuleNotFoundError as error:
+        raise ConfigError("GTZAN's splits need torchaudio, not installed here: pip install 'mgc[train]'.") from error
 
     lists = {TRAIN: filtered_train, VALIDATION: filtered_valid, TEST: filtered_test}
     return {name: split for split, names in lists.items() for name in names}

@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from mgc.audio.waveform import Waveform
 from mgc.configuration import STRICT
+from mgc.errors import ConfigError
 from mgc.features.clips import Clips, Dtype
 from mgc.features.cutting import ClipConfig, Cutter
 from mgc.features.mel_power import mel_filters
@@ -180,7 +181,13 @@ class Handcrafted:
 
 
 def _librosa() -> Any:
-    """Return librosa. It is imported on first use: that takes seconds, and most runs do not need it."""
-    import librosa
+    """Return librosa. It is imported on first use: that takes seconds, and most runs do not need it.
 
+    Raises:
+        ConfigError: librosa is not installed.
+    """
+    try:
+        import librosa
+    except ModuleNotFoundError as error:
+        raise ConfigError("handcrafted features need librosa, not installed here: pip install 'mgc[train]'.") from error
     return librosa

@@ -153,11 +153,14 @@ class _Filters(nn.Module):
         """
         weight, bias = self.convolution.weight, self.convolution.bias
         height = weight.shape[2]
+        found_BCFT: torch.Tensor
         if height == 1:
-            return self.convolution(maps_B1FT)
+            found_BCFT = self.convolution(maps_B1FT)
+            return found_BCFT
         rows_BFTH = maps_B1FT.squeeze(1).unfold(1, height, 1)
         found_NCT = conv1d(rows_BFTH.flatten(0, 1).transpose(1, 2), weight.squeeze(1), bias)
-        return found_NCT.unflatten(0, rows_BFTH.shape[:2]).transpose(1, 2)
+        found_BCFT = found_NCT.unflatten(0, rows_BFTH.shape[:2]).transpose(1, 2)
+        return found_BCFT
 
 
 class _OverTime(nn.Module):

@@ -28,6 +28,7 @@ from cluster.storage.uri import Uri
 from mgc.bundle_names import BundleName
 from mgc.errors import ConfigError, StorageError, cause
 from mgc.units import MAX_FILE_GIB
+from pipelines.command import extras
 from pipelines.command.parent import work_apart
 from pipelines.command.signals import Interrupts
 
@@ -283,6 +284,7 @@ def _perform(context: click.Context, interrupts: Interrupts) -> _Outcome | int:
     """Do what the command line says."""
 
     def work() -> object:
+        extras.require(context.command.name or "")
         with context:
             return context.command.invoke(context)
 

@@ -17,9 +17,11 @@ KEEP_SECONDS: Final = 7 * 24 * 3600.0
 
 def delete_session(session: Path) -> None:
     """Delete the folder of a session that has ended."""
-    latest = session.parent / ray_internals.LATEST_SESSION
-    if latest.is_symlink() and latest.readlink().name == session.name:
-        latest.unlink(missing_ok=True)
+    for link in (session.parent / ray_internals.LATEST_SESSION, ray_internals.prometheus_targets(session.parent)):
+        with contextlib.suppress(FileNotFoundError):
+            # Another session may have taken it over.
+            if link.is_symlink() and session.name in link.readlink().parts:
+                link.unlink()
     # A process of it may still be writing its last line.
     shutil.rmtree(session, ignore_errors=True)
 

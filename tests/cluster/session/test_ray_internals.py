@@ -16,7 +16,6 @@ import ray
 import ray.train
 
 from cluster.session import ray_internals
-from cluster.session.profiles import Profile
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -181,12 +180,3 @@ def test_the_token_is_shown_where_there_is_one(tmp_path: Path) -> None:
         env={"HOME": str(tmp_path), "PATH": "/usr/bin"},
     )  # fmt: skip
     assert done.stdout.strip() == "token", done.stderr
-
-
-@pytest.mark.cluster
-def test_a_head_keeps_what_an_autoscaler_announces(ray_session: Profile) -> None:
-    assert ray_internals.node_groups() == []
-    groups = [ray_internals.NodeGroup("gpus", {"CPU": 4, "GPU": 1}, 3)]
-    with ray_internals.announced_node_groups(groups):
-        assert ray_internals.node_groups() == groups
-    assert ray_internals.node_groups() == []

@@ -15,7 +15,7 @@ import ray
 
 from cluster.session import ray_internals
 from cluster.session.connect import at_hand, connect
-from cluster.session.profiles import Profile, choose
+from cluster.session.profiles import GROWTH, Profile, choose
 from cluster.storage.uri import Uri
 from cluster.tables.features import FeaturesWriter
 from mgc import schema
@@ -115,9 +115,9 @@ def test_a_profile_that_does_not_fit_fails_at_once(
     assert re.search(r"\b9 training workers\b.*\b8 CPUs\b", json.loads(capfd.readouterr().out)["error"])
 
 
-def test_what_an_autoscaler_may_start_counts(ray_session: Profile) -> None:
-    """An autoscaler leaves its configuration with the head; here the test does."""
-    with ray_internals.announced_node_groups([ray_internals.NodeGroup("gpus", {"CPU": 4, "GPU": 1}, 3)]):
+def test_what_an_autoscaler_may_start_counts(ray_session: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv(GROWTH, "3x4+1")
         have = at_hand("the cluster")
     assert (have.cpus, have.gpus, have.decoder_cpus) == (20, 3, 8)
     profile = choose("decoders-and-gpus", have, 3)

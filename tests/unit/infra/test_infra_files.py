@@ -47,8 +47,13 @@ MOVES = [
     ("kuberay/rayjob-train.yaml", "imagePullSecrets: [{name: mgc-registry}]", "x: 1", "no imagePullSecrets"),
     ("kuberay/raycluster.yaml", "memory: 24Gi, ephemeral-storage: 20Gi}\n", "memory: 24Gi}\n", "requests lacks ephem"),
     ("kuberay/raycluster.yaml", 'limits: {cpu: "8"', 'limits: {cpu: "16"', "ray-worker: resources.limits differ"),
+    ("kuberay/raycronjob-label.yaml", "maxReplicas: 20", "maxReplicas: 30", "MGC_NODES is '20x8', and workerGr"),
+    ("kuberay/rayjob-train.yaml", '{name: MGC_NODES, value: "4x4,2x4+1"}', "{name: X, value: x}", "MGC_NODES is ''"),
+    ("aws/ray-cluster.yaml", "max_workers: 20", "max_workers: 10", "MGC_NODES of the head's command"),
+    ("aws/ray-cluster.yaml", "resources: {CPU: 8}", "resources: {}", "MGC_NODES of the head's command"),
 ]
-"""Images that may change under a running cluster, heads that may go, and nodes without what Ray counts on."""
+"""Images that may change under a running cluster, heads that may go, nodes without what Ray counts on, and jobs that do
+not hear of the nodes that may start."""
 
 
 @pytest.mark.parametrize(("name", "good", "bad", "said"), MOVES)

@@ -36,10 +36,12 @@ def test_old_sessions_that_nobody_uses_are_deleted(tmp_path: Path) -> None:
     delete_old_sessions(tmp_path / "nothing here")
 
 
-def test_the_link_to_a_session_goes_with_it(tmp_path: Path) -> None:
+def test_the_links_to_a_session_go_with_it(tmp_path: Path) -> None:
     first, second = session(tmp_path, "a", 0), session(tmp_path, "b", 0)
-    (tmp_path / ray_internals.LATEST_SESSION).symlink_to(second)
+    links = (tmp_path / ray_internals.LATEST_SESSION, ray_internals.prometheus_targets(tmp_path))
+    links[0].symlink_to(second)
+    links[1].symlink_to(ray_internals.prometheus_targets(second))
     delete_session(first)
-    assert (tmp_path / ray_internals.LATEST_SESSION).exists()
+    assert all(link.is_symlink() for link in links)
     delete_session(second)
     assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.session.profiles import PROFILES, NodeResources, Profile, Resources, choose, laptop
+from cluster.session.profiles import PROFILES, NodeResources, Profile, Resources, choose, growth, laptop
 from mgc.errors import ConfigError, ResourceError
 
 CPU_NODE, GPU_NODE = NodeResources(4, 0), NodeResources(8, 1)
@@ -94,3 +94,13 @@ def test_each_part_finds_a_node(found: list[NodeResources], name: str | None, wo
     places = sum(min(node.gpus, int(node.cpus // profile.train_cpus)) for node in found if node.gpus)
     assert places >= workers
     assert any(node.gpus and node.cpus >= profile.predict_cpus for node in found)
+
+
+def test_growth_says_what_an_autoscaler_may_start() -> None:
+    assert growth("20x8, 4x8+1") == {NodeResources(8.0): 20, NodeResources(8.0, 1): 4}
+
+
+@pytest.mark.parametrize("text", ["20", "x8", "20x8;4x8", "0x8", "2x0", "2x8+", "2x8,"])
+def test_a_growth_that_says_something_else(text: str) -> None:
+    with pytest.raises(ConfigError, match=rf"MGC_NODES is {re.escape(repr(text))}"):
+        growth(text)
