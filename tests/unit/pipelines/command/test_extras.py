@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from pipelines.cli import JOBS
 from pipelines.command import extras
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 WITHOUT = f"import sys; sys.modules.update(dict.fromkeys({extras.PACKAGES['tune']!r})); "
 """Hides what extras bring, as if it were not installed."""
