@@ -349,6 +349,28 @@ def check_autoscaler_config(config: Mapping[str, object]) -> None:
     validate_config(prepare_config(dict(config)))
 
 
+FAKE_SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
+    {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
+)
+"""Settings of a head whose autoscaler starts nodes as processes of its own machine."""
+
+
+def with_fake_provider(config: Mapping[str, object]) -> dict[str, object]:
+    """Complete a configuration of `ray up`, and put Ray's provider for tests in the place of its cloud.
+
+    That provider has a name of its own for the kind of the head.
+    """
+    from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_TYPE
+    from ray.autoscaler._private.util import prepare_config
+
+    made: dict[str, Any] = prepare_config(dict(config))
+    kinds = made["available_node_types"]
+    kinds[FAKE_HEAD_NODE_TYPE] = kinds.pop(made["head_node_type"])
+    fake = {"type": "fake_multinode", "use_node_id_as_ip": True}
+    fake |= {"disable_node_updaters": True, "disable_launch_config_check": True}
+    return {**made, "head_node_type": FAKE_HEAD_NODE_TYPE, "provider": fake}
+
+
 def dashboard_panels() -> Sequence[Path]:
     """Return the files that define the panels of Ray's own Grafana dashboards."""
     import ray

@@ -59,6 +59,15 @@ def test_a_submitted_job_labels_a_folder(ray_head: RayHead, music: Path, tmp_pat
     word = f"python -m pipelines.label {shlex.quote(str(music))} --labels"
     done = submit(ray_head, "sh", "-c", f"{word} labels || {word} {shlex.quote(str(labels))}")
     assert done.returncode == 0, done.stdout + done.stderr
+    (job_id,) = set(re.findall(r"raysubmit_\w+", done.stdout))
+    log = JobSubmissionClient(ray_head.jobs_url).get_job_logs(job_id)
+    # Nothing of Ray's in it but its two lines at the beginning, and warnings for programmers, which this head asks for.
+    own = [line for line in log.splitlines() if "INFO job_manager.py" not in line and "Running entrypoint" not in line]
+    assert not [
+        line
+        for line in own
+        if re.search(r"\x1b\[|(?<!Deprecation)Warning: |\(raylet|\(pid=|Ignoring upload| -- ", line)
+    ], log
     refused, facts = (json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"job": "label"'))
     assert refused["status"] == "failed"
     assert "is relative" in refused["error"]

@@ -17,7 +17,7 @@ from cluster.labels.table import LabelsTable
 from cluster.storage.uri import Uri
 from mgc.datasets.synthetic import SyntheticConfig, encode, plan_corpus
 from pipelines.cli import JOBS
-from tests.support import bare_root
+from tests.unit.infra import bare_root
 
 pytestmark = [
     pytest.mark.drill,
@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.skipif(bool(bare_root.MISSING), reason=f"a bare root needs {', '.join(bare_root.MISSING)}"),
 ]
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
