@@ -182,7 +182,9 @@ def dockerfile(file: Path) -> list[str]:
 def prometheus_config(file: Path) -> list[str]:
     """Check a configuration with promtool. Debian's knows no Kubernetes and no EC2; it skips their targets."""
     config = yaml.safe_load(file.read_text(encoding="utf-8"))
-    done = _tool("promtool", ["check", "config", str(file)])
+    # Only the syntax: whether a Ray of this machine has left the file of its targets is another matter.
+    check = ["check", "config", "--syntax-only"]
+    done = _tool("promtool", [*check, str(file)])
     strange = set(re.findall(r"field (\w+_sd_configs) not found", done.stderr))
     if not strange:
         return _said(done)
@@ -191,10 +193,8 @@ def prometheus_config(file: Path) -> list[str]:
             for name in strange & scraped.keys():
                 del scraped[name]
                 scraped["static_configs"] = [{"targets": ["127.0.0.1:1"]}]
-        for rules in config.get("rule_files", ()):
-            shutil.copy(file.parent / rules, folder)
         Path(folder, "prometheus.yml").write_text(yaml.safe_dump(config))
-        return _said(_tool("promtool", ["check", "config", f"{folder}/prometheus.yml"]))
+        return _said(_tool("promtool", [*check, f"{folder}/prometheus.yml"]))
 
 
 def rules(file: Path) -> list[str]:
