@@ -113,7 +113,19 @@ def ray_up(file: Path) -> list[str]:
     told = re.search(rf"{GROWTH}=(\S+)", " ".join(config["head_start_ray_commands"]))
     if told is None or growth(told[1]) != may_start:
         return [f"{GROWTH} of the head's command does not say what available_node_types says"]
-    return []
+    return list(_docker_of_ray_up(config))
+
+
+def _docker_of_ray_up(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what keeps machines from the image, or Ray's object store from their memory."""
+    docker = config["docker"]
+    registry, slash, _ = docker["image"].rpartition("/")
+    logins = [each for each in config["initialization_commands"] if "docker login" in each]
+    if slash and not any(each.endswith(f" {registry}") for each in logins):
+        yield f"docker: no initialization command logs in at {registry}, so machines cannot fetch the image"
+    for option in [each for name, options in docker.items() if name.endswith("run_options") for each in options]:
+        if "--shm-size" in option:
+            yield f"docker: {option} keeps Ray from sizing the object store's memory; leave it out"
 
 
 def hcl(folder: Path) -> list[str]:

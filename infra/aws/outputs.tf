@@ -15,3 +15,8 @@ output "instance_profiles" {
     { head = aws_iam_instance_profile.head.arn },
   )
 }
+
+output "registry" {
+  description = "REGISTRY in infra/README.md and infra/aws/ray-cluster.yaml: the image is REGISTRY/mgc."
+  value       = split("/", aws_ecr_repository.mgc.repository_url)[0]
+}

@@ -51,6 +51,8 @@ MOVES = [
     ("kuberay/rayjob-train.yaml", '{name: MGC_NODES, value: "4x4,2x4+1"}', "{name: X, value: x}", "MGC_NODES is ''"),
     ("aws/ray-cluster.yaml", "max_workers: 20", "max_workers: 10", "MGC_NODES of the head's command"),
     ("aws/ray-cluster.yaml", "resources: {CPU: 8}", "resources: {}", "MGC_NODES of the head's command"),
+    ("aws/ray-cluster.yaml", "docker login", "echo", "no initialization command logs in at REGISTRY"),
+    ("aws/ray-cluster.yaml", "    - --cap-drop", "    - --shm-size=4g\n    - --cap-drop", "--shm-size=4g keeps Ray"),
 ]
 """Images that may change under a running cluster, heads that may go, nodes without what Ray counts on, and jobs that do
 not hear of the nodes that may start."""
@@ -160,7 +162,7 @@ def test_refused(name: str, good: str, bad: str, said: str, copied: Path) -> Non
         ("aws/ray-cluster.yaml", "RAY_AUTH_MODE=token ray start --address", "ray start --address", "a Ray without"),
         ("aws/ray-cluster.yaml", "--dashboard-host=127.0.0.1", "--dashboard-host=0.0.0.0", "dashboard on 0.0.0.0"),
         ("aws/ray-cluster.yaml", "/home/ray/.ray/auth_token:", "/home/ray/token:", "brings no .ray/auth_token"),
-        ("aws/ray-cluster.yaml", f"image: {IMAGE}-gpu", "image: mgc:gpu", "docker: image mgc:gpu is not that of mgc"),
+        ("aws/ray-cluster.yaml", f"image: REGISTRY/{IMAGE}-gpu", "image: mgc:gpu", "image mgc:gpu is not that of mgc"),
         ("aws/ray-cluster.yaml", "    - --cap-drop=ALL\n", "", "lacks --cap-drop=ALL"),
     ],
 )  # fmt: skip
