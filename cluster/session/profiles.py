@@ -266,11 +266,13 @@ def growth(text: str) -> Mapping[NodeResources, int]:
     Raises:
         ConfigError: it says something else.
     """
-    kinds = [re.fullmatch(r"(\d+)x(\d+)(?:\+(\d+))?", kind.strip()) for kind in text.split(",")]
+    kinds = [re.fullmatch(r"([0-9]{1,4})x([0-9]{1,4})(?:\+([0-9]{1,4}))?", kind.strip()) for kind in text.split(",")]
     found = {NodeResources(float(kind[2]), int(kind[3] or 0)): int(kind[1]) for kind in kinds if kind is not None}
-    if None in kinds or not all(node.cpus for node in found) or not all(found.values()):
+    # A kind that stands twice is one that somebody mistyped.
+    if len(found) < len(kinds) or not all(node.cpus for node in found) or not all(found.values()):
         raise ConfigError(
-            f"{GROWTH} is {text!r}; write NODESxCPUS or NODESxCPUS+GPUS for each kind of node, as in 20x8,4x8+1."
+            f"{GROWTH} is {text!r}; write NODESxCPUS or NODESxCPUS+GPUS once for each kind of node, as in 20x8,4x8+1, "
+            "each number below 10,000."
         )
     return found
 

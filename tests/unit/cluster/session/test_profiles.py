@@ -100,7 +100,7 @@ def test_growth_says_what_an_autoscaler_may_start() -> None:
     assert growth("20x8, 4x8+1") == {NodeResources(8.0): 20, NodeResources(8.0, 1): 4}
 
 
-@pytest.mark.parametrize("text", ["20", "x8", "20x8;4x8", "0x8", "2x0", "2x8+", "2x8,"])
+@pytest.mark.parametrize("text", ["20", "x8", "20x8;4x8", "0x8", "2x0", "2x8+", "2x8,", "20x8,4x8", "10000x8"])
 def test_a_growth_that_says_something_else(text: str) -> None:
     with pytest.raises(ConfigError, match=rf"MGC_NODES is {re.escape(repr(text))}"):
         growth(text)
