@@ -95,7 +95,7 @@ $(READY): requirements.lock pyproject.toml $(VENV)/pyvenv.cfg
 	fi
 	$(BIN)/python -m pip install --require-hashes --only-binary :all: --requirement requirements.lock \
 		| sed -unE 's/^ +(Downloading|Using cached) (.*\([0-9.]{4,} MB\))/  \2/p; s/^Installing collected packages.*/  unpacking and compiling/p'
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip install --quiet --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 	# Better labels than the shipped bundle's, where the network has them. Nothing depends on it.
 	$(BIN)/python -m pipelines.pull mn04 --or musicnn --try 3 >/dev/null || true
