@@ -39,6 +39,8 @@ def checks(folder: Path, schemas: Path | None) -> Iterator[Check]:
         yield "Dockerfile", file, checkers.dockerfile
         yield "packages", file.parent, packaged.image
         yield "hardening", file, hardening.image
+    for file in sorted([*folder.glob("*.md"), *folder.glob("docker/Dockerfile"), *folder.glob("aws/*.yaml")]):
+        yield "images", file, packaged.images_named
     for file in sorted(folder.glob("monitoring/prometheus*.yml")):
         yield "promtool", file, checkers.prometheus_config
     for file in sorted(folder.glob("monitoring/alerts.yml")):

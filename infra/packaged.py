@@ -1,4 +1,4 @@
-"""Check that the image gets what pyproject.toml packages, and that files which run it name its version."""
+"""Check that the image gets what pyproject.toml packages, and that files which run or name it give its version."""
 
 from __future__ import annotations
 
@@ -43,6 +43,16 @@ def image_name(name: str) -> Iterator[str]:
     """
     if not re.search(rf":{re.escape(__version__)}-(cpu|gpu)$|@sha256:[0-9a-f]{{64}}$", name):
         yield f"image {name} is not that of mgc {__version__}: write mgc:{__version__}-cpu or -gpu"
+
+
+def images_named(file: Path) -> list[str]:
+    """Check the images of mgc that a text names, in its commands and its comments.
+
+    Returns:
+        A line for each name with another version, none if all is well.
+    """
+    names = re.findall(r"\bmgc:\w[\w.-]*\b", file.read_text(encoding="utf-8"))
+    return [each for name in dict.fromkeys(names) for each in image_name(name)]
 
 
 def _left_behind(packages: set[str], project: Mapping[str, Any]) -> list[str]:

@@ -6,6 +6,7 @@ Axes: N clips, F mel bins, T frames (a clip may have other axes), D numbers of a
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,6 +40,9 @@ class Graph:
     """
 
     def __init__(self, data: bytes) -> None:
+        # ONNX Runtime would report to Microsoft, and keep an id of the machine in the user's cache. It looks at this
+        # variable once, as it is imported; its function for the same purpose comes too late.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
 
         options = onnxruntime.SessionOptions()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import subprocess
 import sys
 from datetime import datetime, timedelta
@@ -49,6 +50,13 @@ def clock(hours: float) -> str:
 def night(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [str(NIGHT), *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+
+
+def assert_ended(line: str, code: int) -> None:
+    """The last line of a night has the time and the exit code."""
+    start, when, end = re.split(r"(\d{4}-\S+?)(?=: )", line)
+    assert (start, end) == ("night: ", f": ended with exit code {code}")
+    assert abs(datetime.now().astimezone() - datetime.fromisoformat(when)) < timedelta(hours=1)
 
 
 def test_a_night(environment: dict[str, str], tmp_path: Path) -> None:
@@ -105,7 +113,9 @@ def test_a_night_that_is_caught_up_by_day_does_not_begin(
     hours: float, code: int, environment: dict[str, str], tmp_path: Path
 ) -> None:
     noted = echoing(tmp_path)
-    assert night(environment, "music", "labels", f"--until={clock(hours)}").returncode == code
+    done = night(environment, "music", "labels", f"--until={clock(hours)}")
+    assert done.returncode == code
+    assert_ended(done.stderr.splitlines()[-1], code)
     assert noted.exists() == (code == 0)
 
 
@@ -143,8 +153,9 @@ def test_what_a_night_is_given_is_wrong_before_anything_is_listed(
     """The source is not even there."""
     done = night(environment, str(tmp_path / "music"), str(tmp_path / "labels"), *words)
     assert done.returncode == code
-    (line,) = done.stderr.splitlines()
+    line, end = done.stderr.splitlines()
     assert words[-1].partition("=")[0] in line
+    assert_ended(end, code)
     left = sorted(path.name for path in (tmp_path / "left").iterdir())
     assert left == ["mgc_label.prom"]
     assert not (tmp_path / "labels").exists()

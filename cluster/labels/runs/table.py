@@ -102,8 +102,8 @@ class RunTable:
         for proof in proofs:
             if files.exists(proof):
                 raise LabelsError(
-                    f"{self.uri}: there was a table here ({proof.name} is still there), but its log is missing or "
-                    f"empty. Restore {self.uri / '_delta_log'}, or choose another {self.form.option}."
+                    f"{self.uri}: there was a table here ({proof.name} is still there), but its _delta_log is missing "
+                    f"or empty. Move the folder away and restore it from a copy, or choose another {self.form.option}."
                 )
 
     @property

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.abc import MetaPathFinder
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -51,6 +56,37 @@ def test_it_gives_the_outputs_of_the_network_and_its_embeddings(make: Callable[[
         np.testing.assert_allclose(found_NO, wanted_NO, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(found_ND, wanted_ND, rtol=1e-4, atol=1e-5)
     assert found_NO.dtype == found_ND.numpy().dtype == np.float32
+
+
+def test_nothing_is_reported_to_the_makers_of_the_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime looks at the variable once, as it is imported."""
+    found: list[str | None] = []
+
+    class Import(MetaPathFinder):
+        def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+            if fullname == "onnxruntime":
+                found.append(os.environ.get("ORT_DISABLE_TELEMETRY"))
+                raise ImportError
+
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Import(), *sys.meta_path])
+    with pytest.raises(ImportError):
+        Graph(b"")
+    assert found == ["1"]
+
+
+@pytest.mark.drill
+def test_onnx_runtime_leaves_no_id_of_the_machine(tmp_path: Path) -> None:
+    """A process of its own, with a home of its own, computes a graph."""
+    graph = tmp_path / "graph.onnx"
+    graph.write_bytes(export_graph(bundle()))
+    code = "import sys, pathlib, mgc.models.graph as g; g.Graph(pathlib.Path(sys.argv[1]).read_bytes())"
+    home = tmp_path / "home"
+    home.mkdir()
+    kept = {name: text for name, text in os.environ.items() if not name.startswith(("ORT_", "XDG_"))}
+    subprocess.run([sys.executable, "-c", code, str(graph)], env={**kept, "HOME": str(home)}, timeout=300, check=True)
+    assert not list(home.rglob("*onnxruntime*"))
 
 
 def test_outputs_do_not_depend_on_the_company() -> None:
