@@ -383,10 +383,8 @@ def _publish(job: str, outcome: _Outcome, seconds: float) -> None:
     try:
         publish(figures, code in (0, ALARMED), where)
     except (OSError, ValueError) as error:
-        say(
-            f"{METRICS_SETTING}: the job's figures were not published: {redact(str(error))[:300]}; "
-            "name a folder that is there and can be written, or a Pushgateway that answers, or unset it"
-        )
+        why = redact(str(error))[:300]
+        say(f"{METRICS_SETTING}: figures were not published ({why}); name a writable folder or a gateway, or unset it")
 
 
 def main(command: click.Command) -> NoReturn:
