@@ -138,7 +138,6 @@ def test_kuberay_refuses(name: str, good: str, bad: str, said: str, copied: Path
         ("docker/Dockerfile.dockerignore", "!tune\n", "!tune\n!tests\n", "!tests is sent"),
         ("docker/Dockerfile", f"-t {IMAGE}-cpu .", "-t mgc:cpu .", "image mgc:cpu is not that of mgc"),
         ("README.md", f"-t REGISTRY/{IMAGE}-gpu .", "-t REGISTRY/mgc:0.1.0-gpu .", "image mgc:0.1.0-gpu is not that"),
-        ("aws/ray-cluster.yaml", f"{IMAGE}-gpu (the", "mgc:gpu (the", "image mgc:gpu is not that of mgc"),
         ("schedules/night", "fi\n", "", "syntax error"),
     ],
 )  # fmt: skip
