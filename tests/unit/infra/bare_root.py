@@ -27,8 +27,6 @@ _SLIM: Final = "ca-certificates netbase python3.11-venv tzdata"
 
 _PATH: Final = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-_MIRROR: Final = "http://deb.debian.org/debian"
-
 _WHEELS: Final = "/wheels"
 
 _ENTER: Final = """
@@ -90,7 +88,7 @@ class Stage:
 
 def bootstrap(root: Path, wheels: Path) -> None:
     """Make a bare Debian root with Python 3.11 at the place where the base image has it."""
-    command = ["debootstrap", "--variant=minbase", "bookworm", str(root), _MIRROR]
+    command = ["debootstrap", "--variant=minbase", "bookworm", str(root)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
     (root / _WHEELS.lstrip("/")).mkdir()
