@@ -42,8 +42,9 @@ from mgc.hearing.request import Hearing
 from mgc.labeling.adjust import PriorAdjustment, read_adjustment
 from mgc.labeling.config import LabelingConfig
 from mgc.labeling.file_label import FileLabel
-from mgc.labeling.predict import Predict
+from mgc.labeling.predict import CLIPS_AT_ONCE_CPU, CLIPS_AT_ONCE_GPU, Meaning, Predict
 from mgc.labeling.tags import GENRES, TagMap, Verdict, Vocabulary
+from mgc.labeling.torch_network import TorchNetwork
 from mgc.labeling.words import read_sounds, read_tags, words_files
 from mgc.metrics import EvaluationFacts, TrainingFacts, metrics_from_json, metrics_to_json
 from mgc.models.architecture import count_sounds, load_model
@@ -229,6 +230,15 @@ class Bundle:
                 f"({', '.join(self.taxonomy.names)}); leave their tracks out, or train a bundle on these genres."
             )
 
+    @property
+    def meaning(self) -> Meaning:
+        """What its network hears, and what its outputs mean: with its graph, all that labelling needs."""
+        return Meaning(self._front_end.shape, self._front_end.dtype, self.taxonomy.names, self.tags, self.sounds)
+
+    def network(self, device: torch.device | None = None) -> TorchNetwork:
+        """Return a copy of the network, with normalisation and adjustment, on a device; the CPU by default."""
+        return TorchNetwork(self.model, self.normalization, self.adjustment, device)
+
     def predictor(
         self, device: torch.device | None = None, top_k: int = 3, embed: bool = False, graph: Graph | None = None
     ) -> Predict:
@@ -240,18 +250,8 @@ class Bundle:
             embed: whether it also gives the tracks' embeddings.
             graph: the graph of this bundle, which then computes in place of the network; None for PyTorch.
         """
-        parts = (self.model, self.normalization, self.taxonomy, self._front_end.shape)
-        return Predict(
-            *parts,
-            device,
-            top_k,
-            dtype=self._front_end.dtype,
-            adjustment=self.adjustment,
-            tags=self.tags,
-            sounds=self.sounds,
-            embed=embed,
-            graph=graph,
-        )
+        at_once = CLIPS_AT_ONCE_GPU if device is not None and device.type == "cuda" else CLIPS_AT_ONCE_CPU
+        return Predict(graph or self.network(device), self.meaning, top_k, at_once, embed)
 
     def label(self, audio: Audio, top_k: int = 3, sample_rate_hz: int | None = None) -> FileLabel:
         """Label one file, in this process.
@@ -306,7 +306,7 @@ class Bundle:
         """
         self._require_embedding()
         clips_NFT = np.concatenate([clips.features for clips in self._hear(audio, sample_rate_hz).windows])
-        parts = [embedding_ND.cpu().numpy() for _, embedding_ND, _ in self._predict.parts(clips_NFT)]
+        parts = [embedding_ND for _, embedding_ND, _ in self._predict.parts(clips_NFT)]
         mean_D: NDArray[np.float32] = np.concatenate(parts).mean(axis=0, dtype=np.float64).astype(np.float32)
         return mean_D
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pyarrow as pa
 import ray
 
 from cluster.session.profiles import KEEPS_MEMORY, Profile
 from cluster.streams.listening import LISTEN_BATCH, Listen, ListenRequest
-from cluster.streams.predicting import Label
-from mgc.bundle import Bundle
+from cluster.streams.predicting import Label, Predictor, predictor_of
 from mgc.labeling.canary import CanaryAnswer
 from mgc.labeling.rows import Lineage
+
+if TYPE_CHECKING:
+    from mgc.bundle import Bundle
 
 
 def hear_canaries(
@@ -38,8 +42,7 @@ def hear_canaries(
         num_gpus=profile.gpus / profile.predict_actors if gpu else 0,
         runtime_env={} if gpu else {"env_vars": KEEPS_MEMORY},
     )
-    graphs = [] if graph is None else [ray.put(graph)]
-    rows: pa.Table = ray.get(task.remote(request, tracks, [ray.put(bundle)], graphs, lineage, gpu))
+    rows: pa.Table = ray.get(task.remote(request, tracks, predictor_of(bundle, graph, gpu), lineage))
     return {
         row["track_id"]: CanaryAnswer(
             {each["genre"]: each["probability"] for each in row["top_k"] or ()},
@@ -49,20 +52,9 @@ def hear_canaries(
     }
 
 
-def _hear(
-    request: ListenRequest,
-    tracks: pa.Table,
-    bundles: list[ray.ObjectRef[Bundle]],
-    graphs: list[ray.ObjectRef[bytes]],
-    lineage: Lineage,
-    gpu: bool,
-) -> pa.Table:
-    """Hear tracks in the process of a worker. Returns rows of `schema.LABELS`.
-
-    The references to the bundle and its graph, if any, come in lists, because Ray replaces a reference by its value.
-    """
-    [bundle], graph = bundles, graphs[0] if graphs else None
-    listen, label = Listen(request), Label(bundle, lineage, request.software, gpu, graph=graph)
+def _hear(request: ListenRequest, tracks: pa.Table, predictor: Predictor, lineage: Lineage) -> pa.Table:
+    """Hear tracks in the process of a worker. Returns rows of `schema.LABELS`."""
+    listen, label = Listen(request), Label(predictor, lineage, request.software)
     batches = (tracks.slice(first, LISTEN_BATCH) for first in range(0, tracks.num_rows, LISTEN_BATCH))
     return pa.concat_tables([label(listen(_columns(batch))) for batch in batches])
 

@@ -1,15 +1,18 @@
-"""The stream of `label` and `embed`: tracks of a plan, listened to, predicted, and staged as rows of their tables."""
+"""The stream of `label` and `embed`: tracks of a plan, listened to, predicted, and staged as rows of their tables.
+
+The actors that predict import this file, and those that have a graph need no PyTorch. So this file imports none.
+"""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 import pyarrow as pa
 import ray
-import torch
 from ray.data import ActorPoolStrategy
 
 from cluster.session.counts import ProgressHandle
@@ -19,10 +22,13 @@ from cluster.session.software import require_same
 from cluster.streams.listening import ListenRequest, listen_to_plan, write_stream
 from cluster.streams.sinks import AnswersSink, Staging
 from mgc import schema
-from mgc.bundle import Bundle
+from mgc.labeling.predict import Meaning, Predict
 from mgc.labeling.rows import EMBEDDED, Lineage, labels_rows, with_embeddings
 from mgc.models.graph import Graph
 from mgc.software import Software
+
+if TYPE_CHECKING:
+    from mgc.bundle import Bundle
 
 STAGED_FILES: Final = 64
 """Approximate number of files in which a run stages its rows."""
@@ -37,17 +43,76 @@ _TRACKS_PER_PREDICTOR: Final = 256
 _LABEL_BATCH: Final = 32
 
 
+class Predictor(Protocol):
+    """How an actor comes to the network of a bundle."""
+
+    def load(self, embed: bool) -> Predict:
+        """Return the stage.
+
+        Args:
+            embed: whether it also gives the tracks' embeddings.
+        """
+
+
+@dataclass(frozen=True)
+class ByGraph:
+    """The bundle's graph, for CPUs.
+
+    Attributes:
+        graph: the graph's bytes, in the object store.
+        meaning: of the bundle.
+    """
+
+    graph: ray.ObjectRef[bytes]
+    meaning: Meaning
+
+    def load(self, embed: bool) -> Predict:
+        """Return the stage, in a process that imports no PyTorch: that takes seconds, and hundreds of megabytes."""
+        return Predict(Graph(ray.get(self.graph)), self.meaning, embed=embed)
+
+
+@dataclass(frozen=True)
+class ByTorch:
+    """The bundle itself, whose network PyTorch computes.
+
+    Attributes:
+        bundle: the bundle, in the object store.
+        gpu: whether to compute on a GPU.
+    """
+
+    bundle: ray.ObjectRef[Bundle]
+    gpu: bool
+
+    def load(self, embed: bool) -> Predict:
+        """Return the stage."""
+        import torch
+
+        if not self.gpu:
+            torch.set_num_threads(1)
+        loaded: Bundle = ray.get(self.bundle)
+        return loaded.predictor(torch.device("cuda" if self.gpu else "cpu"), embed=embed)
+
+
+def predictor_of(bundle: Bundle, graph: bytes | None, gpu: bool) -> Predictor:
+    """Put a bundle's network into the object store, for actors.
+
+    Args:
+        bundle: the model.
+        graph: its graph, with which CPUs predict; None for PyTorch.
+        gpu: whether to compute on a GPU.
+    """
+    return ByTorch(ray.put(bundle), gpu) if graph is None else ByGraph(ray.put(graph), bundle.meaning)
+
+
 class Label:
     """Stage: predict genres and make rows of the labels table.
 
     Args:
-        bundle: the model, in the object store.
+        predictor: the network.
         lineage: what the rows say of their origin.
         software: software of the driver.
-        gpu: whether to compute on a GPU.
         progress: counters of the job; None counts nothing.
         embed: whether to add the tracks' embeddings to the rows.
-        graph: graph of the bundle, in the object store, which then computes on the CPU; None for PyTorch.
 
     Raises:
         ResourceError: this process runs other software than the driver.
@@ -55,20 +120,14 @@ class Label:
 
     def __init__(
         self,
-        bundle: ray.ObjectRef[Bundle],
+        predictor: Predictor,
         lineage: Lineage,
         software: Software,
-        gpu: bool,
         progress: ProgressHandle | None = None,
         embed: bool = False,
-        graph: ray.ObjectRef[bytes] | None = None,
     ) -> None:
         require_same(software)
-        if not gpu:
-            torch.set_num_threads(1)
-        loaded: Bundle = ray.get(bundle)
-        ready = None if graph is None else Graph(ray.get(graph))
-        self._predict = loaded.predictor(torch.device("cuda" if gpu else "cpu"), embed=embed, graph=ready)
+        self._predict = predictor.load(embed)
         self._schema = pa.schema([*schema.LABELS, *EMBEDDED]) if embed else schema.LABELS
         self._lineage = lineage
         self._meter = None if progress is None else Meter(progress)
@@ -114,13 +173,11 @@ def stage_answers(
     answers = listen_to_plan(request, profile, progress).map_batches(
         Label,
         fn_constructor_kwargs={
-            "bundle": ray.put(bundle),
+            "predictor": predictor_of(bundle, graph, gpu),
             "lineage": lineage,
             "software": request.software,
-            "gpu": gpu,
             "progress": progress,
             "embed": staging.embeddings is not None,
-            "graph": None if graph is None else ray.put(graph),
         },
         batch_size=_LABEL_BATCH,
         batch_format="pyarrow",

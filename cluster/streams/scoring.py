@@ -81,7 +81,7 @@ class Score:
         for rows, embedding_ND, part_NO in self._predict.parts(clips_NFT):
             logits_NG[rows] = self._predict.to_genres(part_NO)
             if any(wanted[rows]):
-                for row, numbers_S in enumerate(sketch(embedding_ND.cpu().numpy()), rows.start):
+                for row, numbers_S in enumerate(sketch(embedding_ND), rows.start):
                     embeddings[row] = numbers_S.tobytes() if wanted[row] else None
         columns = {name: batch[name] for name in ("track_id", "genre_top", "artist_id")}
         columns["logits"] = _lists(logits_NG)

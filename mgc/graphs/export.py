@@ -6,6 +6,10 @@ Axes: N clips, F mel bins, T frames (a clip may have other axes), D numbers of a
 from __future__ import annotations
 
 import copy
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -13,10 +17,10 @@ import torch
 from torch import nn
 
 from mgc.bundle import Bundle
-from mgc.errors import BundleError, ConfigError
+from mgc.errors import BundleError, ConfigError, shorten
 from mgc.features.front_end import build_front_end
 from mgc.models.architecture import graph_takes_any_frames
-from mgc.models.graph import EMBEDDING, LOGITS, SOUNDS, Graph, write_graph
+from mgc.models.graph import EMBEDDING, FEATURES, LOGITS, SOUNDS, Graph
 from mgc.models.guess import GuessConfig
 
 CLOSE: Final = 1e-4
@@ -25,6 +29,9 @@ largest number in them."""
 
 EXPORTER: Final = 1
 """Raised when the graph of a bundle becomes another one, so that graphs in a user's cache are written anew."""
+
+_OPSET: Final = 18
+"""Version of ONNX's operators. Programs of 2023 and later know it."""
 
 _TRIED: Final = ((1, 0), (3, 37))
 """Clips, and frames besides those of the front end, for which a graph is compared with its network."""
@@ -75,6 +82,41 @@ def export_graph(bundle: Bundle) -> bytes:
             "report it as a bug in mgc."
         )
     return data
+
+
+def write_graph(network: nn.Module, clips_NFT: torch.Tensor, outputs: Sequence[str], any_frames: bool) -> bytes:
+    """Return a network as the bytes of an ONNX file, for any number of clips.
+
+    Args:
+        network: network in evaluation mode, from clips to a tuple of tensors (N, …).
+        clips_NFT: clips for which it is traced, two or more.
+        outputs: names of the tensors.
+        any_frames: whether the graph takes clips of any number of frames, too.
+
+    Raises:
+        ConfigError: the network does something for which ONNX has no operator.
+    """
+    axes: dict[str, Mapping[int, str]] = {name: {0: "clips"} for name in (FEATURES, *outputs)}
+    if any_frames:
+        axes[FEATURES] = {0: "clips", 2: "frames"}
+    # The exporter that follows a trace is called deprecated. Its successor takes twenty times as long, and needs two
+    # more packages. It also warns of what a trace cannot see; whoever calls this compares the numbers.
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(action="ignore"):
+        file = Path(folder, "graph.onnx")
+        try:
+            torch.onnx.export(
+                network,
+                (clips_NFT,),
+                file,
+                dynamo=False,
+                input_names=[FEATURES],
+                output_names=list(outputs),
+                dynamic_axes=axes,
+                opset_version=_OPSET,
+            )
+        except RuntimeError as error:
+            raise ConfigError(f"graph: ONNX cannot hold this network ({shorten(error)}); use PyTorch.") from None
+        return file.read_bytes()
 
 
 def has_graph(bundle: Bundle) -> bool:

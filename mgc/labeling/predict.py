@@ -1,4 +1,4 @@
-"""Stage: clips of features → one decision per track.
+"""Stage: clips of features → one decision per track. It needs no PyTorch: a network is whatever answers arrays.
 
 Axes: N clips of a batch, F mel bins, T frames (a clip may have other axes), D numbers of an embedding, O outputs of the
 network: first those for genres, then those that name sounds, if it has any; G genres.
@@ -6,27 +6,51 @@ network: first those for genres, then those that name sounds, if it has any; G g
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Protocol
 
 import numpy as np
-import torch
 
 from mgc.errors import FeaturesError
-from mgc.features.normalization import Normalization
-from mgc.labeling.adjust import PriorAdjustment
 from mgc.labeling.decide import Decision, decide
 from mgc.labeling.tags import TagMap, Verdict, Vocabulary
-from mgc.models.blocks import Classifier
-from mgc.models.graph import Graph
-from mgc.taxonomy import Taxonomy
 
 CLIPS_AT_ONCE_CPU: Final = 8
 """Clips per pass on a CPU. The first layer's maps then fit into the cache: 1.5 to 2.7 times as fast as 256."""
 
 CLIPS_AT_ONCE_GPU: Final = 256
+
+
+class Network(Protocol):
+    """A trained network: `mgc.models.graph.Graph`, or `TorchNetwork`."""
+
+    def __call__(self, clips_NFT: np.ndarray, /) -> tuple[np.ndarray, np.ndarray]:
+        """Return embeddings, float32 (N, D), and outputs, float32 (N, O).
+
+        Args:
+            clips_NFT: features as stored.
+        """
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a network hears, and what its outputs mean.
+
+    Attributes:
+        shape: shape of one clip's features.
+        dtype: dtype of the stored features.
+        genres: names of the genres in the order of the answers.
+        tags: which outputs speak for which genre; None if they are the genres.
+        sounds: names of the sounds that the network knows besides; None if it knows none.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    genres: tuple[str, ...]
+    tags: TagMap | None = None
+    sounds: Vocabulary | None = None
 
 
 class Predict:
@@ -37,54 +61,32 @@ class Predict:
     answer would depend on the other tracks in its batch.
 
     Args:
-        model: network from normalised features to logits; it is copied.
-        normalization: normalisation of the stored features.
-        taxonomy: genres in the order of the answers.
-        shape: shape of one clip's features.
-        device: device to compute on; the CPU by default.
+        network: the network.
+        meaning: what it hears, and what its outputs mean.
         top_k: largest number of genres to list for a track; at least 1.
-        clips_at_once: number of clips that go through the network together; by default what suits the device.
-        dtype: dtype of the stored features.
-        adjustment: adjustment of the logits, or None.
-        tags: which outputs speak for which genre; None if they are the genres.
-        sounds: names of the sounds that the network knows besides; None if it knows none.
+        clips_at_once: number of clips that go through the network together.
         embed: whether to add each track's embedding to its row.
-        graph: the model, normalisation and adjustment as a graph, which then computes in their place on the CPU.
     """
 
     def __init__(
         self,
-        model: Classifier,
-        normalization: Normalization,
-        taxonomy: Taxonomy,
-        shape: tuple[int, ...],
-        device: torch.device | None = None,
+        network: Network,
+        meaning: Meaning,
         top_k: int = 3,
-        clips_at_once: int | None = None,
-        dtype: str = "uint8",
-        adjustment: PriorAdjustment | None = None,
-        tags: TagMap | None = None,
-        sounds: Vocabulary | None = None,
+        clips_at_once: int = CLIPS_AT_ONCE_CPU,
         embed: bool = False,
-        graph: Graph | None = None,
     ) -> None:
-        self._device = device or torch.device("cpu")
-        self._graph = graph
-        # mypy: torch's stubs lack memory_format.
-        copied = copy.deepcopy(model).to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._model: Classifier = copied.eval()
-        self._normalization = normalization
-        self._genres = taxonomy.names
-        self._shape = shape
-        self.dtype = np.dtype(dtype)
+        self._network = network
+        self._genres = meaning.genres
+        self._shape = meaning.shape
+        self.dtype = np.dtype(meaning.dtype)
         self._top_k = top_k
-        self._adjustment = adjustment
-        self._tags = tags
-        self._sounds = sounds
+        self._tags = meaning.tags
+        self._sounds = meaning.sounds
         self._embed = embed
-        self._own = len(self._genres if tags is None else tags.vocabulary.tags)
-        self._outputs = self._own + (0 if sounds is None else len(sounds.tags))
-        self._clips_at_once = clips_at_once or (CLIPS_AT_ONCE_CPU if self._device.type == "cpu" else CLIPS_AT_ONCE_GPU)
+        self._own = len(meaning.genres if meaning.tags is None else meaning.tags.vocabulary.tags)
+        self._outputs = self._own + (0 if meaning.sounds is None else len(meaning.sounds.tags))
+        self._clips_at_once = clips_at_once
 
     def logits(self, clips_NFT: np.ndarray) -> np.ndarray:
         """Return the logits of genres of clips: float32 (clips, genres).
@@ -105,7 +107,7 @@ class Predict:
         for rows, embedding_ND, part_NO in self.parts(clips_NFT):
             outputs_NO[rows] = part_NO
             if means is not None:
-                means.add(rows, embedding_ND.cpu().numpy())
+                means.add(rows, embedding_ND)
         return outputs_NO
 
     def to_genres(self, outputs_NO: np.ndarray) -> np.ndarray:
@@ -125,46 +127,23 @@ class Predict:
             verdict = self._sounds.judge(outputs_CO[:, self._own :])
         return verdict or decide(self.to_genres(outputs_CO), self._genres, top_k)
 
-    @torch.inference_mode()
-    def parts(self, clips_NFT: np.ndarray) -> Iterator[tuple[slice, torch.Tensor, np.ndarray]]:
+    def parts(self, clips_NFT: np.ndarray) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
         """Yield the embeddings and outputs of clips, a few clips at a time, since an embedding can be large.
 
         Args:
             clips_NFT: features as stored, (clips, *shape).
 
         Yields:
-            The places of the clips; their embeddings, float32 (clips, numbers) on the device; and the network's
-            outputs, float32 (clips, outputs).
+            The places of the clips; their embeddings, float32 (clips, numbers); and the network's outputs, float32
+            (clips, outputs).
         """
         for start in range(0, len(clips_NFT), self._clips_at_once):
             part_NFT = clips_NFT[start : start + self._clips_at_once]
             count = len(part_NFT)
             filled_NFT = np.zeros((self._clips_at_once, *self._shape), self.dtype)
             filled_NFT[:count] = part_NFT
-            embedding_ND, outputs_NO = self._pass(filled_NFT)
+            embedding_ND, outputs_NO = self._network(filled_NFT)
             yield slice(start, start + count), embedding_ND[:count], outputs_NO[:count]
-
-    def _pass(self, clips_NFT: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
-        """Return the embeddings, on the device, and the outputs of as many clips as go through the network together."""
-        if self._graph is not None:
-            by_graph_ND, outputs_NO = self._graph(clips_NFT)
-            return torch.from_numpy(by_graph_ND), outputs_NO
-        embedding_ND = self._model.embed(self._normalization.apply(torch.from_numpy(clips_NFT).to(self._device)))
-        return embedding_ND.float(), self.classify(embedding_ND)
-
-    @torch.inference_mode()
-    def classify(self, embedding_ND: torch.Tensor) -> np.ndarray:
-        """Return the outputs of the network for embeddings, adjusted if the bundle says so: float32 (N, outputs).
-
-        Args:
-            embedding_ND: embeddings of clips or of tracks, (N, numbers).
-        """
-        on_device_ND = embedding_ND.to(self._device)
-        own_NO: np.ndarray = self._model.classify(on_device_ND).float().cpu().numpy()
-        if self._adjustment is not None:
-            own_NO = self._adjustment.apply(own_NO)
-        sounds_NO = self._model.name_sounds(on_device_ND).float().cpu().numpy()
-        return np.concatenate([own_NO, sounds_NO], axis=1)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Answer a batch with one row per track. `clips` is dropped and the answer is added.

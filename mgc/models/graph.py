@@ -7,15 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
-import torch
-from torch import nn
 
 from mgc.errors import ConfigError, shorten
 
@@ -25,15 +20,12 @@ LOGITS: Final = "logits"
 SOUNDS: Final = "sounds"
 """Names of a graph's input and outputs."""
 
-_OPSET: Final = 18
-"""Version of ONNX's operators. Programs of 2023 and later know it."""
-
 
 class Graph:
     """A graph, ready to compute on one thread of a CPU.
 
     Args:
-        data: bytes of an ONNX file that `write_graph` wrote.
+        data: bytes of an ONNX file that `mgc.graphs.export` wrote.
 
     Raises:
         ConfigError: ONNX Runtime cannot compute it.
@@ -71,38 +63,3 @@ def _explain() -> Iterator[None]:
         yield
     except Exception as error:  # noqa: BLE001
         raise ConfigError(f"graph: ONNX Runtime cannot compute it ({shorten(error)}); export it anew.") from None
-
-
-def write_graph(network: nn.Module, clips_NFT: torch.Tensor, outputs: Sequence[str], any_frames: bool) -> bytes:
-    """Return a network as the bytes of an ONNX file, for any number of clips.
-
-    Args:
-        network: network in evaluation mode, from clips to a tuple of tensors (N, …).
-        clips_NFT: clips for which it is traced, two or more.
-        outputs: names of the tensors.
-        any_frames: whether the graph takes clips of any number of frames, too.
-
-    Raises:
-        ConfigError: the network does something for which ONNX has no operator.
-    """
-    axes: dict[str, Mapping[int, str]] = {name: {0: "clips"} for name in (FEATURES, *outputs)}
-    if any_frames:
-        axes[FEATURES] = {0: "clips", 2: "frames"}
-    # The exporter that follows a trace is called deprecated. Its successor takes twenty times as long, and needs two
-    # more packages. It also warns of what a trace cannot see; whoever calls this compares the numbers.
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(action="ignore"):
-        file = Path(folder, "graph.onnx")
-        try:
-            torch.onnx.export(
-                network,
-                (clips_NFT,),
-                file,
-                dynamo=False,
-                input_names=[FEATURES],
-                output_names=list(outputs),
-                dynamic_axes=axes,
-                opset_version=_OPSET,
-            )
-        except RuntimeError as error:
-            raise ConfigError(f"graph: ONNX cannot hold this network ({shorten(error)}); use PyTorch.") from None
-        return file.read_bytes()

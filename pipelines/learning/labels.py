@@ -11,7 +11,6 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
-import torch
 
 from cluster.embeddings.table import EmbeddingsTable
 from cluster.embeddings.vectors import ONE_AT_A_TIME, REMEDY, VECTORS_AT_ONCE, Model, present, read_vectors
@@ -20,7 +19,6 @@ from mgc import schema
 from mgc.bundle import Bundle
 from mgc.errors import LabelsError
 from mgc.labeling.decide import Decision
-from mgc.labeling.predict import Predict
 from mgc.labeling.tags import Verdict
 from pipelines.training.answers import ANSWERS, TOP_K, answers_of
 
@@ -58,18 +56,19 @@ def answer_embeddings(table: EmbeddingsTable, model: Model, bundle: Bundle) -> p
     there is no music, and what a head with a hidden layer answers, can differ for a track of several clips.
     """
     with reading(table.uri, REMEDY, LabelsError):
-        parts = list(_answer(table, model, bundle.predictor()))
+        parts = list(_answer(table, model, bundle))
     return pa.concat_tables(parts) if parts else HEARD.empty_table()
 
 
-def _answer(table: EmbeddingsTable, model: Model, predict: Predict) -> Iterator[pa.Table]:
+def _answer(table: EmbeddingsTable, model: Model, bundle: Bundle) -> Iterator[pa.Table]:
+    network, predict = bundle.network(), bundle.predictor()
     scan = table.dataset().to_batches(
         columns=["track_id", "embedding"], filter=present(model), batch_size=VECTORS_AT_ONCE, **ONE_AT_A_TIME
     )
     for batch in scan:
         if not batch.num_rows:
             continue
-        outputs_NO = predict.classify(torch.from_numpy(read_vectors(batch["embedding"], table.uri)))
+        outputs_NO = network.classify(read_vectors(batch["embedding"], table.uri))
         said = {
             track: predict.answer(outputs_O[None], TOP_K)
             for track, outputs_O in zip(batch["track_id"].to_pylist(), outputs_NO, strict=True)

@@ -25,7 +25,8 @@ from mgc.features.handcrafted import HandcraftedConfig
 from mgc.features.image import MelImageConfig
 from mgc.features.normalization import Normalization
 from mgc.labeling.decide import decide
-from mgc.labeling.predict import Predict
+from mgc.labeling.predict import Meaning, Predict
+from mgc.labeling.torch_network import TorchNetwork
 from mgc.models.architecture import ModelConfig, build_model, check_input
 from mgc.models.house import HouseCnnConfig
 from mgc.recipes.catalogue import find
@@ -272,7 +273,8 @@ def test_a_network_labels_what_is_stored(name: str) -> None:
     model = build_model(HouseCnnConfig(channels=(4, 8)), front_end.shape, 2)
     taxonomy = Taxonomy.flat(["Jazz", "Rock"])
     normalization = Normalization.measure(features)
-    predict = Predict(model, normalization, taxonomy, front_end.shape, dtype=front_end.dtype)
+    meaning = Meaning(front_end.shape, front_end.dtype, taxonomy.names)
+    predict = Predict(TorchNetwork(model, normalization), meaning)
     clips = np.array([features.tobytes(), None], dtype=object)
     errors = {name: np.array([None, "empty"], dtype=object) for name in ("error_kind", "error_message")}
     made = predict({"clips": clips, "clip_count": np.array([len(features), 0], np.int32), **errors})

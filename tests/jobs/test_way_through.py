@@ -199,7 +199,7 @@ def test_one_pass_gives_logits_embeddings_and_noisy_logits(trained: str, ray_ses
         assert (row["embedding"] is not None) == (row["track_id"] in shown)
         if row["embedding"] is not None:
             embedding_D = np.frombuffer(row["embedding"], np.float32)
-            np.testing.assert_allclose(embedding_D, embedding_ND[0].numpy(), atol=1e-4)
+            np.testing.assert_allclose(embedding_D, embedding_ND[0], atol=1e-4)
     drawn = map_of(clips, bundle.taxonomy)
     assert drawn is not None
     assert [point.track_id for point in drawn.points] == shown

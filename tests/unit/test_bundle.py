@@ -279,7 +279,7 @@ def test_an_embedding_is_the_mean_of_those_of_the_clips() -> None:
     made, data = load_bundle(), sound(7.0)
     heard = hear(data, None, made.experiment.listening, build_front_end(made.experiment.front_end), 0.5)
     clips_NFT = np.concatenate([clips.features for clips in heard.windows])
-    parts = [embedding_ND.numpy() for _, embedding_ND, _ in made.predictor().parts(clips_NFT)]
+    parts = [embedding_ND for _, embedding_ND, _ in made.predictor().parts(clips_NFT)]
     embedding_D = made.embed(data)
     assert (embedding_D.dtype, embedding_D.ndim) == (np.float32, 1)
     np.testing.assert_allclose(embedding_D, np.concatenate(parts).mean(0), rtol=1e-5)

@@ -10,7 +10,8 @@ import pytest
 from cluster.streams.catalog_feed import ClipsOfSide
 from cluster.streams.feed import ClipRows, Side
 from cluster.streams.listening import FeaturesSink, Listen, PlanRows
-from cluster.streams.predicting import AnswersSink
+from cluster.streams.predicting import AnswersSink, Label
+from mgc.models.graph import Graph
 
 COUNTERS = (
     "cluster.session.counts", "cluster.session.epoch_counter", "cluster.streams.failed_tracks",
@@ -21,10 +22,17 @@ COUNTERS = (
 TASKS = tuple(sorted({kind.__module__ for kind in (AnswersSink, ClipRows, ClipsOfSide, FeaturesSink, PlanRows, Side)}))
 """Modules of the stages that streams hand to tasks. A task imports the module of the class that it gets."""
 
+ACTORS = (Listen.__module__, Label.__module__, Graph.__module__)
+"""Modules of the actors of a label job, where CPUs compute the network as a graph."""
+
 
 @pytest.mark.parametrize(
     ("modules", "heavy"),
-    [(COUNTERS, {"torch", "pandas", "ray.data"}), ((Listen.__module__,), {"torch"}), (TASKS, {"torch"})],
+    [
+        (COUNTERS, {"torch", "pandas", "ray.data"}),
+        (ACTORS, {"torch"}),
+        (TASKS, {"torch"}),
+    ],
 )
 def test_without(modules: tuple[str, ...], heavy: set[str]) -> None:
     code = f"import sys, {', '.join(modules)}; print(*sys.modules)"

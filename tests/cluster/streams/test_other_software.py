@@ -34,7 +34,7 @@ def listen(software: Software) -> None:
 
 
 def label(software: Software) -> None:
-    Label(NOTHING, NOTHING, software, gpu=False)
+    Label(NOTHING, NOTHING, software)
 
 
 def score(software: Software) -> None:

@@ -19,11 +19,11 @@ from mgc.bundle import Bundle
 from mgc.bundle_start import put_head
 from mgc.errors import BundleError, ConfigError
 from mgc.features.normalization import Normalization
-from mgc.graphs.export import CLOSE, compare_graph, export_graph
+from mgc.graphs.export import CLOSE, compare_graph, export_graph, write_graph
 from mgc.graphs.facts import describe_graph
 from mgc.labeling.predict import CLIPS_AT_ONCE_CPU
 from mgc.models.architecture import build_model
-from mgc.models.graph import Graph, write_graph
+from mgc.models.graph import Graph
 from mgc.models.guess import GuessConfig
 from mgc.models.probe import build_head
 from tests.unit.small_bundle import ADJUSTMENT, EXPERIMENT, bundle, clips

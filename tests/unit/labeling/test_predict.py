@@ -10,7 +10,8 @@ from mgc.errors import FeaturesError
 from mgc.features.normalization import Normalization
 from mgc.labeling.adjust import PriorAdjustment
 from mgc.labeling.decide import decide
-from mgc.labeling.predict import CLIPS_AT_ONCE_CPU, Predict
+from mgc.labeling.predict import CLIPS_AT_ONCE_CPU, Meaning, Predict
+from mgc.labeling.torch_network import TorchNetwork
 from mgc.models.architecture import AnyModelConfig, build_model
 from mgc.models.blocks import Classifier
 from mgc.models.convolutional import ConvolutionalConfig
@@ -37,8 +38,12 @@ def network(config: AnyModelConfig = MODELS[0]) -> Classifier:
     return build_model(config, SHAPE, len(TAXONOMY)).eval()
 
 
-def predictor(**options: Any) -> Predict:
-    return Predict(network(), NORMALIZATION, TAXONOMY, SHAPE, **options)
+def predictor(model: Classifier | None = None, adjustment: PriorAdjustment | None = None, **options: Any) -> Predict:
+    return Predict(
+        TorchNetwork(model or network(), NORMALIZATION, adjustment),
+        Meaning(SHAPE, "uint8", TAXONOMY.names),
+        **options,
+    )
 
 
 def clips(count: int, seed: int = 0) -> np.ndarray:
@@ -70,13 +75,13 @@ def test_logits_are_those_of_the_network() -> None:
 @pytest.mark.parametrize("config", MODELS)
 def test_parts_are_what_the_last_layer_sees_and_says(config: AnyModelConfig) -> None:
     model, clips_NFT = network(config), clips(2 * CLIPS_AT_ONCE_CPU + 3)
-    predict = Predict(model, NORMALIZATION, TAXONOMY, SHAPE)
+    predict = predictor(model)
     with torch.inference_mode():
         wanted_ND = model.embed(NORMALIZATION.apply(torch.from_numpy(clips_NFT))).numpy()
     seen = np.zeros(len(clips_NFT), int)
     for rows, embedding_ND, logits_NG in predict.parts(clips_NFT):
         seen[rows] += 1
-        np.testing.assert_allclose(embedding_ND.numpy(), wanted_ND[rows], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(embedding_ND, wanted_ND[rows], rtol=1e-4, atol=1e-4)
         np.testing.assert_array_equal(logits_NG, predict.logits(clips_NFT)[rows])
     assert seen.tolist() == [1] * len(clips_NFT)
     assert list(predict.parts(clips(0))) == []
@@ -88,7 +93,7 @@ def test_parts_are_adjusted_as_logits_are_and_their_embeddings_are_not() -> None
     for (rows, plain_ND, plain_NG), (_, embedding_ND, logits_NG) in zip(
         plain.parts(clips_NFT), adjusted.parts(clips_NFT), strict=True
     ):
-        assert torch.equal(embedding_ND, plain_ND)
+        np.testing.assert_array_equal(embedding_ND, plain_ND)
         np.testing.assert_array_equal(logits_NG, adjusted.logits(clips_NFT)[rows])
         np.testing.assert_allclose(logits_NG, plain_NG - 1.5 * np.log([0.4, 0.3, 0.2, 0.1]), rtol=1e-5)
         assert logits_NG.dtype == np.float32
@@ -97,7 +102,7 @@ def test_parts_are_adjusted_as_logits_are_and_their_embeddings_are_not() -> None
 @pytest.mark.parametrize("config", MODELS)
 def test_logits_do_not_depend_on_the_company(config: AnyModelConfig) -> None:
     """Bit for bit: else a track's row would change when another is added to the catalog."""
-    predict, clips_NFT = Predict(network(config), NORMALIZATION, TAXONOMY, SHAPE), clips(37)
+    predict, clips_NFT = predictor(network(config)), clips(37)
     together_NG = predict.logits(clips_NFT)
     for size in (1, 2, 3, 5, 16, 36):
         parts = [predict.logits(clips_NFT[start : start + size]) for start in range(0, 37, size)]
@@ -129,8 +134,8 @@ def test_rows_stay_in_order_and_one_without_clips_has_no_answer() -> None:
 @pytest.mark.parametrize("config", MODELS)
 def test_an_embedding_is_the_mean_over_the_clips_whatever_the_company(config: AnyModelConfig) -> None:
     tracks = [clips(3, 1), None, clips(1, 2), clips(2 * CLIPS_AT_ONCE_CPU + 3, 3), None]
-    predict = Predict(network(config), NORMALIZATION, TAXONOMY, SHAPE, embed=True)
-    made, plain = predict(batch(*tracks)), Predict(network(config), NORMALIZATION, TAXONOMY, SHAPE)(batch(*tracks))
+    predict = predictor(network(config), embed=True)
+    made, plain = predict(batch(*tracks)), predictor(network(config))(batch(*tracks))
     assert made.keys() - plain.keys() == {"embedding", "windows"}
     assert made["top_k"].tolist() == plain["top_k"].tolist()
     assert made["windows"].tolist() == [3, 0, 1, 2 * CLIPS_AT_ONCE_CPU + 3, 0]
@@ -138,7 +143,7 @@ def test_an_embedding_is_the_mean_over_the_clips_whatever_the_company(config: An
         if track is None:
             assert embedding is None
             continue
-        wanted_ND = np.concatenate([part_ND.numpy() for _, part_ND, _ in predict.parts(track)])
+        wanted_ND = np.concatenate([part_ND for _, part_ND, _ in predict.parts(track)])
         assert embedding.dtype == np.float32
         np.testing.assert_allclose(embedding, wanted_ND.mean(axis=0), rtol=1e-6, atol=1e-6)
 
@@ -165,9 +170,9 @@ def test_clips_of_another_shape_are_refused(change: str) -> None:
 
 def test_the_model_that_was_given_stays_as_it_was() -> None:
     model = network().train()
-    Predict(model, NORMALIZATION, TAXONOMY, SHAPE).logits(clips(3))
+    predictor(model).logits(clips(3))
     assert model.training
-    predict = Predict(model, NORMALIZATION, TAXONOMY, SHAPE)
+    predict = predictor(model)
     before_NG = predict.logits(clips(3))
     with torch.no_grad():
         model.head.bias.fill_(100.0)

@@ -19,6 +19,7 @@ from mgc.errors import AudioError, BundleError, ErrorKind
 from mgc.hearing.one_file import hear
 from mgc.labeling.tag_maps import read_tag_map
 from mgc.labeling.tags import Vocabulary
+from mgc.labeling.torch_network import TorchNetwork
 from mgc.models.architecture import build_model
 from mgc.models.ensemble import EnsembleConfig
 from mgc.models.guess import GuessConfig
@@ -70,14 +71,16 @@ def test_the_stage_gives_the_same_errors_and_vectors_in_one_pass(monkeypatch: py
     }
     wanted = base.predictor(embed=True)(batch)
     predict, passes = probe.predictor(embed=True), 0
-    embed = predict._model.embed
+    network = predict._network
+    assert isinstance(network, TorchNetwork)
+    embed = network._model.embed
 
     def counted(features_BFT: torch.Tensor) -> torch.Tensor:
         nonlocal passes
         passes += len(features_BFT)
         return embed(features_BFT)
 
-    monkeypatch.setattr(predict._model, "embed", counted)
+    monkeypatch.setattr(network._model, "embed", counted)
     made = predict(batch)
     assert made["error_kind"].tolist() == wanted["error_kind"].tolist() == ["not_music", None, "empty"]
     assert made["error_message"].tolist() == wanted["error_message"].tolist()
