@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from cluster.session.profiles import KEEPS_MEMORY, Profile
+from cluster.session.profiles import Profile
 from cluster.streams.listening import LISTEN_BATCH, Listen, ListenRequest
-from cluster.streams.predicting import Label, Predictor, predictor_of
+from cluster.streams.predicting import Label, Predictor, environment_of, predictor_of
 from mgc.labeling.canary import CanaryAnswer
 from mgc.labeling.rows import Lineage
 
@@ -40,7 +40,7 @@ def hear_canaries(
     task = ray.remote(_hear).options(
         num_cpus=profile.decode_cpus,
         num_gpus=profile.gpus / profile.predict_actors if gpu else 0,
-        runtime_env={} if gpu else {"env_vars": KEEPS_MEMORY},
+        runtime_env=environment_of(graph, gpu),
     )
     rows: pa.Table = ray.get(task.remote(request, tracks, predictor_of(bundle, graph, gpu), lineage))
     return {

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy
+from ray.runtime_env import RuntimeEnv
 
 from cluster.session.counts import ProgressHandle
 from cluster.session.meter import Meter
@@ -104,6 +105,14 @@ def predictor_of(bundle: Bundle, graph: bytes | None, gpu: bool) -> Predictor:
     return ByTorch(ray.put(bundle), gpu) if graph is None else ByGraph(ray.put(graph), bundle.meaning)
 
 
+def environment_of(graph: bytes | None, gpu: bool) -> RuntimeEnv:
+    """Return the environment of actors that predict.
+
+    Where it is empty, an actor moves into a process that Ray has started already. ONNX Runtime keeps memory by itself.
+    """
+    return RuntimeEnv(env_vars=KEEPS_MEMORY) if graph is None and not gpu else RuntimeEnv()
+
+
 class Label:
     """Stage: predict genres and make rows of the labels table.
 
@@ -184,7 +193,7 @@ def stage_answers(
         compute=ActorPoolStrategy(size=predictors),
         num_cpus=profile.predict_cpus,
         num_gpus=profile.gpus / profile.predict_actors if gpu else None,
-        runtime_env={} if gpu else {"env_vars": KEEPS_MEMORY},
+        runtime_env=environment_of(graph, gpu),
     )
     sink = AnswersSink(staging, int(np.clip(request.rows // STAGED_FILES, *STAGED_ROWS)))
     write_stream(answers, sink, profile)

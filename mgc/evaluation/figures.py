@@ -6,6 +6,7 @@ matplotlib draws with stand-in colours, which then become the page's CSS variabl
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import math
 import re
@@ -133,6 +134,12 @@ def histogram_svg(name: str, histograms: Sequence[tuple[str, Sequence[float]]]) 
 def _fullest(shares: Sequence[float]) -> str:
     place = max(range(len(shares)), key=lambda i: shares[i])
     return f"{place / len(shares):.2f} to {(place + 1) / len(shares):.2f} ({shares[place]:.1%})"
+
+
+def load_drawing() -> None:
+    """Import what draws, which takes a second, at a moment when the process has nothing else to do."""
+    importlib.import_module("matplotlib.figure")
+    importlib.import_module("matplotlib.backends.backend_svg")
 
 
 @contextlib.contextmanager

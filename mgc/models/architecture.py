@@ -98,6 +98,7 @@ def load_model(config: AnyModelConfig, input_shape: tuple[int, ...], outputs: in
     except SafetensorError as error:
         raise ValueError(f"no safetensors ({shorten(error)})") from None
     # A configuration may claim a network of any size, so it is built without memory until the weights are all there.
+    # Some operators are written in Python there, and import PyTorch's compiler, which takes longer than all else here.
     with torch.device("meta"):
         wanted = build_model(config, input_shape, outputs).state_dict()
     if _shapes(tensors) != _shapes(wanted):

@@ -216,8 +216,9 @@ def digest_weights(weights: Mapping[str, torch.Tensor]) -> str:
 
 def cosine_transform(size: int, coefficients: int) -> torch.Tensor:
     """Return the orthonormal discrete cosine transform of type II: float32 of shape (size, coefficients)."""
-    place_M1 = torch.arange(size, dtype=torch.float64).unsqueeze(1) + 0.5
-    order_K = torch.arange(coefficients, dtype=torch.float64)
+    # On the device `meta`, `torch.arange` imports the compiler of PyTorch; see `load_model`.
+    place_M1 = torch.arange(size, dtype=torch.float64, device="cpu").unsqueeze(1) + 0.5
+    order_K = torch.arange(coefficients, dtype=torch.float64, device="cpu")
     dct_MK = torch.cos(math.pi / size * place_M1 * order_K) * math.sqrt(2 / size)
     dct_MK[:, 0] = math.sqrt(1 / size)
     return dct_MK.float()

@@ -71,9 +71,11 @@ class Ensemble(Classifier):
         share = 1 / len(linear)
         self._widths = [head.in_features for head in linear]
         self.head = nn.Linear(sum(head.in_features for head in linear), linear[0].out_features)
-        with torch.no_grad():
-            self.head.weight.copy_(torch.cat([head.weight for head in linear], dim=1) * share)
-            self.head.bias.copy_(torch.stack([head.bias for head in linear]).mean(dim=0))
+        # A network on the device `meta` has no numbers; see `load_model`.
+        if not self.head.weight.is_meta:
+            with torch.no_grad():
+                self.head.weight.copy_(torch.cat([head.weight for head in linear], dim=1) * share)
+                self.head.bias.copy_(torch.stack([head.bias for head in linear]).mean(dim=0))
         for member in members:
             member.head = nn.Identity()
         self.members = nn.ModuleList(members)

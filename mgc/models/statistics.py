@@ -69,7 +69,7 @@ class Statistics(Classifier):
         self._bands, self._modulations, self._first = config.bands, config.modulations, first
         # The configuration determines these, so they are not saved.
         self.register_buffer("dct", cosine_transform(bins, coefficients), persistent=False)
-        self.register_buffer("pairs", torch.triu_indices(first, first, 1), persistent=False)
+        self.register_buffer("pairs", torch.triu_indices(first, first, 1, device="cpu"), persistent=False)
         size = 4 * coefficients + first * (first - 1) // 2 + config.bands * config.modulations
         # The scale comes from the batches; it is not learned.
         self.standardise = nn.BatchNorm1d(size, affine=False)

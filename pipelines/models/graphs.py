@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 
 import torch
@@ -19,17 +20,39 @@ from mgc.software import Software
 from pipelines.command.job import say
 
 
+def start_graph(bundle: Bundle) -> None:
+    """Begin with the graph of a bundle in a thread, while the job waits for Ray. `graph_for` takes it from there."""
+    if _has_graph(bundle):
+        _started(bundle)
+
+
 def graph_for(bundle: Bundle, profile: Profile) -> bytes | None:
     """Return the graph with which the CPUs of a job compute a bundle's network; None if PyTorch does.
 
     It comes from the user's cache if it is there, and is kept there otherwise.
     """
-    installed = "onnxruntime" in dict(Software.here().versions)
-    return _cached(bundle) if installed and not profile.gpus and has_graph(bundle) else None
+    if profile.gpus or not _has_graph(bundle):
+        return None
+    try:
+        return _started(bundle).result()
+    except BundleError as error:
+        say(f"PyTorch computes the network, which takes longer: {error}")
+        return None
+
+
+def _has_graph(bundle: Bundle) -> bool:
+    return "onnxruntime" in dict(Software.here().versions) and has_graph(bundle)
 
 
 @lru_cache(maxsize=1)
-def _cached(bundle: Bundle) -> bytes | None:
+def _started(bundle: Bundle) -> Future[bytes]:
+    executor = ThreadPoolExecutor(1, "graph")
+    future = executor.submit(_cached, bundle)
+    executor.shutdown(wait=False)
+    return future
+
+
+def _cached(bundle: Bundle) -> bytes:
     cache = cache_folder()
     name = f"{bundle.id}-{EXPORTER}-{torch.__version__}.onnx"
     place = None if cache is None else Uri.of_path(cache / "graphs" / name)
@@ -39,11 +62,7 @@ def _cached(bundle: Bundle) -> bytes | None:
             data = files.read_bytes(place)
             if compare_graph(bundle, Graph(data)) <= CLOSE:
                 return data
-    try:
-        data = export_graph(bundle)
-    except BundleError as error:
-        say(f"PyTorch computes the network, which takes longer: {error}")
-        return None
+    data = export_graph(bundle)
     if place is not None:
         # Without a cache, the next run writes it again.
         with contextlib.suppress(StorageError):

@@ -29,6 +29,7 @@ from pipelines.catalogs.sources import open_catalog
 from pipelines.catalogs.surveys import count_survey
 from pipelines.command.job import Summary, describe, say
 from pipelines.models.choice import Model, choose_model
+from pipelines.models.graphs import start_graph
 from pipelines.nights.plan import describe_plan, describe_work
 from pipelines.nights.requests import EmbedRequest
 from pipelines.nights.staging import MOST_PASSES, TIME_WAS_UP, Pace, Share, stage_all
@@ -155,6 +156,7 @@ def _stage_and_commit(share: Share, model: Model, profile: Profile | str | None,
     plan, measured = share.plan, Throughput()
     missing = share.run.missing()
     if missing.num_rows and not pace.over:
+        start_graph(model.bundle)
         with connect(profile=profile) as connected:
             plan, measured = stage_all([share], model.bundle, connected, pace)
     elif missing.num_rows:

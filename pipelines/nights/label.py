@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from threading import Thread
 
 import click
 from pydantic import JsonValue
@@ -20,11 +21,13 @@ from cluster.storage import files
 from cluster.storage.conditional_put import require_conditional_put
 from mgc.errors import MgcError
 from mgc.evaluation.alarms import Thresholds, Unwatched, thresholds
+from mgc.evaluation.figures import load_drawing
 from mgc.labeling.guard import Breach, guard_limits
 from mgc.labeling.throughput import Throughput
 from mgc.units import format_count
 from pipelines.command.job import Summary, describe, say
 from pipelines.models.choice import advise_pull
+from pipelines.models.graphs import start_graph
 from pipelines.nights.embed import Entered, enter_embeddings, plan_embeddings, refuse_same_folder
 from pipelines.nights.guard import Guard, describe_refusal
 from pipelines.nights.plan import Night, describe_night, describe_plan, open_given, open_night
@@ -108,6 +111,9 @@ def _stage_and_commit(
     if ready and plan.todo.num_rows and not again:
         say(f"an earlier run of this plan finished all of its {format_count(plan.todo.num_rows, 'track')}")
     if not breaches and (again or not ready):
+        # Most of the time that Ray takes to start, this process only waits.
+        start_graph(night.bundle)
+        Thread(target=load_drawing, name="drawing").start()
         with connect(profile=request.profile) as profile:
             breaches = guard.hear_canaries(night, profile)
             if not breaches:

@@ -39,3 +39,25 @@ def test_without(modules: tuple[str, ...], heavy: set[str]) -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert set(modules) <= set(loaded)
     assert not heavy & set(loaded)
+
+
+def test_loading_a_network_imports_no_compiler() -> None:
+    """PyTorch's compiler takes seconds to import, and some operators on the device `meta` do so."""
+    code = """
+import sys
+import torch
+from mgc.bundle import load_bundle
+from mgc.features.front_end import build_front_end
+from mgc.models.architecture import build_model
+from mgc.recipes.catalogue import RECIPES
+for recipe in RECIPES.values():
+    experiment = recipe.build()
+    shape = build_front_end(experiment.front_end).shape
+    with torch.device("meta"):
+        build_model(experiment.model, shape, recipe.genres)
+load_bundle("shipped")
+print(*sys.modules)
+"""
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "torch" in loaded
+    assert not {"torch._dynamo", "torch._inductor", "sympy", "pandas"} & set(loaded)

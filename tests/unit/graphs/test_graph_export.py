@@ -55,7 +55,7 @@ def test_it_gives_the_outputs_of_the_network_and_its_embeddings(make: Callable[[
         assert found_NO.shape == (len(clips_NFT[rows]), outputs)
         np.testing.assert_allclose(found_NO, wanted_NO, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(found_ND, wanted_ND, rtol=1e-4, atol=1e-5)
-    assert found_NO.dtype == found_ND.numpy().dtype == np.float32
+    assert found_NO.dtype == found_ND.dtype == np.float32
 
 
 def test_nothing_is_reported_to_the_makers_of_the_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
