@@ -21,9 +21,9 @@ from pipelines.command.job import say
 
 
 def start_graph(bundle: Bundle) -> None:
-    """Begin with the graph of a bundle in a thread, while the job waits for Ray. `graph_for` takes it from there."""
+    """Begin to read the graph of a bundle in a thread, while the job waits for Ray. `graph_for` takes it from there."""
     if _has_graph(bundle):
-        _started(bundle)
+        _reading(bundle)
 
 
 def graph_for(bundle: Bundle, profile: Profile) -> bytes | None:
@@ -31,13 +31,7 @@ def graph_for(bundle: Bundle, profile: Profile) -> bytes | None:
 
     It comes from the user's cache if it is there, and is kept there otherwise.
     """
-    if profile.gpus or not _has_graph(bundle):
-        return None
-    try:
-        return _started(bundle).result()
-    except BundleError as error:
-        say(f"PyTorch computes the network, which takes longer: {error}")
-        return None
+    return None if profile.gpus or not _has_graph(bundle) else _read_or_write(bundle)
 
 
 def _has_graph(bundle: Bundle) -> bool:
@@ -45,26 +39,45 @@ def _has_graph(bundle: Bundle) -> bool:
 
 
 @lru_cache(maxsize=1)
-def _started(bundle: Bundle) -> Future[bytes]:
-    executor = ThreadPoolExecutor(1, "graph")
-    future = executor.submit(_cached, bundle)
-    executor.shutdown(wait=False)
-    return future
-
-
-def _cached(bundle: Bundle) -> bytes:
-    cache = cache_folder()
-    name = f"{bundle.id}-{EXPORTER}-{torch.__version__}.onnx"
-    place = None if cache is None else Uri.of_path(cache / "graphs" / name)
-    if place is not None:
-        # What cannot be read, or was damaged, is written anew.
-        with contextlib.suppress(StorageError, ConfigError):
-            data = files.read_bytes(place)
-            if compare_graph(bundle, Graph(data)) <= CLOSE:
-                return data
-    data = export_graph(bundle)
+def _read_or_write(bundle: Bundle) -> bytes | None:
+    # PyTorch's exporter has state of its own and changes the process's filters of warnings, so it runs in no thread.
+    data = _reading(bundle).result()
+    if data is not None:
+        return data
+    try:
+        data = export_graph(bundle)
+    except BundleError as error:
+        say(f"PyTorch computes the network, which takes longer: {error}")
+        return None
+    place = _place(bundle)
     if place is not None:
         # Without a cache, the next run writes it again.
         with contextlib.suppress(StorageError):
             files.write_bytes(place, data)
     return data
+
+
+@lru_cache(maxsize=1)
+def _reading(bundle: Bundle) -> Future[bytes | None]:
+    executor = ThreadPoolExecutor(1, "graph")
+    future = executor.submit(_read, bundle)
+    executor.shutdown(wait=False)
+    return future
+
+
+def _read(bundle: Bundle) -> bytes | None:
+    """Return the graph in the user's cache; None if there is none, or if it answers otherwise than the bundle."""
+    place = _place(bundle)
+    if place is None:
+        return None
+    # What cannot be read, or was damaged, is written anew.
+    with contextlib.suppress(StorageError, ConfigError):
+        data = files.read_bytes(place)
+        if compare_graph(bundle, Graph(data)) <= CLOSE:
+            return data
+    return None
+
+
+def _place(bundle: Bundle) -> Uri | None:
+    cache = cache_folder()
+    return None if cache is None else Uri.of_path(cache / "graphs" / f"{bundle.id}-{EXPORTER}-{torch.__version__}.onnx")
