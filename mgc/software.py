@@ -57,16 +57,23 @@ class Software:
         """Return the software of this process. It is looked up once."""
         return _here()
 
-    def difference(self, other: Software) -> tuple[str, str, str] | None:
-        """Return the first fact in which two differ: its name, its value here, and its value there; None if none."""
+    def difference(self, driver: Software) -> tuple[str, str, str] | None:
+        """Return the first fact in which a worker differs from its driver; None if none.
+
+        A library that the driver lacks is no difference: the driver of a light installation has set up the run without
+        it, so nothing in the run uses it.
+
+        Returns:
+            The fact's name, its value here, and its value at the driver.
+        """
         for name in ("mgc", "code"):
-            mine, theirs = getattr(self, name), getattr(other, name)
+            mine, theirs = getattr(self, name), getattr(driver, name)
             if mine != theirs:
                 return name, mine, theirs
-        here, there = dict(self.versions), dict(other.versions)
-        for name in sorted(here.keys() | there.keys()):
-            if here.get(name) != there.get(name):
-                return name, here.get(name, "missing"), there.get(name, "missing")
+        here = dict(self.versions)
+        for name, theirs in sorted(driver.versions):
+            if here.get(name) != theirs:
+                return name, here.get(name, "missing"), theirs
         return None
 
     def __str__(self) -> str:

@@ -67,7 +67,8 @@ def test_the_first_difference_is_named() -> None:
     assert here.difference(older) == ("mgc", "0.1.0", "0.0.9")
     assert here.difference(replace(here, code="bbbb")) == ("code", "aaaa", "bbbb")
     assert here.difference(replace(here, versions=(("numpy", "2.4.5"),))) == ("numpy", "2.4.6", "2.4.5")
-    assert here.difference(replace(here, versions=here.versions[:1])) == ("ray", "2.60.0", "missing")
+    # The driver of a light installation.
+    assert here.difference(replace(here, versions=here.versions[:1])) is None
     assert replace(here, versions=()).difference(here) == ("numpy", "missing", "2.4.6")
 
 
