@@ -18,7 +18,7 @@ from mgc.errors import ConfigError
 from mgc.labeling.throughput import Throughput
 from mgc.units import format_bytes, format_count
 from pipelines.command.console import show
-from pipelines.command.job import Summary
+from pipelines.command.job import Summary, say
 from pipelines.models.choice import choose_model
 from pipelines.nights.plan import describe_night, open_night
 from pipelines.nights.requests import LARGE_CATALOGS, NightRequest, PlanRequest
@@ -47,6 +47,9 @@ def _plan_night(asked: NightRequest, request: PlanRequest) -> Summary:
     counts, size_bytes = describe_night(night)
     if request.simulate is None:
         return Summary("dry_run", {**counts})
+    if not night.plan.todo.num_rows:
+        say("nothing to label, so there is nothing to simulate")
+        return Summary("dry_run", {**counts})
     past = past_runs(night.table, night.bundle.features_id, night.bundle.id)
     known = night.table.dataset().count_rows() if night.table.exists else 0
     workload = workload_of(night.plan.todo.num_rows, size_bytes, past, known)
@@ -74,14 +77,14 @@ def workload_of(tracks: int, size_bytes: int, past: Sequence[Throughput], known_
     """Return the workload of a plan. The average length of its tracks is that of past runs.
 
     Raises:
-        ConfigError: there is nothing to label, or no past run with the length of its tracks.
+        ConfigError: there is no past run with the length of its tracks.
     """
     heard = sum(run.tracks for run in past)
     audio = sum(run.audio_seconds for run in past)
-    if not tracks or not audio:
+    if not audio:
         raise ConfigError(
-            "a simulation of this plan needs tracks to label, and a past run of the table for the length of tracks; "
-            f"`--simulate {LARGE_CATALOGS[0]}` needs neither."
+            "a simulation of this plan needs a past run of the table, for the length of tracks; "
+            f"`--simulate {LARGE_CATALOGS[0]}` needs none."
         )
     # A catalog may state that all its files are empty.
     return Workload("this plan", tracks, max(1, size_bytes) / tracks, audio / heard, known_rows=known_rows)

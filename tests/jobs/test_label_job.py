@@ -188,6 +188,12 @@ class TestSimulation:
         [only] = json.loads(printed.splitlines()[-1])["counts"]["forecasts"]
         assert only["nodes"] == 2
 
+    def test_of_a_plan_with_nothing_to_do(self, labelled: str, music: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(plan.command, [str(music), "--labels", labelled, "--simulate", "this"]) == 0
+        counts = json.loads(capsys.readouterr().out.splitlines()[-1])["counts"]
+        assert counts["to_label"] == 0
+        assert "forecasts" not in counts
+
     @pytest.mark.parametrize("arguments", [["--nodes", "0"], ["--nodes", "1,x"], ["--cores", "0"]])
     def test_what_is_no_cluster(self, arguments: list[str]) -> None:
         assert run(plan.command, ["--simulate", "fma-full", *arguments]) == 2
