@@ -8,6 +8,7 @@ in a URI is left out, since reports are made to be shared.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -96,8 +97,11 @@ class ReportContent:
     of_tags: bool = False
 
 
+@functools.cache
 def page_environment(*packages: str) -> Environment:
     """Return the template environment of mgc's pages: filters, escaping and cleaning of all values, and `style.html`.
+
+    It keeps the templates that it has compiled.
 
     Args:
         packages: packages whose templates are searched before those of this one.

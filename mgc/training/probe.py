@@ -354,31 +354,33 @@ def _choose(logits_LNG: Numbers, genre_N: NDArray[np.int64]) -> tuple[int, float
     balanced_N = 1 / counts_G[genre_N]
     best: tuple[float, int, float] | None = None
     for place, logits_NG in enumerate(logits_LNG):
+        cautious = _cautious_losses(logits_NG, genre_N)
         # Of those that are as good, where all answers are alike, the nearest to 1.
-        losses = {each: round(_cautious_loss(logits_NG, genre_N, each), 9) for each in TEMPERATURES}
-        temperature = min(TEMPERATURES, key=lambda each: (losses[each], abs(np.log(each))))
-        loss = float(np.average(_losses(logits_NG / temperature, genre_N), weights=balanced_N))
+        temperature = min(TEMPERATURES, key=lambda each, losses=cautious: (round(losses[each], 9), abs(np.log(each))))
+        losses_N = _log_sums(logits_NG / temperature) - logits_NG[np.arange(len(genre_N)), genre_N] / temperature
+        loss = float(np.average(losses_N, weights=balanced_N))
         if best is None or loss < best[0]:
             best = loss, place, temperature
     assert best is not None
     return best[1:]
 
 
-def _cautious_loss(logits_NG: Numbers, genre_N: NDArray[np.int64], temperature: float) -> float:
-    """Return the mean loss over the tracks, one more that is like them, and one whose genre is the runner-up.
+def _cautious_losses(logits_NG: Numbers, genre_N: NDArray[np.int64]) -> dict[float, float]:
+    """Return the mean cross-entropy by temperature: over the tracks, one more like them, and one that is a runner-up.
 
     Where all answers are right, confidence so stays at about (N + 1) / (N + 2), by Laplace's rule of succession: ten
     tracks do not tell answers that are always right from those that are wrong once in twenty times.
     """
-    others_NG = logits_NG.copy()
-    others_NG[np.arange(len(genre_N)), genre_N] = -np.inf
-    right, wrong = (_losses(logits_NG / temperature, each_N).mean() for each_N in (genre_N, others_NG.argmax(axis=1)))
-    return float(((len(genre_N) + 1) * right + wrong) / (len(genre_N) + 2))
+    count = len(genre_N)
+    true_N, others_NG = logits_NG[np.arange(count), genre_N], logits_NG.copy()
+    others_NG[np.arange(count), genre_N] = -np.inf
+    # The logits that the losses are about, as one number: a loss is the logarithm of all exponentials less its logit.
+    wanted = float(((count + 1) * true_N.mean() + others_NG.max(axis=1).mean()) / (count + 2))
+    return {each: float(_log_sums(logits_NG / each).mean()) - wanted / each for each in TEMPERATURES}
 
 
-def _losses(logits_NG: Numbers, genre_N: NDArray[np.int64]) -> Numbers:
-    """Return the cross-entropy of each track."""
+def _log_sums(logits_NG: Numbers) -> Numbers:
+    """Return the logarithm of the sum of a track's exponentials."""
     highest_N1 = logits_NG.max(axis=1, keepdims=True)
-    totals_N = np.log(np.exp(logits_NG - highest_N1).sum(axis=1)) + highest_N1[:, 0]
-    losses_N: Numbers = totals_N - logits_NG[np.arange(len(genre_N)), genre_N]
-    return losses_N
+    sums_N: Numbers = np.log(np.exp(logits_NG - highest_N1).sum(axis=1)) + highest_N1[:, 0]
+    return sums_N

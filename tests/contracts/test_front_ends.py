@@ -213,7 +213,7 @@ class TestFrontEnd:
         features = front_end(Waveform(np.full(22050 * 4, level, np.float32), 22050)).features
         assert features.shape[1:] == front_end.shape
         assert np.isfinite(features).all()
-        assert len(np.unique(features, axis=0)) == 1 or level > 0
+        assert level > 0 or (features == features[:1]).all()
         if level == 0 and name in ("log_mel", "thumbnail", "lpcc"):
             assert not features.any()
 

@@ -262,12 +262,15 @@ def test_the_loss_falls_on_a_tiny_set(recipe: Recipe) -> None:
     experiment = recipe.build()
     guess, large = isinstance(experiment.model, GuessConfig), multiplications(experiment) > LARGE
     clips, genre_B = sounds(experiment.front_end, 2 if large else 8)
+    if large and clips.ndim == 4:
+        # Every other row and column of an image. The test above sends a whole one through.
+        clips = np.ascontiguousarray(clips[:, ::2, ::2])
     batch = Batch(torch.from_numpy(clips), genre_B, [str(row) for row in range(len(clips))])
     rate = min(experiment.training.learning_rate, 1e-4)
-    config = replace(experiment.training, epochs=2 if large else 8, learning_rate=rate, schedule="constant")
+    config = replace(experiment.training, epochs=2 if large else 4, learning_rate=rate, schedule="constant")
     normalization = Normalization.measure(clips, experiment.scaling)
     torch.manual_seed(config.seed)
-    model = build_model(experiment.model, recipe.input_shape, len(TAXONOMY))
+    model = build_model(experiment.model, clips.shape[1:], len(TAXONOMY))
     learner = Learner(model, config, normalization, len(TAXONOMY), torch.device("cpu"))
 
     def loss() -> float:

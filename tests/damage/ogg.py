@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from typing import Final
 
-
-def _make_table() -> tuple[int, ...]:
-    table = []
-    for byte in range(256):
-        crc = byte << 24
-        for _ in range(8):
-            crc = crc << 1 ^ (0x104C11DB7 if crc & 0x80000000 else 0)
-        table.append(crc)
-    return tuple(table)
-
-
-_TABLE: Final = _make_table()
+_REVERSED: Final = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+"""Each byte with its bits in reverse."""
 
 
 def checksum(page: bytes) -> int:
     """Return the CRC-32 of polynomial 0x04c11db7 without reflection, start 0."""
-    crc = 0
-    for byte in page:
-        crc = (crc << 8 & 0xFFFFFFFF) ^ _TABLE[crc >> 24 ^ byte]
-    return crc
+    # zlib's has the same polynomial, reflected, and inverts its start and its end.
+    reflected = zlib.crc32(page.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int(f"{reflected:032b}"[::-1], 2)
 
 
 def pages(data: bytes) -> Iterator[tuple[int, int]]:

@@ -42,32 +42,66 @@ HEAVY = (
 """Packages that take long to import. None is needed to say what a job does, or that it has no such option."""
 
 
-def words(*arguments: str) -> tuple[int, str, list[str]]:
-    """The exit code of `mgc ARGUMENTS`, what it printed, and which of the heavy packages its processes imported."""
-    code = (
-        "import sys; sys.argv = ['mgc', *sys.argv[1:]]\nfrom pipelines.cli import main\n"
-        f"try: main()\nfinally: print('imported', *sorted(set(sys.modules) & set({HEAVY})), file=sys.stderr)"
-    )
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
-    imported = [line.split()[1:] for line in done.stderr.splitlines() if line.startswith("imported")]
-    assert imported, done.stderr
-    return done.returncode, done.stdout, sorted({name for names in imported for name in names})
+CALLS = [("--help",), ("--version",), ("no-such-job",)]
+CALLS += [(word, option) for word in JOBS for option in ("--help", "--no-such-option")]
+
+ANSWERING = """
+import json, os, sys
+from pipelines.cli import main
+calls, heavy = map(json.loads, sys.argv[1:])
+first = os.getpid()
+for call in calls:
+    sys.argv = ["mgc", *call]
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code
+    # A job that got as far as its child has both processes here, the child first.
+    print("imported", *sorted({*sys.modules} & {*heavy}), flush=True)
+    if os.getpid() != first:
+        os._exit(code)
+    print("ended", code, flush=True)
+"""
+
+Answer = tuple[int, str, list[str]]
+
+
+@pytest.fixture(scope="module")
+def answers() -> dict[tuple[str, ...], Answer]:
+    """The exit code of each call of `mgc`, what it printed, and which of the heavy packages were imported by then.
+
+    One process answers them in turn, so what one of them imports is found with all later ones too.
+    """
+    command = [sys.executable, "-c", ANSWERING, json.dumps(CALLS), json.dumps(HEAVY)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found, calls, printed, imported = {}, iter(CALLS), "", set[str]()
+    for line in done.stdout.splitlines():
+        match line.split():
+            case "imported", *names:
+                imported.update(names)
+            case "ended", code:
+                found[next(calls)] = int(code), printed, sorted(imported)
+                printed = ""
+            case _:
+                printed += f"{line}\n"
+    assert len(found) == len(CALLS)
+    return found
 
 
 @pytest.mark.parametrize("word", JOBS)
-def test_a_job_explains_itself_without_heavy_imports(word: str) -> None:
-    assert words(word, "--help")[::2] == (0, [])
-    code, printed, heavy = words(word, "--no-such-option")
+def test_a_job_explains_itself_without_heavy_imports(word: str, answers: dict[tuple[str, ...], Answer]) -> None:
+    assert answers[word, "--help"][::2] == (0, [])
+    code, printed, heavy = answers[word, "--no-such-option"]
     assert (code, heavy) == (2, [])
     assert json.loads(printed.splitlines()[-1])["error"]
 
 
-def test_mgc_explains_itself_without_heavy_imports() -> None:
-    code, printed, heavy = words("--help")
+def test_mgc_explains_itself_without_heavy_imports(answers: dict[tuple[str, ...], Answer]) -> None:
+    code, printed, heavy = answers["--help",]
     assert (code, heavy) == (0, [])
     assert all(word in printed for word in JOBS)
-    assert words("--version")[::2] == (0, [])
-    assert words("no-such-job")[::2] == (2, [])
+    assert answers["--version",][::2] == (0, [])
+    assert answers["no-such-job",][::2] == (2, [])
 
 
 def test_an_unknown_job_is_one_line() -> None:

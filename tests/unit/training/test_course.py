@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,15 @@ def go(training: Course, epochs: int = 99) -> None:
         epochs -= 1
 
 
+@cache
+def uninterrupted(config: TrainingConfig, steps: int = 0) -> tuple[Course, dict[str, bytes]]:
+    """A training that ran through, in passes of so many steps if any are named, and the files that it saves."""
+    training = course(config)
+    go_by_steps(training, steps) if steps else go(training)
+    with tempfile.TemporaryDirectory() as folder:
+        return training, contents(training, Path(folder))
+
+
 def contents(training: Course, folder: Path) -> dict[str, bytes]:
     folder.mkdir(exist_ok=True)
     training.save(folder)
@@ -73,15 +84,14 @@ def contents(training: Course, folder: Path) -> dict[str, bytes]:
 )
 def test_resumed_is_the_same_as_uninterrupted(change: dict[str, Any], done: int, tmp_path: Path) -> None:
     config = replace(CONFIG, **change)
-    through = course(config)
-    go(through)
+    through, saved = uninterrupted(config)
     first = course(config)
     go(first, done)
     contents(first, tmp_path / "saved")
     torch.manual_seed(99)  # Whatever happened in between.
     second = course(config, tmp_path / "saved")
     go(second)
-    assert contents(second, tmp_path / "second") == contents(through, tmp_path / "through")
+    assert contents(second, tmp_path / "second") == saved
     best = read_best(tmp_path / "second")
     assert best.history == through.history
     assert [row["epoch"] for row in best.history] == sorted({row["epoch"] for row in best.history})
@@ -159,15 +169,14 @@ def go_by_steps(training: Course, steps: int, stop_after: int = 10**6) -> None:
 def test_taken_up_inside_of_an_epoch_it_is_the_same(change: dict[str, Any], done: int, tmp_path: Path) -> None:
     """Also inside of the first epoch, where there is no best yet, and of the first that trains the head alone."""
     config = replace(CONFIG, **{"epochs": 2, **change})
-    through = course(config)
-    go_by_steps(through, 2)
+    through, saved = uninterrupted(config, steps=2)
     first = course(config)
     go_by_steps(first, 2, done)
     contents(first, tmp_path / "saved")
     torch.manual_seed(99)
     second = course(config, tmp_path / "saved")
     go_by_steps(second, 2)
-    assert contents(second, tmp_path / "second") == contents(through, tmp_path / "through")
+    assert contents(second, tmp_path / "second") == saved
     assert second.history == through.history
 
 
