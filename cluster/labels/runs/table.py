@@ -69,6 +69,7 @@ class RunTable:
     def __init__(self, uri: Uri, version: int | None = None) -> None:
         self.uri = uri
         self._table = self._open(version)
+        self._read: tuple[DeltaTable, int, pads.Dataset] | None = None
 
     def _open(self, version: int | None = None) -> DeltaTable | None:
         place = log.delta_uri(self.uri)
@@ -151,7 +152,10 @@ class RunTable:
         Raises:
             LabelsError: there is no table yet.
         """
-        rows = self.delta.to_pyarrow_dataset()
+        if self._read is None or self._read[:2] != (self.delta, self.version):
+            # Takes the longer the more files there are, and a run asks for it several times.
+            self._read = self.delta, self.version, self.delta.to_pyarrow_dataset()
+        rows = self._read[2]
         if names is not None:
             fragments = [each for each in rows.get_fragments() if each.path in names]
             rows = pads.FileSystemDataset(fragments, rows.schema, rows.format, rows.filesystem)
@@ -295,7 +299,7 @@ class RunTable:
             self._join_more(connection, plan)
             [(failed,)] = connection.sql("SELECT count(*) FROM finished WHERE NOT labeled").fetchall()
             # Without failures no file need be read.
-            connection.execute(FIND_KEPT if failed else "CREATE TABLE kept (track_id VARCHAR)")
+            connection.execute(FIND_KEPT if failed else "CREATE TEMP TABLE kept (track_id VARCHAR)")
             yield connection
 
     def _join_more(self, connection: duckdb.DuckDBPyConnection, plan: Plan) -> None:
