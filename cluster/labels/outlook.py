@@ -16,7 +16,7 @@ _PRESENT: Final = f"status = '{schema.LABELED}' AND removed_at IS NULL"
 
 # One scan for all that is asked of the tracks to label. `top_k` takes most of the time, and few rows need it.
 _KNOWN: Final = """
-    CREATE OR REPLACE TABLE known AS
+    CREATE OR REPLACE TEMP TABLE known AS
     SELECT track_id, status, removed_at, stale_since, error_kind, model_id, features_id, genre_top,
         override_by IS NOT NULL AS corrected
     FROM touched SEMI JOIN todo USING (track_id)
@@ -103,10 +103,10 @@ def present_foreseen(connection: duckdb.DuckDBPyConnection, plan: Plan, at: date
     [(kept,)] = connection.sql("SELECT count(*) FROM kept").fetchall()
     times = {"at": at.astimezone(UTC).isoformat()} if plan.removed.num_rows else {}
     columns = ", ".join(schema.LABELS.names)
-    connection.sql(rows_of(plan, kept), params=times).create("entered")
+    connection.execute(f"CREATE TEMP TABLE entered AS {rows_of(plan, kept)}", times)
     connection.execute(
-        f"CREATE TABLE foreseen AS SELECT {columns} FROM labels ANTI JOIN entered USING (track_id) "
+        f"CREATE TEMP TABLE foreseen AS SELECT {columns} FROM labels ANTI JOIN entered USING (track_id) "
         f"UNION ALL SELECT {columns} FROM entered"
     )
     connection.unregister("labels")
-    connection.execute("CREATE VIEW labels AS FROM foreseen")
+    connection.execute("CREATE TEMP VIEW labels AS FROM foreseen")

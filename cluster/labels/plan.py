@@ -169,8 +169,7 @@ def make_plan(
     asked |= {"again": worth_another_try(), "retry_all": policy.retry_all, "prune": policy.gone == "prune"}
     total = catalog.count_rows() if isinstance(catalog, pads.Dataset) else catalog.num_rows
     considered = total if limit is None else min(limit, total)
-    with open_duckdb() as connection:
-        connection.execute("SET preserve_insertion_order = false")
+    with open_duckdb(ordered=False) as connection:
         connection.register("all_tracks", catalog)
         connection.register("labels", labels)
         # A catalog is in order of track id, so this takes its beginning.

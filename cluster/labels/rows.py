@@ -17,7 +17,7 @@ from cluster.labels.runs.format import LABELS, Format
 from mgc import schema
 
 FIND_KEPT: Final = """
-    CREATE TABLE kept AS SELECT track_id FROM touched SEMI JOIN (FROM finished WHERE NOT labeled) USING (track_id)
+    CREATE TEMP TABLE kept AS SELECT track_id FROM touched SEMI JOIN (FROM finished WHERE NOT labeled) USING (track_id)
     WHERE error_kind IS NULL
 """
 """Statement that makes `kept`: the tracks whose try failed and that have a label of the model. They keep it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import tempfile
 from collections.abc import Iterator
 from typing import Final
@@ -22,19 +23,35 @@ AS_WRITTEN: Final = "build_side_probe_side"
 dataset, assumes few, and would keep the larger side of a join in memory."""
 
 
-def open_duckdb(*without: str) -> duckdb.DuckDBPyConnection:
+def open_duckdb(*without: str, ordered: bool = True) -> duckdb.DuckDBPyConnection:
     """Open a DuckDB that filters Arrow datasets itself and shows no progress bar on stdout.
 
     DuckDB may not push filters down. A filter on text fails in a Delta dataset if the statistics of a file say that a
     column has only one value, because pyarrow 25 cannot compare a `string` with DuckDB's `string_view`.
 
+    Connections with the same settings share a database, which takes longer to make than most queries do. What is
+    registered with a connection is its own. So are its tables and views if they are TEMP, as all must be.
+
     Args:
         without: further optimizers to switch off, by DuckDB's names.
+        ordered: whether rows stay in their order where a query asks for none.
     """
-    connection = duckdb.connect()
+    connection = _database(without, ordered).cursor()
     connection.execute("SET enable_progress_bar = false")
-    connection.execute(f"SET disabled_optimizers = '{','.join(('filter_pushdown', 'join_filter_pushdown', *without))}'")
     return connection
+
+
+@functools.cache
+def _database(without: tuple[str, ...], ordered: bool) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect()
+    _set_up(connection, without, ordered)
+    return connection
+
+
+def _set_up(connection: duckdb.DuckDBPyConnection, without: tuple[str, ...], ordered: bool) -> None:
+    """Set what holds for a whole database."""
+    connection.execute(f"SET disabled_optimizers = '{','.join(('filter_pushdown', 'join_filter_pushdown', *without))}'")
+    connection.execute(f"SET preserve_insertion_order = {ordered}")
 
 
 def query(sql: str, **tables: pa.Table | pads.Dataset) -> pa.Table:
@@ -56,10 +73,11 @@ def bounded_duckdb(*without: str) -> Iterator[duckdb.DuckDBPyConnection]:
     Raises:
         ResourceError: no room is left to spill to.
     """
-    with tempfile.TemporaryDirectory(prefix="mgc-duckdb-") as folder, open_duckdb(*without) as connection:
+    with tempfile.TemporaryDirectory(prefix="mgc-duckdb-") as folder, duckdb.connect() as connection:
+        connection.execute("SET enable_progress_bar = false")
+        _set_up(connection, without, ordered=False)
         connection.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
         connection.execute("SET temp_directory = $folder", {"folder": folder})
-        connection.execute("SET preserve_insertion_order = false")
         connection.execute("SET TimeZone = 'UTC'")
         try:
             yield connection

@@ -19,7 +19,8 @@ from cluster.tables.inspector import Findings, Question
 from cluster.tables.parquet import reading
 from mgc.errors import MgcError
 
-_START: Final = "from cluster.tables.inspector import main; main()"
+# pyarrow imports NumPy where it finds it, which takes almost half of the time until this process reads.
+_START: Final = "import sys; sys.modules['numpy'] = None; from cluster.tables.inspector import main; main()"
 
 _SETTINGS: Final = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2"}
 """Settings without which libraries reserve far more memory than they use, which the limit would count."""

@@ -172,7 +172,7 @@ class RunFolder:
                 connection.register("todo", self._plan.todo)
                 connection.register("staged", self._form.columns.empty_table() if staged is None else staged)
                 connection.execute(
-                    "CREATE TABLE finished AS SELECT track_id, count(*) AS times, "
+                    "CREATE TEMP TABLE finished AS SELECT track_id, count(*) AS times, "
                     f"bool_or({self._form.answered}) AS labeled FROM {USABLE} GROUP BY track_id"
                 )
                 yield connection

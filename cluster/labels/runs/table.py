@@ -69,6 +69,7 @@ class RunTable:
     def __init__(self, uri: Uri, version: int | None = None) -> None:
         self.uri = uri
         self._table = self._open(version)
+        self._read: tuple[DeltaTable, int, pads.Dataset] | None = None
 
     def _open(self, version: int | None = None) -> DeltaTable | None:
         place = log.delta_uri(self.uri)
@@ -77,11 +78,15 @@ class RunTable:
                 # Our own client tells a missing bucket and wrong credentials from a missing table; deltalake does not.
                 if not files.exists(self.uri):
                     return None
-                if self.uri.filesystem.get_file_info(self.uri.path).type.name == "File":
-                    raise LabelsError(f"{self.uri} is a file; a table is a folder. Choose another {self.form.option}.")
                 try:
                     table = DeltaTable(place, version, storage_options=self.uri.storage_options)
-                except TableNotFoundError:
+                except DeltaError as error:
+                    if self.uri.filesystem.get_file_info(self.uri.path).type.name == "File":
+                        raise LabelsError(
+                            f"{self.uri} is a file; a table is a folder. Choose another {self.form.option}."
+                        ) from None
+                    if not isinstance(error, TableNotFoundError):
+                        raise
                     self._refuse_lost_log()
                     return None
         except DeltaError as error:
@@ -151,7 +156,10 @@ class RunTable:
         Raises:
             LabelsError: there is no table yet.
         """
-        rows = self.delta.to_pyarrow_dataset()
+        if self._read is None or self._read[:2] != (self.delta, self.version):
+            # Takes the longer the more files there are, and a run asks for it several times.
+            self._read = self.delta, self.version, self.delta.to_pyarrow_dataset()
+        *_, rows = self._read
         if names is not None:
             fragments = [each for each in rows.get_fragments() if each.path in names]
             rows = pads.FileSystemDataset(fragments, rows.schema, rows.format, rows.filesystem)
@@ -246,12 +254,7 @@ class RunTable:
         """Make the table ready for a commit."""
 
     def _settle(self, plan: Plan, version: int) -> None:
-        """Settle what a commit leaves behind.
-
-        Args:
-            plan: plan of the run.
-            version: version that its commit made.
-        """
+        """Settle what the commit of a plan leaves behind, which made this version."""
 
     def _check_and_enter(
         self, plan: Plan, facts: Mapping[str, str], finished_at: datetime, about: Mapping[str, object]
@@ -295,7 +298,7 @@ class RunTable:
             self._join_more(connection, plan)
             [(failed,)] = connection.sql("SELECT count(*) FROM finished WHERE NOT labeled").fetchall()
             # Without failures no file need be read.
-            connection.execute(FIND_KEPT if failed else "CREATE TABLE kept (track_id VARCHAR)")
+            connection.execute(FIND_KEPT if failed else "CREATE TEMP TABLE kept (track_id VARCHAR)")
             yield connection
 
     def _join_more(self, connection: duckdb.DuckDBPyConnection, plan: Plan) -> None:
@@ -310,17 +313,16 @@ class RunTable:
                 f"{self.uri}: {format_count(plan.todo.num_rows, 'track')} planned, but {finished:,} with a row; "
                 "nothing was committed. Submit the job again to finish them."
             )
-        corrections = 0
+        applied = 0
         if self.form.corrected:
-            overridden = "SELECT count(*) FROM overriding SEMI JOIN todo USING (track_id)"
-            [(corrections,)] = connection.sql(overridden).fetchall()
+            [(applied,)] = connection.sql("SELECT count(*) FROM overriding SEMI JOIN todo USING (track_id)").fetchall()
         [(kept,)] = connection.sql("SELECT count(*) FROM kept").fetchall()
         return RunCounts(
             **plan.counts.to_json(),
             labeled=labeled,
             kept=kept,
             quarantined=finished - labeled - kept,
-            overridden=corrections,
+            overridden=applied,
         )
 
     def _touched(self, plan: Plan) -> pads.Dataset | pa.Table:

@@ -166,13 +166,20 @@ def test_an_empty_file_of_corrections_withdraws_none_of_few(labels: Uri) -> None
             assert [each.name for each in find_breaches(foresee(connection, plan), GuardLimits())] == names
 
 
+@pytest.fixture(scope="module")
+def three_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("three files")
+    for count in (1, 2, 3):
+        night(Uri.of_path(folder), {f"{each}{number}": "1" for each in "abc"[:count] for number in range(5)})
+    return folder
+
+
 class TestReading:
     """What a night reads of a table of several files."""
 
     @pytest.fixture
-    def table(self, labels: Uri) -> LabelsTable:
-        for first in "abc":
-            night(labels, {f"{each}{number}": "1" for each in "abc"[: "abc".index(first) + 1] for number in range(5)})
+    def table(self, three_files: Path, labels: Uri) -> LabelsTable:
+        shutil.copytree(three_files, labels.local)
         return LabelsTable(labels)
 
     @pytest.mark.parametrize(("changes", "fresh", "files", "known"), [
