@@ -36,6 +36,15 @@ def open_duckdb(*without: str, ordered: bool = True) -> duckdb.DuckDBPyConnectio
         without: further optimizers to switch off, by DuckDB's names.
         ordered: whether rows stay in their order where a query asks for none.
     """
+    try:
+        return _connect(without, ordered)
+    except duckdb.FatalException:
+        # A fault of DuckDB's own ends a database for good, but not the process that has it.
+        _database.cache_clear()
+        return _connect(without, ordered)
+
+
+def _connect(without: tuple[str, ...], ordered: bool) -> duckdb.DuckDBPyConnection:
     connection = _database(without, ordered).cursor()
     connection.execute("SET enable_progress_bar = false")
     return connection

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -74,3 +75,21 @@ def test_nights_leave_nothing_in_a_database(databases: list[duckdb.DuckDBPyConne
     for database in databases:
         for kind in ("tables", "views"):
             assert database.sql(f"SELECT * FROM duckdb_{kind}() WHERE NOT internal").fetchall() == []
+
+
+def test_a_database_that_has_broken_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DuckDB refuses everything in a database in which it has found a fault of its own."""
+
+    class Broken:
+        def cursor(self) -> Broken:
+            return self
+
+        def execute(self, _: str) -> None:
+            raise duckdb.FatalException("the database has been invalidated")
+
+    whole = ours._database.__wrapped__
+    made = [Broken(), whole((), True)]
+    monkeypatch.setattr(ours, "_database", functools.cache(lambda without, ordered: made.pop(0)))
+    with open_duckdb() as connection:
+        assert connection.sql("SELECT 1").fetchall() == [(1,)]
+    assert not made
