@@ -10,6 +10,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.fft import next_fast_len
 
 from mgc.audio.decode import decode
 from mgc.audio.excerpts import ListeningPlan
@@ -41,9 +42,11 @@ def steady(sound: str, seconds: float, rate_hz: int, seed: int) -> NDArray[np.fl
         case "white":
             wave_T = random.normal(size=len(time_T))
         case _:
-            spectrum_F = np.fft.rfft(random.normal(size=len(time_T)))
-            hz_F = np.maximum(np.fft.rfftfreq(len(time_T), 1 / rate_hz), 20)
-            wave_T = np.fft.irfft(spectrum_F / (np.sqrt(hz_F) if sound == "pink" else hz_F), len(time_T))
+            # A length of large prime factors takes its transform ten times as long.
+            length = next_fast_len(len(time_T), real=True)
+            spectrum_F = np.fft.rfft(random.normal(size=length))
+            hz_F = np.maximum(np.fft.rfftfreq(length, 1 / rate_hz), 20)
+            wave_T = np.fft.irfft(spectrum_F / (np.sqrt(hz_F) if sound == "pink" else hz_F), length)[: len(time_T)]
     return (wave_T / np.abs(wave_T).max()).astype(np.float32)
 
 
