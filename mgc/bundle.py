@@ -35,7 +35,7 @@ from mgc.errors import AudioError, BundleError, ConfigError
 from mgc.evaluation.leakage import TrainedGroups
 from mgc.experiment import Experiment
 from mgc.features.clips import Clips
-from mgc.features.front_end import FrontEnd, build_front_end, features_id
+from mgc.features.front_end import FrontEnd, build_front_end, clip_form, features_id
 from mgc.features.normalization import Normalization
 from mgc.hearing.one_file import Audio, hear
 from mgc.hearing.request import Hearing
@@ -382,7 +382,7 @@ def load_bundle(uri: str | Path = DEFAULT, filesystem: fs.FileSystem | None = No
     normalization = files.make(lambda: Normalization.from_json(scaling), NORMALIZATION)
     metrics = files.parse_object(contents[METRICS], METRICS)
     training, evaluation = files.make(lambda: metrics_from_json(metrics), METRICS)
-    shape = build_front_end(experiment.front_end).shape
+    shape = clip_form(experiment.front_end).shape
     tags = read_tags(files, taxonomy)
     outputs = len(taxonomy) if tags is None else len(tags.vocabulary.tags)
     model = files.make(lambda: load_model(experiment.model, shape, outputs, contents[WEIGHTS]), WEIGHTS)

@@ -23,7 +23,7 @@ from mgc.bundle_files import DEFAULT, EXPERIMENT, METRICS, NORMALIZATION, TAXONO
 from mgc.errors import BundleError, ErrorKind
 from mgc.evaluation.leakage import TrainedGroups
 from mgc.experiment import Experiment
-from mgc.features.front_end import build_front_end
+from mgc.features.front_end import clip_form
 from mgc.features.normalization import Normalization
 from mgc.labeling.words import read_tags
 from mgc.metrics import TrainingFacts, metrics_from_json
@@ -84,7 +84,7 @@ def load_start(uri: str | Path = DEFAULT, network: int | None = None, filesystem
     trained_on = None if hashes is None else files.make(lambda: TrainedGroups.from_bytes(hashes), TRAINED_ON)
     metrics = files.parse_object(files.read(METRICS), METRICS)
     training, _ = files.make(lambda: metrics_from_json(metrics), METRICS)
-    shape = build_front_end(experiment.front_end).shape
+    shape = clip_form(experiment.front_end).shape
     # A front end of an earlier mgc may have kept another number of bins.
     shape = (bins, *shape[1:]) if len(shape) < 3 else (*shape[:2], bins)
     model = files.make(lambda: load_model(experiment.model, shape, outputs, contents), WEIGHTS)

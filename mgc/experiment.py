@@ -14,7 +14,7 @@ from mgc.audio.excerpts import ListeningPlan
 from mgc.configuration import STRICT, JsonObject, to_json
 from mgc.datasets.protocols import GivenSplits, ProtocolConfig, check_protocol
 from mgc.errors import ConfigError
-from mgc.features.front_end import FrontEndConfig, build_front_end
+from mgc.features.front_end import FrontEndConfig, clip_form
 from mgc.features.normalization import ScalingConfig
 from mgc.hearing.request import Hearing
 from mgc.labeling.config import LabelingConfig
@@ -60,17 +60,17 @@ class Experiment:
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        front_end = build_front_end(self.front_end)
+        clips = clip_form(self.front_end)
         try:
-            check_input(self.model, front_end.shape)
+            check_input(self.model, clips.shape)
             check_protocol(self.protocol)
         except ConfigError as error:
             # pydantic expects this error from a validator; from_json turns it into a ConfigError again.
             raise ValueError(str(error)) from None
-        side = " x ".join(map(str, front_end.shape))
-        if self.training.augment.varies_pictures and len(front_end.shape) != 2:
+        side = " x ".join(map(str, clips.shape))
+        if self.training.augment.varies_pictures and len(clips.shape) != 2:
             raise ValueError(f"training.augment varies features of bins x frames, the front end gives {side} numbers")
-        if self.training.augment.limit_band < 1 and front_end.dtype != "uint8":
+        if self.training.augment.limit_band < 1 and clips.dtype != "uint8":
             # Of bins over frames, only pictures of levels are uint8; 0 is their floor.
             raise ValueError(
                 f"training.augment.limit_band needs levels above a floor, as of log_mel or thumbnail; "
@@ -85,8 +85,8 @@ class Experiment:
             raise ValueError("protocol.refit leaves no validation to choose an epoch by; set training.select last")
         if self.protocol.refit and len(self.training.adjust_after) > 1:
             raise ValueError("protocol.refit leaves no validation to choose by; give training.adjust_after one value")
-        if self.scaling.method == "bytes" and front_end.dtype != "uint8":
-            raise ValueError(f"scaling.method bytes is for uint8 features, but the front end gives {front_end.dtype}")
+        if self.scaling.method == "bytes" and clips.dtype != "uint8":
+            raise ValueError(f"scaling.method bytes is for uint8 features, but the front end gives {clips.dtype}")
         return self
 
     @property

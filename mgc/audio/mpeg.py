@@ -7,6 +7,7 @@ an otherwise silent first frame: Xing or Info (with LAME's extension), or Fraunh
 from __future__ import annotations
 
 import functools
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,16 @@ _BIT_RATES_KBPS: Final = {
 
 _RATES_HZ: Final = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 """Sample rates by the header's two version bits: MPEG-1, MPEG-2, MPEG-2.5."""
+
+_MAY_BE_HEADER: Final = re.compile(
+    b"\xff[%b][%b][%b]"
+    % (
+        re.escape(bytes(byte for byte in range(0xE0, 0x100) if byte >> 3 & 3 != 1 and byte >> 1 & 3)),
+        re.escape(bytes(byte for byte in range(0x100) if byte >> 2 & 3 != 3 and byte >> 4 not in (0, 15))),
+        re.escape(bytes(byte for byte in range(0x100) if byte & 3 != 2)),
+    )
+)
+"""Four bytes in which no byte by itself is refused by `parse_header`. Sound without compression is full of 0xFF."""
 
 LONGEST_FRAME: Final = 2880
 """Upper limit of the length of a frame in bytes (the longest of layer II has 1,728)."""
@@ -126,8 +137,9 @@ def synchronize(data: bytes, start: int = 0, like: FrameHeader | None = None, in
         like: header of the stream to find; any by default.
         in_a_row: number of consecutive headers that must be found.
     """
-    place = data.find(b"\xff", start)
-    while place >= 0:
+    found = _MAY_BE_HEADER.search(data, start)
+    while found is not None:
+        place = found.start()
         count, end = 0, place
         for offset, header in frames(data, place, like):
             count, end = count + 1, offset + header.size_bytes
@@ -135,7 +147,7 @@ def synchronize(data: bytes, start: int = 0, like: FrameHeader | None = None, in
                 return place
         if count > 1 and end + 4 > len(data):
             return place
-        place = data.find(b"\xff", place + 1)
+        found = _MAY_BE_HEADER.search(data, place + 1)
     return None
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from typing import Annotated, Any, ClassVar, Final, Protocol
+from typing import Annotated, Any, ClassVar, Final, NamedTuple, Protocol
 
 from pydantic import Field, TypeAdapter
 
@@ -92,6 +93,23 @@ def build_front_end(config: AnyFrontEndConfig) -> FrontEnd:
     return built
 
 
+class ClipForm(NamedTuple):
+    """Shape and stored type of one clip's features, see `FrontEnd`."""
+
+    shape: tuple[int, ...]
+    dtype: Dtype
+
+
+@functools.lru_cache(maxsize=256)
+def clip_form(config: AnyFrontEndConfig) -> ClipForm:
+    """Return the form of a front end's clips.
+
+    It takes milliseconds to build a front end, and whoever checks an experiment asks after each change of a field.
+    """
+    front_end = build_front_end(config)
+    return ClipForm(front_end.shape, front_end.dtype)
+
+
 def features_id(config: AnyFrontEndConfig) -> str:
     """Return twelve hexadecimal digits that change if, and only if, the numbers of the front end can change."""
     identity = config.identity() if isinstance(config, ClipConfig) else to_json(config)
@@ -100,5 +118,4 @@ def features_id(config: AnyFrontEndConfig) -> str:
 
 def describe_features(config: AnyFrontEndConfig) -> FeaturesFacts:
     """Return what a features table says of the features of a front end."""
-    front_end = build_front_end(config)
-    return FeaturesFacts(to_json(config), features_id(config), front_end.shape, front_end.dtype)
+    return FeaturesFacts(to_json(config), features_id(config), *clip_form(config))

@@ -10,7 +10,7 @@ from mgc.bundle import Bundle
 from mgc.errors import BundleError
 from mgc.experiment import Experiment
 from mgc.features.compressed_mel import CompressedMelConfig
-from mgc.features.front_end import AnyFrontEndConfig, build_front_end
+from mgc.features.front_end import AnyFrontEndConfig, clip_form
 from mgc.features.kaldi_mel import KaldiMelConfig
 from mgc.features.normalization import Normalization
 from mgc.labeling.tag_maps import shipped_map
@@ -79,7 +79,7 @@ def build_public_bundle(name: str, data: bytes, where: str) -> Bundle:
         vocabulary, front_end = audioset_vocabulary(), KaldiMelConfig()
         network = MobileNetConfig(width=MOBILENET_WIDTHS[name])
         weights, notice = read_efficientat(data, network.width, where), _MOBILENET_NOTICE
-    shape = build_front_end(front_end).shape
+    shape = clip_form(front_end).shape
     model = build_model(network, shape, len(vocabulary.tags))
     try:
         model.load_state_dict(weights)

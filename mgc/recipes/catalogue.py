@@ -11,7 +11,7 @@ import torch
 
 from mgc.errors import ConfigError
 from mgc.experiment import Experiment
-from mgc.features.front_end import build_front_end
+from mgc.features.front_end import clip_form
 from mgc.models.architecture import build_model
 from mgc.models.blocks import parameter_count
 from mgc.recipes import gallego, holst, house, minhas, nguyen, obeirne_zamora
@@ -50,7 +50,7 @@ class Recipe:
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one clip's features."""
-        return build_front_end(self.build().front_end).shape
+        return clip_form(self.build().front_end).shape
 
     @property
     def parameters(self) -> int:

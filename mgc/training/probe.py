@@ -354,9 +354,9 @@ def _choose(logits_LNG: Numbers, genre_N: NDArray[np.int64]) -> tuple[int, float
     balanced_N = 1 / counts_G[genre_N]
     best: tuple[float, int, float] | None = None
     for place, logits_NG in enumerate(logits_LNG):
-        cautious = _cautious_losses(logits_NG, genre_N)
+        losses = _cautious_losses(logits_NG, genre_N)
         # Of those that are as good, where all answers are alike, the nearest to 1.
-        temperature = min(TEMPERATURES, key=lambda each, losses=cautious: (round(losses[each], 9), abs(np.log(each))))
+        temperature, _ = min(losses.items(), key=lambda item: (round(item[1], 9), abs(np.log(item[0]))))
         losses_N = _log_sums(logits_NG / temperature) - logits_NG[np.arange(len(genre_N)), genre_N] / temperature
         loss = float(np.average(losses_N, weights=balanced_N))
         if best is None or loss < best[0]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mgc.features.front_end import build_front_end
+from mgc.features.front_end import clip_form
 from mgc.models.architecture import build_model
 from mgc.models.blocks import Classifier
 from mgc.models.guess import Guess
@@ -21,7 +21,7 @@ GENRES = 5
 @pytest.fixture(params=RECIPES.keys())
 def shape(request: pytest.FixtureRequest) -> tuple[int, ...]:
     """The recipe's, but half as many frames or half an image: no network's head depends on them, its time does."""
-    match build_front_end(RECIPES[request.param].build().front_end).shape:
+    match clip_form(RECIPES[request.param].build().front_end).shape:
         case height, width, colours:
             return height // 2, width // 2, colours
         case bins, frames:

@@ -17,7 +17,7 @@ from mgc.audio.waveform import Waveform
 from mgc.bundle import Bundle
 from mgc.experiment import Experiment
 from mgc.features.cutting import FramedConfig
-from mgc.features.front_end import AnyFrontEndConfig, build_front_end
+from mgc.features.front_end import AnyFrontEndConfig, build_front_end, clip_form
 from mgc.features.normalization import Normalization
 from mgc.labeling.decide import decide
 from mgc.models.architecture import build_model
@@ -108,7 +108,7 @@ def sounds(front_end: AnyFrontEndConfig, clips: int) -> tuple[np.ndarray, torch.
 @functools.cache
 def multiplications(experiment: Experiment) -> int:
     """Of one clip in the network's convolutions and dense layers."""
-    shape = build_front_end(experiment.front_end).shape
+    shape = clip_form(experiment.front_end).shape
     counted = 0
 
     def count(module: nn.Module, given: tuple[torch.Tensor, ...], made: torch.Tensor) -> None:

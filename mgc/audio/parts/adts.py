@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from mgc.audio.probe.adts import parse_frame
+from mgc.audio.probe.adts import find_header, parse_frame
 from mgc.audio.source import ByteRange, Scanner, Source
 
 IN_A_ROW: Final = 5
@@ -56,11 +56,11 @@ def walk_adts(source: Source, within: ByteRange) -> AacFrames:
 
 def find_adts(data: bytes, at: int, limit: int) -> int | None:
     """Return the first place, before a limit, at which frames of AAC follow one another."""
-    place = data.find(b"\xff", at, limit)
-    while place >= 0:
+    place = find_header(data, at, limit)
+    while place is not None:
         if _begins(data, place, len(data)):
             return place
-        place = data.find(b"\xff", place + 1, limit)
+        place = find_header(data, place + 1, limit)
     return None
 
 

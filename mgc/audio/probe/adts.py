@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final, NamedTuple
 
 from mgc.audio.probe.found import Found
@@ -15,6 +16,11 @@ SURE_FRAMES: Final = 3
 _RATES_HZ: Final = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 _CHANNELS: Final = (None, 1, 2, 3, 4, 5, 6, 8)
 _BLOCK_SAMPLES: Final = 1024
+
+_MAY_BE_HEADER: Final = re.compile(
+    b"\xff[\xf0\xf1\xf8\xf9][%b]" % re.escape(bytes(byte for byte in range(0x100) if byte >> 2 & 15 < len(_RATES_HZ))),
+)
+"""The first three bytes of a header, in which no byte by itself is refused by `parse_frame`."""
 
 
 class AdtsFrame(NamedTuple):
@@ -38,14 +44,20 @@ def parse_adts(head: bytes, found: Found) -> bool:
         found: facts to fill in; unchanged if there is no ADTS.
     """
     whole = len(head) >= found.audio.size_bytes
-    at = head.find(b"\xff", 0, SEARCHED_BYTES)
-    while at >= 0:
+    at = find_header(head, 0, SEARCHED_BYTES)
+    while at is not None:
         first = parse_frame(head, at)
         if first is not None and _is_stream(head, at, first, whole):
             _measure(head, at, first, whole, found)
             return True
-        at = head.find(b"\xff", at + 1, SEARCHED_BYTES)
+        at = find_header(head, at + 1, SEARCHED_BYTES)
     return False
+
+
+def find_header(data: bytes, at: int, limit: int) -> int | None:
+    """Return the first place from an offset on, and before a limit, at which a frame may begin."""
+    found = _MAY_BE_HEADER.search(data, at, limit + 2)
+    return None if found is None else found.start()
 
 
 def parse_frame(data: bytes, at: int) -> AdtsFrame | None:

@@ -35,10 +35,8 @@ def make(kind: str, seconds: float = 8.0, rate_hz: int = 44100, channels: int = 
         soundfile.write(stream, tone, rate_hz, format=container, subtype=subtype)
         return stream.getvalue()
     container, codec, bit_rate, options = FFMPEG[kind]
-    # The quicker of FFmpeg's two ways to spread the bits of AAC.
-    coder = {"aac_coder": "fast"} if codec == "aac" else {}
     with av.open(stream, "w", format=container, options=options) as out:
-        encoder = out.add_stream(codec, rate=rate_hz, layout=LAYOUTS[channels], options=coder)
+        encoder = out.add_stream(codec, rate=rate_hz, layout=LAYOUTS[channels])
         encoder.bit_rate = bit_rate
         resampler = av.AudioResampler(encoder.codec_context.format, LAYOUTS[channels], rate_hz)
         for first in range(0, len(tone), 4096):

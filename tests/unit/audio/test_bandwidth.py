@@ -12,6 +12,7 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.fft import next_fast_len
 
 from mgc.audio.bandwidth import measure_bandwidth_hz
 from tests.support.draws import draws
@@ -22,17 +23,20 @@ RATES_HZ = (8_000, 22_050, 44_100, 48_000, 96_000, 192_000)
 
 def brown(seconds: float, rate_hz: int, seed: int = 0) -> NDArray[np.float64]:
     """Noise that falls by 6 dB an octave, about as music does."""
-    white = np.random.default_rng(seed).standard_normal(round(seconds * rate_hz))
+    samples = round(seconds * rate_hz)
+    # A length of large prime factors takes its transform ten times as long.
+    white = np.random.default_rng(seed).standard_normal(next_fast_len(samples, real=True))
     hz = np.fft.rfftfreq(len(white), 1 / rate_hz)
-    sound = np.fft.irfft(np.fft.rfft(white) / np.maximum(hz, 50.0), len(white))
+    sound = np.fft.irfft(np.fft.rfft(white) / np.maximum(hz, 50.0), len(white))[:samples]
     return sound * 0.1 / sound.std()
 
 
 def low_passed(sound: NDArray[np.float64], rate_hz: int, edge_hz: float) -> NDArray[np.float32]:
     """The sound without anything above an edge."""
-    spectrum = np.fft.rfft(sound)
-    spectrum[np.fft.rfftfreq(len(sound), 1 / rate_hz) > edge_hz] = 0
-    return np.fft.irfft(spectrum, len(sound)).astype(np.float32)
+    length = next_fast_len(len(sound), real=True)
+    spectrum = np.fft.rfft(sound, length)
+    spectrum[np.fft.rfftfreq(length, 1 / rate_hz) > edge_hz] = 0
+    return np.fft.irfft(spectrum, length)[: len(sound)].astype(np.float32)
 
 
 def rounded(sound: NDArray[np.float32], seed: int = 1) -> NDArray[np.float32]:
