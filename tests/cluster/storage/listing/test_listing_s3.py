@@ -219,10 +219,10 @@ class TestStore:
         bucket = Uri.parse(bucket_uri).bucket
         keys = [*folders(1100), *(f"music/{number}/{name}" for number in range(11) for name in ODD), "z.mp3"]
         enter(s3_environment, bucket, keys)
-        found = measure(bucket_uri, 1200, 50, 0.0)
-        assert (found["keys"], found["pages_needed"]) == (len(keys), 24)
+        found = measure(bucket_uri, 1200, 100, 0.0)
+        assert (found["keys"], found["pages_needed"]) == (len(keys), 12)
         with tempfile.TemporaryDirectory() as parts, pytest.MonkeyPatch.context() as patch:
-            patch.setattr(files, "PAGE_KEYS", 50)
+            patch.setattr(files, "PAGE_KEYS", 100)
             listing = list_in_parts(Uri.parse(f"{bucket_uri}/music"), Uri.parse(parts))
             expected, survey = one_by_one(f"{bucket_uri}/music")
             assert rows(listing) == expected
