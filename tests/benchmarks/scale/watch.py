@@ -1,0 +1,170 @@
+"""Watch a job while it works: CPU and memory of its processes by kind, and what it keeps on the disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cluster.session import ray_internals
+from tests.benchmarks.processes import CpuWatch, command, descendants, memory
+
+DRIVER: Final = "driver"
+RAYLET: Final = "raylet"
+GCS: Final = "gcs"
+TASKS: Final = "tasks"
+_OTHERS: Final = "others"
+_MILD: Final = (TASKS, _OTHERS)
+"""What a process is called until it becomes an actor."""
+
+_CPU_EVERY_SECONDS: Final = 1.0
+
+
+def kind_of(line: str) -> str:
+    """What a process of a job is, by its command line or title."""
+    if line.startswith(ray_internals.map_worker_title("Listen")):
+        return "listeners"
+    if line.startswith(ray_internals.map_worker_title("Label")):
+        return "predictors"
+    if ray_internals.is_worker_title(line):
+        return "counters" if ray_internals.worker_name(line) == "Counts" else TASKS
+    for part, kind in ((ray_internals.RAYLET.decode(), RAYLET), (ray_internals.HEAD.decode(), GCS)):
+        if part in line.partition(" ")[0]:
+            return kind
+    if "mgc.audio.cell" in line:
+        return "cells"
+    return "agents" if "/ray/" in line else _OTHERS
+
+
+class Kinds:
+    """The kinds of the processes that were seen. An actor stays one, whatever its title says while it waits.
+
+    Args:
+        driver: process id of the job.
+    """
+
+    def __init__(self, driver: int) -> None:
+        self._kinds = {driver: DRIVER}
+
+    def of(self, pid: int) -> str:
+        """The kind of a process."""
+        known = self._kinds.get(pid, _OTHERS)
+        if known in _MILD and (line := command(pid)):
+            known = self._kinds[pid] = kind_of(line)
+        return known
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Files in a folder.
+
+    Attributes:
+        files: how many.
+        size_bytes: of all.
+    """
+
+    files: int
+    size_bytes: int
+
+
+def kept_in(folder: Path) -> Kept:
+    """The files below a folder; none where there is no folder."""
+    sizes = []
+    for path, _, names in os.walk(folder):
+        for name in names:
+            # Sockets and files come and go meanwhile.
+            with contextlib.suppress(FileNotFoundError):
+                sizes.append((Path(path) / name).lstat().st_size)
+    return Kept(len(sizes), sum(sizes))
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen of a job at a moment.
+
+    Attributes:
+        seconds: since the job began.
+        tracks: that it had done, by its last line of progress.
+        cpu_seconds: used so far, by kind of process.
+        processes: how many there were, by kind.
+        own_mb: memory of the largest process of each kind, without shared memory.
+        store_mb: pages of the object store that the raylet has ever touched.
+        driver_most_mb: the most memory that the driver has had.
+        kept: files in each of the watched folders.
+    """
+
+    seconds: float
+    tracks: int
+    cpu_seconds: Mapping[str, float]
+    processes: Mapping[str, int]
+    own_mb: Mapping[str, float]
+    store_mb: float
+    driver_most_mb: float
+    kept: Mapping[str, Kept]
+
+
+class Watch:
+    """Looks at a job every few seconds, from a thread.
+
+    Args:
+        pid: the job.
+        folders: folders to watch, by name.
+        every_seconds: time between two looks.
+
+    Attributes:
+        looks: what was seen.
+        tracks: what the job has done so far; whoever reads its lines of progress sets it.
+    """
+
+    def __init__(self, pid: int, folders: Mapping[str, Path], every_seconds: float) -> None:
+        self.looks: list[Look] = []
+        self.tracks = 0
+        self._pid, self._folders, self._every_seconds = pid, folders, every_seconds
+        self._began = time.monotonic()
+        self._kinds = Kinds(pid)
+        self._cpu = CpuWatch(pid, min(every_seconds, _CPU_EVERY_SECONDS))
+        self._over, self._looking = threading.Event(), threading.Lock()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def look(self) -> Look:
+        """Look now."""
+        with self._looking:
+            self._cpu.look()
+            self.looks.append(self._seen())
+            return self.looks[-1]
+
+    def stop(self) -> None:
+        """End the threads."""
+        self._over.set()
+        self._thread.join()
+        self._cpu.stop()
+
+    def _watch(self) -> None:
+        while not self._over.wait(self._every_seconds):
+            self.look()
+
+    def _seen(self) -> Look:
+        cpu, processes, own = Counter[str](), Counter[str](), dict[str, float]()
+        store_mb = driver_most_mb = 0.0
+        for pid in [self._pid, *descendants(self._pid)]:
+            if (used := memory(pid)) is None:
+                continue
+            kind = self._kinds.of(pid)
+            processes[kind] += 1
+            own[kind] = max(own.get(kind, 0.0), used.own_mb)
+            if kind == RAYLET:
+                store_mb = used.shared_mb
+            if kind == DRIVER:
+                driver_most_mb = used.most_mb
+        for pid, seconds in self._cpu.used.copy().items():
+            cpu[self._kinds.of(pid)] += seconds
+        kept = {name: kept_in(folder) for name, folder in self._folders.items()}
+        seconds = time.monotonic() - self._began
+        return Look(seconds, self.tracks, cpu, processes, own, store_mb, driver_most_mb, kept)
