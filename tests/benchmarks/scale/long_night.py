@@ -134,9 +134,7 @@ def faults(tracks: int, runs: Sequence[Run], halves: Sequence[Sequence[Tenth | N
     if third.code != 0:
         found.append(f"the night without work ended with {third.code}")
     if (outcome.commits, outcome.empty_commits) != (1, 1):
-        found.append(
-            f"{outcome.commits} commits, {outcome.empty_commits} after the night without work"
-        )
+        found.append(f"{outcome.commits} commits, {outcome.empty_commits} after the night without work")
     if (outcome.rows, outcome.tracks, outcome.unanswered) != (tracks, tracks, 0):
         found.append(f"{outcome.rows} rows of {outcome.tracks} tracks, {outcome.unanswered} without an answer")
     for half in halves:
@@ -167,10 +165,13 @@ def show(tracks: int, runs: Sequence[Run], halves: Sequence[Sequence[Tenth | Non
     console.print(table)
     first, second, third = runs
     if (killed := first.killed) is not None:
+        ended = ", ".join(
+            f"{kind} {seconds:.1f}" for kind, seconds in sorted(killed.ended.items(), key=lambda each: each[1])
+        )
         say(
-            f"killed after {killed.tracks} tracks: {killed.processes} processes ended in {killed.seconds:.1f} s, "
-            f"{len(killed.left)} left; {killed.tracks - outcome.staged} tracks done twice; its session has "
-            f"{outcome.left_by_killed.files} files, {outcome.left_by_killed.size_bytes / 1e6:.1f} MB"
+            f"killed after {killed.tracks} tracks, {killed.tracks - outcome.staged} of them heard twice; of "
+            f"{killed.processes} processes {len(killed.left)} are left, the last ended after (s): {ended}; Ray's "
+            f"session has {outcome.left_by_killed.files} files, {outcome.left_by_killed.size_bytes / 1e6:.1f} MB"
         )
     for name, each in (("killed", first), ("went on", second), ("without work", third)):
         start = "none" if each.first_track_seconds is None else f"{each.first_track_seconds:.0f} s"

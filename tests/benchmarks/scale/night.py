@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,10 +16,12 @@ from cluster.session.local_cluster import still_there
 from tests.benchmarks.label.label_steady import DONE
 from tests.benchmarks.processes import command, descendants
 from tests.benchmarks.result import say
-from tests.benchmarks.scale.watch import Look, Watch
+from tests.benchmarks.scale.watch import DRIVER, Kinds, Look, Watch
 
 ENDING_SECONDS: Final = 120.0
 """Longest wait for the processes of a killed job."""
+
+_KNOCK_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True)
@@ -26,15 +29,15 @@ class Killed:
     """A job that was killed.
 
     Attributes:
-        tracks: that it had done by then, of those that this process did.
-        processes: how many there were below the driver.
-        seconds: until the last of them had ended.
+        tracks: that it had heard by then.
+        processes: how many it had.
+        ended: seconds until the last of each kind of process had ended.
         left: command lines of those that had not ended.
     """
 
     tracks: int
     processes: int
-    seconds: float
+    ended: Mapping[str, float]
     left: Sequence[str]
 
 
@@ -44,7 +47,7 @@ class Run:
 
     Attributes:
         code: its exit code.
-        seconds: from its start to its end.
+        seconds: from its start to its end, or until it was killed.
         first_track_seconds: from its start to its first line of progress that has tracks; None if there is none.
         moments: a look at each line of progress.
         looks: all that was seen.
@@ -126,18 +129,23 @@ def run(place: Place, every_seconds: float, kill_at: int | None = None) -> Run:
                 moments.append(watch.look())
                 first = moments[-1].seconds if first is None and watch.tracks else first
                 if kill_at is not None and watch.tracks >= kill_at:
-                    killed = _kill(job, watch.tracks)
+                    killed = _kill(job.pid, watch.kinds, watch.tracks)
                     break
         finally:
             watch.stop()
-    seconds = time.monotonic() - began - (killed.seconds if killed is not None else 0.0)
+    seconds = moments[-1].seconds if killed is not None else time.monotonic() - began
     return Run(job.returncode, seconds, first, moments, watch.looks, said, killed)
 
 
-def _kill(job: subprocess.Popen[str], tracks: int) -> Killed:
+def _kill(job: int, kinds: Kinds, tracks: int) -> Killed:
     """Kill the driver alone, and see how long its processes take to end by themselves."""
-    processes = descendants(job.pid)
-    job.kill()
-    began = time.monotonic()
-    left = still_there(processes, ENDING_SECONDS)
-    return Killed(tracks, len(processes), time.monotonic() - began, [command(pid) for pid in left])
+    # The job's own process is the parent of the driver, and only waits for it.
+    processes = {pid: kinds.of(pid) for pid in descendants(job)}
+    os.kill(next(pid for pid, kind in processes.items() if kind == DRIVER), signal.SIGKILL)
+    began, ended, left = time.monotonic(), dict[str, float](), list(processes)
+    while left and (seconds := time.monotonic() - began) < ENDING_SECONDS:
+        there = still_there(left, 0.0)
+        ended |= {processes[pid]: seconds for pid in set(left) - set(there)}
+        left = there
+        time.sleep(_KNOCK_SECONDS)
+    return Killed(tracks, len(processes), ended, [command(pid) for pid in left])

@@ -18,46 +18,45 @@ from tests.benchmarks.processes import CpuWatch, command, descendants, memory
 DRIVER: Final = "driver"
 RAYLET: Final = "raylet"
 GCS: Final = "gcs"
-TASKS: Final = "tasks"
 _OTHERS: Final = "others"
-_MILD: Final = (TASKS, _OTHERS)
-"""What a process is called until it becomes an actor."""
+
+_JOB: Final = "pipelines.label"
+_CELL: Final = "mgc.audio.cell"
+_AGENTS: Final = ("DashboardAgent", "RuntimeEnvAgent")
+_STAGES: Final = {"Listen": "listeners", "Label": "predictors"}
 
 _CPU_EVERY_SECONDS: Final = 1.0
 
 
 def kind_of(line: str) -> str:
     """What a process of a job is, by its command line or title."""
-    if line.startswith(ray_internals.map_worker_title("Listen")):
-        return "listeners"
-    if line.startswith(ray_internals.map_worker_title("Label")):
-        return "predictors"
-    if ray_internals.is_worker_title(line):
-        return "counters" if ray_internals.worker_name(line) == "Counts" else TASKS
-    for part, kind in ((ray_internals.RAYLET.decode(), RAYLET), (ray_internals.HEAD.decode(), GCS)):
-        if part in line.partition(" ")[0]:
+    for stage, kind in _STAGES.items():
+        if line.startswith(ray_internals.map_worker_title(stage)):
             return kind
-    if "mgc.audio.cell" in line:
-        return "cells"
-    return "agents" if "/ray/" in line else _OTHERS
+    if ray_internals.is_worker_title(line):
+        name = ray_internals.worker_name(line)
+        return "counters" if name == "Counts" else "agents" if name in _AGENTS else "tasks"
+    program = line.partition(" ")[0]
+    for part, kind in ((ray_internals.RAYLET, RAYLET), (ray_internals.HEAD, GCS)):
+        if part.decode() in program:
+            return kind
+    for part, kind in ((_CELL, "cells"), (_JOB, DRIVER), ("/ray/", "agents")):
+        if part in line:
+            return kind
+    return _OTHERS
 
 
 class Kinds:
-    """The kinds of the processes that were seen. An actor stays one, whatever its title says while it waits.
+    """The kinds of the processes that were seen, by process id."""
 
-    Args:
-        driver: process id of the job.
-    """
-
-    def __init__(self, driver: int) -> None:
-        self._kinds = {driver: DRIVER}
+    def __init__(self) -> None:
+        self._kinds: dict[int, str] = {}
 
     def of(self, pid: int) -> str:
-        """The kind of a process."""
-        known = self._kinds.get(pid, _OTHERS)
-        if known in _MILD and (line := command(pid)):
+        """The kind of a process. An actor stays one while its title says that it waits, and when it has ended."""
+        if (known := self._kinds.get(pid)) not in (*_STAGES.values(), "counters") and (line := command(pid)):
             known = self._kinds[pid] = kind_of(line)
-        return known
+        return known or _OTHERS
 
 
 @dataclass(frozen=True)
@@ -120,6 +119,7 @@ class Watch:
     Attributes:
         looks: what was seen.
         tracks: what the job has done so far; whoever reads its lines of progress sets it.
+        kinds: of its processes.
     """
 
     def __init__(self, pid: int, folders: Mapping[str, Path], every_seconds: float) -> None:
@@ -127,7 +127,7 @@ class Watch:
         self.tracks = 0
         self._pid, self._folders, self._every_seconds = pid, folders, every_seconds
         self._began = time.monotonic()
-        self._kinds = Kinds(pid)
+        self.kinds = Kinds()
         self._cpu = CpuWatch(pid, min(every_seconds, _CPU_EVERY_SECONDS))
         self._over, self._looking = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -156,7 +156,7 @@ class Watch:
         for pid in [self._pid, *descendants(self._pid)]:
             if (used := memory(pid)) is None:
                 continue
-            kind = self._kinds.of(pid)
+            kind = self.kinds.of(pid)
             processes[kind] += 1
             own[kind] = max(own.get(kind, 0.0), used.own_mb)
             if kind == RAYLET:
@@ -164,7 +164,7 @@ class Watch:
             if kind == DRIVER:
                 driver_most_mb = used.most_mb
         for pid, seconds in self._cpu.used.copy().items():
-            cpu[self._kinds.of(pid)] += seconds
+            cpu[self.kinds.of(pid)] += seconds
         kept = {name: kept_in(folder) for name, folder in self._folders.items()}
         seconds = time.monotonic() - self._began
-        return Look(seconds, self.tracks, cpu, processes, own, store_mb, driver_most_mb, kept)
+        return Look(seconds, self.tracks, dict(cpu), dict(processes), own, store_mb, driver_most_mb, kept)

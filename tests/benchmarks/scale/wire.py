@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from tests.benchmarks.processes import children, command, cpu_seconds, descendants
-from tests.benchmarks.scale.watch import DRIVER, kind_of
+from tests.benchmarks.processes import children, cpu_seconds, descendants
+from tests.benchmarks.scale.watch import Kinds
 
 HEAD: Final = "head"
 UNKNOWN: Final = "unknown"
@@ -68,15 +68,15 @@ class Wire:
     """
 
     def __init__(self, nodes: Mapping[str, int]) -> None:
-        self._nodes = dict(nodes)
-        self._driver: int | None = None
+        self._roots = list(nodes.items())
+        self._kinds = Kinds()
         self._ends: dict[int, End] = {}
         self._cpu: dict[int, float] = {}
         self._sockets: dict[tuple[str, str], tuple[int, Sent]] = {}
 
-    def follow(self, driver: int) -> None:
-        """Also look at a driver, which runs on the head."""
-        self._driver = driver
+    def follow(self, job: int) -> None:
+        """Also look at a job, which runs on the head."""
+        self._roots.append((HEAD, job))
 
     def look(self) -> Moment:
         """Look now. What a connection carried between the last look and its end is not seen."""
@@ -92,14 +92,9 @@ class Wire:
 
     def _look_at_processes(self) -> None:
         below = children()
-        roots = self._nodes if self._driver is None else {**self._nodes, DRIVER: self._driver}
-        for name, root in roots.items():
-            node = HEAD if name == DRIVER else name
+        for node, root in self._roots:
             for pid in [root, *descendants(root, below)]:
-                kind = DRIVER if pid == self._driver else kind_of(command(pid))
-                # An actor stays one when its title says that it waits, and so does a process that has ended.
-                if pid not in self._ends or kind in ("listeners", "predictors", "counters"):
-                    self._ends[pid] = End(node, kind)
+                self._ends[pid] = End(node, self._kinds.of(pid))
                 if (used := cpu_seconds(pid)) is not None:
                     self._cpu[pid] = used
 
