@@ -150,7 +150,7 @@ def faults(tracks: int, runs: Sequence[Run], halves: Sequence[Sequence[Tenth | N
 
 def show(tracks: int, runs: Sequence[Run], halves: Sequence[Sequence[Tenth | None]], outcome: Outcome) -> None:
     """Print what was seen, for a person."""
-    console = Console(stderr=True, width=160)
+    console = Console(stderr=True, width=200)
     night = [one or other for one, other in zip(*halves, strict=True)]
     kinds = sorted({kind for tenth in night if tenth is not None for kind in tenth.own_mb})
     table = Table("tenth", "tracks/s", "CPU ms", "of it driver", *(f"{kind} MB" for kind in kinds), "store MB", "files")
