@@ -58,7 +58,9 @@ MOST_SHARE: Final = 0.1
 
 _MIDDLE: Final = (0.2, 0.8)
 _DONE: Final = (0, 3)
-_COUNTERS: Final = ("ray_object_manager_bytes", "ray_grpc_server_req_finished")
+_COUNTERS: Final = {"ray_object_manager_bytes": "Type", "ray_grpc_server_req_finished": "Method"}
+"""Counters of Ray's nodes, and the label by which each counts apart."""
+
 _NOTHING: Final = Sent(0, 0)
 
 
@@ -82,7 +84,7 @@ class Seen:
 
 
 def scrape(cluster: LocalCluster) -> Counter[str]:
-    """Ray's own counters of all nodes, by name and what they count apart."""
+    """Ray's own counters of all nodes: name, process that counts, and what it counts apart."""
     found = Counter[str]()
     for group in json.loads(cluster.scraped.read_text()):
         for target in group["targets"]:
@@ -90,8 +92,8 @@ def scrape(cluster: LocalCluster) -> Counter[str]:
                 text = answer.read().decode()
             for family in text_string_to_metric_families(text):
                 for sample in family.samples if family.name in _COUNTERS else []:
-                    kind = sample.labels.get("Type") or sample.labels.get("Method", "")
-                    found[f"{family.name} {kind}"] += round(sample.value)
+                    by, kind = (sample.labels.get(name, "") for name in ("Component", _COUNTERS[family.name]))
+                    found[f"{family.name} {by} {kind}"] += round(sample.value)
     return found
 
 

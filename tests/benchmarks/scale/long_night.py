@@ -34,7 +34,7 @@ from tests.benchmarks import music
 from tests.benchmarks.label.label_speed import make_catalog
 from tests.benchmarks.result import say
 from tests.benchmarks.scale.night import Place, Run, run
-from tests.benchmarks.scale.tenths import Tenth, tenths
+from tests.benchmarks.scale.tenths import Tenth, driver_cost, tenths
 from tests.benchmarks.scale.watch import Kept, kept_in
 from tests.support.untrained import untrained
 
@@ -180,6 +180,8 @@ def show(tracks: int, runs: Sequence[Run], halves: Sequence[Sequence[Tenth | Non
             f"{name}: exit code {each.code}, {each.seconds:.1f} s, first tracks after {start}, "
             f"{each.seconds - each.last_track_seconds:.1f} s after the last; driver {most:.0f} MB at most"
         )
+        if (cost := driver_cost(each.moments, tracks)) is not None:
+            say(f"its driver took {cost.ms_a_second:.0f} ms of CPU a second and {cost.ms_a_track:.2f} ms a track")
     say(
         f"{outcome.rows} rows of {tracks} tracks, {outcome.quarantined} quarantined, {outcome.commits} commit(s); "
         f"report {outcome.report_bytes / 1e6:.2f} MB; {outcome.left.files} files left, "

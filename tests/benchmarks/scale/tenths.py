@@ -6,13 +6,19 @@ import bisect
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
+
+import numpy as np
 
 from tests.benchmarks.scale.watch import DRIVER, Look
 
 TENTHS: Final = 10
 _STARTED: Final = 0.01
 """Share of the tracks after which the workers' start no longer counts."""
+
+_STEPS: Final = 10
+"""Fewest lines of progress that tell what time takes from what tracks take."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,40 @@ class Tenth:
     session_bytes: int
     run_files: int
     run_bytes: int
+
+
+@dataclass(frozen=True)
+class DriverCost:
+    """CPU of the driver, divided into what time takes and what tracks take.
+
+    Attributes:
+        ms_a_second: whatever it does meanwhile.
+        ms_a_track: on top, for each track.
+    """
+
+    ms_a_second: float
+    ms_a_track: float
+
+
+def driver_cost(moments: Sequence[Look], tracks: int) -> DriverCost | None:
+    """The least-squares fit to what the driver used from one line of progress to the next, the start left out.
+
+    None if there are too few lines.
+
+    Args:
+        moments: looks at the job's lines of progress, at different rates.
+        tracks: tracks of the catalog.
+    """
+    running = [moment for moment in moments if moment.tracks >= _STARTED * tracks]
+    steps = [
+        (later.seconds - one.seconds, later.tracks - one.tracks, later.cpu_seconds[DRIVER] - one.cpu_seconds[DRIVER])
+        for one, later in pairwise(running)
+    ]
+    if len(steps) < _STEPS:
+        return None
+    seconds_and_tracks, used = np.array([step[:2] for step in steps]), np.array([step[2] for step in steps])
+    second, track = 1000 * np.linalg.lstsq(seconds_and_tracks, used, rcond=None)[0]
+    return DriverCost(float(second), float(track))
 
 
 def tenths(moments: Sequence[Look], looks: Sequence[Look], before: int, tracks: int) -> list[Tenth | None]:
