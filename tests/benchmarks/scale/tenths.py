@@ -30,7 +30,7 @@ class Tenth:
         cpu_ms: CPU of all processes a track.
         driver_ms: CPU of the driver a track.
         own_mb: memory by kind of process, of the largest one, the median over the tenth.
-        store_mb: pages of the object store that were ever touched, at the end.
+        store_mb: memory that the object store has taken, at the end.
         temporary_files: files in TMPDIR, the most.
         session_files: files of Ray's session, the most.
         session_bytes: their size, the most.

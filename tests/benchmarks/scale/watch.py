@@ -83,6 +83,20 @@ def kept_in(folder: Path) -> Kept:
     return Kept(len(sizes), sum(sizes))
 
 
+def store_mb(raylet: int) -> float:
+    """Memory that a node's object store has taken: what of its file in shared memory was ever written.
+
+    Workers write into the file too, so the raylet's own shared memory says nothing.
+    """
+    sizes = dict[int, int]()
+    # Only the user who started the raylet may look, and only while it is there.
+    with contextlib.suppress(OSError):
+        for fd in Path(f"/proc/{raylet}/fd").iterdir():
+            if fd.readlink().is_relative_to("/dev/shm"):
+                sizes[fd.stat().st_ino] = fd.stat().st_blocks * 512
+    return sum(sizes.values()) / 1e6
+
+
 @dataclass(frozen=True)
 class Look:
     """What was seen of a job at a moment.
@@ -93,7 +107,7 @@ class Look:
         cpu_seconds: used so far, by kind of process.
         processes: how many there were, by kind.
         own_mb: memory of the largest process of each kind, without shared memory.
-        store_mb: pages of the object store that the raylet has ever touched.
+        store_mb: memory that the object store has taken.
         driver_most_mb: the most memory that the driver has had.
         kept: files in each of the watched folders.
     """
@@ -152,7 +166,7 @@ class Watch:
 
     def _seen(self) -> Look:
         cpu, processes, own = Counter[str](), Counter[str](), dict[str, float]()
-        store_mb = driver_most_mb = 0.0
+        stored_mb = driver_most_mb = 0.0
         for pid in [self._pid, *descendants(self._pid)]:
             if (used := memory(pid)) is None:
                 continue
@@ -160,11 +174,11 @@ class Watch:
             processes[kind] += 1
             own[kind] = max(own.get(kind, 0.0), used.own_mb)
             if kind == RAYLET:
-                store_mb = used.shared_mb
+                stored_mb = store_mb(pid)
             if kind == DRIVER:
                 driver_most_mb = used.most_mb
         for pid, seconds in self._cpu.used.copy().items():
             cpu[self.kinds.of(pid)] += seconds
         kept = {name: kept_in(folder) for name, folder in self._folders.items()}
         seconds = time.monotonic() - self._began
-        return Look(seconds, self.tracks, dict(cpu), dict(processes), own, store_mb, driver_most_mb, kept)
+        return Look(seconds, self.tracks, dict(cpu), dict(processes), own, stored_mb, driver_most_mb, kept)
