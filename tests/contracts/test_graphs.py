@@ -17,7 +17,7 @@ from mgc.graphs.export import CLOSE, compare_graph, export_graph
 from mgc.models.graph import Graph
 from mgc.public_models.bundles import build_public_bundle
 from mgc.recipes.catalogue import RECIPES, Recipe
-from tests.support.untrained import untrained
+from tests.support.bundles.untrained import untrained
 
 MODELS: Final = os.environ.get("MGC_TEST_MODELS")
 

@@ -36,7 +36,7 @@ from tests.benchmarks.result import say
 from tests.benchmarks.scale.night import Place, Run, run
 from tests.benchmarks.scale.tenths import Tenth, driver_cost, tenths
 from tests.benchmarks.scale.watch import Kept, kept_in
-from tests.support.untrained import untrained
+from tests.support.bundles.untrained import untrained
 
 CLIP_SECONDS: Final = 3.2
 """The shipped bundle labels nothing below 3 s."""
