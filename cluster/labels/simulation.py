@@ -91,7 +91,8 @@ class Rates:
             (`excerpt_bytes_share`: 0.117 for 0.100).
         plan_seconds_per_million: seconds for each million rows of the catalog (`plan_10m_seconds`).
         commit_seconds_per_million: seconds for each million rows, copied rows included (`commit_10m_seconds`).
-        driver_seconds_per_block: driver seconds for the tasks of a block: five calls of 2 ms.
+        driver_seconds_per_block: CPU of the driver for the tasks of a block, measured over 100,000 tracks: 0.18 ms a
+            track. The 72 ms a second that it takes besides, whatever the rate, are left out.
         tracks_per_block: number of tracks in a block of a long catalog.
         tracks_per_batch: number of tracks fetched together.
         redone_share: share of the work that is done twice.
@@ -105,7 +106,7 @@ class Rates:
     read_overhead: Annotated[float, Field(ge=1.0)] = 1.17
     plan_seconds_per_million: NotNegative = 1.1
     commit_seconds_per_million: NotNegative = 1.5
-    driver_seconds_per_block: NotNegative = 0.010
+    driver_seconds_per_block: NotNegative = 0.012
     tracks_per_block: Annotated[int, Field(ge=1)] = 64
     tracks_per_batch: Annotated[int, Field(ge=1)] = 8
     redone_share: NotNegative = 0.01

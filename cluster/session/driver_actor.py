@@ -32,6 +32,8 @@ class DriverActor(Generic[State]):
     ) -> DriverActor[State]:
         """Start an actor on the driver's node; it takes no CPU.
 
+        The head keeps no record of its calls. There are several for each block of tracks, and kilobytes for each call.
+
         Args:
             kind: class of the actor's state.
             arguments: arguments of its constructor.
@@ -39,7 +41,8 @@ class DriverActor(Generic[State]):
         """
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         runtime = {"runtime_env": {"env_vars": dict(environment)}} if environment else {}
-        actor = ray.remote(kind).options(num_cpus=0, scheduling_strategy=here, **runtime).remote(*arguments)
+        options = {"num_cpus": 0, "scheduling_strategy": here, "enable_task_events": False, **runtime}
+        actor = ray.remote(kind).options(**options).remote(*arguments)
         return cls(cast("ActorHandle[State]", actor))
 
     def tell(

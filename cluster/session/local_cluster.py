@@ -25,10 +25,12 @@ from typing import Final
 
 from cluster.session import ray_internals
 from cluster.session.interrupts import hold_back_signals
+from cluster.session.profiles import machine_cores
 from mgc.errors import ResourceError
 
 START_SECONDS: Final = 120.0
-START_TRIES: Final = 2
+MOST_FAILED: Final = 2
+"""Nodes that may fail to start and are started again."""
 
 _OBJECT_STORE_BYTES: Final = 500_000_000
 
@@ -201,24 +203,27 @@ class LocalCluster:
         )  # fmt: skip
 
     def fill(self) -> None:
-        """Wait for the head, then start the missing nodes and wait for them.
+        """Wait for the head, then start the missing nodes, as many at a time as there are cores.
 
         Raises:
             ResourceError: one does not start.
         """
         self.head.wait(self._web_port)
-        for attempt in range(START_TRIES):
-            while len(self.nodes) < self._spec.nodes:
-                with hold_back_signals():
-                    self.nodes.append(self._start())
-            for node in list(self.nodes):
+        failed = 0
+        while missing := self._spec.nodes - len(self.nodes):
+            # Ray gives a node 30 s to start, which takes seconds of CPU.
+            with hold_back_signals():
+                started = [self._start() for _ in range(min(missing, machine_cores()))]
+                self.nodes += started
+            for node in started:
                 try:
                     node.wait()
                 except ResourceError:
                     # Two nodes that start at the same time may choose the same port.
                     node.stop()
                     self.nodes.remove(node)
-                    if attempt + 1 == START_TRIES:
+                    failed += 1
+                    if failed > MOST_FAILED:
                         raise
 
     def _start(self) -> Node:

@@ -1,4 +1,4 @@
-"""What the benchmarks listen to: MP3 files at 256 kbit/s made of real music, or of the synthetic corpus."""
+"""What the benchmarks listen to: MP3 files made of real music, or of the synthetic corpus."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ from tests.support.good_files import encode_by_ffmpeg
 
 RATE_HZ = 44100
 BIT_RATE = 256_000
+SHORT_BIT_RATE = 128_000
+
+_REAL = ("music/*.ogg", "fma/*/*.mp3", "gtzan_half/*.flac")
+"""Where real recordings lie in the folder of data."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,29 @@ def four_minutes(folder: Path | None) -> Music:
     return Music((_encoded(np.concatenate([waves[n % len(waves)] for n in range(8)], axis=1)),), origin)
 
 
-def _encoded(wave_CT: NDArray[np.float32]) -> bytes:
-    return encode_by_ffmpeg(wave_CT, RATE_HZ, "mp3", "libmp3lame", BIT_RATE)
+def short_clips(folder: Path | None, clips: int, seconds: float) -> Music:
+    """Different pieces of the recordings in `folder`, 44.1 kHz, stereo, 128 kbit/s; as many as asked for, or all."""
+    paths = [path for pattern in _REAL for path in sorted(folder.glob(pattern))] if folder else []
+    pieces = [(path, number) for path in paths for number in range(int(soundfile.info(path).duration / seconds))]
+    if not pieces:
+        waves = [_synthetic(genre, seconds) for genre in GENRES]
+        return Music(tuple(map(_encoded, waves)), f"SYNTHETIC: {len(waves)} tracks of {seconds:g} s")
+    taken = [pieces[number * len(pieces) // clips] for number in range(clips)] if clips < len(pieces) else pieces
+    files = tuple(_encoded(_piece(path, number, seconds), SHORT_BIT_RATE) for path, number in taken)
+    return Music(files, f"{len(files)} clips of {seconds:g} s out of {len(paths)} recordings")
+
+
+def _piece(path: Path, number: int, seconds: float) -> NDArray[np.float32]:
+    """Float32 (2, T): the piece of a recording that begins `number` times `seconds` after its start."""
+    with soundfile.SoundFile(path) as file:
+        count = int(seconds * file.samplerate)
+        file.seek(number * count)
+        wave_CT = soxr.resample(file.read(count, dtype="float32", always_2d=True), file.samplerate, RATE_HZ).T
+    return np.ascontiguousarray(np.broadcast_to(wave_CT[:2], (2, wave_CT.shape[1])), np.float32)
+
+
+def _encoded(wave_CT: NDArray[np.float32], bit_rate: int = BIT_RATE) -> bytes:
+    return encode_by_ffmpeg(wave_CT, RATE_HZ, "mp3", "libmp3lame", bit_rate)
 
 
 def _recordings(folder: Path | None, seconds: float) -> list[NDArray[np.float32]]:

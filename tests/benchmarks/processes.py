@@ -1,4 +1,4 @@
-"""Resident memory of processes, as Linux's /proc tells it."""
+"""CPU and memory of processes, as Linux's /proc tells them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,22 @@ from types import TracebackType
 from cluster.session import ray_internals
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Resident memory of a process.
+
+    Attributes:
+        own_mb: of itself, and of files that it maps.
+        shared_mb: of shared memory, such as the pages of an object store.
+        most_mb: the most that it ever had of both.
+    """
+
+    own_mb: float
+    shared_mb: float
+    most_mb: float
 
 
 def resident_mb(pid: int | None = None) -> float:
@@ -22,9 +38,32 @@ def resident_mb(pid: int | None = None) -> float:
     return pages * _PAGE_BYTES / 1e6
 
 
-def descendants(pid: int) -> list[int]:
-    """All processes below this one, by their parents' ids."""
-    children: dict[int, list[int]] = {}
+def memory(pid: int) -> Memory | None:
+    """Memory of a process; None once it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    sizes = {name: text.split()[0] for name, _, text in (line.partition(":") for line in lines) if text.endswith(" kB")}
+    if "VmRSS" not in sizes:
+        return None
+    resident, shared, most = (int(sizes[name]) * 1024 / 1e6 for name in ("VmRSS", "RssShmem", "VmHWM"))
+    return Memory(resident - shared, shared, most)
+
+
+def cpu_seconds(pid: int) -> float | None:
+    """CPU that a process has used, without its children; None once it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # User and system time are the 14th and 15th field; the text behind the name begins with the third.
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def children() -> dict[int, list[int]]:
+    """The processes that are there, by their parents' ids."""
+    found: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
@@ -32,13 +71,60 @@ def descendants(pid: int) -> list[int]:
                 parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            children.setdefault(parent, []).append(int(entry.name))
+            found.setdefault(parent, []).append(int(entry.name))
+    return found
+
+
+def descendants(pid: int, below: dict[int, list[int]] | None = None) -> list[int]:
+    """All processes below this one.
+
+    Args:
+        pid: this one.
+        below: processes by their parents' ids; None looks now.
+    """
+    below = children() if below is None else below
     found, waiting = [], [pid]
     while waiting:
-        below = children.get(waiting.pop(), [])
-        found += below
-        waiting += below
+        under = below.get(waiting.pop(), [])
+        found += under
+        waiting += under
     return found
+
+
+class CpuWatch:
+    """Sums the CPU of a process and of all below it, those included that have ended since they were looked at.
+
+    Args:
+        pid: the process.
+        every_seconds: time between two looks of its thread.
+
+    Attributes:
+        used: CPU seconds by process id.
+    """
+
+    def __init__(self, pid: int, every_seconds: float = 0.25) -> None:
+        self.used: dict[int, float] = {}
+        self._pid, self._every_seconds = pid, every_seconds
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def look(self) -> float:
+        """The sum so far."""
+        for pid in [self._pid, *descendants(self._pid)]:
+            used = cpu_seconds(pid)
+            if used is not None:
+                self.used[pid] = used
+        return sum(self.used.values())
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(self._every_seconds):
+            self.look()
 
 
 @dataclass
@@ -77,13 +163,14 @@ class MemoryWatch:
                 resident = resident_mb(pid)
                 if resident:
                     self.peak_mb[pid] = max(resident, self.peak_mb.get(pid, 0.0))
-                    name = _name(pid)
+                    name = command(pid)
                     # An idle worker's name says so; the work it did is what matters.
                     if name and not (ray_internals.is_idle_title(name) and pid in self.names):
                         self.names[pid] = name
 
 
-def _name(pid: int) -> str:
+def command(pid: int) -> str:
+    """Command line of a process, or the title that it gave itself; empty once it has ended."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except (FileNotFoundError, ProcessLookupError):

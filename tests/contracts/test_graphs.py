@@ -10,17 +10,14 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-import torch
 
-from mgc.bundle import Bundle, load_bundle
+from mgc.bundle import load_bundle
 from mgc.errors import BundleError
-from mgc.features.normalization import Normalization
 from mgc.graphs.export import CLOSE, compare_graph, export_graph
-from mgc.models.architecture import build_model
 from mgc.models.graph import Graph
 from mgc.public_models.bundles import build_public_bundle
 from mgc.recipes.catalogue import RECIPES, Recipe
-from mgc.taxonomy import Taxonomy
+from tests.support.bundles.untrained import untrained
 
 MODELS: Final = os.environ.get("MGC_TEST_MODELS")
 
@@ -29,15 +26,6 @@ LARGE: Final = 300_000
 
 NETWORKS: Final = {str((recipe.build().model, recipe.input_shape)): recipe for recipe in RECIPES.values()}
 """One recipe for each network."""
-
-
-def untrained(recipe: Recipe) -> Bundle:
-    torch.manual_seed(0)
-    experiment, shape = recipe.build(), recipe.input_shape
-    model = build_model(experiment.model, shape, recipe.genres).eval()
-    genres = Taxonomy.flat([f"genre {number:02}" for number in range(recipe.genres)])
-    bins = shape[-1] if len(shape) == 3 else shape[0]
-    return Bundle(experiment, genres, Normalization((100.0,) * bins, (50.0,) * bins), model)
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ from tests.support.object_store import running
 JOB, DAFT = "label", "daft"
 Way = Literal["label", "bare", "isolated", "librosa_pool", "daft"]
 CATALOG: Final = "catalog.parquet"
+TRACKS_OF_A_FOLDER: Final = 1000
 LEAST_AGREEMENT: Final = 0.8
 """Ways that hear the same seconds must agree so often on the genre, or they did other work."""
 
@@ -143,15 +144,17 @@ class Ways:
 
 
 def make_catalog(folder: Path, files: Sequence[bytes], tracks: int) -> Catalog:
-    """So many tracks: a few files under many names."""
-    audio = folder / "audio"
-    audio.mkdir(parents=True)
+    """So many tracks: a few files under many names, in folders of up to a thousand."""
+    audio, written = folder / "audio", list[Path]()
     for number in range(tracks):
-        path = audio / f"{number:06d}.mp3"
+        path = audio / f"{number // TRACKS_OF_A_FOLDER:03d}" / f"{number:06d}.mp3"
+        if number % TRACKS_OF_A_FOLDER == 0:
+            path.parent.mkdir(parents=True)
         if number < len(files):
             path.write_bytes(files[number])
+            written.append(path)
         else:
-            path.hardlink_to(audio / f"{number % len(files):06d}.mp3")
+            path.hardlink_to(written[number % len(files)])
     return _indexed(str(audio), str(folder / CATALOG), tracks)
 
 

@@ -16,7 +16,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,12 +29,10 @@ from mgc.bundle_names import BundleName
 from tests.benchmarks import music
 from tests.benchmarks.apart import ApartError
 from tests.benchmarks.label.label_speed import Catalog, make_catalog
-from tests.benchmarks.processes import descendants
+from tests.benchmarks.processes import CpuWatch
 from tests.benchmarks.result import Result, hand_over, say
 
-_TICKS: Final = os.sysconf("SC_CLK_TCK")
-_LOOK_SECONDS: Final = 0.25
-_DONE: Final = re.compile(r"^[a-z]+: ([\d,]+)/[\d,]+ tracks ")
+DONE: Final = re.compile(r"^[a-z]+: ([\d,]+)/[\d,]+ tracks ")
 """A line of progress."""
 
 _MIDDLE: Final = (0.2, 0.8)
@@ -58,44 +55,6 @@ class Moment:
     tracks: int
     cpu_seconds: float
     seconds: float
-
-
-def cpu_seconds(pid: int) -> float | None:
-    """Return the CPU that a process has used, without its children; None once it has ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    # User and system time are the 14th and 15th field; the text behind the name begins with the third.
-    return (int(fields[11]) + int(fields[12])) / _TICKS
-
-
-class CpuWatch:
-    """Sums the CPU of a process and of all below it, those included that have ended since they were looked at."""
-
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
-        self._used: dict[int, float] = {}
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-
-    def look(self) -> float:
-        """Return the sum so far."""
-        for pid in [self._pid, *descendants(self._pid)]:
-            used = cpu_seconds(pid)
-            if used is not None:
-                self._used[pid] = used
-        return sum(self._used.values())
-
-    def stop(self) -> None:
-        """End the thread."""
-        self._over.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._over.wait(_LOOK_SECONDS):
-            self.look()
 
 
 def decode_seconds(files: Sequence[bytes], rounds: int) -> float:
@@ -130,7 +89,7 @@ def run_label(catalog: Catalog, labels: Path, bundle: str) -> list[Moment]:
         try:
             for line in job.stderr:
                 said.append(line)
-                if done := _DONE.match(line):
+                if done := DONE.match(line):
                     tracks = int(done[1].replace(",", ""))
                     found.append(Moment(tracks, watch.look(), time.monotonic() - begun))
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 import ray
@@ -57,3 +58,19 @@ def test_handles_travel_to_tasks_and_all_copies_count_together(ray_session: Prof
     assert progress.sums() == ({"tracks": 3, "bytes_read": 4}, 7.0)
     progress.set_counts({"tracks": 10})
     assert progress.read() == ({"tracks": 10}, {"loss": 0.5}, {"tracks": 7})
+
+
+def test_the_head_keeps_no_record_of_calls(ray_session: Profile) -> None:
+    """A long night makes a hundred thousand of them."""
+    progress, epoch = ProgressHandle.start(), EpochCounter.start()
+    assert ray.get(_count.remote(progress, epoch)) == 2
+    deadline = time.monotonic() + 30
+    names = set[str]()
+    # A worker tells the head of its tasks every second.
+    while "task::_count" not in names and time.monotonic() < deadline:
+        time.sleep(0.5)
+        names = {event["cat"] for event in ray.timeline()}
+    time.sleep(2.0)
+    names |= {event["cat"] for event in ray.timeline()}
+    assert "task::_count" in names
+    assert [name for name in names if "Counts" in name or "Epoch" in name] == []
