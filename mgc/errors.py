@@ -17,7 +17,16 @@ class MgcError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.splitlines()))
+        self._message = " ".join(message.splitlines())
+        super().__init__(self._message)
+
+    def __str__(self) -> str:
+        """Return the message. Ray Data appends advice on retries to the `args` of what a worker raises."""
+        return self._message
+
+    def __reduce__(self) -> tuple[type[MgcError], tuple[object, ...]]:
+        """Carry the message between processes, not `args`."""
+        return type(self), (self._message,)
 
 
 class ConfigError(MgcError):
@@ -99,8 +108,8 @@ class AudioError(MgcError):
         self.kind = kind
         self.offset_bytes = offset_bytes
 
-    def __reduce__(self) -> tuple[type[AudioError], tuple[ErrorKind, str, int | None]]:
-        """Keep kind and offset when Ray carries the error between processes."""
+    def __reduce__(self) -> tuple[type[MgcError], tuple[object, ...]]:
+        """Also carry kind and offset."""
         return type(self), (self.kind, str(self), self.offset_bytes)
 
 

@@ -6,7 +6,7 @@ import pytest
 from ray.exceptions import RayTaskError
 
 from mgc import errors
-from mgc.errors import AudioError, ConfigError, ErrorKind, MgcError, cause, said
+from mgc.errors import AudioError, ConfigError, ErrorKind, MgcError, StorageError, cause, said
 
 CHILDREN = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, MgcError)]
 
@@ -39,6 +39,14 @@ def test_an_audio_error_says_its_kind_once() -> None:
 def test_what_a_busy_store_or_machine_may_cause_is_worth_another_try() -> None:
     passing = {ErrorKind.FETCH_FAILED, ErrorKind.TIMEOUT, ErrorKind.DECODER_CRASH}
     assert {kind for kind in ErrorKind if not kind.permanent} == passing
+
+
+@pytest.mark.parametrize("error", [StorageError("s3://b: no room."), AudioError(ErrorKind.TRUNCATED, "cut", 7)])
+def test_what_others_append_is_not_part_of_a_message(error: MgcError) -> None:
+    """Ray Data appends advice on retries to the first argument of what a worker raises."""
+    said_before = str(error)
+    error.args = (f"{error.args[0]}\nFailed to apply UDF after 1/1 attempts.", *error.args[1:])
+    assert str(error) == str(copy.copy(error)) == cause(error) == said_before
 
 
 def test_our_line_is_found_in_what_ray_raises() -> None:
