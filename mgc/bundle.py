@@ -90,7 +90,7 @@ class Bundle:
     sounds: Vocabulary | None = None
 
     def __post_init__(self) -> None:
-        shape = self._front_end.shape
+        shape = clip_form(self.experiment.front_end).shape
         bins = shape[-1] if len(shape) == 3 else shape[0]
         if len(self.normalization.offset_F) != bins:
             found = len(self.normalization.offset_F)
@@ -233,7 +233,7 @@ class Bundle:
     @property
     def meaning(self) -> Meaning:
         """What its network hears, and what its outputs mean: with its graph, all that labelling needs."""
-        return Meaning(self._front_end.shape, self._front_end.dtype, self.taxonomy.names, self.tags, self.sounds)
+        return Meaning(*clip_form(self.experiment.front_end), self.taxonomy.names, self.tags, self.sounds)
 
     def network(self, device: torch.device | None = None) -> TorchNetwork:
         """Return a copy of the network, with normalisation and adjustment, on a device; the CPU by default."""

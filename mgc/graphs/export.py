@@ -18,7 +18,7 @@ from torch import nn
 
 from mgc.bundle import Bundle
 from mgc.errors import BundleError, ConfigError, shorten
-from mgc.features.front_end import build_front_end
+from mgc.features.front_end import clip_form
 from mgc.models.architecture import graph_takes_any_frames
 from mgc.models.graph import EMBEDDING, FEATURES, LOGITS, SOUNDS, Graph
 from mgc.models.guess import GuessConfig
@@ -169,12 +169,12 @@ def _noise(bundle: Bundle, clips: int, more_frames: int) -> np.ndarray:
         clips: number of clips.
         more_frames: frames besides those of the front end.
     """
-    front_end, scaling = build_front_end(bundle.experiment.front_end), bundle.normalization
-    shape = front_end.shape if not more_frames else (front_end.shape[0], front_end.shape[1] + more_frames)
+    clip, scaling = clip_form(bundle.experiment.front_end), bundle.normalization
+    shape = clip.shape if not more_frames else (clip.shape[0], clip.shape[1] + more_frames)
     # A bin is a colour of an image, and else a row or a number.
     bins = (1, 1, -1) if len(shape) == 3 else (-1, *(1,) * (len(shape) - 1))
     offset_F1, scale_F1 = (np.reshape(each, bins) for each in (scaling.offset_F, scaling.scale_F))
     noise_NFT = offset_F1 + scale_F1 * np.random.default_rng(0).standard_normal((clips, *shape))
-    if front_end.dtype == "uint8":
+    if clip.dtype == "uint8":
         noise_NFT = noise_NFT.round().clip(0, 255)
-    return noise_NFT.astype(front_end.dtype)
+    return noise_NFT.astype(clip.dtype)

@@ -19,6 +19,7 @@ from mgc import schema
 from mgc.bundle import Bundle
 from mgc.errors import LabelsError
 from mgc.labeling.decide import Decision
+from mgc.labeling.predict import Predict
 from mgc.labeling.tags import Verdict
 from pipelines.training.answers import ANSWERS, TOP_K, answers_of
 
@@ -61,7 +62,8 @@ def answer_embeddings(table: EmbeddingsTable, model: Model, bundle: Bundle) -> p
 
 
 def _answer(table: EmbeddingsTable, model: Model, bundle: Bundle) -> Iterator[pa.Table]:
-    network, predict = bundle.network(), bundle.predictor()
+    network = bundle.network()
+    predict = Predict(network, bundle.meaning)
     scan = table.dataset().to_batches(
         columns=["track_id", "embedding"], filter=present(model), batch_size=VECTORS_AT_ONCE, **ONE_AT_A_TIME
     )

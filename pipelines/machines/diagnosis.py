@@ -21,7 +21,7 @@ from cluster.storage.uri import Uri
 from cluster.training.batches import SHUFFLE_BYTES, SHUFFLE_CLIPS
 from mgc.bundle_names import BEST_FIRST, BundleName
 from mgc.errors import MgcError, ResourceError
-from mgc.features.front_end import build_front_end
+from mgc.features.front_end import clip_form
 from mgc.recipes.catalogue import RECIPES, Recipe
 from mgc.training.memory import step_bytes
 from mgc.units import GIB, format_bytes, format_count
@@ -183,8 +183,8 @@ def _try_recipes(wanted: str | None, workers: int, free: int) -> list[Finding]:
 def _training_bytes(recipe: Recipe, workers: int) -> int:
     """Return the memory that all workers of a training take together, on one machine."""
     experiment = recipe.build()
-    shape = recipe.input_shape
-    clip = int(np.prod(shape)) * np.dtype(build_front_end(experiment.front_end).dtype).itemsize
+    shape, dtype = clip_form(experiment.front_end)
+    clip = int(np.prod(shape)) * np.dtype(dtype).itemsize
     batch = -(-experiment.training.batch_size // workers)
     step = step_bytes(experiment.model, shape, recipe.genres, batch)
     return workers * (_WORKER_BYTES + step) + min(SHUFFLE_CLIPS * clip, SHUFFLE_BYTES)

@@ -17,6 +17,7 @@ from rich.console import Console
 from tests.benchmarks.apart import ApartError, facts_of
 from tests.benchmarks.front_end.one_core import pin
 from tests.benchmarks.label.changes import CHANGES, TOTAL
+from tests.benchmarks.options import DATA
 from tests.benchmarks.result import Result, show
 
 # The measurements are imported where they are used: NumPy and torch must find the settings of `pin`.
@@ -166,12 +167,7 @@ MEASUREMENTS: dict[str, Callable[[Asked], list[Result]]] = {
 @click.option(
     "--long-rounds", type=click.IntRange(1), default=3, show_default=True, help="Times for whole jobs and nights."
 )
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    envvar="MGC_TEST_DATA",
-    help="Folder whose music/*.ogg is listened to [default: MGC_TEST_DATA]; without it, the synthetic corpus.",
-)
+@DATA
 def main(only: tuple[str, ...], rounds: int, long_rounds: int, data: Path | None) -> None:
     """Measure, print a table, write bench.json ({name: value}) here."""
     core = pin()

@@ -31,6 +31,7 @@ from mgc.labeling.predict import Predict
 from tests.benchmarks.apart import ALL_CORES, facts_of
 from tests.benchmarks.front_end.excerpt_speed import EXCERPTS, CountedSource
 from tests.benchmarks.front_end.one_core import median_ratio, pin
+from tests.benchmarks.options import DATA
 from tests.benchmarks.result import Result, hand_over, say
 from tests.support.good_files import encode_by_ffmpeg
 
@@ -217,12 +218,7 @@ def _same(one: Sequence[Heard], other: Sequence[Heard]) -> int:
     show_default=True,
     help="Where tracks and model are kept.",
 )
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    envvar="MGC_TEST_DATA",
-    help="Folder with music/*.ogg [default: MGC_TEST_DATA].",
-)
+@DATA
 def main(count: int, rounds: int, bundle: str | None, keep: Path, data: Path | None) -> None:
     """CPU, bytes and agreement of excerpts against whole tracks. The last line is JSON."""
     keep = keep.absolute()

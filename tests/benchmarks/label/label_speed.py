@@ -36,6 +36,7 @@ from pipelines.catalogs.sources import list_source
 from tests.benchmarks import music
 from tests.benchmarks.apart import ALL_CORES, facts_of
 from tests.benchmarks.label.daft_environment import NoDaftError, python_with_daft
+from tests.benchmarks.options import DATA
 from tests.benchmarks.result import Result, hand_over, say
 from tests.support.object_store import running
 
@@ -304,12 +305,7 @@ _SIZES: Final = {"short": (150, 1500), "long": (16, 160), "store": (60, 600)}
 @click.option(
     "--only", "parts", multiple=True, type=click.Choice(PARTS), default=PARTS, help="Measure this; may be repeated."
 )
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    envvar="MGC_TEST_DATA",
-    help="Folder with music/*.ogg [default: MGC_TEST_DATA]; without it, the synthetic corpus.",
-)
+@DATA
 @click.option(
     "--rounds",
     type=click.IntRange(1),

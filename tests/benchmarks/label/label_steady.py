@@ -29,6 +29,7 @@ from mgc.bundle_names import BundleName
 from tests.benchmarks import music
 from tests.benchmarks.apart import ApartError
 from tests.benchmarks.label.label_speed import Catalog, make_catalog
+from tests.benchmarks.options import DATA
 from tests.benchmarks.processes import CpuWatch
 from tests.benchmarks.result import Result, hand_over, say
 
@@ -161,12 +162,7 @@ def measure_start(folder: Path, files: Sequence[bytes], rounds: int, bundle: str
 
 
 @click.command()
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    envvar="MGC_TEST_DATA",
-    help="Folder with music/*.ogg [default: MGC_TEST_DATA]; without it, the synthetic corpus.",
-)
+@DATA
 @click.option(
     "--rounds", type=click.IntRange(1), default=3, show_default=True, help="Times that the start is measured."
 )

@@ -39,10 +39,10 @@ from cluster.session.local_cluster import LocalCluster, LocalClusterSpec
 from cluster.storage.uri import Uri
 from mgc.bundle import load_bundle
 from mgc.bundle_names import BundleName
-from mgc.features.front_end import build_front_end
 from tests.benchmarks import music
 from tests.benchmarks.label.label_speed import make_catalog
 from tests.benchmarks.label.label_steady import DONE
+from tests.benchmarks.options import DATA
 from tests.benchmarks.result import say
 from tests.benchmarks.scale.watch import DRIVER, GCS, RAYLET
 from tests.benchmarks.scale.wire import HEAD, UNKNOWN, End, Moment, Sent, Wire
@@ -230,15 +230,14 @@ def run(catalog: str, labels: Path, bundle: str) -> Crossed:
         counters.subtract(counted)
     sizes = pq.read_table(catalog, columns=["size_bytes"])["size_bytes"].to_pylist()
     flows = went(seen.before, seen.after)
-    made = load_bundle(bundle)
-    clip = np.empty(0, build_front_end(made.experiment.front_end).dtype).itemsize
+    heard = load_bundle(bundle).meaning
     return Crossed(
         code=seen.code,
         seconds=seen.seconds,
         tracks=len(sizes),
         rows=LabelsTable(Uri.of_path(labels)).dataset().count_rows(),
         audio_bytes=sum(sizes),
-        feature_bytes=clip * math.prod(build_front_end(made.experiment.front_end).shape),
+        feature_bytes=math.prod(heard.shape) * np.dtype(heard.dtype).itemsize,
         idle_bytes_per_second=idle.size_bytes / IDLE_SECONDS,
         crossed=summed(flows, crossing),
         objects=summed(flows, lambda one, other: crossing(one, other) and one.kind == other.kind == RAYLET),
@@ -282,12 +281,7 @@ def faults(seen: Crossed) -> list[str]:
 
 
 @click.command()
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    envvar="MGC_TEST_DATA",
-    help="Folder with music/*.ogg [default: MGC_TEST_DATA]; without it, the synthetic corpus.",
-)
+@DATA
 @click.option("--tracks", type=click.IntRange(20), default=600, show_default=True, help="Of 30 s, 256 kbit/s.")
 @click.option("--bundle", default=BundleName.SHIPPED.value, show_default=True, help="The model.")
 def main(data: Path | None, tracks: int, bundle: str) -> None:

@@ -32,6 +32,7 @@ from mgc.bundle_names import BundleName
 from mgc.recipes.catalogue import RECIPES
 from tests.benchmarks import music
 from tests.benchmarks.label.label_speed import make_catalog
+from tests.benchmarks.options import DATA
 from tests.benchmarks.result import say
 from tests.benchmarks.scale.night import Place, Run, run
 from tests.benchmarks.scale.tenths import Tenth, driver_cost, tenths
@@ -198,12 +199,7 @@ def _bundle(bundle: str, recipe: str | None, folder: Path) -> str:
 
 
 @click.command()
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    envvar="MGC_TEST_DATA",
-    help="Folder of real recordings [default: MGC_TEST_DATA]; without it, the synthetic corpus.",
-)
+@DATA
 @click.option("--tracks", type=click.IntRange(100), default=100_000, show_default=True, help="Of the catalog.")
 @click.option("--clips", type=click.IntRange(2), default=400, show_default=True, help="Different clips among them.")
 @click.option("--bundle", default=BundleName.SHIPPED.value, show_default=True, help="The model.")
