@@ -30,8 +30,18 @@ from mgc.units import format_bytes
 CPU_SECONDS: Final = 3600
 """CPU time of a cell, unless one call may take longer. It gets a new one before it could run out of it."""
 
-_ENVIRONMENT: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-"""Environment of the warden. A cell uses one core, and may start no thread."""
+_ENVIRONMENT: Final = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
+    "MALLOC_TRIM_THRESHOLD_": str(256 * 2**20),
+}
+"""Environment of the warden. A cell uses one core, and may start no thread.
+
+Each recording needs as much memory as the one before. By default glibc returns blocks of some MiB at once, and the
+kernel zeroes each of their pages again for the next recording.
+"""
 
 _PROGRAM: Final = """
 import sys

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 
@@ -32,6 +33,10 @@ class Obedient:
                 raise ValueError("as it should not")
             case b"echo":
                 return task.data
+            case b"take memory":
+                held = [bytearray(16 * 2**20) for _ in range(4)]
+                del held
+                return str(resource.getrusage(resource.RUSAGE_SELF).ru_minflt).encode()
             case b"read":
                 return self._read(task, [ByteRange(1, 3), ByteRange(2, 2**40), ByteRange(0, 1)])
             case b"read many":
