@@ -13,7 +13,7 @@ class PlanCounts:
         up_to_date: tracks with a label from the same bytes, model and front end.
         new: tracks that are not in the table, or are marked there as removed.
         changed: tracks whose bytes or place changed.
-        stale: tracks labelled by another model or front end.
+        other_model: tracks labelled by another model or front end.
         retry: quarantined tracks that are due for another try.
         waiting: quarantined tracks whose next try is later.
         held: tracks whose change a rollback undid, and which the run therefore leaves alone.
@@ -28,7 +28,7 @@ class PlanCounts:
     up_to_date: int = 0
     new: int = 0
     changed: int = 0
-    stale: int = 0
+    other_model: int = 0
     retry: int = 0
     waiting: int = 0
     held: int = 0
@@ -41,7 +41,7 @@ class PlanCounts:
     @property
     def to_label(self) -> int:
         """Number of tracks to label."""
-        return self.new + self.changed + self.stale + self.retry
+        return self.new + self.changed + self.other_model + self.retry
 
     def to_json(self) -> dict[str, int]:
         """Return the counts by name."""

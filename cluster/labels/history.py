@@ -55,6 +55,9 @@ VACUUM: Final = "vacuum"
 _SAME_ROWS: Final = ("VACUUM", "OPTIMIZE", "SET ", "UNSET ", "ADD ", "DROP ", "FSCK", "CHANGE ")
 """Prefixes of the names of Delta's operations that do not change rows."""
 
+_COUNTED_AS: Final = {"stale": "other_model"}
+"""Names of counts in the logs of mgc before 0.2, and their names since."""
+
 
 @dataclass(frozen=True)
 class Commit:
@@ -295,7 +298,8 @@ def _commit(entry: Mapping[str, object]) -> Commit:
     if RUN_ID not in entry:
         return plain
     run = _mapping(entry.get(RUN_FACTS))
-    counts = {name: value for name, value in _mapping(run.get("counts")).items() if isinstance(value, int)}
+    counted = _mapping(run.get("counts")).items()
+    counts = {_COUNTED_AS.get(name, name): value for name, value in counted if isinstance(value, int)}
     return replace(
         plain,
         what=RUN,

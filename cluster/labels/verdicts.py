@@ -18,7 +18,7 @@ class Verdict(IntEnum):
     UP_TO_DATE = 0
     NEW = 1
     CHANGED = 2
-    STALE = 3
+    OTHER_MODEL = 3
     RETRY = 4
     WAITING = 5
     HELD = 6
@@ -52,7 +52,7 @@ JUDGED: Final = f"""
             hash(concat_ws(chr(31), coalesce(tried_uri, uri), coalesce(tried_content_tag, content_tag))) AS content,
             removed_at IS NOT NULL AS removed, {{corrected}} AS corrected,
             coalesce(tried_model_id, model_id) <> $model OR coalesce(tried_features_id, features_id) <> $features
-                AS stale,
+                AS other_model,
             CASE WHEN coalesce(last_error_kind, error_kind) IS NULL THEN {_SETTLED}
                  WHEN $retry_all THEN {_DUE}
                  WHEN NOT list_contains($again, coalesce(last_error_kind, error_kind)) THEN {_SETTLED}
@@ -72,7 +72,7 @@ JUDGED: Final = f"""
                                ELSE {Verdict.REMOVED:d} END
                  WHEN k.track_id IS NULL OR removed THEN {Verdict.NEW:d}
                  WHEN k.content <> w.content THEN {Verdict.CHANGED:d}
-                 WHEN stale THEN {Verdict.STALE:d}
+                 WHEN other_model THEN {Verdict.OTHER_MODEL:d}
                  WHEN again = {_DUE} THEN {Verdict.RETRY:d}
                  WHEN again = {_WAITS} THEN {Verdict.WAITING:d}
                  ELSE {Verdict.UP_TO_DATE:d} END AS verdict
@@ -101,7 +101,8 @@ WITHOUT_HELD: Final = f"""
     LEFT JOIN (SELECT track_id, content, bool_and(failed) AS failed FROM held
                WHERE NOT removed AND model_id = $model AND features_id = $features GROUP BY ALL) h
         ON c.track_id = h.track_id AND c.content = h.content
-        AND (verdict BETWEEN {Verdict.NEW:d} AND {Verdict.STALE:d} OR (verdict = {Verdict.RETRY:d} AND NOT h.failed))
+        AND (verdict BETWEEN {Verdict.NEW:d} AND {Verdict.OTHER_MODEL:d}
+             OR (verdict = {Verdict.RETRY:d} AND NOT h.failed))
     LEFT JOIN (SELECT DISTINCT track_id, content FROM held WHERE removed) r
         ON c.known_id = r.track_id AND c.known_content = r.content AND verdict = {Verdict.REMOVED:d}
 """

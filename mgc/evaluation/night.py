@@ -28,7 +28,7 @@ class TrackCounts:
         removed: tracks that left the catalog.
         new: planned tracks that the table did not have.
         changed: planned tracks whose bytes or location changed.
-        stale: planned tracks that another model had labelled.
+        other_model: planned tracks that another model had labelled.
         retried: planned tracks that were quarantined and due for another try.
         waiting: quarantined tracks whose next try is on a later night.
         corrected: tracks that were not labelled again but whose correction was added, changed or withdrawn.
@@ -47,7 +47,7 @@ class TrackCounts:
     removed: int = 0
     new: int = 0
     changed: int = 0
-    stale: int = 0
+    other_model: int = 0
     retried: int = 0
     waiting: int = 0
     corrected: int = 0
@@ -275,8 +275,9 @@ class LabelsRun:
         Returns:
             - `run_id`, `started_at`, `finished_at` (ISO 8601), `seconds` (wall-clock time of the whole job),
               `catalog_uri`, `labels_uri`, `table_version`, `previous_version` (null on a first night)
-            - `counts`: tracks: `planned` (of them `new`, `changed`, `stale`, `retried`), `labeled`, `quarantined`,
-              `up_to_date`, `pending`, `removed`, `waiting`, `corrected`, `unknown_overrides`, `held`, `kept`, `unseen`
+            - `counts`: tracks: `planned` (of them `new`, `changed`, `other_model`, `retried`), `labeled`,
+              `quarantined`, `up_to_date`, `pending`, `removed`, `waiting`, `corrected`, `unknown_overrides`, `held`,
+              `kept`, `unseen`
             - `passed_over`, or null: extension, or another kind → files of the source that are no tracks
             - `unreadable`: paths of files and folders of the source that could not be read
             - `refused`: why the guard stopped the run before its commit; empty if it did not

@@ -319,7 +319,12 @@ def _confidence_figure(run: LabelsRun) -> Markup | None:
 def _about(run: LabelsRun) -> dict[str, Any]:
     """Return the values that the sections of a labels run print besides the run itself."""
     counts, total = run.counts, run.quarantined
-    reasons = {"new": counts.new, "changed": counts.changed, "of another model": counts.stale, "again": counts.retried}
+    reasons = {
+        "new": counts.new,
+        "changed": counts.changed,
+        "of another model": counts.other_model,
+        "again": counts.retried,
+    }
     part = len(run.quarantine) < total
     return {
         "watched": run.watched,

@@ -33,7 +33,7 @@ from pipelines.nights.requests import NightRequest
 COUNT_LABELS: Final = {
     "new": "new",
     "changed": "changed",
-    "stale": "by another model",
+    "other_model": "by another model",
     "retry": "to try again",
     "waiting": "to try again later",
     "up_to_date": "up to date",
@@ -132,7 +132,7 @@ def describe_plan(planned: plan.Plan) -> str:
     counts = planned.counts
     return (
         f"{format_count(planned.todo.num_rows, 'track')} to hear ({counts.new} new, {counts.changed} changed, "
-        f"{counts.stale} by another model, {counts.retry} to try again), {counts.up_to_date} up to date, "
+        f"{counts.other_model} by another model, {counts.retry} to try again), {counts.up_to_date} up to date, "
         f"{counts.waiting} waiting, {counts.held} held, {counts.removed} gone"
         + (f", {format_count(counts.corrected, 'correction')}" if counts.corrected else "")
     )

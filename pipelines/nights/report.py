@@ -236,7 +236,7 @@ def _track_counts(plan: Plan, now: Counted) -> TrackCounts:
         removed=counts.removed,
         new=counts.new,
         changed=counts.changed,
-        stale=counts.stale,
+        other_model=counts.other_model,
         retried=counts.retry,
         waiting=counts.waiting,
         corrected=counts.corrected,

@@ -17,7 +17,8 @@ from mgc.units import format_bytes, format_count
 from pipelines.command.console import plain
 
 _DONE: Final = (
-    *("new", "changed", "stale", "retry", "held", "removed", "corrected", "labeled", "kept", "quarantined", "pending"),
+    *("new", "changed", "other_model", "retry", "held", "removed", "corrected", "labeled", "kept", "quarantined"),
+    "pending",
 )
 """Counts of a run to print, in this order. Tracks that the run did not touch are not printed."""
 
@@ -234,12 +235,14 @@ def _tracks(commit: Commit) -> str:
     names = [name for name in _DONE if commit.counts.get(name)] or [
         name for name, count in commit.counts.items() if count and name.startswith("rows ")
     ]
+    return ", ".join(_counted(name, commit.counts[name]) for name in names)
+
+
+def _counted(name: str, count: int) -> str:
     # The log counts rows by names such as `rows added`.
-    counted = [(name, commit.counts[name]) for name in names]
-    return ", ".join(
-        f"{format_count(count, 'row')}{name.removeprefix('rows')}" if name.startswith("rows ") else f"{count} {name}"
-        for name, count in counted
-    )
+    if name.startswith("rows "):
+        return f"{format_count(count, 'row')}{name.removeprefix('rows')}"
+    return f"{count} {name.replace('_', ' ')}"
 
 
 def _title(text: str) -> RenderableType:

@@ -108,7 +108,7 @@ def night(quarantine: list[QuarantineRow]) -> LabelsRun:
         table_version=3,
         counts=TrackCounts(
             planned=20405, labeled=20000, quarantined=405, up_to_date=123456, pending=7, removed=12, new=20000,
-            changed=300, stale=80, retried=25, waiting=31, corrected=4, unknown_overrides=2,
+            changed=300, other_model=80, retried=25, waiting=31, corrected=4, unknown_overrides=2,
         ),
         genre_counts={genre: 2000 * n + 500 for n, genre in enumerate(GENRES)},
         training_genre_share=dict.fromkeys(GENRES, 0.1),

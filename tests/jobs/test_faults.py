@@ -210,7 +210,7 @@ def test_only_what_is_new_or_changed_or_due_is_read(second_night: tuple[Nights, 
         "retry": 1,
         "removed": len(GONE) + 1,
     }
-    assert counts["waiting"] == counts["stale"] == 0
+    assert counts["waiting"] == counts["other_model"] == 0
     rows = nights.rows()
     present = {name: row for name, row in rows.items() if row["removed_at"] is None}
     assert set(rows) - set(present) == {*GONE, DELETED}
@@ -238,7 +238,7 @@ def test_a_third_night_with_another_model_and_the_way_back(
     assert list(canaries.values()) == [1] * CANARIES
     third = nights.rows()
     assert {row["model_id"] for row in third.values() if row["removed_at"] is None} == {other.id}
-    assert nights.summaries[-1].counts["stale"] == TRACKS + len(NEW) - len(GONE) - 1
+    assert nights.summaries[-1].counts["other_model"] == TRACKS + len(NEW) - len(GONE) - 1
 
     flipped = Counter(
         (second[name]["genre_top"], row["genre_top"])

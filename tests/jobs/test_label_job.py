@@ -124,7 +124,7 @@ def test_the_table_stays_with_the_bundle_that_labelled_it(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     bundle().save(tmp_path / "mgc" / "bundles" / "mn04")
     assert BundleName.DEFAULT.resolved is BundleName.MN04
-    for words, counted in ((), "up_to_date"), (("--bundle", "mn04"), "stale"):
+    for words, counted in ((), "up_to_date"), (("--bundle", "mn04"), "other_model"):
         assert run(plan.command, [str(music), "--labels", labelled, *words]) == 0
         counts = json.loads(capsys.readouterr().out.splitlines()[-1])["counts"]
         assert counts[counted] == TRACKS

@@ -258,7 +258,7 @@ def test_three_nights(tmp_path: Path, bundle: Bundle) -> None:
     limits = Thresholds(mix_tracks=50, share_tracks=50, genre_mix_training=1.0, confidence_drop=1.0)
     run = night(uri, tags, bundle, model="model-2", day=2, limits=limits)
     third = check(uri, run)
-    assert third["counts"]["stale"] + third["counts"]["waiting"] == third["counts"]["planned"]
+    assert third["counts"]["other_model"] + third["counts"]["waiting"] == third["counts"]["planned"]
     # A stale label is of earlier bytes than those that are heard now.
     old, new = rows_of(uri, 1), rows_of(uri, 2)
     renewed = [track for track, row in old.items() if row["stale_since"] and new[track]["run_id"] == run.run_id]

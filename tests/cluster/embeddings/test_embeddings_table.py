@@ -85,8 +85,8 @@ def test_the_next_plan_has_what_is_new_changed_or_of_another_model(uri: Uri) -> 
     plan = planned(EmbeddingsTable(uri), later)
     assert reasons(plan) == {"b": "changed", "d": "new"}
     assert plan.removed["track_id"].to_pylist() == ["c"]
-    assert set(reasons(planned(EmbeddingsTable(uri), TRACKS, model="model-2")).values()) == {"stale"}
-    assert set(reasons(planned(EmbeddingsTable(uri), TRACKS, features="features-2")).values()) == {"stale"}
+    assert set(reasons(planned(EmbeddingsTable(uri), TRACKS, model="model-2")).values()) == {"other_model"}
+    assert set(reasons(planned(EmbeddingsTable(uri), TRACKS, features="features-2")).values()) == {"other_model"}
 
     embedding_night(uri, later, vectors={"b": [9.0, 9.0]})
     found = rows(uri)

@@ -79,7 +79,7 @@ class World:
             elif row.tried[0] != content:
                 reason = "changed"
             elif row.tried[1] != model:
-                reason = "stale"
+                reason = "other_model"
             elif row.failure is not None and row.failure.next_try_at is not None and row.failure.next_try_at <= at:
                 reason = "retry"
             else:

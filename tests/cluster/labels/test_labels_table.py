@@ -105,7 +105,7 @@ class TestNights:
         assert LabelsTable(uri).version == 1
         assert planned(LabelsTable(uri), {"a": "1"}).empty
         # Not run by another model either.
-        assert reasons(planned(LabelsTable(uri), {"a": "1"}, model="model-2")) == {"a": "stale"}
+        assert reasons(planned(LabelsTable(uri), {"a": "1"}, model="model-2")) == {"a": "other_model"}
 
     def test_only_new_tracks_are_appended(self, uri: Uri) -> None:
         night(uri, {"a": "1"})
@@ -124,7 +124,7 @@ class TestWhatIsPlanned:
         assert planned(table, {"a": "1", "b": "1"}).empty
         for other in ({"model": "model-2"}, {"features": "features-2"}):
             plan = planned(table, {"a": "1", "b": "1"}, **other)
-            assert reasons(plan) == {"a": "stale", "b": "stale"}
+            assert reasons(plan) == {"a": "other_model", "b": "other_model"}
             assert plan.todo["tries"].to_pylist() == [0, 0]
 
     def test_moved_files_are_read_where_they_are_now(self, tmp_path: Path) -> None:

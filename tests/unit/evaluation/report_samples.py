@@ -46,8 +46,8 @@ RUN = LabelsRun(
 
 NIGHT = replace(
     RUN,
-    counts=replace(RUN.counts, new=1000, changed=200, stale=4, retried=30, waiting=5, corrected=6, unknown_overrides=8,
-                   unseen=7),
+    counts=replace(RUN.counts, new=1000, changed=200, other_model=4, retried=30, waiting=5, corrected=6,
+                   unknown_overrides=8, unseen=7),
     passed_over={".bit": 83, ".jpg": 19, "hidden": 1},
     unreadable=["shut/<b>", "disk"],
     previous_version=16,
