@@ -11,7 +11,8 @@ from xdist.scheduler import LoadScopeScheduling
 RAY: Final = "Ray"
 """The scope of the files that run Ray."""
 
-_RUNS_RAY: Final = re.compile(r"\bray_(session|head)\b|\blocal_cluster\b")
+_RUNS_RAY: Final = re.compile(r"\bray_(session|head)\b|\blocal_cluster\b|^with connect\(", re.MULTILINE)
+"""Words of the fixtures, or of a program that the test starts."""
 
 
 def scope_of(file: Path) -> str:

@@ -43,6 +43,10 @@ _NOT_INHERITED: Final = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 """Variables of another cluster, or with another token."""
 
 
+_KEEPER: Final = "read -r _ || kill -KILL -$1"
+"""Waits for a line on its standard input. If it ends without one, it kills a process group."""
+
+
 def free_port() -> int:
     """Return a port that is currently free."""
     with socket.socket() as probe:
@@ -76,7 +80,7 @@ class LocalClusterSpec:
 
 
 class Node:
-    """One `ray start --block` with all its processes."""
+    """One `ray start --block` with all its processes. It does not outlive the process that started it."""
 
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         """Start it.
@@ -95,6 +99,9 @@ class Node:
                 start_new_session=True,
                 env=dict(environment),
             )
+        self._keeper = subprocess.Popen(
+            ["/bin/sh", "-c", _KEEPER, "keeper", str(self._process.pid)], stdin=subprocess.PIPE, start_new_session=True
+        )
 
     def wait(self, port: int | None = None) -> None:
         """Wait until the node has joined and, if a port is given, answers on it.
@@ -132,6 +139,9 @@ class Node:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(timeout=10)
+        # Another process group may get this one's number.
+        with contextlib.suppress(BrokenPipeError):
+            self._keeper.communicate(b"\n", timeout=10)
         return processes
 
     def stop(self) -> None:

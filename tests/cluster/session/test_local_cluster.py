@@ -119,6 +119,34 @@ def test_signals_before_it_is_up_leave_nothing(pause: float, started: subprocess
     assert not still_there(sorted(seen), 5.0)
 
 
+@pytest.mark.drill
+def test_a_killed_cluster_leaves_nothing(started: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    wait_for(tmp_path / "log", "Ctrl-C ends it", started)
+    processes = descendants(started.pid)
+    started.kill()
+    # Ray's agents look every now and then whether their node is still there.
+    assert not still_there(processes, 120.0)
+
+
+def test_a_node_does_not_outlive_who_started_it(tmp_path: Path) -> None:
+    python, ray, pids = tmp_path / "python", tmp_path / "ray", tmp_path / "pids"
+    python.symlink_to(sys.executable)
+    ray.write_text(f"#!/bin/sh\nsleep 100 & echo $$ $! >> {pids}\nwait\n")
+    ray.chmod(0o700)
+    program = (
+        "import os, signal, sys, time; from pathlib import Path; from cluster.session.local_cluster import Node\n"
+        f"sys.executable = {str(python)!r}\n"
+        f"first, other = (Node([], dict(os.environ), Path({str(tmp_path / 'log')!r})) for _ in range(2))\n"
+        f"pids = Path({str(pids)!r})\n"
+        "while not pids.exists() or pids.read_text().count('\\n') < 2: time.sleep(0.01)\n"
+        "first.stop()\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not still_there([int(pid) for pid in pids.read_text().split()], 10.0)
+
+
 def test_it_ends_with_a_command(tmp_path: Path) -> None:
     words = [sys.executable, "-c", "import os, sys; print('at', os.environ['RAY_ADDRESS']); sys.exit(7)"]
     done = subprocess.run(
