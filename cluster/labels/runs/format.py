@@ -24,7 +24,6 @@ class Format:
 
     Attributes:
         name: name of the table, in messages.
-        option: option that names its folder, in messages.
         command: command that makes one, in messages.
         columns: its columns.
         answered: condition in SQL for a staged row that holds an answer.
@@ -36,7 +35,6 @@ class Format:
     """
 
     name: str
-    option: str
     command: str
     columns: pa.Schema
     answered: str
@@ -75,7 +73,7 @@ class Format:
         if missing:
             raise LabelsError(
                 f"{uri} is a Delta table, but not mgc's {self.name} table: it lacks {', '.join(missing[:5])}. "
-                f"Choose another {self.option}."
+                "Choose another folder."
             )
 
 
@@ -83,7 +81,6 @@ _FAILED: Final = pc.field("error_kind").is_valid()
 
 LABELS: Final = Format(
     name="labels",
-    option="--labels",
     command="mgc label CATALOG --labels",
     columns=schema.LABELS,
     answered=f"status = '{schema.LABELED}'",
@@ -96,7 +93,6 @@ LABELS: Final = Format(
 
 EMBEDDINGS: Final = Format(
     name="embeddings",
-    option="folder for the embeddings",
     command="mgc embed CATALOG --out",
     columns=schema.EMBEDDINGS,
     answered="error_kind IS NULL",

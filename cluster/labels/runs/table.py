@@ -83,7 +83,7 @@ class RunTable:
                 except DeltaError as error:
                     if self.uri.filesystem.get_file_info(self.uri.path).type.name == "File":
                         raise LabelsError(
-                            f"{self.uri} is a file; a table is a folder. Choose another {self.form.option}."
+                            f"{self.uri} is a file; a table is a folder. Choose another folder."
                         ) from None
                     if not isinstance(error, TableNotFoundError):
                         raise
@@ -92,7 +92,7 @@ class RunTable:
         except DeltaError as error:
             raise LabelsError(
                 f"{self.uri}: the {self.form.name} table cannot be opened ({_one_line(error)}). Restore its "
-                f"_delta_log, or choose another {self.form.option}."
+                "_delta_log, or choose another folder."
             ) from None
         self.form.check(self.uri, table)
         return table
@@ -108,7 +108,7 @@ class RunTable:
             if files.exists(proof):
                 raise LabelsError(
                     f"{self.uri}: there was a table here ({proof.name} is still there), but its _delta_log is missing "
-                    f"or empty. Move the folder away and restore it from a copy, or choose another {self.form.option}."
+                    f"or empty. Move the folder away and restore it from a copy, or choose another folder."
                 )
 
     @property
@@ -185,7 +185,7 @@ class RunTable:
             LabelsError: the table holds a track more than once.
         """
         rows = self._rows()
-        remedy = f"Restore an earlier version, or choose another {self.form.option}."
+        remedy = "Restore an earlier version, or choose another folder."
         with reading(self.uri, remedy, LabelsError):
             plan = make_plan(catalog, rows, str(self.uri), self.version, self.base, request, self._held(request.policy))
         frozen = self.run(plan).frozen()

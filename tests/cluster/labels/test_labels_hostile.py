@@ -229,7 +229,7 @@ def test_a_table_whose_log_is_lost_is_not_begun_anew(lost: str, labels: Uri) -> 
     shutil.rmtree(log)
     if lost == "entries":
         log.mkdir()
-    with pytest.raises(LabelsError, match=f"^{labels}: .*_delta_log .* copy.* --labels"):
+    with pytest.raises(LabelsError, match=f"^{labels}: .*_delta_log .* copy.* another folder"):
         LabelsTable(labels)
 
 
