@@ -1,7 +1,7 @@
 """An ensemble: trained networks side by side, with their logits averaged.
 
-Each head is a linear layer, so the mean of the logits is one linear layer on the concatenated embeddings. The ensemble
-is therefore an ordinary network, and costs as much as its members together.
+Each head ends with a linear layer, so the mean of the logits is one linear layer on all that goes into those. The
+ensemble is therefore an ordinary network, and costs as much as its members together.
 
 Axes: B batch, F mel bins, T frames, D embedding, G genres.
 """
@@ -22,11 +22,19 @@ from mgc.models.blocks import Classifier
 from mgc.models.convolutional import ConvolutionalConfig
 from mgc.models.dense import DenseConfig
 from mgc.models.house import HouseCnnConfig
+from mgc.models.mobilenet import MobileNetConfig
+from mgc.models.musicnn import MusicnnConfig
 from mgc.models.recurrent import RecurrentConfig
 from mgc.models.statistics import StatisticsConfig
 
 MemberConfig = Annotated[
-    HouseCnnConfig | ConvolutionalConfig | DenseConfig | RecurrentConfig | StatisticsConfig,
+    HouseCnnConfig
+    | ConvolutionalConfig
+    | DenseConfig
+    | RecurrentConfig
+    | StatisticsConfig
+    | MobileNetConfig
+    | MusicnnConfig,
     Field(discriminator="kind"),
 ]
 
@@ -53,21 +61,21 @@ class Ensemble(Classifier):
     """Networks side by side under one linear head.
 
     Args:
-        members: networks with the same number of genres and with linear heads. The ensemble takes them over and removes
-            their own heads. If they are trained, the joint head gives the mean of their logits.
+        members: networks with the same number of genres, whose heads end with a linear layer. The ensemble takes them
+            over and removes that layer. If they are trained, the joint head gives the mean of their logits.
 
     Raises:
-        ConfigError: a member's head is not a linear layer.
+        ConfigError: a member's head does not end with a linear layer.
     """
 
     head: nn.Linear
 
     def __init__(self, members: Sequence[Classifier]) -> None:
         super().__init__()
-        heads = [member.head for member in members]
-        linear = [head for head in heads if isinstance(head, nn.Linear)]
-        if len(linear) != len(heads):
-            raise ConfigError("an ensemble takes networks whose head is one linear layer.")
+        lasts = [_last_layer(member.head) for member in members]
+        linear = [layer for _, layer in lasts if isinstance(layer, nn.Linear)]
+        if len(linear) != len(lasts):
+            raise ConfigError("an ensemble takes networks whose head ends with a linear layer.")
         share = 1 / len(linear)
         self._widths = [head.in_features for head in linear]
         self.head = nn.Linear(sum(head.in_features for head in linear), linear[0].out_features)
@@ -76,8 +84,9 @@ class Ensemble(Classifier):
             with torch.no_grad():
                 self.head.weight.copy_(torch.cat([head.weight for head in linear], dim=1) * share)
                 self.head.bias.copy_(torch.stack([head.bias for head in linear]).mean(dim=0))
+        self._lasts = [name for name, _ in lasts]
         for member in members:
-            member.head = nn.Identity()
+            member.head = member.head[:-1] if isinstance(member.head, nn.Sequential) else nn.Identity()
         self.members = nn.ModuleList(members)
 
     def network(self, number: int) -> dict[str, torch.Tensor]:
@@ -90,14 +99,21 @@ class Ensemble(Classifier):
         """
         head = self.head
         weight_GD = head.weight.split(self._widths, dim=1)[number] * len(self._widths)
-        own = self.members[number].state_dict()
-        return {**own, "head.weight": weight_GD.detach(), "head.bias": head.bias.detach()}
+        own, last = self.members[number].state_dict(), self._lasts[number]
+        return {**own, f"{last}.weight": weight_GD.detach(), f"{last}.bias": head.bias.detach()}
 
     def embed(self, features_BFT: torch.Tensor) -> torch.Tensor:
-        """Return the concatenated embeddings of the members, (B, sum of their sizes)."""
-        return torch.cat([member.embed(features_BFT) for member in self.members], dim=1)  # type: ignore[operator]
+        """Return what goes into the members' last layers, side by side, (B, sum of their sizes)."""
+        return torch.cat([member(features_BFT) for member in self.members], dim=1)
 
     def classify(self, embedding_BD: torch.Tensor) -> torch.Tensor:
         """Return logits (B, G): the mean of the members' logits."""
         logits_BG: torch.Tensor = self.head(embedding_BD)
         return logits_BG
+
+
+def _last_layer(head: nn.Module) -> tuple[str, nn.Module]:
+    """Return the name of a head's last layer within the network, and the layer."""
+    if isinstance(head, nn.Sequential):
+        return f"head.{len(head) - 1}", head[-1]
+    return "head", head

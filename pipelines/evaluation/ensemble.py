@@ -82,7 +82,7 @@ def join_models(bundles: Sequence[Bundle], where: Sequence[str]) -> Bundle:
     model = EnsembleConfig(members=tuple(bundle.experiment.model for bundle in bundles))  # type: ignore[misc]
     training = TrainingFacts(
         data=first.training.data,
-        notices=first.training.notices,
+        notices=tuple(dict.fromkeys(notice for bundle in bundles for notice in bundle.training.notices)),
         made_with=first.training.made_with,
         members=tuple(members),
     )

@@ -183,7 +183,7 @@ def test_an_ensemble_gives_the_mean_of_its_members_logits() -> None:
 
 
 def test_an_ensemble_of_a_guess_is_refused() -> None:
-    with pytest.raises(ConfigError, match="an ensemble takes networks whose head is one linear layer"):
+    with pytest.raises(ConfigError, match="an ensemble takes networks whose head ends with a linear layer"):
         Ensemble([Guess(GuessConfig(), 3), HouseCnn(HouseCnnConfig(channels=(4,)), 3)])
 
 

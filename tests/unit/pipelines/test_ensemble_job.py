@@ -24,6 +24,8 @@ from mgc.labeling.config import LabelingConfig
 from mgc.metrics import DataFacts, MadeWith, TrainingFacts
 from mgc.models.architecture import build_model
 from mgc.models.house import HouseCnnConfig
+from mgc.models.mobilenet import MobileNetConfig
+from mgc.models.musicnn import MusicnnConfig
 from mgc.models.probe import build_head
 from mgc.taxonomy import Taxonomy
 from mgc.training.loop import TrainingConfig
@@ -84,6 +86,26 @@ def test_bundles_become_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "--overwrite" in capsys.readouterr().err
     assert run(command, [*uris[:2], "--out", str(out), "--overwrite"]) == 0
     assert len(load_bundle(out).training.members) == 2
+
+
+def test_public_networks_become_members(tmp_path: Path) -> None:
+    """They see what the others see, and what must be said of them is said of the ensemble."""
+    public = [
+        replace(EXPERIMENT, model=MobileNetConfig(width=0.1, input="thumbnail", frames=48, scored_frames=40)),
+        replace(EXPERIMENT, model=MusicnnConfig(timbres=2, rhythms=2, middle=2, hidden=2, input="thumbnail")),
+    ]
+    models = [bundle(seed, each, training=notices(f"of {seed}")) for seed, each in enumerate(public)]
+    uris = save(tmp_path, house=bundle(2, training=notices("n", "of 0")), mobile=models[0], musicnn=models[1])
+    assert run(command, [*uris, "--out", str(tmp_path / "joined")]) == 0
+    joined = load_bundle(tmp_path / "joined")
+    clips = np.random.default_rng(0).normal(100, 40, (3, 16, 32)).astype(np.float16)
+    expected = np.mean([load_bundle(uri).predictor().logits(clips) for uri in uris], axis=0)
+    np.testing.assert_allclose(joined.predictor().logits(clips), expected, rtol=1e-4, atol=1e-5)
+    assert joined.training.notices == ("n", "of 0", "of 1")
+
+
+def notices(*said: str) -> TrainingFacts:
+    return TrainingFacts(notices=said)
 
 
 @pytest.mark.parametrize(
