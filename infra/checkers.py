@@ -61,7 +61,7 @@ def command_line(command: str) -> list[str]:
     from mgc.errors import ConfigError
     from mgc.recipes.catalogue import find as find_recipe
     from pipelines.cli import JOBS, find
-    from pipelines.command.job import overrides
+    from pipelines.command.options import overrides
 
     words = shlex.split(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", command), comments=True)
     program = Path(words[0]).name if words else ""

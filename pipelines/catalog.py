@@ -8,7 +8,8 @@ from cluster.storage.selection import Selection
 from cluster.storage.uri import Uri
 from mgc.datasets.fma_subsets import SUBSETS, Subset
 from pipelines.catalogs.requests import CORPORA, FROM_PATHS, CatalogRequest, MetadataRequest, TagsRequest
-from pipelines.command.job import URI, Summary, main
+from pipelines.command.job import Summary, main
+from pipelines.command.options import URI
 from pipelines.command.selecting import choosing_files
 
 

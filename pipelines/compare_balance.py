@@ -8,7 +8,8 @@ import click
 
 from cluster.storage.uri import Uri
 from mgc.errors import ConfigError
-from pipelines.command.job import OVERRIDES, PROFILE, URI, Summary, main, overrides
+from pipelines.command.job import Summary, main
+from pipelines.command.options import OVERRIDES, PROFILE, URI, overrides
 from pipelines.training.balance_methods import METHODS
 from pipelines.training.requests import BalanceRequest
 

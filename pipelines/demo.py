@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from cluster.storage.uri import Uri
-from pipelines.command.job import OVERRIDES, URI, Summary, main, overrides
+from pipelines.command.job import Summary, main
+from pipelines.command.options import OVERRIDES, URI, overrides
 
 
 @click.command("demo", context_settings=OVERRIDES)

@@ -6,7 +6,8 @@ import click
 
 from cluster.session.profiles import PROFILES
 from cluster.storage.uri import Uri
-from pipelines.command.job import URI, Summary, main
+from pipelines.command.job import Summary, main
+from pipelines.command.options import URI
 
 
 def _check_recipe(ctx: click.Context, param: click.Parameter, name: str | None) -> str | None:

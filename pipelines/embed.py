@@ -10,7 +10,8 @@ from cluster.labels.policy import Gone
 from cluster.storage.selection import Selection
 from cluster.storage.uri import Uri
 from mgc.bundle_names import BundleName
-from pipelines.command.job import ALLOW_ROOTS, MAX_FILE, PROFILE, URI, Summary, main
+from pipelines.command.job import Summary, main
+from pipelines.command.options import ALLOW_ROOTS, MAX_FILE, PROFILE, URI
 from pipelines.command.selecting import choosing_files
 from pipelines.nights.options import LIMIT, OF_BUNDLE, OF_GONE, RETRY_ALL, UNTIL
 from pipelines.nights.requests import EmbedRequest

@@ -6,7 +6,8 @@ import click
 
 from cluster.storage.uri import Uri
 from mgc.bundle_names import BundleName
-from pipelines.command.job import BUNDLE, URI, Summary, main
+from pipelines.command.job import Summary, main
+from pipelines.command.options import BUNDLE, URI
 from pipelines.evaluation.requests import EnsembleRequest
 
 

@@ -6,7 +6,8 @@ import click
 
 from cluster.storage.uri import Uri
 from mgc.bundle_names import BundleName
-from pipelines.command.job import BUNDLE, OVERRIDES, PROFILE, TAXONOMY, URI, Summary, main, overrides
+from pipelines.command.job import Summary, main
+from pipelines.command.options import BUNDLE, OVERRIDES, PROFILE, TAXONOMY, URI, overrides
 from pipelines.evaluation.requests import MAP_TRACKS, EvaluateRequest
 
 

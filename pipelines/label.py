@@ -11,7 +11,8 @@ from cluster.storage.uri import Uri
 from mgc.errors import ConfigError
 from mgc.evaluation.alarms import THRESHOLDS, thresholds
 from mgc.labeling.guard import ACCEPTABLE, LIMITS, guard_limits
-from pipelines.command.job import MAX_FILE, PROFILE, URI, Summary, main
+from pipelines.command.job import Summary, main
+from pipelines.command.options import MAX_FILE, PROFILE, URI
 from pipelines.nights.options import UNTIL, night_options
 from pipelines.nights.requests import LabelRequest, NightRequest
 

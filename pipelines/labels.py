@@ -9,7 +9,8 @@ from typing import Literal
 import click
 
 from cluster.storage.uri import Uri
-from pipelines.command.job import URI, Summary, main
+from pipelines.command.job import Summary, main
+from pipelines.command.options import URI
 from pipelines.nights.options import Age
 from pipelines.nights.requests import DiffRequest, ExportRequest, RollbackRequest, VacuumRequest
 

@@ -8,7 +8,8 @@ from cluster.storage.selection import Selection
 from cluster.storage.uri import Uri
 from mgc.bundle_names import BundleName
 from pipelines.catalogs.requests import TagsRequest
-from pipelines.command.job import BUNDLE, PROFILE, URI, Summary, main
+from pipelines.command.job import Summary, main
+from pipelines.command.options import BUNDLE, PROFILE, URI
 from pipelines.command.selecting import choosing_files
 from pipelines.learning.requests import LearnRequest
 

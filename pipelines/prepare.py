@@ -6,7 +6,8 @@ import click
 
 from cluster.storage.selection import Selection
 from cluster.storage.uri import Uri
-from pipelines.command.job import ALLOW_ROOTS, MAX_FILE, OVERRIDES, PROFILE, URI, Summary, main, overrides
+from pipelines.command.job import Summary, main
+from pipelines.command.options import ALLOW_ROOTS, MAX_FILE, OVERRIDES, PROFILE, URI, overrides
 from pipelines.command.selecting import choosing_files
 from pipelines.training.requests import PrepareRequest
 

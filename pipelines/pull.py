@@ -8,7 +8,8 @@ import click
 
 from cluster.storage.uri import Uri
 from mgc.bundle_names import BEST_FIRST, BundleName
-from pipelines.command.job import URI, Summary, main
+from pipelines.command.job import Summary, main
+from pipelines.command.options import URI
 from pipelines.models.requests import PullRequest
 
 

@@ -6,7 +6,8 @@ import click
 
 from cluster.storage.uri import Uri
 from mgc.bundle_names import LAST_FILE, BundleName
-from pipelines.command.job import BUNDLE, Summary, main
+from pipelines.command.job import Summary, main
+from pipelines.command.options import BUNDLE
 from pipelines.models.requests import ShowBundleRequest
 from pipelines.nights.requests import ShowRequest
 

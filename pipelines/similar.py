@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from cluster.storage.uri import Uri
-from pipelines.command.job import URI, Summary, main
+from pipelines.command.job import Summary, main
+from pipelines.command.options import URI
 from pipelines.nights.requests import SimilarRequest
 
 

@@ -10,7 +10,8 @@ from click.core import ParameterSource
 
 from cluster.storage.uri import Uri
 from mgc.bundle_names import BundleName
-from pipelines.command.job import ALLOW_ROOTS, BUNDLE, OVERRIDES, PROFILE, URI, Summary, main, overrides
+from pipelines.command.job import Summary, main
+from pipelines.command.options import ALLOW_ROOTS, BUNDLE, OVERRIDES, PROFILE, URI, overrides
 from pipelines.training.requests import PROBE, ProbeRequest, TrainRequest
 
 PROBE_FIELDS: Final = ("model.hidden", "training.seed")

@@ -7,7 +7,8 @@ from typing import get_args
 import click
 
 from cluster.storage.uri import Uri
-from pipelines.command.job import OVERRIDES, PROFILE, URI, Summary, main, overrides
+from pipelines.command.job import Summary, main
+from pipelines.command.options import OVERRIDES, PROFILE, URI, overrides
 from pipelines.training.requests import SearchRequest
 from tune.config import DEFAULT_TRIALS, Metric, Scheduler, SearchConfig, Searcher
 

@@ -14,7 +14,8 @@ from cluster.labels.policy import GONE, Gone
 from cluster.storage.selection import Selection
 from cluster.storage.uri import Uri
 from mgc.bundle_names import BundleName
-from pipelines.command.job import ALLOW_ROOTS, BUNDLE, TAXONOMY, URI, Summary
+from pipelines.command.job import Summary
+from pipelines.command.options import ALLOW_ROOTS, BUNDLE, TAXONOMY, URI
 from pipelines.command.selecting import choosing_files
 from pipelines.nights.requests import NightRequest
 

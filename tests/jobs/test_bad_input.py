@@ -28,7 +28,8 @@ from mgc.models.house import HouseCnnConfig
 from mgc.recipes.house import house
 from mgc.taxonomy import Taxonomy
 from pipelines import catalog, label, prepare, show, train
-from pipelines.command.job import overrides, run
+from pipelines.command.job import run
+from pipelines.command.options import overrides
 from tests.support.ray_head import RayHead
 
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("default")]

@@ -19,7 +19,8 @@ from mgc.bundle import load_bundle
 from mgc.bundle_names import BundleName
 from mgc.errors import BundleError
 from pipelines.cli import JOBS, find
-from pipelines.command.job import BUNDLE, URI, Summary, run
+from pipelines.command.job import Summary, run
+from pipelines.command.options import BUNDLE, URI
 
 
 @pytest.mark.parametrize("word", JOBS)

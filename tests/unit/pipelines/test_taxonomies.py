@@ -20,7 +20,8 @@ from mgc.labeling.tag_maps import shipped_map
 from mgc.models.architecture import build_model
 from mgc.public_models.bundles import audioset_vocabulary
 from pipelines import plan, show
-from pipelines.command.job import TAXONOMY, run
+from pipelines.command.job import run
+from pipelines.command.options import TAXONOMY
 from pipelines.evaluation.evaluate import evaluate_bundle
 from pipelines.evaluation.requests import EvaluateRequest
 from tests.support import tiny_features
