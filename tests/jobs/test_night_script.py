@@ -80,6 +80,7 @@ def test_two_nights_at_once(environment: dict[str, str], tmp_path: Path) -> None
     with Path(environment["MGC_LOCK"]).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert night(environment, "music", "labels").returncode == 75
+        assert night({**environment, "MGC_SKIPPED": "0"}, "music", "labels").returncode == 0
 
 
 def echoing(tmp_path: Path, code: int = 0) -> Path:
@@ -117,6 +118,10 @@ def test_a_night_that_is_caught_up_by_day_does_not_begin(
     assert done.returncode == code
     assert_ended(done.stderr.splitlines()[-1], code)
     assert noted.exists() == (code == 0)
+    if code:
+        done = night({**environment, "MGC_SKIPPED": "0"}, "music", "labels", f"--until={clock(hours)}")
+        assert done.returncode == 0
+        assert not noted.exists()
 
 
 def test_a_listing_that_takes_all_night_is_an_alarm(environment: dict[str, str], tmp_path: Path) -> None:
