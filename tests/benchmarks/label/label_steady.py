@@ -36,7 +36,9 @@ from tests.benchmarks.result import Result, hand_over, say
 DONE: Final = re.compile(r"^[a-z]+: ([\d,]+)/[\d,]+ tracks ")
 """A line of progress."""
 
-_MIDDLE: Final = (0.2, 0.8)
+MIDDLE: Final = (0.2, 0.8)
+"""Shares of the tracks between which a job is in its steady middle."""
+
 FEW: Final = 9
 """Tracks of the run that shows how long the start takes."""
 
@@ -112,7 +114,7 @@ def middle(moments: Sequence[Moment], tracks: int) -> tuple[Moment, Moment]:
     Raises:
         ApartError: the job printed too few lines for that.
     """
-    early, late = (next((each for each in moments if each.tracks >= share * tracks), None) for share in _MIDDLE)
+    early, late = (next((each for each in moments if each.tracks >= share * tracks), None) for share in MIDDLE)
     if early is None or late is None or late.tracks <= early.tracks:
         raise ApartError(f"{tracks} tracks were labelled in fewer than three lines of progress: take more --tracks")
     return early, late

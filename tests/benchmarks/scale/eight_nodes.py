@@ -41,7 +41,7 @@ from mgc.bundle import load_bundle
 from mgc.bundle_names import BundleName
 from tests.benchmarks import music
 from tests.benchmarks.label.label_speed import make_catalog
-from tests.benchmarks.label.label_steady import DONE
+from tests.benchmarks.label.label_steady import DONE, MIDDLE
 from tests.benchmarks.options import DATA
 from tests.benchmarks.result import say
 from tests.benchmarks.scale.watch import DRIVER, GCS, RAYLET
@@ -56,7 +56,6 @@ REPORTED_SECONDS: Final = 15.0
 MOST_SHARE: Final = 0.1
 """Of the audio's bytes that may cross."""
 
-_MIDDLE: Final = (0.2, 0.8)
 _DONE: Final = (0, 3)
 _COUNTERS: Final = {"ray_object_manager_bytes": "Type", "ray_grpc_server_req_finished": "Method"}
 """Counters of Ray's nodes, and the label by which each counts apart."""
@@ -161,7 +160,7 @@ def by_kinds(flows: Mapping[tuple[End, End], Sent]) -> dict[str, Sent]:
 
 def cpu_a_track(seen: Seen, tracks: int) -> dict[str, float]:
     """CPU in ms a track in the middle of the job, of what a cluster has once; empty if it said too seldom how far."""
-    early, late = (next((each for each in seen.tracks if each[0] >= share * tracks), None) for share in _MIDDLE)
+    early, late = (next((each for each in seen.tracks if each[0] >= share * tracks), None) for share in MIDDLE)
     if early is None or late is None or early[0] == late[0]:
         return {}
     count = late[0] - early[0]
