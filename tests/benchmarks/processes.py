@@ -53,12 +53,23 @@ def memory(pid: int) -> Memory | None:
 
 def cpu_seconds(pid: int) -> float | None:
     """CPU that a process has used, without its children; None once it has ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
+    fields = _stat(pid)
     # User and system time are the 14th and 15th field; the text behind the name begins with the third.
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+    return (int(fields[11]) + int(fields[12])) / _TICKS if fields else None
+
+
+def page_faults(pid: int) -> int:
+    """Pages that the kernel gave a process, without those read from a disk; 0 once it has ended."""
+    fields = _stat(pid)
+    return int(fields[7]) if fields else 0
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of a process's `stat` from the third on; none once it has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def children() -> dict[int, list[int]]:

@@ -30,7 +30,7 @@ from tests.benchmarks import music
 from tests.benchmarks.apart import ApartError
 from tests.benchmarks.label.label_speed import Catalog, make_catalog
 from tests.benchmarks.options import DATA
-from tests.benchmarks.processes import CpuWatch
+from tests.benchmarks.processes import CpuWatch, page_faults
 from tests.benchmarks.result import Result, hand_over, say
 
 DONE: Final = re.compile(r"^[a-z]+: ([\d,]+)/[\d,]+ tracks ")
@@ -52,11 +52,13 @@ class Moment:
     Attributes:
         tracks: labelled.
         cpu_seconds: of all its processes.
+        page_faults: of all its processes that are there.
         seconds: by the clock.
     """
 
     tracks: int
     cpu_seconds: float
+    page_faults: int
     seconds: float
 
 
@@ -94,7 +96,8 @@ def run_label(catalog: Catalog, labels: Path, bundle: str) -> list[Moment]:
                 said.append(line)
                 if done := DONE.match(line):
                     tracks = int(done[1].replace(",", ""))
-                    found.append(Moment(tracks, watch.look(), time.monotonic() - begun))
+                    used, seconds = watch.look(), time.monotonic() - begun
+                    found.append(Moment(tracks, used, sum(map(page_faults, watch.used)), seconds))
         finally:
             watch.stop()
     # A few recordings under many names are no catalog's mix of genres: the job ends with alarms.
@@ -133,7 +136,8 @@ def measure_cpu(name: str, folder: Path, files: Sequence[bytes], tracks: int, bu
         each / decode,
         aim,
         f"{1e3 * each:.1f} over {1e3 * decode:.1f} ms of CPU a track; {count} of {tracks} tracks, "
-        f"{count / (last.seconds - first.seconds):.1f} tracks/s",
+        f"{count / (last.seconds - first.seconds):.1f} tracks/s, "
+        f"{(last.page_faults - first.page_faults) / count:.0f} page faults a track",
     )
 
 
