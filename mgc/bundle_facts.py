@@ -13,7 +13,6 @@ from mgc.evaluation.report import EpochRow
 from mgc.evaluation.scores import Scores
 from mgc.experiment import Experiment
 from mgc.labeling.tags import GENRES
-from mgc.models.blocks import parameter_count
 from mgc.units import format_count
 
 
@@ -38,7 +37,8 @@ def describe_model(bundle: Bundle, taxonomy: str = "") -> dict[str, str]:
         "bundle": bundle.id,
         "recipe": bundle.experiment.recipe,
         "features": f"{bundle.features_id} ({bundle.experiment.front_end.kind})",
-        "parameters": f"{parameter_count(bundle.model):,}",
+        # Also those that are never trained, such as a probe's ears.
+        "parameters": f"{sum(parameter.numel() for parameter in bundle.model.parameters()):,}",
         "shortest recording": f"{bundle.experiment.labeling.min_seconds:g} s",
         **_describe_words(bundle, taxonomy),
         "genres": ", ".join(bundle.taxonomy.names),

@@ -41,6 +41,7 @@ from cluster.labels.log import (
 )
 from cluster.labels.runs.table import RunTable
 from cluster.labels.table import LabelsTable
+from cluster.labels.verdicts import FORMER_REASONS
 from cluster.storage.conditional_put import require_conditional_put
 from cluster.storage.failures import explain, redact
 from cluster.storage.notice import notice
@@ -54,9 +55,6 @@ VACUUM: Final = "vacuum"
 
 _SAME_ROWS: Final = ("VACUUM", "OPTIMIZE", "SET ", "UNSET ", "ADD ", "DROP ", "FSCK", "CHANGE ")
 """Prefixes of the names of Delta's operations that do not change rows."""
-
-_COUNTED_AS: Final = {"stale": "other_model"}
-"""Names of counts in the logs of mgc before 0.2, and their names since."""
 
 
 @dataclass(frozen=True)
@@ -299,7 +297,7 @@ def _commit(entry: Mapping[str, object]) -> Commit:
         return plain
     run = _mapping(entry.get(RUN_FACTS))
     counted = _mapping(run.get("counts")).items()
-    counts = {_COUNTED_AS.get(name, name): value for name, value in counted if isinstance(value, int)}
+    counts = {FORMER_REASONS.get(name, name): value for name, value in counted if isinstance(value, int)}
     return replace(
         plain,
         what=RUN,

@@ -32,6 +32,9 @@ class Verdict(IntEnum):
         return self.name.lower()
 
 
+FORMER_REASONS: Final = {"stale": Verdict.OTHER_MODEL.reason}
+"""Reasons in frozen plans and counts in logs of an older mgc, and what they are called now."""
+
 TODO: Final = tuple(verdict.reason for verdict in Verdict if Verdict.NEW <= verdict <= Verdict.RETRY)
 """Reasons to label a track."""
 

@@ -99,9 +99,7 @@ class Node:
                 start_new_session=True,
                 env=dict(environment),
             )
-        self._keeper = subprocess.Popen(
-            ["/bin/sh", "-c", _KEEPER, "keeper", str(self._process.pid)], stdin=subprocess.PIPE, start_new_session=True
-        )
+        self._keeper = keep(self._process)
 
     def wait(self, port: int | None = None) -> None:
         """Wait until the node has joined and, if a port is given, answers on it.
@@ -139,9 +137,7 @@ class Node:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(timeout=10)
-        # Another process group may get this one's number.
-        with contextlib.suppress(BrokenPipeError):
-            self._keeper.communicate(b"\n", timeout=10)
+        release(self._keeper)
         return processes
 
     def stop(self) -> None:
@@ -149,6 +145,31 @@ class Node:
         for pid in still_there(self.kill(), 5.0):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+def keep(leader: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+    """Let a process group end with this process, however it ends. Returns the process that sees to that.
+
+    Args:
+        leader: first process of the group; it has just been started.
+    """
+    try:
+        return subprocess.Popen(
+            ["/bin/sh", "-c", _KEEPER, "keeper", str(leader.pid)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except BaseException:
+        os.killpg(leader.pid, signal.SIGKILL)
+        raise
+
+
+def release(keeper: subprocess.Popen[bytes]) -> None:
+    """End a process of `keep` once its group has ended: another group may get the same number."""
+    if keeper.poll() is None:
+        keeper.communicate(b"\n", timeout=10)
 
 
 def find_reason(output: str) -> str:
@@ -230,8 +251,9 @@ class LocalCluster:
                     node.wait()
                 except ResourceError:
                     # Two nodes that start at the same time may choose the same port.
-                    node.stop()
-                    self.nodes.remove(node)
+                    with hold_back_signals():
+                        node.stop()
+                        self.nodes.remove(node)
                     failed += 1
                     if failed > MOST_FAILED:
                         raise

@@ -322,7 +322,7 @@ def _about(run: LabelsRun) -> dict[str, Any]:
     reasons = {
         "new": counts.new,
         "changed": counts.changed,
-        "of another model": counts.other_model,
+        "by another model": counts.other_model,
         "again": counts.retried,
     }
     part = len(run.quarantine) < total

@@ -147,8 +147,9 @@ class _Filters(nn.Module):
         padded_B1FT = pad(maps_B1FT, self._padding)
         found_BCFT = (self._over_rows(padded_B1FT) if self.training else self.convolution(padded_B1FT)).relu_()
         layer = self.normalization
-        # Training may have put another normalisation here, and may compute with half the bits.
-        if layer.training and type(layer) is nn.BatchNorm2d and found_BCFT.dtype == torch.float32:
+        # Training may have put another normalisation here, or compute with half the bits, and GPUs have a fast one.
+        on_cpu = found_BCFT.device.type == "cpu" and found_BCFT.dtype == torch.float32
+        if on_cpu and layer.training and type(layer) is nn.BatchNorm2d:
             return self._highest_normalised(found_BCFT, layer)
         maps_BCFT: torch.Tensor = layer(found_BCFT)
         return maps_BCFT.amax(2)

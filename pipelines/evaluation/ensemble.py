@@ -80,6 +80,8 @@ def join_models(bundles: Sequence[Bundle], where: Sequence[str]) -> Bundle:
         for bundle in bundles
     ]
     model = EnsembleConfig(members=tuple(bundle.experiment.model for bundle in bundles))  # type: ignore[misc]
+    recipe = " + ".join(dict.fromkeys(bundle.experiment.recipe for bundle in bundles))
+    deviations = tuple(dict.fromkeys(point for bundle in bundles for point in bundle.experiment.deviations))
     training = TrainingFacts(
         data=first.training.data,
         notices=tuple(dict.fromkeys(notice for bundle in bundles for notice in bundle.training.notices)),
@@ -88,7 +90,7 @@ def join_models(bundles: Sequence[Bundle], where: Sequence[str]) -> Bundle:
     )
     return replace(
         first,
-        experiment=replace(first.experiment, model=model),
+        experiment=replace(first.experiment, recipe=recipe, model=model, deviations=deviations),
         model=Ensemble([bundle.model for bundle in bundles]).eval(),
         training=training,
         evaluation=None,

@@ -96,12 +96,15 @@ def _run(words: Sequence[str], environment: Mapping[str, str], counts: Mapping[s
         with hold_back_signals():
             # In its own process group, the command gets Ctrl-C only once, from here.
             process = subprocess.Popen(list(words), env=dict(environment), process_group=0)
+            keeper = local_cluster.keep(process)
         code = process.wait()
+        local_cluster.release(keeper)
     except OSError as error:
         raise ResourceError(f"cannot run {words[0]!r}: {error.strerror}; check its name and its permissions.") from None
     except KeyboardInterrupt:
         if process is not None:
             _end(process)
+            local_cluster.release(keeper)
         raise
     if code == ALARMED:
         return Summary(counts=counts, alarms=[f"{words[0]} raised alarms, see above"])

@@ -22,6 +22,9 @@ _DONE: Final = (
 )
 """Counts of a run to print, in this order. Tracks that the run did not touch are not printed."""
 
+_WORDS: Final = {"other_model": "by another model"}
+"""Counts that are not called by their own name."""
+
 _TITLES: Final = {
     "flipped": "another genre",
     "newly_labeled": "newly labelled",
@@ -242,7 +245,7 @@ def _counted(name: str, count: int) -> str:
     # The log counts rows by names such as `rows added`.
     if name.startswith("rows "):
         return f"{format_count(count, 'row')}{name.removeprefix('rows')}"
-    return f"{count} {name.replace('_', ' ')}"
+    return f"{count} {_WORDS.get(name, name)}"
 
 
 def _title(text: str) -> RenderableType:

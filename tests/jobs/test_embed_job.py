@@ -139,7 +139,7 @@ def test_label_keeps_embeddings_of_what_it_hears_once(ray_session: Profile, musi
     words.local.write_text("genre,tag\n" + "".join(f"{'AB'[genre > genres[3]]},{genre}\n" for genre in genres))
     spoken = label(LabelRequest(dataclasses.replace(request.night, taxonomy=words), ray_session, embeddings=out))
     assert (spoken.counts["other_model"], spoken.counts["labeled"]) == (len(names), embedded)
-    assert (spoken.counts["embeddings_stale"], spoken.counts["embeddings_embedded"]) == (0, 0)
+    assert (spoken.counts["embeddings_other_model"], spoken.counts["embeddings_embedded"]) == (0, 0)
     assert held(out, EmbeddingsTable) == rows
     [run, _] = runs(LabelsTable(labels))
     chosen = answer_in(bundle, words)

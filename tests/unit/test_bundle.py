@@ -89,7 +89,7 @@ def test_nothing_is_pickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_id_is_pinned_to_what_determines_the_answers() -> None:
-    """A change here makes every row of every labels table stale."""
+    """A change here makes mgc label every row of every labels table again."""
     model = build_model(EXPERIMENT.model, (16, 32), 3)
     with torch.no_grad():
         for tensor in model.state_dict().values():
@@ -366,7 +366,7 @@ def test_a_training_starts_from_one_network_of_an_ensemble() -> None:
 
 
 def test_the_shipped_bundle_keeps_its_id() -> None:
-    """Another id makes every row that it labelled stale."""
+    """With another id, mgc labels again every row that it labelled."""
     shipped = load_bundle()
     stated = json.loads((Path(mgc.__file__).parent / "default_bundle" / "experiment.json").read_text())
     assert shipped.experiment.labeling.min_seconds == 3.0

@@ -23,6 +23,7 @@ import pyarrow.dataset as pads
 from cluster.labels.plan import PLAN, Plan, plan_rows
 from cluster.labels.rows import USABLE
 from cluster.labels.runs.format import Format
+from cluster.labels.verdicts import FORMER_REASONS
 from cluster.storage import files
 from cluster.storage.notice import notice
 from cluster.storage.sealed import DamageError
@@ -215,7 +216,10 @@ class RunFolder:
     def _read_plan(self, uri: Uri) -> pa.Table:
         rows = files.read_table(uri)
         _check_columns(rows, PLAN)
-        return rows
+        reasons = rows["reason"]
+        for former, reason in FORMER_REASONS.items():
+            reasons = pc.if_else(pc.equal(reasons, former), reason, reasons)
+        return rows.set_column(PLAN.get_field_index("reason"), PLAN.field("reason"), reasons)
 
     def _read_staged(self, uri: Uri) -> None:
         """Check a staged file, and remember that it is sound.

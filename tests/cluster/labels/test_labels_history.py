@@ -77,7 +77,7 @@ class TestHistory:
     def test_a_count_that_had_another_name(self, uri: Uri, mgc_labels: Run) -> None:
         write(uri, row("a"), **{"mgc.run_id": "run-7", "mgc.run": json.dumps({"counts": {"stale": 3, "labeled": 3}})})
         assert commits(LabelsTable(uri))[0].counts == {"other_model": 3, "labeled": 3}
-        assert "3 other model, 3 labeled" in mgc_labels("history", uri)[2]
+        assert "3 by another model, 3 labeled" in mgc_labels("history", uri)[2]
 
     def test_the_label_job_writes_what_is_read_here(self, uri: Uri) -> None:
         night(uri, {"a": "1", "b": "1"}, {"b": ErrorKind.EMPTY})

@@ -117,7 +117,7 @@ class TestNights:
 
 
 class TestWhatIsPlanned:
-    def test_stale_by_model_or_front_end(self, tmp_path: Path) -> None:
+    def test_another_model_or_front_end(self, tmp_path: Path) -> None:
         uri = Uri.of_path(tmp_path)
         night(uri, {"a": "1", "b": "1"}, {"b": ErrorKind.CORRUPT_STREAM})
         table = LabelsTable(uri)

@@ -9,6 +9,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from cluster.labels.table import LabelsTable
+from cluster.storage import files
 from cluster.storage.uri import Uri
 from mgc import schema
 from mgc.errors import ErrorKind, LabelsError
@@ -81,3 +82,17 @@ def test_a_table_that_lacks_another_column_is_no_labels_table(uri: Uri) -> None:
     write_old(uri, ["decoder"])
     with pytest.raises(LabelsError, match="lacks decoder"):
         LabelsTable(uri)
+
+
+def test_a_plan_that_an_older_mgc_froze(uri: Uri) -> None:
+    """It called the tracks of another model stale."""
+    night(uri, TRACKS)
+    table = LabelsTable(uri)
+    frozen = table.run(planned(table, TRACKS, model="model-2")).freeze()
+    rows = files.read_table(frozen)
+    former = pa.array(["stale"] * rows.num_rows)
+    files.write_table(frozen, rows.set_column(rows.schema.get_field_index("reason"), "reason", former))
+    plan = planned(LabelsTable(uri), TRACKS, model="model-2")
+    assert (plan.counts.other_model, set(reasons(plan).values())) == (len(TRACKS), {"other_model"})
+    assert LabelsTable(uri).run(plan).freeze() == frozen
+    assert files.read_table(frozen)["reason"].to_pylist() == ["stale"] * len(TRACKS), "the same rows are there"

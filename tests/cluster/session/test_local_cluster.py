@@ -140,6 +140,7 @@ def test_a_node_does_not_outlive_who_started_it(tmp_path: Path) -> None:
         f"pids = Path({str(pids)!r})\n"
         "while not pids.exists() or pids.read_text().count('\\n') < 2: time.sleep(0.01)\n"
         "first.stop()\n"
+        "first.stop()\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60, check=False)

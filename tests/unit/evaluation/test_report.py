@@ -19,7 +19,7 @@ def test_the_page_says_what_it_was_given(full: Page) -> None:
         "A report", "Synthetic corpus.", "Scores on the split “test”", "Artists apart.", "60.0 %", "5 tracks",
         "33.3 %", "always answering folk", "1 h 5 min", "2026-03-01 03:05:07 UTC", "version 17", "1,234", "80,000",
         "4 tracks have no label", "3 of the 4 tracks", "ends after 0.3 s", "abc123", "3 epochs as numbers",
-        "1,000 new, 200 changed, 4 of another model, 30 again", "8 corrections of tracks that neither",
+        "1,000 new, 200 changed, 4 by another model, 30 again", "8 corrections of tracks that neither",
         "Waiting 5", "Corrected 6",
         "Unseen 7", "Passed over 103", "83 .bit, 19 .jpg, 1 hidden", "shut/<b>", "disk",
         "truncated 3 2", "ends at 0.3 s",

@@ -133,7 +133,7 @@ def test_what_is_kept_is_part_of_the_id(tmp_path: Path, base: Callable[[], Bundl
 
 
 def test_ids_of_probes_from_before_are_the_same(tmp_path: Path) -> None:
-    """A change here makes every row of tables that such probes labelled stale."""
+    """A change here makes mgc label again every row that such probes labelled."""
     probe = put_head(bundle(), build_head(12, 3, 2), GENRES, "probe")
     with torch.no_grad():
         for tensor in probe.model.state_dict().values():

@@ -216,15 +216,21 @@ def test_a_stem_of_four_looks_at_every_pixel_and_keeps_an_eighth_of_the_bins(bin
 
 def test_a_network_of_an_ensemble_answers_as_it_did_alone() -> None:
     torch.manual_seed(0)
-    configs = (HouseCnnConfig(channels=(4, 6), keep_bins=True), HouseCnnConfig(channels=(4, 6)))
-    members = [HouseCnn(config, 3, 40).eval() for config in configs]
+    configs: tuple[AnyModelConfig, ...] = (
+        HouseCnnConfig(channels=(4, 6), keep_bins=True),
+        HouseCnnConfig(channels=(4, 6)),
+        MobileNetConfig(width=0.1),
+        MusicnnConfig(timbres=2, rhythms=2, middle=2, hidden=4),
+    )
+    members = [build_model(config, (40, 30), 3).eval() for config in configs]
     features_BFT = torch.randn(5, 40, 30)
     expected = [member(features_BFT) for member in members]
-    bias_G = torch.stack([member.head.bias for member in members]).mean(dim=0)
-    difference = [member.head.bias - bias_G for member in members]
+    biases = [list(member.head.parameters())[-1].detach() for member in members]
+    bias_G = torch.stack(biases).mean(dim=0)
+    difference = [own_G - bias_G for own_G in biases]
     joined = Ensemble(members)
     for number, config in enumerate(configs):
-        alone = HouseCnn(config, 3, 40).eval()
+        alone = build_model(config, (40, 30), 3).eval()
         alone.start_from(joined.network(number))
         # The bias is the mean of the members': only their sum is in the ensemble.
         torch.testing.assert_close(alone(features_BFT) + difference[number], expected[number])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -22,11 +22,12 @@ from mgc.features.normalization import Normalization
 from mgc.labeling.adjust import PriorAdjustment
 from mgc.labeling.config import LabelingConfig
 from mgc.metrics import DataFacts, MadeWith, TrainingFacts
-from mgc.models.architecture import build_model
+from mgc.models.architecture import AnyModelConfig, build_model
+from mgc.models.ensemble import MEMBER_KINDS
 from mgc.models.house import HouseCnnConfig
 from mgc.models.mobilenet import MobileNetConfig
 from mgc.models.musicnn import MusicnnConfig
-from mgc.models.probe import build_head
+from mgc.models.probe import BodyConfig, build_head
 from mgc.taxonomy import Taxonomy
 from mgc.training.loop import TrainingConfig
 from pipelines.command.job import run
@@ -95,13 +96,15 @@ def test_public_networks_become_members(tmp_path: Path) -> None:
         replace(EXPERIMENT, model=MusicnnConfig(timbres=2, rhythms=2, middle=2, hidden=2, input="thumbnail")),
     ]
     models = [bundle(seed, each, training=notices(f"of {seed}")) for seed, each in enumerate(public)]
-    uris = save(tmp_path, house=bundle(2, training=notices("n", "of 0")), mobile=models[0], musicnn=models[1])
+    own = replace(EXPERIMENT, recipe="own", deviations=("shorter",))
+    uris = save(tmp_path, house=bundle(2, own, training=notices("n", "of 0")), mobile=models[0], musicnn=models[1])
     assert run(command, [*uris, "--out", str(tmp_path / "joined")]) == 0
     joined = load_bundle(tmp_path / "joined")
     clips = np.random.default_rng(0).normal(100, 40, (3, 16, 32)).astype(np.float16)
     expected = np.mean([load_bundle(uri).predictor().logits(clips) for uri in uris], axis=0)
     np.testing.assert_allclose(joined.predictor().logits(clips), expected, rtol=1e-4, atol=1e-5)
     assert joined.training.notices == ("n", "of 0", "of 1")
+    assert (joined.experiment.recipe, joined.experiment.deviations) == ("own + test", ("shorter",))
 
 
 def notices(*said: str) -> TrainingFacts:
@@ -148,3 +151,10 @@ def test_probes_are_no_members(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_one_is_no_ensemble(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(command, [*save(tmp_path, one=bundle(0)), "--out", str(tmp_path / "joined")]) == 2
     assert "two bundles" in capsys.readouterr().err
+
+
+def test_every_network_but_a_guess_and_those_of_others_can_be_a_member() -> None:
+    kinds = {config.kind for config in get_args(AnyModelConfig)}
+    assert kinds - set(MEMBER_KINDS) == {"guess", "probe", "ensemble"}
+    bodies = {config.kind for config in get_args(get_args(BodyConfig)[0])}
+    assert kinds - bodies == {"guess", "probe"}
