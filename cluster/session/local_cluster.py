@@ -109,14 +109,16 @@ class Node:
         """
         deadline = time.monotonic() + START_SECONDS
         while not ray_internals.has_started(self._log.read_bytes()) or (port is not None and not answers(port)):
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if not self.alive() or time.monotonic() > deadline:
                 why = find_reason(self._log.read_text(errors="replace"))
                 raise ResourceError(f"a Ray node did not start on this machine (`mgc doctor` looks at it): {why}")
             time.sleep(0.1)
 
     def alive(self) -> bool:
         """Return whether it still runs."""
-        return self._process.poll() is None
+        # An exception inside `poll` would leave its lock taken, and `wait` could never see the end.
+        with hold_back_signals():
+            return self._process.poll() is None
 
     def processes(self) -> list[int]:
         """Return the ids of its processes: `ray start`, the raylet and its agents, workers and their children."""

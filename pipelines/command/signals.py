@@ -46,8 +46,10 @@ class Interrupts:
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal."""
+        # Python may handle another signal between these lines. Just one of the two must see itself as the first.
+        first = not self.received
         self.received.append(number)
-        if self._running and len(self.received) == 1:
+        if self._running and first:
             raise KeyboardInterrupt
 
     def install(self) -> None:
