@@ -14,7 +14,7 @@ from mgc.errors import ConfigError, shorten
 from mgc.models.blocks import Classifier
 from mgc.models.convolutional import Convolutional, ConvolutionalConfig, smallest_side
 from mgc.models.dense import Dense, DenseConfig
-from mgc.models.ensemble import Ensemble, EnsembleConfig
+from mgc.models.ensemble import AnyMemberConfig, Ensemble, EnsembleConfig
 from mgc.models.guess import Guess, GuessConfig
 from mgc.models.house import HouseCnn, HouseCnnConfig
 from mgc.models.mobilenet import MobileNet, MobileNetConfig
@@ -23,18 +23,7 @@ from mgc.models.probe import Probe, ProbeConfig
 from mgc.models.recurrent import Recurrent, RecurrentConfig, smallest_frames
 from mgc.models.statistics import Statistics, StatisticsConfig
 
-AnyModelConfig = (
-    HouseCnnConfig
-    | ConvolutionalConfig
-    | DenseConfig
-    | RecurrentConfig
-    | StatisticsConfig
-    | GuessConfig
-    | MobileNetConfig
-    | MusicnnConfig
-    | ProbeConfig
-    | EnsembleConfig
-)
+AnyModelConfig = AnyMemberConfig | GuessConfig | ProbeConfig | EnsembleConfig
 
 ModelConfig = Annotated[AnyModelConfig, Field(discriminator="kind")]
 """The configuration of any network; `kind` says which."""

@@ -27,19 +27,20 @@ from mgc.models.musicnn import MusicnnConfig
 from mgc.models.recurrent import RecurrentConfig
 from mgc.models.statistics import StatisticsConfig
 
-MemberConfig = Annotated[
+AnyMemberConfig = (
     HouseCnnConfig
     | ConvolutionalConfig
     | DenseConfig
     | RecurrentConfig
     | StatisticsConfig
     | MobileNetConfig
-    | MusicnnConfig,
-    Field(discriminator="kind"),
-]
+    | MusicnnConfig
+)
+"""A network that sees features and is none of others."""
 
+MemberConfig = Annotated[AnyMemberConfig, Field(discriminator="kind")]
 
-MEMBER_KINDS: Final = tuple(member.kind for member in get_args(get_args(MemberConfig)[0]))
+MEMBER_KINDS: Final = tuple(member.kind for member in get_args(AnyMemberConfig))
 
 
 @dataclass(frozen=True, config=STRICT)

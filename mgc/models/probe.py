@@ -14,26 +14,10 @@ from torch import nn
 
 from mgc.configuration import STRICT
 from mgc.models.blocks import Classifier
-from mgc.models.convolutional import ConvolutionalConfig
-from mgc.models.dense import DenseConfig
-from mgc.models.ensemble import EnsembleConfig
-from mgc.models.house import HouseCnnConfig
+from mgc.models.ensemble import AnyMemberConfig, EnsembleConfig
 from mgc.models.mobilenet import MobileNetConfig
-from mgc.models.musicnn import MusicnnConfig
-from mgc.models.recurrent import RecurrentConfig
-from mgc.models.statistics import StatisticsConfig
 
-BodyConfig = Annotated[
-    HouseCnnConfig
-    | ConvolutionalConfig
-    | DenseConfig
-    | RecurrentConfig
-    | StatisticsConfig
-    | MobileNetConfig
-    | MusicnnConfig
-    | EnsembleConfig,
-    Field(discriminator="kind"),
-]
+BodyConfig = Annotated[AnyMemberConfig | EnsembleConfig, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True, config=STRICT)

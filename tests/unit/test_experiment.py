@@ -30,7 +30,7 @@ EXPERIMENT = Experiment(
 )
 
 KINDS = (
-    "'house_cnn', 'convolutional', 'dense', 'recurrent', 'statistics', 'guess', 'mobilenet', 'musicnn', 'probe', "
+    "'house_cnn', 'convolutional', 'dense', 'recurrent', 'statistics', 'mobilenet', 'musicnn', 'guess', 'probe', "
     "'ensemble'"
 )
 
