@@ -12,6 +12,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mgc.audio.spectrum import power_spectrum
+
 _FRAMES: Final = 32
 """Largest number of spectra that are averaged. They lie evenly among the loud frames of the window."""
 
@@ -78,10 +80,11 @@ def _density(mono_T: NDArray[np.float32], sample_rate_hz: int) -> NDArray[np.flo
     loud = loud[np.linspace(0, len(loud) - 1, min(_FRAMES, len(loud))).round().astype(int)]
     loud_BN = frames_BN[loud] - frames_BN[loud].mean(axis=1, keepdims=True)
     taper_N = _taper(samples)
-    power_BF = np.square(np.abs(np.fft.rfft(loud_BN * taper_N)))
-    kept = len(power_BF) - len(power_BF) // _CLICKS
-    # Along rows, because NumPy copies each column that it divides.
-    mean_F = np.partition(np.ascontiguousarray(power_BF.T), kept - 1)[:, :kept].mean(axis=1, dtype=np.float64)
+    power_BF = power_spectrum(loud_BN * taper_N)
+    dropped = len(power_BF) // _CLICKS
+    for _ in range(dropped):
+        power_BF[power_BF.argmax(axis=0), np.arange(power_BF.shape[1])] = 0
+    mean_F = power_BF.sum(axis=0, dtype=np.float64) / (len(power_BF) - dropped)
     padded_F = np.pad(mean_F, _SMOOTH_BINS // 2, mode="edge")
     smooth_F = np.convolve(padded_F, np.full(_SMOOTH_BINS, 1 / _SMOOTH_BINS), mode="valid")
     return 2 * smooth_F / (sample_rate_hz * float(taper_N @ taper_N))

@@ -19,6 +19,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mgc.audio.spectrum import power_spectrum
+
 THRESHOLD_RMS: Final = 2.0**-15
 """RMS of the weakest frame that sounds, in the band: one step of 16 bits, -90.3 dB. Full scale is ±1."""
 
@@ -76,7 +78,7 @@ def _which_sound(frames_BN: NDArray[np.float32], sample_rate_hz: int) -> NDArray
     taper_energy = max(float(taper_N @ taper_N), 1e-9)
     # The taper can at most multiply a frame's energy by samples / taper_energy. Weaker frames need no transform.
     possible_B: NDArray[np.bool_] = np.square(flat_BN).sum(axis=1) >= THRESHOLD_RMS**2 * taper_energy
-    power_BF = np.square(np.abs(np.fft.rfft(flat_BN[possible_B] * taper_N)))
+    power_BF = power_spectrum(flat_BN[possible_B] * taper_N)
     hz_F = np.fft.rfftfreq(samples, 1 / sample_rate_hz)
     top_hz = min(_BAND_HZ[1], sample_rate_hz / 4)
     inside_F, above_F = (hz_F >= _BAND_HZ[0]) & (hz_F <= top_hz), hz_F > top_hz

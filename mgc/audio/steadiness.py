@@ -15,6 +15,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mgc.audio.spectrum import power_spectrum
+
 FRAME_SECONDS: Final = 0.1
 
 FEWEST_FRAMES: Final = 50
@@ -65,7 +67,7 @@ def _band_powers(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the power of each band in each frame, and the bands' widths in hertz."""
     size = frames_BN.shape[1]
-    spectrum_BF = np.square(np.abs(np.fft.rfft(frames_BN * np.hanning(size).astype(np.float32))))
+    spectrum_BF = power_spectrum(frames_BN * np.hanning(size).astype(np.float32))
     hz_F = np.fft.rfftfreq(size, 1 / sample_rate_hz)
     edges_hz = _EDGES_HZ[: np.searchsorted(_EDGES_HZ, sample_rate_hz / 2, side="right")]
     starts_K = np.searchsorted(hz_F, edges_hz)

@@ -1,13 +1,12 @@
 """Mel power of frames.
 
-C: clips, T: samples in time, F: frequency bins of the Fourier transform, M: mel bins, X: frames, J: blocks of a
-hop in a frame, B: samples of a block.
+C: clips, T: samples in time, F: frequency bins of the Fourier transform, M: mel bins, X: frames, B: blocks of a wave,
+J: blocks of a frame.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 from typing import Final, Self
 
 import numpy as np
@@ -35,6 +34,9 @@ _LOUD_FRAMES_AT_ONCE: Final = 64
 _ROUNDING: Final = 1.001
 """Room for rounding above what a frame can have at most."""
 
+_BLOCK_SAMPLES: Final = 64
+"""Most samples of a block whose energy is summed for the limits of frames. Shorter blocks give closer limits."""
+
 _VALUES_IN_CACHE: Final = 160 * 2048
 """So many values of frames at once leave their spectra, of 1.3 MB, in the processor's cache."""
 
@@ -51,12 +53,15 @@ class MelPower:
         # Squares are slower where rows do not follow one another, so leaving out a few bins would not pay.
         self._top = top if top < _WORTH_CUTTING * len(filters_FM) else len(filters_FM)
         self._constants = Constants(window_T, *(filters for _, filters in bands))
-        blocks = math.ceil(self._n_fft / hop_length)
-        self._window_power_JB = pad(window_T.square(), (0, blocks * hop_length - self._n_fft)).view(blocks, hop_length)
+        # Blocks divide a hop. Where no short ones do, they are whole hops.
+        divisors = [size for size in range(_BLOCK_SAMPLES // 4, _BLOCK_SAMPLES + 1) if hop_length % size == 0]
+        self._block = max(divisors, default=hop_length)
+        window_power_JT = pad(window_T.square(), (0, -self._n_fft % self._block)).view(-1, self._block)
         # Half of the spectrum has half of the energy, but both of its ends have theirs once.
         shares_F = torch.full((len(filters_FM),), self._n_fft / 2)
         shares_F[[0, -1]] *= 2
-        self._most = _ROUNDING * float((filters_FM.amax(1) * shares_F).max())
+        most = _ROUNDING * float((filters_FM.amax(1) * shares_F).max())
+        self._most_J = most * window_power_JT.amax(1)
 
     @classmethod
     def like_librosa(
@@ -100,7 +105,8 @@ class MelPower:
         than the loudest of some others, and only these are transformed.
         """
         most_X = self._limits(wave_T)
-        for frames_X in most_X.argsort(descending=True).split(_LOUD_FRAMES_AT_ONCE):
+        louder_X = (most_X > known).nonzero().flatten()
+        for frames_X in louder_X[most_X[louder_X].argsort(descending=True)].split(_LOUD_FRAMES_AT_ONCE):
             frames_X = frames_X[most_X[frames_X] > known]
             if not len(frames_X):
                 break
@@ -108,14 +114,16 @@ class MelPower:
         return known
 
     def _limits(self, wave_T: torch.Tensor) -> torch.Tensor:
-        """Return what no mel bin of a frame exceeds: its energy under the window times the largest weight."""
-        blocks, hop_length = self._window_power_JB.shape
-        frames = 1 + (len(wave_T) - self._n_fft) // hop_length
-        squares_T = pad(wave_T, (0, (frames - 1 + blocks) * hop_length - len(wave_T))).square()
-        # Frames overlap by whole hops, so the energy of a frame is made of its blocks'.
-        energy_XJ = squares_T.view(-1, hop_length) @ self._window_power_JB.T
-        energy_X = sum((energy_XJ[block : block + frames, block] for block in range(blocks)), torch.zeros(frames))
-        return energy_X.mul_(self._most)
+        """Return what no mel bin of a frame exceeds: its energy under the window times the largest weight.
+
+        The energy of a block counts with the largest weight that the window has in it.
+        """
+        frames, blocks = 1 + (len(wave_T) - self._n_fft) // self._hop_length, len(self._most_J)
+        needed = (frames - 1) * self._hop_length + blocks * self._block
+        blocks_BT = pad(wave_T, (0, max(0, needed - len(wave_T))))[:needed].view(-1, self._block)
+        energy_B = torch.linalg.vector_norm(blocks_BT, dim=1).square_()
+        limits_X: torch.Tensor = energy_B.unfold(0, blocks, self._hop_length // self._block) @ self._most_J
+        return limits_X
 
     def _power(
         self,

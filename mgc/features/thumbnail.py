@@ -97,7 +97,8 @@ class Thumbnail:
 
     def _pad(self, mono_T: NDArray[np.float32]) -> torch.Tensor:
         """Return the samples between zeros, so that frames are centred."""
-        n_fft = self.config.n_fft
-        padded_T = np.zeros(len(mono_T) + n_fft, np.float32)
-        padded_T[n_fft // 2 : n_fft // 2 + len(mono_T)] = mono_T
+        half = self.config.n_fft // 2
+        padded_T = np.empty(len(mono_T) + 2 * half, np.float32)
+        padded_T[:half] = padded_T[-half:] = 0
+        padded_T[half:-half] = mono_T
         return torch.from_numpy(padded_T)
