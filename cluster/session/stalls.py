@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,6 @@ import ray
 from ray.data import DataContext
 from ray.data.exceptions import ExecutionTimeoutError
 from ray.exceptions import RayError
-from ray.train import ControllerError, TrainingFailedError, WorkerGroupError
 
 from cluster.session import ray_internals
 from cluster.session.causes import full_disk_line, killed_workers_line
@@ -39,7 +39,7 @@ def explained_stalls(profile: Profile) -> Iterator[None]:
     began = time.time()
     try:
         yield
-    except (ExecutionTimeoutError, TrainingFailedError) as error:
+    except Exception as error:
         if not _is_stall(error):
             raise
         killed = _killed_since(began)
@@ -59,11 +59,18 @@ def explained_stalls(profile: Profile) -> Iterator[None]:
 
 def _is_stall(error: Exception) -> bool:
     """Return whether a stream, training workers, or a stream in a training lacked resources."""
+    if isinstance(error, ExecutionTimeoutError):
+        return True
+    # All actors that listen or predict import this file. Only a process that trains knows the errors of Ray Train.
+    if "ray.train" not in sys.modules:
+        return False
+    from ray.train import ControllerError, WorkerGroupError
+
     if isinstance(error, ControllerError):
         return ray_internals.is_worker_start_timeout(error.controller_failure)
     if isinstance(error, WorkerGroupError):
         return any(ExecutionTimeoutError.__name__ in str(failure) for failure in error.worker_failures.values())
-    return isinstance(error, ExecutionTimeoutError)
+    return False
 
 
 def _killed_since(began: float) -> str | None:

@@ -30,7 +30,7 @@ ACTORS = (Listen.__module__, Label.__module__, Graph.__module__)
     ("modules", "heavy"),
     [
         (COUNTERS, {"torch", "pandas", "ray.data"}),
-        (ACTORS + TASKS, {"torch"}),
+        (ACTORS + TASKS, {"torch", "ray.train"}),
     ],
 )
 def test_without(modules: tuple[str, ...], heavy: set[str]) -> None:
