@@ -1,7 +1,7 @@
 """What a cell is told of a recording, and what it answers: fixed headers and raw bytes.
 
 A decoder that was taken over may have written an answer. So `read_answer` takes nothing on trust: it checks each number
-and each length, and what it lets through is a row that a sound decoder could have made.
+and each length, and what it lets through is a row that an intact decoder could have made.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _MOST_READ_TEXT: Final = 10 * MOST_TEXT
 
 
 class NoAnswerError(Exception):
-    """The bytes are no answer that a sound decoder could have given."""
+    """The bytes are no answer that an intact decoder could have given."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def read_answer(data: bytes | bytearray, facts: ClipFacts) -> Track:
         facts: what clips must be like.
 
     Raises:
-        NoAnswerError: no sound decoder answers so.
+        NoAnswerError: no intact decoder answers so.
     """
     try:
         return _read_failure(data) if data.startswith(_FAILED) else _read_heard(data, facts)

@@ -54,7 +54,7 @@ class EndedError(Exception):
 
 
 class MalformedError(Exception):
-    """The cell said what no sound cell says."""
+    """The cell said what no intact cell says."""
 
 
 class Task(NamedTuple):
@@ -96,7 +96,7 @@ class Conversation:
 
         Raises:
             EndedError: the cell has ended.
-            MalformedError: it said what no sound cell says.
+            MalformedError: it said what no intact cell says.
             TimeoutError: the deadline has passed.
         """
         size_bytes = -1 if task.source is None else task.source.size_bytes
