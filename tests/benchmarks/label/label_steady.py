@@ -17,7 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -32,6 +33,7 @@ from tests.benchmarks.label.label_speed import Catalog, make_catalog
 from tests.benchmarks.options import DATA
 from tests.benchmarks.processes import CpuWatch, page_faults
 from tests.benchmarks.result import Result, hand_over, say
+from tests.benchmarks.scale.watch import Kinds
 
 DONE: Final = re.compile(r"^[a-z]+: ([\d,]+)/[\d,]+ tracks ")
 """A line of progress."""
@@ -51,13 +53,13 @@ class Moment:
 
     Attributes:
         tracks: labelled.
-        cpu_seconds: of all its processes.
+        cpu_seconds: of all its processes, by their kind.
         page_faults: of all its processes that are there.
         seconds: by the clock.
     """
 
     tracks: int
-    cpu_seconds: float
+    cpu_seconds: Mapping[str, float]
     page_faults: int
     seconds: float
 
@@ -80,7 +82,7 @@ def run_label(catalog: Catalog, labels: Path, bundle: str) -> list[Moment]:
         ApartError: the job failed.
     """
     command = [sys.executable, "-m", "pipelines.label", catalog.uri, "--labels", str(labels), "--bundle", bundle]
-    found, said = [], []
+    found, said = list[tuple[int, dict[int, float], int, float]](), list[str]()
     begun = time.monotonic()
     with subprocess.Popen(
         command,
@@ -90,20 +92,31 @@ def run_label(catalog: Catalog, labels: Path, bundle: str) -> list[Moment]:
         env=_environment(),
     ) as job:
         assert job.stderr is not None
-        watch = CpuWatch(job.pid)
+        watch, kinds = CpuWatch(job.pid), Kinds()
         try:
             for line in job.stderr:
                 said.append(line)
                 if done := DONE.match(line):
                     tracks = int(done[1].replace(",", ""))
-                    used, seconds = watch.look(), time.monotonic() - begun
-                    found.append(Moment(tracks, used, sum(map(page_faults, watch.used)), seconds))
+                    watch.look()
+                    used, seconds = dict(watch.used), time.monotonic() - begun
+                    found.append((tracks, used, sum(map(page_faults, used)), seconds))
+                    for pid in used:
+                        kinds.of(pid)
         finally:
             watch.stop()
     # A few recordings under many names are no catalog's mix of genres: the job ends with alarms.
     if job.returncode not in (0, 3):
         raise ApartError(f"pipelines.label ended with {job.returncode}: {''.join(said[-30:])[-3000:]}")
-    return found
+    # An idle process of Ray may have become an actor since it was looked at.
+    return [Moment(tracks, _by_kind(used, kinds), faults, seconds) for tracks, used, faults, seconds in found]
+
+
+def _by_kind(used: Mapping[int, float], kinds: Kinds) -> Mapping[str, float]:
+    sums = Counter[str]()
+    for pid, cpu in used.items():
+        sums[kinds.of(pid)] += cpu
+    return sums
 
 
 def _environment() -> dict[str, str]:
@@ -130,7 +143,10 @@ def measure_cpu(name: str, folder: Path, files: Sequence[bytes], tracks: int, bu
     first, last = middle(run_label(catalog, folder / f"{name}-labels", bundle), tracks)
     decode = statistics.mean((before, decode_seconds(files, 5)))
     count = last.tracks - first.tracks
-    each = (last.cpu_seconds - first.cpu_seconds) / count
+    by_kind = {kind: (used - first.cpu_seconds.get(kind, 0.0)) / count for kind, used in last.cpu_seconds.items()}
+    each = sum(by_kind.values())
+    profile = sorted(by_kind.items(), key=lambda pair: -pair[1])
+    say(f"ms of CPU a track: {', '.join(f'{kind} {1e3 * used:.1f}' for kind, used in profile if used >= 5e-5)}")
     return Result(
         name,
         each / decode,
