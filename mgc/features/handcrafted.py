@@ -5,7 +5,12 @@ C: clips, T: samples in time, F: frequency bins, M: mel bins, X: frames, R: rows
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import warnings
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, Self
 
 import numpy as np
@@ -93,6 +98,7 @@ class Handcrafted:
         self._cut = Cutter.of_clips(config)
         rate_hz = config.sample_rate_hz
         self._filters_MF = np.ascontiguousarray(mel_filters(rate_hz, config.n_fft, _N_MELS, 0.0, rate_hz / 2).T)
+        self._compiled = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -110,7 +116,9 @@ class Handcrafted:
         """Return features of the clips of a window: float32 of shape (clips, numbers), at least one clip."""
         wave_CT, starts_C = self._cut(window)
         vector = self._means if self.config.statistics == "means" else self._means_and_variances
-        vectors = np.stack([vector(wave_T, *self._spectra(wave_T)) for wave_T in wave_CT])
+        with contextlib.nullcontext() if self._compiled else _alone_with_librosa():
+            vectors = np.stack([vector(wave_T, *self._spectra(wave_T)) for wave_T in wave_CT])
+        self._compiled = True
         return Clips(vectors.astype(np.float32), starts_C)
 
     def _spectra(self, wave_T: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
@@ -178,6 +186,23 @@ class Handcrafted:
                 S=power_FX, sr=self.config.sample_rate_hz, n_fft=self.config.n_fft
             )
         return chroma_RX
+
+
+@contextlib.contextmanager
+def _alone_with_librosa() -> Iterator[None]:
+    """Keep all other processes that share this installation of librosa out of here.
+
+    numba compiles librosa's functions at their first use, which takes half a minute, and keeps them in files: a
+    function in one, and what calls it in another. If two processes write these at the same time, the two may come from
+    different processes. From then on, every process that calls the function crashes, until somebody deletes the files.
+    """
+    found = find_spec("librosa")
+    with contextlib.ExitStack() as stack:
+        # A cell cannot open the file, but its warden was here before it. Some network file systems know no locks.
+        with contextlib.suppress(OSError):
+            if found is not None and found.origin is not None:
+                fcntl.flock(stack.enter_context(Path(found.origin).open("rb")), fcntl.LOCK_EX)
+        yield
 
 
 def _librosa() -> Any:
