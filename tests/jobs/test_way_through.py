@@ -250,7 +250,7 @@ def test_a_catalog_is_trained_on_without_being_prepared(
     assert SYNTHETIC_NOTICE in bundle.training.notices
     assert not (tmp_path / "bundle" / "_checkpoints").exists()
     job(train.command, "--catalog", f"{trained}/catalog.parquet", "--features", f"{trained}/features", "--out", out,
-        code=1)  # fmt: skip
+        code=2)  # fmt: skip
     assert "--features" in summary(capsys)["error"]
     job(train.command, "--catalog", f"{trained}/catalog.parquet", "--out", out, "--protocol.kind", "clip_random",
         "--protocol.leak", "track", code=1)  # fmt: skip

@@ -278,7 +278,8 @@ def drill(
         left = _kill(kind, moment, cluster, job)
         held.release()
         # What was killed is gone, with all that it had started, and nothing else is.
-        assert not still_there(left, 20.0)
+        still = still_there(left, 20.0)
+        assert not still, still
         result = job.wait() if kind != "driver" else None
     submissions = 1
     if result is None:

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from cluster.labels.table import LabelsTable
 from cluster.storage.uri import Uri
@@ -46,14 +47,17 @@ def image() -> Iterator[bare_root.Stage]:
 
 
 def test_the_image_has_what_the_lock_names_and_the_programs_of_its_node(image: bare_root.Stage) -> None:
-    found = image.run("id --user; pip check; pip list --format freeze; which ps rsync ssh wget")
+    found = image.run("id --user; python3 --version; pip check; pip list --format freeze; which ps rsync ssh wget")
     assert found.returncode == 0, found.stdout + found.stderr
-    user, whole, *rest = found.stdout.splitlines()
+    user, python, whole, *rest = found.stdout.splitlines()
     assert (user, whole) == ("1000", "No broken requirements found.")
     names = {line.partition("==")[0].lower().replace("_", "-") for line in rest if "==" in line}
     lock = (ROOT / "requirements.lock").read_text().partition("# Only checks and tests")[0]
-    locked = set(re.findall(r"^([\w.-]+)==", lock, re.MULTILINE))
-    assert names == {"mgc", "pip", *(name.lower().replace("_", "-") for name in locked)}
+    version = python.removeprefix("Python ")
+    environment = {"python_full_version": version, "python_version": version.rpartition(".")[0]}
+    lines = re.findall(r"^[\w.-]+==.*?(?= \\$)", lock, re.MULTILINE)
+    asked = [each for each in map(Requirement, lines) if each.marker is None or each.marker.evaluate(environment)]
+    assert names == {"mgc", "pip", *(each.name.lower().replace("_", "-") for each in asked)}
     assert [line for line in rest if line.startswith("/")] == [
         "/usr/bin/ps", "/usr/bin/rsync", "/usr/bin/ssh", "/usr/bin/wget",
     ]  # fmt: skip
