@@ -253,7 +253,7 @@ def test_a_catalog_is_trained_on_without_being_prepared(
         code=2)  # fmt: skip
     assert "--features" in summary(capsys)["error"]
     job(train.command, "--catalog", f"{trained}/catalog.parquet", "--out", out, "--protocol.kind", "clip_random",
-        "--protocol.leak", "track", code=1)  # fmt: skip
+        "--protocol.leak", "track", code=2)  # fmt: skip
     assert "divides clips" in summary(capsys)["error"]
 
 
