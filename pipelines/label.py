@@ -93,7 +93,7 @@ def command(
     stopped. A track that fails keeps its label, marked as stale.
 
     A guard looks at the changes before the commit. If too many labels would become stale, be removed or change, the
-    run stops, and the table stays as it is. Mend the cause and run again, or commit what is staged with `--accept`.
+    run stops, and the table stays as it is. Fix the cause and run again, or commit what is staged with `--accept`.
 
     Exit code 0: done; 3: done, and the report has alarms; 4: stopped by the guard; 1: failed. After 4 and 1 the table
     is unchanged.

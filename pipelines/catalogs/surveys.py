@@ -57,7 +57,7 @@ def describe_survey(survey: Survey) -> list[str]:
         count = len(survey.unreadable)
         places = "many places" if survey.unreadable == [""] else format_count(count, "place")
         lines.append(
-            f"{places} below SOURCE could not be read ({', '.join(shown)}); known tracks there keep their labels. Mend "
+            f"{places} below SOURCE could not be read ({', '.join(shown)}); known tracks there keep their labels. Fix "
             "the permissions, or leave these places out with --exclude"
         )
     return lines

@@ -55,4 +55,4 @@ def describe_losses(breaches: Sequence[Breach], out: Uri) -> str:
     """Return one line: why the run stopped, and what to do."""
     reasons = "; ".join(breach.message for breach in breaches)
     accept = " ".join(f"--accept {breach.name}" for breach in breaches)
-    return f"{out}: stopped, the labels are as before: {reasons}. Mend the cause and run again, or add {accept}."
+    return f"{out}: stopped, the labels are as before: {reasons}. Fix the cause and run again, or add {accept}."

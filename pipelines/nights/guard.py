@@ -85,6 +85,6 @@ def describe_refusal(breaches: Sequence[Breach], labels: Uri, report: Uri | None
     accept = " ".join(f"--accept {breach.name}" for breach in breaches)
     look = "" if report is None else f" Look at {report}."
     return (
-        f"{labels}: stopped before the commit, the table is unchanged: {reasons}.{look} Mend the cause and run again, "
+        f"{labels}: stopped before the commit, the table is unchanged: {reasons}.{look} Fix the cause and run again, "
         f"or add {accept} to commit what is staged."
     )
