@@ -116,7 +116,11 @@ class MelPower:
     def _limits(self, wave_T: torch.Tensor) -> torch.Tensor:
         """Return what no mel bin of a frame exceeds: its energy under the window times the largest weight.
 
-        The energy of a block counts with the largest weight that the window has in it.
+        The energy of a block counts with the largest power of the window in it, so this is close to the frame's energy
+        under the window but never less.
+
+        Returns:
+            float32 of shape (frames,), in the unit of the power.
         """
         frames, blocks = 1 + (len(wave_T) - self._n_fft) // self._hop_length, len(self._most_J)
         needed = (frames - 1) * self._hop_length + blocks * self._block
