@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import soxr
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mgc.audio.waveform import Waveform
 from mgc.features.mel_power import MelPower
@@ -100,6 +102,20 @@ def test_the_loudest_of_all_frames_is_found(sound: str, n_fft: int, hop_length: 
     power = MelPower.like_librosa(44_100, n_fft, hop_length, 40, 0.0, None)
     known = power.of_frames(wave_T, torch.tensor([0, 3])).max()
     torch.testing.assert_close(power.loudest(wave_T, known), power(wave_T).max(), rtol=1e-5, atol=0)
+
+
+@settings(max_examples=60)
+@given(
+    half=st.integers(32, 1024), hop_length=st.integers(16, 1200), samples=st.integers(0, 20_000), seed=st.integers(0, 9)
+)
+def test_no_frame_is_louder_than_its_limit(half: int, hop_length: int, samples: int, seed: int) -> None:
+    """Whatever blocks a hop is divided into: one that is too low would leave the loudest frame out."""
+    generator = torch.Generator().manual_seed(seed)
+    # Bursts, so that frames hold sound in a part of them only.
+    gate_T = torch.rand(2 * half + samples, generator=generator) < 0.5 ** (seed % 5)
+    wave_T = torch.randn(2 * half + samples, generator=generator) * gate_T
+    power = MelPower.like_librosa(44_100, 2 * half, hop_length, 40, 0.0, None)
+    assert (power._limits(wave_T) >= power(wave_T).amax(1)).all()
 
 
 def test_few_frames_of_music_are_transformed(monkeypatch: pytest.MonkeyPatch) -> None:
