@@ -19,7 +19,7 @@ from ray.data import Dataset
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from cluster.session.epoch_counter import EpochCounter
-from cluster.session.software import require_same
+from cluster.session.software import begin_work
 from cluster.storage.uri import Uri
 from cluster.training.in_memory import HeldClips, train_in_memory
 from cluster.training.job import TrainingJob
@@ -85,7 +85,7 @@ def train_alone(
     Raises:
         ResourceError: this process runs other software than the driver.
     """
-    require_same(software)
+    begin_work(software)
     job = job.of(space.apply(job.experiment, to_point(space, config)))
     checkpoint = tune.get_checkpoint()
     with checkpoint.as_directory() if checkpoint else contextlib.nullcontext() as folder:
@@ -106,7 +106,7 @@ def train_together(
     config: Mapping[str, Category], space: Space, job: TrainingJob, data: StreamedData, software: Software
 ) -> None:
     """Run a trial with several workers. See `train_alone` for the arguments and errors."""
-    require_same(software)
+    begin_work(software)
     job = job.of(space.apply(job.experiment, to_point(space, config)))
     epoch = EpochCounter.start()
     training, validation = data.streams(job, epoch)

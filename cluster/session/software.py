@@ -1,4 +1,4 @@
-"""Refuse to work for a driver that runs other software. Ray imports this file in the process of each task."""
+"""Begin work for a driver, unless it runs other software. Ray imports this file in the process of each task."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 
 import ray.util
 
+from cluster.session.lifetime import end_with_node
 from mgc.errors import ResourceError
 from mgc.software import Software
 
@@ -26,8 +27,10 @@ def difference_from(driver: Software) -> str | None:
     )
 
 
-def require_same(driver: Software) -> None:
-    """Check that this process runs the driver's software. Every actor and task that computes for a run asks first.
+def begin_work(driver: Software) -> None:
+    """Check that this process runs the driver's software, and let it end with its node.
+
+    Every actor and task that computes for a run calls this first.
 
     Args:
         driver: software of the driver, which travels with the request.
@@ -38,3 +41,4 @@ def require_same(driver: Software) -> None:
     line = difference_from(driver)
     if line is not None:
         raise ResourceError(line)
+    end_with_node()

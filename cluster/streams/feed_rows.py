@@ -12,7 +12,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.session.software import require_same
+from cluster.session.software import begin_work
 from cluster.streams.clip_source import repeat_rows
 from cluster.streams.failed_tracks import FailedTracks
 from cluster.streams.sinks import clips_of
@@ -49,7 +49,7 @@ class Side:
         Raises:
             ResourceError: this process runs other software than the driver.
         """
-        require_same(self.software)
+        begin_work(self.software)
         rows = table.filter(on_side(table, self.split, self.protocol))
         rows = select_columns(rows if self.only is None else rows.filter(self.only))
         return iter([rows]) if self.resample is None else repeat_rows(rows, self.resample)

@@ -23,7 +23,7 @@ from cluster.session.connect import data_context
 from cluster.session.counts import ProgressHandle
 from cluster.session.meter import Meter
 from cluster.session.profiles import Profile
-from cluster.session.software import require_same
+from cluster.session.software import begin_work
 from cluster.storage.fetch import Fetch, FetchConfig
 from cluster.storage.uri import Uri
 from cluster.streams.order import EpochOrder
@@ -102,7 +102,7 @@ class Listen:
     """
 
     def __init__(self, request: ListenRequest, progress: ProgressHandle | None = None) -> None:
-        require_same(request.software)
+        begin_work(request.software)
         self._until = None if request.until is None else request.until.timestamp()
         self._fetch = Fetch(FetchConfig(max_bytes=request.hearing.max_file_bytes), request.hearing.plan)
         environment = {name: os.environ[name] for name in _CELL_VARIABLES if name in os.environ}

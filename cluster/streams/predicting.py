@@ -19,7 +19,7 @@ from ray.runtime_env import RuntimeEnv
 from cluster.session.counts import ProgressHandle
 from cluster.session.meter import Meter
 from cluster.session.profiles import KEEPS_MEMORY, Profile
-from cluster.session.software import require_same
+from cluster.session.software import begin_work
 from cluster.streams.listening import ListenRequest, listen_to_plan, write_stream
 from cluster.streams.sinks import AnswersSink, Staging
 from mgc import schema
@@ -135,7 +135,7 @@ class Label:
         progress: ProgressHandle | None = None,
         embed: bool = False,
     ) -> None:
-        require_same(software)
+        begin_work(software)
         self._predict = predictor.load(embed)
         self._schema = pa.schema([*schema.LABELS, *EMBEDDED]) if embed else schema.LABELS
         self._lineage = lineage

@@ -16,7 +16,7 @@ import torch
 from ray.data import ActorPoolStrategy, Dataset
 
 from cluster.session.profiles import Profile
-from cluster.session.software import require_same
+from cluster.session.software import begin_work
 from mgc.bundle import Bundle
 from mgc.evaluation.answers import logits_column
 from mgc.evaluation.embedding_map import sketch
@@ -62,7 +62,7 @@ class Score:
         request: ScoreRequest,
         gpu: bool,
     ) -> None:
-        require_same(request.software)
+        begin_work(request.software)
         if not gpu:
             torch.set_num_threads(1)
         loaded: Bundle = ray.get(bundle)

@@ -16,7 +16,7 @@ import pyarrow as pa
 from ray.data import DataContext, Datasink, Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
-from cluster.session.software import require_same
+from cluster.session.software import begin_work
 from cluster.storage import files
 from cluster.storage.uri import Uri
 from cluster.streams.order import EpochOrder
@@ -111,7 +111,7 @@ class AnswersSink(Datasink[int]):
         Raises:
             ResourceError: this process runs other software than the driver.
         """
-        require_same(self._software)
+        begin_work(self._software)
         tables = [block for block in blocks if block.num_rows]
         if tables:
             rows, staging = pa.concat_tables(tables), self._staging
@@ -139,7 +139,7 @@ class FeaturesSink(Datasink[tuple[int, int]]):
         Raises:
             ResourceError: this process runs other software than the driver.
         """
-        require_same(self._software)
+        begin_work(self._software)
         tracks = pa.concat_tables([block for block in blocks if block.num_rows] or [pa.table({})])
         if not tracks.num_rows:
             return 0, 0

@@ -18,6 +18,7 @@ from torch import distributed, nn
 
 from cluster.session.counts import ProgressSink
 from cluster.session.epoch_counter import EpochCounter
+from cluster.session.lifetime import end_with_node
 from cluster.session.software import difference_from
 from cluster.training.batches import VALIDATION_BATCH, read_training_batches, to_batches
 from cluster.training.checkpoints import open_sound_checkpoint
@@ -71,6 +72,7 @@ def work(config: Mapping[str, WorkerTask]) -> str | None:
     refused = _agree_on_fault(difference_from(config["task"].software))
     if refused is not None:
         return refused
+    end_with_node()
     _Worker(config["task"]).train()
     return None
 

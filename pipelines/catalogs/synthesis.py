@@ -12,6 +12,7 @@ import ray
 
 from cluster.session.connect import connect, data_context
 from cluster.session.counts import ProgressHandle
+from cluster.session.lifetime import end_with_node
 from cluster.session.profiles import Profile
 from cluster.session.progress import watch_progress
 from mgc.configuration import short_hash, to_json
@@ -52,6 +53,7 @@ class _Render:
     """Stage: turn plans of tracks into files on disk."""
 
     def __init__(self, folder: str, progress: ProgressHandle) -> None:
+        end_with_node()
         self._folder = Path(folder)
         self._progress = progress
 

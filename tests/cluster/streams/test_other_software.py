@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from cluster.session.software import require_same
+from cluster.session.software import begin_work
 from cluster.storage.uri import Uri
 from cluster.streams.feed_rows import Side
 from cluster.streams.listening import Listen, ListenRequest
@@ -86,7 +86,7 @@ def test_a_library_is_named_with_both_versions() -> None:
     here = Software.here()
     versions = tuple((name, "1.26.4" if name == "numpy" else version) for name, version in here.versions)
     with pytest.raises(ResourceError) as refused:
-        require_same(replace(here, versions=versions))
+        begin_work(replace(here, versions=versions))
     assert f"numpy: {dict(here.versions)['numpy']} on the node, 1.26.4 on the driver" in str(refused.value)
 
 
