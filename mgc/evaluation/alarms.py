@@ -108,8 +108,8 @@ class Observed:
         previous_genre_counts: genre → labelled tracks before the run; None where there was no table.
         run_genre_counts: genre → tracks that the run labelled.
         training_genre_share: genre → share of the training tracks, 0 to 1; None where unknown.
-        first_tries: number of tracks that the run tried for the first time. Retried tracks have failed before and would
-            raise an alarm on every quiet night.
+        first_tries: number of files that the run tried for the first time, those whose bytes have changed among them.
+            Retried files have failed before and would raise an alarm on every quiet night.
         quarantined: number of these without a label, for whatever reason.
         no_music: number of these that were heard and have no music in them.
         fetch_failed: number of these whose bytes did not arrive.
@@ -280,16 +280,14 @@ def _sentence(name: str, value: float, threshold: float, seen: Observed) -> str:
             return f"The table's genre mix is {_percent(value)} away from the training set's{against}: {moved}."
         case "quarantined":
             if seen.quarantined == seen.first_tries:
-                return (
-                    f"Of {format_count(seen.first_tries, 'track')} tried for the first time none got a label{against}."
-                )
-            of = f"{seen.quarantined - seen.no_music:,} of {format_count(seen.first_tries, 'track')}"
+                return f"Of {format_count(seen.first_tries, 'file')} tried for the first time none got a label{against}."
+            of = f"{seen.quarantined - seen.no_music:,} of {format_count(seen.first_tries, 'file')}"
             return f"{of} ({_percent(value)}) tried for the first time could not be decoded{against}."
         case "no_music":
-            of = f"{seen.no_music:,} of {format_count(seen.first_tries, 'track')}"
+            of = f"{seen.no_music:,} of {format_count(seen.first_tries, 'file')}"
             return f"{of} ({_percent(value)}) tried for the first time without any music{against}."
         case "fetch_failed":
-            of = f"{seen.fetch_failed:,} of {format_count(seen.first_tries, 'track')}"
+            of = f"{seen.fetch_failed:,} of {format_count(seen.first_tries, 'file')}"
             return f"The bytes of {of} ({_percent(value)}) did not arrive{against}: look at the store."
         case "confidence_drop":
             return (
