@@ -280,7 +280,8 @@ def _sentence(name: str, value: float, threshold: float, seen: Observed) -> str:
             return f"The table's genre mix is {_percent(value)} away from the training set's{against}: {moved}."
         case "quarantined":
             if seen.quarantined == seen.first_tries:
-                return f"Of {format_count(seen.first_tries, 'file')} tried for the first time none got a label{against}."
+                files = format_count(seen.first_tries, "file")
+                return f"Of {files} tried for the first time none got a label{against}."
             of = f"{seen.quarantined - seen.no_music:,} of {format_count(seen.first_tries, 'file')}"
             return f"{of} ({_percent(value)}) tried for the first time could not be decoded{against}."
         case "no_music":
