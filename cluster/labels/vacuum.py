@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypedDict
 
@@ -41,6 +42,10 @@ CLOCK_TOLERANCE: Final = timedelta(hours=1)
 """How far this machine's clock may be ahead of the store's. delta-rs counts ages in whole hours."""
 
 
+_DATA_FILE: Final = re.compile(r"part-\d{5}-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b[^/]*\.parquet")
+"""Name of a data file, as writers of Delta tables give it; directly below the table's folder."""
+
+
 @dataclass(frozen=True)
 class Spared:
     """Files that a vacuum leaves because they are young.
@@ -63,12 +68,15 @@ class Vacuumed:
         size_bytes: total size of the files.
         oldest: oldest version that is certain to stay readable.
         spared: files that are only too young; None if there are none.
+        strangers: old files in the table's folder, or below it, that no writer of the table has written. Because of
+            them it does not look for files that no commit names.
     """
 
     files: list[str]
     size_bytes: int
     oldest: int
     spared: Spared | None = None
+    strangers: list[str] = field(default_factory=list)
 
 
 def vacuum(uri: Uri, keep: int, older_than: timedelta = VACUUM_AGE, dry_run: bool = False) -> Vacuumed:
@@ -82,6 +90,9 @@ def vacuum(uri: Uri, keep: int, older_than: timedelta = VACUUM_AGE, dry_run: boo
     A run in progress loses nothing. No commit names the files that it writes, and a vacuum deletes such files only when
     they are `ORPHAN_AGE` old. It never deletes files of the newest version, which a run reads. A vacuum ignores `_runs`
     and `_reports`. If the run commits first, the vacuum deletes nothing and fails.
+
+    Nothing but data files of Delta tables is deleted. delta-rs would take any file for one that no commit names, such
+    as music in a folder below the table's. Where it would, only what commits name is deleted.
 
     Args:
         uri: folder of the labels table.
@@ -105,9 +116,13 @@ def vacuum(uri: Uri, keep: int, older_than: timedelta = VACUUM_AGE, dry_run: boo
     oldest = max(min(asked, _newest_at(log, times, datetime.now(UTC) - older_than)), given_up(log))
     there = files_there(uri)
     # The first pass deletes files that commits replaced, the second also files that no commit names.
-    passes = [_pass(log, oldest, older_than, full=False), _pass(log, oldest, max(older_than, ORPHAN_AGE), full=True)]
+    first, second = (
+        _pass(log, oldest, older_than, full=False),
+        _pass(log, oldest, max(older_than, ORPHAN_AGE), full=True),
+    )
+    strangers = sorted(name for name in _dry_run(table, second) if not _DATA_FILE.fullmatch(name))
     doomed: set[str] = set()
-    for options in passes:
+    for options in [first] if strangers else [first, second]:
         found = _dry_run(table, options) & there.keys() - doomed
         if found and not dry_run:
             try:
@@ -120,11 +135,12 @@ def vacuum(uri: Uri, keep: int, older_than: timedelta = VACUUM_AGE, dry_run: boo
         doomed |= found
     replaced = _dry_run(table, _pass(log, asked, timedelta(), full=False)) & there.keys() - doomed
     orphans = _dry_run(table, _pass(log, asked, timedelta(), full=True)) & there.keys() - doomed - replaced
+    orphans = set() if strangers else {name for name in orphans if _DATA_FILE.fullmatch(name)}
     ripe = [there[name].mtime + max(older_than, ORPHAN_AGE) for name in orphans]
     # What is replaced was replaced by the last change of rows or before.
     ripe += [times[changes(log)[0].version] + older_than] if replaced else []
     spared = Spared(len(replaced | orphans), max(ripe)) if ripe else None
-    return Vacuumed(sorted(doomed), sum(there[name].size for name in doomed), oldest, spared)
+    return Vacuumed(sorted(doomed), sum(there[name].size for name in doomed), oldest, spared, strangers)
 
 
 def _oldest_of(log: Sequence[Commit], keep: int) -> int:

@@ -11,6 +11,7 @@ from cluster.labels.history import commits, find_version, open_version, rollback
 from cluster.labels.readers.export import FileKind, export
 from cluster.labels.table import LabelsTable
 from cluster.labels.vacuum import vacuum
+from cluster.storage.redaction import one_line
 from cluster.storage.uri import Uri
 from mgc.units import format_bytes, format_count
 from pipelines.command.console import show
@@ -66,7 +67,7 @@ def delete_old_files(request: VacuumRequest) -> Summary:
     """Delete the files that only old versions need, and name some of them."""
     done = vacuum(request.labels, request.keep, request.older_than, request.dry_run)
     for name in done.files[: request.limit]:
-        click.echo(name)
+        click.echo(one_line(name))
     if len(done.files) > request.limit:
         click.echo(f"… and {len(done.files) - request.limit} more")
     verb = "would be deleted" if request.dry_run else "deleted"
@@ -76,8 +77,13 @@ def delete_old_files(request: VacuumRequest) -> Summary:
     )
     if done.spared is not None:
         say(f"{format_count(done.spared.files, 'younger file')} spared until {done.spared.until:%Y-%m-%d %H:%M} UTC")
+    if done.strangers:
+        say(
+            f"not the table's: {format_count(len(done.strangers), 'file')} below {request.labels}, such as "
+            f"{one_line(done.strangers[0])}. Move them elsewhere; until then, what killed runs left stays, too."
+        )
     counts = {"files": len(done.files), "bytes": done.size_bytes, "oldest_version": done.oldest}
-    counts["spared"] = 0 if done.spared is None else done.spared.files
+    counts |= {"spared": 0 if done.spared is None else done.spared.files, "strangers": len(done.strangers)}
     return Summary("dry_run" if request.dry_run else "done", counts, _outputs(request.labels))
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, tzinfo
+from pathlib import Path
 from typing import Any, Self
 
 import pytest
@@ -172,7 +174,7 @@ class TestVacuum:
 
     def test_what_killed_writers_left_goes_when_it_is_old(self, uri: Uri) -> None:
         nights(uri, 2)
-        old, young = uri.local / "part-old.parquet", uri.local / "part-young.parquet"
+        old, young = (uri.local / f"part-00000-{uuid.uuid4()}-c000.snappy.parquet" for _ in range(2))
         for path in (old, young):
             path.write_bytes(b"half")
         os.utime(old, (NOW.timestamp(), NOW.timestamp()))
@@ -181,12 +183,40 @@ class TestVacuum:
         aside.write_text("x")
         os.utime(aside, (NOW.timestamp(), NOW.timestamp()))
         done = vacuum(uri, 2, AT_ONCE)
-        assert done.files == ["part-old.parquet"]
+        assert done.files == [old.name]
         assert done.spared is not None
         assert done.spared.files == 1
         assert timedelta(days=6, hours=23) < done.spared.until - datetime.now(UTC) <= timedelta(days=7)
         assert young.exists()
         assert aside.exists()
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "song.mp3",
+            "part-1.parquet",
+            "Artist/Album/song.mp3",
+            "embeddings/_delta_log/00000000000000000000.json",
+            f"embeddings/part-00000-{uuid.uuid4()}-c000.snappy.parquet",
+        ],
+    )
+    def test_files_of_others_stay_however_old(self, name: str, uri: Uri, mgc_labels: Run) -> None:
+        """The folder of a table may also hold music, a catalog or another table."""
+        nights(uri, 3)
+        stranger, orphan = uri / name, uri / f"part-00000-{uuid.uuid4()}-c000.snappy.parquet"
+        for each in (stranger, orphan):
+            files.write_bytes(each, b"x")
+            os.utime(each.local, (NOW.timestamp(), NOW.timestamp()))
+        looked = vacuum(uri, 1, AT_ONCE, dry_run=True)
+        code, summary, printed, said = mgc_labels("vacuum", uri, "--keep", "1", "--older-than", "0")
+        assert (code, summary["counts"]["strangers"], summary["counts"]["files"]) == (0, 1, 2)
+        assert len(looked.files) == len(printed.splitlines()) == 2
+        assert looked.strangers == [name]
+        assert name in said
+        assert files.exists(stranger)
+        assert files.exists(orphan)
+        files.delete(stranger)
+        assert vacuum(uri, 1, AT_ONCE).files == [Path(orphan.path).name]
 
     def test_a_commit_that_comes_first(self, uri: Uri, monkeypatch: pytest.MonkeyPatch) -> None:
         nights(uri)
