@@ -51,6 +51,9 @@ CANARY: Final = "canary"
 CHECKS: Final = ("stale", "removed", "flips", "flips_new_model", "same_cause", "corrections")
 """Names of the checks, in the order of `GuardLimits`."""
 
+BY_PLAN: Final = frozenset({"removed", "corrections"})
+"""Checks that a plan decides before anything is heard. What the rows staged so far say of the others may change."""
+
 LIMITS: Final = tuple(each.name for each in dataclasses.fields(GuardLimits))
 """Names of the limits."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cluster.labels.beside.run_folder import RunFolder
 from cluster.labels.canaries import choose_canaries
 from cluster.labels.outlook import foresee
 from cluster.labels.plan import PLAN, Plan
@@ -14,7 +15,7 @@ from cluster.streams.canary import hear_canaries
 from cluster.streams.listening import ListenRequest
 from mgc.errors import StorageError, cause
 from mgc.labeling.canary import refuse_canaries
-from mgc.labeling.guard import CANARY, Breach, GuardLimits, find_breaches
+from mgc.labeling.guard import BY_PLAN, CANARY, Breach, GuardLimits, find_breaches
 from mgc.labeling.rows import Lineage
 from mgc.units import format_count
 from pipelines.command.job import say
@@ -38,7 +39,13 @@ class Guard:
         """Return why the run stops before it hears anything: too many tracks have left the catalog, or corrections."""
         if not night.plan.removed.num_rows and not night.plan.recorrected.num_rows:
             return []
-        return self.foresee_commit(night, night.plan)
+        return [breach for breach in self.foresee_commit(night, night.plan) if breach.name in BY_PLAN]
+
+    def hears_again(self, run: RunFolder) -> bool:
+        """Return whether a run was stopped for what it heard, and nobody has accepted that."""
+        why = run.refused_for()
+        # A run that an older mgc stopped does not say why.
+        return why is not None and not (why <= set(self.accepted) if why else self.accepted)
 
     def hear_canaries(self, night: Night, profile: Profile) -> list[Breach]:
         """Hear some tracks whose labels are known. Returns why the run stops."""

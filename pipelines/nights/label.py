@@ -105,7 +105,7 @@ def _stage_and_commit(
     breaches = guard.foresee_plan(night)
     shares = [Share(night.table, plan)] if also is None else [Share(night.table, plan), also]
     run = shares[0].run
-    again = run.refused and not guard.accepted
+    again = guard.hears_again(run)
     # A run that was stopped before its commit has all its rows. Then nothing is heard, and Ray is not needed.
     ready = not any(share.run.missing().num_rows for share in shares)
     if ready and plan.todo.num_rows and not again:
@@ -130,7 +130,7 @@ def _stage_and_commit(
     if not breaches:
         breaches = guard.foresee_commit(night, plan)
         if breaches:
-            run.mark_refused()
+            run.mark_refused(breach.name for breach in breaches)
     if breaches:
         return _refuse(night, facts, breaches, outputs)
     status = "partial" if plan.counts.pending else "done"

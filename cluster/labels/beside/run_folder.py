@@ -73,14 +73,18 @@ class RunFolder:
         self._refused_uri = self.uri / "refused"
         self._sound: set[str] = set()
 
-    def mark_refused(self) -> None:
-        """Remember that the guard stopped this run before its commit."""
-        files.write_bytes(self._refused_uri, b"")
+    def mark_refused(self, checks: Iterable[str]) -> None:
+        """Remember the checks for which the guard stopped this run before its commit."""
+        files.write_bytes(self._refused_uri, "\n".join(checks).encode())
 
-    @property
-    def refused(self) -> bool:
-        """Whether the guard stopped this run before its commit."""
-        return files.exists(self._refused_uri)
+    def refused_for(self) -> frozenset[str] | None:
+        """Return the checks for which the guard stopped this run before its commit; None if it did not stop it.
+
+        A run that mgc 0.1 stopped names none.
+        """
+        if not files.exists(self._refused_uri):
+            return None
+        return frozenset(files.read_text(self._refused_uri).split())
 
     def begin_again(self) -> None:
         """Forget the staged rows of a run that the guard stopped: the cause may be mended by now."""

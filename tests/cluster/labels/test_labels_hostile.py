@@ -264,10 +264,10 @@ def test_a_refused_run_is_heard_again(labels: Uri) -> None:
     run = table.run(plan)
     run.freeze()
     stage(table, plan, {"a": "fetch_failed"})
-    assert not run.refused
+    assert run.refused_for() is None
     assert run.missing().num_rows == 0
-    run.mark_refused()
-    assert table.run(plan).refused
+    run.mark_refused(["stale", "flips"])
+    assert table.run(plan).refused_for() == {"stale", "flips"}
     table.run(plan).begin_again()
     assert table.run(plan).missing().num_rows == 1
-    assert not table.run(plan).refused
+    assert table.run(plan).refused_for() is None
