@@ -8,6 +8,7 @@ mgc writes, it reads as it was, but for control characters, which a terminal wou
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable
 from typing import BinaryIO, Final
 
@@ -80,7 +81,8 @@ def read_csv(data: bytes, options: pacsv.ConvertOptions) -> pa.Table:
         options: types of its columns.
 
     Raises:
-        pa.ArrowInvalid: it is no CSV, is not UTF-8, or its values are separated by something else than commas.
+        pa.ArrowInvalid: it is no CSV, is not UTF-8, its values are separated by something else than commas, or two of
+            its columns have the same name. Columns without a name are left out.
     """
     try:
         header = data.decode("utf-8-sig").lstrip().partition("\n")[0]
@@ -93,6 +95,11 @@ def read_csv(data: bytes, options: pacsv.ConvertOptions) -> pa.Table:
     # An id is a path, which may have a line break.
     lines = pacsv.ParseOptions(newlines_in_values=True)
     table = pacsv.read_csv(pa.BufferReader(pa.py_buffer(data)), parse_options=lines, convert_options=options)
+    names = collections.Counter(table.column_names)
+    twice = [name for name in names if name and names[name] > 1]
+    if twice:
+        raise pa.ArrowInvalid(f"{names[twice[0]]} columns are called {twice[0]!r}; keep one")
+    table = table.select([place for place, name in enumerate(table.column_names) if name])
     return pa.Table.from_batches([_change_texts(batch, _restore) for batch in table.to_batches()], table.schema)
 
 

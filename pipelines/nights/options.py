@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from typing import Any, Final
 
 import click
@@ -49,16 +49,33 @@ class TimeOfDay(click.ParamType[datetime]):
         now = datetime.now().astimezone()
         clock = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", str(value))
         if clock:
-            time = now.replace(hour=int(clock[1]), minute=int(clock[2]), second=0, microsecond=0)
-            return time if time > now else time + timedelta(days=1)
+            return next_time(now, time(int(clock[1]), int(clock[2])))
         try:
             # A time without a zone is in this machine's zone.
-            time = datetime.fromisoformat(str(value)).astimezone()
+            moment = datetime.fromisoformat(str(value)).astimezone()
         except ValueError:
             self.fail(f"{value!r} is not a time; write 06:00, or 2026-03-01T06:00.", param, ctx)
-        if time <= now:
+        if moment <= now:
             self.fail(f"{value} is in the past.", param, ctx)
-        return time
+        return moment
+
+
+def next_time(now: datetime, clock: time) -> datetime:
+    """Return the next moment at which this machine's clock shows a time.
+
+    The clock is set twice a year, so its distance from UTC may be another one by then. A time that the clock leaves
+    out comes as much later as the clock was set forward.
+
+    Args:
+        now: an aware time.
+        clock: hour and minute.
+    """
+    today = now.astimezone().date()
+    found = []
+    for day in (today, today + timedelta(days=1)):
+        twice = [datetime.combine(day, clock.replace(fold=fold)).astimezone() for fold in (0, 1)]
+        found += [moment for moment in twice if moment.time() == clock] or [max(twice)]
+    return min(moment for moment in found if moment > now)
 
 
 OF_BUNDLE: Final = click.option(

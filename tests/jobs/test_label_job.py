@@ -6,9 +6,7 @@ import json
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-import click
 import pyarrow.compute as pc
 import pytest
 
@@ -25,7 +23,6 @@ from pipelines import label as label_job
 from pipelines import plan
 from pipelines.command.job import run
 from pipelines.nights.label import label
-from pipelines.nights.options import TimeOfDay
 from pipelines.nights.requests import LabelRequest, NightRequest
 from pipelines.nights.staging import TIME_WAS_UP
 from tests.support.good_files import good_files
@@ -148,27 +145,6 @@ def test_prometheus_finds_the_counters_while_the_job_runs(labelled: str, scraped
     while any(series.startswith("ray_mgc_") for series in scrape()):
         assert time.monotonic() < deadline
         time.sleep(1)
-
-
-class TestTimeOfDay:
-    def parsed(self, text: str) -> Any:
-        return TimeOfDay().convert(text, None, None)
-
-    def test_a_clock_time_is_the_next_one(self) -> None:
-        now = datetime.now().astimezone()
-        for text in ("06:00", "23:59", f"{now:%H:%M}"):
-            moment = self.parsed(text)
-            assert now < moment <= now + timedelta(days=1, hours=1)
-            assert f"{moment:%H:%M}" == text
-
-    def test_iso_8601(self) -> None:
-        assert self.parsed("2999-03-01T06:00:00+02:00") == datetime(2999, 3, 1, 4, tzinfo=UTC)
-        assert self.parsed("2999-03-01T06:00").tzinfo is not None
-
-    @pytest.mark.parametrize("text", ["24:00", "6", "soon", "2001-01-01T00:00", ""])
-    def test_what_is_no_time_or_over(self, text: str) -> None:
-        with pytest.raises(click.BadParameter):
-            self.parsed(text)
 
 
 class TestSimulation:

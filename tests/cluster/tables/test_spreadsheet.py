@@ -79,6 +79,11 @@ def test_what_a_person_writes_is_read_as_written() -> None:
     assert found.to_pydict() == {"track_id": ["=a", "'b"], "genre": ["Rock", "-"]}
 
 
+def test_columns_without_a_name_are_left_out() -> None:
+    """A spreadsheet writes them for cells that somebody touched."""
+    assert read_csv(b"track_id,,genre,\na,x,Rock,\n", TEXTS).to_pydict() == {"track_id": ["a"], "genre": ["Rock"]}
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [
@@ -86,6 +91,7 @@ def test_what_a_person_writes_is_read_as_written() -> None:
         (b"track_id\tgenre\na, b\tRock\n", "tabs"),
         ("track_id,genre\na,Rock\nb,é\n".encode("latin-1"), "line 3: byte 24 is not UTF-8"),
         ("track_id,genre\n".encode("utf-16"), "line 1: byte 0 is not UTF-8"),
+        (b"track_id,genre,genre\na,Rock,Pop\n", "2 columns are called 'genre'"),
     ],
 )
 def test_what_a_spreadsheet_does_to_a_file_is_said(data: bytes, said: str) -> None:
