@@ -96,4 +96,9 @@ def delta_uri(uri: Uri) -> str:
         raise LabelsError(
             f"{uri}: a Delta table cannot lie in a folder with {odd[0]!r} in its name; choose another folder."
         )
+    # deltalake would leave them out, and open another place than everything else.
+    if uri.is_remote and {"", ".", ".."} & set(uri.key.split("/") if uri.key else ()):
+        raise LabelsError(
+            f"{uri}: a part of this key is empty, '.' or '..', which a Delta table cannot have; choose another folder."
+        )
     return name

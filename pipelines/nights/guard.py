@@ -53,7 +53,8 @@ class Guard:
             return []
         bundle = night.bundle
         ids = (bundle.id, bundle.features_id)
-        tracks, known = choose_canaries(night.tracks, night.table.dataset(), *ids)
+        with night.table.reading_beside_catalog():
+            tracks, known = choose_canaries(night.tracks, night.table.dataset(), *ids)
         if not known:
             return []
         say(f"hearing {format_count(len(known), 'canary', 'canaries')} first")

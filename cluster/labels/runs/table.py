@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -29,10 +29,9 @@ import duckdb
 import pyarrow as pa
 import pyarrow.dataset as pads
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, WriterProperties, write_deltalake
-from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.exceptions import DeltaError
 
 from cluster.labels import log
-from cluster.labels.beside.holds import list_holds
 from cluster.labels.beside.run_folder import RunFolder
 from cluster.labels.beside.seals import check_seals, write_seals
 from cluster.labels.counts import CommittedRun, RunCounts
@@ -40,9 +39,9 @@ from cluster.labels.plan import Plan, PlanRequest, make_plan
 from cluster.labels.policy import Policy
 from cluster.labels.rows import FIND_KEPT, Rows, rows_of
 from cluster.labels.runs.format import Format
-from cluster.storage import files
+from cluster.labels.runs.opening import open_table, shorten
 from cluster.storage.conditional_put import require_conditional_put
-from cluster.storage.failures import explain, redact
+from cluster.storage.failures import explain
 from cluster.storage.uri import Uri
 from cluster.tables.parquet import reading
 from mgc.errors import LabelsError, StorageError
@@ -72,44 +71,7 @@ class RunTable:
         self._read: tuple[DeltaTable, int, pads.Dataset] | None = None
 
     def _open(self, version: int | None = None) -> DeltaTable | None:
-        place = log.delta_uri(self.uri)
-        try:
-            with explain(self.uri, f"open the {self.form.name} table at"):
-                # Our own client tells a missing bucket and wrong credentials from a missing table; deltalake does not.
-                if not files.exists(self.uri):
-                    return None
-                try:
-                    table = DeltaTable(place, version, storage_options=self.uri.storage_options)
-                except DeltaError as error:
-                    if self.uri.filesystem.get_file_info(self.uri.path).type.name == "File":
-                        raise LabelsError(
-                            f"{self.uri} is a file; a table is a folder. Choose another folder."
-                        ) from None
-                    if not isinstance(error, TableNotFoundError):
-                        raise
-                    self._refuse_lost_log()
-                    return None
-        except DeltaError as error:
-            raise LabelsError(
-                f"{self.uri}: the {self.form.name} table cannot be opened ({_one_line(error)}). Restore its "
-                "_delta_log, or choose another folder."
-            ) from None
-        self.form.check(self.uri, table)
-        return table
-
-    def _refuse_lost_log(self) -> None:
-        """Raise if a table was here. A run that saw none would begin anew, over its labels and corrections.
-
-        A first run that was killed leaves data files without a log, so those prove nothing.
-        """
-        proofs = [self.uri / "_reports" / "latest.json", *list_holds(self.uri)]
-        proofs += files.list_uris(self.uri / "_seals")[:1] + files.list_uris(self.uri / "_delta_log")[:1]
-        for proof in proofs:
-            if files.exists(proof):
-                raise LabelsError(
-                    f"{self.uri}: there was a table here ({proof.name} is still there), but its _delta_log is missing "
-                    f"or empty. Move the folder away and restore it from a copy, or choose another folder."
-                )
+        return open_table(self.uri, self.form, version)
 
     @property
     def exists(self) -> bool:
@@ -185,11 +147,15 @@ class RunTable:
             LabelsError: the table holds a track more than once.
         """
         rows = self._rows()
-        remedy = "Restore an earlier version, or choose another folder."
-        with reading(self.uri, remedy, LabelsError):
+        with self.reading_beside_catalog():
             plan = make_plan(catalog, rows, str(self.uri), self.version, self.base, request, self._held(request.policy))
         frozen = self.run(plan).frozen()
         return plan if frozen is None or frozen.equals(plan.todo) else plan.frozen_as(frozen)
+
+    def reading_beside_catalog(self) -> AbstractContextManager[None]:
+        """Turn what DuckDB raises, in a query of this table and a catalog, into LabelsError or StorageError."""
+        remedy = "If the catalog was written at this moment, run again. Otherwise restore the one that is damaged."
+        return reading(f"{self.uri} or the catalog", remedy, LabelsError)
 
     def _held(self, policy: Policy) -> pa.Table | None:
         """Return what the plan has to leave out; None for nothing."""
@@ -278,7 +244,7 @@ class RunTable:
                 if isinstance(error, StorageError):
                     raise
                 raise LabelsError(
-                    f"{self.uri}: the commit failed and the table is unchanged ({_one_line(error)}). Submit the job "
+                    f"{self.uri}: the commit failed and the table is unchanged ({shorten(error)}). Submit the job "
                     "again."
                 ) from None
         return counts
@@ -394,7 +360,3 @@ class RunTable:
             f"{self.uri}: another run has committed version {version} since this one was planned; nothing of this "
             "one was committed. Submit it again: it plans anew."
         )
-
-
-def _one_line(error: Exception) -> str:
-    return redact(" ".join(str(error).split()))[:300].rstrip(".")

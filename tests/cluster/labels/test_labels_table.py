@@ -219,7 +219,12 @@ class TestWhatIsPlanned:
 class TestWhatIsNoLabelsTable:
     @pytest.mark.parametrize(
         "uri",
-        ["/x/a%41", "/x/[live]", "/x/a|b", "/x/a\\b", "/x/a\nb", "/x/a#b", "s3://b/c#x", "s3://b/c?x", "s3://b/c%20d"],
+        [
+            *("/x/a%41", "/x/[live]", "/x/a|b", "/x/a\\b", "/x/a\nb", "/x/a#b"),
+            *("s3://b/c#x", "s3://b/c?x", "s3://b/c%20d"),
+            # Where these would lie depends on who reads them.
+            *("s3://b/x/../c", "s3://b/./c", "s3://b/..", "s3://b/x//c", "s3://b//c"),
+        ],
     )
     def test_names_that_deltalake_misreads(self, uri: str, s3_environment: ObjectStore) -> None:
         assert "Delta table" in refusal(LabelsTable, Uri.parse(uri))

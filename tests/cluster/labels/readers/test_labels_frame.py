@@ -39,8 +39,9 @@ def test_what_is_not_there_is_said(labels: Path, tmp_path: Path) -> None:
         mgc.read_labels(labels, columns=["genre", "track_id"])
     with pytest.raises(LabelsError, match=r"/nothing"):
         mgc.read_labels(tmp_path / "nothing")
-    with pytest.raises(LabelsError, match="99"):
-        mgc.read_labels(labels, version=99)
+    for version in (99, -1):
+        with pytest.raises(LabelsError, match=f"no version {version}; the newest is 1"):
+            mgc.read_labels(labels, version=version)
 
 
 def test_completion_shows_what_is_public() -> None:
