@@ -289,7 +289,8 @@ def settle_doubts(doubts: Iterable[tuple[str, Exception]], readable: Collection[
             continue
         with explain(uri, "fetch"):
             try:
-                s3.client(uri).list_objects_v2(Bucket=bucket, MaxKeys=1)
+                # Some credentials may only list below a prefix.
+                s3.client(uri).list_objects_v2(Bucket=bucket, Prefix=uri.key, MaxKeys=1)
             except ClientError as error:
                 if error_code(error) not in _BUSY:
                     raise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -96,11 +98,25 @@ def embed(request: EmbedRequest) -> Summary:
         return Summary("dry_run", {**counts, **seen})
     if not share.plan.empty:
         say(f"embeddings: {describe_plan(share.plan)}")
-    with lease(request.out):
+    with hold(share):
         entered = enter_embeddings(share, model, request.profile, Pace(request.until, request.max_file_gib))
     for alarm in entered.alarms:
         say(f"alarm: {alarm}")
     return Summary(entered.status, {**entered.counts(), **seen}, {"embeddings": str(request.out)}, entered.alarms)
+
+
+@contextlib.contextmanager
+def hold(share: Share) -> Iterator[None]:
+    """Hold a table for a run, so that another one on it fails before it works.
+
+    Raises:
+        LabelsError: another run holds it, or has committed since this one was planned.
+    """
+    with lease(share.table.uri):
+        # Another run may have committed while this one planned.
+        if not share.plan.empty:
+            share.table.refuse_overtaken(share.plan)
+        yield
 
 
 def plan_embeddings(

@@ -11,7 +11,6 @@ import click
 from pydantic import JsonValue
 
 from cluster.embeddings.table import EmbeddingsTable
-from cluster.labels.beside.lease import lease
 from cluster.labels.beside.run_folder import DamagedRowsError
 from cluster.labels.counts import CommittedRun
 from cluster.labels.policy import Policy
@@ -28,7 +27,7 @@ from mgc.units import format_count
 from pipelines.command.job import Summary, describe, say
 from pipelines.models.choice import advise_pull
 from pipelines.models.graphs import start_graph
-from pipelines.nights.embed import Entered, enter_embeddings, plan_embeddings, refuse_same_folder
+from pipelines.nights.embed import Entered, enter_embeddings, hold, plan_embeddings, refuse_same_folder
 from pipelines.nights.guard import Guard, describe_refusal
 from pipelines.nights.plan import Night, describe_night, describe_plan, open_given, open_night
 from pipelines.nights.report import RunFacts, report_uri, summarize_refused, summarize_run, write_report
@@ -62,7 +61,7 @@ def _label(request: LabelRequest, limits: Thresholds, guard: Guard) -> Summary:
     if plan.empty:
         if request.night.resume:
             night.table.forget_holds()
-        with lease(also.table.uri) if also is not None else contextlib.nullcontext():
+        with hold(also) if also is not None else contextlib.nullcontext():
             return _up_to_date(night, request, also)
     require_conditional_put(labels)
     with _holding(night, also):
@@ -82,11 +81,9 @@ def _label(request: LabelRequest, limits: Thresholds, guard: Guard) -> Summary:
 def _holding(night: Night, also: Share | None) -> Iterator[None]:
     """Hold the tables of a run, so that another one on them fails before it works."""
     with contextlib.ExitStack() as leases:
-        leases.enter_context(lease(night.table.uri))
+        leases.enter_context(hold(Share(night.table, night.plan)))
         if also is not None:
-            leases.enter_context(lease(also.table.uri))
-        # Another run may have committed while this one planned.
-        night.table.refuse_overtaken(night.plan)
+            leases.enter_context(hold(also))
         yield
 
 
@@ -194,7 +191,7 @@ def _enter_also(night: Night, also: Share, request: LabelRequest, outputs: dict[
 def _up_to_date(night: Night, request: LabelRequest, also: Share | None) -> Summary:
     counts, labels = night.plan.counts, night.table.uri
     outputs = {"labels": str(labels)}
-    later = f", {counts.waiting:,} waiting to be tried again" if counts.waiting else ""
+    later = f", {counts.waiting:,} waiting to be tried again (now: `--retry-all`)" if counts.waiting else ""
     say(f"{labels}: {format_count(counts.up_to_date, 'track')} up to date{later}; nothing to label.")
     report = report_uri(labels, "latest", "html")
     if files.exists(report):

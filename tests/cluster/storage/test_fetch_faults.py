@@ -153,6 +153,14 @@ class TestFaults:
             check(Fetch()(batch), {"a.mp3": code, "b.mp3": BODY["b"]})
             check(Fetch()(only("a.mp3", batch)), {"a.mp3": code})
 
+    def test_credentials_may_be_allowed_to_list_below_a_prefix_only(
+        self, batch: dict[str, np.ndarray], store_proxy: Proxy
+    ) -> None:
+        with store_proxy.armed(Faults((Fault.DENIED,), "a.mp3", bucket_of(batch))):
+            check(Fetch()(only("a.mp3", batch)), {"a.mp3": "AccessDenied"})
+        listing = store_proxy.requests("GET", "", bucket_of(batch))[-1]
+        assert "prefix=a.mp3" in listing.query
+
     def test_a_missing_object_where_listing_is_not_allowed(
         self, batch: dict[str, np.ndarray], store_proxy: Proxy
     ) -> None:
