@@ -110,6 +110,8 @@ def stage_all(shares: Sequence[Share], bundle: Bundle, profile: Profile, pace: P
             break
         lacking = [share for share, rows in zip(shares, missing, strict=True) if rows.num_rows]
         measured = measured.plus(_pass(lacking, _union(missing), bundle, profile, pace))
+        for share in shares:
+            share.table.renew()
         missing = [share.run.missing() for share in shares]
     for share, rows in zip(shares, missing, strict=True):
         if rows.num_rows and not pace.over:

@@ -129,6 +129,11 @@ class RunTable:
         added = [field for field in self.form.added if field.name not in rows.schema.names]
         return rows.replace_schema(pa.schema([*rows.schema, *added])) if added else rows
 
+    def renew(self) -> None:
+        """Open the same version with new credentials. deltalake keeps those of the first time, which may expire."""
+        if self._table is not None:
+            self._table = self._open(self.version)
+
     def _rows(self) -> pads.Dataset | pa.Table:
         return self.form.columns.empty_table() if self._table is None else self.dataset()
 

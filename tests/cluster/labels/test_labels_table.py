@@ -216,6 +216,21 @@ class TestWhatIsPlanned:
         assert "more than once" in line
 
 
+def test_a_table_that_is_opened_again_is_the_same(anywhere: Uri) -> None:
+    """A run that hears for hours commits with the credentials of its end, to the version that it planned against."""
+    night(anywhere, {"a": "1"})
+    table = LabelsTable(anywhere)
+    opened, rows, base = table.delta, table.dataset().count_rows(), table.base
+    night(anywhere, {"a": "1", "b": "1"})
+    table.renew()
+    assert table.delta is not opened
+    assert (table.version, table.base, table.dataset().count_rows()) == (0, base, rows) == (0, base, 1)
+    assert "another run has committed" in refusal(table.refuse_overtaken, planned(table, {"c": "1"}))
+    nothing = LabelsTable(anywhere / "none")
+    nothing.renew()
+    assert not nothing.exists
+
+
 class TestWhatIsNoLabelsTable:
     @pytest.mark.parametrize(
         "uri",
