@@ -28,8 +28,9 @@ from pyarrow import fs
 from cluster.tables.roots import Roots
 from mgc.units import format_bytes
 
-TEXT_BYTES: Final = 4096
-"""Longest id, URI, tag or other text of a row. No path of Linux and no key of S3 is longer."""
+TEXT_BYTES: Final = 4 * 4096
+"""Longest id, URI, tag or other text of a row. No path of Linux and no key of S3 has more than 4,096 bytes. Of a path
+that is not UTF-8, a byte takes up to four."""
 
 SMALL_BYTES: Final = 64 * 2**20
 """A table may always decode to this much."""
