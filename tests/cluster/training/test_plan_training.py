@@ -33,7 +33,9 @@ EXPERIMENT = Experiment(
 FEATURES_NF = np.random.default_rng(0).normal(-40, 9, (2 * CLIPS, NUMBERS)).astype(np.float32)
 
 
-def planned(experiment: Experiment, features_NF: np.ndarray = FEATURES_NF) -> TrainingJob:
+def planned(
+    experiment: Experiment, features_NF: np.ndarray = FEATURES_NF, counts: dict[str, int] = COUNTS
+) -> TrainingJob:
     """The first half of the clips is to train on."""
     rows = pa.table(
         {
@@ -44,7 +46,7 @@ def planned(experiment: Experiment, features_NF: np.ndarray = FEATURES_NF) -> Tr
         }
     )
     dataset = pads.dataset(rows.to_batches(max_chunksize=33))
-    return plan_training(dataset, FeaturesFacts({}, "f1", (NUMBERS,), "float32"), COUNTS, experiment, fit("test", 2, 8))
+    return plan_training(dataset, FeaturesFacts({}, "f1", (NUMBERS,), "float32"), counts, experiment, fit("test", 2, 8))
 
 
 def test_the_minimum_and_maximum_are_those_of_every_training_clip(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,9 +60,20 @@ def test_the_minimum_and_maximum_are_those_of_every_training_clip(monkeypatch: p
     assert found.offset_F[5] + found.scale_F[5] == pytest.approx(900, abs=1e-4)
 
 
-def test_mean_and_deviation_are_those_of_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("most", "stride"), [(100, 4), (399, 2), (201, 2), (400, 1), (4096, 1)])
+def test_mean_and_deviation_are_those_of_a_sample(monkeypatch: pytest.MonkeyPatch, most: int, stride: int) -> None:
+    monkeypatch.setattr("cluster.training.job.NORMALIZATION_CLIPS", most)
+    sample_NF = FEATURES_NF[:CLIPS:stride]
+    assert len(sample_NF) <= most
+    assert planned(EXPERIMENT).normalization == Normalization.measure(sample_NF)
+
+
+def test_of_a_catalog_the_sample_is_of_the_clips_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cluster.training.job.NORMALIZATION_CLIPS", 100)
-    assert planned(EXPERIMENT).normalization == Normalization.measure(FEATURES_NF[:CLIPS:4])
+    counts = {"rock": 60_000, "folk": 20_000}
+    job = planned(EXPERIMENT, counts=counts)
+    assert job.train_clips == 80_000
+    assert job.normalization == Normalization.measure(FEATURES_NF[:CLIPS:4])
 
 
 def test_a_guess_knows_the_genres_shares_in_the_order_of_the_taxonomy() -> None:
