@@ -89,7 +89,7 @@ class TrainingJob:
         if isinstance(model, Guess):
             model.set_counts(self.class_counts)
         if self.start is not None:
-            model.start_from(self.start.weights)
+            model.start_from(self.start.weights_for(self.taxonomy.names))
         return model
 
     def sampling(self) -> Sampling:

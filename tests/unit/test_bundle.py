@@ -344,6 +344,7 @@ def test_a_training_can_start_from_a_bundle_of_an_earlier_front_end(saved: Path)
         load_bundle(saved)
     start = load_start(saved)
     assert start.name == bundle().id
+    assert start.genres == bundle().taxonomy.names
     assert start.trained_on is not None
     assert start.trained_on.hashes.tolist() == [1, 2]
     assert start.notices == ("synthetic, not music",)

@@ -8,14 +8,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as pads
 import pytest
+import torch
 
 from cluster.session.profiles import fit
 from cluster.training.job import TrainingJob, plan_training
 from mgc.audio.excerpts import ListeningPlan
+from mgc.bundle_start import Start
 from mgc.errors import FeaturesError
 from mgc.experiment import Experiment
 from mgc.features.mel_means import MelMeansConfig
 from mgc.features.normalization import Normalization, ScalingConfig
+from mgc.models.architecture import build_model
 from mgc.models.dense import DenseConfig
 from mgc.models.guess import Guess, GuessConfig
 from mgc.schema import FeaturesFacts
@@ -83,6 +86,18 @@ def test_a_guess_knows_the_genres_shares_in_the_order_of_the_taxonomy() -> None:
     model = job.model()
     assert isinstance(model, Guess)
     assert model.shares_G.tolist() == [0.25, 0.75]
+
+
+@pytest.mark.parametrize("genres", [("folk", "rock"), ("rock", "folk"), ("jazz", "rock"), ("folk", "jazz", "rock")])
+def test_a_head_is_kept_only_for_the_same_genres_in_the_same_order(genres: tuple[str, ...]) -> None:
+    job = planned(EXPERIMENT)
+    untrained = job.model().state_dict()
+    torch.manual_seed(1)
+    trained = build_model(EXPERIMENT.model, (NUMBERS,), len(genres)).state_dict()
+    started = replace(job, start=Start("070695bd5426", dict(trained), genres, None)).model().state_dict()
+    for name, tensor in started.items():
+        kept = genres == job.taxonomy.names or not name.startswith("head.")
+        assert torch.equal(tensor, (trained if kept else untrained)[name]), name
 
 
 def test_a_clip_of_another_size_is_refused() -> None:
