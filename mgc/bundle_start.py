@@ -39,6 +39,9 @@ ENOUGH: Final = 0.5
 
 _TRACKS_AT_ONCE: Final = 4_096
 
+_MOST_BINS: Final = 4_096
+"""Bins of a bundle to start from. Tables of some networks grow with them, before the weights show what is true."""
+
 
 @dataclass(frozen=True, eq=False)
 class Start:
@@ -76,7 +79,7 @@ def load_start(uri: str | Path = DEFAULT, network: int | None = None, filesystem
         filesystem: filesystem in which `uri` is a path.
 
     Raises:
-        BundleError: a file is missing or corrupt, or the bundle has no such network.
+        BundleError: a file is missing or corrupt, has more bins than any front end, or the bundle has no such network.
     """
     files = BundleFiles(uri, filesystem)
     fields = files.parse_object(files.read(EXPERIMENT), EXPERIMENT)
@@ -88,6 +91,11 @@ def load_start(uri: str | Path = DEFAULT, network: int | None = None, filesystem
     outputs = taxonomy.names if tags is None else tags.vocabulary.tags
     scaling = files.parse_object(files.read(NORMALIZATION), NORMALIZATION)
     bins = len(files.make(lambda: Normalization.from_json(scaling), NORMALIZATION).offset_F)
+    if bins > _MOST_BINS:
+        raise BundleError(
+            f"{files.where}: {NORMALIZATION} has {bins:,} bins, and no front end ever had more than {_MOST_BINS:,}; "
+            "get the bundle again from where it comes from."
+        )
     contents = files.read(WEIGHTS)
     hashes = files.read_if_there(TRAINED_ON)
     trained_on = None if hashes is None else files.make(lambda: TrainedGroups.from_bytes(hashes), TRAINED_ON)
