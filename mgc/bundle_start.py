@@ -28,6 +28,7 @@ from mgc.features.normalization import Normalization
 from mgc.labeling.words import read_tags
 from mgc.metrics import TrainingFacts, metrics_from_json
 from mgc.models.architecture import load_model
+from mgc.models.blocks import HEAD
 from mgc.models.ensemble import Ensemble
 from mgc.models.guess import GuessConfig
 from mgc.models.probe import Probe, ProbeConfig
@@ -38,6 +39,9 @@ ENOUGH: Final = 0.5
 
 _TRACKS_AT_ONCE: Final = 4_096
 
+_MOST_BINS: Final = 4_096
+"""Bins of a bundle to start from. Tables of some networks grow with them, before the weights show what is true."""
+
 
 @dataclass(frozen=True, eq=False)
 class Start:
@@ -46,14 +50,22 @@ class Start:
     Attributes:
         name: id of the bundle, and the number of the network if it is one of several: `070695bd5426`, `070695bd5426 2`.
         weights: tensors of one network by their names.
+        genres: what each output of the head means, in order: names of genres, or of tags.
         trained_on: tracks and artists that they were trained on; None if they were not recorded.
         notices: what a bundle that derives from them must say, such as whose they are.
     """
 
     name: str
     weights: dict[str, torch.Tensor]
+    genres: tuple[str, ...]
     trained_on: TrainedGroups | None
     notices: tuple[str, ...] = ()
+
+    def weights_for(self, genres: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Return the weights for a network with these genres: without the head if its outputs mean anything else."""
+        if tuple(genres) == self.genres:
+            return self.weights
+        return {name: tensor for name, tensor in self.weights.items() if not name.startswith(HEAD)}
 
 
 def load_start(uri: str | Path = DEFAULT, network: int | None = None, filesystem: fs.FileSystem | None = None) -> Start:
@@ -67,7 +79,7 @@ def load_start(uri: str | Path = DEFAULT, network: int | None = None, filesystem
         filesystem: filesystem in which `uri` is a path.
 
     Raises:
-        BundleError: a file is missing or corrupt, or the bundle has no such network.
+        BundleError: a file is missing or corrupt, has more bins than any front end, or the bundle has no such network.
     """
     files = BundleFiles(uri, filesystem)
     fields = files.parse_object(files.read(EXPERIMENT), EXPERIMENT)
@@ -76,9 +88,14 @@ def load_start(uri: str | Path = DEFAULT, network: int | None = None, filesystem
     experiment = files.make(lambda: Experiment.from_json(fields), EXPERIMENT)
     taxonomy = files.make(lambda: Taxonomy.from_json(files.parse_list(files.read(TAXONOMY), TAXONOMY)), TAXONOMY)
     tags = read_tags(files, taxonomy)
-    outputs = len(taxonomy) if tags is None else len(tags.vocabulary.tags)
+    outputs = taxonomy.names if tags is None else tags.vocabulary.tags
     scaling = files.parse_object(files.read(NORMALIZATION), NORMALIZATION)
     bins = len(files.make(lambda: Normalization.from_json(scaling), NORMALIZATION).offset_F)
+    if bins > _MOST_BINS:
+        raise BundleError(
+            f"{files.where}: {NORMALIZATION} has {bins:,} bins, and no front end ever had more than {_MOST_BINS:,}; "
+            "get the bundle again from where it comes from."
+        )
     contents = files.read(WEIGHTS)
     hashes = files.read_if_there(TRAINED_ON)
     trained_on = None if hashes is None else files.make(lambda: TrainedGroups.from_bytes(hashes), TRAINED_ON)
@@ -87,15 +104,15 @@ def load_start(uri: str | Path = DEFAULT, network: int | None = None, filesystem
     shape = clip_form(experiment.front_end).shape
     # A front end of an earlier mgc may have kept another number of bins.
     shape = (bins, *shape[1:]) if len(shape) < 3 else (*shape[:2], bins)
-    model = files.make(lambda: load_model(experiment.model, shape, outputs, contents), WEIGHTS)
+    model = files.make(lambda: load_model(experiment.model, shape, len(outputs), contents), WEIGHTS)
     if not isinstance(model, Ensemble):
         if network is not None:
             raise BundleError(f"{files.where}: this is a single network; leave --init-network out.")
-        return Start(name, dict(model.state_dict()), trained_on, training.notices)
+        return Start(name, dict(model.state_dict()), outputs, trained_on, training.notices)
     count = len(model.members)
     if network is None or not 1 <= network <= count:
         raise BundleError(f"{files.where}: this is an ensemble; say which of its {count} networks with --init-network.")
-    return Start(f"{name} {network}", model.network(network - 1), trained_on, training.notices)
+    return Start(f"{name} {network}", model.network(network - 1), outputs, trained_on, training.notices)
 
 
 def put_head(base: Bundle, head: nn.Module, genres: Sequence[str], recipe: str) -> Bundle:

@@ -32,7 +32,7 @@ from cluster.storage.uri import Uri
 from cluster.training.job import TrainingJob
 from mgc.errors import ConfigError, said
 from mgc.experiment import Experiment
-from mgc.recipes.space import Choice, Integer, Space
+from mgc.recipes.space import Alternatives, AnyDimension, Choice, Space, fields_of
 from mgc.software import Software
 from mgc.units import format_count
 from tune.config import SearchConfig
@@ -44,6 +44,9 @@ from tune.trial import InMemoryData, StreamedData, train_alone, train_together
 
 PAUSING: Final = ("hyperband", "pbt")
 """Schedulers that pause trials. Paused trials do not count as running, so resources alone must limit how many run."""
+
+_EPOCHS: Final = ("training.epochs", "training.head_epochs")
+"""Fields that say how long a trial is."""
 
 
 @dataclass(frozen=True)
@@ -136,14 +139,27 @@ def check_search(config: SearchConfig, space: Space, experiment: Experiment, wor
 
 def count_epochs(space: Space, experiment: Experiment) -> int:
     """Return the epochs of the longest trial."""
-    found = {name: getattr(experiment.training, name) for name in ("epochs", "head_epochs")}
-    for name in found:
-        dimension = space.dimensions.get(f"training.{name}")
-        if isinstance(dimension, Choice):
-            found[name] = max(int(value) for value in dimension.values if isinstance(value, int))
-        elif isinstance(dimension, Integer):
-            found[name] = dimension.high
-    return sum(found.values())
+    training = experiment.training
+    found = [{"training.epochs": training.epochs, "training.head_epochs": training.head_epochs}]
+    for name, dimension in space.dimensions.items():
+        if fields_of(name, dimension) & found[0].keys():
+            found = [epochs | option for epochs in found for option in _epochs_of(name, dimension)]
+    return max(sum(epochs.values()) for epochs in found)
+
+
+def _epochs_of(name: str, dimension: AnyDimension) -> list[dict[str, int]]:
+    """Return the numbers of epochs that a dimension sets, by field, for each of its options."""
+    options: list[dict[str, Any]]
+    match dimension:
+        case Alternatives():
+            options = [
+                {name: option[name] for name in _EPOCHS if name in option} for option in dimension.options.values()
+            ]
+        case Choice():
+            options = [{name: value} for value in dimension.values]
+        case _:
+            options = [{name: dimension.high}]
+    return [{field: value for field, value in option.items() if isinstance(value, int)} for option in options]
 
 
 @dataclass(frozen=True)

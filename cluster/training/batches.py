@@ -68,7 +68,7 @@ def read_training_batches(
         local_shuffle_seed=derive_seed(training.seed, epoch) % 2**31,
     )
     for batch in to_batches(cut_shares(rows, training.batch_size, rank, world, skip), job):
-        weight = len(batch.genre_B) * world / training.batch_size
+        weight = weigh_share(len(batch.genre_B), training.batch_size, world)
         yield Batch(batch.features_BFT, batch.genre_B, batch.track_ids, weight)
 
 
@@ -83,7 +83,8 @@ def cut_shares(tables: Iterable[pa.Table], batch_size: int, rank: int, world: in
 
     The global batch need not divide evenly. After k steps worker r has yielded ⌊(k B + r) / W⌋ rows, which is k B over
     all workers. A worker takes a step only if it has enough rows for the largest share. So workers with equally long
-    shards stop after the same step, and the rest is dropped.
+    shards stop after the same step, and the rest is dropped. If there are too few rows for even one step, all that came
+    are the only one: balanced draws vary in number, so an epoch of about one batch may miss it.
 
     Args:
         tables: the shard.
@@ -104,3 +105,10 @@ def cut_shares(tables: Iterable[pa.Table], batch_size: int, rank: int, world: in
                 yield whole.slice(0, end - given)
             held = [whole.slice(end - given)]
             given, step = end, step + 1
+    if came and not step and not skip:
+        yield pa.concat_tables(held)
+
+
+def weigh_share(clips: int, batch_size: int, world: int) -> float:
+    """Return the weight of a worker's share of a batch; of one that is short for all workers alike, 1."""
+    return clips * world / batch_size if clips >= batch_size // world else 1.0

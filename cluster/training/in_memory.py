@@ -96,8 +96,13 @@ class HeldClipSet:
         return drawn
 
     def training_batches(self, epoch: int) -> Iterator[Batch]:
-        """Return the batches of an epoch, counted from 0. Clips that do not fill a batch are left out."""
+        """Return the batches of an epoch, counted from 0.
+
+        Clips that do not fill a batch are left out, unless there are too few for even one.
+        """
         rows, size = self.draw_rows(epoch), self._job.experiment.training.batch_size
+        if 0 < len(rows) < size:
+            yield self._batch(rows)
         for start in range(0, len(rows) - size + 1, size):
             yield self._batch(rows[start : start + size])
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import torch
 
@@ -87,7 +89,7 @@ class TrainingJob:
         if isinstance(model, Guess):
             model.set_counts(self.class_counts)
         if self.start is not None:
-            model.start_from(self.start.weights)
+            model.start_from(self.start.weights_for(self.taxonomy.names))
         return model
 
     def sampling(self) -> Sampling:
@@ -174,7 +176,7 @@ def plan_training(
     clips = sum(counts.values())
     check_batch(experiment, profile)
     _check_clips(experiment, clips)
-    sample = _sample_clips(dataset, facts, clips, experiment)
+    sample = _sample_clips(dataset, facts, experiment)
     normalization = Normalization.measure(sample, experiment.scaling)
     taxonomy = Taxonomy.flat(counts)
     class_counts = tuple(counts[name] for name in taxonomy.names)
@@ -182,12 +184,11 @@ def plan_training(
     return TrainingJob(experiment, taxonomy, normalization, shape, dtype, clips, class_counts, profile)
 
 
-def _sample_clips(
-    dataset: pads.FileSystemDataset, facts: FeaturesFacts, clips: int, experiment: Experiment
-) -> np.ndarray:
+def _sample_clips(dataset: pads.FileSystemDataset, facts: FeaturesFacts, experiment: Experiment) -> np.ndarray:
     """Return training clips to measure a normalisation from, (N, *shape), or the extremes of each part of them."""
     whole = experiment.scaling.method == "min_max"
-    stride = 1 if whole else max(1, clips // NORMALIZATION_CLIPS)
+    # Of a catalog, the dataset has the clips of a few tracks only. So what is here is counted, not what an epoch has.
+    stride = 1 if whole else max(1, math.ceil(_count_clips(dataset, experiment) / NORMALIZATION_CLIPS))
     sample: list[np.ndarray] = []
     seen = 0
     for batch in read_batches(dataset, ["features", *columns_of(dataset)]):
@@ -200,3 +201,9 @@ def _sample_clips(
             part = read_clips(found, facts.shape, facts.dtype)
             sample.append(extremes(part) if whole else part)
     return np.concatenate(sample)
+
+
+def _count_clips(dataset: pads.FileSystemDataset, experiment: Experiment) -> int:
+    """Return the number of training clips of a dataset."""
+    batches = (pa.Table.from_batches([batch]) for batch in read_batches(dataset, columns_of(dataset)))
+    return sum(pc.sum(on_side(rows, TRAIN, experiment.protocol)).as_py() or 0 for rows in batches)

@@ -5,7 +5,7 @@ C: clips, T: samples in time, M: mel bins, X: frames.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Final, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -16,6 +16,9 @@ from mgc.features.clips import Dtype
 from mgc.features.cutting import ClipFrontEnd, Cutter, FramedConfig
 from mgc.features.mel_power import MelPower
 
+_LARGEST_POWER: Final = torch.finfo(torch.float16).max
+"""Power above counts as this much."""
+
 
 @dataclass(frozen=True, config=STRICT)
 class CompressedMelConfig(FramedConfig):
@@ -23,8 +26,8 @@ class CompressedMelConfig(FramedConfig):
 
     The window is resampled and cut as `ClipConfig` says, but a last clip that would be padded begins earlier. The
     defaults are those of musicnn (Pons and Serra, 2019): the mel power of librosa.feature.melspectrogram, rounded to
-    float16, in clips of 187 frames. The clips are cut out of the spectrogram of the whole window, so a clip's outer
-    frames hear the sound beyond its ends.
+    float16 (65,504 at most), in clips of 187 frames. The clips are cut out of the spectrogram of the whole window, so a
+    clip's outer frames hear the sound beyond its ends.
 
     Attributes:
         n_fft: length of a frame in samples.
@@ -68,5 +71,6 @@ class CompressedMel(ClipFrontEnd):
 
     def features(self, wave_CT: torch.Tensor) -> torch.Tensor:
         """Return float32 of shape (clips, n_mels, frames); see `ClipFrontEnd.features`."""
-        power_CXM = self._mel_power(wave_CT).half().float()
+        # Samples of floats may lie far beyond ±1, and from 65,520 on float16 rounds to infinity.
+        power_CXM = self._mel_power(wave_CT).clamp_max_(_LARGEST_POWER).half().float()
         return power_CXM.mul_(self.config.compression).add_(1.0).log10_().transpose(1, 2).contiguous()

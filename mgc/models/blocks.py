@@ -29,7 +29,7 @@ Width = Annotated[int, Field(ge=1, le=4096)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 """Share of activations that dropout zeroes in training."""
 
-_HEAD: Final = "head."
+HEAD: Final = "head."
 """Prefix of the names of the head's weights."""
 
 
@@ -67,7 +67,7 @@ class Classifier(nn.Module, abc.ABC):
 
     def ears(self) -> dict[str, torch.Tensor]:
         """Return the weights that determine the embedding: all but the head's."""
-        return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith(_HEAD)}
+        return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith(HEAD)}
 
     def keep_embedding(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Load and freeze all weights but the head's, so that only the head is trained.
@@ -78,7 +78,7 @@ class Classifier(nn.Module, abc.ABC):
         Args:
             weights: state of a trained network of this architecture.
         """
-        own = {name: tensor for name, tensor in self.state_dict().items() if name.startswith(_HEAD)}
+        own = {name: tensor for name, tensor in self.state_dict().items() if name.startswith(HEAD)}
         self.load_state_dict({**weights, **own})
         self._embedding_is_frozen = True
         self.requires_grad_(False)
@@ -100,8 +100,8 @@ class Classifier(nn.Module, abc.ABC):
     def start_from(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Load the weights of another training, to train on from there.
 
-        The head is loaded only if its shape is the same. With other genres, or with other features in front of a head
-        that keeps bins apart, it stays untrained.
+        The head is loaded only if it is among the weights and its shape is the same. With other features in front of a
+        head that keeps bins apart, it stays untrained. The caller leaves out a head of other genres.
 
         Args:
             weights: state of a trained network.
@@ -111,15 +111,13 @@ class Classifier(nn.Module, abc.ABC):
         """
         own = self.state_dict()
         fits = {name: tensor for name, tensor in weights.items() if name in own and own[name].shape == tensor.shape}
-        strange = sorted(
-            name for name in own.keys() | weights.keys() if name not in fits and not name.startswith(_HEAD)
-        )
+        strange = sorted(name for name in own.keys() | weights.keys() if name not in fits and not name.startswith(HEAD))
         if strange:
             raise ConfigError(
                 f"start: these weights are of another network ({strange[0]} does not fit); give the model the fields "
                 "of the bundle to start from."
             )
-        heads = [name for name in own if name.startswith(_HEAD)]
+        heads = [name for name in own if name.startswith(HEAD)]
         if not all(name in fits for name in heads):
             fits = {name: tensor for name, tensor in fits.items() if name not in heads}
         self.load_state_dict({**own, **fits})

@@ -209,7 +209,7 @@ class Learner:
         if not figures.clips:
             raise TrainingError(
                 f"training: worker {rank} got no batch of {SMALLEST_BATCH} clips or more in epoch {epoch + 1}; "
-                "prepare more clips of the training split, raise training.batch_size, or take fewer workers."
+                "prepare more clips of the training split, or take fewer workers."
             )
         return figures
 

@@ -217,6 +217,12 @@ class TestFrontEnd:
         if level == 0 and name in ("log_mel", "thumbnail", "lpcc"):
             assert not features.any()
 
+    def test_the_loudest_sound_that_is_accepted_gives_finite_features(self, name: str) -> None:
+        sound = waveform(4.0)
+        samples = sound.samples * (1e6 / np.abs(sound.samples).max())
+        features = build_front_end(CONFIGS[name])(Waveform(samples, sound.sample_rate_hz)).features
+        assert np.isfinite(features).all()
+
     @pytest.mark.parametrize("samples", [0, 1, 2, 511])
     def test_a_handful_of_samples_is_one_clip(self, name: str, samples: int) -> None:
         made = build_front_end(CONFIGS[name])(Waveform(np.full(samples, 0.5, np.float32), 22050))

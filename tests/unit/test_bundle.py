@@ -344,6 +344,7 @@ def test_a_training_can_start_from_a_bundle_of_an_earlier_front_end(saved: Path)
         load_bundle(saved)
     start = load_start(saved)
     assert start.name == bundle().id
+    assert start.genres == bundle().taxonomy.names
     assert start.trained_on is not None
     assert start.trained_on.hashes.tolist() == [1, 2]
     assert start.notices == ("synthetic, not music",)
@@ -352,6 +353,16 @@ def test_a_training_can_start_from_a_bundle_of_an_earlier_front_end(saved: Path)
     assert all(torch.equal(start.weights[name], expected[name]) for name in expected)
     with pytest.raises(BundleError, match="this is a single network"):
         load_start(saved, 1)
+
+
+def test_a_normalisation_cannot_claim_any_number_of_bins(saved: Path) -> None:
+    """Tables as wide as it claims are computed before the weights are looked at."""
+    bundle().save(saved)
+    for bins in (4_097, 100_000):
+        scaling = {"offset": [0.0] * bins, "scale": [1.0] * bins, "unit_length": False}
+        (saved / "normalization.json").write_text(json.dumps(scaling))
+        with pytest.raises(BundleError, match=rf"normalization\.json has {bins:,} bins"):
+            load_start(saved)
 
 
 def test_a_training_starts_from_one_network_of_an_ensemble() -> None:

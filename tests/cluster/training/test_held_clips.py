@@ -86,6 +86,16 @@ def test_batches_are_whole_and_say_whose_clips_they_are() -> None:
     assert everything == list(range(96))
 
 
+def test_an_epoch_of_too_few_clips_for_a_batch_is_one_short_batch() -> None:
+    clips = HeldClipSet([table()], JOB)
+    drawn_rows = len(clips.draw_rows(2))
+    for size, sizes in ((drawn_rows - 1, [drawn_rows - 1]), (drawn_rows, [drawn_rows]), (drawn_rows + 1, [drawn_rows])):
+        training = replace(JOB.experiment.training, batch_size=size)
+        job = replace(JOB, experiment=replace(JOB.experiment, training=training))
+        found = [len(batch.genre_B) for batch in HeldClipSet([table()], job).training_batches(2)]
+        assert found == sizes
+
+
 def test_other_types_of_numbers_are_read_as_they_are() -> None:
     job = replace(JOB, shape=(5,), dtype="float32")
     numbers_NF = np.random.default_rng(0).normal(size=(96, 5)).astype(np.float32)

@@ -8,14 +8,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as pads
 import pytest
+import torch
 
 from cluster.session.profiles import fit
 from cluster.training.job import TrainingJob, plan_training
 from mgc.audio.excerpts import ListeningPlan
+from mgc.bundle_start import Start
 from mgc.errors import FeaturesError
 from mgc.experiment import Experiment
 from mgc.features.mel_means import MelMeansConfig
 from mgc.features.normalization import Normalization, ScalingConfig
+from mgc.models.architecture import build_model
 from mgc.models.dense import DenseConfig
 from mgc.models.guess import Guess, GuessConfig
 from mgc.schema import FeaturesFacts
@@ -33,7 +36,9 @@ EXPERIMENT = Experiment(
 FEATURES_NF = np.random.default_rng(0).normal(-40, 9, (2 * CLIPS, NUMBERS)).astype(np.float32)
 
 
-def planned(experiment: Experiment, features_NF: np.ndarray = FEATURES_NF) -> TrainingJob:
+def planned(
+    experiment: Experiment, features_NF: np.ndarray = FEATURES_NF, counts: dict[str, int] = COUNTS
+) -> TrainingJob:
     """The first half of the clips is to train on."""
     rows = pa.table(
         {
@@ -44,7 +49,7 @@ def planned(experiment: Experiment, features_NF: np.ndarray = FEATURES_NF) -> Tr
         }
     )
     dataset = pads.dataset(rows.to_batches(max_chunksize=33))
-    return plan_training(dataset, FeaturesFacts({}, "f1", (NUMBERS,), "float32"), COUNTS, experiment, fit("test", 2, 8))
+    return plan_training(dataset, FeaturesFacts({}, "f1", (NUMBERS,), "float32"), counts, experiment, fit("test", 2, 8))
 
 
 def test_the_minimum_and_maximum_are_those_of_every_training_clip(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,9 +63,20 @@ def test_the_minimum_and_maximum_are_those_of_every_training_clip(monkeypatch: p
     assert found.offset_F[5] + found.scale_F[5] == pytest.approx(900, abs=1e-4)
 
 
-def test_mean_and_deviation_are_those_of_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("most", "stride"), [(100, 4), (399, 2), (201, 2), (400, 1), (4096, 1)])
+def test_mean_and_deviation_are_those_of_a_sample(monkeypatch: pytest.MonkeyPatch, most: int, stride: int) -> None:
+    monkeypatch.setattr("cluster.training.job.NORMALIZATION_CLIPS", most)
+    sample_NF = FEATURES_NF[:CLIPS:stride]
+    assert len(sample_NF) <= most
+    assert planned(EXPERIMENT).normalization == Normalization.measure(sample_NF)
+
+
+def test_of_a_catalog_the_sample_is_of_the_clips_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cluster.training.job.NORMALIZATION_CLIPS", 100)
-    assert planned(EXPERIMENT).normalization == Normalization.measure(FEATURES_NF[:CLIPS:4])
+    counts = {"rock": 60_000, "folk": 20_000}
+    job = planned(EXPERIMENT, counts=counts)
+    assert job.train_clips == 80_000
+    assert job.normalization == Normalization.measure(FEATURES_NF[:CLIPS:4])
 
 
 def test_a_guess_knows_the_genres_shares_in_the_order_of_the_taxonomy() -> None:
@@ -70,6 +86,18 @@ def test_a_guess_knows_the_genres_shares_in_the_order_of_the_taxonomy() -> None:
     model = job.model()
     assert isinstance(model, Guess)
     assert model.shares_G.tolist() == [0.25, 0.75]
+
+
+@pytest.mark.parametrize("genres", [("folk", "rock"), ("rock", "folk"), ("jazz", "rock"), ("folk", "jazz", "rock")])
+def test_a_head_is_kept_only_for_the_same_genres_in_the_same_order(genres: tuple[str, ...]) -> None:
+    job = planned(EXPERIMENT)
+    untrained = job.model().state_dict()
+    torch.manual_seed(1)
+    trained = build_model(EXPERIMENT.model, (NUMBERS,), len(genres)).state_dict()
+    started = replace(job, start=Start("070695bd5426", dict(trained), genres, None)).model().state_dict()
+    for name, tensor in started.items():
+        kept = genres == job.taxonomy.names or not name.startswith("head.")
+        assert torch.equal(tensor, (trained if kept else untrained)[name]), name
 
 
 def test_a_clip_of_another_size_is_refused() -> None:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from cluster.session.profiles import Profile, fit
-from cluster.training.batches import cut_shares
+from cluster.training.batches import cut_shares, weigh_share
 from cluster.training.job import check_batch
 from mgc.errors import ConfigError
 from tests.support.tiny_features import EXPERIMENT
@@ -42,6 +42,25 @@ def test_steps_that_are_done_are_passed_over() -> None:
     rest = [table["row"].to_pylist() for table in cut_shares(rows(range(50), 7), 12, 1, 3, skip=5)]
     assert rest == whole[5:]
     assert len(rest) > 3
+
+
+@pytest.mark.parametrize("world", [1, 3])
+@pytest.mark.parametrize("each", [0, 1, 3])
+def test_rows_too_few_for_a_step_are_one_short_step_on_every_worker(world: int, each: int) -> None:
+    for rank in range(world):
+        shard = range(rank * each, (rank + 1) * each)
+        dealt = [table["row"].to_pylist() for table in cut_shares(rows(shard, 2), 12, rank, world)]
+        assert dealt == ([list(shard)] if each else [])
+        assert not list(cut_shares(rows(shard, 2), 12, rank, world, skip=1))
+
+
+def test_shares_weigh_as_much_as_they_have_clips() -> None:
+    for sizes, batch in (((4, 4, 4), 12), ((4, 5, 5), 14)):
+        weights = [weigh_share(clips, batch, 3) for clips in sizes]
+        assert weights == [clips * 3 / batch for clips in sizes]
+        assert sum(weights) == pytest.approx(3)
+    # A short batch is the mean of its own clips.
+    assert weigh_share(3, 12, 3) == weigh_share(7, 12, 1) == 1
 
 
 def profile(workers: int, accumulation: int = 1, **fields: object) -> Profile:

@@ -59,7 +59,7 @@ def test_a_bundle_trained_on_features_counts_clips(tmp_path: Path) -> None:
 
 def test_a_bundle_repeats_the_notices_of_its_start_once(tmp_path: Path) -> None:
     data = PreparedFeatures(Uri.parse(tiny_features.write(tmp_path / "features")), EXPERIMENT, None)
-    start = Start("070695bd5426", {}, None, ("Weights: somebody's.", *data.notices))
+    start = Start("070695bd5426", {}, (), None, ("Weights: somebody's.", *data.notices))
     facts = publish(data, tmp_path / "bundle", start).training
     assert facts.started_from == "070695bd5426"
     assert facts.notices == (*data.notices, "Weights: somebody's.")

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import JsonValue
 
 from mgc.configuration import configure, to_json
 from mgc.errors import ConfigError
 from mgc.experiment import Experiment
 from mgc.recipes.catalogue import find
-from mgc.recipes.space import Choice, LogUniform, Space
+from mgc.recipes.space import Alternatives, Choice, LogUniform, Space
 from pipelines import tune
 from pipelines.command.job import run
 from pipelines.training.search import plan_refit
@@ -121,6 +122,21 @@ def test_the_longest_trial_is_known_beforehand() -> None:
     experiment: Experiment = find("house-thumbnail").build().override({"training.head_epochs": "5"})
     assert count_epochs(SPACE, experiment) == 35
     assert count_epochs(Space({"training.epochs": Choice((3, 40, 7))}), experiment) == 45
+
+
+@pytest.mark.parametrize(
+    ("options", "longest"),
+    [
+        ({"short": {"training.epochs": 3}, "long": {"training.epochs": 70, "training.balance": "natural"}}, 75),
+        ({"both": {"training.epochs": 60, "training.head_epochs": 9}, "head": {"training.head_epochs": 20}}, 69),
+        # An option that does not say leaves the recipe's 30 epochs.
+        ({"short": {"training.epochs": 3}, "other": {"training.balance": "natural"}}, 35),
+    ],
+)
+def test_the_longest_trial_may_be_one_of_alternatives(options: dict[str, dict[str, JsonValue]], longest: int) -> None:
+    experiment: Experiment = find("house-thumbnail").build().override({"training.head_epochs": "5"})
+    assert experiment.training.epochs == 30
+    assert count_epochs(Space({"way": Alternatives(options)}), experiment) == longest
 
 
 def test_a_refit_keeps_what_validation_chose() -> None:
