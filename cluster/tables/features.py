@@ -25,8 +25,9 @@ from cluster.tables.parquet import (
     write_part,
 )
 from mgc import schema
+from mgc.configuration import short_hash
 from mgc.datasets.protocols import ProtocolConfig
-from mgc.datasets.roster import COLUMNS, Roster, count_rows
+from mgc.datasets.roster import COLUMNS, Roster, count_rows, digest_facts
 from mgc.errors import FeaturesError
 from mgc.schema import FeaturesFacts
 
@@ -171,6 +172,15 @@ def columns_of(dataset: pads.Dataset) -> list[str]:
 def read_roster(dataset: pads.FileSystemDataset, protocol: ProtocolConfig) -> Roster:
     """Read which tracks of a features table are on which side, in one pass over its small columns."""
     return count_rows(read_batches(dataset, columns_of(dataset)), protocol)
+
+
+def fingerprint_features(dataset: pads.FileSystemDataset, features_id: str) -> str:
+    """Return a hash of a features table: its clips, and the labels and sides of their tracks.
+
+    Names of feature files are unique, so the same names mean the same clips. They do not cover genre, artist and split.
+    """
+    facts = digest_facts(read_batches(dataset, columns_of(dataset)))
+    return short_hash([features_id, sorted(dataset.files), facts])
 
 
 def read_batches(dataset: pads.FileSystemDataset, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
