@@ -34,6 +34,7 @@ from mgc.schema import FeaturesFacts
 _WRITE_FEATURES: Final = "Write features with `mgc prepare CATALOG --out FEATURES`."
 
 _KEYS: Final = ["track_id", "content_tag"]
+_FACTS: Final = [*_KEYS, "genre_top", "artist_id", "split"]
 
 DAMAGED: Final = (
     "Delete that file and run `mgc prepare CATALOG --out FEATURES` again: it computes the features of its tracks anew."
@@ -133,13 +134,25 @@ def features_done(uri: Uri, features_id: str) -> pa.Table | None:
     return pa.concat_tables(parts).group_by(_KEYS).aggregate([]) if parts else None
 
 
+def read_facts(uri: Uri) -> pa.Table | None:
+    """Return id, content tag, genre, artist and split of every track in a folder's features; None if there are none."""
+    folder = uri / "features"
+    if not any(map(is_parquet, files.list_uris(folder))):
+        return None
+    dataset, _ = read_features(uri)
+    rows = pa.Table.from_batches(read_batches(dataset, _FACTS), pa.schema([schema.FEATURES.field(x) for x in _FACTS]))
+    return rows.group_by(_FACTS).aggregate([])
+
+
 def set_aside_damaged(uri: Uri) -> list[str]:
     """Move damaged files of features and rejects to a folder beside. Returns a line about each.
 
-    Checks what `features_done` reads: the footer and two columns of each file. Clips are checked when they are read.
+    Checks what `features_done` and `read_facts` read: the footer and small columns of each file. Clips are checked
+    when they are read.
     """
     places = [place for name in ("features", "rejects") for place in files.list_uris(uri / name) if is_parquet(place)]
-    keys = pa.schema([schema.FEATURES.field(name) for name in _KEYS])
+    # A file of rejects lacks most of these columns. They are null then.
+    keys = pa.schema([schema.FEATURES.field(name) for name in _FACTS])
 
     def fault(place: Uri) -> str | None:
         try:
