@@ -25,14 +25,16 @@ from cluster.tables.parquet import (
     write_part,
 )
 from mgc import schema
+from mgc.configuration import short_hash
 from mgc.datasets.protocols import ProtocolConfig
-from mgc.datasets.roster import COLUMNS, Roster, count_rows
+from mgc.datasets.roster import COLUMNS, Roster, count_rows, digest_facts
 from mgc.errors import FeaturesError
 from mgc.schema import FeaturesFacts
 
 _WRITE_FEATURES: Final = "Write features with `mgc prepare CATALOG --out FEATURES`."
 
 _KEYS: Final = ["track_id", "content_tag"]
+_FACTS: Final = [*_KEYS, "genre_top", "artist_id", "split"]
 
 DAMAGED: Final = (
     "Delete that file and run `mgc prepare CATALOG --out FEATURES` again: it computes the features of its tracks anew."
@@ -132,13 +134,25 @@ def features_done(uri: Uri, features_id: str) -> pa.Table | None:
     return pa.concat_tables(parts).group_by(_KEYS).aggregate([]) if parts else None
 
 
+def read_facts(uri: Uri) -> pa.Table | None:
+    """Return id, content tag, genre, artist and split of every track in a folder's features; None if there are none."""
+    folder = uri / "features"
+    if not any(map(is_parquet, files.list_uris(folder))):
+        return None
+    dataset, _ = read_features(uri)
+    rows = pa.Table.from_batches(read_batches(dataset, _FACTS), pa.schema([schema.FEATURES.field(x) for x in _FACTS]))
+    return rows.group_by(_FACTS).aggregate([])
+
+
 def set_aside_damaged(uri: Uri) -> list[str]:
     """Move damaged files of features and rejects to a folder beside. Returns a line about each.
 
-    Checks what `features_done` reads: the footer and two columns of each file. Clips are checked when they are read.
+    Checks what `features_done` and `read_facts` read: the footer and small columns of each file. Clips are checked
+    when they are read.
     """
     places = [place for name in ("features", "rejects") for place in files.list_uris(uri / name) if is_parquet(place)]
-    keys = pa.schema([schema.FEATURES.field(name) for name in _KEYS])
+    # A file of rejects lacks most of these columns. They are null then.
+    keys = pa.schema([schema.FEATURES.field(name) for name in _FACTS])
 
     def fault(place: Uri) -> str | None:
         try:
@@ -171,6 +185,15 @@ def columns_of(dataset: pads.Dataset) -> list[str]:
 def read_roster(dataset: pads.FileSystemDataset, protocol: ProtocolConfig) -> Roster:
     """Read which tracks of a features table are on which side, in one pass over its small columns."""
     return count_rows(read_batches(dataset, columns_of(dataset)), protocol)
+
+
+def fingerprint_features(dataset: pads.FileSystemDataset, features_id: str) -> str:
+    """Return a hash of a features table: its clips, and the labels and sides of their tracks.
+
+    Names of feature files are unique, so the same names mean the same clips. They do not cover genre, artist and split.
+    """
+    facts = digest_facts(read_batches(dataset, columns_of(dataset)))
+    return short_hash([features_id, sorted(dataset.files), facts])
 
 
 def read_batches(dataset: pads.FileSystemDataset, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:

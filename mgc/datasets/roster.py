@@ -9,6 +9,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mgc.configuration import short_hash
 from mgc.datasets import protocols
 from mgc.datasets.protocols import ProtocolConfig
 
@@ -106,13 +107,18 @@ def count_rows(batches: Iterable[pa.RecordBatch], protocol: ProtocolConfig) -> R
         batches: rows with the columns `COLUMNS`.
         protocol: how they are divided.
     """
-    whole, gathered = _ROWS.empty_table(), []
-    for batch in batches:
-        gathered.append(_counted(_divided(pa.Table.from_batches([batch]), protocol)))
-        if sum(part.num_rows for part in gathered) > max(_GATHERED_ROWS, whole.num_rows):
-            whole, gathered = _counted(pa.concat_tables([whole, *gathered])), []
-    whole = _counted(pa.concat_tables([whole, *gathered]))
-    return Roster(whole.sort_by([(name, "ascending") for name in _KEYS]))
+    return Roster(_gather(_divided(pa.Table.from_batches([batch]), protocol) for batch in batches))
+
+
+def digest_facts(batches: Iterable[pa.RecordBatch]) -> str:
+    """Return a hash of what decides labels and sides: id, artist, genre and split of every track.
+
+    The order of the rows does not matter. Memory grows with the number of tracks, not of clips.
+
+    Args:
+        batches: rows with the columns `COLUMNS`.
+    """
+    return short_hash(_gather(_stated(pa.Table.from_batches([batch])) for batch in batches).to_pydict())
 
 
 def on_side(rows: pa.Table, split: str, protocol: ProtocolConfig) -> pa.Array:
@@ -121,10 +127,26 @@ def on_side(rows: pa.Table, split: str, protocol: ProtocolConfig) -> pa.Array:
     return pc.and_(labelled, pc.fill_null(pc.equal(protocols.splits(rows, protocol), split), False))
 
 
+def _gather(parts: Iterable[pa.Table]) -> pa.Table:
+    """Return the rows of all parts with their clips counted, in order of track id."""
+    whole, gathered = _ROWS.empty_table(), []
+    for part in parts:
+        gathered.append(_counted(part))
+        if sum(each.num_rows for each in gathered) > max(_GATHERED_ROWS, whole.num_rows):
+            whole, gathered = _counted(pa.concat_tables([whole, *gathered])), []
+    whole = _counted(pa.concat_tables([whole, *gathered]))
+    return whole.sort_by([(name, "ascending") for name in _KEYS])
+
+
+def _stated(rows: pa.Table) -> pa.Table:
+    columns = {name: protocols.known(rows, name) for name in _KEYS}
+    return pa.table({**columns, "clips": pa.repeat(1, rows.num_rows)}).cast(_ROWS)
+
+
 def _divided(rows: pa.Table, protocol: ProtocolConfig) -> pa.Table:
-    columns = {name: protocols.known(rows, name) for name in ("track_id", "artist_id", "genre_top")}
-    columns |= {"split": protocols.splits(rows, protocol), "clips": pa.repeat(1, rows.num_rows)}
-    table = pa.table(columns).cast(_ROWS)
+    stated = _stated(rows)
+    place = stated.schema.get_field_index("split")
+    table = stated.set_column(place, "split", protocols.splits(rows, protocol)).cast(_ROWS)
     for name in ("track_id", "genre_top", "split"):
         table = table.filter(pc.is_valid(table[name]))
     return table

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import JsonValue
 
 from cluster.session.connect import connect
@@ -16,7 +17,7 @@ from cluster.storage.uri import Uri
 from cluster.streams.listening import ListenRequest, write_features
 from cluster.tables.catalog import total_bytes
 from cluster.tables.duckdb import query
-from cluster.tables.features import FeaturesWriter, features_done, set_aside_damaged
+from cluster.tables.features import FeaturesWriter, features_done, read_facts, set_aside_damaged
 from cluster.tables.parquet import open_parquet
 from mgc import schema
 from mgc.errors import FeaturesError
@@ -29,6 +30,26 @@ from pipelines.training.requests import PrepareRequest
 
 _MOST_PASSES: Final = 3
 """Most passes over tracks that give neither features nor rejects."""
+
+_KINDS: Final = {
+    "gone": "that the catalog lacks",
+    "content_tag": "whose file has changed",
+    **{name: f"with another {name}" for name in ("genre_top", "artist_id", "split")},
+}
+"""Ways in which features can differ from the catalog, in words."""
+
+_DIFFERENCES: Final = """
+SELECT * FROM (
+    SELECT
+        h.track_id,
+        t.track_id IS NULL AS gone,
+        NOT gone AND h.content_tag IS DISTINCT FROM t.content_tag AS content_tag,
+        NOT gone AND nullif(h.genre_top, '') IS DISTINCT FROM nullif(t.genre_top, '') AS genre_top,
+        NOT gone AND nullif(h.artist_id, '') IS DISTINCT FROM nullif(t.artist_id, '') AS artist_id,
+        NOT gone AND nullif(h.split, '') IS DISTINCT FROM nullif(t.split, '') AS split
+    FROM held h LEFT JOIN tracks t USING (track_id)
+) WHERE gone OR content_tag OR genre_top OR artist_id OR split ORDER BY track_id
+"""
 
 
 def find_missing(tracks: pa.Table, out: Uri, front_end_id: str) -> pa.Table:
@@ -44,23 +65,54 @@ def find_missing(tracks: pa.Table, out: Uri, front_end_id: str) -> pa.Table:
     return query(sql, tracks=tracks, done=done).cast(schema.CATALOG)
 
 
+def check_facts(tracks: pa.Table, out: Uri, catalog: Uri, whole: bool) -> None:
+    """Refuse to add to features whose tracks have another genre, artist, split or content in the catalog.
+
+    These features would stay as they are, and a training would take them.
+
+    Args:
+        tracks: all tracks of the catalog.
+        out: folder of the features.
+        catalog: the catalog, for the message.
+        whole: whether to refuse features of tracks that the catalog lacks, too.
+
+    Raises:
+        FeaturesError: some features do not fit; the message counts their tracks.
+    """
+    held = read_facts(out)
+    if held is None:
+        return
+    found = query(_DIFFERENCES, held=held, tracks=tracks)
+    if not whole:
+        found = found.filter(pc.invert(found["gone"]))
+    counts = {words: pc.count_distinct(found.filter(found[name])["track_id"]).as_py() for name, words in _KINDS.items()}
+    said = "; ".join(f"{words}: {count:,}" for words, count in counts.items() if count)
+    if said:
+        raise FeaturesError(
+            f"{out}: these features do not fit {catalog} any more (tracks {said}; for example "
+            f"{found['track_id'][0].as_py()!r}); prepare into another --out, or delete this folder and prepare again."
+        )
+
+
 def prepare_features(request: PrepareRequest) -> Summary:
     """Write the missing features.
 
     Connects to Ray unless the request has the profile of an open session.
 
     Raises:
-        FeaturesError: `out` holds features from another front end, or tracks gave neither features nor rejects.
+        FeaturesError: `out` holds features from another front end or with other facts, or tracks gave neither features
+            nor rejects.
     """
     experiment, out = request.experiment, request.out
     tracks, catalog = open_tracks(request.catalog, request.allow_roots, request.selection)
     seen = {} if catalog.survey is None else count_survey(catalog.survey)
-    tracks = tracks if request.limit is None else tracks.slice(0, request.limit)
+    listed, tracks = tracks, tracks if request.limit is None else tracks.slice(0, request.limit)
     if not request.dry_run:
         for line in set_aside_damaged(out):
             say(line)
     front_end_id = features_id(experiment.front_end)
     missing = find_missing(tracks, out, front_end_id)
+    check_facts(listed, out, request.catalog, whole=not request.selection)
     total = missing.num_rows
     counts: dict[str, JsonValue] = {**seen, "tracks": tracks.num_rows, "up_to_date": tracks.num_rows - total}
     outputs = {"features": str(out)}

@@ -19,13 +19,13 @@ from cluster.streams.catalog_feed import CatalogFeed, feed_catalog, write_plan
 from cluster.streams.failed_tracks import FailedTracks
 from cluster.streams.feed import EpochDraw, feed
 from cluster.tables.catalog import write_catalog
-from cluster.tables.features import read_features, read_roster
+from cluster.tables.features import fingerprint_features, read_features, read_roster
 from cluster.tables.parquet import ROW_GROUP
 from cluster.training.job import TrainingJob
 from mgc import schema
 from mgc.configuration import short_hash, to_json
 from mgc.datasets.protocols import name_of
-from mgc.datasets.roster import Roster, count_rows, on_side
+from mgc.datasets.roster import Roster, count_rows, digest_facts, on_side
 from mgc.datasets.splits import TRAIN, VALIDATION
 from mgc.errors import ConfigError, FeaturesError
 from mgc.experiment import Experiment
@@ -73,7 +73,7 @@ class TrainingData(abc.ABC):
         where: place of the data, for messages.
         facts: facts of the features, as `read_features` returns them.
         notices: notices that go with every figure.
-        fingerprint: hash of the data.
+        fingerprint: hash of the data, and of the labels and sides of the tracks.
         roster: sides of the tracks.
         unit: unit of `counts` and `totals`. The clips of a catalog's tracks are not known beforehand.
     """
@@ -125,8 +125,7 @@ class PreparedFeatures(TrainingData):
         self._dataset, self.facts = read_features(uri)
         self._experiment = experiment
         self.notices = list(schema.notices_of(self._dataset.schema))
-        # Names of feature files are unique, so the same names mean the same features.
-        self.fingerprint = short_hash([self.facts.features_id, sorted(self._dataset.files)])
+        self.fingerprint = fingerprint_features(self._dataset, self.facts.features_id)
         self.roster = read_roster(self._dataset, experiment.protocol).limited(limit, (TRAIN, VALIDATION))
         self._only: Mapping[str, pc.Expression | None] = {
             split: None if limit is None else self.roster.only(split) for split in (TRAIN, VALIDATION)
@@ -189,9 +188,10 @@ class UnpreparedCatalog(TrainingData):
         self._experiment = experiment
         self.notices = list(catalog.notices)
         self.facts = describe_features(experiment.front_end)
-        content = [self._tracks[name].to_pylist() for name in ("track_id", "content_tag", "genre_top", "split")]
-        self.fingerprint = short_hash([self.facts.features_id, to_json(experiment.listening), content])
         batches = self._tracks.to_batches(max_chunksize=ROW_GROUP)
+        content = [self._tracks[name].to_pylist() for name in ("track_id", "content_tag")]
+        heard = [self.facts.features_id, to_json(experiment.listening), content]
+        self.fingerprint = short_hash([*heard, digest_facts(batches)])
         self.roster = count_rows(batches, experiment.protocol).limited(limit, (TRAIN, VALIDATION))
         self.unit = "tracks"
 

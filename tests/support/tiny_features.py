@@ -66,9 +66,23 @@ def rows() -> pa.Table:
     return pa.Table.from_pylist([known | row for row in table], schema=schema.FEATURES)
 
 
-def write(folder: Path) -> str:
+def catalog(folder: Path) -> pa.Table:
+    """A catalog of the tracks, as if their files lay in a folder."""
+    tracks = [
+        {
+            **{name: row.get(name) for name in schema.CATALOG.names},
+            "uri": f"{folder}/{row['track_id']}",
+            "size_bytes": 1,
+        }
+        for row in rows().drop_columns("features").to_pylist()
+        if row["clip_index"] == 0
+    ]
+    return pa.Table.from_pylist(tracks, schema=schema.CATALOG)
+
+
+def write(folder: Path, table: pa.Table | None = None) -> str:
     """Write the table as two files; returns its URI."""
-    config, table = EXPERIMENT.front_end, rows()
+    config, table = EXPERIMENT.front_end, rows() if table is None else table
     writer = FeaturesWriter(Uri.of_path(folder), describe_features(config), ["Noise, not music."])
     for start in (0, 100):
         writer.write(table.slice(start, 100), schema.REJECTS.empty_table())

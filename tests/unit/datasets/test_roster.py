@@ -7,7 +7,7 @@ import pytest
 
 from mgc.datasets import roster as room
 from mgc.datasets.protocols import ByGroup, ClipRandom, GivenSplits
-from mgc.datasets.roster import COLUMNS, Roster, SideSize, count_rows, on_side
+from mgc.datasets.roster import COLUMNS, Roster, SideSize, count_rows, digest_facts, on_side
 from tests.support import tiny_features
 
 ROWS = [
@@ -85,3 +85,19 @@ def test_a_limit_takes_tracks_spread_over_each_side() -> None:
     few = torn.limited(2, ("train",))
     assert len(few.tracks("train")) == 2
     assert few.size("test") == torn.size("test")
+
+
+@pytest.mark.parametrize("rows", [1, 3, 100])
+def test_the_digest_does_not_depend_on_the_order_of_rows(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "_GATHERED_ROWS", 2)
+    backwards = table().take(list(reversed(range(len(ROWS)))))
+    assert digest_facts(backwards.to_batches(max_chunksize=rows)) == digest_facts(table().to_batches())
+
+
+def test_the_digest_covers_whatever_decides_labels_and_sides() -> None:
+    digests = {digest_facts(table().to_batches())}
+    for name in set(COLUMNS) - {"clip_index"}:
+        others = pa.array(["z", *table()[name].to_pylist()[1:]])
+        other = table().set_column(table().schema.get_field_index(name), name, others)
+        digests.add(digest_facts(other.to_batches()))
+    assert len(digests) == len(COLUMNS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pyarrow.compute as pc
 import pytest
 
 from cluster.storage.uri import Uri
+from cluster.tables.catalog import write_catalog
 from cluster.tables.features import FeaturesWriter
 from mgc import schema
 from mgc.errors import ConfigError, FeaturesError
@@ -85,3 +87,35 @@ def test_untrained_layers_are_not_frozen(network: MobileNetConfig | MusicnnConfi
     features = tiny_features.write(tmp_path / "features")
     with pytest.raises(ConfigError, match=rf"model\.freeze {network.freeze}: .*--init"):
         plan(features, replace(EXPERIMENT, model=network))
+
+
+def corrected(table: pa.Table, column: str) -> pa.Table:
+    """The table with another genre, artist or split of its first track."""
+    other = {"genre_top": "rock", "artist_id": "a02", "split": "validation"}[column]
+    values = pc.if_else(pc.equal(table["track_id"], "t00"), other, table[column])
+    return table.set_column(table.schema.get_field_index(column), column, values)
+
+
+@pytest.mark.parametrize("column", ["genre_top", "artist_id", "split"])
+def test_corrected_features_are_other_data(column: str, tmp_path: Path) -> None:
+    def fingerprint(table: pa.Table) -> str:
+        shutil.rmtree(tmp_path, ignore_errors=True)
+        tiny_features.write(tmp_path, table)
+        return open_training_data(Uri.of_path(tmp_path), None, EXPERIMENT, None).fingerprint
+
+    rows = tiny_features.rows()
+    first = fingerprint(rows)
+    assert fingerprint(rows) == first
+    assert fingerprint(corrected(rows, column)) != first
+
+
+@pytest.mark.parametrize("column", ["genre_top", "artist_id", "split"])
+def test_a_corrected_catalog_is_other_data(column: str, tmp_path: Path) -> None:
+    def fingerprint(table: pa.Table) -> str:
+        write_catalog(place, [table])
+        return open_training_data(None, place, EXPERIMENT, None).fingerprint
+
+    place, rows = Uri.of_path(tmp_path / "catalog.parquet"), tiny_features.catalog(tmp_path)
+    first = fingerprint(rows)
+    assert fingerprint(rows) == first
+    assert fingerprint(corrected(rows, column)) != first
