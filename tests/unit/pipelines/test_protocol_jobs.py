@@ -11,6 +11,7 @@ import pytest
 from cluster.bundles import open_bundle, save_bundle
 from cluster.storage.uri import Uri
 from cluster.tables.features import read_features, read_roster
+from mgc.audio.excerpts import ListeningPlan
 from mgc.datasets.protocols import ByGroup, ClipRandom, GivenSplits, ProtocolConfig
 from mgc.errors import ConfigError, FeaturesError, LeakageError
 from mgc.evaluation.leakage import TrainedGroups
@@ -146,3 +147,12 @@ def test_a_bundle_saved_over_another_leaves_no_note_of_the_other(features: str, 
     saved(tmp_path / "b", features, GivenSplits())
     saved(tmp_path / "b", features, GivenSplits(), noted=False)
     assert open_bundle(Uri.of_path(tmp_path / "b")).trained_on is None
+
+
+def test_features_of_another_listening_plan_are_not_scored(features: str, tmp_path: Path) -> None:
+    bundle = saved(tmp_path / "b", features, GivenSplits())
+    same = tiny_features.write(tmp_path / "same", plan=tiny_features.EXPERIMENT.listening)
+    assert score(bundle, same).counts == {"tracks": 8}
+    other = tiny_features.write(tmp_path / "other", plan=ListeningPlan(windows=1))
+    with pytest.raises(FeaturesError, match=r"other: .*--listening.windows 1, not --listening.windows 3; "):
+        score(bundle, other)
