@@ -16,8 +16,9 @@ from mgc.datasets.protocols import ByGroup, ClipRandom, GivenSplits, ProtocolCon
 from mgc.errors import ConfigError, FeaturesError, LeakageError
 from mgc.evaluation.leakage import TrainedGroups
 from pipelines.command.job import Summary
+from pipelines.evaluation.compare import compare_bundles
 from pipelines.evaluation.evaluate import evaluate_bundle
-from pipelines.evaluation.requests import EvaluateRequest
+from pipelines.evaluation.requests import CompareRequest, EvaluateRequest
 from pipelines.training.requests import TrainRequest
 from pipelines.training.train import train_bundle
 from tests.support import tiny_features
@@ -156,3 +157,7 @@ def test_features_of_another_listening_plan_are_not_scored(features: str, tmp_pa
     other = tiny_features.write(tmp_path / "other", plan=ListeningPlan(windows=1))
     with pytest.raises(FeaturesError, match=r"other: .*--listening.windows 1, not --listening.windows 3; "):
         score(bundle, other)
+    places = (Uri.parse(bundle), Uri.parse(bundle))
+    compare_bundles(CompareRequest(places, (Uri.parse(features), Uri.parse(same)), dry_run=True))
+    with pytest.raises(FeaturesError, match=r"other: .*--listening.windows 1"):
+        compare_bundles(CompareRequest(places, (Uri.parse(same), Uri.parse(other)), dry_run=True))
