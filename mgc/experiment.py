@@ -13,12 +13,13 @@ from pydantic.dataclasses import dataclass
 from mgc.audio.excerpts import ListeningPlan
 from mgc.configuration import STRICT, JsonObject, to_json
 from mgc.datasets.protocols import GivenSplits, ProtocolConfig, check_protocol
-from mgc.errors import ConfigError
+from mgc.errors import ConfigError, FeaturesError
 from mgc.features.front_end import FrontEndConfig, clip_form
 from mgc.features.normalization import ScalingConfig
 from mgc.hearing.request import Hearing
 from mgc.labeling.config import LabelingConfig
 from mgc.models.architecture import ModelConfig, check_input, takes_any_frames
+from mgc.schema import FeaturesFacts
 from mgc.training.loop import TrainingConfig
 
 FORMAT_VERSION: Final = 1
@@ -122,6 +123,25 @@ class Experiment:
         except ValidationError as error:
             name, fault = _first_fault(error)
             raise ConfigError(f"{where}: {name + ': ' if name else ''}{fault}") from None
+
+    def check_listening(self, facts: FeaturesFacts, where: str, way_out: str) -> None:
+        """Refuse features that were heard by another listening plan. Features that state no plan pass.
+
+        Args:
+            facts: facts of the features.
+            where: their place, for the message.
+            way_out: what to do, for the message.
+
+        Raises:
+            FeaturesError: the plans differ; the message names the fields.
+        """
+        wanted, found = to_json(self.listening), facts.listening
+        names = [name for name in wanted if found is not None and found.get(name) != wanted[name]]
+        if found is not None and names:
+            theirs, mine = (
+                " ".join(f"--listening.{name} {plan.get(name)}" for name in names) for plan in (found, wanted)
+            )
+            raise FeaturesError(f"{where}: these features were heard with {theirs}, not {mine}; {way_out}.")
 
     def override(self, assignments: Mapping[str, str]) -> Experiment:
         """Return a variant with some fields set by dotted name, as on the command line.

@@ -285,12 +285,14 @@ class FeaturesFacts:
         features_id: hash of everything that determines the numbers.
         shape: shape of one clip: (numbers,), (bins, frames) or (height, width, colours).
         dtype: one of `FEATURE_DTYPES`.
+        listening: listening plan by which the tracks were heard, JSON-ready; None if the table does not say it.
     """
 
     front_end: Mapping[str, JsonValue]
     features_id: str
     shape: tuple[int, ...]
     dtype: str = "uint8"
+    listening: Mapping[str, JsonValue] | None = None
 
     @property
     def clip_bytes(self) -> int:
@@ -300,12 +302,14 @@ class FeaturesFacts:
 
 def features_schema(facts: FeaturesFacts) -> pa.Schema:
     """Return the features schema with these facts in its metadata."""
-    values = {
+    values: dict[str, object] = {
         "front_end": dict(facts.front_end),
         "features_id": facts.features_id,
         "shape": list(facts.shape),
         "dtype": facts.dtype,
     }
+    if facts.listening is not None:
+        values["listening"] = dict(facts.listening)
     metadata = dict(FEATURES.metadata or {})
     metadata[_FRONT_END_KEY] = json.dumps(values, sort_keys=True).encode()
     return FEATURES.with_metadata(metadata)
@@ -357,7 +361,10 @@ def _parse_facts(raw: bytes) -> FeaturesFacts | None:
     whole = all(type(side) is int and side > 0 for side in shape)
     if not (whole and isinstance(front_end, dict) and isinstance(identity, str) and dtype in FEATURE_DTYPES):
         return None
-    return FeaturesFacts(front_end, identity, tuple(shape), dtype)
+    listening = facts.get("listening")
+    if not (listening is None or isinstance(listening, dict)):
+        return None
+    return FeaturesFacts(front_end, identity, tuple(shape), dtype, listening)
 
 
 def _fits(found: pa.DataType, wanted: pa.DataType) -> bool:

@@ -82,13 +82,15 @@ def read_features(uri: Uri) -> tuple[pads.FileSystemDataset, FeaturesFacts]:
         uri: what `prepare` wrote, or any folder or file in that format.
 
     Raises:
-        FeaturesError: there is no table, it has another format, or the folder has files of several front ends.
+        FeaturesError: there is no table, it has another format, or the folder has files of several front ends or
+            listening plans.
     """
     folder = uri / "features"
     inside = not is_parquet(uri) and files.exists(folder)
     if not inside and files.exists(uri / "rejects"):
         raise FeaturesError(f"{uri} holds rejects only: no track gave features. See why in its rejects.")
     seen: list[tuple[FeaturesFacts, str]] = []
+    planned: list[tuple[FeaturesFacts, str]] = []
     notices: dict[str, None] = {}
 
     def check(found: pa.Schema, where: str) -> None:
@@ -100,11 +102,18 @@ def read_features(uri: Uri) -> tuple[pads.FileSystemDataset, FeaturesFacts]:
                 f"{where} holds features {these.features_id}, {first} holds {facts.features_id}: features of "
                 "several front ends cannot be mixed; put them into separate folders."
             )
+        if these.listening is not None:
+            planned.append((these, where))
+            if these.listening != planned[0][0].listening:
+                raise FeaturesError(
+                    f"{where} and {planned[0][1]} hold features of different listening plans, which cannot be mixed; "
+                    "put them into separate folders."
+                )
         notices.update(dict.fromkeys(schema.notices_of(found)))
 
     place = folder if inside else uri
     dataset = open_parquet(place, _WRITE_FEATURES, FeaturesError, schema.FEATURES, check, DAMAGED)
-    facts, _ = seen[0]
+    facts, _ = (planned or seen)[0]
     columns = schema.with_notices(schema.features_schema(facts), [*notices])
     return dataset.replace_schema(columns), facts
 
@@ -134,14 +143,18 @@ def features_done(uri: Uri, features_id: str) -> pa.Table | None:
     return pa.concat_tables(parts).group_by(_KEYS).aggregate([]) if parts else None
 
 
-def read_facts(uri: Uri) -> pa.Table | None:
-    """Return id, content tag, genre, artist and split of every track in a folder's features; None if there are none."""
+def read_facts(uri: Uri) -> tuple[pa.Table, FeaturesFacts] | None:
+    """Return what a folder of features says of its tracks and of itself; None if there are no features.
+
+    Returns:
+        Id, content tag, genre, artist and split of every track, and the facts that `read_features` returns.
+    """
     folder = uri / "features"
     if not any(map(is_parquet, files.list_uris(folder))):
         return None
-    dataset, _ = read_features(uri)
+    dataset, facts = read_features(uri)
     rows = pa.Table.from_batches(read_batches(dataset, _FACTS), pa.schema([schema.FEATURES.field(x) for x in _FACTS]))
-    return rows.group_by(_FACTS).aggregate([])
+    return rows.group_by(_FACTS).aggregate([]), facts
 
 
 def set_aside_damaged(uri: Uri) -> list[str]:

@@ -153,6 +153,7 @@ def _open_side(bundle: Bundle, uri: Uri, split: str, experiment: Experiment) -> 
     where = str(uri)
     dataset, facts = read_features(uri)
     bundle.check_features(facts.features_id, where)
+    bundle.experiment.check_listening(facts, where, "prepare features with the plan of the bundle")
     roster = read_roster(dataset, experiment.protocol)
     tracks = roster.size(split).tracks
     if not tracks:

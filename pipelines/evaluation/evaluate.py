@@ -135,6 +135,7 @@ def _open_task(request: EvaluateRequest) -> _Task:
         bundle = answer_in(bundle, request.taxonomy)
     dataset, facts = read_features(request.features)
     bundle.check_features(facts.features_id, where)
+    bundle.experiment.check_listening(facts, where, "prepare features with the plan of the bundle")
     experiment = override_protocol(bundle, request.fields)
     roster = read_roster(dataset, experiment.protocol).limited(request.limit, (split,))
     if not roster.size(split).tracks:

@@ -20,6 +20,7 @@ from cluster.tables.duckdb import query
 from cluster.tables.features import FeaturesWriter, features_done, read_facts, set_aside_damaged
 from cluster.tables.parquet import open_parquet
 from mgc import schema
+from mgc.configuration import to_json
 from mgc.errors import FeaturesError
 from mgc.features.front_end import describe_features, features_id
 from mgc.units import GIB, format_count
@@ -65,31 +66,32 @@ def find_missing(tracks: pa.Table, out: Uri, front_end_id: str) -> pa.Table:
     return query(sql, tracks=tracks, done=done).cast(schema.CATALOG)
 
 
-def check_facts(tracks: pa.Table, out: Uri, catalog: Uri, whole: bool) -> None:
-    """Refuse to add to features whose tracks have another genre, artist, split or content in the catalog.
+def check_held(request: PrepareRequest, tracks: pa.Table) -> None:
+    """Refuse to add to features that were heard otherwise, or whose tracks have other facts in the catalog.
 
     These features would stay as they are, and a training would take them.
 
     Args:
+        request: request of the job. With a selection, the features may be of further tracks.
         tracks: all tracks of the catalog.
-        out: folder of the features.
-        catalog: the catalog, for the message.
-        whole: whether to refuse features of tracks that the catalog lacks, too.
 
     Raises:
         FeaturesError: some features do not fit; the message counts their tracks.
     """
-    held = read_facts(out)
-    if held is None:
+    out = request.out
+    there = read_facts(out)
+    if there is None:
         return
+    held, facts = there
+    request.experiment.check_listening(facts, str(out), "give another --out, or set the plan of these features")
     found = query(_DIFFERENCES, held=held, tracks=tracks)
-    if not whole:
+    if request.selection:
         found = found.filter(pc.invert(found["gone"]))
     counts = {words: pc.count_distinct(found.filter(found[name])["track_id"]).as_py() for name, words in _KINDS.items()}
     said = "; ".join(f"{words}: {count:,}" for words, count in counts.items() if count)
     if said:
         raise FeaturesError(
-            f"{out}: these features do not fit {catalog} any more (tracks {said}; for example "
+            f"{out}: these features do not fit {request.catalog} any more (tracks {said}; for example "
             f"{found['track_id'][0].as_py()!r}); prepare into another --out, or delete this folder and prepare again."
         )
 
@@ -100,8 +102,8 @@ def prepare_features(request: PrepareRequest) -> Summary:
     Connects to Ray unless the request has the profile of an open session.
 
     Raises:
-        FeaturesError: `out` holds features from another front end or with other facts, or tracks gave neither features
-            nor rejects.
+        FeaturesError: `out` holds features that do not fit the experiment or the catalog, or tracks gave neither
+            features nor rejects.
     """
     experiment, out = request.experiment, request.out
     tracks, catalog = open_tracks(request.catalog, request.allow_roots, request.selection)
@@ -112,7 +114,7 @@ def prepare_features(request: PrepareRequest) -> Summary:
             say(line)
     front_end_id = features_id(experiment.front_end)
     missing = find_missing(tracks, out, front_end_id)
-    check_facts(listed, out, request.catalog, whole=not request.selection)
+    check_held(request, listed)
     total = missing.num_rows
     counts: dict[str, JsonValue] = {**seen, "tracks": tracks.num_rows, "up_to_date": tracks.num_rows - total}
     outputs = {"features": str(out)}
@@ -123,7 +125,8 @@ def prepare_features(request: PrepareRequest) -> Summary:
     if not total:
         say(f"{format_count(tracks.num_rows, 'track')} already prepared: {out}")
         return Summary("up_to_date", counts, outputs)
-    writer = FeaturesWriter(out, describe_features(experiment.front_end), catalog.notices)
+    facts = replace(describe_features(experiment.front_end), listening=to_json(experiment.listening))
+    writer = FeaturesWriter(out, facts, catalog.notices)
     before = _count_rejects(out)
     with connect(profile=request.profile) as profile:
         _write_missing(request, tracks, missing, writer, profile)

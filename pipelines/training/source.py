@@ -288,6 +288,7 @@ def check_training_data(data: TrainingData, experiment: Experiment) -> None:
             f"{experiment.recipe} ({experiment.front_end.kind} {wanted}); prepare features with this recipe, or set "
             f"its --front_end fields (for example --front_end.kind {kind})."
         )
+    experiment.check_listening(facts, where, "prepare features with this recipe, or set the plan of these features")
     for split, found in counts.items():
         if not found and not (split == VALIDATION and experiment.protocol.refit):
             way_out = (

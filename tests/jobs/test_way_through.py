@@ -32,6 +32,7 @@ from cluster.streams.scoring import ScoreRequest, answer_clips
 from cluster.tables.features import read_features, read_roster
 from mgc import schema
 from mgc.bundle import load_bundle
+from mgc.configuration import to_json
 from mgc.datasets.synthetic import SYNTHETIC_NOTICE, SyntheticConfig, encode, metadata_table, plan_corpus
 from mgc.errors import ErrorKind
 from mgc.evaluation.answers import map_of
@@ -184,6 +185,7 @@ def test_one_pass_gives_logits_embeddings_and_noisy_logits(trained: str, ray_ses
     """What Ray's actors say, held against the model in this process."""
     dataset, facts = read_features(Uri.parse(f"{trained}/features"))
     bundle = open_bundle(Uri.parse(f"{trained}/bundle"))
+    assert facts.listening == to_json(bundle.experiment.listening)
     shape = facts.shape
     rows = feed(dataset, "train", ray_session, bundle.experiment)
     stored = {row["track_id"]: row["features"] for row in rows.take_all()}
@@ -377,7 +379,7 @@ def test_a_guess_goes_the_same_way_on_two_workers(
     job(
         train.command, "--recipe", "nguyen-prior", "--features", f"{trained}/features",
         "--out", str(tmp_path / "guess"), "--workers", "2", "--front_end.kind", "log_mel",
-        "--training.epochs", "2", "--training.batch_size", "8",
+        "--training.epochs=2", "--training.batch_size=8", "--listening.window_seconds=30", "--listening.windows=3",
     )  # fmt: skip
     bundle = load_bundle(tmp_path / "guess")
     shares = bundle.training.data.genre_share

@@ -13,6 +13,7 @@ from cluster.tables.features import FeaturesWriter
 from mgc import schema
 from mgc.audio.excerpts import ListeningPlan
 from mgc.bundle import Bundle
+from mgc.configuration import to_json
 from mgc.datasets.protocols import ProtocolConfig
 from mgc.evaluation.leakage import TrainedGroups
 from mgc.experiment import Experiment
@@ -80,10 +81,11 @@ def catalog(folder: Path) -> pa.Table:
     return pa.Table.from_pylist(tracks, schema=schema.CATALOG)
 
 
-def write(folder: Path, table: pa.Table | None = None) -> str:
-    """Write the table as two files; returns its URI."""
-    config, table = EXPERIMENT.front_end, rows() if table is None else table
-    writer = FeaturesWriter(Uri.of_path(folder), describe_features(config), ["Noise, not music."])
+def write(folder: Path, table: pa.Table | None = None, plan: ListeningPlan | None = None) -> str:
+    """Write the table as two files, which say the listening plan if there is one; returns its URI."""
+    table = rows() if table is None else table
+    facts = replace(describe_features(EXPERIMENT.front_end), listening=None if plan is None else to_json(plan))
+    writer = FeaturesWriter(Uri.of_path(folder), facts, ["Noise, not music."])
     for start in (0, 100):
         writer.write(table.slice(start, 100), schema.REJECTS.empty_table())
     return str(folder)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,8 @@ def test_features_of_any_rank_and_dtype(shape: tuple[int, ...], dtype: str) -> N
     facts = FeaturesFacts({"kind": "x"}, "0123456789ab", shape, dtype)
     assert schema.read_features_facts(schema.features_schema(facts), "f") == facts
     assert facts.clip_bytes == np.zeros(shape, dtype).nbytes
+    heard = replace(facts, listening={"windows": 1})
+    assert schema.read_features_facts(schema.features_schema(heard), "f") == heard
 
 
 @pytest.mark.parametrize(

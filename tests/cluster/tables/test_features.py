@@ -139,6 +139,14 @@ class TestFeatures:
             assert "features of several front ends cannot be mixed" in line
             assert sorted(re.findall(r"holds (?:features )?(f\d)", line)) == ["f1", "f2"]
 
+    def test_of_several_listening_plans(self, tmp_path: Path) -> None:
+        place = Uri.of_path(tmp_path)
+        for track, plan in (("a", None), ("b", {"windows": 1}), ("c", None), ("d", {"windows": 1})):
+            FeaturesWriter(place, replace(FACTS, listening=plan)).write(clips((track, "1", None, None)), NONE)
+        assert read_features(place)[1] == replace(FACTS, listening={"windows": 1})
+        FeaturesWriter(place, replace(FACTS, listening={"windows": 3})).write(clips(("e", "1", None, None)), NONE)
+        assert "different listening plans" in refusal(read_features, place, error=FeaturesError)
+
     def test_notices_of_all_files(self, tmp_path: Path) -> None:
         for track, notice in (("a", "CC BY-NC."), ("b", "Synthetic."), ("c", "CC BY-NC.")):
             writer = FeaturesWriter(Uri.of_path(tmp_path), FACTS, [notice])
@@ -162,6 +170,7 @@ class TestFeatures:
             b'"x"',
             b'{"features_id": "f1"}',
             b'{"front_end": {}, "features_id": "f1", "shape": 3}',
+            b'{"front_end": {}, "features_id": "f1", "shape": [3], "dtype": "uint8", "listening": 3}',
         ):
             put(uri, clips(("a", "1", None, None)).replace_schema_metadata({b"mgc_front_end": facts}))
             refusal(read_features, Uri.parse(uri), error=FeaturesError)

@@ -11,6 +11,7 @@ import pytest
 from cluster.storage.selection import Selection
 from cluster.storage.uri import Uri
 from cluster.tables.catalog import write_catalog
+from mgc.audio.excerpts import ListeningPlan
 from mgc.errors import FeaturesError
 from pipelines.command.job import Summary
 from pipelines.training.prepared import prepare_features
@@ -93,3 +94,15 @@ def test_a_selection_of_files_is_not_the_whole_source(tmp_path: Path) -> None:
         selection=Selection(include=("a*",)),
     )
     assert prepare_features(request).counts["up_to_date"] == 0
+
+
+def test_features_of_another_listening_plan_are_refused(tmp_path: Path) -> None:
+    tracks = tiny_features.catalog(tmp_path)
+    for plan in (None, EXPERIMENT.listening):
+        tiny_features.write(tmp_path / "features", plan=plan)
+        assert prepare(tmp_path, tracks).counts["up_to_date"] == TRACKS
+    tiny_features.write(tmp_path / "features", plan=ListeningPlan(windows=1))
+    features = Uri.of_path(tmp_path / "features")
+    request = PrepareRequest(Uri.of_path(tmp_path / "catalog.parquet"), features, EXPERIMENT, dry_run=True)
+    with pytest.raises(FeaturesError, match=r"features: .*--listening.windows 1, not --listening.windows 3; .*--out"):
+        prepare_features(request)

@@ -11,12 +11,14 @@ import pytest
 from cluster.bundles import open_bundle, save_bundle
 from cluster.storage.uri import Uri
 from cluster.tables.features import read_features, read_roster
+from mgc.audio.excerpts import ListeningPlan
 from mgc.datasets.protocols import ByGroup, ClipRandom, GivenSplits, ProtocolConfig
 from mgc.errors import ConfigError, FeaturesError, LeakageError
 from mgc.evaluation.leakage import TrainedGroups
 from pipelines.command.job import Summary
+from pipelines.evaluation.compare import compare_bundles
 from pipelines.evaluation.evaluate import evaluate_bundle
-from pipelines.evaluation.requests import EvaluateRequest
+from pipelines.evaluation.requests import CompareRequest, EvaluateRequest
 from pipelines.training.requests import TrainRequest
 from pipelines.training.train import train_bundle
 from tests.support import tiny_features
@@ -146,3 +148,16 @@ def test_a_bundle_saved_over_another_leaves_no_note_of_the_other(features: str, 
     saved(tmp_path / "b", features, GivenSplits())
     saved(tmp_path / "b", features, GivenSplits(), noted=False)
     assert open_bundle(Uri.of_path(tmp_path / "b")).trained_on is None
+
+
+def test_features_of_another_listening_plan_are_not_scored(features: str, tmp_path: Path) -> None:
+    bundle = saved(tmp_path / "b", features, GivenSplits())
+    same = tiny_features.write(tmp_path / "same", plan=tiny_features.EXPERIMENT.listening)
+    assert score(bundle, same).counts == {"tracks": 8}
+    other = tiny_features.write(tmp_path / "other", plan=ListeningPlan(windows=1))
+    with pytest.raises(FeaturesError, match=r"other: .*--listening.windows 1, not --listening.windows 3; "):
+        score(bundle, other)
+    places = (Uri.parse(bundle), Uri.parse(bundle))
+    compare_bundles(CompareRequest(places, (Uri.parse(features), Uri.parse(same)), dry_run=True))
+    with pytest.raises(FeaturesError, match=r"other: .*--listening.windows 1"):
+        compare_bundles(CompareRequest(places, (Uri.parse(same), Uri.parse(other)), dry_run=True))

@@ -15,6 +15,7 @@ from cluster.storage.uri import Uri
 from cluster.tables.catalog import write_catalog
 from cluster.tables.features import FeaturesWriter
 from mgc import schema
+from mgc.audio.excerpts import ListeningPlan
 from mgc.errors import ConfigError, FeaturesError
 from mgc.experiment import Experiment
 from mgc.features.front_end import describe_features
@@ -119,3 +120,12 @@ def test_a_corrected_catalog_is_other_data(column: str, tmp_path: Path) -> None:
     first = fingerprint(rows)
     assert fingerprint(rows) == first
     assert fingerprint(corrected(rows, column)) != first
+
+
+def test_features_of_another_listening_plan_are_refused(tmp_path: Path) -> None:
+    plan(tiny_features.write(tmp_path / "same", plan=EXPERIMENT.listening))
+    other = ListeningPlan(windows=1)
+    features = tiny_features.write(tmp_path / "other", plan=other)
+    with pytest.raises(FeaturesError, match=r"other: .*--listening.windows 1, not --listening.windows 3; "):
+        plan(features)
+    plan(features, replace(EXPERIMENT, listening=other))
