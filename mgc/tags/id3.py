@@ -83,7 +83,8 @@ def read_id3(source: Source, start: int, fields: Fields) -> int:
 
 def read_id3v1(data: bytes, fields: Fields) -> None:
     """Read the last `V1_BYTES` of a file, if they are a tag. Its texts are cut at 30 bytes."""
-    if len(data) == V1_BYTES and data.startswith(b"TAG"):
+    # The TAG of an APE tag's first word may lie just there. Then the file ends with that tag.
+    if len(data) == V1_BYTES and data.startswith(b"TAG") and data[-32:-24] != b"APETAGEX":
         for frame in (ParseID3v1(data) or {}).values():
             fields.put(field_of(frame.FrameID), frame.text)
 

@@ -197,7 +197,7 @@ class TestVacuum:
             "part-1.parquet",
             "Artist/Album/song.mp3",
             "embeddings/_delta_log/00000000000000000000.json",
-            f"embeddings/part-00000-{uuid.uuid4()}-c000.snappy.parquet",
+            "embeddings/part-00000-f9cd13e0-db17-41bf-9086-0832a9afe3c3-c000.snappy.parquet",
         ],
     )
     def test_files_of_others_stay_however_old(self, name: str, uri: Uri, mgc_labels: Run) -> None:

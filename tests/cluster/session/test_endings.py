@@ -25,7 +25,10 @@ from tests.support.nights import held, night
 pytestmark = [pytest.mark.cluster, pytest.mark.drill, pytest.mark.filterwarnings("default")]
 
 ROOT = Path(__file__).parents[3]
-BEGUN = "labeling: 0/"
+TRACKS = 400
+"""So many that it still labels when its first line of progress comes, after ten seconds."""
+
+BEGUN = "labeling: "
 PATIENCE_SECONDS = 240.0
 
 
@@ -37,8 +40,8 @@ class Night:
         (folder / "music").mkdir()
         (folder / "figures").mkdir()
         files = [encode(plan) for plan in plan_corpus(SyntheticConfig(shortest_seconds=4, longest_seconds=4))[:8]]
-        for number in range(40):
-            (folder / "music" / f"{number:02}.mp3").write_bytes(files[number % 8])
+        for number in range(TRACKS):
+            (folder / "music" / f"{number:03}.mp3").write_bytes(files[number % 8])
         kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
             self.process = subprocess.Popen(

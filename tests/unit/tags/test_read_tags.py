@@ -98,6 +98,13 @@ class TestRoundTrip:
         assert all(clean(value) == value for values in tags.fields.values() for value in values)
 
 
+@pytest.mark.parametrize("length", range(1, 60))
+def test_the_head_of_an_ape_tag_is_no_id3v1_tag(length: int) -> None:
+    """Of some length it begins with APE, and 128 bytes before the end with TAG."""
+    texts = {"genre": ["x" * length]}
+    assert said(WRITERS["APEv2"](texts)) == texts
+
+
 def test_id3v1() -> None:
     texts = {"genre": ["Rock"], "artist": ["A" * 40], "album": ["Album"], "title": ["Tïtle"], "date": ["1987"]}
     expected = {**texts, "genre": ["17"], "artist": ["A" * 30]}
