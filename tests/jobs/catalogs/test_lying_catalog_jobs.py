@@ -126,10 +126,10 @@ def test_the_last_catalog_is_not_believed(music: Path, tmp_path: Path, capsys: p
     target = tmp_path / "catalog.parquet"
     said(capsys, catalog.command, music, "--out", target)
     old = pq.read_table(target)
-    long = pa.array(["x" * 5000] * old.num_rows)
+    long = pa.array(["x" * 20_000] * old.num_rows)
     pq.write_table(old.set_column(3, "content_tag", long).replace_schema_metadata(old.schema.metadata), target)
     facts = said(capsys, catalog.command, music, "--out", target)
-    assert "row 1: its content_tag is 5,000 bytes long" in facts["stderr"]
+    assert "row 1: its content_tag is 20,000 bytes long" in facts["stderr"]
     assert facts["counts"]["tracks"] == read_catalog(Uri.of_path(target)).count_rows() == 7
 
 
