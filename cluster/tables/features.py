@@ -153,8 +153,11 @@ def read_facts(uri: Uri) -> tuple[pa.Table, FeaturesFacts] | None:
     if not any(map(is_parquet, files.list_uris(folder))):
         return None
     dataset, facts = read_features(uri)
-    rows = pa.Table.from_batches(read_batches(dataset, _FACTS), pa.schema([schema.FEATURES.field(x) for x in _FACTS]))
-    return rows.group_by(_FACTS).aggregate([]), facts
+    # A track has many clips, so the rows of all of them are never in memory.
+    batches = (pa.Table.from_batches([batch]) for batch in read_batches(dataset, _FACTS))
+    parts = [rows.group_by(_FACTS).aggregate([]) for rows in batches]
+    nothing = pa.schema([schema.FEATURES.field(name) for name in _FACTS]).empty_table()
+    return pa.concat_tables([nothing, *parts]).group_by(_FACTS).aggregate([]), facts
 
 
 def set_aside_damaged(uri: Uri) -> list[str]:
